@@ -1,0 +1,2 @@
+//! Parser, verdict and map layout.
+#![no_std]

@@ -1,0 +1,268 @@
+//! The catalog: vendors' port matrices as data.
+//!
+//! One TOML file a vendor (`portguard/catalog/*.toml`, embedded; users add directories of their own). This module owns the
+//! types; `catalog/load.rs` reads and checks the files. Pure: no kernel, no network, no clock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// All known matrices by system id (`thoughtspot`, `wso2`, ...).
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Systems by id.
+    pub systems: BTreeMap<String, System>,
+}
+
+/// One vendor system: a document turned into rows.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// Kebab-case id, as in `wso2`.
+    pub id: String,
+    /// The vendor's own name of the product.
+    pub name: String,
+    /// Vendor and title of the page: what a reader would search for.
+    pub document: String,
+    /// Name of the file that was read, and the day it was read (`YYYY-MM-DD`).
+    pub source: String,
+    /// See [`System::source`].
+    pub read: String,
+    /// Deployments, of which a site chooses exactly one; the first listed is not a default. Empty: the document has none.
+    pub deployments: BTreeMap<String, String>,
+    /// Optional features (id to description); off unless the site turns them on, or [`SystemOption::default`] says otherwise.
+    pub options: BTreeMap<String, SystemOption>,
+    /// Exclusive alternatives: of each, a site chooses one value.
+    pub choices: BTreeMap<String, Choice>,
+    /// Groups of peers that are no role of this document: users, support staff, a mail relay of the customer.
+    pub groups: BTreeMap<String, String>,
+    /// Roles by id.
+    pub roles: BTreeMap<String, Role>,
+    /// Rows in document order.
+    pub rows: Vec<Row>,
+}
+
+/// An option of a system.
+#[derive(Debug, Clone)]
+pub struct SystemOption {
+    /// What it is.
+    pub title: String,
+    /// Whether the document presents it as on by default.
+    pub default: bool,
+}
+
+/// Exclusive alternatives.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// What is chosen.
+    pub title: String,
+    /// Value to description.
+    pub values: BTreeMap<String, String>,
+}
+
+/// A role that a host can have.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// Kebab-case id within its system.
+    pub id: String,
+    /// The document's own name.
+    pub name: String,
+    /// Roles whose rows this role also has (transitively), and under whose name peers may refer to it:
+    /// `asi` includes every ASI module, every module includes the abstract `asi-module`.
+    pub includes: Vec<String>,
+    /// Only there to be included; no host is given it by hand.
+    pub is_abstract: bool,
+    /// Has a port offset that a site may set (WSO2 servers).
+    pub has_offset: bool,
+}
+
+/// One row of a document, from the view of one role. A flow (source to destination) is two: `ID/in` and `ID/out`.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Stable id within the catalog: `SYSTEM/ROW`, and `/in` or `/out` for the two ends of a flow.
+    pub id: String,
+    /// The role whose view it is.
+    pub role: String,
+    /// From the role's view.
+    pub direction: Direction,
+    /// Transports, at least one.
+    pub transports: Vec<Transport>,
+    /// Whether the document prints the transport (else it was inferred).
+    pub transport_printed: bool,
+    /// The protocol over the transport, as printed (`HTTPS`), if any.
+    pub application: Option<String>,
+    /// Ports on the listening side.
+    pub ports: Vec<PortSpec>,
+    /// The `choices` key that picks one of `ports` (its values are the ports, as text), for `25 or 587`.
+    pub pick: Option<String>,
+    /// The ports move with the port offset of the role's server.
+    pub offset: bool,
+    /// Who is at the other end, as printed; never empty.
+    pub peers: Vec<Peer>,
+    /// When the row holds; `None` = always.
+    pub condition: Option<Condition>,
+    /// The number is a default that the customer may change.
+    pub customisable: bool,
+    /// What it is for, in our words.
+    pub purpose: String,
+    /// Where it stands.
+    pub citation: Citation,
+    /// Ambiguities: what was chosen and why.
+    pub notes: Vec<String>,
+    /// Why this row opens nothing on any host of the system, where that is so.
+    pub inert: Option<Inert>,
+    /// `file:line` of the row in its catalog file.
+    pub location: String,
+}
+
+/// From the role's own view: does it accept the connection, or open it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The role listens.
+    In,
+    /// The role connects.
+    Out,
+    /// Both, in one row.
+    Both,
+}
+
+/// Transports that have ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+    /// SCTP, IP protocol 132.
+    Sctp,
+}
+
+/// A port expression.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PortSpec {
+    /// `443` or `49152-65535`, inclusive.
+    Range(u16, u16),
+    /// `7711+offset(analytics)`: a base plus the port offset of the server that has that role.
+    Offset {
+        /// Base port.
+        base: u16,
+        /// Role whose offset is added.
+        role: String,
+    },
+    /// Assigned at run time from the operating system's range; compiles to nothing unless the site gives a range.
+    Dynamic,
+    /// A number chosen anew at each start; as `Dynamic`.
+    Random,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// Hosts that have this role of the same system.
+    Role(String),
+    /// Other hosts that have the row's own role.
+    SameRole,
+    /// A named group of the document ([`System::groups`]); the site says who that is.
+    Group(String),
+    /// A printed prefix or address.
+    Prefix(IpNet),
+    /// A printed autonomous system; the site names a prefix file.
+    Asn(u32),
+    /// A domain name, repaired where the document prints it broken (then with a note).
+    Domain(String),
+    /// The host itself: loopback and its own addresses.
+    Itself,
+    /// Not printed. Never "any" by itself.
+    Unprinted,
+}
+
+/// All parts must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// One of these deployments.
+    pub deployments: Vec<String>,
+    /// All of these comparisons with the site's version, e.g. `>=4.5.1`, `<6.24`.
+    pub version: Vec<VersionBound>,
+    /// All of these options are on.
+    pub options: Vec<String>,
+    /// All of these options are off.
+    pub without: Vec<String>,
+    /// Each of these choices has this value.
+    pub choices: BTreeMap<String, String>,
+}
+
+/// `>=4.5.1`: operator and dotted number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionBound {
+    /// `>=`, `<`, `<=`, `>` or `=`.
+    pub operator: String,
+    /// Dotted decimal, compared part by part; missing parts are 0.
+    pub version: Vec<u32>,
+}
+
+/// Where a row stands in its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Citation {
+    /// Section path, `A > B`.
+    pub section: String,
+    /// The row as a reader would find it: its number or first cells.
+    pub row: String,
+}
+
+/// Why a row opens nothing on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inert {
+    /// On a management controller beside the host's own network stack (IPMI).
+    OutOfBand,
+    /// Only over loopback, which never passes a network interface.
+    Loopback,
+    /// Concerns devices or networks that are no host of this system.
+    OtherDevice,
+    /// States a rule but no number.
+    NoNumber,
+}
+
+impl PortSpec {
+    /// The fixed range, if the row prints one.
+    pub fn range(&self) -> Option<RangeInclusive<u16>> {
+        match *self {
+            Self::Range(first, last) => Some(first..=last),
+            Self::Offset { .. } | Self::Dynamic | Self::Random => None,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Both => "both",
+        })
+    }
+}
+
+impl fmt::Display for PortSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(first, last) if first == last => write!(f, "{first}"),
+            Self::Range(first, last) => write!(f, "{first}-{last}"),
+            Self::Offset { base, role } => write!(f, "{base}+offset({role})"),
+            Self::Dynamic => f.write_str("dynamic"),
+            Self::Random => f.write_str("random"),
+        }
+    }
+}

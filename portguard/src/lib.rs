@@ -1,0 +1,9 @@
+//! portguard: a vendor's port matrix is the firewall of a host.
+//!
+//! Data flows one way: catalog and site -> policy -> image -> generation (program and its maps) -> counters -> text or JSON.
+//! Everything up to the image is pure: no kernel, no network, no clock.
+
+pub mod catalog;
+pub mod diagnostic;
+pub mod error;
+pub mod policy;
