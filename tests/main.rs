@@ -1,1 +1,3 @@
-//! Integration tests.
+//! Integration tests. Most need root: they load programs and make network namespaces of their own.
+
+mod parity;

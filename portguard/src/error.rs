@@ -38,12 +38,20 @@ pub struct Fault {
 impl Fault {
     /// The command line or the policy is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into(), hint: None }
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The kernel or the system refused.
     pub fn system(message: impl Into<String>) -> Self {
-        Self { exit: Exit::System, message: message.into(), hint: None }
+        Self {
+            exit: Exit::System,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Says what to do.
@@ -62,13 +70,16 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// The exit code of an error chain: that of the first [`Fault`], [`Exit::Usage`] for rejected input, else [`Exit::System`].
+/// The exit code of an error: that of its [`Fault`], [`Exit::Usage`] for rejected input, else [`Exit::System`].
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if let Some(fault) = error.chain().find_map(|cause| cause.downcast_ref::<Fault>()) {
-        fault.exit
-    } else if error.chain().any(|cause| cause.is::<Rejected>()) {
-        Exit::Usage
-    } else {
-        Exit::System
+    match fault_of(error) {
+        Some(fault) => fault.exit,
+        None if error.downcast_ref::<Rejected>().is_some() => Exit::Usage,
+        None => Exit::System,
     }
+}
+
+/// The fault of an error. Asked of the error itself, not of its chain: there, contexts hide their type.
+pub fn fault_of(error: &anyhow::Error) -> Option<&Fault> {
+    error.downcast_ref::<Fault>()
 }

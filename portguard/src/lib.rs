@@ -4,6 +4,9 @@
 //! Everything up to the image is pure: no kernel, no network, no clock.
 
 pub mod catalog;
+pub mod cells;
 pub mod diagnostic;
 pub mod error;
+pub mod image;
+pub mod object;
 pub mod policy;

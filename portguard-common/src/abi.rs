@@ -1,0 +1,179 @@
+//! Layout of what the kernel and the host share: plain integers, explicit padding, sizes asserted.
+
+pub use crate::flow::Set;
+pub use crate::tables::{Facts, Host6};
+
+use crate::tables::Key;
+
+/// Changes whenever a shared layout or the meaning of a number does. Names the pin directory.
+pub const ABI_VERSION: u32 = 1;
+
+/// Keys a chunk of violation counters covers.
+pub const CHUNK_KEYS: u32 = 4096;
+/// Chunks a direction: three spaces of ports, and one chunk of protocols.
+pub const CHUNKS: u32 = Key::END / CHUNK_KEYS;
+/// Counter cells a chunk of [`Cells`] holds.
+pub const CELLS_A_CHUNK: u32 = 2048;
+/// Cells in all: what an [`crate::tables::Entry`] can name.
+pub const MAX_CELLS: u32 = 16_384;
+/// Slots of [`Counter`]s kept by reason: see [`slot`].
+pub const SLOTS: u32 = 256;
+
+/// Packets and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes on the wire.
+    pub bytes: u64,
+}
+
+/// Violations by key, one CPU's share: 32-bit counts side by side, and totals by reason.
+///
+/// A count that wraps is carried into the map `CARRY`, so that sums stay exact.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Violations {
+    /// Closed to everybody.
+    pub closed: Counter,
+    /// Open to other peers.
+    pub peer: Counter,
+    /// By key, modulo 2^32.
+    pub counts: [u32; CHUNK_KEYS as usize],
+}
+
+/// Grants by cell, one CPU's share.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Cells {
+    /// By cell.
+    pub cells: [Counter; CELLS_A_CHUNK as usize],
+}
+
+/// One block of an address table.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Block {
+    /// [`crate::tables::Leaf`]s by the next eight bits of the address.
+    pub leaves: [u32; 256],
+}
+
+/// Slots of the counters by reason: `reason` itself from 0, EtherTypes from 32, malformed causes from 48, each plus 64
+/// for egress; the data plane's own troubles from 128.
+pub mod slot {
+    use crate::packet::Malformed;
+    use crate::reason::{Direction, Reason};
+
+    /// Slots a direction.
+    pub const DIRECTION: u32 = 64;
+    /// First EtherType slot; by [`ETHERTYPES`], the last is "other".
+    pub const ETHERTYPE: u32 = 32;
+    /// First slot of malformed causes.
+    pub const MALFORMED: u32 = 48;
+    /// Events that the ring buffer had no room for.
+    pub const EVENTS_LOST: u32 = 128;
+    /// Flows that took the cell of another live one.
+    pub const FLOWS_EVICTED: u32 = 129;
+    /// New flows.
+    pub const FLOWS_CREATED: u32 = 130;
+    /// Frames passed because the deadline of this generation was over.
+    pub const OVERDUE: u32 = 131;
+
+    /// EtherTypes that have a counter of their own: LLDP, LACP, EAPOL, `MACsec`, MPLS (two), `PPPoE` (two).
+    pub const ETHERTYPES: [u16; 8] = [
+        0x88cc, 0x8809, 0x888e, 0x88e5, 0x8847, 0x8848, 0x8863, 0x8864,
+    ];
+
+    /// The slot of a reason.
+    #[inline(always)]
+    pub const fn reason(direction: Direction, reason: Reason) -> u32 {
+        direction as u32 * DIRECTION + reason as u32
+    }
+
+    /// The slot of a malformed cause.
+    #[inline(always)]
+    pub const fn malformed(direction: Direction, cause: Malformed) -> u32 {
+        direction as u32 * DIRECTION + MALFORMED + cause as u32
+    }
+
+    /// The slot of an EtherType.
+    #[inline(always)]
+    pub const fn ethertype(direction: Direction, ethertype: u16) -> u32 {
+        let index = match ethertype {
+            0x88cc => 0,
+            0x8809 => 1,
+            0x888e => 2,
+            0x88e5 => 3,
+            0x8847 => 4,
+            0x8848 => 5,
+            0x8863 => 6,
+            0x8864 => 7,
+            _ => 8,
+        };
+        direction as u32 * DIRECTION + ETHERTYPE + index
+    }
+}
+
+/// One sampled violation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// Boot-time clock, nanoseconds.
+    pub time: u64,
+    /// Source address: IPv4 in the low word of `source[1]`, see [`crate::addr::Addr`].
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// Interface index.
+    pub ifindex: u32,
+    /// Bytes on the wire.
+    pub length: u32,
+    /// Violations of this kind since the last event, on this CPU.
+    pub weight: u32,
+    /// Outermost VLAN tag, as in [`crate::packet::Packet::vlan`].
+    pub vlan: u32,
+    /// Host order.
+    pub source_port: u16,
+    /// Host order.
+    pub destination_port: u16,
+    /// EtherType.
+    pub ethertype: u16,
+    /// [`crate::reason::Reason`].
+    pub reason: u8,
+    /// IP protocol.
+    pub protocol: u8,
+    /// ICMP type, or [`crate::packet::Malformed`].
+    pub detail: u8,
+    /// 1 = IPv6.
+    pub v6: u8,
+    /// [`crate::reason::Direction`].
+    pub direction: u8,
+    /// 1 = dropped, 0 = counted only.
+    pub dropped: u8,
+    /// Bytes of the frame that follow in `head`.
+    pub captured: u16,
+    /// Padding.
+    pub reserved: u16,
+    /// The first bytes of the frame.
+    pub head: [u8; EVENT_HEAD],
+}
+
+/// Bytes of a frame that an event carries.
+pub const EVENT_HEAD: usize = 96;
+
+const _: () = {
+    assert!(size_of::<Counter>() == 16);
+    assert!(size_of::<Violations>() == 32 + 4 * CHUNK_KEYS as usize);
+    assert!(
+        size_of::<Violations>() <= 32 * 1024,
+        "a per-CPU element is at most 32 KiB"
+    );
+    assert!(size_of::<Cells>() == 32 * 1024);
+    assert!(size_of::<Block>() == 1024);
+    assert!(size_of::<Set>() == 64);
+    assert!(size_of::<Host6>() == 24);
+    assert!(size_of::<Facts>() == 64 + 24);
+    assert!(size_of::<Event>() == 72 + EVENT_HEAD);
+    assert!(Key::END.is_multiple_of(CHUNK_KEYS));
+};

@@ -1,0 +1,158 @@
+//! The IPv4 header (RFC 791).
+
+use crate::addr::Addr;
+use crate::frame::{Frame, Window};
+use crate::packet::{Malformed, Packet, Shape, protocol};
+use crate::parse::{Network, Payload, Whole, short};
+
+/// Header without options.
+const HEADER: usize = 20;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Options by their type octet.
+mod option {
+    pub(super) const END: u8 = 0;
+    pub(super) const NOP: u8 = 1;
+    pub(super) const LOOSE_SOURCE_ROUTE: u8 = 131;
+    pub(super) const STRICT_SOURCE_ROUTE: u8 = 137;
+}
+
+/// Parses the IPv4 header at `at`.
+#[inline(always)]
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+    let Some(header) = frame.window::<20>(at) else {
+        return short(frame, at + HEADER);
+    };
+    packet.source = Addr::v4(header.u32::<12>());
+    packet.destination = Addr::v4(header.u32::<16>());
+    packet.protocol = header.u8::<9>();
+    packet.hop_limit = header.u8::<8>();
+    let version_length = header.u8::<0>();
+    let total = usize::from(header.u16::<2>());
+    let fragment = header.u16::<6>();
+
+    if version_length >> 4 != 4 {
+        return Network::Done(Shape::Malformed(Malformed::Version));
+    }
+    let length = usize::from(version_length & 0xf) * 4;
+    if length < HEADER {
+        return Network::Done(Shape::Malformed(Malformed::HeaderLength));
+    }
+    let end = at + total;
+    if total < length {
+        return Network::Done(Shape::Malformed(Malformed::Length));
+    }
+    if end > packet.length {
+        if !frame.holds(end) {
+            return Network::Done(Shape::Malformed(Malformed::Length));
+        }
+        packet.length = end;
+    }
+    if length > HEADER {
+        match options(frame, at + HEADER, at + length) {
+            Some(true) => {}
+            Some(false) => return Network::Done(Shape::Malformed(Malformed::Options)),
+            None => return short(frame, at + length),
+        }
+    }
+    let offset = fragment & FRAGMENT_OFFSET;
+    if offset != 0 {
+        // RFC 1858: eight bytes further a fragment could rewrite the flags of a TCP header that was judged.
+        if packet.protocol == protocol::TCP && offset == 1 {
+            return Network::Done(Shape::Malformed(Malformed::TinyFragment));
+        }
+        return Network::Done(Shape::Fragment);
+    }
+    let whole = if fragment & MORE_FRAGMENTS == 0 {
+        Whole::Yes
+    } else {
+        Whole::First
+    };
+    // The lengths of all options become one state for the verifier; the bound is checked again where it is read.
+    let length = if length > HEADER {
+        frame.renew();
+        frame.forget(length)
+    } else {
+        length
+    };
+    Network::Payload(Payload {
+        at: at + length,
+        end,
+        whole,
+    })
+}
+
+/// Walks the options between `at` and `end` (at most ten words): whether they are harmless, `None` if they cannot be read.
+///
+/// Reads every word in turn and forgets where the options start in them, rather than jumping from option to option: then
+/// the verifier sees ten states instead of millions.
+#[inline(always)]
+fn options<F: Frame + ?Sized>(frame: &mut F, at: usize, end: usize) -> Option<bool> {
+    let length = end - at;
+    let mut walk = Walk {
+        next: frame.forget(0),
+        size_at: frame.forget(usize::MAX),
+        verdict: None,
+    };
+    for word in 0..10 {
+        let start = word * 4;
+        if start >= frame.forget(length) {
+            break;
+        }
+        frame.renew();
+        let octets = frame.window::<4>(at + start)?;
+        walk.step(frame, length, start, octets.u8::<0>());
+        walk.step(frame, length, start + 1, octets.u8::<1>());
+        walk.step(frame, length, start + 2, octets.u8::<2>());
+        walk.step(frame, length, start + 3, octets.u8::<3>());
+        if let Some(verdict) = walk.verdict {
+            return Some(verdict);
+        }
+    }
+    Some(walk.size_at != frame.forget(length))
+}
+
+/// Where in the options a walk is.
+struct Walk {
+    /// Where the next option starts.
+    next: usize,
+    /// Where the length octet of the option at hand stands.
+    size_at: usize,
+    /// Harmless to the end, or harmful; not known yet.
+    verdict: Option<bool>,
+}
+
+impl Walk {
+    #[inline(always)]
+    fn step<F: Frame + ?Sized>(
+        &mut self,
+        frame: &mut F,
+        length: usize,
+        position: usize,
+        octet: u8,
+    ) {
+        if self.verdict.is_some() {
+            return;
+        }
+        if position == self.size_at {
+            let next = position - 1 + usize::from(octet);
+            if octet < 2 || next > frame.forget(length) {
+                self.verdict = Some(false);
+            }
+            self.next = frame.forget(next);
+        } else if position == self.next {
+            match octet {
+                option::END => self.verdict = Some(true),
+                option::NOP => self.next = frame.forget(position + 1),
+                option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE => {
+                    self.verdict = Some(false);
+                }
+                _ => {
+                    self.size_at = frame.forget(position + 1);
+                    self.next = frame.forget(usize::MAX);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! From a frame to the facts: Ethernet, VLAN tags, and dispatch by EtherType.
+
+use crate::frame::{Frame, Window};
+use crate::packet::{Malformed, Packet, Shape};
+use crate::{ipv4, ipv6, transport};
+
+/// IPv4 (RFC 894).
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// ARP (RFC 826).
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// IPv6 (RFC 2464).
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Length of an Ethernet header without tags.
+const ETHERNET: usize = 14;
+/// VLAN tags that are walked.
+pub const MAX_VLAN_TAGS: usize = 2;
+
+/// Headers that the judgement needs lie in the frame but cannot be read in place: copy them and parse the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nonlinear;
+
+/// What a network header leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// A transport header.
+    Payload(Payload),
+    /// Nothing that has to be read.
+    Done(Shape),
+    /// See [`Nonlinear`].
+    Nonlinear,
+}
+
+/// Where the transport header is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Payload {
+    /// Where it starts.
+    pub(crate) at: usize,
+    /// Where the packet ends.
+    pub(crate) end: usize,
+    /// Whether that is all of it.
+    pub(crate) whole: Whole,
+}
+
+/// Is this the whole packet, or only its first fragment?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// Unfragmented, or an atomic fragment (RFC 6946).
+    Yes,
+    /// More fragments follow.
+    First,
+}
+
+impl Whole {
+    /// What it means that the packet ends within a header.
+    #[inline(always)]
+    pub(crate) const fn cut(self) -> Malformed {
+        match self {
+            Self::Yes => Malformed::Truncated,
+            Self::First => Malformed::FirstFragment,
+        }
+    }
+}
+
+/// Whether an EtherType announces a VLAN tag: 802.1Q, 802.1ad, and the older 0x9100.
+#[inline(always)]
+pub(crate) const fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
+}
+
+/// The end of what can be read: nothing there is malformed, something there must be copied.
+#[inline(always)]
+pub(crate) fn short<F: Frame + ?Sized>(frame: &F, end: usize) -> Network {
+    if frame.holds(end) {
+        Network::Nonlinear
+    } else {
+        Network::Done(Shape::Malformed(Malformed::Truncated))
+    }
+}
+
+/// Parses a frame. Total: every sequence of bytes has an answer.
+///
+/// # Errors
+/// [`Nonlinear`] if a header lies outside of the linear part; never for a slice.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
+    let mut packet = Packet::new(frame.linear());
+    let network = ethernet(frame, &mut packet);
+    finish(frame, packet, network)
+}
+
+/// Parses from the network header at `at` on, for frames whose EtherType and VLAN tag are known from elsewhere.
+///
+/// # Errors
+/// [`Nonlinear`], as [`parse`].
+#[inline(always)]
+pub fn parse_network<F: Frame + ?Sized>(
+    frame: &mut F,
+    ethertype: u16,
+    vlan: u32,
+    at: usize,
+) -> Result<Packet, Nonlinear> {
+    let mut packet = Packet::new(frame.linear());
+    packet.ethertype = ethertype;
+    packet.vlan = vlan;
+    let network = network(frame, &mut packet, at);
+    finish(frame, packet, network)
+}
+
+#[inline(always)]
+fn finish<F: Frame + ?Sized>(
+    frame: &mut F,
+    mut packet: Packet,
+    network: Network,
+) -> Result<Packet, Nonlinear> {
+    packet.shape = match network {
+        Network::Payload(payload) => transport::parse(frame, &mut packet, payload)?,
+        Network::Done(shape) => shape,
+        Network::Nonlinear => return Err(Nonlinear),
+    };
+    Ok(packet)
+}
+
+#[inline(always)]
+fn ethernet<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet) -> Network {
+    let Some(header) = frame.window::<14>(0) else {
+        return short(frame, ETHERNET);
+    };
+    packet.ethertype = header.u16::<12>();
+    let mut at = ETHERNET;
+    if is_vlan(packet.ethertype) {
+        let Some(tag) = frame.window::<4>(at) else {
+            return short(frame, at + 4);
+        };
+        packet.vlan = u32::from(tag.u16::<0>()) | 1 << 16;
+        packet.ethertype = tag.u16::<2>();
+        at += 4;
+        if is_vlan(packet.ethertype) {
+            let Some(tag) = frame.window::<4>(at) else {
+                return short(frame, at + 4);
+            };
+            packet.ethertype = tag.u16::<2>();
+            at += 4;
+            if is_vlan(packet.ethertype) {
+                return Network::Done(Shape::Malformed(Malformed::VlanDepth));
+            }
+        }
+    }
+    network(frame, packet, at)
+}
+
+#[inline(always)]
+fn network<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+    match packet.ethertype {
+        ETHERTYPE_IPV4 => ipv4::parse(frame, packet, at),
+        ETHERTYPE_IPV6 => ipv6::parse(frame, packet, at),
+        ETHERTYPE_ARP => Network::Done(Shape::Arp),
+        _ => Network::Done(Shape::NonIp),
+    }
+}

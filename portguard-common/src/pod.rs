@@ -1,0 +1,24 @@
+//! Marks the shared structs as plain data for aya.
+#![expect(
+    unsafe_code,
+    reason = "`aya::Pod` is a marker that only an `unsafe impl` can give"
+)]
+
+use crate::abi::{Block, Cells, Counter, Event, Facts, Host6, Set, Violations};
+
+// SAFETY: `repr(C)`, integers only, no padding: sizes are asserted in `abi`.
+unsafe impl aya::Pod for Counter {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Violations {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Cells {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Block {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Set {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Host6 {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Facts {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Event {}

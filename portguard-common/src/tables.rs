@@ -1,0 +1,217 @@
+//! The policy as tables: what a judgement may look up, in the kernel's maps or in an image on the host.
+
+use crate::addr::Addr;
+use crate::flow::Set;
+use crate::reason::Direction;
+
+/// What a table cell says about a port, an IP protocol or echo.
+///
+/// ```text
+/// bit 15    some peers only: the rest is a rule index. Otherwise the rest is the counter cell, 0 = nobody
+/// bit 14    stays in audit: violations here are never dropped
+/// bits 0-13 rule index, or counter cell
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entry(pub u16);
+
+impl Entry {
+    /// Bit 15.
+    pub const RESTRICTED: u16 = 0x8000;
+    /// Bit 14.
+    pub const AUDIT: u16 = 0x4000;
+    /// Bits 0 to 13.
+    pub const INDEX: u16 = 0x3fff;
+
+    /// Whether nobody is granted this.
+    #[inline(always)]
+    pub const fn is_closed(self) -> bool {
+        self.0 & !Self::AUDIT == 0
+    }
+
+    /// Whether only some peers are.
+    #[inline(always)]
+    pub const fn is_restricted(self) -> bool {
+        self.0 & Self::RESTRICTED != 0
+    }
+
+    /// Whether violations stay in audit.
+    #[inline(always)]
+    pub const fn is_audit(self) -> bool {
+        self.0 & Self::AUDIT != 0
+    }
+
+    /// Rule index or counter cell.
+    #[inline(always)]
+    pub const fn index(self) -> u16 {
+        self.0 & Self::INDEX
+    }
+}
+
+/// What a [`Entry`] is kept under: four spaces of 65,536 numbers.
+///
+/// ```text
+/// 0x0pppp TCP port   0x1pppp UDP port   0x2pppp SCTP port   0x300nn IP protocol   0x30100 echo request
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub u32);
+
+impl Key {
+    /// Numbers of the key space; three spaces of ports and one chunk of protocols are in use.
+    pub const COUNT: u32 = 4 << 16;
+    /// Ping.
+    pub const ECHO: Self = Self(3 << 16 | 0x100);
+    /// Keys from here on are not in use.
+    pub const END: u32 = (3 << 16) + 4096;
+
+    /// The key of a TCP (0), UDP (1) or SCTP (2) port.
+    #[inline(always)]
+    pub const fn port(space: u32, port: u16) -> Self {
+        Self(space << 16 | port as u32)
+    }
+
+    /// The key of an IP protocol.
+    #[inline(always)]
+    pub const fn protocol(number: u8) -> Self {
+        Self(3 << 16 | number as u32)
+    }
+
+    /// Space: 0 TCP, 1 UDP, 2 SCTP, 3 protocols.
+    pub const fn space(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// Port or protocol number.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half is the number"
+    )]
+    pub const fn number(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// A rule: for which class of peers, and where its counter cells start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rule(pub u32);
+
+impl Rule {
+    /// From peer class and first counter cell.
+    pub const fn new(peers: u16, cell: u16) -> Self {
+        Self((peers as u32) << 16 | cell as u32)
+    }
+
+    /// Column of the admission matrix.
+    #[inline(always)]
+    pub const fn peers(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// Cell of the first variant.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is the cell")]
+    pub const fn cell(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// A word of the address tables.
+///
+/// ```text
+/// bit 31     more specific prefixes below: the rest is a block index
+/// bits 0-30  address class, or block index
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leaf(pub u32);
+
+impl Leaf {
+    /// Bit 31.
+    pub const BLOCK: u32 = 1 << 31;
+    /// Bits 0 to 30.
+    pub const VALUE: u32 = Self::BLOCK - 1;
+}
+
+/// Facts that hold as long as a generation lives; the kernel's copy is frozen, so that its verifier removes what they
+/// rule out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Facts {
+    /// Drop ingress violations (1) or count them only (0).
+    pub enforce: u32,
+    /// Drop egress violations (1) or count them only (0).
+    pub enforce_out: u32,
+    /// Later fragments are violations.
+    pub strict_fragments: u32,
+    /// EtherTypes other than IPv4, IPv6 and ARP are violations.
+    pub strict_ethertypes: u32,
+    /// Some grant is for some peers only, so that addresses have classes.
+    pub sources: u32,
+    /// Some IPv6 hosts are in the host table.
+    pub hosts: u32,
+    /// Number of cells of the host table less one; a power of two less one.
+    pub host_mask: u32,
+    /// Width of the admission matrix: number of peer classes.
+    pub width: u32,
+    /// Judge only what is for the host's own addresses: address class of "own" is the class bit in the local table.
+    pub scoped: u32,
+    /// There is a flow table (an egress program).
+    pub flows: u32,
+    /// Number of sets of the flow table less one; a power of two less one.
+    pub flow_mask: u32,
+    /// TCP and SCTP flows older than this are dead, in units of [`crate::flow::now`].
+    pub tcp_idle: u32,
+    /// The same for UDP and the rest.
+    pub udp_idle: u32,
+    /// How far jiffies are shifted right to make units of time.
+    pub tick_shift: u32,
+    /// The frame may have parts that cannot be read in place.
+    pub multi_buffer: u32,
+    /// One violation in this many less one is an event; a power of two less one. All ones: none.
+    pub sample_mask: u32,
+    /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
+    pub deadline: u64,
+    /// Secret of the flow table's hash.
+    pub flow_key: [u64; 2],
+}
+
+/// One IPv6 host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Host6 {
+    /// First half of the address, host order.
+    pub high: u64,
+    /// Second half.
+    pub low: u64,
+    /// Address class plus one; 0 = empty cell.
+    pub class: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// Cells that a lookup in the host table tries.
+pub const HOST_PROBES: u32 = 8;
+
+/// What a judgement may look up. Every answer is total: an index out of range reads as zero.
+pub trait Tables {
+    /// The frozen facts.
+    fn facts(&self) -> &Facts;
+    /// Who may use `key`, in one direction.
+    fn entry(&self, direction: Direction, key: Key) -> Entry;
+    /// A rule by index.
+    fn rule(&self, index: u16) -> Rule;
+    /// The admission matrix: 0 = not admitted, else the variant counted from 1.
+    fn admit(&self, index: u32) -> u32;
+    /// Root of the IPv4 table, by the first 16 bits of an address.
+    fn root4(&self, index: u16) -> Leaf;
+    /// Root of the IPv6 table, by the first 16 bits of an address.
+    fn root6(&self, index: u16) -> Leaf;
+    /// A word of a block.
+    fn block(&self, block: u32, index: u8) -> Leaf;
+    /// A cell of the host table.
+    fn host6(&self, cell: u32) -> Host6;
+    /// Whether an address is one of the host's own (only asked if [`Facts::scoped`]).
+    fn own(&self, address: Addr) -> bool;
+    /// Runs a read-only lookup in a set of the flow table.
+    fn flow_set(&self, index: u32) -> Option<Set>;
+    /// Jiffies since some time.
+    fn jiffies(&self) -> u64;
+}

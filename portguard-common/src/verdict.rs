@@ -1,0 +1,301 @@
+//! From facts to a verdict: one function a direction, the same in the kernel and on the host.
+
+use crate::addr::Addr;
+use crate::flow::{self, Tuple};
+use crate::packet::{Malformed, Packet, Shape, protocol};
+use crate::reason::{Direction, Reason};
+use crate::sources;
+use crate::tables::{Key, Tables};
+
+/// What is thought of a frame, before the mode masks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why.
+    pub reason: Reason,
+    /// What was looked up, for reasons that have a key.
+    pub key: Option<Key>,
+    /// The counter cell of the grant, with [`Reason::Granted`].
+    pub cell: u16,
+    /// The cause, with [`Reason::Malformed`].
+    pub cause: Option<Malformed>,
+    /// A violation that stays in audit whatever the mode.
+    pub spared: bool,
+}
+
+impl Verdict {
+    #[inline(always)]
+    const fn plain(reason: Reason) -> Self {
+        Self {
+            reason,
+            key: None,
+            cell: 0,
+            cause: None,
+            spared: false,
+        }
+    }
+
+    /// What the mode makes of it: whether the frame is dropped.
+    #[inline(always)]
+    pub const fn is_drop(&self, enforce: bool) -> bool {
+        enforce && self.reason.is_violation() && !self.spared
+    }
+}
+
+/// ICMPv4 types (IANA).
+mod icmp4 {
+    pub(super) const ECHO_REPLY: u8 = 0;
+    pub(super) const ECHO: u8 = 8;
+}
+
+/// ICMPv6 types (IANA).
+mod icmp6 {
+    pub(super) const ECHO: u8 = 128;
+    pub(super) const ECHO_REPLY: u8 = 129;
+}
+
+/// Judges a frame that arrives.
+#[inline(always)]
+pub fn ingress<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> Verdict {
+    judge(tables, packet, Direction::Ingress)
+}
+
+/// Judges a frame that the host sends.
+#[inline(always)]
+pub fn egress<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> Verdict {
+    judge(tables, packet, Direction::Egress)
+}
+
+/// Judges a frame in one direction. The peer is the source of what arrives and the destination of what is sent.
+#[inline(always)]
+pub fn judge<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
+    let facts = tables.facts();
+    match packet.shape {
+        Shape::Ports => {
+            if is_transit(tables, packet, direction) {
+                return Verdict::plain(Reason::Transit);
+            }
+            ports(tables, packet, direction)
+        }
+        Shape::Arp => Verdict::plain(Reason::Arp),
+        Shape::NonIp if facts.strict_ethertypes != 0 => Verdict::plain(Reason::StrictEthertype),
+        Shape::NonIp => Verdict::plain(Reason::NonIp),
+        Shape::Malformed(cause) => Verdict {
+            cause: Some(cause),
+            ..Verdict::plain(Reason::Malformed)
+        },
+        Shape::Fragment => {
+            if is_transit(tables, packet, direction) {
+                Verdict::plain(Reason::Transit)
+            } else if facts.strict_fragments != 0 {
+                Verdict::plain(Reason::StrictFragment)
+            } else {
+                Verdict::plain(Reason::Fragment)
+            }
+        }
+        Shape::Icmp => {
+            if is_transit(tables, packet, direction) {
+                return Verdict::plain(Reason::Transit);
+            }
+            icmp(tables, packet, direction)
+        }
+        Shape::Protocol => {
+            if is_transit(tables, packet, direction) {
+                return Verdict::plain(Reason::Transit);
+            }
+            let key = Key::protocol(packet.protocol);
+            granted(
+                tables,
+                direction,
+                key,
+                peer(packet, direction),
+                Reason::UndocumentedProtocol,
+            )
+        }
+    }
+}
+
+#[inline(always)]
+fn is_transit<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> bool {
+    if tables.facts().scoped == 0 {
+        return false;
+    }
+    match direction {
+        Direction::Ingress => !packet.destination.is_group() && !tables.own(packet.destination),
+        Direction::Egress => !tables.own(packet.source),
+    }
+}
+
+#[inline(always)]
+const fn peer(packet: &Packet, direction: Direction) -> Addr {
+    match direction {
+        Direction::Ingress => packet.source,
+        Direction::Egress => packet.destination,
+    }
+}
+
+#[inline(always)]
+fn ports<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
+    let space = space(packet.protocol);
+    let key = Key::port(space, packet.destination_port);
+    let verdict = granted(
+        tables,
+        direction,
+        key,
+        peer(packet, direction),
+        Reason::UndocumentedPort,
+    );
+    if !verdict.reason.is_violation() {
+        return verdict;
+    }
+    let is_reply = match direction {
+        // The host opened this conversation.
+        Direction::Ingress => tables.facts().flows != 0 && is_live(tables, packet),
+        // The peer was allowed to open this conversation: replies of documented services cost no state.
+        Direction::Egress => {
+            let listening = Key::port(space, packet.source_port);
+            granted(
+                tables,
+                Direction::Ingress,
+                listening,
+                packet.destination,
+                Reason::UndocumentedPort,
+            )
+            .reason
+                == Reason::Granted
+        }
+    };
+    if is_reply {
+        Verdict::plain(Reason::Reply)
+    } else {
+        verdict
+    }
+}
+
+/// Key space of a protocol that has ports.
+#[inline(always)]
+const fn space(number: u8) -> u32 {
+    match number {
+        protocol::TCP => 0,
+        protocol::UDP => 1,
+        _ => 2,
+    }
+}
+
+#[inline(always)]
+fn icmp<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
+    let (essential, echo, reply) = if packet.source.v6 {
+        let essential = match packet.icmp_type {
+            // Errors (RFC 4443), MLD (RFC 2710, RFC 3810).
+            1..=4 | 130..=132 | 143 => true,
+            // Neighbour discovery is only valid from the link itself (RFC 4861 section 7.1).
+            133..=137 => packet.hop_limit == 255,
+            _ => false,
+        };
+        (
+            essential,
+            packet.icmp_type == icmp6::ECHO,
+            packet.icmp_type == icmp6::ECHO_REPLY,
+        )
+    } else {
+        // Unreachable (path MTU too), source quench, time exceeded, parameter problem (RFC 792).
+        let essential = matches!(packet.icmp_type, 3 | 4 | 11 | 12);
+        (
+            essential,
+            packet.icmp_type == icmp4::ECHO,
+            packet.icmp_type == icmp4::ECHO_REPLY,
+        )
+    };
+    if essential {
+        Verdict::plain(Reason::IcmpEssential)
+    } else if reply {
+        Verdict::plain(Reason::EchoReply)
+    } else if echo {
+        granted(
+            tables,
+            direction,
+            Key::ECHO,
+            peer(packet, direction),
+            Reason::Icmp,
+        )
+    } else {
+        Verdict::plain(Reason::Icmp)
+    }
+}
+
+/// Looks a key up: granted to this peer, to others, or (`closed`) to nobody.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "cells are below 2^14")]
+fn granted<T: Tables + ?Sized>(
+    tables: &T,
+    direction: Direction,
+    key: Key,
+    peer: Addr,
+    closed: Reason,
+) -> Verdict {
+    let entry = tables.entry(direction, key);
+    let mut verdict = Verdict {
+        reason: Reason::Granted,
+        key: Some(key),
+        cell: entry.index(),
+        cause: None,
+        spared: entry.is_audit(),
+    };
+    if entry.is_closed() {
+        verdict.reason = closed;
+    } else if tables.facts().sources != 0 && entry.is_restricted() {
+        let rule = tables.rule(entry.index());
+        let class = sources::class(tables, peer);
+        let variant = tables.admit(class * tables.facts().width + rule.peers());
+        if variant == 0 {
+            verdict.reason = Reason::UndocumentedPeer;
+        } else {
+            verdict.cell = rule.cell() + (variant - 1) as u16;
+        }
+    }
+    verdict
+}
+
+/// The conversation of a packet with ports, from the host's view.
+#[inline(always)]
+pub fn tuple(packet: &Packet, direction: Direction) -> Tuple {
+    let (local, remote, local_port, remote_port) = match direction {
+        Direction::Ingress => (
+            packet.destination,
+            packet.source,
+            packet.destination_port,
+            packet.source_port,
+        ),
+        Direction::Egress => (
+            packet.source,
+            packet.destination,
+            packet.source_port,
+            packet.destination_port,
+        ),
+    };
+    Tuple {
+        protocol: packet.protocol,
+        local,
+        remote,
+        local_port,
+        remote_port,
+    }
+}
+
+#[inline(always)]
+fn is_live<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> bool {
+    let facts = tables.facts();
+    let hashed = tuple(packet, Direction::Ingress).hash(facts.flow_key);
+    let Some(set) = tables.flow_set(hashed.set & facts.flow_mask) else {
+        return false;
+    };
+    let Some(cell) = set.find(hashed.tag) else {
+        return false;
+    };
+    let now = flow::now(tables.jiffies(), facts.tick_shift);
+    flow::is_fresh(
+        flow::age(cell, now),
+        packet.protocol,
+        facts.tcp_idle,
+        facts.udp_idle,
+    )
+}

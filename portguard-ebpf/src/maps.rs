@@ -1,0 +1,325 @@
+//! Every map and global, and the policy that they hold.
+//!
+//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `HOSTS`, `ADMIT`, `OWN`.
+//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `FLOWS`, `EVENTS`.
+#![expect(
+    unsafe_code,
+    reason = "map values are reached by pointer; each access stands behind its bound"
+)]
+
+use core::cell::UnsafeCell;
+use core::hint::black_box;
+use core::ptr;
+
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::macros::btf_map;
+use portguard_common::abi::{
+    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Violations,
+};
+use portguard_common::addr::Addr;
+use portguard_common::flow::Set;
+use portguard_common::frame::HEADER_SPAN;
+use portguard_common::reason::Direction;
+use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
+
+/// A global that the loader fills and the kernel freezes.
+#[repr(transparent)]
+pub(crate) struct Frozen<T>(UnsafeCell<T>);
+
+// SAFETY: nobody writes: the loader fills it before the program runs, and the kernel freezes the map that it lies in.
+unsafe impl<T> Sync for Frozen<T> {}
+
+impl<T, const N: usize> Frozen<[T; N]> {
+    /// An element; `index` must be below `N`, and the verifier must be able to see that.
+    #[inline(always)]
+    fn at(&self, index: usize) -> T {
+        // SAFETY: in bounds by contract, which the verifier checks. Volatile, since the compiler must not take the
+        // initial value for the one that the loader puts there.
+        unsafe { ptr::read_volatile(self.0.get().cast::<T>().add(index)) }
+    }
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.facts")]
+static FACTS: Frozen<Facts> = Frozen(UnsafeCell::new(Facts {
+    enforce: 0,
+    enforce_out: 0,
+    strict_fragments: 0,
+    strict_ethertypes: 0,
+    sources: 0,
+    hosts: 0,
+    host_mask: 0,
+    width: 0,
+    scoped: 0,
+    flows: 0,
+    flow_mask: 0,
+    tcp_idle: 0,
+    udp_idle: 0,
+    tick_shift: 0,
+    multi_buffer: 0,
+    sample_mask: 0,
+    deadline: 0,
+    flow_key: [0; 2],
+}));
+
+/// Entries by key, ingress.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.in")]
+static IN: Frozen<[u16; Key::COUNT as usize]> = Frozen(UnsafeCell::new([0; Key::COUNT as usize]));
+
+/// Entries by key, egress.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.out")]
+static OUT: Frozen<[u16; Key::COUNT as usize]> = Frozen(UnsafeCell::new([0; Key::COUNT as usize]));
+
+/// Rules by index.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.rules")]
+static RULES: Frozen<[u32; MAX_CELLS as usize]> = Frozen(UnsafeCell::new([0; MAX_CELLS as usize]));
+
+/// IPv4 by the first 16 bits.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.root4")]
+static ROOT4: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
+
+/// IPv6 by the first 16 bits.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.root6")]
+static ROOT6: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
+
+/// Blocks of both families; the loader sets how many.
+#[btf_map]
+static BLOCKS: Array<Block, 1> = Array::new();
+
+/// The host table; the loader sets how many cells.
+#[btf_map]
+static HOSTS: Array<Host6, 1> = Array::new();
+
+/// The admission matrix; the loader sets how many words.
+#[btf_map]
+static ADMIT: Array<u32, 1> = Array::new();
+
+/// The host's own addresses, for `scope = "host-addresses"`; the loader sets how many.
+#[btf_map]
+static OWN: HashMap<[u64; 2], u32, 1> = HashMap::new();
+
+/// Granted packets by cell.
+#[btf_map]
+static CELLS: PerCpuArray<Cells, { (MAX_CELLS / CELLS_A_CHUNK) as usize }> = PerCpuArray::new();
+
+/// Violations by key: ingress chunks, then egress chunks.
+#[btf_map]
+static VIOLATIONS: PerCpuArray<Violations, { 2 * CHUNKS as usize }> = PerCpuArray::new();
+
+/// How often a count of `VIOLATIONS` has wrapped, by direction and key.
+#[btf_map]
+static CARRY: PerCpuHashMap<u32, u64, 4096> = PerCpuHashMap::new();
+
+/// Counters by slot.
+#[btf_map]
+static SLOTS: PerCpuArray<Counter, { SLOT_COUNT as usize }> = PerCpuArray::new();
+
+/// Sampled violations. Declared without a value type: with one, libbpf refuses the object.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<(), { 512 * 1024 }> = RingBuf::new();
+
+/// Bytes above [`HEADER_SPAN`] that a window may reach into.
+const MARGIN: usize = 64;
+
+/// Where headers are copied that cannot be read in place.
+#[btf_map]
+static SCRATCH: PerCpuArray<[u8; HEADER_SPAN + MARGIN], 1> = PerCpuArray::new();
+
+/// Scratch memory of this CPU.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<*mut u8> {
+    SCRATCH.get_ptr_mut(0).map(<*mut _>::cast)
+}
+
+/// A zero that neither the compiler nor the verifier knows to be one: not frozen, and read anew each time.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.zero")]
+static ZERO: Frozen<usize> = Frozen(UnsafeCell::new(0));
+
+/// See [`portguard_common::frame::Frame::forget`].
+#[inline(always)]
+pub(crate) fn zero() -> usize {
+    // SAFETY: an aligned, initialised word that nobody writes.
+    unsafe { ptr::read_volatile(ZERO.0.get()) }
+}
+
+/// The policy of this generation.
+pub(crate) struct Maps {
+    facts: &'static Facts,
+}
+
+impl Maps {
+    /// Borrows the globals.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        // SAFETY: never written, see `Frozen`. The black box hides the initial value from the compiler; the verifier
+        // still sees a constant address in a frozen map, and prunes by the values that it finds there.
+        Self {
+            facts: unsafe { &*black_box(FACTS.0.get().cast_const()) },
+        }
+    }
+
+    /// Adds to a counter cell.
+    #[inline(always)]
+    pub(crate) fn add_cell(&self, cell: u16, bytes: usize) {
+        let cell = u32::from(cell);
+        let Some(chunk) = CELLS.get_ptr_mut(cell / CELLS_A_CHUNK) else {
+            return;
+        };
+        // SAFETY: a live per-CPU element that no other program of this CPU runs beside; the index is masked.
+        let counter = unsafe {
+            &mut *(&raw mut (*chunk).cells)
+                .cast::<Counter>()
+                .add((cell % CELLS_A_CHUNK) as usize)
+        };
+        counter.packets += 1;
+        counter.bytes += bytes as u64;
+    }
+
+    /// Adds a violation under a key, and says how many of this CPU came before it.
+    #[inline(always)]
+    pub(crate) fn add_violation(
+        &self,
+        direction: Direction,
+        key: Key,
+        open: bool,
+        bytes: usize,
+    ) -> u32 {
+        let chunk = direction as u32 * CHUNKS + key.0 / portguard_common::abi::CHUNK_KEYS;
+        let Some(chunk) = VIOLATIONS.get_ptr_mut(chunk) else {
+            return 1;
+        };
+        let index = (key.0 % portguard_common::abi::CHUNK_KEYS) as usize;
+        // SAFETY: a live per-CPU element that no other program of this CPU runs beside; the index is masked.
+        let (total, count) = unsafe {
+            let total = if open {
+                &raw mut (*chunk).peer
+            } else {
+                &raw mut (*chunk).closed
+            };
+            (
+                &mut *total,
+                &mut *(&raw mut (*chunk).counts).cast::<u32>().add(index),
+            )
+        };
+        total.packets += 1;
+        total.bytes += bytes as u64;
+        let before = *count;
+        *count = before.wrapping_add(1);
+        if before == u32::MAX {
+            carry(direction, key);
+        }
+        before
+    }
+
+    /// Adds to a slot, and says how many of this CPU came before it.
+    #[inline(always)]
+    pub(crate) fn add_slot(&self, slot: u32, bytes: usize) -> u32 {
+        let Some(counter) = SLOTS.get_ptr_mut(slot) else {
+            return 1;
+        };
+        // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
+        let counter = unsafe { &mut *counter };
+        let before = counter.packets;
+        counter.packets += 1;
+        counter.bytes += bytes as u64;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low bits are what sampling looks at"
+        )]
+        let before = before as u32;
+        before
+    }
+}
+
+/// Once every 2^32 violations of a key on a CPU.
+#[inline(never)]
+fn carry(direction: Direction, key: Key) {
+    let key = direction as u32 * Key::COUNT + key.0;
+    if let Some(count) = CARRY.get_ptr_mut(&key) {
+        // SAFETY: a live element of this CPU, and nothing ever removes it.
+        unsafe { *count += 1 };
+    } else {
+        let _ = CARRY.insert(&key, &1, 0);
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn facts(&self) -> &Facts {
+        self.facts
+    }
+
+    #[inline(always)]
+    fn entry(&self, direction: Direction, key: Key) -> Entry {
+        let index = (key.0 & (Key::COUNT - 1)) as usize;
+        Entry(match direction {
+            Direction::Ingress => IN.at(index),
+            Direction::Egress => OUT.at(index),
+        })
+    }
+
+    #[inline(always)]
+    fn rule(&self, index: u16) -> Rule {
+        Rule(RULES.at((u32::from(index) & (MAX_CELLS - 1)) as usize))
+    }
+
+    #[inline(always)]
+    fn admit(&self, index: u32) -> u32 {
+        ADMIT.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn root4(&self, index: u16) -> Leaf {
+        Leaf(ROOT4.at(index as usize))
+    }
+
+    #[inline(always)]
+    fn root6(&self, index: u16) -> Leaf {
+        Leaf(ROOT6.at(index as usize))
+    }
+
+    #[inline(always)]
+    fn block(&self, block: u32, index: u8) -> Leaf {
+        let Some(block) = BLOCKS.get_ptr(block) else {
+            return Leaf(0);
+        };
+        // SAFETY: a live array element of 256 words, and an octet indexes it.
+        Leaf(unsafe {
+            *(&raw const (*block).leaves)
+                .cast::<u32>()
+                .add(index as usize)
+        })
+    }
+
+    #[inline(always)]
+    fn host6(&self, cell: u32) -> Host6 {
+        HOSTS.get(cell).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn own(&self, address: Addr) -> bool {
+        // SAFETY: only whether it is there is looked at.
+        unsafe {
+            OWN.get(&[address.high | u64::from(address.v6) << 63, address.low])
+                .is_some()
+        }
+    }
+
+    #[inline(always)]
+    fn flow_set(&self, _index: u32) -> Option<Set> {
+        None
+    }
+
+    #[inline(always)]
+    fn jiffies(&self) -> u64 {
+        // SAFETY: takes nothing, gives a number.
+        unsafe { bpf_jiffies64() }
+    }
+}

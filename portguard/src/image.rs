@@ -1,0 +1,211 @@
+//! The image: exactly what a generation's maps will hold, and what each counter cell means.
+//!
+//! Pure and deterministic: the same policy and the same cell directory give the same bytes. [`Tables`] is implemented for
+//! it, so that the verdict function of the kernel runs over it on the host.
+
+mod classes;
+mod sweep;
+
+use std::fmt;
+
+use portguard_common::abi::{Block, MAX_CELLS};
+use portguard_common::addr::Addr;
+use portguard_common::flow::Set;
+use portguard_common::reason::Direction;
+use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
+
+use crate::cells::Directory;
+use crate::policy::{Outbound, Policy};
+
+pub use sweep::{Span, Variant, spans};
+
+/// What a generation's maps hold.
+#[derive(Clone)]
+pub struct Image {
+    /// Frozen facts; those that only the loading host knows (flow key, tick, multi-buffer) are zero.
+    pub facts: Facts,
+    /// Entries by key, ingress.
+    pub inbound: Vec<u16>,
+    /// Entries by key, egress.
+    pub outbound: Vec<u16>,
+    /// Rules by index, [`MAX_CELLS`] of them.
+    pub rules: Vec<u32>,
+    /// IPv4 by the first 16 bits.
+    pub root4: Vec<u32>,
+    /// IPv6 by the first 16 bits.
+    pub root6: Vec<u32>,
+    /// Blocks of both families; at least one.
+    pub blocks: Vec<Block>,
+    /// IPv6 hosts, open addressing; a power of two.
+    pub hosts: Vec<Host6>,
+    /// Admission by address class and peer class; at least one word.
+    pub admit: Vec<u32>,
+    /// The host's own addresses, where only those are judged.
+    pub own: Vec<Addr>,
+    /// What every cell means, those of earlier generations included.
+    pub directory: Directory,
+}
+
+/// The policy does not fit into the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// More distinct port entries than counter cells.
+    #[error("the policy needs more than {} counter cells", MAX_CELLS - 1)]
+    Cells,
+    /// More distinct restricted entries than rules.
+    #[error("the policy has more than {} entries that are open to some peers only", MAX_CELLS - 1)]
+    Rules,
+    /// The admission matrix would be too large.
+    #[error("the policy combines too many peer sets: {0} address classes by {1} peer classes")]
+    Admission(usize, usize),
+}
+
+/// Words of the admission matrix that are accepted (8 bytes each in the kernel).
+const MAX_ADMISSION: usize = 4 << 20;
+
+impl Image {
+    /// Builds the image of a policy; cells that `directory` already knows keep their place.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if the policy does not fit.
+    pub fn build(policy: &Policy, directory: Directory) -> Result<Self, TooLarge> {
+        let classes = classes::Classes::build(&policy.sets);
+        let mut builder = sweep::Builder::new(policy, &classes, directory);
+        let inbound = builder.direction(Direction::Ingress)?;
+        let outbound = builder.direction(Direction::Egress)?;
+        let sweep::Built {
+            mut rules,
+            peer_classes,
+            directory,
+        } = builder.finish();
+        let width = peer_classes.len().max(1);
+        let words = classes.members.len() * width;
+        if words > MAX_ADMISSION {
+            return Err(TooLarge::Admission(classes.members.len(), width));
+        }
+        let mut admit = vec![0; words];
+        for (column, peer_class) in peer_classes.iter().enumerate() {
+            for (row, variant) in peer_class.variants.iter().enumerate() {
+                if let Some(word) = admit.get_mut(row * width + column) {
+                    *word = *variant;
+                }
+            }
+        }
+        rules.resize(MAX_CELLS as usize, 0);
+        let settings = &policy.settings;
+        let own: Vec<Addr> = settings
+            .host_addresses
+            .iter()
+            .flatten()
+            .flat_map(|net| [Addr::from(net.addr())])
+            .collect();
+        let flow_sets = (settings.flows / 8).next_power_of_two().max(1);
+        let facts = Facts {
+            enforce: u32::from(settings.enforce),
+            enforce_out: u32::from(settings.outbound == Outbound::Enforce),
+            strict_fragments: u32::from(settings.strict_fragments),
+            strict_ethertypes: u32::from(settings.strict_ethertypes),
+            sources: u32::from(!peer_classes.is_empty()),
+            hosts: u32::from(classes.has_hosts),
+            host_mask: u32::try_from(classes.hosts.len() - 1).unwrap_or(0),
+            width: u32::try_from(width).unwrap_or(1),
+            scoped: u32::from(settings.host_addresses.is_some()),
+            flows: u32::from(settings.outbound != Outbound::Off),
+            flow_mask: flow_sets - 1,
+            tcp_idle: settings.tcp_idle,
+            udp_idle: settings.udp_idle,
+            tick_shift: 0,
+            multi_buffer: 0,
+            sample_mask: u32::MAX,
+            deadline: 0,
+            flow_key: [0; 2],
+        };
+        let classes::Classes {
+            root4,
+            root6,
+            blocks,
+            hosts,
+            ..
+        } = classes;
+        Ok(Self {
+            facts,
+            inbound,
+            outbound,
+            rules,
+            root4,
+            root6,
+            blocks,
+            hosts,
+            admit,
+            own,
+            directory,
+        })
+    }
+}
+
+impl Tables for Image {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn entry(&self, direction: Direction, key: Key) -> Entry {
+        let table = match direction {
+            Direction::Ingress => &self.inbound,
+            Direction::Egress => &self.outbound,
+        };
+        Entry(at(table, key.0))
+    }
+
+    fn rule(&self, index: u16) -> Rule {
+        Rule(at(&self.rules, u32::from(index)))
+    }
+
+    fn admit(&self, index: u32) -> u32 {
+        at(&self.admit, index)
+    }
+
+    fn root4(&self, index: u16) -> Leaf {
+        Leaf(at(&self.root4, u32::from(index)))
+    }
+
+    fn root6(&self, index: u16) -> Leaf {
+        Leaf(at(&self.root6, u32::from(index)))
+    }
+
+    fn block(&self, block: u32, index: u8) -> Leaf {
+        let block = self.blocks.get(block as usize);
+        Leaf(block.map_or(0, |block| at(&block.leaves, u32::from(index))))
+    }
+
+    fn host6(&self, cell: u32) -> Host6 {
+        at(&self.hosts, cell)
+    }
+
+    fn own(&self, address: Addr) -> bool {
+        self.own.contains(&address)
+    }
+
+    fn flow_set(&self, _index: u32) -> Option<Set> {
+        None
+    }
+
+    fn jiffies(&self) -> u64 {
+        0
+    }
+}
+
+fn at<T: Copy + Default>(table: &[T], index: u32) -> T {
+    table.get(index as usize).copied().unwrap_or_default()
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image")
+            .field("facts", &self.facts)
+            .field("blocks", &self.blocks.len())
+            .field("hosts", &self.hosts.len())
+            .field("admit", &self.admit.len())
+            .field("cells", &self.directory.cells.len())
+            .finish_non_exhaustive()
+    }
+}

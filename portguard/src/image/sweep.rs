@@ -1,0 +1,360 @@
+//! Grants to table entries: ranges that overlap freely are cut into spans that do not.
+
+use std::collections::BTreeMap;
+
+use portguard_common::reason::Direction;
+use portguard_common::tables::{Entry, Key, Rule};
+
+use super::TooLarge;
+use super::classes::Classes;
+use crate::catalog::Transport;
+use crate::cells::{Cell, Directory};
+use crate::policy::{Grant, GrantKind, Peers, Policy};
+
+/// Ports of one transport that the same grants cover, in precedence order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span<'a> {
+    /// Transport.
+    pub transport: Transport,
+    /// First port.
+    pub first: u16,
+    /// Last port, inclusive.
+    pub last: u16,
+    /// The grants; never empty.
+    pub grants: Vec<&'a Grant>,
+}
+
+/// Which grants of a span an address class has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variant(pub Vec<usize>);
+
+/// Spans with at most this many cells count each port by itself.
+const SINGLE_PORTS: usize = 64;
+
+/// Cuts the grants of one direction into disjoint spans, sorted by transport and port.
+pub fn spans(grants: &[Grant]) -> Vec<Span<'_>> {
+    let mut result = Vec::new();
+    for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
+        // What starts and what ends at a port; 65,536 ends the space.
+        let mut starts: BTreeMap<u32, Vec<&Grant>> = BTreeMap::new();
+        let mut cuts: BTreeMap<u32, ()> = BTreeMap::new();
+        for grant in grants.iter().filter(|grant| grant.transport == transport) {
+            starts
+                .entry(u32::from(grant.first))
+                .or_default()
+                .push(grant);
+            cuts.insert(u32::from(grant.first), ());
+            cuts.insert(u32::from(grant.last) + 1, ());
+        }
+        let mut live: Vec<&Grant> = Vec::new();
+        let cuts: Vec<u32> = cuts.into_keys().collect();
+        for (first, next) in cuts.iter().zip(cuts.iter().skip(1)) {
+            live.retain(|grant| u32::from(grant.last) >= *first);
+            live.extend(starts.remove(first).unwrap_or_default());
+            live.sort();
+            live.dedup();
+            if let (false, Ok(first), Ok(last)) = (
+                live.is_empty(),
+                u16::try_from(*first),
+                u16::try_from(next - 1),
+            ) {
+                result.push(Span {
+                    transport,
+                    first,
+                    last,
+                    grants: live.clone(),
+                });
+            }
+        }
+    }
+    result
+}
+
+/// A column of the admission matrix.
+pub(super) struct PeerClass {
+    /// Variant by address class: 0 = not admitted, else the index into `grants` plus one.
+    pub(super) variants: Vec<u32>,
+    /// The distinct variants.
+    grants: Vec<Variant>,
+}
+
+pub(super) struct Built {
+    pub(super) rules: Vec<u32>,
+    pub(super) peer_classes: Vec<PeerClass>,
+    pub(super) directory: Directory,
+}
+
+pub(super) struct Builder<'a> {
+    policy: &'a Policy,
+    classes: &'a Classes,
+    directory: Directory,
+    index: BTreeMap<Cell, Vec<u16>>,
+    known: BTreeMap<Vec<Peers>, u16>,
+    peer_classes: Vec<PeerClass>,
+    rules: Vec<u32>,
+}
+
+/// One thing to be looked up: a port space with a range, and who is granted it for which rows.
+struct Item<'a> {
+    egress: bool,
+    space: u8,
+    first: u16,
+    last: u16,
+    grants: Vec<(GrantKind, Peers, &'a str)>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(policy: &'a Policy, classes: &'a Classes, directory: Directory) -> Self {
+        let index = directory.index();
+        Self {
+            policy,
+            classes,
+            directory,
+            index,
+            known: BTreeMap::new(),
+            peer_classes: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Built {
+        let Self {
+            directory,
+            peer_classes,
+            rules,
+            ..
+        } = self;
+        Built {
+            rules,
+            peer_classes,
+            directory,
+        }
+    }
+
+    /// The entry table of one direction.
+    pub(super) fn direction(&mut self, direction: Direction) -> Result<Vec<u16>, TooLarge> {
+        let egress = direction == Direction::Egress;
+        let policy = self.policy;
+        let mut table = vec![0u16; Key::COUNT as usize];
+        if !egress {
+            for &(transport, first, last) in &policy.settings.audit_ports {
+                let space = u32::from(space(transport));
+                for port in first..=last {
+                    put(&mut table, Key::port(space, port).0, Entry::AUDIT);
+                }
+            }
+        }
+        let grants = if egress {
+            &policy.outbound
+        } else {
+            &policy.inbound
+        };
+        for span in spans(grants) {
+            let grants = span
+                .grants
+                .iter()
+                .map(|g| (g.kind, g.peers, g.row.as_str()))
+                .collect();
+            self.place(
+                &mut table,
+                &Item {
+                    egress,
+                    space: space(span.transport),
+                    first: span.first,
+                    last: span.last,
+                    grants,
+                },
+            )?;
+        }
+        let mut protocols: BTreeMap<u8, Vec<(GrantKind, Peers, &str)>> = BTreeMap::new();
+        for grant in &policy.protocols {
+            let grants = protocols.entry(grant.protocol).or_default();
+            grants.push((GrantKind::Site, grant.peers, &grant.row));
+        }
+        for (number, grants) in protocols {
+            let number = u16::from(number);
+            self.place(
+                &mut table,
+                &Item {
+                    egress,
+                    space: 3,
+                    first: number,
+                    last: number,
+                    grants,
+                },
+            )?;
+        }
+        // The host may always ping; who may ping the host is the site's choice.
+        let echo = if egress {
+            Some(Peers::Any)
+        } else {
+            policy.echo
+        };
+        if let Some(peers) = echo {
+            let number = Key::ECHO.number();
+            let grants = vec![(GrantKind::Baseline, peers, "baseline/echo")];
+            self.place(
+                &mut table,
+                &Item {
+                    egress,
+                    space: 3,
+                    first: number,
+                    last: number,
+                    grants,
+                },
+            )?;
+        }
+        Ok(table)
+    }
+
+    fn place(&mut self, table: &mut [u16], item: &Item<'_>) -> Result<(), TooLarge> {
+        let count = usize::from(item.last - item.first) + 1;
+        let signature: Vec<Peers> = item.grants.iter().map(|(_, peers, _)| *peers).collect();
+        let is_open = signature.iter().all(|peers| *peers == Peers::Any);
+        let (peer_class, variants) = if is_open {
+            (0, vec![Variant((0..signature.len()).collect())])
+        } else {
+            let class = self.peer_class(signature)?;
+            (
+                class,
+                self.peer_classes
+                    .get(usize::from(class))
+                    .map(|c| c.grants.clone())
+                    .unwrap_or_default(),
+            )
+        };
+        let is_audit =
+            !item.grants.is_empty() && item.grants.iter().all(|(_, _, row)| self.is_audit_row(row));
+        let ranges: Vec<(u16, u16)> = if count * variants.len() <= SINGLE_PORTS {
+            (item.first..=item.last).map(|port| (port, port)).collect()
+        } else {
+            vec![(item.first, item.last)]
+        };
+        for (first, last) in ranges {
+            let run: Vec<Cell> = variants
+                .iter()
+                .map(|variant| cell(item, first, last, variant))
+                .collect();
+            let base = self.cells(&run)?;
+            let mut entry = if is_open {
+                base
+            } else {
+                let rule = u16::try_from(self.rules.len())
+                    .ok()
+                    .filter(|rule| *rule <= Entry::INDEX);
+                let rule = rule.ok_or(TooLarge::Rules)?;
+                self.rules.push(Rule::new(peer_class, base).0);
+                rule | Entry::RESTRICTED
+            };
+            if is_audit {
+                entry |= Entry::AUDIT;
+            }
+            for port in first..=last {
+                let key = Key::port(u32::from(item.space), port).0;
+                let kept = table.get(key as usize).copied().unwrap_or(0) & Entry::AUDIT;
+                put(table, key, entry | kept);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_audit_row(&self, row: &str) -> bool {
+        self.policy
+            .rows
+            .iter()
+            .any(|facts| facts.audit && facts.id == row)
+    }
+
+    /// The column for a list of peers: which of them each address class is among.
+    fn peer_class(&mut self, signature: Vec<Peers>) -> Result<u16, TooLarge> {
+        if let Some(class) = self.known.get(&signature) {
+            return Ok(*class);
+        }
+        let mut grants: Vec<Variant> = Vec::new();
+        let variants = self
+            .classes
+            .members
+            .iter()
+            .map(|sets| {
+                let admitted: Vec<usize> = signature
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, peers)| match peers {
+                        Peers::Any => true,
+                        Peers::Set(set) => sets.binary_search(set).is_ok(),
+                    })
+                    .map(|(index, _)| index)
+                    .collect();
+                if admitted.is_empty() {
+                    return 0;
+                }
+                let variant = Variant(admitted);
+                let index = grants
+                    .iter()
+                    .position(|known| *known == variant)
+                    .unwrap_or_else(|| {
+                        grants.push(variant);
+                        grants.len() - 1
+                    });
+                u32::try_from(index + 1).unwrap_or(0)
+            })
+            .collect();
+        let class = u16::try_from(self.peer_classes.len()).map_err(|_large| {
+            TooLarge::Admission(self.classes.members.len(), usize::from(u16::MAX))
+        })?;
+        self.peer_classes.push(PeerClass { variants, grants });
+        self.known.insert(signature, class);
+        Ok(class)
+    }
+
+    /// The first cell of a run with these meanings: where it was, or at the end.
+    fn cells(&mut self, run: &[Cell]) -> Result<u16, TooLarge> {
+        let Some(head) = run.first() else {
+            return Ok(0);
+        };
+        for &first in self.index.get(head).into_iter().flatten() {
+            let at = usize::from(first) - 1;
+            if self.directory.cells.get(at..at + run.len()) == Some(run) {
+                return Ok(first);
+            }
+        }
+        let first = self.directory.push(run).ok_or(TooLarge::Cells)?;
+        for (cell, number) in run.iter().zip(first..) {
+            self.index.entry(cell.clone()).or_default().push(number);
+        }
+        Ok(first)
+    }
+}
+
+fn cell(item: &Item<'_>, first: u16, last: u16, variant: &Variant) -> Cell {
+    let admitted = || variant.0.iter().filter_map(|index| item.grants.get(*index));
+    let mut rows: Vec<String> = admitted().map(|(_, _, row)| (*row).to_owned()).collect();
+    rows.sort();
+    rows.dedup();
+    let kind = admitted()
+        .map(|(kind, _, _)| *kind)
+        .min()
+        .unwrap_or(GrantKind::Site);
+    Cell {
+        egress: item.egress,
+        space: item.space,
+        first,
+        last,
+        kind,
+        rows,
+    }
+}
+
+fn space(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => 0,
+        Transport::Udp => 1,
+        Transport::Sctp => 2,
+    }
+}
+
+fn put(table: &mut [u16], key: u32, value: u16) {
+    if let Some(entry) = table.get_mut(key as usize) {
+        *entry = value;
+    }
+}

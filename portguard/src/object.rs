@@ -1,0 +1,200 @@
+//! The embedded eBPF object: loads it with an image in its maps. Attaching is elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use aya::programs::{Program, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use portguard_common::abi::{Block, Facts, Host6};
+
+use crate::error::Fault;
+use crate::image::Image;
+
+/// The object that the build script made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-ebpf"));
+
+/// Name of the ingress program.
+pub const INGRESS: &str = "portguard_xdp";
+
+/// Maps that outlive a generation: counters and events.
+pub const SHARED: [&str; 5] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "EVENTS"];
+
+/// What only the loading host knows.
+#[derive(Debug, Clone, Copy)]
+pub struct HostFacts {
+    /// See [`Facts::multi_buffer`].
+    pub multi_buffer: bool,
+    /// See [`Facts::tick_shift`].
+    pub tick_shift: u32,
+    /// See [`Facts::flow_key`].
+    pub flow_key: [u64; 2],
+    /// See [`Facts::sample_mask`].
+    pub sample_mask: u32,
+    /// See [`Facts::deadline`].
+    pub deadline: u64,
+}
+
+impl Default for HostFacts {
+    fn default() -> Self {
+        Self {
+            multi_buffer: true,
+            tick_shift: 8,
+            flow_key: [0; 2],
+            sample_mask: u32::MAX,
+            deadline: 0,
+        }
+    }
+}
+
+/// An object in the kernel, filled and verified, attached to nothing.
+#[derive(Debug)]
+pub struct Loaded {
+    /// aya's view of it.
+    pub ebpf: Ebpf,
+    /// The facts as loaded.
+    pub facts: Facts,
+}
+
+/// Loads the object with an image; the maps named in [`SHARED`] are reused from `shared`, or created there, if given.
+///
+/// # Errors
+/// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
+pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
+    let facts = Facts {
+        multi_buffer: u32::from(host.multi_buffer),
+        tick_shift: host.tick_shift,
+        flow_key: host.flow_key,
+        sample_mask: host.sample_mask,
+        deadline: host.deadline,
+        ..image.facts
+    };
+    let pins: BTreeMap<&str, PathBuf> = shared
+        .map(|directory| {
+            SHARED
+                .iter()
+                .map(|name| (*name, directory.join(name)))
+                .collect()
+        })
+        .unwrap_or_default();
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("FACTS", &facts, true)
+        .override_global("IN", image.inbound.as_slice(), true)
+        .override_global("OUT", image.outbound.as_slice(), true)
+        .override_global("RULES", image.rules.as_slice(), true)
+        .override_global("ROOT4", image.root4.as_slice(), true)
+        .override_global("ROOT6", image.root6.as_slice(), true)
+        .map_max_entries("BLOCKS", entries(image.blocks.len()))
+        .map_max_entries("HOSTS", entries(image.hosts.len()))
+        .map_max_entries("ADMIT", entries(image.admit.len()))
+        .map_max_entries("OWN", entries(image.own.len().max(1)));
+    for (name, path) in &pins {
+        loader.map_pin_path(name, path);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| refused(error.into()))?;
+    fill(&mut ebpf, image)?;
+    let program: &mut Xdp = ebpf
+        .program_mut(INGRESS)
+        .context("the embedded object has no ingress program")?
+        .try_into()?;
+    program.load().map_err(|error| refused(error.into()))?;
+    Ok(Loaded { ebpf, facts })
+}
+
+impl Loaded {
+    /// The ingress program.
+    ///
+    /// # Errors
+    /// If the object is not ours.
+    pub fn ingress(&mut self) -> anyhow::Result<&mut Xdp> {
+        let program: &mut Program = self
+            .ebpf
+            .program_mut(INGRESS)
+            .context("the embedded object has no ingress program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// A map by name, borrowed.
+    ///
+    /// # Errors
+    /// If the object has no such map.
+    pub fn map(&self, name: &str) -> anyhow::Result<&Map> {
+        self.ebpf
+            .map(name)
+            .with_context(|| format!("the embedded object has no map `{name}`"))
+    }
+}
+
+fn entries(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Fills the maps that are no frozen globals.
+fn fill(ebpf: &mut Ebpf, image: &Image) -> anyhow::Result<()> {
+    let mut blocks: Array<&mut MapData, Block> = map(ebpf, "BLOCKS")?.try_into()?;
+    for (block, index) in image.blocks.iter().zip(0..) {
+        blocks
+            .set(index, block, 0)
+            .context("cannot fill map `BLOCKS`")?;
+    }
+    let mut hosts: Array<&mut MapData, Host6> = map(ebpf, "HOSTS")?.try_into()?;
+    for (host, index) in image
+        .hosts
+        .iter()
+        .zip(0..)
+        .filter(|(host, _)| host.class != 0)
+    {
+        hosts
+            .set(index, host, 0)
+            .context("cannot fill map `HOSTS`")?;
+    }
+    let mut admit: Array<&mut MapData, u32> = map(ebpf, "ADMIT")?.try_into()?;
+    for (word, index) in image.admit.iter().zip(0..).filter(|(word, _)| **word != 0) {
+        admit
+            .set(index, word, 0)
+            .context("cannot fill map `ADMIT`")?;
+    }
+    let mut own: BpfHashMap<&mut MapData, [u64; 2], u32> = map(ebpf, "OWN")?.try_into()?;
+    for address in &image.own {
+        let key = [address.high | u64::from(address.v6) << 63, address.low];
+        own.insert(key, 1, 0).context("cannot fill map `OWN`")?;
+    }
+    Ok(())
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Map> {
+    ebpf.map_mut(name)
+        .with_context(|| format!("the embedded object has no map `{name}`"))
+}
+
+/// Says what a refusal of the kernel means.
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    let errno = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error);
+    let text = format!("{error:#}");
+    let fault = match errno {
+        Some(1 | 13) if !text.contains("verifier") || text.contains("processed 0 insns") => {
+            Fault::system("the kernel does not let this process load eBPF programs")
+                .hint("run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
+        }
+        Some(12) => Fault::system("the kernel has no memory left for the guard's maps")
+            .hint("see `portguard doctor` for what the policy needs"),
+        _ => Fault::system("the kernel refused the guard's program")
+            .hint(format!("the end of what it said:\n{}", tail(&text, 12))),
+    };
+    error.context(fault)
+}
+
+/// The last lines of a text.
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let from = all.len().saturating_sub(lines);
+    all.get(from..).unwrap_or_default().join("\n")
+}
