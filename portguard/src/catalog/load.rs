@@ -23,14 +23,11 @@ const MAX_SYNTAX_ERRORS: usize = 5;
 
 /// The vendors' matrices that come with the program.
 const EMBEDDED: &[(&str, &str)] = &[
-    (
-        "ibm-api-connect.toml",
-        include_str!("../../catalog/ibm-api-connect.toml"),
-    ),
-    (
-        "thoughtspot.toml",
-        include_str!("../../catalog/thoughtspot.toml"),
-    ),
+    ("ibm-api-connect.toml", include_str!("../../catalog/ibm-api-connect.toml")),
+    ("interlink-asi.toml", include_str!("../../catalog/interlink-asi.toml")),
+    ("nexthink.toml", include_str!("../../catalog/nexthink.toml")),
+    ("thoughtspot.toml", include_str!("../../catalog/thoughtspot.toml")),
+    ("wso2.toml", include_str!("../../catalog/wso2.toml")),
 ];
 
 /// Name and text of every catalog file that comes with the program.
