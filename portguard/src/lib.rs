@@ -4,6 +4,7 @@
 //! Everything up to the image is pure: no kernel, no network, no clock.
 
 pub mod catalog;
+pub mod command;
 pub mod diagnostic;
 pub mod error;
 pub mod policy;

@@ -23,10 +23,19 @@ const MAX_SYNTAX_ERRORS: usize = 5;
 
 /// The vendors' matrices that come with the program.
 const EMBEDDED: &[(&str, &str)] = &[
-    ("ibm-api-connect.toml", include_str!("../../catalog/ibm-api-connect.toml")),
-    ("interlink-asi.toml", include_str!("../../catalog/interlink-asi.toml")),
+    (
+        "ibm-api-connect.toml",
+        include_str!("../../catalog/ibm-api-connect.toml"),
+    ),
+    (
+        "interlink-asi.toml",
+        include_str!("../../catalog/interlink-asi.toml"),
+    ),
     ("nexthink.toml", include_str!("../../catalog/nexthink.toml")),
-    ("thoughtspot.toml", include_str!("../../catalog/thoughtspot.toml")),
+    (
+        "thoughtspot.toml",
+        include_str!("../../catalog/thoughtspot.toml"),
+    ),
     ("wso2.toml", include_str!("../../catalog/wso2.toml")),
 ];
 
@@ -92,7 +101,10 @@ impl Catalog {
 }
 
 /// The catalog files of a directory, in order of their names.
-fn catalog_files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn catalog_files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     let reading = || format!("cannot read the catalog directory `{}`", dir.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).with_context(reading)? {
@@ -154,6 +166,7 @@ pub fn load_str(file_name: &str, text: &str) -> Result<System, Rejected> {
         for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
             let at = error.span().map_or(text.len(), |span| span.start);
             let message = error.message().trim_end().replace('\n', ", ");
+            let message = message.trim_end_matches(", expected nothing").to_owned();
             report.add(at, Diagnostic::error("syntax", message));
         }
         return Err(Rejected(report.finish()));
