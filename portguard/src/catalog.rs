@@ -10,6 +10,8 @@ mod load;
 mod query;
 mod report;
 mod rows;
+#[cfg(test)]
+mod vendor_tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
