@@ -137,7 +137,7 @@ fn wso2_conditions() {
         ),
         ("clustering-4000", "option clustering; membership = wka"),
         ("api-manager-7611", "throttling-publisher = thrift"),
-        ("api-manager-9711", "throttling-publisher = binary"),
+        ("api-manager-9711/out", "throttling-publisher = binary"),
         ("api-manager-8280-8243", "option http-passthru"),
         ("api-manager-8243", "no option http-passthru"),
         ("spark-4040", ""),
