@@ -13,6 +13,8 @@ mod report;
 mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vendor_tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

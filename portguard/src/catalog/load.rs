@@ -4,16 +4,16 @@
 //! problem is refused as a whole, so that no row is ever lost in silence.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use toml::de::DeTable;
 
 use super::fields::Fields;
 use super::report::{Report, quoted};
 use super::{Catalog, System, head, rows};
 use crate::diagnostic::{Diagnostic, Rejected};
+use crate::error::Fault;
 
 /// A larger file is no catalog.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
@@ -104,11 +104,11 @@ impl Catalog {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn catalog_files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
-    let reading = || format!("cannot read the catalog directory `{}`", dir.display());
+pub fn catalog_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = |error| unreadable("directory", dir, &error);
     let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).with_context(reading)? {
-        let path = entry.with_context(reading)?.path();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
         if path
             .extension()
             .is_some_and(|extension| extension == "toml")
@@ -120,19 +120,29 @@ pub fn catalog_files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(paths)
 }
 
+/// A path that is not there is a mistake of the command line; other refusals are the system's.
+fn unreadable(what: &str, path: &Path, error: &io::Error) -> Fault {
+    let message = format!(
+        "cannot read the catalog {what} `{}`: {error}",
+        path.display()
+    );
+    if error.kind() == io::ErrorKind::NotFound {
+        Fault::usage(message)
+    } else {
+        Fault::system(message)
+    }
+}
+
 /// Reads and checks one file.
 ///
 /// # Errors
 /// [`Rejected`] if the file is no good, any other error if it cannot be read.
 pub fn read_file(path: &Path) -> anyhow::Result<System> {
-    let reading = || format!("cannot read the catalog file `{}`", path.display());
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its size is said to be.
     File::open(path)
-        .with_context(reading)?
-        .take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(reading)?;
+        .and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable("file", path, &error))?;
     Ok(load_bytes(&path.display().to_string(), &bytes)?)
 }
 
