@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod cells;
+pub mod command;
 pub mod diagnostic;
 pub mod error;
 pub mod image;
