@@ -119,7 +119,11 @@ pub(crate) enum Pseudo {
 impl Frame {
     /// An Ethernet frame to and from these addresses.
     pub fn new(destination: [u8; 6], source: [u8; 6]) -> Self {
-        Self { destination, source, ..Self::default() }
+        Self {
+            destination,
+            source,
+            ..Self::default()
+        }
     }
 
     /// An Ethernet frame from one end of a link to the other.
@@ -241,7 +245,10 @@ impl Frame {
 
         let mut starts = Vec::with_capacity(self.layers.len());
         for (position, layer) in self.layers.iter().enumerate() {
-            let next = self.layers.get(position + 1).map_or(EXPERIMENT_PROTOCOL, Layer::number);
+            let next = self
+                .layers
+                .get(position + 1)
+                .map_or(EXPERIMENT_PROTOCOL, Layer::number);
             let pseudo = self.pseudo(position);
             starts.push((layer, out.len(), pseudo));
             layer.emit(next, out);
@@ -274,7 +281,13 @@ impl Frame {
             .find_map(|layer| match layer {
                 Layer::Ipv4(header) => Some(header.pseudo()),
                 Layer::Ipv6(header) => Some(header.pseudo()),
-                _ => None,
+                Layer::Extension(_)
+                | Layer::Tcp(_)
+                | Layer::Udp(_)
+                | Layer::Sctp(_)
+                | Layer::Icmpv4(_)
+                | Layer::Icmpv6(_)
+                | Layer::Protocol(_) => None,
             })
             .unwrap_or(Pseudo::None)
     }

@@ -62,12 +62,21 @@ impl Lab {
             Ok(made) => made.with_context(|| format!("making host `{name}`"))?,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        Ok(Host(Arc::new(Namespace { name: name.to_owned(), namespace })))
+        Ok(Host(Arc::new(Namespace {
+            name: name.to_owned(),
+            namespace,
+        })))
     }
 
     /// Joins two hosts by a veth pair, brings both ends up, gives them their addresses, and returns when both ends carry
     /// packets and no address is tentative.
-    pub fn connect(&self, left: &Host, left_end: End, right: &Host, right_end: End) -> Result<Link> {
+    pub fn connect(
+        &self,
+        left: &Host,
+        left_end: &End,
+        right: &Host,
+        right_end: &End,
+    ) -> Result<Link> {
         link::connect(left, left_end, right, right_end)
     }
 
@@ -78,9 +87,13 @@ impl Lab {
         let right = self.host("right")?;
         self.connect(
             &left,
-            End::new(&unique_name("pgl")).address("10.77.0.1/24").address("fd77::1/64"),
+            &End::new(&unique_name("pgl"))
+                .address("10.77.0.1/24")
+                .address("fd77::1/64"),
             &right,
-            End::new(&unique_name("pgr")).address("10.77.0.2/24").address("fd77::2/64"),
+            &End::new(&unique_name("pgr"))
+                .address("10.77.0.2/24")
+                .address("fd77::2/64"),
         )
     }
 }
@@ -89,7 +102,7 @@ impl Lab {
 /// prefix of up to 3.
 pub fn unique_name(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Process ids have at most 7 digits; 5 hexadecimal digits and a letter hold what the kernel can give out (4 M).
+    // Process ids end at 4 M, 6 hexadecimal digits: 5 digits are left for the serial number.
     let serial = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}{:x}n{serial}", std::process::id())
 }

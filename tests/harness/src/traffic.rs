@@ -27,7 +27,11 @@ pub fn wait_readable(descriptor: &impl AsFd, deadline: Instant) -> Result<bool> 
     wait_ready(descriptor, PollFlags::POLLIN, deadline)
 }
 
-pub(crate) fn wait_ready(descriptor: &impl AsFd, what: PollFlags, deadline: Instant) -> Result<bool> {
+pub(crate) fn wait_ready(
+    descriptor: &impl AsFd,
+    what: PollFlags,
+    deadline: Instant,
+) -> Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // Rounded up: a poll must not spin through the last millisecond.

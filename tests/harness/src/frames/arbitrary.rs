@@ -36,8 +36,14 @@ pub struct Palette {
 impl Default for Palette {
     fn default() -> Self {
         Self {
-            ports: vec![0, 22, 53, 67, 68, 80, 123, 443, 546, 547, 2100, 9443, 32_768, 65_535],
-            v4: vec![[10, 77, 0, 1].into(), [10, 77, 0, 2].into(), [192, 0, 2, 7].into()],
+            ports: vec![
+                0, 22, 53, 67, 68, 80, 123, 443, 546, 547, 2100, 9443, 32_768, 65_535,
+            ],
+            v4: vec![
+                [10, 77, 0, 1].into(),
+                [10, 77, 0, 2].into(),
+                [192, 0, 2, 7].into(),
+            ],
             v6: vec![
                 Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1),
                 Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2),
@@ -69,7 +75,11 @@ pub struct Generator {
 impl Generator {
     /// A stream of this seed.
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(seed), palette: Palette::default(), previous: Vec::new() }
+        Self {
+            rng: Rng::with_seed(seed),
+            palette: Palette::default(),
+            previous: Vec::new(),
+        }
     }
 
     /// Draws ports and addresses from this palette.
@@ -142,7 +152,10 @@ mod tests {
 
     #[test]
     fn every_class_and_every_damage_occurs() {
-        let labels: Vec<Label> = Generator::new(3).take(20_000).map(|(label, _)| label).collect();
+        let labels: Vec<Label> = Generator::new(3)
+            .take(20_000)
+            .map(|(label, _)| label)
+            .collect();
         let classes: BTreeSet<_> = labels.iter().map(|label| label.class).collect();
         assert_eq!(classes, CLASSES.into_iter().collect());
         let damage: BTreeSet<_> = labels.iter().filter_map(|label| label.mutation).collect();
@@ -151,6 +164,9 @@ mod tests {
 
     #[test]
     fn names_are_distinct() {
-        assert_eq!(CLASSES.into_iter().collect::<BTreeSet<_>>().len(), CLASSES.len());
+        assert_eq!(
+            CLASSES.into_iter().collect::<BTreeSet<_>>().len(),
+            CLASSES.len()
+        );
     }
 }

@@ -42,7 +42,11 @@ const fn table() -> [u32; 256] {
         let mut value = index;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 { (value >> 1) ^ 0x82f6_3b78 } else { value >> 1 };
+            value = if value & 1 == 1 {
+                (value >> 1) ^ 0x82f6_3b78
+            } else {
+                value >> 1
+            };
             bit += 1;
         }
         table[index as usize] = value;
@@ -58,7 +62,10 @@ mod tests {
     #[test]
     fn known_values() {
         // RFC 1071 section 3 and RFC 3720 appendix B.4.
-        assert_eq!(checksum(&[&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]]), !0xddf2);
+        assert_eq!(
+            checksum(&[&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]]),
+            !0xddf2
+        );
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
@@ -66,7 +73,13 @@ mod tests {
     #[test]
     fn odd_and_split() {
         assert_eq!(checksum(&[&[1, 2, 3]]), checksum(&[&[1, 2, 3, 0]]));
-        assert_eq!(checksum(&[&[1, 2], &[3, 4, 5, 6, 7]]), checksum(&[&[1, 2, 3, 4, 5, 6, 7]]));
-        assert_eq!(checksum(&[&[1, 2, 3, 4, 5, 6], &[7]]), checksum(&[&[1, 2, 3, 4, 5, 6, 7]]));
+        assert_eq!(
+            checksum(&[&[1, 2], &[3, 4, 5, 6, 7]]),
+            checksum(&[&[1, 2, 3, 4, 5, 6, 7]])
+        );
+        assert_eq!(
+            checksum(&[&[1, 2, 3, 4, 5, 6], &[7]]),
+            checksum(&[&[1, 2, 3, 4, 5, 6, 7]])
+        );
     }
 }

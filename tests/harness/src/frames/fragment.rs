@@ -14,12 +14,17 @@ use super::{checksum, length16, number, put};
 pub fn fragments(frame: &[u8], id: u32, ranges: &[Range<usize>]) -> Result<Vec<Vec<u8>>> {
     let shape = Shape::of(frame)?;
     let head = frame.get(..shape.shared).context("frame too short")?;
-    let body = frame.get(shape.shared..shape.end).context("frame too short")?;
+    let body = frame
+        .get(shape.shared..shape.end)
+        .context("frame too short")?;
     ranges
         .iter()
         .map(|range| {
             let piece = body.get(range.clone()).with_context(|| {
-                format!("fragment {range:?} of a packet with {} bytes to share out", body.len())
+                format!(
+                    "fragment {range:?} of a packet with {} bytes to share out",
+                    body.len()
+                )
             })?;
             if range.start % 8 != 0 {
                 bail!("fragment {range:?} does not begin at a multiple of 8");
@@ -43,7 +48,11 @@ pub fn fragments(frame: &[u8], id: u32, ranges: &[Range<usize>]) -> Result<Vec<V
                 put(ip, 2, &length.to_be_bytes());
                 let [.., id_high, id_low] = id.to_be_bytes();
                 put(ip, 4, &[id_high, id_low]);
-                put(ip, 6, &((place / 8) | (u16::from(more) << 13)).to_be_bytes());
+                put(
+                    ip,
+                    6,
+                    &((place / 8) | (u16::from(more) << 13)).to_be_bytes(),
+                );
                 put(ip, 10, &[0, 0]);
                 let sum = checksum(&[ip.get(..shape.shared - shape.ip).unwrap_or_default()]);
                 put(ip, 10, &sum.to_be_bytes());
@@ -56,7 +65,10 @@ pub fn fragments(frame: &[u8], id: u32, ranges: &[Range<usize>]) -> Result<Vec<V
 /// Ranges for [`fragments`]: a part of `total` bytes cut every `size` bytes (a multiple of 8), in order.
 pub fn split(total: usize, size: usize) -> Vec<Range<usize>> {
     let size = size.max(8) / 8 * 8;
-    (0..total).step_by(size).map(|start| start..(start + size).min(total)).collect()
+    (0..total)
+        .step_by(size)
+        .map(|start| start..(start + size).min(total))
+        .collect()
 }
 
 /// Where things are in a frame.
@@ -75,7 +87,13 @@ struct Shape {
 
 impl Shape {
     fn of(frame: &[u8]) -> Result<Self> {
-        let byte = |at: usize| frame.get(at).copied().map(usize::from).context("frame too short");
+        let byte = |at: usize| {
+            frame
+                .get(at)
+                .copied()
+                .map(usize::from)
+                .context("frame too short")
+        };
         let word = |at: usize| Ok::<_, anyhow::Error>((byte(at)? << 8) | byte(at + 1)?);
         let mut ip = 14;
         while matches!(word(ip - 2)?, 0x8100 | 0x88a8 | 0x9100) {
@@ -104,7 +122,14 @@ impl Shape {
                     }
                 }
                 let next = u8::try_from(byte(next_at)?)?;
-                Ok(Self { v6: true, ip, shared, end: ip + 40 + word(ip + 4)?, next_at, next })
+                Ok(Self {
+                    v6: true,
+                    ip,
+                    shared,
+                    end: ip + 40 + word(ip + 4)?,
+                    next_at,
+                    next,
+                })
             }
             other => bail!("EtherType {other:#06x} is not IP"),
         }
@@ -128,7 +153,10 @@ mod tests {
             .build();
         let pieces = fragments(&whole, 0x1234, &split(108, 40)).unwrap();
         assert_eq!(pieces.len(), 3);
-        let body: Vec<u8> = pieces.iter().flat_map(|piece| piece[42..].to_vec()).collect();
+        let body: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| piece[42..].to_vec())
+            .collect();
         assert_eq!(body, whole[42..42 + 108]);
         assert_eq!(pieces[1][24..26], [0x20, 5]);
         assert_eq!(pieces[2][24..26], [0, 10]);
@@ -149,7 +177,11 @@ mod tests {
         let pieces = fragments(&whole, 9, &split(16 + 28, 16)).unwrap();
         assert_eq!(pieces.len(), 3);
         let start = 54 + 24;
-        assert_eq!(pieces[0][54 + 16], number::FRAGMENT, "the routing header's next");
+        assert_eq!(
+            pieces[0][54 + 16],
+            number::FRAGMENT,
+            "the routing header's next"
+        );
         assert_eq!(pieces[0][start], number::DESTINATION);
         assert_eq!(pieces[2][start + 2..start + 4], [0, 32]);
         assert_eq!(pieces[0][start + 3], 1, "more follow");
@@ -158,9 +190,10 @@ mod tests {
 
     #[test]
     fn refuses_what_makes_no_sense() {
-        let whole =
-            Frame::new([2; 6], [4; 6]).ipv4(Ipv4::new([1; 4].into(), [2; 4].into())).build();
-        assert!(fragments(&whole, 1, &[0..1]).is_err());
+        let whole = Frame::new([2; 6], [4; 6])
+            .ipv4(Ipv4::new([1; 4].into(), [2; 4].into()))
+            .build();
+        assert!(fragments(&whole, 1, &[0..0, 0..1]).is_err());
         assert!(fragments(&whole[..20], 1, &[]).is_err());
         assert!(fragments(&Frame::new([0; 6], [0; 6]).build(), 1, &[]).is_err());
     }

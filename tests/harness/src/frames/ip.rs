@@ -121,7 +121,16 @@ impl Ipv4 {
             | (self.offset & 0x1fff);
         let [id_high, id_low] = self.id.to_be_bytes();
         let [flags_high, flags_low] = flags.to_be_bytes();
-        out.extend_from_slice(&[first, self.service, 0, 0, id_high, id_low, flags_high, flags_low]);
+        out.extend_from_slice(&[
+            first,
+            self.service,
+            0,
+            0,
+            id_high,
+            id_low,
+            flags_high,
+            flags_low,
+        ]);
         out.extend_from_slice(&[self.ttl, self.protocol.unwrap_or(next), 0, 0]);
         out.extend_from_slice(&self.source.octets());
         out.extend_from_slice(&self.destination.octets());
@@ -213,7 +222,9 @@ impl Ipv6 {
     }
 
     pub(super) fn finish(&self, bytes: &mut [u8]) {
-        let length = self.payload_length.unwrap_or(length16(bytes.len().saturating_sub(40)));
+        let length = self
+            .payload_length
+            .unwrap_or(length16(bytes.len().saturating_sub(40)));
         put(bytes, 4, &length.to_be_bytes());
     }
 }
@@ -232,21 +243,26 @@ pub struct Extension {
 }
 
 impl Extension {
-    /// Hop-by-hop options: `8 + 8 * units` bytes of padding options.
+    /// Hop-by-hop options: `8 + 8 * units` bytes of options that mean nothing.
     pub fn hop_by_hop(units: u8) -> Self {
-        Self::padding(number::HOP_BY_HOP, units)
+        Self::options(number::HOP_BY_HOP, units)
     }
 
-    /// Destination options: `8 + 8 * units` bytes of padding options.
+    /// Destination options: `8 + 8 * units` bytes of options that mean nothing.
     pub fn destination(units: u8) -> Self {
-        Self::padding(number::DESTINATION, units)
+        Self::options(number::DESTINATION, units)
     }
 
     /// A routing header of this type with nothing left to visit, and `units` times 8 bytes of zeros.
     pub fn routing(kind: u8, units: u8) -> Self {
         let mut body = vec![0; 6 + 8 * usize::from(units)];
         put(&mut body, 0, &[kind]);
-        Self { protocol: number::ROUTING, next: None, second: units, body }
+        Self {
+            protocol: number::ROUTING,
+            next: None,
+            second: units,
+            body,
+        }
     }
 
     /// A fragment header: offset in units of 8 bytes, whether more follow, identification. Offset 0 without more to
@@ -254,7 +270,12 @@ impl Extension {
     pub fn fragment(offset: u16, more: bool, id: u32) -> Self {
         let mut body = ((offset << 3) | u16::from(more)).to_be_bytes().to_vec();
         body.extend_from_slice(&id.to_be_bytes());
-        Self { protocol: number::FRAGMENT, next: None, second: 0, body }
+        Self {
+            protocol: number::FRAGMENT,
+            next: None,
+            second: 0,
+            body,
+        }
     }
 
     /// An authentication header of `4 * words` bytes, at least 12; its length is counted in units of 4 bytes, less two.
@@ -262,7 +283,12 @@ impl Extension {
         let words = words.max(3);
         let mut body = vec![0xa5; 4 * usize::from(words) - 2];
         put(&mut body, 0, &[0, 0]);
-        Self { protocol: number::AUTHENTICATION, next: None, second: words - 2, body }
+        Self {
+            protocol: number::AUTHENTICATION,
+            next: None,
+            second: words - 2,
+            body,
+        }
     }
 
     /// Overrides the number of what follows.
@@ -284,18 +310,26 @@ impl Extension {
         2 + self.body.len()
     }
 
-    fn padding(protocol: u8, units: u8) -> Self {
+    /// Linux drops more than 7 bytes of padding, so longer headers hold an option for experiments that receivers skip.
+    fn options(protocol: u8, units: u8) -> Self {
+        const PAD: u8 = 1;
+        const EXPERIMENT: u8 = 0x1e;
         let mut left = 6 + 8 * usize::from(units);
         let mut body = Vec::with_capacity(left);
         while left > 0 {
-            // PadN carries at most 255 bytes; never leave a single byte, which PadN cannot fill.
+            // An option carries at most 255 bytes; what is left must hold another option's head, or be nothing.
             let step = if left > 257 { 250 } else { left };
-            body.push(1);
+            body.push(if step > 7 { EXPERIMENT } else { PAD });
             body.push(u8::try_from(step - 2).unwrap_or(0));
             body.resize(body.len() + step - 2, 0);
             left -= step;
         }
-        Self { protocol, next: None, second: units, body }
+        Self {
+            protocol,
+            next: None,
+            second: units,
+            body,
+        }
     }
 
     pub(super) fn emit(&self, next: u8, out: &mut Vec<u8>) {

@@ -4,7 +4,14 @@ use fastrand::Rng;
 
 /// Names of what [`mutate`] does.
 pub const MUTATIONS: [&str; 8] = [
-    "bit-flip", "byte", "header-byte", "truncate", "extend", "remove", "duplicate", "splice",
+    "bit-flip",
+    "byte",
+    "header-byte",
+    "truncate",
+    "extend",
+    "remove",
+    "duplicate",
+    "splice",
 ];
 
 /// Damages a frame in one of the ways of [`MUTATIONS`], and says which. `other` is another frame, whose tail a splice
@@ -70,8 +77,12 @@ pub fn mutate(rng: &mut Rng, frame: &mut Vec<u8>, other: &[u8]) -> &'static str 
 
 fn interesting(rng: &mut Rng) -> u8 {
     const VALUES: [u8; 24] = [
-        0, 1, 2, 3, 4, 5, 6, 17, 20, 41, 43, 44, 50, 51, 58, 59, 60, 0x40, 0x45, 0x60, 0x80, 132, 0xfe,
-        0xff,
+        0, 1, 2, 3, 4, 5, 6, 17, 20, 41, 43, 44, 50, 51, 58, 59, 60, 0x40, 0x45, 0x60, 0x80, 132,
+        0xfe, 0xff,
     ];
-    if rng.bool() { rng.u8(..) } else { rng.choice(VALUES).unwrap_or(0) }
+    if rng.bool() {
+        rng.u8(..)
+    } else {
+        rng.choice(VALUES).unwrap_or(0)
+    }
 }

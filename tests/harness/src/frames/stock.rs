@@ -13,7 +13,9 @@ pub fn arp_request(source: [u8; 6], from: Ipv4Addr, asked: Ipv4Addr) -> Frame {
     body.extend_from_slice(&from.octets());
     body.extend_from_slice(&[0; 6]);
     body.extend_from_slice(&asked.octets());
-    Frame::new(BROADCAST, source).ethertype(number::ARP).payload(body)
+    Frame::new(BROADCAST, source)
+        .ethertype(number::ARP)
+        .payload(body)
 }
 
 /// Asks who has an IPv6 address, by its solicited-node group.
@@ -61,9 +63,9 @@ pub fn echo_request(frame: Frame, from: IpAddr, to: IpAddr, id: u16, sequence: u
     let [a, b] = id.to_be_bytes();
     let [c, d] = sequence.to_be_bytes();
     let frame = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            frame.ipv4(Ipv4::new(from, to)).icmpv4(Icmp::new(8, 0).rest([a, b, c, d]))
-        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => frame
+            .ipv4(Ipv4::new(from, to))
+            .icmpv4(Icmp::new(8, 0).rest([a, b, c, d])),
         (from, to) => frame
             .ipv6(Ipv6::new(mapped(from), mapped(to)))
             .icmpv6(Icmp::new(128, 0).rest([a, b, c, d])),
@@ -84,7 +86,9 @@ pub fn icmp_error(
     let message = Icmp::new(kind, code).rest(rest);
     let frame = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => frame.ipv4(Ipv4::new(from, to)).icmpv4(message),
-        (from, to) => frame.ipv6(Ipv6::new(mapped(from), mapped(to))).icmpv6(message),
+        (from, to) => frame
+            .ipv6(Ipv6::new(mapped(from), mapped(to)))
+            .icmpv6(message),
     };
     let quoted = about.len().min(1200);
     frame.payload(about.get(..quoted).unwrap_or_default())
@@ -103,9 +107,11 @@ pub fn dhcp(message: u8, transaction: u32, client: [u8; 6]) -> Vec<u8> {
     out
 }
 
-/// The payload of a DHCPv6 message (ports 547 and 546) with the client's identifier: 1 solicit, 2 advertise, 7 reply.
+/// The payload of a `DHCPv6` message (ports 547 and 546) with the client's identifier: 1 solicit, 2 advertise, 7 reply.
 pub fn dhcpv6(message: u8, transaction: u32, client: [u8; 6]) -> Vec<u8> {
-    let mut out = ((u32::from(message) << 24) | (transaction & 0xff_ffff)).to_be_bytes().to_vec();
+    let mut out = ((u32::from(message) << 24) | (transaction & 0xff_ffff))
+        .to_be_bytes()
+        .to_vec();
     out.extend_from_slice(&[0, 1, 0, 10, 0, 3, 0, 1]);
     out.extend_from_slice(&client);
     out

@@ -42,7 +42,14 @@ impl Tcp {
 
     /// A segment with these flags.
     pub fn new(source: u16, destination: u16, flags: u8) -> Self {
-        Self { source, destination, flags, sequence: 1, window: 64_240, ..Self::default() }
+        Self {
+            source,
+            destination,
+            flags,
+            sequence: 1,
+            window: 64_240,
+            ..Self::default()
+        }
     }
 
     /// A request to connect.
@@ -69,7 +76,9 @@ impl Tcp {
     }
 
     pub(super) fn finish(&self, pseudo: Pseudo, bytes: &mut [u8]) {
-        let sum = self.checksum.unwrap_or_else(|| pseudo.sum(number::TCP, bytes));
+        let sum = self
+            .checksum
+            .unwrap_or_else(|| pseudo.sum(number::TCP, bytes));
         put(bytes, 16, &sum.to_be_bytes());
     }
 }
@@ -90,7 +99,12 @@ pub struct Udp {
 impl Udp {
     /// From one port to another.
     pub fn new(source: u16, destination: u16) -> Self {
-        Self { source, destination, length: None, checksum: None }
+        Self {
+            source,
+            destination,
+            length: None,
+            checksum: None,
+        }
     }
 
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
@@ -102,10 +116,12 @@ impl Udp {
     pub(super) fn finish(&self, pseudo: Pseudo, bytes: &mut [u8]) {
         let length = self.length.unwrap_or(length16(bytes.len()));
         put(bytes, 4, &length.to_be_bytes());
-        let sum = self.checksum.unwrap_or_else(|| match pseudo.sum(number::UDP, bytes) {
-            0 => 0xffff, // zero would say "no checksum"
-            sum => sum,
-        });
+        let sum = self
+            .checksum
+            .unwrap_or_else(|| match pseudo.sum(number::UDP, bytes) {
+                0 => 0xffff, // zero would say "no checksum"
+                sum => sum,
+            });
         put(bytes, 6, &sum.to_be_bytes());
     }
 }
@@ -126,7 +142,12 @@ pub struct Sctp {
 impl Sctp {
     /// From one port to another.
     pub fn new(source: u16, destination: u16) -> Self {
-        Self { source, destination, tag: 0, checksum: None }
+        Self {
+            source,
+            destination,
+            tag: 0,
+            checksum: None,
+        }
     }
 
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
@@ -158,7 +179,12 @@ pub struct Icmp {
 impl Icmp {
     /// A message of this type and code, the rest zero.
     pub fn new(kind: u8, code: u8) -> Self {
-        Self { kind, code, rest: [0; 4], checksum: None }
+        Self {
+            kind,
+            code,
+            rest: [0; 4],
+            checksum: None,
+        }
     }
 
     /// Sets the four bytes after the checksum.
@@ -175,7 +201,9 @@ impl Icmp {
 
     /// ICMPv4 has no pseudo header: the caller passes [`Pseudo::None`].
     pub(super) fn finish(&self, pseudo: Pseudo, bytes: &mut [u8]) {
-        let sum = self.checksum.unwrap_or_else(|| pseudo.sum(number::ICMPV6, bytes));
+        let sum = self
+            .checksum
+            .unwrap_or_else(|| pseudo.sum(number::ICMPV6, bytes));
         put(bytes, 2, &sum.to_be_bytes());
     }
 }

@@ -75,7 +75,10 @@ impl End {
     fn nets(&self) -> Result<Vec<IpNet>> {
         self.addresses
             .iter()
-            .map(|text| text.parse().with_context(|| format!("not an address with prefix: `{text}`")))
+            .map(|text| {
+                text.parse()
+                    .with_context(|| format!("not an address with prefix: `{text}`"))
+            })
             .collect()
     }
 
@@ -139,14 +142,14 @@ impl Interface {
 
     /// Waits until the interface carries packets.
     pub fn wait_up(&self) -> Result<()> {
-        self.host.run(|| Netlink::open(LINK_EVENTS)?.wait_up(&self.name, SETTLE))
+        self.host
+            .run(|| Netlink::open(LINK_EVENTS)?.wait_up(&self.name, SETTLE))
     }
 
     /// Adds an address, usable at once.
     pub fn add_address(&self, address: IpNet) -> Result<()> {
-        self.host.run(|| {
-            Netlink::open(0)?.add_address(self.index, address.addr(), address.prefix_len())
-        })
+        self.host
+            .run(|| Netlink::open(0)?.add_address(self.index, address.addr(), address.prefix_len()))
     }
 }
 
@@ -159,16 +162,23 @@ pub struct Link {
     pub right: Interface,
 }
 
-pub(super) fn connect(left: &Host, left_end: End, right: &Host, right_end: End) -> Result<Link> {
-    let what = format!("link {}/{} - {}/{}", left.name(), left_end.name, right.name(), right_end.name);
-    create(left, &left_end, right, &right_end).with_context(|| format!("making {what}"))
+pub(super) fn connect(left: &Host, left_end: &End, right: &Host, right_end: &End) -> Result<Link> {
+    let what = format!(
+        "link {}/{} - {}/{}",
+        left.name(),
+        left_end.name,
+        right.name(),
+        right_end.name
+    );
+    create(left, left_end, right, right_end).with_context(|| format!("making {what}"))
 }
 
 fn create(left: &Host, left_end: &End, right: &Host, right_end: &End) -> Result<Link> {
     let nets = (left_end.nets()?, right_end.nets()?);
     let macs = (mac_of(left_end), mac_of(right_end));
     let mut peer = right_end.message(macs.1);
-    peer.attributes.push(LinkAttribute::NetNsFd(right.namespace().as_raw_fd()));
+    peer.attributes
+        .push(LinkAttribute::NetNsFd(right.namespace().as_raw_fd()));
     let mut pair = left_end.message(macs.0);
     pair.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
@@ -198,7 +208,13 @@ fn settle(host: &Host, end: &End, mac: [u8; 6], addresses: Vec<IpNet>) -> Result
         }
         Ok(index)
     })?;
-    Ok(Interface { host: host.clone(), name: end.name.clone(), index, mac, addresses })
+    Ok(Interface {
+        host: host.clone(),
+        name: end.name.clone(),
+        index,
+        mac,
+        addresses,
+    })
 }
 
 /// A locally administered address, counted within the process: namespaces keep processes apart.

@@ -37,21 +37,31 @@ impl Netlink {
     /// Opens a socket that also receives the events of `groups`.
     pub(super) fn open(groups: u32) -> Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE).context("opening a netlink socket")?;
-        socket.bind(&SocketAddr::new(0, groups)).context("binding a netlink socket")?;
-        Ok(Self { socket, sequence: 0, event: false })
+        socket
+            .bind(&SocketAddr::new(0, groups))
+            .context("binding a netlink socket")?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            event: false,
+        })
     }
 
     /// Creates a link.
     pub(super) fn create(&mut self, link: LinkMessage) -> Result<()> {
-        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
-            .map(drop)
+        self.request(
+            RouteNetlinkMessage::NewLink(link),
+            NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .map(drop)
     }
 
     /// Deletes a link.
     pub(super) fn delete(&mut self, index: u32) -> Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        self.request(RouteNetlinkMessage::DelLink(link), NLM_F_ACK).map(drop)
+        self.request(RouteNetlinkMessage::DelLink(link), NLM_F_ACK)
+            .map(drop)
     }
 
     /// Brings a link up or down.
@@ -59,8 +69,13 @@ impl Netlink {
         let mut link = LinkMessage::default();
         link.header.index = index;
         link.header.change_mask = LinkFlags::Up;
-        link.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-        self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
+        link.header.flags = if up {
+            LinkFlags::Up
+        } else {
+            LinkFlags::empty()
+        };
+        self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK)
+            .map(drop)
     }
 
     /// Gives a link an address that is usable at once.
@@ -69,8 +84,11 @@ impl Netlink {
         message.header.index = index;
         message.header.prefix_len = prefix;
         message.header.flags = AddressHeaderFlags::Nodad;
-        message.header.family =
-            if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.family = if address.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
         message.attributes.push(AddressAttribute::Local(address));
         message.attributes.push(AddressAttribute::Address(address));
         self.request(
@@ -83,15 +101,27 @@ impl Netlink {
 
     /// The index of a link.
     pub(super) fn index(&mut self, name: &str) -> Result<u32> {
-        Ok(self.link(name)?.with_context(|| format!("no interface `{name}`"))?.header.index)
+        Ok(self
+            .link(name)?
+            .with_context(|| format!("no interface `{name}`"))?
+            .header
+            .index)
     }
 
     /// Waits until the link carries packets.
     pub(super) fn wait_up(&mut self, name: &str, timeout: Duration) -> Result<()> {
-        self.wait(timeout, &format!("interface `{name}` did not come up"), |netlink| {
-            let link = netlink.link(name)?.with_context(|| format!("no interface `{name}`"))?;
-            Ok(link.attributes.contains(&LinkAttribute::OperState(State::Up)))
-        })
+        self.wait(
+            timeout,
+            &format!("interface `{name}` did not come up"),
+            |netlink| {
+                let link = netlink
+                    .link(name)?
+                    .with_context(|| format!("no interface `{name}`"))?;
+                Ok(link
+                    .attributes
+                    .contains(&LinkAttribute::OperState(State::Up)))
+            },
+        )
     }
 
     /// Waits until no IPv6 address of the link is tentative.
@@ -109,17 +139,25 @@ impl Netlink {
 
     /// Waits until there is no link of that name.
     pub(super) fn wait_gone(&mut self, name: &str, timeout: Duration) -> Result<()> {
-        self.wait(timeout, &format!("interface `{name}` is still there"), |netlink| {
-            Ok(netlink.link(name)?.is_none())
-        })
+        self.wait(
+            timeout,
+            &format!("interface `{name}` is still there"),
+            |netlink| Ok(netlink.link(name)?.is_none()),
+        )
     }
 
     fn link(&mut self, name: &str) -> Result<Option<LinkMessage>> {
         let mut query = LinkMessage::default();
-        query.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        query
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
         match self.request(RouteNetlinkMessage::GetLink(query), NLM_F_ACK) {
             Ok(answers) => Ok(answers.into_iter().find_map(|answer| {
-                if let RouteNetlinkMessage::NewLink(link) = answer { Some(link) } else { None }
+                if let RouteNetlinkMessage::NewLink(link) = answer {
+                    Some(link)
+                } else {
+                    None
+                }
             })),
             Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::ENODEV) => Ok(None),
             Err(error) => Err(error),
@@ -145,7 +183,9 @@ impl Netlink {
             if !wait_readable(&self.socket, deadline)? {
                 bail!("{complaint} within {timeout:?}");
             }
-            self.socket.recv_from_full().context("reading a netlink event")?;
+            self.socket
+                .recv_from_full()
+                .context("reading a netlink event")?;
         }
     }
 
@@ -162,7 +202,9 @@ impl Netlink {
         request.finalize();
         let mut buffer = vec![0; request.buffer_len()];
         request.serialize(&mut buffer);
-        self.socket.send(&buffer, 0).context("sending a netlink request")?;
+        self.socket
+            .send(&buffer, 0)
+            .context("sending a netlink request")?;
 
         let deadline = Instant::now() + ANSWER;
         let mut answers = Vec::new();
@@ -170,7 +212,10 @@ impl Netlink {
             if !wait_readable(&self.socket, deadline)? {
                 bail!("no answer to a netlink request within {ANSWER:?}");
             }
-            let (datagram, _) = self.socket.recv_from_full().context("reading from netlink")?;
+            let (datagram, _) = self
+                .socket
+                .recv_from_full()
+                .context("reading from netlink")?;
             let mut rest = datagram.as_slice();
             while rest.len() >= 16 {
                 let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
@@ -181,14 +226,19 @@ impl Netlink {
                     self.event = true;
                     continue;
                 }
-                match parsed.payload {
-                    NetlinkPayload::Error(error) => match error.code {
-                        None => return Ok(answers),
-                        Some(code) => return Err(Errno::from_raw(-code.get()).into()),
-                    },
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                    _ => {}
+                if let NetlinkPayload::Error(error) = &parsed.payload
+                    && let Some(code) = error.code
+                {
+                    return Err(Errno::from_raw(-code.get()).into());
+                }
+                if matches!(
+                    parsed.payload,
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_)
+                ) {
+                    return Ok(answers);
+                }
+                if let NetlinkPayload::InnerMessage(inner) = parsed.payload {
+                    answers.push(inner);
                 }
             }
         }

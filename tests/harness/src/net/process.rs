@@ -45,13 +45,23 @@ impl Output {
 
     /// Itself if the exit code was 0, else an error that shows everything.
     pub fn success(self) -> Result<Self> {
-        if self.status.success() { Ok(self) } else { bail!("{self}") }
+        if self.status.success() {
+            Ok(self)
+        } else {
+            bail!("{self}")
+        }
     }
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nstdout: {}\nstderr: {}", self.status, self.stdout.trim_end(), self.stderr)
+        write!(
+            f,
+            "{}\nstdout: {}\nstderr: {}",
+            self.status,
+            self.stdout.trim_end(),
+            self.stderr
+        )
     }
 }
 
@@ -70,7 +80,13 @@ impl Process {
         // Not reaped yet, so the number is still this child's.
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
             .with_context(|| format!("watching {what}"))?;
-        Ok(Self { child, pidfd, what, stdout, stderr })
+        Ok(Self {
+            child,
+            pidfd,
+            what,
+            stdout,
+            stderr,
+        })
     }
 
     /// The process id.
@@ -92,7 +108,11 @@ impl Process {
         let deadline = Instant::now() + DRAIN;
         self.stdout.wait(deadline, |_, ended| ended);
         self.stderr.wait(deadline, |_, ended| ended);
-        Ok(Output { status, stdout: self.stdout.text(), stderr: self.stderr.text() })
+        Ok(Output {
+            status,
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
+        })
     }
 
     /// Waits for the end; `None` at the timeout, with the process still running.
@@ -175,7 +195,9 @@ impl Stream {
             loop {
                 let count = pipe.read(&mut chunk).unwrap_or(0);
                 let mut state = writer.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-                state.bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                state
+                    .bytes
+                    .extend_from_slice(chunk.get(..count).unwrap_or_default());
                 state.ended = count == 0;
                 writer.0.1.notify_all();
                 if count == 0 {
@@ -205,5 +227,8 @@ impl Stream {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty() || haystack.windows(needle.len()).any(|window| window == needle)
+    needle.is_empty()
+        || haystack
+            .windows(needle.len())
+            .any(|window| window == needle)
 }

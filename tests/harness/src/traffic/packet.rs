@@ -48,7 +48,10 @@ impl PacketSocket {
         setsockopt(&socket, sockopt::SndBuf, &BUFFER)?;
         bind(socket.as_raw_fd(), &address)
             .with_context(|| format!("binding a packet socket to `{interface}`"))?;
-        let mut socket = Self { socket, buffer: vec![0; MAX_FRAME] };
+        let mut socket = Self {
+            socket,
+            buffer: vec![0; MAX_FRAME],
+        };
         // Between opening and binding it heard every interface.
         while socket.take()?.is_some() {}
         Ok(socket)

@@ -22,7 +22,9 @@ pub fn ping(target: IpAddr, timeout: Duration) -> Result<Option<Duration>> {
     socket.set_nonblocking(true)?;
 
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    let tail = [b'p', b'g', high, low, b'p', b'o', b'r', b't', b'g', b'u', b'a', b'r', b'd', b'!'];
+    let tail = [
+        b'p', b'g', high, low, b'p', b'o', b'r', b't', b'g', b'u', b'a', b'r', b'd', b'!',
+    ];
     let mut message = vec![request, 0, 0, 0];
     message.extend_from_slice(&tail);
     if target.is_ipv4() {
@@ -31,7 +33,9 @@ pub fn ping(target: IpAddr, timeout: Duration) -> Result<Option<Duration>> {
         message.splice(2..4, sum);
     }
     let sent = Instant::now();
-    socket.send_to(&message, &SocketAddr::new(target, 0).into()).context("sending an echo request")?;
+    socket
+        .send_to(&message, &SocketAddr::new(target, 0).into())
+        .context("sending an echo request")?;
 
     let deadline = sent + timeout;
     let mut buffer = [0; 2048];

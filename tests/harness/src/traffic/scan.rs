@@ -49,7 +49,10 @@ pub fn scan_tcp(
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let own = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000;
 
-    let mut scan = Scan { answers: vec![None; 65_536], silent: 0 };
+    let mut scan = Scan {
+        answers: vec![None; 65_536],
+        silent: 0,
+    };
     for port in ports {
         scan.set(port, Answer::Silent);
     }
@@ -73,9 +76,7 @@ pub fn scan_tcp(
                 }
                 socket.drain(|frame| scan.note(frame, target, own))?;
             }
-            while scan.silent > 0
-                && wait_readable(&socket, deadline.min(Instant::now() + QUIET))?
-            {
+            while scan.silent > 0 && wait_readable(&socket, deadline.min(Instant::now() + QUIET))? {
                 socket.drain(|frame| scan.note(frame, target, own))?;
             }
         }
@@ -101,7 +102,9 @@ impl Scan {
 
     /// Ports that gave this answer, in order.
     pub fn with(&self, answer: Answer) -> Vec<u16> {
-        (0..=u16::MAX).filter(|port| self.answer(*port) == Some(answer)).collect()
+        (0..=u16::MAX)
+            .filter(|port| self.answer(*port) == Some(answer))
+            .collect()
     }
 
     /// Ports where somebody listens.
@@ -148,7 +151,9 @@ impl Scan {
             }
             IpAddr::V4(_) | IpAddr::V6(_) => None,
         };
-        let Some([a, b, c, d, .., flags]) = transport else { return };
+        let Some([a, b, c, d, .., flags]) = transport else {
+            return;
+        };
         let port = u16::from_be_bytes([*a, *b]);
         if u16::from_be_bytes([*c, *d]) != own || self.answer(port).is_none() {
             return;

@@ -1,7 +1,7 @@
 //! TCP: connections, an echo server, and ports that merely listen.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -71,21 +71,33 @@ pub fn connect(target: SocketAddr, timeout: Duration) -> Connection {
 pub fn exchange_tcp(stream: &mut TcpStream, bytes: &[u8], timeout: Duration) -> Result<bool> {
     let deadline = Instant::now() + timeout;
     stream.set_write_timeout(Some(timeout.max(TICK)))?;
-    if stream.write_all(bytes).is_err() {
-        return Ok(false);
-    }
+    let mut writer = stream.try_clone()?;
     let mut back = vec![0; bytes.len()];
+    thread::scope(|scope| {
+        // Beside the reading: more may be under way than the buffers hold.
+        let writing = scope.spawn(move || writer.write_all(bytes));
+        let all = read_all(stream, &mut back, deadline);
+        if !matches!(all, Ok(true)) {
+            // Sets the writer free.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        Ok(all? && matches!(writing.join(), Ok(Ok(()))) && back == bytes)
+    })
+}
+
+/// Fills the buffer; `false` if the stream ends or fails before, or the deadline passes.
+fn read_all(stream: &mut TcpStream, buffer: &mut [u8], deadline: Instant) -> Result<bool> {
     let mut filled = 0;
-    while filled < back.len() {
+    while filled < buffer.len() {
         if !wait_readable(stream, deadline)? {
             return Ok(false);
         }
-        match stream.read(back.get_mut(filled..).unwrap_or_default()) {
+        match stream.read(buffer.get_mut(filled..).unwrap_or_default()) {
             Ok(0) | Err(_) => return Ok(false),
             Ok(count) => filled += count,
         }
     }
-    Ok(back == bytes)
+    Ok(true)
 }
 
 /// A server that sends back what it is sent. Stops when dropped.
@@ -153,8 +165,14 @@ fn echo(mut stream: TcpStream, stop: &AtomicBool) {
             Ok(true) => {}
             Err(_) => return,
         }
-        let Ok(count) = stream.read(&mut buffer) else { return };
-        if count == 0 || stream.write_all(buffer.get(..count).unwrap_or_default()).is_err() {
+        let Ok(count) = stream.read(&mut buffer) else {
+            return;
+        };
+        if count == 0
+            || stream
+                .write_all(buffer.get(..count).unwrap_or_default())
+                .is_err()
+        {
             return;
         }
     }
@@ -166,11 +184,19 @@ pub struct Listeners(Vec<Socket>);
 
 impl Listeners {
     /// Listens on all these ports of an address of the host (`0.0.0.0` for all IPv4, `::` for all IPv6).
-    pub fn start(host: &Host, address: IpAddr, ports: impl IntoIterator<Item = u16>) -> Result<Self> {
+    pub fn start(
+        host: &Host,
+        address: IpAddr,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Result<Self> {
         raise_file_limit()?;
         let ports: Vec<u16> = ports.into_iter().collect();
         host.run(|| {
-            let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+            let domain = if address.is_ipv4() {
+                Domain::IPV4
+            } else {
+                Domain::IPV6
+            };
             let mut sockets = Vec::with_capacity(ports.len());
             for port in ports {
                 let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;

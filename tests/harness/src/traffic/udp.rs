@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use socket2::SockRef;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::wait_readable;
 use crate::net::Host;
@@ -17,14 +17,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// What a burst of datagrams needs until the reader comes by.
 const BUFFER: usize = 8 << 20;
 
-/// A bound UDP socket with a large receive buffer (as far as the machine's limit allows), not blocking.
+/// A bound UDP socket with a large receive buffer, not blocking.
 pub fn udp_socket(address: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(address).with_context(|| format!("binding UDP {address}"))?;
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &BUFFER)
-        .or_else(|_| {
-            SockRef::from(&socket).set_recv_buffer_size(BUFFER).map_err(|_| nix::errno::Errno::EPERM)
-        })
-        .context("sizing the receive buffer")?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("sizing the receive buffer")?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -55,8 +51,11 @@ pub fn count_datagrams(socket: &UdpSocket, enough: usize, deadline: Instant) -> 
 
 /// Sends one datagram from a fresh port, and waits for the same bytes to come back; whether they did.
 pub fn exchange_udp(target: SocketAddr, bytes: &[u8], timeout: Duration) -> Result<bool> {
-    let any: SocketAddr =
-        if target.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+    let any: SocketAddr = if target.is_ipv4() {
+        ([0; 4], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
     let socket = udp_socket(any)?;
     socket.connect(target)?;
     let deadline = Instant::now() + timeout;

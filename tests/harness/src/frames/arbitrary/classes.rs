@@ -84,7 +84,9 @@ impl Source<'_> {
         match drawn {
             Some(port) if self.rng.bool() => port,
             // A neighbour of a port that means something.
-            Some(port) if self.one_in(4) => port.wrapping_add(1).wrapping_sub(self.rng.u16(..2) * 2),
+            Some(port) if self.one_in(4) => {
+                port.wrapping_add(1).wrapping_sub(self.rng.u16(..2) * 2)
+            }
             _ => self.rng.u16(..),
         }
     }
@@ -101,12 +103,22 @@ impl Source<'_> {
 
     fn ethernet(&mut self) -> Frame {
         let frame = Frame::new(self.mac(), self.mac());
-        let frame = if self.one_in(8) { frame.pad(60 + self.rng.usize(..20)) } else { frame };
-        if self.one_in(8) { self.tagged(frame) } else { frame }
+        let frame = if self.one_in(8) {
+            frame.pad(60 + self.rng.usize(..20))
+        } else {
+            frame
+        };
+        if self.one_in(8) {
+            self.tagged(frame)
+        } else {
+            frame
+        }
     }
 
     fn tagged(&mut self, frame: Frame) -> Frame {
-        let kind = self.rng.choice([number::VLAN, number::QINQ, number::QINQ_OLD]);
+        let kind = self
+            .rng
+            .choice([number::VLAN, number::QINQ, number::QINQ_OLD]);
         frame.tag(kind.unwrap_or(number::VLAN), self.rng.u16(..))
     }
 
@@ -122,7 +134,11 @@ impl Source<'_> {
 
     fn ip6(&mut self) -> Ipv6 {
         let mut header = Ipv6::new(self.v6(), self.v6());
-        header.hop_limit = if self.rng.bool() { 255 } else { self.rng.u8(..) };
+        header.hop_limit = if self.rng.bool() {
+            255
+        } else {
+            self.rng.u8(..)
+        };
         header.class = self.rng.u8(..);
         header.flow = self.rng.u32(..);
         header
@@ -161,7 +177,11 @@ impl Source<'_> {
     }
 
     fn either(&mut self) -> Frame {
-        if self.rng.bool() { ipv4(self) } else { ipv6(self) }
+        if self.rng.bool() {
+            ipv4(self)
+        } else {
+            ipv6(self)
+        }
     }
 
     fn extension(&mut self) -> Extension {
@@ -190,9 +210,14 @@ fn arp(s: &mut Source<'_>) -> Frame {
 }
 
 fn other_ethertype(s: &mut Source<'_>) -> Frame {
-    const KNOWN: [u16; 10] =
-        [0x88cc, 0x8809, 0x888e, 0x88e5, 0x8847, 0x8848, 0x8863, 0x8864, 0x88f7, 0x8035];
-    let kind = if s.rng.bool() { s.rng.u16(..) } else { s.rng.choice(KNOWN).unwrap_or(0x88cc) };
+    const KNOWN: [u16; 10] = [
+        0x88cc, 0x8809, 0x888e, 0x88e5, 0x8847, 0x8848, 0x8863, 0x8864, 0x88f7, 0x8035,
+    ];
+    let kind = if s.rng.bool() {
+        s.rng.u16(..)
+    } else {
+        s.rng.choice(KNOWN).unwrap_or(0x88cc)
+    };
     s.ethernet().ethertype(kind).payload(s.payload())
 }
 
@@ -244,7 +269,15 @@ fn ipv4_options(s: &mut Source<'_>) -> Frame {
 /// Loose (131) or strict (137), somewhere among other options, also behind the end of the list where it says nothing.
 fn ipv4_source_route(s: &mut Source<'_>) -> Frame {
     let mut options = vec![s.rng.choice([1, 1, 1, 0]).unwrap_or(1); s.rng.usize(..9)];
-    options.extend_from_slice(&[if s.rng.bool() { 131 } else { 137 }, 7, 4, 10, 0, 0, s.rng.u8(..)]);
+    options.extend_from_slice(&[
+        if s.rng.bool() { 131 } else { 137 },
+        7,
+        4,
+        10,
+        0,
+        0,
+        s.rng.u8(..),
+    ]);
     let frame = s.ethernet().ipv4(s.ip4().options(options));
     s.transport(frame)
 }
@@ -279,7 +312,11 @@ fn ipv4_first_fragment(s: &mut Source<'_>) -> Frame {
 
 fn ipv4_later_fragment(s: &mut Source<'_>) -> Frame {
     // Offset 1 is the one that overwrites TCP's flags.
-    let offset = if s.rng.bool() { s.rng.u16(1..4) } else { s.rng.u16(1..0x2000) };
+    let offset = if s.rng.bool() {
+        s.rng.u16(1..4)
+    } else {
+        s.rng.u16(1..0x2000)
+    };
     let more = s.rng.bool();
     let frame = s.ethernet().ipv4(s.ip4().fragment(1, offset, more));
     s.transport(frame)
@@ -327,7 +364,9 @@ fn ipv6_fragment(s: &mut Source<'_>) -> Frame {
         frame = frame.extension(s.extension());
     }
     if s.one_in(4) {
-        return frame.protocol(s.rng.choice([6, 17, 132, 58]).unwrap_or(6)).payload(s.bytes(12));
+        return frame
+            .protocol(s.rng.choice([6, 17, 132, 58]).unwrap_or(6))
+            .payload(s.bytes(12));
     }
     s.transport(frame)
 }
@@ -350,7 +389,11 @@ fn ipv6_chain(s: &mut Source<'_>) -> Frame {
 fn ipv6_long_chain(s: &mut Source<'_>) -> Frame {
     let mut frame = s.ethernet().ipv6(s.ip6());
     for _ in 0..s.rng.u8(6..12) {
-        let header = if s.one_in(3) { s.extension() } else { Extension::destination(0) };
+        let header = if s.one_in(3) {
+            s.extension()
+        } else {
+            Extension::destination(0)
+        };
         frame = frame.extension(header);
     }
     s.transport(frame)
@@ -371,7 +414,11 @@ fn ipv6_broken_chain(s: &mut Source<'_>) -> Frame {
     let header = s.extension().second(s.rng.u8(..));
     let frame = s.ethernet().ipv6(s.ip6()).extension(header);
     let frame = s.transport(frame);
-    if s.rng.bool() { frame.truncate(s.rng.usize(54..80)) } else { frame }
+    if s.rng.bool() {
+        frame.truncate(s.rng.usize(54..80))
+    } else {
+        frame
+    }
 }
 
 /// AH behind either family; its length unit is 4 bytes.
@@ -382,39 +429,81 @@ fn authentication(s: &mut Source<'_>) -> Frame {
         s.ethernet().ipv6(s.ip6())
     };
     let header = Extension::authentication(s.rng.u8(3..12));
-    let header = if s.one_in(8) { header.second(s.rng.u8(..)) } else { header };
+    let header = if s.one_in(8) {
+        header.second(s.rng.u8(..))
+    } else {
+        header
+    };
     s.transport(frame.extension(header))
 }
 
 fn other_protocol(s: &mut Source<'_>) -> Frame {
     const KNOWN: [u8; 10] = [
-        number::ESP, number::NO_NEXT, number::GRE, 2, 33, 89, 103, 112, 135, 136,
+        number::ESP,
+        number::NO_NEXT,
+        number::GRE,
+        2,
+        33,
+        89,
+        103,
+        112,
+        135,
+        136,
     ];
-    let kind = if s.rng.bool() { s.rng.u8(..) } else { s.rng.choice(KNOWN).unwrap_or(50) };
-    let frame =
-        if s.rng.bool() { s.ethernet().ipv4(s.ip4()) } else { s.ethernet().ipv6(s.ip6()) };
+    let kind = if s.rng.bool() {
+        s.rng.u8(..)
+    } else {
+        s.rng.choice(KNOWN).unwrap_or(50)
+    };
+    let frame = if s.rng.bool() {
+        s.ethernet().ipv4(s.ip4())
+    } else {
+        s.ethernet().ipv6(s.ip6())
+    };
     frame.protocol(kind).payload(s.payload())
 }
 
 /// IP in IP: the outer header is what counts.
 fn encapsulated(s: &mut Source<'_>) -> Frame {
-    let frame = if s.rng.bool() { s.ethernet().ipv4(s.ip4()) } else { s.ethernet().ipv6(s.ip6()) };
-    let frame = if s.rng.bool() { frame.ipv4(s.ip4()) } else { frame.ipv6(s.ip6()) };
+    let frame = if s.rng.bool() {
+        s.ethernet().ipv4(s.ip4())
+    } else {
+        s.ethernet().ipv6(s.ip6())
+    };
+    let frame = if s.rng.bool() {
+        frame.ipv4(s.ip4())
+    } else {
+        frame.ipv6(s.ip6())
+    };
     s.transport(frame)
 }
 
 fn icmpv4(s: &mut Source<'_>) -> Frame {
-    let kind = s.rng.choice([0, 3, 4, 5, 8, 8, 9, 10, 11, 12, 13, 14, 17, 255]).unwrap_or(8);
+    let kind = s
+        .rng
+        .choice([0, 3, 4, 5, 8, 8, 9, 10, 11, 12, 13, 14, 17, 255])
+        .unwrap_or(8);
     let message = Icmp::new(kind, s.rng.u8(..16)).rest(s.rng.u32(..).to_be_bytes());
-    s.ethernet().ipv4(s.ip4()).icmpv4(message).payload(s.payload())
+    s.ethernet()
+        .ipv4(s.ip4())
+        .icmpv4(message)
+        .payload(s.payload())
 }
 
 fn icmpv6(s: &mut Source<'_>) -> Frame {
-    let kind = if s.rng.bool() { s.rng.u8(128..156) } else { s.rng.u8(..6) };
+    let kind = if s.rng.bool() {
+        s.rng.u8(128..156)
+    } else {
+        s.rng.u8(..6)
+    };
     let message = Icmp::new(kind, s.rng.u8(..8)).rest(s.rng.u32(..).to_be_bytes());
     let frame = s.ethernet().ipv6(s.ip6());
     // Multicast listener messages travel behind hop-by-hop options.
-    let frame = if s.one_in(4) { frame.extension(Extension::hop_by_hop(0)) } else { frame };
+    let frame = if s.one_in(4) {
+        frame.extension(Extension::hop_by_hop(0))
+    } else {
+        frame
+    };
     frame.icmpv6(message).payload(s.payload())
 }
 
@@ -427,7 +516,10 @@ fn neighbour(s: &mut Source<'_>) -> Frame {
         _ => {
             let limit = s.rng.u8(250..=255);
             let message = Icmp::new(s.rng.u8(133..138), 0);
-            s.ethernet().ipv6(s.ip6().hop_limit(limit)).icmpv6(message).payload(s.bytes(32))
+            s.ethernet()
+                .ipv6(s.ip6().hop_limit(limit))
+                .icmpv6(message)
+                .payload(s.bytes(32))
         }
     }
 }
@@ -436,9 +528,16 @@ fn dhcp_message(s: &mut Source<'_>) -> Frame {
     let mac = s.mac();
     let transaction = s.rng.u32(..);
     let (client, server) = if s.rng.bool() { (68, 67) } else { (546, 547) };
-    let ports = if s.rng.bool() { Udp::new(server, client) } else { Udp::new(client, server) };
+    let ports = if s.rng.bool() {
+        Udp::new(server, client)
+    } else {
+        Udp::new(client, server)
+    };
     if server == 67 {
-        s.ethernet().ipv4(s.ip4()).udp(ports).payload(dhcp(s.rng.u8(1..8), transaction, mac))
+        s.ethernet()
+            .ipv4(s.ip4())
+            .udp(ports)
+            .payload(dhcp(s.rng.u8(1..8), transaction, mac))
     } else {
         let payload = stock::dhcpv6(s.rng.u8(1..12), transaction, mac);
         s.ethernet().ipv6(s.ip6()).udp(ports).payload(payload)
@@ -479,5 +578,7 @@ fn truncated(s: &mut Source<'_>) -> Frame {
 fn noise(s: &mut Source<'_>) -> Frame {
     let mut kinds = [number::IPV4, number::IPV6, number::VLAN, number::ARP].into_iter();
     let kind = kinds.nth(s.rng.usize(..4)).unwrap_or(number::IPV4);
-    Frame::new(s.mac(), s.mac()).ethertype(kind).payload(s.bytes(120))
+    Frame::new(s.mac(), s.mac())
+        .ethertype(kind)
+        .payload(s.bytes(120))
 }
