@@ -53,18 +53,56 @@ fn tcp_connects_is_refused_or_times_out() -> Result<()> {
                 .is_refused()
         );
     }
-    // An address that answers neighbour discovery with nothing behind it: the far end is down.
-    link.right.set_up(false)?;
-    let dead: SocketAddr = (link.right.v4(), 9).into();
+    // Somebody who takes frames and never answers.
+    let silent: IpAddr = "10.77.0.99".parse()?;
+    link.left.add_neighbour(silent, [2, 9, 9, 9, 9, 9])?;
     let outcome = link
         .left
         .host
-        .run(|| Ok(connect(dead, Duration::from_millis(200))))?;
-    assert!(
-        !outcome.is_connected() && !outcome.is_refused(),
-        "{outcome:?}"
-    );
+        .run(|| Ok(connect((silent, 9).into(), Duration::from_millis(200))))?;
+    assert!(outcome.is_timed_out(), "{outcome:?}");
     Ok(())
+}
+
+#[test]
+fn a_router_joins_two_links() -> Result<()> {
+    let lab = Lab::new()?;
+    let (left, router, right) = (lab.host("left")?, lab.host("router")?, lab.host("right")?);
+    let first = lab.connect(
+        &left,
+        &End::new("eth0")
+            .address("10.1.0.1/24")
+            .address("fd01::1/64"),
+        &router,
+        &End::new("eth0")
+            .address("10.1.0.254/24")
+            .address("fd01::fe/64"),
+    )?;
+    let second = lab.connect(
+        &router,
+        &End::new("eth1")
+            .address("10.2.0.254/24")
+            .address("fd02::fe/64"),
+        &right,
+        &End::new("eth0")
+            .address("10.2.0.1/24")
+            .address("fd02::1/64"),
+    )?;
+    router.sysctl("net/ipv4/ip_forward", "1")?;
+    router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    for (default, near, far) in ["0.0.0.0/0", "::/0"]
+        .into_iter()
+        .zip(first.right.both())
+        .zip(second.left.both())
+        .map(|((default, near), far)| (default, near, far))
+    {
+        first.left.add_route(default.parse()?, Some(near))?;
+        second.right.add_route(default.parse()?, Some(far))?;
+    }
+    for target in second.right.both() {
+        assert!(left.run(|| ping(target, SOON))?.is_some(), "{target}");
+    }
+    first.right.add_route("192.0.2.0/24".parse()?, None)
 }
 
 #[test]

@@ -3,15 +3,20 @@
 //! Same seed and palette, same frames, on every machine.
 
 mod classes;
+mod ipv4;
+mod ipv6;
+mod mixed;
+mod source;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
 use super::mutate;
-use classes::{MAKERS, Source};
+use classes::MAKERS;
+use source::Source;
 
-/// Names of the classes, in the order of [`MAKERS`].
+/// Names of the classes; each is as likely as any other.
 pub const CLASSES: [&str; MAKERS.len()] = names();
 
 /// One frame in this many is damaged after it was made.

@@ -151,6 +151,18 @@ impl Interface {
         self.host
             .run(|| Netlink::open(0)?.add_address(self.index, address.addr(), address.prefix_len()))
     }
+
+    /// Adds a route through this interface: by a gateway, or straight to whoever answers neighbour discovery.
+    pub fn add_route(&self, to: IpNet, via: Option<IpAddr>) -> Result<()> {
+        self.host
+            .run(|| Netlink::open(0)?.add_route(self.index, to, via))
+    }
+
+    /// Fixes the link address of a neighbour, so that no discovery takes place; replaces what was known.
+    pub fn add_neighbour(&self, address: IpAddr, mac: [u8; 6]) -> Result<()> {
+        self.host
+            .run(|| Netlink::open(0)?.add_neighbour(self.index, address, mac))
+    }
 }
 
 /// A veth pair that is up.
