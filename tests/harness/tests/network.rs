@@ -376,7 +376,7 @@ fn commands_run_inside_and_end() -> Result<()> {
         .unwrap_err();
     assert!(error.to_string().contains("did not end"), "{error}");
 
-    let mut talker = host.start(Command::new("sh").args(["-c", "echo ready; sleep 60"]))?;
+    let mut talker = host.start(Command::new("sh").args(["-c", "echo ready; exec sleep 60"]))?;
     assert_eq!(talker.wait_for("ready", SOON)?, "ready\n");
     assert!(talker.wait_for("never", short).is_err());
     assert!(talker.wait(short)?.is_none());
@@ -417,6 +417,16 @@ fn interface_names_are_unique_and_short() {
     let names: BTreeSet<String> = (0..1000).map(|_| unique_name("pgl")).collect();
     assert_eq!(names.len(), 1000);
     assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
+}
+
+#[test]
+fn a_dropped_server_frees_its_port() -> Result<()> {
+    let host = Lab::new()?.host("host")?;
+    for _ in 0..3 {
+        drop(TcpEcho::start(&host, "127.0.0.1:7000".parse()?)?);
+        drop(UdpEcho::start(&host, "127.0.0.1:7000".parse()?)?);
+    }
+    Ok(())
 }
 
 #[test]

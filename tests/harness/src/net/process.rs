@@ -16,7 +16,8 @@ use crate::traffic::wait_readable;
 /// How long output may still arrive after the end of the process (a child of it may hold the pipe).
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A running command. Killed when dropped.
+/// A running command. Killed when dropped; processes that it started itself are its own to end. It stays in the caller's
+/// process group, so that an interrupt from the terminal ends it, too.
 #[derive(Debug)]
 pub struct Process {
     child: Child,

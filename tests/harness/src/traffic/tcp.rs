@@ -100,12 +100,13 @@ fn read_all(stream: &mut TcpStream, buffer: &mut [u8], deadline: Instant) -> Res
     Ok(true)
 }
 
-/// A server that sends back what it is sent. Stops when dropped.
+/// A server that sends back what it is sent. Stops when dropped, and its port is free then.
 #[derive(Debug)]
 pub struct TcpEcho {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    serving: Option<thread::JoinHandle<()>>,
 }
 
 impl TcpEcho {
@@ -115,14 +116,15 @@ impl TcpEcho {
             TcpListener::bind(address).with_context(|| format!("listening on {address}"))
         })?;
         listener.set_nonblocking(true)?;
-        let server = Self {
+        let mut server = Self {
             address: listener.local_addr()?,
             accepted: Arc::default(),
             stop: Arc::default(),
+            serving: None,
         };
         let (accepted, stop) = (Arc::clone(&server.accepted), Arc::clone(&server.stop));
         // Sockets keep their namespace: the threads need not enter it.
-        thread::spawn(move || {
+        server.serving = Some(thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 if !wait_readable(&listener, Instant::now() + TICK).unwrap_or(false) {
                     continue;
@@ -133,7 +135,7 @@ impl TcpEcho {
                     thread::spawn(move || echo(stream, &stop));
                 }
             }
-        });
+        }));
         Ok(server)
     }
 
@@ -151,6 +153,10 @@ impl TcpEcho {
 impl Drop for TcpEcho {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(serving) = self.serving.take() {
+            // Its panic, if any, was printed; the port is free again either way.
+            let _ = serving.join();
+        }
     }
 }
 

@@ -73,25 +73,27 @@ pub fn exchange_udp(target: SocketAddr, bytes: &[u8], timeout: Duration) -> Resu
     Ok(false)
 }
 
-/// A server that sends back what it is sent, and counts. Stops when dropped.
+/// A server that sends back what it is sent, and counts. Stops when dropped, and its port is free then.
 #[derive(Debug)]
 pub struct UdpEcho {
     address: SocketAddr,
     received: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    serving: Option<thread::JoinHandle<()>>,
 }
 
 impl UdpEcho {
     /// Starts on an address of the host; port 0 picks a free one.
     pub fn start(host: &Host, address: SocketAddr) -> Result<Self> {
         let socket = host.run(|| udp_socket(address))?;
-        let server = Self {
+        let mut server = Self {
             address: socket.local_addr()?,
             received: Arc::default(),
             stop: Arc::default(),
+            serving: None,
         };
         let (received, stop) = (Arc::clone(&server.received), Arc::clone(&server.stop));
-        thread::spawn(move || {
+        server.serving = Some(thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             while !stop.load(Ordering::Relaxed) {
                 if !wait_readable(&socket, Instant::now() + TICK).unwrap_or(false) {
@@ -103,7 +105,7 @@ impl UdpEcho {
                     let _ = socket.send_to(buffer.get(..length).unwrap_or_default(), from);
                 }
             }
-        });
+        }));
         Ok(server)
     }
 
@@ -121,5 +123,9 @@ impl UdpEcho {
 impl Drop for UdpEcho {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(serving) = self.serving.take() {
+            // Its panic, if any, was printed; the port is free again either way.
+            let _ = serving.join();
+        }
     }
 }
