@@ -72,22 +72,10 @@ impl std::error::Error for Fault {}
 
 /// The exit code of an error: that of its [`Fault`], [`Exit::Usage`] for rejected input, else [`Exit::System`].
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-<<<<<<< HEAD
     match fault_of(error) {
         Some(fault) => fault.exit,
         None if error.downcast_ref::<Rejected>().is_some() => Exit::Usage,
         None => Exit::System,
-=======
-    if let Some(fault) = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Fault>())
-    {
-        fault.exit
-    } else if error.chain().any(|cause| cause.is::<Rejected>()) {
-        Exit::Usage
-    } else {
-        Exit::System
->>>>>>> catalog
     }
 }
 
