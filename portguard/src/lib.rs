@@ -9,5 +9,6 @@ pub mod command;
 pub mod diagnostic;
 pub mod error;
 pub mod image;
+pub mod kernel;
 pub mod object;
 pub mod policy;
