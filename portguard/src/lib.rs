@@ -4,6 +4,8 @@
 //! Everything up to the image is pure: no kernel, no network, no clock.
 
 pub mod catalog;
+pub mod compile;
 pub mod diagnostic;
 pub mod error;
 pub mod policy;
+pub mod site;
