@@ -1,7 +1,15 @@
 //! The catalog: vendors' port matrices as data.
 //!
 //! One TOML file a vendor (`portguard/catalog/*.toml`, embedded; users add directories of their own). This module owns the
-//! types; `catalog/load.rs` reads and checks the files. Pure: no kernel, no network, no clock.
+//! types; `catalog/load.rs` reads and checks the files, `catalog/query.rs` answers questions about them. Pure: no kernel, no network, no clock.
+
+mod cells;
+mod fields;
+mod head;
+mod load;
+mod query;
+mod report;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +17,8 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use load::{MAX_FILE_BYTES, embedded_files, load_bytes, load_str, read_file};
 
 /// All known matrices by system id (`thoughtspot`, `wso2`, ...).
 #[derive(Debug, Clone, Default)]

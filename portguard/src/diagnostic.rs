@@ -36,7 +36,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A finding without place or hint; add them with [`Self::at`] and [`Self::hint`].
     pub fn new(level: Level, code: &'static str, message: impl Into<String>) -> Self {
-        Self { level, code, message: message.into(), location: None, hint: None }
+        Self {
+            level,
+            code,
+            message: message.into(),
+            location: None,
+            hint: None,
+        }
     }
 
     /// Shorthand for an error.

@@ -38,12 +38,20 @@ pub struct Fault {
 impl Fault {
     /// The command line or the policy is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into(), hint: None }
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The kernel or the system refused.
     pub fn system(message: impl Into<String>) -> Self {
-        Self { exit: Exit::System, message: message.into(), hint: None }
+        Self {
+            exit: Exit::System,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Says what to do.
@@ -64,7 +72,10 @@ impl std::error::Error for Fault {}
 
 /// The exit code of an error chain: that of the first [`Fault`], [`Exit::Usage`] for rejected input, else [`Exit::System`].
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if let Some(fault) = error.chain().find_map(|cause| cause.downcast_ref::<Fault>()) {
+    if let Some(fault) = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Fault>())
+    {
         fault.exit
     } else if error.chain().any(|cause| cause.is::<Rejected>()) {
         Exit::Usage

@@ -1,0 +1,457 @@
+//! Rows and flows of a catalog file, and every check of one row against the names of its file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::cells;
+use super::fields::{Fields, Text};
+use super::report::{Report, quoted};
+use super::{Choice, Citation, Condition, Direction, Inert, Peer, PortSpec, Row, System};
+use crate::diagnostic::Diagnostic;
+
+/// Reads `[[row]]` and `[[flow]]` into the system's rows, in the order of the file.
+pub(super) fn read(
+    report: &mut Report<'_>,
+    file: &mut Fields<'_>,
+    system: &System,
+    customisable: bool,
+) -> Vec<Row> {
+    let offset_roles = system.roles.keys().map(String::as_str).filter(|id| {
+        // A server has the rows of what it includes, so either end may be the one that says so.
+        system.roles.values().any(|role| {
+            role.has_offset
+                && (system.closure(&role.id).contains(id)
+                    || system.closure(id).contains(role.id.as_str()))
+        })
+    });
+    let mut reader = RowReader {
+        system,
+        customisable,
+        offset_roles: offset_roles.collect(),
+        ids: BTreeMap::new(),
+    };
+    let mut tables: Vec<_> = file
+        .tables(report, "row")
+        .into_iter()
+        .map(|t| (false, t))
+        .collect();
+    tables.extend(file.tables(report, "flow").into_iter().map(|t| (true, t)));
+    tables.sort_by_key(|(_, table)| table.at);
+    if tables.is_empty() {
+        report.add(
+            file.at,
+            Diagnostic::error("no-row", "the file has neither row nor flow"),
+        );
+    }
+    let mut rows = Vec::new();
+    for (is_flow, table) in tables {
+        if is_flow {
+            rows.extend(reader.flow(report, table));
+        } else {
+            rows.extend(reader.row(report, table));
+        }
+    }
+    rows
+}
+
+struct RowReader<'s> {
+    system: &'s System,
+    customisable: bool,
+    offset_roles: BTreeSet<&'s str>,
+    /// Ids seen, and where.
+    ids: BTreeMap<String, String>,
+}
+
+impl RowReader<'_> {
+    fn row(&mut self, report: &mut Report<'_>, mut table: Fields<'_>) -> Option<Row> {
+        let role = table.text(report, "role");
+        if let Some(role) = &role {
+            self.check_role(report, role);
+        }
+        let direction = table.text(report, "direction").and_then(|text| {
+            let directions = [Direction::In, Direction::Out, Direction::Both];
+            let found = directions.into_iter().find(|d| d.to_string() == text.value);
+            if found.is_none() {
+                let known = ["in", "out", "both"].into_iter();
+                report.add(text.at, cells::unknown("direction", &text.value, known));
+            }
+            found
+        });
+        let peers = self.peers(report, &mut table, "peers");
+        let row = self.common(report, table)?;
+        Some(normal(Row {
+            role: role?.value,
+            direction: direction?,
+            peers,
+            ..row
+        }))
+    }
+
+    /// A line from a source to a destination: a row for every role at either end.
+    fn flow(&mut self, report: &mut Report<'_>, mut table: Fields<'_>) -> Vec<Row> {
+        let at = table.at;
+        let from = self.peers(report, &mut table, "from");
+        let to = self.peers(report, &mut table, "to");
+        if from.iter().chain(&to).any(|peer| *peer == Peer::SameRole) {
+            let message = "an end of a flow cannot be `same-role`";
+            let hint = "name the role: `role:ID`";
+            report.add(at, Diagnostic::error("bad-flow", message).hint(hint));
+        }
+        let Some(row) = self.common(report, table) else {
+            return Vec::new();
+        };
+        let mut rows = Vec::new();
+        let ends = [(Direction::Out, &from, &to), (Direction::In, &to, &from)];
+        for (direction, own, other) in ends {
+            let roles: Vec<_> = own.iter().filter_map(Peer::as_role).collect();
+            for role in &roles {
+                let id = match roles.len() {
+                    1 => format!("{}/{direction}", row.id),
+                    _ => format!("{}/{direction}-{role}", row.id),
+                };
+                let (role, peers) = ((*role).to_owned(), other.clone());
+                rows.push(normal(Row {
+                    id,
+                    role,
+                    direction,
+                    peers,
+                    ..row.clone()
+                }));
+            }
+        }
+        if rows.is_empty() {
+            let message = "neither end of the flow is a role";
+            let hint = "a flow that touches no role of the system belongs to nobody's matrix";
+            report.add(at, Diagnostic::error("bad-flow", message).hint(hint));
+        }
+        rows
+    }
+
+    /// What rows and flows share; role, direction and peers are for the caller to fill in.
+    fn common(&mut self, report: &mut Report<'_>, mut table: Fields<'_>) -> Option<Row> {
+        let at = table.at;
+        let id = table.text(report, "id");
+        if let Some(id) = &id {
+            self.check_row_id(report, id);
+        }
+        let transports = each(report, &mut table, "transport", cells::transport);
+        if transports.is_empty() {
+            let hint =
+                "write `transport = [\"tcp\"]`, and `transport_printed = false` if it was inferred";
+            report.add(
+                at,
+                Diagnostic::error("no-transport", "the row has no transport").hint(hint),
+            );
+        }
+        let transport_printed = table.flag(report, "transport_printed").unwrap_or(true);
+        let application = table.optional_text(report, "application");
+        let inert = table.optional_text(report, "inert").and_then(|text| {
+            cells::inert(&text.value)
+                .map_err(|finding| report.add(text.at, finding))
+                .ok()
+        });
+        let ports = self.ports(report, &mut table, inert);
+        let pick = table.optional_text(report, "pick");
+        if let Some(pick) = &pick {
+            self.check_pick(report, pick, &ports);
+        }
+        let offset = table.flag(report, "offset").unwrap_or(false);
+        let condition = self.condition(report, &mut table);
+        let customisable = table
+            .flag(report, "customisable")
+            .unwrap_or(self.customisable);
+        let purpose = table.text(report, "purpose");
+        let citation = citation(report, &mut table);
+        let notes = table
+            .texts(report, "notes")
+            .into_iter()
+            .map(|note| note.value)
+            .collect();
+        table.finish(report);
+        Some(Row {
+            id: format!("{}/{}", self.system.id, id?.value),
+            role: String::new(),
+            direction: Direction::Both,
+            transports,
+            transport_printed,
+            application: application.map(|text| text.value),
+            ports,
+            pick: pick.map(|text| text.value),
+            offset,
+            peers: Vec::new(),
+            condition,
+            customisable,
+            purpose: purpose?.value,
+            citation: citation?,
+            notes,
+            inert,
+            location: report.line_of(at),
+        })
+    }
+
+    fn check_row_id(&mut self, report: &mut Report<'_>, id: &Text) {
+        if let Err(finding) = cells::id(&id.value) {
+            report.add(id.at, finding);
+        } else if let Some(first) = self.ids.get(&id.value) {
+            let message = format!("the row id {} is taken", quoted(&id.value));
+            let hint = format!("it is first used at {first}");
+            report.add(id.at, Diagnostic::error("duplicate-id", message).hint(hint));
+        } else {
+            self.ids.insert(id.value.clone(), report.line_of(id.at));
+        }
+    }
+
+    fn ports(
+        &self,
+        report: &mut Report<'_>,
+        table: &mut Fields<'_>,
+        inert: Option<Inert>,
+    ) -> Vec<PortSpec> {
+        let at = table.at;
+        let cells = table.cells(report, "ports");
+        let nothing_given = cells.is_empty();
+        let ports = unique(report, cells, cells::port, |report, port, at| {
+            if let PortSpec::Offset { role, .. } = port {
+                self.check_offset_role(report, role, at);
+            }
+        });
+        let has_number = ports.iter().any(|port| port.range().is_some());
+        if inert == Some(Inert::NoNumber) && has_number {
+            let message = "the row is `inert = \"no-number\"` and has numbers";
+            report.add(
+                at,
+                Diagnostic::error("bad-inert", message).hint("remove one of the two"),
+            );
+        } else if nothing_given && inert != Some(Inert::NoNumber) {
+            let hint =
+                "a rule without a number is written `ports = []` and `inert = \"no-number\"`";
+            report.add(
+                at,
+                Diagnostic::error("no-port", "the row has no port").hint(hint),
+            );
+        }
+        ports
+    }
+
+    fn peers(
+        &self,
+        report: &mut Report<'_>,
+        table: &mut Fields<'_>,
+        key: &'static str,
+    ) -> Vec<Peer> {
+        let at = table.at;
+        let cells = table.texts(report, key);
+        if cells.is_empty() {
+            let message = format!("the row has nothing in `{key}`");
+            let hint = "where the document prints no peer, write `unprinted`";
+            report.add(at, Diagnostic::error("no-peer", message).hint(hint));
+        }
+        let system = self.system;
+        unique(report, cells, cells::peer, |report, peer, at| match peer {
+            Peer::Role(role) if !system.roles.contains_key(role) => {
+                report.add(at, cells::unknown("role", role, keys(&system.roles)));
+            }
+            Peer::Group(group) if !system.groups.contains_key(group) => {
+                report.add(at, cells::unknown("group", group, keys(&system.groups)));
+            }
+            Peer::Role(_)
+            | Peer::SameRole
+            | Peer::Group(_)
+            | Peer::Prefix(_)
+            | Peer::Asn(_)
+            | Peer::Domain(_)
+            | Peer::Itself
+            | Peer::Unprinted => {}
+        })
+    }
+
+    fn condition(&self, report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Condition> {
+        let mut when = table.table(report, "when")?;
+        let at = when.at;
+        let system = self.system;
+        let deployments = names(
+            report,
+            &mut when,
+            "deployment",
+            "deployment",
+            &system.deployments,
+        );
+        let version = when
+            .optional_text(report, "version")
+            .map_or_else(Vec::new, |text| {
+                cells::version(&text.value).unwrap_or_else(|finding| {
+                    report.add(text.at, finding);
+                    Vec::new()
+                })
+            });
+        let options = names(report, &mut when, "option", "option", &system.options);
+        let without = names(report, &mut when, "without", "option", &system.options);
+        let choices = self.condition_choices(report, &mut when);
+        when.finish(report);
+        if let Some(both) = options.iter().find(|option| without.contains(option)) {
+            let message = format!("option `{both}` must be both on and off");
+            report.add(at, Diagnostic::error("impossible-condition", message));
+        }
+        let condition = Condition {
+            deployments,
+            version,
+            options,
+            without,
+            choices,
+        };
+        (condition != Condition::default()).then_some(condition)
+    }
+
+    fn condition_choices(
+        &self,
+        report: &mut Report<'_>,
+        when: &mut Fields<'_>,
+    ) -> BTreeMap<String, String> {
+        let mut choices = BTreeMap::new();
+        for (id, value) in when
+            .table(report, "choice")
+            .map(Fields::entries)
+            .unwrap_or_default()
+        {
+            let Some(value) = super::fields::text(report, value) else {
+                continue;
+            };
+            match self.system.choices.get(&id.value) {
+                None => {
+                    report.add(
+                        id.at,
+                        cells::unknown("choice", &id.value, keys(&self.system.choices)),
+                    );
+                }
+                Some(choice) if !choice.values.contains_key(&value.value) => {
+                    let kind = format!("value of choice `{}`:", id.value);
+                    report.add(
+                        value.at,
+                        cells::unknown(&kind, &value.value, keys(&choice.values)),
+                    );
+                }
+                Some(_) => drop(choices.insert(id.value, value.value)),
+            }
+        }
+        choices
+    }
+
+    fn check_role(&self, report: &mut Report<'_>, role: &Text) {
+        if !self.system.roles.contains_key(&role.value) {
+            report.add(
+                role.at,
+                cells::unknown("role", &role.value, keys(&self.system.roles)),
+            );
+        }
+    }
+
+    fn check_offset_role(&self, report: &mut Report<'_>, role: &str, at: usize) {
+        if !self.system.roles.contains_key(role) {
+            report.add(at, cells::unknown("role", role, keys(&self.system.roles)));
+        } else if !self.offset_roles.contains(role) {
+            let message = format!("role `{role}` has no port offset");
+            let hint = format!("write `offset = true` in `[roles.{role}]`");
+            report.add(at, Diagnostic::error("no-offset", message).hint(hint));
+        }
+    }
+
+    fn check_pick(&self, report: &mut Report<'_>, pick: &Text, ports: &[PortSpec]) {
+        let Some(Choice { values, .. }) = self.system.choices.get(&pick.value) else {
+            report.add(
+                pick.at,
+                cells::unknown("choice", &pick.value, keys(&self.system.choices)),
+            );
+            return;
+        };
+        let ports: BTreeSet<String> = ports.iter().map(ToString::to_string).collect();
+        if !ports.iter().eq(values.keys()) {
+            let list = |all: Vec<&str>| all.join(", ");
+            let message = format!(
+                "choice `{}` picks one of {}, the row has {}",
+                pick.value,
+                list(keys(values).collect()),
+                list(ports.iter().map(String::as_str).collect()),
+            );
+            let hint = "the values of the choice are the ports of the row, as text";
+            report.add(
+                pick.at,
+                Diagnostic::error("pick-mismatch", message).hint(hint),
+            );
+        }
+    }
+}
+
+/// A role that names itself as its peer means others of its kind.
+fn normal(mut row: Row) -> Row {
+    for peer in &mut row.peers {
+        if peer.as_role() == Some(&row.role) {
+            *peer = Peer::SameRole;
+        }
+    }
+    row
+}
+
+fn citation(report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Citation> {
+    let mut cite = table.required_table(report, "cite")?;
+    let section = cite.text(report, "section");
+    let row = cite.text(report, "row");
+    cite.finish(report);
+    Some(Citation {
+        section: section?.value,
+        row: row?.value,
+    })
+}
+
+fn keys<T>(map: &BTreeMap<String, T>) -> impl Iterator<Item = &str> + Clone {
+    map.keys().map(String::as_str)
+}
+
+/// Texts that must be keys of `known`.
+fn names<T>(
+    report: &mut Report<'_>,
+    table: &mut Fields<'_>,
+    key: &'static str,
+    kind: &str,
+    known: &BTreeMap<String, T>,
+) -> Vec<String> {
+    each(report, table, key, |name| {
+        if known.contains_key(name) {
+            Ok(name.to_owned())
+        } else {
+            Err(cells::unknown(kind, name, keys(known)))
+        }
+    })
+}
+
+fn each<T: PartialEq>(
+    report: &mut Report<'_>,
+    table: &mut Fields<'_>,
+    key: &'static str,
+    parse: impl Fn(&str) -> Result<T, Diagnostic>,
+) -> Vec<T> {
+    let texts = table.texts(report, key);
+    unique(report, texts, parse, |_, _, _| {})
+}
+
+/// Parses every cell; reports what is wrong, listed twice, or found wrong by `check`.
+fn unique<T: PartialEq>(
+    report: &mut Report<'_>,
+    cells: Vec<Text>,
+    parse: impl Fn(&str) -> Result<T, Diagnostic>,
+    check: impl Fn(&mut Report<'_>, &T, usize),
+) -> Vec<T> {
+    let mut all = Vec::new();
+    for cell in cells {
+        match parse(&cell.value) {
+            Ok(value) if all.contains(&value) => {
+                let message = format!("{} is listed twice", quoted(&cell.value));
+                report.add(cell.at, Diagnostic::error("duplicate-entry", message));
+            }
+            Ok(value) => {
+                check(report, &value, cell.at);
+                all.push(value);
+            }
+            Err(finding) => report.add(cell.at, finding),
+        }
+    }
+    all
+}
