@@ -108,7 +108,7 @@ fn users<'a>(system: &'a System, row: &Row, roles: &[&'a Role]) -> Vec<&'a Role>
     roles
         .iter()
         .copied()
-        .filter(|role| inventory::closure(system, &role.id).contains(row.role.as_str()))
+        .filter(|role| system.closure(&role.id).contains(row.role.as_str()))
         .collect()
 }
 

@@ -4,8 +4,10 @@
 //! Everything up to the image is pure: no kernel, no network, no clock.
 
 pub mod catalog;
+pub mod command;
 pub mod compile;
 pub mod diagnostic;
 pub mod error;
+pub mod matrix;
 pub mod policy;
 pub mod site;

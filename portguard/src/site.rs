@@ -126,7 +126,7 @@ pub struct Access {
 /// Services that every host needs, whatever the documents say.
 #[derive(Debug, Clone)]
 pub struct Baseline {
-    /// DHCP and DHCPv6 servers, both directions.
+    /// `DHCP` and `DHCPv6` servers, both directions.
     pub dhcp: Who,
     /// Who may ping.
     pub echo: Who,
@@ -291,7 +291,11 @@ impl Site {
         self.terms()
             .filter_map(|(term, _)| match term {
                 Term::File(path) => Some(path.as_str()),
-                _ => None,
+                Term::Prefix(_)
+                | Term::Group(_)
+                | Term::Role(_)
+                | Term::Host(_)
+                | Term::Domain(_) => None,
             })
             .collect()
     }
@@ -301,7 +305,11 @@ impl Site {
         self.terms()
             .filter_map(|(term, _)| match term {
                 Term::Domain(name) => Some(name.as_str()),
-                _ => None,
+                Term::Prefix(_)
+                | Term::Group(_)
+                | Term::Role(_)
+                | Term::Host(_)
+                | Term::File(_) => None,
             })
             .collect()
     }

@@ -3,30 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use crate::catalog::{Catalog, System};
+use crate::catalog::Catalog;
 use crate::site::{Host, Site};
 
 use super::Inputs;
-
-/// Roles that a role includes, itself first, transitively.
-pub(crate) fn closure<'a>(system: &'a System, role: &str) -> BTreeSet<&'a str> {
-    let mut found = BTreeSet::new();
-    let mut queue: Vec<&str> = system
-        .roles
-        .get_key_value(role)
-        .map(|(id, _)| id.as_str())
-        .into_iter()
-        .collect();
-    while let Some(id) = queue.pop() {
-        let Some((id, role)) = system.roles.get_key_value(id) else {
-            continue;
-        };
-        if found.insert(id.as_str()) {
-            queue.extend(role.includes.iter().map(String::as_str));
-        }
-    }
-    found
-}
 
 /// The index.
 #[derive(Debug, Clone)]
@@ -52,7 +32,7 @@ impl<'a> Inventory<'a> {
         let mut including: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for system in inputs.catalog.systems.values() {
             for outer in system.roles.keys() {
-                for inner in closure(system, outer) {
+                for inner in system.closure(outer) {
                     including
                         .entry((system.id.as_str(), inner))
                         .or_default()

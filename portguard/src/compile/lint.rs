@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::select::{role, suggest};
+use super::select::suggest;
 use super::{Inputs, facts, inventory};
 use crate::catalog::{PortSpec, System};
 use crate::diagnostic::Diagnostic;
@@ -22,17 +22,10 @@ pub(super) fn site(inputs: &Inputs<'_>, diagnostics: &mut Vec<Diagnostic>) {
     lint.hosts();
     lint.own_rows();
     for (id, site) in &inputs.site.systems {
-        match inputs.catalog.systems.get(id) {
-            Some(system) => lint.system(system, site),
-            None => {
-                let known: Vec<_> = inputs.catalog.systems.keys().map(String::as_str).collect();
-                lint.error(
-                    site.place,
-                    "unknown-system",
-                    format!("there is no system `{}`", id.escape_debug()),
-                    suggest(id, &known),
-                );
-            }
+        if let Some(system) = inputs.catalog.systems.get(id) {
+            lint.system(system, site);
+        } else if let Err(diagnostic) = inputs.catalog.system(id) {
+            lint.push(site.place, diagnostic, "");
         }
     }
 }
@@ -89,7 +82,11 @@ impl<'a> Lint<'a, '_> {
                         .skip(at)
                         .find_map(|(i, (term, place))| match term {
                             Term::Group(inner) => Some((i, inner.as_str(), *place)),
-                            _ => None,
+                            Term::Prefix(_)
+                            | Term::Role(_)
+                            | Term::Host(_)
+                            | Term::Domain(_)
+                            | Term::File(_) => None,
                         });
                 let Some((i, inner, place)) = next else {
                     done.insert(name);
@@ -135,7 +132,7 @@ impl<'a> Lint<'a, '_> {
                     }
                 }
                 Term::Domain(name) => {
-                    if self.inputs.resolved.get(name).is_none_or(Vec::is_empty) {
+                    if self.inputs.resolved.get(name).is_some_and(Vec::is_empty) {
                         let message = format!(
                             "domain `{}` does not resolve: it is nobody",
                             name.escape_debug()
@@ -167,7 +164,7 @@ impl<'a> Lint<'a, '_> {
                 .get(system)
                 .is_some_and(|system| system.roles.contains_key(role))
         });
-        if !known && let Err(diagnostic) = role(self.inputs, id) {
+        if !known && let Err(diagnostic) = self.inputs.catalog.role(id) {
             self.push(place, diagnostic, "");
         }
     }
@@ -179,7 +176,7 @@ impl<'a> Lint<'a, '_> {
             for (id, place) in inventory::roles_of(host) {
                 if told < MAX_HOSTS
                     && !known.contains(id.as_str())
-                    && let Err(diagnostic) = role(self.inputs, id)
+                    && let Err(diagnostic) = self.inputs.catalog.role(id)
                 {
                     self.push(*place, diagnostic, "");
                     told += 1;

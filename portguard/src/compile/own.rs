@@ -175,12 +175,11 @@ impl<'a> Compiler<'a, '_> {
             .hosts
             .iter()
             .any(|(name, _)| Some(name.as_str()) == host);
-        let roles = self
+        let mut roles = self
             .policy
             .roles
             .iter()
             .filter_map(|role| role.split_once('/'));
-        let mut roles = roles.map(|(system, role)| (system, role));
         named
             || roles.any(|(system, role)| {
                 row.roles

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
-use super::{Inputs, inventory::Inventory, inventory::closure, some_of};
+use super::{Inputs, inventory::Inventory, some_of};
 use crate::catalog::{Peer, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{PeerSet, Peers};
@@ -48,6 +48,8 @@ pub(super) struct Resolver<'a> {
     /// (code, what) to who wants it.
     missing: BTreeMap<(&'static str, String), Missing>,
     everybody: BTreeMap<String, Vec<String>>,
+    /// Domain names that were not looked up, and the rows that name them.
+    unasked: BTreeMap<String, Vec<String>>,
     /// Something about the row at hand went into `missing` or `everybody`.
     reported: bool,
 }
@@ -66,6 +68,7 @@ impl<'a> Resolver<'a> {
             groups: BTreeMap::new(),
             missing: BTreeMap::new(),
             everybody: BTreeMap::new(),
+            unasked: BTreeMap::new(),
             reported: false,
         }
     }
@@ -154,9 +157,10 @@ impl<'a> Resolver<'a> {
             }
             Peer::Role(role) => self.role(system, row, role, site, offset, narrowed, into),
             Peer::SameRole => self.role(system, row, &row.role, site, offset, narrowed, into),
-            Peer::Group(group) => match given(group) {
-                Some(who) => self.who(who, &format!("{id} {group}"), into),
-                None => {
+            Peer::Group(group) => {
+                if let Some(who) = given(group) {
+                    self.who(who, &format!("{id} {group}"), into);
+                } else {
                     let title = system.groups.get(group).map_or("", String::as_str);
                     let message = format!(
                         "{id} names {group} ({title}), and the site does not say who that is"
@@ -171,17 +175,44 @@ impl<'a> Resolver<'a> {
                         into,
                     );
                 }
-            },
+            }
             Peer::Asn(number) => {
                 let key = format!("asn:{number}");
-                match given(&key) {
-                    Some(who) => self.who(who, &format!("AS{number}"), into),
-                    None => {
-                        let message = format!(
-                            "{id} names autonomous system {number}, and the site does not give its prefixes"
+                if let Some(who) = given(&key) {
+                    self.who(who, &format!("AS{number}"), into);
+                } else {
+                    let message = format!(
+                        "{id} names autonomous system {number}, and the site does not give its prefixes"
+                    );
+                    self.absent(
+                        "unresolved-peer",
+                        system,
+                        row,
+                        &key,
+                        message,
+                        narrowed,
+                        into,
+                    );
+                }
+            }
+            Peer::Domain(name) => {
+                let key = format!("domain:{name}");
+                if let Some(who) = given(&key) {
+                    return self.who(who, name, into);
+                }
+                match self.resolved.get(&name.to_ascii_lowercase()) {
+                    Some(addresses) if !addresses.is_empty() => {
+                        into.nets.extend(
+                            addresses
+                                .iter()
+                                .map(|address| IpNet::from(address.to_canonical())),
                         );
+                        into.names.push(format!("domain {name}"));
+                    }
+                    Some(_) => {
+                        let message = format!("{id} names {name}, which does not resolve");
                         self.absent(
-                            "unresolved-peer",
+                            "unresolved-domain",
                             system,
                             row,
                             &key,
@@ -190,34 +221,15 @@ impl<'a> Resolver<'a> {
                             into,
                         );
                     }
-                }
-            }
-            Peer::Domain(name) => {
-                let key = format!("domain:{name}");
-                let addresses = self
-                    .resolved
-                    .get(&name.to_ascii_lowercase())
-                    .filter(|found| !found.is_empty());
-                if let Some(who) = given(&key) {
-                    self.who(who, name, into);
-                } else if let Some(addresses) = addresses {
-                    into.nets.extend(
-                        addresses
-                            .iter()
-                            .map(|address| IpNet::from(address.to_canonical())),
-                    );
-                    into.names.push(format!("domain {name}"));
-                } else {
-                    let message = format!("{id} names {name}, which does not resolve");
-                    self.absent(
-                        "unresolved-domain",
-                        system,
-                        row,
-                        &key,
-                        message,
-                        narrowed,
-                        into,
-                    );
+                    // Nobody asked: an offline command. Closed, and said.
+                    None => {
+                        into.names.push(format!("domain {name}"));
+                        self.reported = true;
+                        self.unasked
+                            .entry(name.clone())
+                            .or_default()
+                            .push(row.id.clone());
+                    }
                 }
             }
             Peer::Unprinted => {
@@ -265,7 +277,7 @@ impl<'a> Resolver<'a> {
         let said =
             offset.is_none_or(|offset| self.inventory.offset(&system.id, &[role], None) == offset);
         for (key, (who, _)) in site.into_iter().flat_map(|site| &site.peers) {
-            if closure(system, key).contains(role) {
+            if system.closure(key).contains(role) {
                 found = true;
                 if said {
                     self.who(who, &format!("role {}/{role}", system.id), into);
@@ -542,6 +554,19 @@ impl<'a> Resolver<'a> {
                 Diagnostic::new(level, code, message)
                     .at(place)
                     .hint(missing.hint.clone()),
+            );
+        }
+        for (name, rows) in &self.unasked {
+            let message = format!(
+                "domain {name} was not looked up, and is nobody here: rows {}",
+                some_of(rows)
+            );
+            let place = rows.first().cloned().unwrap_or_default();
+            let hint = "it is resolved when the policy is loaded; `--resolve` does it now";
+            diagnostics.push(
+                Diagnostic::new(Level::Note, "domain-not-asked", message)
+                    .at(place)
+                    .hint(hint),
             );
         }
         for (what, rows) in &self.everybody {

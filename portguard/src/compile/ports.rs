@@ -22,7 +22,12 @@ impl<'a> Compiler<'a, '_> {
         let roles = row.peers.iter().filter_map(|peer| match peer {
             Peer::Role(role) => Some(role.as_str()),
             Peer::SameRole => Some(row.role.as_str()),
-            _ => None,
+            Peer::Group(_)
+            | Peer::Prefix(_)
+            | Peer::Asn(_)
+            | Peer::Domain(_)
+            | Peer::Itself
+            | Peer::Unprinted => None,
         });
         let mut offsets = BTreeSet::new();
         for role in roles {
@@ -79,7 +84,7 @@ impl<'a> Compiler<'a, '_> {
             }
             match spec {
                 PortSpec::Range(first, last) => {
-                    self.moved(row, (*first, *last), offset, &mut ranges)
+                    self.moved(row, (*first, *last), offset, &mut ranges);
                 }
                 PortSpec::Offset { base, role } => {
                     for theirs in self.role_offsets(&system.id, role) {
@@ -87,7 +92,7 @@ impl<'a> Compiler<'a, '_> {
                     }
                 }
                 PortSpec::Dynamic | PortSpec::Random if !changed.is_empty() => {
-                    ranges.extend(&changed)
+                    ranges.extend(&changed);
                 }
                 PortSpec::Dynamic | PortSpec::Random => unknown = Some(spec),
             }

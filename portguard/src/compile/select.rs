@@ -63,7 +63,7 @@ impl<'a> Subject<'a> {
             roles: Vec::new(),
         };
         for (id, place) in named {
-            match role(inputs, &id) {
+            match inputs.catalog.role(&id) {
                 Ok(role) => subject.roles.push(role),
                 Err(diagnostic) => {
                     let place = site.at(place).unwrap_or_else(|| "--role".to_owned());
@@ -109,41 +109,6 @@ impl<'a> Subject<'a> {
             .iter()
             .map(|(system, role)| format!("{}/{}", system.id, role.id))
             .collect()
-    }
-}
-
-/// A role by its full id, or what is wrong with it.
-pub(super) fn role<'a>(
-    inputs: &Inputs<'a>,
-    id: &str,
-) -> Result<(&'a System, &'a Role), Diagnostic> {
-    let shown = id.escape_debug();
-    let (system_id, role_id) = id.split_once('/').unwrap_or((id, ""));
-    let Some(system) = inputs.catalog.systems.get(system_id) else {
-        let known: Vec<_> = inputs.catalog.systems.keys().map(String::as_str).collect();
-        let diagnostic = Diagnostic::error(
-            "unknown-system",
-            format!("role `{shown}` is of no known system"),
-        );
-        return Err(diagnostic.hint(suggest(system_id, &known)));
-    };
-    let concrete: Vec<_> = system
-        .roles
-        .values()
-        .filter(|role| !role.is_abstract)
-        .collect();
-    let known: Vec<_> = concrete.iter().map(|role| role.id.as_str()).collect();
-    match system.roles.get(role_id) {
-        Some(role) if !role.is_abstract => Ok((system, role)),
-        Some(_) => Err(Diagnostic::error(
-            "abstract-role",
-            format!("role `{shown}` is only there to be included"),
-        )
-        .hint(format!("roles of {system_id}: {}", known.join(", ")))),
-        None => Err(
-            Diagnostic::error("unknown-role", format!("there is no role `{shown}`"))
-                .hint(suggest(role_id, &known)),
-        ),
     }
 }
 

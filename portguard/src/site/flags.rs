@@ -377,7 +377,12 @@ fn names(system: &System) -> impl Iterator<Item = (&System, String)> {
         .filter_map(|peer| match peer {
             Peer::Asn(number) => Some(format!("asn:{number}")),
             Peer::Domain(name) => Some(format!("domain:{name}")),
-            _ => None,
+            Peer::Role(_)
+            | Peer::SameRole
+            | Peer::Group(_)
+            | Peer::Prefix(_)
+            | Peer::Itself
+            | Peer::Unprinted => None,
         });
     named.chain(printed).map(move |name| (system, name))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::read::{Fields, Reader, Value};
 use super::term::{self, Fault};
@@ -147,7 +147,7 @@ pub(super) fn word<T: Copy>(
     words: &[(&str, T)],
 ) -> Option<T> {
     let place = reader.place_of(&value);
-    let text = reader.string(value, what)?;
+    let text = reader.string(&value, what)?;
     let found = words
         .iter()
         .find(|(word, _)| *word == text)
@@ -199,7 +199,7 @@ pub(super) fn heed<T>(
 /// `"any"`, `"none"` or a list of terms.
 pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Option<Who> {
     let place = reader.place_of(&value);
-    if matches!(value.get_ref(), toml::de::DeValue::Array(_)) {
+    if matches!(value.get_ref(), DeValue::Array(_)) {
         let terms = terms(reader, value, what);
         if terms.0.is_empty() {
             reader.error(
@@ -212,20 +212,21 @@ pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Opti
         }
         return Some(Who::These(terms));
     }
-    match value.get_ref() {
-        toml::de::DeValue::String(text) if text == "any" => Some(Who::Any),
-        toml::de::DeValue::String(text) if text == "none" => Some(Who::None),
-        _ => {
-            let message = format!("`{what}` wants \"any\", \"none\" or a list of peers");
-            reader.error(
-                place,
-                "wrong-type",
-                message,
-                "e.g. `[\"admins\", \"10.0.0.0/24\"]`",
-            );
-            None
+    if let DeValue::String(text) = value.get_ref() {
+        match text.as_ref() {
+            "any" => return Some(Who::Any),
+            "none" => return Some(Who::None),
+            _ => {}
         }
     }
+    let message = format!("`{what}` wants \"any\", \"none\" or a list of peers");
+    reader.error(
+        place,
+        "wrong-type",
+        message,
+        "e.g. `[\"admins\", \"10.0.0.0/24\"]`",
+    );
+    None
 }
 
 fn terms(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Terms {
@@ -333,7 +334,7 @@ fn protocol(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Protocol> {
         .and_then(|value| who(reader, value, "peers"));
     let reason = fields
         .take("reason")
-        .and_then(|value| reader.string(value, "reason"));
+        .and_then(|value| reader.string(&value, "reason"));
     fields.finish(reader, "a protocol");
     let (Some(number), Some(peers)) = (number, peers) else {
         let hint = "write e.g. `{ number = 50, peers = [\"10.0.0.0/24\"] }`";
@@ -376,7 +377,7 @@ fn timeouts(reader: &mut Reader<'_>, value: Value<'_>) -> Timeouts {
         if let Some(value) = fields.take(key) {
             let place = reader.place_of(&value);
             *slot = reader
-                .string(value, key)
+                .string(&value, key)
                 .and_then(|text| heed(reader, place, term::duration(&text)));
         }
     }

@@ -239,7 +239,7 @@ fn transports(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Transport> {
         reader.strings(value, "transport")
     } else {
         reader
-            .string(value, "transport")
+            .string(&value, "transport")
             .map(|name| (name, place))
             .into_iter()
             .collect()

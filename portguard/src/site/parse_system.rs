@@ -44,7 +44,7 @@ pub(super) fn system(
                 let message =
                     format!("`choices.{key}` has several values, but they exclude each other");
                 reader.error(place, "exclusive-alternatives", message, "choose one");
-            } else if let Some(value) = reader.string(value, &key) {
+            } else if let Some(value) = reader.string(&value, &key) {
                 site.choices.insert(key, (value, place));
             }
         }
@@ -110,17 +110,16 @@ pub(super) fn ports(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Ve
     let mut ports: Vec<Ports> = Vec::new();
     for item in items {
         let place = reader.place_of(&item);
-        let found = match item.get_ref() {
-            DeValue::Integer(_) => reader
-                .number(&item, what, 1, 65_535)
-                .and_then(|port| u16::try_from(port).ok())
-                .map(|port| Ports {
-                    first: port,
-                    last: port,
-                }),
-            _ => reader
-                .string(item, what)
-                .and_then(|text| heed(reader, place, Ports::parse(&text))),
+        let found = if matches!(item.get_ref(), DeValue::Integer(_)) {
+            let number = reader.number(&item, what, 1, 65_535);
+            let port = number.and_then(|port| u16::try_from(port).ok());
+            port.map(|port| Ports {
+                first: port,
+                last: port,
+            })
+        } else {
+            let text = reader.string(&item, what);
+            text.and_then(|text| heed(reader, place, Ports::parse(&text)))
         };
         let Some(found) = found else { continue };
         if let Some(other) = ports
@@ -177,5 +176,5 @@ pub(super) fn text(
 ) -> Option<(String, Place)> {
     let value = fields.take(key)?;
     let place = reader.place_of(&value);
-    reader.string(value, key).map(|text| (text, place))
+    reader.string(&value, key).map(|text| (text, place))
 }

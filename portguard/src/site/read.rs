@@ -94,11 +94,11 @@ impl<'i> Reader<'i> {
         );
     }
 
-    pub(super) fn string(&mut self, value: Value<'_>, what: &str) -> Option<String> {
+    pub(super) fn string(&mut self, value: &Value<'_>, what: &str) -> Option<String> {
         if let DeValue::String(text) = value.get_ref() {
             Some(text.to_string())
         } else {
-            self.wrong_type(&value, what, "a string");
+            self.wrong_type(value, what, "a string");
             None
         }
     }
@@ -155,7 +155,7 @@ impl<'i> Reader<'i> {
             .into_iter()
             .filter_map(|item| {
                 let place = self.place_of(&item);
-                self.string(item, what).map(|text| (text, place))
+                self.string(&item, what).map(|text| (text, place))
             })
             .collect()
     }
@@ -174,15 +174,13 @@ impl<'i> Reader<'i> {
 
     /// A calendar date without time, as `YYYY-MM-DD`.
     pub(super) fn date(&mut self, value: &Value<'_>, what: &str) -> Option<String> {
-        match value.get_ref() {
-            DeValue::Datetime(when) if when.time.is_none() && when.offset.is_none() => {
-                when.date.map(|date| date.to_string())
-            }
-            _ => {
-                self.wrong_type(value, what, "a date such as 2027-01-31 (without quotes)");
-                None
-            }
+        if let DeValue::Datetime(when) = value.get_ref()
+            && let (Some(date), None, None) = (when.date, when.time, when.offset)
+        {
+            return Some(date.to_string());
         }
+        self.wrong_type(value, what, "a date such as 2027-01-31 (without quotes)");
+        None
     }
 }
 

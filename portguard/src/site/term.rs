@@ -310,13 +310,11 @@ pub(super) fn duration(text: &str) -> Result<u32, Fault> {
 
 /// `4.5.1` as parts.
 pub(super) fn version(text: &str) -> Result<Vec<u32>, Fault> {
-    text.split('.')
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .map_err(|_: std::num::ParseIntError| {
-            let message = format!("`{}` is no version", text.escape_debug());
-            Fault::new("bad-version", message, "write dotted numbers, e.g. `4.5.1`")
-        })
+    let parts: Option<Vec<u32>> = text.split('.').map(|part| part.parse().ok()).collect();
+    parts.ok_or_else(|| {
+        let message = format!("`{}` is no version", text.escape_debug());
+        Fault::new("bad-version", message, "write dotted numbers, e.g. `4.5.1`")
+    })
 }
 
 #[cfg(test)]

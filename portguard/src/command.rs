@@ -1,0 +1,28 @@
+//! The verbs of the command line. Each file owns its arguments and its `run`.
+
+pub mod check;
+pub mod init;
+pub mod selection;
+
+use std::io::{self, BufWriter, Write};
+
+use anyhow::Context;
+
+/// Writes to standard output, buffered. A reader that has seen enough (`| head`) is no error.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One JSON document and a newline.
+fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, document)?;
+        writeln!(out)
+    })
+}
