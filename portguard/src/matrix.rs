@@ -1,6 +1,7 @@
 //! The effective matrix: overlapping grants swept into disjoint ranges of ports, as `check` shows them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -119,10 +120,10 @@ impl Policy {
     pub fn digest(&self) -> String {
         // A policy is plain data: no map with other keys than strings, no number that JSON lacks.
         let json = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(&json)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        Sha256::digest(&json).iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     /// Prefixes of peers as text, `any` for everybody.

@@ -16,6 +16,8 @@ mod parse_system;
 pub mod prefixes;
 mod read;
 mod term;
+#[cfg(test)]
+mod tests;
 
 pub use flags::Flags;
 pub(crate) use flags::has_peer;

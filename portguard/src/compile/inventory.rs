@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use ipnet::IpNet;
+
 use crate::catalog::Catalog;
 use crate::site::{Host, Site};
 
@@ -14,7 +16,7 @@ pub(super) struct Inventory<'a> {
     site: &'a Site,
     catalog: &'a Catalog,
     /// The host that is compiled: no peer of itself.
-    pub(super) own: Option<usize>,
+    own: Option<usize>,
     /// `SYSTEM/ROLE` as hosts say it, to hosts.
     hosts: Rc<HashMap<&'a str, Vec<usize>>>,
     /// (system, role) to the roles that include it.
@@ -77,8 +79,17 @@ impl<'a> Inventory<'a> {
         found.into_iter().collect()
     }
 
-    pub(super) fn host(&self, index: usize) -> Option<&'a Host> {
+    fn host(&self, index: usize) -> Option<&'a Host> {
         self.site.hosts.get(index)
+    }
+
+    /// Adds a host's addresses, unless it is the host that is compiled: it is no peer of itself.
+    pub(super) fn addresses(&self, index: usize, nets: &mut Vec<IpNet>) {
+        if self.own != Some(index) {
+            let host = self.host(index);
+            let addresses = host.into_iter().flat_map(|host| &host.addresses);
+            nets.extend(addresses.map(|(address, _)| IpNet::from(*address)));
+        }
     }
 
     /// The port offset of the server that has `role` on a host; the host's word before the system's.

@@ -31,19 +31,20 @@ impl<'a> Compiler<'a, '_> {
         });
         let mut offsets = BTreeSet::new();
         for role in roles {
-            offsets.extend(self.role_offsets(&system.id, role));
+            offsets.extend(self.role_offsets(system, role));
         }
         offsets
     }
 
-    /// Offsets of the hosts that have a role; the system's word where no host has it.
-    fn role_offsets(&self, system: &str, role: &str) -> BTreeSet<u16> {
-        let hosts = self.inventory.hosts_with(system, role).into_iter();
-        let mut offsets: BTreeSet<_> = hosts
-            .map(|host| self.inventory.offset_at(system, role, host))
-            .collect();
-        // Peers given by address, not by the inventory, have the system's offset.
-        offsets.insert(self.inventory.offset(system, &[role], None));
+    /// Offsets of the hosts that have a role, and the system's own where peers are given by address or not at all.
+    fn role_offsets(&self, system: &System, role: &str) -> BTreeSet<u16> {
+        let hosts = self.inventory.hosts_with(&system.id, role).into_iter();
+        let mut offsets: BTreeSet<_> =
+            hosts.map(|host| self.inventory.offset_at(&system.id, role, host)).collect();
+        let given = &self.system_site(system).peers;
+        if offsets.is_empty() || given.keys().any(|key| system.closure(key).contains(role)) {
+            offsets.insert(self.inventory.offset(&system.id, &[role], None));
+        }
         offsets
     }
 
@@ -87,7 +88,7 @@ impl<'a> Compiler<'a, '_> {
                     self.moved(row, (*first, *last), offset, &mut ranges);
                 }
                 PortSpec::Offset { base, role } => {
-                    for theirs in self.role_offsets(&system.id, role) {
+                    for theirs in self.role_offsets(system, role) {
                         self.moved(row, (*base, *base), theirs, &mut ranges);
                     }
                 }

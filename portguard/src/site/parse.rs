@@ -76,7 +76,7 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         ),
     }
     if let Some(value) = fields.take("mode") {
-        site.mode = mode(reader, value).unwrap_or_default();
+        site.mode = mode(reader, &value).unwrap_or_default();
     }
     if let Some(value) = fields.take("outbound") {
         let words = [
@@ -84,7 +84,7 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
             ("audit", Outbound::Audit),
             ("enforce", Outbound::Enforce),
         ];
-        site.outbound = word(reader, value, "outbound", &words).unwrap_or_default();
+        site.outbound = word(reader, &value, "outbound", &words).unwrap_or_default();
     }
     site.unprinted_peers = fields
         .take("unprinted_peers")
@@ -95,13 +95,13 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
             ("any", Unresolved::Any),
             ("none", Unresolved::None),
         ];
-        site.unresolved_peers = word(reader, value, "unresolved_peers", &words);
+        site.unresolved_peers = word(reader, &value, "unresolved_peers", &words);
     }
     site.strict_fragments = flag(reader, &mut fields, "strict_fragments");
     site.strict_ethertypes = flag(reader, &mut fields, "strict_ethertypes");
     if let Some(value) = fields.take("scope") {
         let words = [("all", false), ("host-addresses", true)];
-        site.host_addresses_only = word(reader, value, "scope", &words).unwrap_or_default();
+        site.host_addresses_only = word(reader, &value, "scope", &words).unwrap_or_default();
     }
     if let Some(value) = fields.take("catalogs") {
         site.catalogs = reader
@@ -142,12 +142,12 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
 /// One of several words.
 pub(super) fn word<T: Copy>(
     reader: &mut Reader<'_>,
-    value: Value<'_>,
+    value: &Value<'_>,
     what: &str,
     words: &[(&str, T)],
 ) -> Option<T> {
-    let place = reader.place_of(&value);
-    let text = reader.string(&value, what)?;
+    let place = reader.place_of(value);
+    let text = reader.string(value, what)?;
     let found = words
         .iter()
         .find(|(word, _)| *word == text)
@@ -165,10 +165,8 @@ pub(super) fn word<T: Copy>(
     found
 }
 
-pub(super) fn mode(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Mode> {
-    word(
-        reader,
-        value,
+pub(super) fn mode(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Mode> {
+    word(reader, value,
         "mode",
         &[("audit", Mode::Audit), ("enforce", Mode::Enforce)],
     )

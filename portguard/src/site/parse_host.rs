@@ -63,7 +63,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
     host.roles = roles(reader, &mut fields);
     host.offsets = offsets(reader, &mut fields);
     if let Some(value) = fields.take("mode") {
-        host.mode = mode(reader, value);
+        host.mode = mode(reader, &value);
     }
     if let Some(value) = fields.take("audit_roles") {
         for (role, place) in reader.strings(value, "audit_roles") {
@@ -91,7 +91,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
                 mode: None,
             };
             if let Some(value) = fields.take("mode") {
-                interface.mode = mode(reader, value);
+                interface.mode = mode(reader, &value);
             }
             fields.finish(reader, &format!("interface `{name}`"));
             host.interfaces.insert(name, interface);
@@ -171,7 +171,7 @@ fn own_row(reader: &mut Reader<'_>, value: Value<'_>) -> Option<OwnRow> {
     let directions = [("in", Direction::In), ("out", Direction::Out)];
     let direction = fields
         .take("direction")
-        .and_then(|value| word(reader, value, "direction", &directions));
+        .and_then(|value| word(reader, &value, "direction", &directions));
     let transports = fields
         .take("transport")
         .map(|value| transports(reader, value));

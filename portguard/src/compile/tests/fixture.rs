@@ -78,6 +78,7 @@ pub(in crate::compile) fn port(number: u16) -> PortSpec {
 }
 
 /// System `acme`: one row of each shape.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(in crate::compile) fn catalog() -> Catalog {
     let mut system = empty_system("acme");
     system
@@ -371,4 +372,14 @@ pub(in crate::compile) fn lines(compiled: &Compiled) -> Vec<String> {
         grants.iter().map(line).collect()
     };
     [side(&policy.inbound, "<-"), side(&policy.outbound, "->")].concat()
+}
+
+/// Diagnostics as a reader sees them.
+pub(in crate::compile) fn told(compiled: &Compiled) -> Vec<String> {
+    compiled.diagnostics.iter().map(ToString::to_string).collect()
+}
+
+/// `ROW: REASON` of whatever is left out.
+pub(in crate::compile) fn omitted(compiled: &Compiled) -> Vec<String> {
+    compiled.policy.omitted.iter().map(|omitted| format!("{}: {}", omitted.row, omitted.reason)).collect()
 }
