@@ -33,8 +33,13 @@ pub fn inspect(path: &Path) -> anyhow::Result<Option<Attached>> {
     let link = PinnedLink::from_pin(path)
         .with_context(|| format!("cannot open the link `{}`", path.display()))?;
     let link = FdLink::from(link);
-    let info = link.info().with_context(|| format!("cannot inspect `{}`", path.display()))?;
-    Ok(Some(Attached { program: info.program_id(), ifindex: ifindex(&info) }))
+    let info = link
+        .info()
+        .with_context(|| format!("cannot inspect `{}`", path.display()))?;
+    Ok(Some(Attached {
+        program: info.program_id(),
+        ifindex: ifindex(&info),
+    }))
 }
 
 /// The interface of a link. The kernel tells it to the link's owner only, by a file of this process.
@@ -44,7 +49,9 @@ fn ifindex(info: &LinkInfo) -> u32 {
         return 0;
     };
     for file in files.flatten() {
-        let Ok(text) = fs::read_to_string(file.path()) else { continue };
+        let Ok(text) = fs::read_to_string(file.path()) else {
+            continue;
+        };
         if text.lines().any(|line| line == wanted) {
             return text
                 .lines()
@@ -77,7 +84,8 @@ pub fn attach_xdp(
     let link = FdLink::try_from(link).map_err(|_netlink| {
         Fault::system("this kernel has no XDP links").hint("Linux 5.9 is the oldest that has them")
     })?;
-    link.pin(pin).with_context(|| format!("cannot pin `{}`", pin.display()))?;
+    link.pin(pin)
+        .with_context(|| format!("cannot pin `{}`", pin.display()))?;
     Ok(())
 }
 
@@ -89,7 +97,9 @@ pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
     let link = PinnedLink::from_pin(pin)
         .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(link))?;
-    program.attach_to_link(link).context("cannot replace the ingress program")?;
+    program
+        .attach_to_link(link)
+        .context("cannot replace the ingress program")?;
     Ok(())
 }
 
@@ -130,9 +140,11 @@ pub fn attach_egress(
     let order = TcAttachOptions::TcxOrder(LinkOrder::last());
     match program.attach_with_options(&interface.name, TcAttachType::Egress, order) {
         Ok(id) => {
-            let link = FdLink::try_from(program.take_link(id)?)
-                .map_err(|_netlink| Fault::system("the kernel gave no link for the egress program"))?;
-            link.pin(pin).with_context(|| format!("cannot pin `{}`", pin.display()))?;
+            let link = FdLink::try_from(program.take_link(id)?).map_err(|_netlink| {
+                Fault::system("the kernel gave no link for the egress program")
+            })?;
+            link.pin(pin)
+                .with_context(|| format!("cannot pin `{}`", pin.display()))?;
             Ok(EgressHook::Tcx)
         }
         // TCX came with Linux 6.6.
@@ -164,9 +176,17 @@ const CLSACT_HANDLE: u32 = 0x7067;
 fn attach_clsact(program: &mut SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
     // Already there is fine, also when another made it: it is never removed.
     let _ = aya::programs::tc::qdisc_add_clsact(&interface.name);
-    let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE.into(), ..NlOptions::default() };
+    let options = NlOptions {
+        priority: CLSACT_PRIORITY,
+        handle: CLSACT_HANDLE.into(),
+        ..NlOptions::default()
+    };
     let id = program
-        .attach_with_options(&interface.name, TcAttachType::Egress, TcAttachOptions::Netlink(options))
+        .attach_with_options(
+            &interface.name,
+            TcAttachType::Egress,
+            TcAttachOptions::Netlink(options),
+        )
         .map_err(|error| {
             anyhow::Error::new(error).context(Fault::system(format!(
                 "the kernel refused the egress filter on `{}`",
@@ -186,7 +206,9 @@ pub fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> anyhow::Resu
     let link = PinnedLink::from_pin(pin)
         .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
     let link = aya::programs::tc::SchedClassifierLink::try_from(FdLink::from(link))?;
-    program.attach_to_link(link).context("cannot replace the egress program")?;
+    program
+        .attach_to_link(link)
+        .context("cannot replace the egress program")?;
     Ok(())
 }
 
@@ -198,7 +220,9 @@ pub fn detach(pin: &Path) -> anyhow::Result<bool> {
     match fs::remove_file(pin) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display()))),
+        Err(error) => {
+            bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display())))
+        }
     }
 }
 

@@ -26,7 +26,9 @@ const MOUNT: &str = "/sys/fs/bpf";
 
 /// Directory of all guards of this ABI version.
 pub fn root() -> PathBuf {
-    Path::new(MOUNT).join("portguard").join(format!("v{ABI_VERSION}"))
+    Path::new(MOUNT)
+        .join("portguard")
+        .join(format!("v{ABI_VERSION}"))
 }
 
 /// The pins of one interface.
@@ -39,22 +41,34 @@ pub struct Layout {
 impl Layout {
     /// The layout of an interface of this process's network namespace.
     pub fn of(interface: &str) -> Self {
-        let name = interface.replace('%', "%25").replace('.', "%2e").replace('@', "%40");
+        let name = interface
+            .replace('%', "%25")
+            .replace('.', "%2e")
+            .replace('@', "%40");
         let name = match foreign_namespace() {
             Some(inode) => format!("{name}@{inode}"),
             None => name,
         };
-        Self { directory: root().join(name) }
+        Self {
+            directory: root().join(name),
+        }
     }
 
     /// The interface's name, and whether it is of this process's network namespace.
     pub fn interface(&self) -> (String, bool) {
-        let name = self.directory.file_name().unwrap_or_default().to_string_lossy();
+        let name = self
+            .directory
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         let (name, inode) = match name.split_once('@') {
             Some((name, inode)) => (name, inode.parse::<u64>().ok()),
             None => (name.as_ref(), None),
         };
-        let name = name.replace("%40", "@").replace("%2e", ".").replace("%25", "%");
+        let name = name
+            .replace("%40", "@")
+            .replace("%2e", ".")
+            .replace("%25", "%");
         (name, inode == foreign_namespace())
     }
 
@@ -77,7 +91,13 @@ impl Layout {
     pub fn generations(&self) -> Vec<u64> {
         let mut numbers: Vec<u64> = entries(&self.directory)
             .iter()
-            .filter_map(|path| path.file_name()?.to_str()?.strip_prefix("gen-")?.parse().ok())
+            .filter_map(|path| {
+                path.file_name()?
+                    .to_str()?
+                    .strip_prefix("gen-")?
+                    .parse()
+                    .ok()
+            })
             .collect();
         numbers.sort_unstable();
         numbers
@@ -86,7 +106,10 @@ impl Layout {
 
 /// The layouts of all interfaces that have one, by name.
 pub fn layouts() -> Vec<Layout> {
-    entries(&root()).into_iter().map(|directory| Layout { directory }).collect()
+    entries(&root())
+        .into_iter()
+        .map(|directory| Layout { directory })
+        .collect()
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
@@ -132,13 +155,17 @@ pub fn lock() -> anyhow::Result<Lock> {
     let root = root();
     fs::create_dir_all(&root).map_err(|error| {
         let fault = Fault::system(format!("cannot make `{}`", root.display()));
-        anyhow::Error::new(error).context(match nix::unistd::geteuid().is_root() {
-            true => fault,
-            false => fault.hint("run as root: `sudo portguard ...`"),
+        anyhow::Error::new(error).context(if nix::unistd::geteuid().is_root() {
+            fault
+        } else {
+            fault.hint("run as root: `sudo portguard ...`")
         })
     })?;
-    let directory = File::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
-    directory.lock().with_context(|| format!("cannot lock `{}`", root.display()))?;
+    let directory =
+        File::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
+    directory
+        .lock()
+        .with_context(|| format!("cannot lock `{}`", root.display()))?;
     Ok(Lock(directory))
 }
 
@@ -151,7 +178,14 @@ fn mount_if_missing() -> anyhow::Result<()> {
     if is_mounted() {
         return Ok(());
     }
-    mount(Some("bpf"), MOUNT, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(|errno| {
+    mount(
+        Some("bpf"),
+        MOUNT,
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    )
+    .map_err(|errno| {
         anyhow::Error::new(errno).context(
             Fault::system(format!("the BPF file system is not mounted at `{MOUNT}`"))
                 .hint(format!("as root: `mount -t bpf bpf {MOUNT}`")),

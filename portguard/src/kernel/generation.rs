@@ -53,8 +53,11 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
         .into_iter()
         .find(|number| program_of(layout, *number, Direction::Ingress) == Some(attached.program));
     let Some(number) = number else {
-        let fault = Fault::system(format!("`{}` runs a program that no generation explains", pin.display()))
-            .hint("`portguard unload --interface IF` removes it");
+        let fault = Fault::system(format!(
+            "`{}` runs a program that no generation explains",
+            pin.display()
+        ))
+        .hint("`portguard unload --interface IF` removes it");
         return Err(fault.into());
     };
     let meta = Meta::read(&layout.generation(number).join("meta"))?;
@@ -64,11 +67,18 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
     {
         warnings.push("ingress and egress run different generations: load again".to_owned());
     }
-    Ok(Some(Live { meta, ingress: Some(attached.program), egress, warnings }))
+    Ok(Some(Live {
+        meta,
+        ingress: Some(attached.program),
+        egress,
+        warnings,
+    }))
 }
 
 fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
-    ProgramInfo::from_pin(layout.generation(number).join(direction.name())).ok().map(|info| info.id())
+    ProgramInfo::from_pin(layout.generation(number).join(direction.name()))
+        .ok()
+        .map(|info| info.id())
 }
 
 /// Removes generations that no link runs and that are not `kept`: left behind by a tool that was killed.
@@ -76,7 +86,11 @@ fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32>
 /// # Errors
 /// If pins cannot be removed.
 pub fn sweep(layout: &Layout, kept: &[u64]) -> anyhow::Result<()> {
-    for number in layout.generations().into_iter().filter(|number| !kept.contains(number)) {
+    for number in layout
+        .generations()
+        .into_iter()
+        .filter(|number| !kept.contains(number))
+    {
         let directory = layout.generation(number);
         remove(&directory).with_context(|| format!("cannot remove `{}`", directory.display()))?;
     }
@@ -140,12 +154,20 @@ fn prepare_in(
     fs::create_dir_all(&shared).with_context(|| format!("cannot make `{}`", shared.display()))?;
     check_shapes(&shared)?;
     let (directory, number, host) = match &previous {
-        Some(live) => (live.meta.directory.clone(), live.meta.number + 1, host_facts(Some(&live.meta))?),
+        Some(live) => (
+            live.meta.directory.clone(),
+            live.meta.number + 1,
+            host_facts(Some(&live.meta))?,
+        ),
         None => (Directory::default(), 1, host_facts(None)?),
     };
-    let host = HostFacts { deadline: options.deadline, ..host };
+    let host = HostFacts {
+        deadline: options.deadline,
+        ..host
+    };
     let image = Image::build(policy, directory).map_err(|error| {
-        Fault::usage(error.to_string()).hint("narrow the site's own rows, or merge peers that are treated alike")
+        Fault::usage(error.to_string())
+            .hint("narrow the site's own rows, or merge peers that are treated alike")
     })?;
     let mut loaded = object::load(&image, &host, Some(&shared))?;
     let meta = Meta {
@@ -154,7 +176,9 @@ fn prepare_in(
         ifindex: interface.index,
         xdp_mode: options.xdp_mode,
         digest: policy.digest(),
-        loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        loaded_at: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
         deadline: options.deadline,
         flow_key: host.flow_key,
         tick_shift: host.tick_shift,
@@ -169,7 +193,14 @@ fn prepare_in(
         let _ = remove(&directory);
     }
     pinned?;
-    Ok(Prepared { interface: interface.clone(), layout: layout.clone(), loaded, meta, previous, is_first })
+    Ok(Prepared {
+        interface: interface.clone(),
+        layout: layout.clone(),
+        loaded,
+        meta,
+        previous,
+        is_first,
+    })
 }
 
 /// Refuses to reuse shared maps of another shape.
@@ -181,30 +212,33 @@ fn check_shapes(shared: &Path) -> anyhow::Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Fault::system(format!("`{}` is of another version of portguard", shared.display()))
-        .hint(format!(
-            "{}\n`portguard unload` removes it, counters included; then load again",
-            differences.join("\n")
-        ))
-        .into())
+    Err(Fault::system(format!(
+        "`{}` is of another version of portguard",
+        shared.display()
+    ))
+    .hint(format!(
+        "{}\n`portguard unload` removes it, counters included; then load again",
+        differences.join("\n")
+    ))
+    .into())
 }
 
 fn host_facts(previous: Option<&Meta>) -> anyhow::Result<HostFacts> {
-    let mut facts = HostFacts { tick_shift: tick_shift(), ..HostFacts::default() };
-    match previous {
-        Some(meta) => {
-            facts.flow_key = meta.flow_key;
-            facts.tick_shift = meta.tick_shift;
+    let mut facts = HostFacts {
+        tick_shift: tick_shift(),
+        ..HostFacts::default()
+    };
+    if let Some(meta) = previous {
+        // The flow table outlives generations, and is only of use with the key and the clock that filled it.
+        facts.flow_key = meta.flow_key;
+        facts.tick_shift = meta.tick_shift;
+    } else {
+        let mut halves = [[0; 8]; 2];
+        let mut random = fs::File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
+        for half in &mut halves {
+            std::io::Read::read_exact(&mut random, half)?;
         }
-        None => {
-            let mut bytes = [0; 16];
-            let mut random = fs::File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
-            std::io::Read::read_exact(&mut random, &mut bytes)?;
-            let key = u128::from_le_bytes(bytes);
-            #[expect(clippy::cast_possible_truncation, reason = "takes the two halves")]
-            let halves = [(key >> 64) as u64, key as u64];
-            facts.flow_key = halves;
-        }
+        facts.flow_key = halves.map(u64::from_le_bytes);
     }
     Ok(facts)
 }
@@ -222,7 +256,10 @@ fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()>
     fs::create_dir(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
     let failed = |path: &Path| format!("cannot pin `{}`", path.display());
     let path = directory.join(Direction::Ingress.name());
-    loaded.ingress()?.pin(&path).with_context(|| failed(&path))?;
+    loaded
+        .ingress()?
+        .pin(&path)
+        .with_context(|| failed(&path))?;
     meta.pin(&directory.join("meta"))
 }
 
@@ -252,10 +289,13 @@ impl Prepared {
             self.withdraw();
             return Err(error);
         }
-        let kept: Vec<u64> = [Some(self.meta.number), self.previous.as_ref().map(|live| live.meta.number)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let kept: Vec<u64> = [
+            Some(self.meta.number),
+            self.previous.as_ref().map(|live| live.meta.number),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         sweep(&self.layout, &kept)?;
         live(&self.layout)?.context("the generation was published, and yet is not in force")
     }
@@ -271,9 +311,14 @@ impl Prepared {
             .as_ref()
             .is_none_or(|live| live.meta.xdp_mode == self.meta.xdp_mode);
         if attached.is_some() && !is_stale && !is_same_mode {
-            return Err(Fault::usage("the XDP mode cannot be changed while the guard is loaded")
-                .hint(format!("`portguard unload --interface {}` first", self.interface.name))
-                .into());
+            return Err(
+                Fault::usage("the XDP mode cannot be changed while the guard is loaded")
+                    .hint(format!(
+                        "`portguard unload --interface {}` first",
+                        self.interface.name
+                    ))
+                    .into(),
+            );
         }
         if is_stale {
             attach::detach(&pin)?;

@@ -20,7 +20,10 @@ impl Interface {
     /// [`Fault`] with the names that there are.
     pub fn find(name: &str) -> Result<Self, Fault> {
         match if_nametoindex(name) {
-            Ok(index) => Ok(Self { name: name.to_owned(), index }),
+            Ok(index) => Ok(Self {
+                name: name.to_owned(),
+                index,
+            }),
             Err(_gone) => {
                 let there = names();
                 let hint = if there.is_empty() {

@@ -82,9 +82,11 @@ impl Meta {
             for (to, from) in page.iter_mut().zip(chunk) {
                 *to = *from;
             }
-            map.set(index, page, 0).context("cannot describe the generation")?;
+            map.set(index, page, 0)
+                .context("cannot describe the generation")?;
         }
-        map.pin(path).with_context(|| format!("cannot pin `{}`", path.display()))?;
+        map.pin(path)
+            .with_context(|| format!("cannot pin `{}`", path.display()))?;
         Ok(())
     }
 
@@ -93,18 +95,24 @@ impl Meta {
     /// # Errors
     /// If there is none, or it is of another version.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let map = MapData::from_pin(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let map =
+            MapData::from_pin(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let map: Array<_, [u8; PAGE]> = Map::Array(map).try_into()?;
         let mut bytes = Vec::new();
         for page in map.iter() {
             bytes.extend_from_slice(&page?);
         }
-        let (length, text) = bytes.split_first_chunk::<8>().context("an empty description")?;
+        let (length, text) = bytes
+            .split_first_chunk::<8>()
+            .context("an empty description")?;
         let length = usize::try_from(u64::from_le_bytes(*length))?;
         ensure!(length <= text.len(), "a description that is cut short");
         let text = text.get(..length).unwrap_or_default();
         serde_json::from_slice(text).with_context(|| {
-            format!("`{}` was written by another version of portguard", path.display())
+            format!(
+                "`{}` was written by another version of portguard",
+                path.display()
+            )
         })
     }
 }

@@ -24,7 +24,11 @@ impl Shape {
             return Vec::new();
         };
         let mut found = vec![
-            ("type", self.map_type, info.map_type().map_or(u32::MAX, |kind| kind as u32)),
+            (
+                "type",
+                self.map_type,
+                info.map_type().map_or(u32::MAX, |kind| kind as u32),
+            ),
             ("key size", self.key_size, info.key_size()),
             ("value size", self.value_size, info.value_size()),
         ];
@@ -34,7 +38,9 @@ impl Shape {
         found
             .into_iter()
             .filter(|(_, expected, there)| expected != there)
-            .map(|(what, expected, there)| format!("{name}: {what} is {there}, expected {expected}"))
+            .map(|(what, expected, there)| {
+                format!("{name}: {what} is {there}, expected {expected}")
+            })
             .collect()
     }
 }
