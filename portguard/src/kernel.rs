@@ -2,7 +2,15 @@
 
 pub mod attach;
 pub mod bpffs;
+pub mod fault;
 pub mod generation;
+pub mod holder;
 pub mod interface;
 pub mod meta;
+pub mod netlink;
+pub mod probe;
+pub mod publish;
+pub mod readback;
+pub mod selftest;
+pub mod settle;
 pub mod shape;

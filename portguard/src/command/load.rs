@@ -16,6 +16,8 @@ use crate::kernel::bpffs;
 use crate::kernel::generation::{self, Live, Options, Prepared};
 use crate::kernel::interface::{Interface, names};
 use crate::kernel::meta::XdpModeName;
+use crate::kernel::publish::publish;
+use crate::kernel::settle::follow_renames;
 use crate::policy::Compiled;
 
 /// Guard network interfaces by the documented matrix
@@ -96,6 +98,7 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
         deadline: 0,
     };
     let lock = bpffs::lock()?;
+    follow_renames(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();
     for (interface, compiled) in interfaces.iter().zip(&policies) {
         let next = generation::prepare(&lock, interface, &compiled.policy, &options)
@@ -108,12 +111,11 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             }
         }
     }
-    let mut loaded = Vec::new();
-    for (next, interface) in prepared.into_iter().zip(&interfaces) {
-        let replaced = next.previous().map(|live| live.meta.number);
-        let live = next.publish()?;
-        loaded.push(describe(interface, &live, replaced));
-    }
+    let loaded: Vec<LoadedInterface> = publish(prepared)?
+        .iter()
+        .zip(&interfaces)
+        .map(|(live, interface)| describe(interface, live))
+        .collect();
     if args.json {
         print_json(&Answer { schema: 1, loaded })?;
     } else {
@@ -172,7 +174,7 @@ fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> anyhow::Result<Ex
     Ok(Exit::Ok)
 }
 
-fn describe(interface: &Interface, live: &Live, replaced: Option<u64>) -> LoadedInterface {
+fn describe(interface: &Interface, live: &Live) -> LoadedInterface {
     LoadedInterface {
         interface: interface.name.clone(),
         mode: if live.meta.policy.settings.enforce {
@@ -183,7 +185,7 @@ fn describe(interface: &Interface, live: &Live, replaced: Option<u64>) -> Loaded
         xdp_mode: live.meta.xdp_mode.name(),
         generation: live.meta.number,
         digest: live.meta.digest.clone(),
-        replaced,
+        replaced: live.meta.previous,
     }
 }
 

@@ -9,6 +9,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 
+use super::holder::{self, Holder};
 use super::interface::Interface;
 use super::meta::XdpModeName;
 use crate::error::Fault;
@@ -103,13 +104,26 @@ pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says who holds the hook that we want.
+pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
+    let name = &interface.name;
+    Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
+        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
+    ))
+}
+
 fn refused_xdp(error: ProgramError, interface: &Interface, mode: XdpModeName) -> anyhow::Error {
     let name = &interface.name;
     let fault = match errno(&error) {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            Fault::system(format!("another XDP program is attached to `{name}`")).hint(format!(
-                "portguard replaces nothing that it did not load; `ip link show dev {name}` names the program"
-            ))
+        Some(libc::EBUSY | libc::EEXIST) => match holder::xdp(interface.index)
+            .unwrap_or_default()
+            .first()
+        {
+            Some(holder) => occupied(interface, holder),
+            None => Fault::system(format!("another XDP program is attached to `{name}`")),
+        },
+        Some(libc::ENODEV | libc::ENXIO) => {
+            Fault::system(format!("the interface `{name}` is gone"))
         }
         Some(libc::EOPNOTSUPP) => {
             Fault::system(format!("the driver of `{name}` has no {} XDP", mode.name())).hint(

@@ -20,6 +20,9 @@ pub struct Meta {
     pub version: String,
     /// Number of the generation; they count up from 1 on each interface.
     pub number: u64,
+    /// The generation to go back to, whose pins are kept.
+    #[serde(default)]
+    pub previous: Option<u64>,
     /// Interface index at load.
     pub ifindex: u32,
     /// `native` or `generic`.
