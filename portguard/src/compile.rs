@@ -165,7 +165,9 @@ impl<'a, 'd> Compiler<'a, 'd> {
         }
         self.own_rows();
         self.report_unsaid();
-        self.peers.missing.report(self.inputs.site, self.enforce(), self.diagnostics);
+        self.peers
+            .missing
+            .report(self.inputs.site, self.enforce(), self.diagnostics);
         self.finish()
     }
 

@@ -120,10 +120,12 @@ impl Policy {
     pub fn digest(&self) -> String {
         // A policy is plain data: no map with other keys than strings, no number that JSON lacks.
         let json = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(&json).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        Sha256::digest(&json)
+            .iter()
+            .fold(String::with_capacity(64), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
     }
 
     /// Prefixes of peers as text, `any` for everybody.
@@ -356,5 +358,49 @@ mod tests {
         assert_eq!(before, Policy::default().digest());
         policy.settings.enforce = true;
         assert_ne!(before, policy.digest());
+    }
+
+    /// The contract of `check --json`.
+    #[test]
+    fn json_has_the_fields_that_scripts_rely_on() {
+        let mut policy = Policy {
+            systems: vec!["acme".to_owned()],
+            ..Policy::default()
+        };
+        let set = |net: &str| crate::policy::PeerSet {
+            name: net.to_owned(),
+            prefixes: vec![net.parse().unwrap()],
+        };
+        policy.sets = vec![set("10.0.0.0/25"), set("10.0.0.128/25")];
+        for (index, row) in ["acme/a", "acme/b"].into_iter().enumerate() {
+            let peers = Peers::Set(u32::try_from(index).unwrap());
+            policy.inbound.push(Grant {
+                peers,
+                ..grant(80, 80, row)
+            });
+        }
+        policy.outbound = vec![Grant {
+            kind: GrantKind::Baseline,
+            ..grant(53, 53, "baseline/dns")
+        }];
+        policy.echo = Some(Peers::Any);
+        let diagnostics = vec![Diagnostic::warning("c", "m").at("s.toml:1:1").hint("h")];
+        let digest = policy.digest();
+        let compiled = Compiled {
+            policy,
+            diagnostics,
+        };
+        let found = serde_json::to_value(Matrix::new(&compiled)).unwrap();
+        let wanted = serde_json::json!({
+            "schema": 1, "roles": [], "systems": ["acme"], "mode": "audit", "outbound_mode": "audit",
+            "inbound": [{"transport": "tcp", "port_first": 80, "port_last": 80, "rows": ["acme/a", "acme/b"], "sources": ["10.0.0.0/24"]}],
+            "outbound": [{"transport": "tcp", "port_first": 53, "port_last": 53, "rows": ["baseline/dns"], "destinations": ["any"]}],
+            "protocols": [],
+            "baseline": [{"name": "echo", "direction": "in", "peers": ["any"]}, {"name": "dns", "direction": "out", "peers": ["any"]}],
+            "omitted": [],
+            "diagnostics": [{"level": "warning", "code": "c", "message": "m", "where": "s.toml:1:1", "hint": "h"}],
+            "digest": digest,
+        });
+        assert_eq!(found, wanted);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
+use ipnet::IpNet;
 
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
@@ -141,13 +142,14 @@ fn grants(policy: &Policy, grants: &[Grant], direction: &str) -> Table {
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_style(TableComponent::HeaderLines, '─');
     table.set_header(header.iter().copied());
     table
 }
 
-/// `role wso2/gateway: 10.0.0.1/32, 10.0.0.2/32 and 5 more`.
+/// `role wso2/gateway: 10.0.0.1, 10.0.0.2 and 5 more`.
 fn who(policy: &Policy, peers: Peers) -> String {
     let Peers::Set(index) = peers else {
         return "any".to_owned();
@@ -155,17 +157,31 @@ fn who(policy: &Policy, peers: Peers) -> String {
     let Some(set) = policy.sets.get(index as usize) else {
         return "nobody".to_owned();
     };
+    let short = |net: &IpNet| {
+        let whole = net.prefix_len() == net.max_prefix_len();
+        if whole {
+            net.addr().to_string()
+        } else {
+            net.to_string()
+        }
+    };
     let shown: Vec<_> = set
         .prefixes
         .iter()
         .take(SHOWN_PREFIXES)
-        .map(ToString::to_string)
+        .map(short)
         .collect();
+    let shown = shown.join(", ");
     let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}: {}{more}", plain(&set.name), shown.join(", "))
+    let name = plain(&set.name);
+    if name == shown {
+        shown
+    } else {
+        format!("{name}: {shown}{more}")
+    }
 }
 
 /// Without control characters: names come from files, and the reader's terminal obeys.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::catalog::{
-    Catalog, Citation, Direction, Peer, PortSpec, Role, Row, System, Transport,
-};
+use crate::catalog::{Catalog, Citation, Direction, Peer, PortSpec, Role, Row, System, Transport};
 
 /// How large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +22,12 @@ pub struct Size {
 pub fn site(size: Size) -> (Catalog, String) {
     let mut random = Random(size.seed | 1);
     let groups = size.prefixes.div_ceil(1_000).max(1);
-    (Catalog { systems: [("big".to_owned(), system(size, groups, &mut random))].into() }, text(size, groups, &mut random))
+    (
+        Catalog {
+            systems: [("big".to_owned(), system(size, groups, &mut random))].into(),
+        },
+        text(size, groups, &mut random),
+    )
 }
 
 fn system(size: Size, groups: u32, random: &mut Random) -> System {
@@ -37,7 +40,9 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
         deployments: BTreeMap::new(),
         options: BTreeMap::new(),
         choices: BTreeMap::new(),
-        groups: (0..groups).map(|group| (format!("g{group}"), "generated".to_owned())).collect(),
+        groups: (0..groups)
+            .map(|group| (format!("g{group}"), "generated".to_owned()))
+            .collect(),
         roles: BTreeMap::new(),
         rows: Vec::new(),
     };
@@ -46,15 +51,30 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
         let mut peers = vec![Peer::SameRole];
         peers.extend((0..3).map(|_| Peer::Role(format!("r{}", random.below(size.roles)))));
         let group = Peer::Group(format!("g{}", index % groups));
-        for (direction, peers) in [(Direction::In, peers.clone()), (Direction::Out, peers), (Direction::In, vec![group])] {
+        for (direction, peers) in [
+            (Direction::In, peers.clone()),
+            (Direction::Out, peers),
+            (Direction::In, vec![group]),
+        ] {
             system.rows.push(row(&id, direction, peers, random));
         }
-        let role = Role { id: id.clone(), name: id.clone(), includes: Vec::new(), is_abstract: false, has_offset: false };
+        let role = Role {
+            id: id.clone(),
+            name: id.clone(),
+            includes: Vec::new(),
+            is_abstract: false,
+            has_offset: false,
+        };
         system.roles.insert(id, role);
     }
     // Role 0 has a row for every group, so that compiling `host-0` touches every prefix.
     for group in 0..groups {
-        system.rows.push(row("r0", Direction::In, vec![Peer::Group(format!("g{group}"))], random));
+        system.rows.push(row(
+            "r0",
+            Direction::In,
+            vec![Peer::Group(format!("g{group}"))],
+            random,
+        ));
     }
     system
 }
@@ -75,7 +95,10 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
         condition: None,
         customisable: false,
         purpose: "generated".to_owned(),
-        citation: Citation { section: "generated".to_owned(), row: port.to_string() },
+        citation: Citation {
+            section: "generated".to_owned(),
+            row: port.to_string(),
+        },
         notes: Vec::new(),
         inert: None,
         location: "generated".to_owned(),
@@ -83,12 +106,20 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
 }
 
 fn text(size: Size, groups: u32, random: &mut Random) -> String {
-    let mut text = String::from("schema = 1\nmode = \"enforce\"\n[management]\nallow = [\"tcp/22=g0\"]\n[groups]\n");
+    let mut text = String::from(
+        "schema = 1\nmode = \"enforce\"\n[management]\nallow = [\"tcp/22=g0\"]\n[groups]\n",
+    );
     for group in 0..groups {
         let _ = write!(text, "g{group} = [");
         for index in (group * 1_000)..size.prefixes.min((group + 1) * 1_000) {
             // Every second /24 of 16.0.0.0/4 and up: no two of them aggregate.
-            let _ = write!(text, "\"{}.{}.{}.0/24\", ", 16 + (index >> 15), (index >> 7) & 255, (index & 127) * 2);
+            let _ = write!(
+                text,
+                "\"{}.{}.{}.0/24\", ",
+                16 + (index >> 15),
+                (index >> 7) & 255,
+                (index & 127) * 2
+            );
         }
         text.push_str("]\n");
     }

@@ -39,7 +39,11 @@ impl Missing {
         self.touched = true;
         let want = self.wanted.entry((code, what)).or_insert_with(|| {
             let (message, hint) = words();
-            Want { message, hint, rows: Vec::new() }
+            Want {
+                message,
+                hint,
+                rows: Vec::new(),
+            }
         });
         push(&mut want.rows, row);
     }
@@ -60,7 +64,8 @@ impl Missing {
     pub(super) fn report(&self, site: &Site, enforce: bool, diagnostics: &mut Vec<Diagnostic>) {
         for ((code, what), want) in &self.wanted {
             // The site's own `refuse` binds in audit, too; it is about named peers only.
-            let bound = site.unresolved_peers == Some(Unresolved::Refuse) && *code != "unprinted-peers";
+            let bound =
+                site.unresolved_peers == Some(Unresolved::Refuse) && *code != "unprinted-peers";
             let (level, judged) = if enforce || bound {
                 (Level::Error, "")
             } else {
@@ -68,18 +73,31 @@ impl Missing {
             };
             let message = format!("{}: rows {}{judged}", want.message, some_of(&want.rows));
             let system = what.split('/').next().unwrap_or_default();
-            let place = site.systems.get(system).and_then(|said| site.at(said.place));
+            let place = site
+                .systems
+                .get(system)
+                .and_then(|said| site.at(said.place));
             let place = place.unwrap_or_else(|| first(&want.rows));
-            diagnostics.push(Diagnostic::new(level, code, message).at(place).hint(want.hint.clone()));
+            diagnostics.push(
+                Diagnostic::new(level, code, message)
+                    .at(place)
+                    .hint(want.hint.clone()),
+            );
         }
         for (name, rows) in &self.unasked {
-            let message = format!("domain {name} was not looked up, and is nobody here: rows {}", some_of(rows));
+            let message = format!(
+                "domain {name} was not looked up, and is nobody here: rows {}",
+                some_of(rows)
+            );
             let hint = "it is resolved when the policy is loaded; `--resolve` does it now";
             let diagnostic = Diagnostic::new(Level::Note, "domain-not-asked", message);
             diagnostics.push(diagnostic.at(first(rows)).hint(hint));
         }
         for (what, rows) in &self.everybody {
-            let message = format!("nobody gave `{what}`; it is judged as any, as the site says: rows {}", some_of(rows));
+            let message = format!(
+                "nobody gave `{what}`; it is judged as any, as the site says: rows {}",
+                some_of(rows)
+            );
             diagnostics.push(Diagnostic::warning("unresolved-any", message).at(first(rows)));
         }
     }

@@ -40,7 +40,9 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn given(&self, key: &str) -> Option<&'a Who> {
-        self.site.and_then(|site| site.peers.get(key)).map(|(who, _)| who)
+        self.site
+            .and_then(|site| site.peers.get(key))
+            .map(|(who, _)| who)
     }
 
     fn only(&self) -> Option<&'a Who> {
@@ -70,14 +72,25 @@ impl<'a> Resolver<'a> {
     ) -> Result<Peers, String> {
         let site = self.site.systems.get(&system.id);
         let settings = site.and_then(|site| site.row(&system.id, &row.id));
-        let key = (system.id.as_str(), row.role.as_str(), row.peers.as_slice(), offset);
+        let key = (
+            system.id.as_str(),
+            row.role.as_str(),
+            row.peers.as_slice(),
+            offset,
+        );
         if settings.is_none()
             && let Some(found) = self.cache.get(&key)
         {
             return found.clone();
         }
         self.missing.touched = false;
-        let found = self.fresh(Asking { system, row, site, settings, offset });
+        let found = self.fresh(Asking {
+            system,
+            row,
+            site,
+            settings,
+            offset,
+        });
         // What is missing is told with every row that wants it, so it must be met again.
         if settings.is_none() && !self.missing.touched {
             self.cache.insert(key, found.clone());
@@ -152,7 +165,11 @@ impl<'a> Resolver<'a> {
         }
         match self.resolved.get(&name.to_ascii_lowercase()) {
             Some(addresses) if !addresses.is_empty() => {
-                into.nets.extend(addresses.iter().map(|address| IpNet::from(address.to_canonical())));
+                into.nets.extend(
+                    addresses
+                        .iter()
+                        .map(|address| IpNet::from(address.to_canonical())),
+                );
                 into.names.push(format!("domain {name}"));
             }
             Some(_) => self.absent("unresolved-domain", asking, &key, into, || {
@@ -167,7 +184,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn unprinted(&mut self, asking: Asking<'a>, into: &mut Gathered) {
-        let said = asking.settings.and_then(|settings| settings.unprinted_peers.as_ref());
+        let said = asking
+            .settings
+            .and_then(|settings| settings.unprinted_peers.as_ref());
         let said = said.or_else(|| asking.site?.unprinted_peers.as_ref());
         if let Some(who) = said.or(self.site.unprinted_peers.as_ref()) {
             return self.terms.who(who, Some("unprinted peers"), into);
@@ -193,7 +212,8 @@ impl<'a> Resolver<'a> {
         let hosts = self.inventory.hosts_with(id, role);
         let mut found = !hosts.is_empty();
         for index in hosts {
-            let wanted = offset.is_none_or(|offset| self.inventory.offset_at(id, role, index) == offset);
+            let wanted =
+                offset.is_none_or(|offset| self.inventory.offset_at(id, role, index) == offset);
             if wanted {
                 self.inventory.addresses(index, &mut into.nets);
             }

@@ -39,8 +39,9 @@ impl<'a> Compiler<'a, '_> {
     /// Offsets of the hosts that have a role, and the system's own where peers are given by address or not at all.
     fn role_offsets(&self, system: &System, role: &str) -> BTreeSet<u16> {
         let hosts = self.inventory.hosts_with(&system.id, role).into_iter();
-        let mut offsets: BTreeSet<_> =
-            hosts.map(|host| self.inventory.offset_at(&system.id, role, host)).collect();
+        let mut offsets: BTreeSet<_> = hosts
+            .map(|host| self.inventory.offset_at(&system.id, role, host))
+            .collect();
         let given = &self.system_site(system).peers;
         if offsets.is_empty() || given.keys().any(|key| system.closure(key).contains(role)) {
             offsets.insert(self.inventory.offset(&system.id, &[role], None));

@@ -21,7 +21,11 @@ impl Gathered {
     /// A prefix that stands for itself.
     pub(super) fn prefix(&mut self, net: IpNet) {
         let whole = net.prefix_len() == net.max_prefix_len();
-        self.names.push(if whole { net.addr().to_string() } else { net.to_string() });
+        self.names.push(if whole {
+            net.addr().to_string()
+        } else {
+            net.to_string()
+        });
         self.nets.push(net);
     }
 }

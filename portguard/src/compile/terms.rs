@@ -61,13 +61,19 @@ impl<'a> Terms<'a> {
                 into.names.push(format!("role {id}"));
             }
             Term::Host(name) => {
-                let addresses = self.site.host(name).into_iter().flat_map(|host| &host.addresses);
-                into.nets.extend(addresses.map(|(address, _)| IpNet::from(*address)));
+                let addresses = self
+                    .site
+                    .host(name)
+                    .into_iter()
+                    .flat_map(|host| &host.addresses);
+                into.nets
+                    .extend(addresses.map(|(address, _)| IpNet::from(*address)));
                 into.names.push(format!("host {name}"));
             }
             Term::Domain(name) => {
                 let addresses = self.resolved.get(name).into_iter().flatten();
-                into.nets.extend(addresses.map(|address| IpNet::from(address.to_canonical())));
+                into.nets
+                    .extend(addresses.map(|address| IpNet::from(address.to_canonical())));
                 into.names.push(format!("domain {name}"));
             }
             Term::File(path) => {
@@ -82,7 +88,14 @@ impl<'a> Terms<'a> {
             into.nets.extend(nets);
             return;
         }
-        let Some(group) = self.site.groups.get(name).filter(|_| !above.contains(&name)) else { return };
+        let Some(group) = self
+            .site
+            .groups
+            .get(name)
+            .filter(|_| !above.contains(&name))
+        else {
+            return;
+        };
         above.push(name);
         let mut members = Gathered::default();
         for (member, _) in &group.members.0 {

@@ -166,7 +166,9 @@ pub(super) fn word<T: Copy>(
 }
 
 pub(super) fn mode(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Mode> {
-    word(reader, value,
+    word(
+        reader,
+        value,
         "mode",
         &[("audit", Mode::Audit), ("enforce", Mode::Enforce)],
     )

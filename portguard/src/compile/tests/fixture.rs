@@ -376,10 +376,19 @@ pub(in crate::compile) fn lines(compiled: &Compiled) -> Vec<String> {
 
 /// Diagnostics as a reader sees them.
 pub(in crate::compile) fn told(compiled: &Compiled) -> Vec<String> {
-    compiled.diagnostics.iter().map(ToString::to_string).collect()
+    compiled
+        .diagnostics
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// `ROW: REASON` of whatever is left out.
 pub(in crate::compile) fn omitted(compiled: &Compiled) -> Vec<String> {
-    compiled.policy.omitted.iter().map(|omitted| format!("{}: {}", omitted.row, omitted.reason)).collect()
+    compiled
+        .policy
+        .omitted
+        .iter()
+        .map(|omitted| format!("{}: {}", omitted.row, omitted.reason))
+        .collect()
 }

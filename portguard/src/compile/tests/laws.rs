@@ -10,27 +10,46 @@ use crate::compile::Selection;
 use crate::policy::{Compiled, Grant, Peers, Policy};
 use crate::site::{Group, Host, Mode, Place, Site, SystemSite, Term, Terms, Unresolved, Who};
 
-const ROLES: [&str; 5] = ["acme/node", "acme/worker", "acme/all", "acme/server-a", "acme/server-b"];
+const ROLES: [&str; 5] = [
+    "acme/node",
+    "acme/worker",
+    "acme/all",
+    "acme/server-a",
+    "acme/server-b",
+];
 
 /// Hosts with one to two roles and an address or two each; a group; whoever is said or not.
 fn site() -> impl Strategy<Value = Site> {
-    let host = (prop::collection::vec(0..ROLES.len(), 1..3), prop::collection::vec(1_u8..60, 1..3), 0_u16..3);
+    let host = (
+        prop::collection::vec(0..ROLES.len(), 1..3),
+        prop::collection::vec(1_u8..60, 1..3),
+        0_u16..3,
+    );
     let hosts = prop::collection::vec(host, 1..6);
     let group = prop::collection::vec((0_u8..4, 8_u8..33), 1..4);
     (hosts, group, any::<[bool; 6]>(), 0_u8..4).prop_map(|(hosts, group, said, unresolved)| {
         let place = Place::default();
         let mut site = Site::default();
         let members = group.into_iter().map(|(byte, length)| {
-            let net = ipnet::IpNet::new(Ipv4Addr::new(10, byte, 0, 0).into(), length).unwrap().trunc();
+            let net = ipnet::IpNet::new(Ipv4Addr::new(10, byte, 0, 0).into(), length)
+                .unwrap()
+                .trunc();
             (Term::Prefix(net), place)
         });
-        site.groups.insert("g".to_owned(), Group { members: Terms(members.collect()), place });
+        site.groups.insert(
+            "g".to_owned(),
+            Group {
+                members: Terms(members.collect()),
+                place,
+            },
+        );
         let these = || Who::These(Terms(vec![(Term::Group("g".to_owned()), place)]));
         let mut acme = SystemSite::EMPTY;
         acme.deployment = said[0].then(|| ("clustered".to_owned(), place));
         acme.version = said[1].then(|| (vec![4, 5], place));
         if said[2] {
-            acme.choices.insert("mail".to_owned(), ("25".to_owned(), place));
+            acme.choices
+                .insert("mail".to_owned(), ("25".to_owned(), place));
         }
         if said[3] {
             acme.peers.insert("support".to_owned(), (these(), place));
@@ -40,7 +59,12 @@ fn site() -> impl Strategy<Value = Site> {
             acme.peers.insert("worker".to_owned(), (these(), place));
         }
         site.systems.insert("acme".to_owned(), acme);
-        site.unresolved_peers = [None, Some(Unresolved::Refuse), Some(Unresolved::Any), Some(Unresolved::None)][usize::from(unresolved)];
+        site.unresolved_peers = [
+            None,
+            Some(Unresolved::Refuse),
+            Some(Unresolved::Any),
+            Some(Unresolved::None),
+        ][usize::from(unresolved)];
         for (index, (roles, addresses, offset)) in hosts.into_iter().enumerate() {
             site.hosts.push(new_host(index, &roles, &addresses, offset));
         }
@@ -51,10 +75,20 @@ fn site() -> impl Strategy<Value = Site> {
 fn new_host(index: usize, roles: &[usize], addresses: &[u8], offset: u16) -> Host {
     let place = Place::default();
     let third = u8::try_from(index).unwrap();
-    let mut host = Host { name: format!("h{index}"), ..Host::default() };
-    host.roles = roles.iter().map(|role| (ROLES[*role].to_owned(), place)).collect();
-    host.addresses = addresses.iter().map(|last| (IpAddr::from([10, 0, third, *last]), place)).collect();
-    host.offsets.insert("acme/server-a".to_owned(), (offset, place));
+    let mut host = Host {
+        name: format!("h{index}"),
+        ..Host::default()
+    };
+    host.roles = roles
+        .iter()
+        .map(|role| (ROLES[*role].to_owned(), place))
+        .collect();
+    host.addresses = addresses
+        .iter()
+        .map(|last| (IpAddr::from([10, 0, third, *last]), place))
+        .collect();
+    host.offsets
+        .insert("acme/server-a".to_owned(), (offset, place));
     host
 }
 
@@ -66,7 +100,10 @@ fn compile(site: &Site) -> Compiled {
 fn kept(before: &Policy, after: &Policy, side: fn(&Policy) -> &[Grant]) -> Result<(), String> {
     for grant in side(before) {
         let same = side(after).iter().filter(|g| {
-            g.row == grant.row && g.transport == grant.transport && g.first <= grant.first && g.last >= grant.last
+            g.row == grant.row
+                && g.transport == grant.transport
+                && g.first <= grant.first
+                && g.last >= grant.last
         });
         let mut nets = Vec::new();
         let mut any = false;
@@ -81,7 +118,9 @@ fn kept(before: &Policy, after: &Policy, side: fn(&Policy) -> &[Grant]) -> Resul
             Peers::Set(index) => {
                 let nets = ipnet::IpNet::aggregate(&nets);
                 let wanted = &before.sets[index as usize].prefixes;
-                !any && wanted.iter().any(|net| !nets.iter().any(|outer| outer.contains(net)))
+                !any && wanted
+                    .iter()
+                    .any(|net| !nets.iter().any(|outer| outer.contains(net)))
             }
         };
         if lost {

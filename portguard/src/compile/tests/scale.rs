@@ -34,18 +34,35 @@ fn measure(size: Size) -> (f64, f64) {
     });
     let total = start.elapsed().as_secs_f64();
     assert_eq!(compiled.diagnostics, []);
-    let prefixes: usize = compiled.policy.sets.iter().map(|set| set.prefixes.len()).sum();
+    let prefixes: usize = compiled
+        .policy
+        .sets
+        .iter()
+        .map(|set| set.prefixes.len())
+        .sum();
     assert!(prefixes >= size.prefixes as usize, "{prefixes}");
-    println!("{size:?}: parse {parsed:.3} s, all {total:.3} s, peak {} MiB", peak());
+    println!(
+        "{size:?}: parse {parsed:.3} s, all {total:.3} s, peak {} MiB",
+        peak()
+    );
     (parsed, total)
 }
 
 /// The bounds are for the release build; the debug build is some ten times slower and only has to come to an end.
 #[test]
 fn ten_thousand_hosts_and_a_hundred_thousand_prefixes() {
-    let sizes = [(1_000, 20, 1_000), (10_000, 200, 10_000), (10_000, 200, 100_000)];
+    let sizes = [
+        (1_000, 20, 1_000),
+        (10_000, 200, 10_000),
+        (10_000, 200, 100_000),
+    ];
     for (hosts, roles, prefixes) in sizes {
-        let (_, total) = measure(Size { hosts, roles, prefixes, seed: 7 });
+        let (_, total) = measure(Size {
+            hosts,
+            roles,
+            prefixes,
+            seed: 7,
+        });
         if !cfg!(debug_assertions) {
             assert!(total < 1.0, "{total} s");
             assert!(peak() < 200, "{} MiB", peak());

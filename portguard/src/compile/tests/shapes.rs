@@ -8,7 +8,9 @@ use crate::site::{Flags, Mode, Site};
 /// The lines of one row.
 fn of(row: &str, site: &str, host: &str) -> Vec<String> {
     let all = lines(&compiled(site, host));
-    all.into_iter().filter(|line| line.starts_with(&format!("acme/{row} "))).collect()
+    all.into_iter()
+        .filter(|line| line.starts_with(&format!("acme/{row} ")))
+        .collect()
 }
 
 fn with(from: &str, to: &str) -> String {
@@ -46,9 +48,18 @@ fn every_shape_of_row_of_a_node() {
             "acme/relay tcp/587 -> 192.0.2.25/32",
         ]
     );
-    let left_out = ["acme/dyn: dynamic", "acme/ipmi: out-of-band", "acme/self: loopback"];
+    let left_out = [
+        "acme/dyn: dynamic",
+        "acme/ipmi: out-of-band",
+        "acme/self: loopback",
+    ];
     assert_eq!(omitted(&compiled), left_out);
-    let names: Vec<_> = compiled.policy.sets.iter().map(|set| set.name.as_str()).collect();
+    let names: Vec<_> = compiled
+        .policy
+        .sets
+        .iter()
+        .map(|set| set.name.as_str())
+        .collect();
     assert_eq!(
         names,
         [
@@ -65,10 +76,21 @@ fn every_shape_of_row_of_a_node() {
 #[test]
 fn conditions_close_rows_and_say_why() {
     let site = with("deployment = \"clustered\"", "deployment = \"standalone\"");
-    let site = site.replace("version = \"4.5.1\"", "version = \"4.4\"\nwithout = [\"jmx\"]");
+    let site = site.replace(
+        "version = \"4.5.1\"",
+        "version = \"4.4\"\nwithout = [\"jmx\"]",
+    );
     let compiled = compiled(&site, "node1");
-    let details: Vec<_> = compiled.policy.omitted.iter().filter(|o| o.reason == "condition").collect();
-    let details: Vec<_> = details.iter().map(|o| format!("{}: {}", o.row, o.detail)).collect();
+    let details: Vec<_> = compiled
+        .policy
+        .omitted
+        .iter()
+        .filter(|o| o.reason == "condition")
+        .collect();
+    let details: Vec<_> = details
+        .iter()
+        .map(|o| format!("{}: {}", o.row, o.detail))
+        .collect();
     assert_eq!(
         details,
         [
@@ -81,7 +103,8 @@ fn conditions_close_rows_and_say_why() {
 
 #[test]
 fn ports_are_changed_only_where_the_document_lets_them() {
-    let ports = "[systems.acme.ports]\ncluster = [3000, \"3100-3101\"]\ndyn = \"40000-40010\"\n\n[[host]]";
+    let ports =
+        "[systems.acme.ports]\ncluster = [3000, \"3100-3101\"]\ndyn = \"40000-40010\"\n\n[[host]]";
     let site = with("[[host]]", ports);
     let wanted = [
         "acme/cluster tcp/3000 <- 10.0.0.2/31",
@@ -90,19 +113,32 @@ fn ports_are_changed_only_where_the_document_lets_them() {
         "acme/cluster tcp/3100-3101 -> 10.0.0.2/31",
     ];
     assert_eq!(of("cluster", &site, "node1"), wanted);
-    assert_eq!(of("dyn", &site, "node1"), ["acme/dyn tcp/40000-40010 <- 10.0.0.2/31"]);
+    assert_eq!(
+        of("dyn", &site, "node1"),
+        ["acme/dyn tcp/40000-40010 <- 10.0.0.2/31"]
+    );
 }
 
 #[test]
 fn offsets_move_the_server_and_those_who_connect_to_it() {
-    assert_eq!(of("console/in", SITE, "a1"), ["acme/console/in tcp/9445 <- 10.0.2.1/32"]);
-    assert_eq!(of("console/in", SITE, "a2"), ["acme/console/in tcp/9443 <- 10.0.2.1/32"]);
-    let wanted =
-        ["acme/console/out tcp/9443 -> 10.0.1.2/32", "acme/console/out tcp/9445 -> 10.0.1.1/32"];
+    assert_eq!(
+        of("console/in", SITE, "a1"),
+        ["acme/console/in tcp/9445 <- 10.0.2.1/32"]
+    );
+    assert_eq!(
+        of("console/in", SITE, "a2"),
+        ["acme/console/in tcp/9443 <- 10.0.2.1/32"]
+    );
+    let wanted = [
+        "acme/console/out tcp/9443 -> 10.0.1.2/32",
+        "acme/console/out tcp/9445 -> 10.0.1.1/32",
+    ];
     assert_eq!(of("console/out", SITE, "b1"), wanted);
     let site = with("choices =", "offsets = { server-a = 1 }\nchoices =");
-    let wanted =
-        ["acme/console/out tcp/9444 -> 10.0.1.2/32", "acme/console/out tcp/9445 -> 10.0.1.1/32"];
+    let wanted = [
+        "acme/console/out tcp/9444 -> 10.0.1.2/32",
+        "acme/console/out tcp/9445 -> 10.0.1.1/32",
+    ];
     assert_eq!(of("console/out", &site, "b1"), wanted);
     let data = of("data", &site, "b1");
     assert_eq!(data, ["acme/data tcp/7712-7713 -> 10.0.1.1/32 10.0.1.2/32"]);
@@ -114,20 +150,41 @@ fn rows_are_narrowed_switched_off_and_kept_in_audit() {
     let site = with("[[host]]", rows);
     let compiled = compiled(&site, "node1");
     assert_eq!(told(&compiled), Vec::<String>::new());
-    assert_eq!(of("cluster", &site, "node1")[0], "acme/cluster tcp/2100 <- 10.0.0.2/32");
-    assert_eq!(of("blank", &site, "node1"), ["acme/blank tcp/500 <- 10.8.0.1/32"]);
+    assert_eq!(
+        of("cluster", &site, "node1")[0],
+        "acme/cluster tcp/2100 <- 10.0.0.2/32"
+    );
+    assert_eq!(
+        of("blank", &site, "node1"),
+        ["acme/blank tcp/500 <- 10.8.0.1/32"]
+    );
     assert_eq!(of("base", &site, "node1"), Vec::<String>::new());
     assert!(omitted(&compiled).contains(&"acme/base: off".to_owned()));
-    let audit: Vec<_> = compiled.policy.rows.iter().filter(|row| row.audit).map(|row| row.id.as_str()).collect();
+    let audit: Vec<_> = compiled
+        .policy
+        .rows
+        .iter()
+        .filter(|row| row.audit)
+        .map(|row| row.id.as_str())
+        .collect();
     assert_eq!(audit, ["acme/desk"]);
 }
 
 #[test]
 fn a_role_given_by_address_counts_beside_the_inventory() {
-    let site = with("peers = { support", "peers = { worker = [\"10.5.0.0/24\"], support");
-    assert_eq!(of("from-worker", &site, "node1"), ["acme/from-worker tcp/300 <- 10.0.0.3/32 10.5.0.0/24"]);
+    let site = with(
+        "peers = { support",
+        "peers = { worker = [\"10.5.0.0/24\"], support",
+    );
+    assert_eq!(
+        of("from-worker", &site, "node1"),
+        ["acme/from-worker tcp/300 <- 10.0.0.3/32 10.5.0.0/24"]
+    );
     // `worker` includes `abstract-base`, and so does what is given for it.
-    assert_eq!(of("base", &site, "node1"), ["acme/base tcp/100 <- 10.0.0.2/31 10.5.0.0/24"]);
+    assert_eq!(
+        of("base", &site, "node1"),
+        ["acme/base tcp/100 <- 10.0.0.2/31 10.5.0.0/24"]
+    );
 }
 
 #[test]
@@ -137,7 +194,12 @@ fn own_rows_expire_and_keep_to_their_hosts() {
     let site = with("[[host]]", rows);
     let node = compiled(&site, "node1");
     assert!(lines(&node).contains(&"site/backup tcp/9102 <- 10.0.0.2/32".to_owned()));
-    assert_eq!(told(&node), ["site.toml:28:1: warning[expired-row]: row `old` expired on 2026-11-20: it opens nothing\n  hint: remove it, or give it a later day"]);
+    assert_eq!(
+        told(&node),
+        [
+            "site.toml:28:1: warning[expired-row]: row `old` expired on 2026-11-20: it opens nothing\n  hint: remove it, or give it a later day"
+        ]
+    );
     let server = compiled(&site, "a1");
     assert!(!lines(&server).iter().any(|line| line.contains("backup")));
 }
@@ -155,10 +217,18 @@ fn without_outbound_nothing_is_said_of_it() {
 
 #[test]
 fn flags_alone_make_a_policy() {
-    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let words = |list: &[&str]| {
+        list.iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
     let flags = Flags {
         roles: words(&["acme/node"]),
-        peers: words(&["node=10.0.0.0/24", "acme/support=203.0.113.9", "worker=none"]),
+        peers: words(&[
+            "node=10.0.0.0/24",
+            "acme/support=203.0.113.9",
+            "worker=none",
+        ]),
         unprinted_peers: Some("none".to_owned()),
         management: words(&["tcp/22=10.1.0.0/16"]),
         mode: Some(Mode::Enforce),
