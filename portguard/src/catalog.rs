@@ -4,12 +4,17 @@
 //! types; `catalog/load.rs` reads and checks the files, `catalog/query.rs` answers questions about them. Pure: no kernel, no network, no clock.
 
 mod cells;
+mod conditions;
 mod fields;
 mod head;
 mod load;
 mod query;
 mod report;
 mod rows;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vendor_tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +23,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use load::{MAX_FILE_BYTES, embedded_files, load_bytes, load_str, read_file};
+pub use load::{MAX_FILE_BYTES, catalog_files, embedded_files, load_bytes, load_str, read_file};
 
 /// All known matrices by system id (`thoughtspot`, `wso2`, ...).
 #[derive(Debug, Clone, Default)]

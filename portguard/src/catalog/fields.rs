@@ -99,6 +99,13 @@ impl<'i> Fields<'i> {
         self.list(key).into_iter().filter_map(cell).collect()
     }
 
+    /// Whether the key is there, and not an empty list.
+    pub(super) fn has_any(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(
+            |value| !matches!(value.get_ref(), DeValue::Array(list) if list.is_empty()),
+        )
+    }
+
     /// A table that may be there.
     pub(super) fn table(
         &mut self,

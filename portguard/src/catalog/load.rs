@@ -4,16 +4,16 @@
 //! problem is refused as a whole, so that no row is ever lost in silence.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use toml::de::DeTable;
 
 use super::fields::Fields;
 use super::report::{Report, quoted};
 use super::{Catalog, System, head, rows};
 use crate::diagnostic::{Diagnostic, Rejected};
+use crate::error::Fault;
 
 /// A larger file is no catalog.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
@@ -23,10 +23,19 @@ const MAX_SYNTAX_ERRORS: usize = 5;
 
 /// The vendors' matrices that come with the program.
 const EMBEDDED: &[(&str, &str)] = &[
-    ("ibm-api-connect.toml", include_str!("../../catalog/ibm-api-connect.toml")),
-    ("interlink-asi.toml", include_str!("../../catalog/interlink-asi.toml")),
+    (
+        "ibm-api-connect.toml",
+        include_str!("../../catalog/ibm-api-connect.toml"),
+    ),
+    (
+        "interlink-asi.toml",
+        include_str!("../../catalog/interlink-asi.toml"),
+    ),
     ("nexthink.toml", include_str!("../../catalog/nexthink.toml")),
-    ("thoughtspot.toml", include_str!("../../catalog/thoughtspot.toml")),
+    (
+        "thoughtspot.toml",
+        include_str!("../../catalog/thoughtspot.toml"),
+    ),
     ("wso2.toml", include_str!("../../catalog/wso2.toml")),
 ];
 
@@ -92,11 +101,14 @@ impl Catalog {
 }
 
 /// The catalog files of a directory, in order of their names.
-fn catalog_files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
-    let reading = || format!("cannot read the catalog directory `{}`", dir.display());
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn catalog_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = |error| unreadable("directory", dir, &error);
     let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).with_context(reading)? {
-        let path = entry.with_context(reading)?.path();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
         if path
             .extension()
             .is_some_and(|extension| extension == "toml")
@@ -108,19 +120,29 @@ fn catalog_files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(paths)
 }
 
+/// A path that is not there is a mistake of the command line; other refusals are the system's.
+fn unreadable(what: &str, path: &Path, error: &io::Error) -> Fault {
+    let message = format!(
+        "cannot read the catalog {what} `{}`: {error}",
+        path.display()
+    );
+    if error.kind() == io::ErrorKind::NotFound {
+        Fault::usage(message)
+    } else {
+        Fault::system(message)
+    }
+}
+
 /// Reads and checks one file.
 ///
 /// # Errors
 /// [`Rejected`] if the file is no good, any other error if it cannot be read.
 pub fn read_file(path: &Path) -> anyhow::Result<System> {
-    let reading = || format!("cannot read the catalog file `{}`", path.display());
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its size is said to be.
     File::open(path)
-        .with_context(reading)?
-        .take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(reading)?;
+        .and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable("file", path, &error))?;
     Ok(load_bytes(&path.display().to_string(), &bytes)?)
 }
 
@@ -154,6 +176,7 @@ pub fn load_str(file_name: &str, text: &str) -> Result<System, Rejected> {
         for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
             let at = error.span().map_or(text.len(), |span| span.start);
             let message = error.message().trim_end().replace('\n', ", ");
+            let message = message.trim_end_matches(", expected nothing").to_owned();
             report.add(at, Diagnostic::error("syntax", message));
         }
         return Err(Rejected(report.finish()));

@@ -1,6 +1,6 @@
 //! Questions about a catalog: which rows a role has, which role a name means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cells::unknown;
 use super::report::quoted;
@@ -51,14 +51,17 @@ impl Catalog {
 impl System {
     /// The role and all that it includes, transitively. Empty for a role that is not there.
     pub fn closure(&self, role: &str) -> BTreeSet<&str> {
-        let mut closure = BTreeSet::new();
-        let mut to_visit = vec![role];
-        while let Some((id, role)) = to_visit.pop().and_then(|id| self.roles.get_key_value(id)) {
-            if closure.insert(id.as_str()) {
-                to_visit.extend(role.includes.iter().map(String::as_str));
-            }
-        }
-        closure
+        let known = self.roles.get_key_value(role).map(|(id, _)| id.as_str());
+        reach(known.into_iter().collect(), |id| self.includes_of(id))
+    }
+
+    fn includes_of(&self, role: &str) -> Vec<&str> {
+        let includes = self
+            .roles
+            .get(role)
+            .map(|role| role.includes.as_slice())
+            .unwrap_or_default();
+        includes.iter().map(String::as_str).collect()
     }
 
     /// The rows that a host of this role has, in document order.
@@ -69,10 +72,45 @@ impl System {
             .filter(move |row| closure.contains(row.role.as_str()))
     }
 
+    /// Roles that may meet a port offset: those that have one, what they include, and who includes them.
+    pub(super) fn roles_with_offset(&self) -> BTreeSet<&str> {
+        let with_offset: Vec<&str> = self
+            .roles
+            .values()
+            .filter(|role| role.has_offset)
+            .map(|role| role.id.as_str())
+            .collect();
+        let mut includers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for role in self.roles.values() {
+            for included in &role.includes {
+                includers.entry(included).or_default().push(&role.id);
+            }
+        }
+        let mut found = reach(with_offset.clone(), |id| self.includes_of(id));
+        found.extend(reach(with_offset, |id| {
+            includers.get(id).cloned().unwrap_or_default()
+        }));
+        found
+    }
+
     /// Roles that a host can be given.
     pub fn host_roles(&self) -> impl Iterator<Item = &Role> + Clone {
         self.roles.values().filter(|role| !role.is_abstract)
     }
+}
+
+/// All that can be reached from the roles in `to_visit`, themselves included.
+fn reach<'s>(
+    mut to_visit: Vec<&'s str>,
+    next: impl Fn(&'s str) -> Vec<&'s str>,
+) -> BTreeSet<&'s str> {
+    let mut reached = BTreeSet::new();
+    while let Some(id) = to_visit.pop() {
+        if reached.insert(id) {
+            to_visit.extend(next(id));
+        }
+    }
+    reached
 }
 
 impl Peer {

@@ -13,7 +13,7 @@ pub(super) struct Report<'a> {
     file: &'a str,
     text: &'a str,
     line_starts: Vec<usize>,
-    found: Vec<Diagnostic>,
+    found: Vec<(usize, Diagnostic)>,
     omitted: usize,
 }
 
@@ -36,7 +36,7 @@ impl<'a> Report<'a> {
     pub(super) fn add(&mut self, offset: usize, finding: Diagnostic) {
         if self.found.len() < MAX_FINDINGS {
             let finding = finding.at(self.place(offset));
-            self.found.push(finding);
+            self.found.push((offset, finding));
         } else {
             self.omitted += 1;
         }
@@ -66,12 +66,13 @@ impl<'a> Report<'a> {
 
     /// All findings, in the order of the file; empty if there is none.
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
+        self.found.sort_by_key(|(offset, _)| *offset);
+        let mut found: Vec<_> = self.found.into_iter().map(|(_, finding)| finding).collect();
         if self.omitted > 0 {
             let message = format!("{} more errors are not shown", self.omitted);
-            self.found
-                .push(Diagnostic::error("too-many-errors", message).at(self.file));
+            found.push(Diagnostic::error("too-many-errors", message).at(self.file));
         }
-        self.found
+        found
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cells;
+use super::conditions;
 use super::fields::{Fields, Text};
 use super::report::{Report, quoted};
-use super::{Choice, Citation, Condition, Direction, Inert, Peer, PortSpec, Row, System};
+use super::{Choice, Citation, Direction, Inert, Peer, PortSpec, Row, System, Transport};
 use crate::diagnostic::Diagnostic;
 
 /// Reads `[[row]]` and `[[flow]]` into the system's rows, in the order of the file.
@@ -15,18 +16,10 @@ pub(super) fn read(
     system: &System,
     customisable: bool,
 ) -> Vec<Row> {
-    let offset_roles = system.roles.keys().map(String::as_str).filter(|id| {
-        // A server has the rows of what it includes, so either end may be the one that says so.
-        system.roles.values().any(|role| {
-            role.has_offset
-                && (system.closure(&role.id).contains(id)
-                    || system.closure(id).contains(role.id.as_str()))
-        })
-    });
     let mut reader = RowReader {
         system,
         customisable,
-        offset_roles: offset_roles.collect(),
+        offset_roles: system.roles_with_offset(),
         ids: BTreeMap::new(),
     };
     let mut tables: Vec<_> = file
@@ -77,13 +70,16 @@ impl RowReader<'_> {
             found
         });
         let peers = self.peers(report, &mut table, "peers");
+        let at = table.at;
         let row = self.common(report, table)?;
-        Some(normal(Row {
+        let row = normal(Row {
             role: role?.value,
             direction: direction?,
             peers,
             ..row
-        }))
+        });
+        self.check_offset(report, &row, at);
+        Some(row)
     }
 
     /// A line from a source to a destination: a row for every role at either end.
@@ -109,13 +105,18 @@ impl RowReader<'_> {
                     _ => format!("{}/{direction}-{role}", row.id),
                 };
                 let (role, peers) = ((*role).to_owned(), other.clone());
-                rows.push(normal(Row {
+                let row = normal(Row {
                     id,
                     role,
                     direction,
                     peers,
                     ..row.clone()
-                }));
+                });
+                // The number is the listening side's, and so is the offset.
+                if direction == Direction::In {
+                    self.check_offset(report, &row, at);
+                }
+                rows.push(row);
             }
         }
         if rows.is_empty() {
@@ -133,15 +134,7 @@ impl RowReader<'_> {
         if let Some(id) = &id {
             self.check_row_id(report, id);
         }
-        let transports = each(report, &mut table, "transport", cells::transport);
-        if transports.is_empty() {
-            let hint =
-                "write `transport = [\"tcp\"]`, and `transport_printed = false` if it was inferred";
-            report.add(
-                at,
-                Diagnostic::error("no-transport", "the row has no transport").hint(hint),
-            );
-        }
+        let transports = transports(report, &mut table);
         let transport_printed = table.flag(report, "transport_printed").unwrap_or(true);
         let application = table.optional_text(report, "application");
         let inert = table.optional_text(report, "inert").and_then(|text| {
@@ -155,7 +148,7 @@ impl RowReader<'_> {
             self.check_pick(report, pick, &ports);
         }
         let offset = table.flag(report, "offset").unwrap_or(false);
-        let condition = self.condition(report, &mut table);
+        let condition = conditions::read(report, &mut table, self.system);
         let customisable = table
             .flag(report, "customisable")
             .unwrap_or(self.customisable);
@@ -207,8 +200,8 @@ impl RowReader<'_> {
         inert: Option<Inert>,
     ) -> Vec<PortSpec> {
         let at = table.at;
+        let nothing_given = !table.has_any("ports");
         let cells = table.cells(report, "ports");
-        let nothing_given = cells.is_empty();
         let ports = unique(report, cells, cells::port, |report, port, at| {
             if let PortSpec::Offset { role, .. } = port {
                 self.check_offset_role(report, role, at);
@@ -239,8 +232,9 @@ impl RowReader<'_> {
         key: &'static str,
     ) -> Vec<Peer> {
         let at = table.at;
+        let nothing_given = !table.has_any(key);
         let cells = table.texts(report, key);
-        if cells.is_empty() {
+        if nothing_given {
             let message = format!("the row has nothing in `{key}`");
             let hint = "where the document prints no peer, write `unprinted`";
             report.add(at, Diagnostic::error("no-peer", message).hint(hint));
@@ -264,83 +258,19 @@ impl RowReader<'_> {
         })
     }
 
-    fn condition(&self, report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Condition> {
-        let mut when = table.table(report, "when")?;
-        let at = when.at;
-        let system = self.system;
-        let deployments = names(
-            report,
-            &mut when,
-            "deployment",
-            "deployment",
-            &system.deployments,
-        );
-        let version = when
-            .optional_text(report, "version")
-            .map_or_else(Vec::new, |text| {
-                cells::version(&text.value).unwrap_or_else(|finding| {
-                    report.add(text.at, finding);
-                    Vec::new()
-                })
-            });
-        let options = names(report, &mut when, "option", "option", &system.options);
-        let without = names(report, &mut when, "without", "option", &system.options);
-        let choices = self.condition_choices(report, &mut when);
-        when.finish(report);
-        if let Some(both) = options.iter().find(|option| without.contains(option)) {
-            let message = format!("option `{both}` must be both on and off");
-            report.add(at, Diagnostic::error("impossible-condition", message));
-        }
-        let condition = Condition {
-            deployments,
-            version,
-            options,
-            without,
-            choices,
-        };
-        (condition != Condition::default()).then_some(condition)
-    }
-
-    fn condition_choices(
-        &self,
-        report: &mut Report<'_>,
-        when: &mut Fields<'_>,
-    ) -> BTreeMap<String, String> {
-        let mut choices = BTreeMap::new();
-        for (id, value) in when
-            .table(report, "choice")
-            .map(Fields::entries)
-            .unwrap_or_default()
-        {
-            let Some(value) = super::fields::text(report, value) else {
-                continue;
-            };
-            match self.system.choices.get(&id.value) {
-                None => {
-                    report.add(
-                        id.at,
-                        cells::unknown("choice", &id.value, keys(&self.system.choices)),
-                    );
-                }
-                Some(choice) if !choice.values.contains_key(&value.value) => {
-                    let kind = format!("value of choice `{}`:", id.value);
-                    report.add(
-                        value.at,
-                        cells::unknown(&kind, &value.value, keys(&choice.values)),
-                    );
-                }
-                Some(_) => drop(choices.insert(id.value, value.value)),
-            }
-        }
-        choices
-    }
-
     fn check_role(&self, report: &mut Report<'_>, role: &Text) {
         if !self.system.roles.contains_key(&role.value) {
             report.add(
                 role.at,
                 cells::unknown("role", &role.value, keys(&self.system.roles)),
             );
+        }
+    }
+
+    /// A row that moves with an offset needs a role that has one.
+    fn check_offset(&self, report: &mut Report<'_>, row: &Row, at: usize) {
+        if row.offset && self.system.roles.contains_key(&row.role) {
+            self.check_offset_role(report, &row.role, at);
         }
     }
 
@@ -382,12 +312,34 @@ impl RowReader<'_> {
 
 /// A role that names itself as its peer means others of its kind.
 fn normal(mut row: Row) -> Row {
-    for peer in &mut row.peers {
-        if peer.as_role() == Some(&row.role) {
-            *peer = Peer::SameRole;
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let own = |peer: &Peer| peer.as_role() == Some(&row.role);
+    row.peers = row
+        .peers
+        .iter()
+        .map(|peer| {
+            if own(peer) {
+                Peer::SameRole
+            } else {
+                peer.clone()
+            }
+        })
+        .collect();
+    row.peers.retain(|peer| seen.insert(peer.clone()));
     row
+}
+
+fn transports(report: &mut Report<'_>, table: &mut Fields<'_>) -> Vec<Transport> {
+    let at = table.at;
+    if !table.has_any("transport") {
+        let hint =
+            "write `transport = \"tcp\"`, and `transport_printed = false` if it was inferred";
+        report.add(
+            at,
+            Diagnostic::error("no-transport", "the row has no transport").hint(hint),
+        );
+    }
+    each(report, table, "transport", cells::transport)
 }
 
 fn citation(report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Citation> {
@@ -401,28 +353,11 @@ fn citation(report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Citation>
     })
 }
 
-fn keys<T>(map: &BTreeMap<String, T>) -> impl Iterator<Item = &str> + Clone {
+pub(super) fn keys<T>(map: &BTreeMap<String, T>) -> impl Iterator<Item = &str> + Clone {
     map.keys().map(String::as_str)
 }
 
-/// Texts that must be keys of `known`.
-fn names<T>(
-    report: &mut Report<'_>,
-    table: &mut Fields<'_>,
-    key: &'static str,
-    kind: &str,
-    known: &BTreeMap<String, T>,
-) -> Vec<String> {
-    each(report, table, key, |name| {
-        if known.contains_key(name) {
-            Ok(name.to_owned())
-        } else {
-            Err(cells::unknown(kind, name, keys(known)))
-        }
-    })
-}
-
-fn each<T: PartialEq>(
+pub(super) fn each<T: Ord + Clone>(
     report: &mut Report<'_>,
     table: &mut Fields<'_>,
     key: &'static str,
@@ -433,16 +368,17 @@ fn each<T: PartialEq>(
 }
 
 /// Parses every cell; reports what is wrong, listed twice, or found wrong by `check`.
-fn unique<T: PartialEq>(
+fn unique<T: Ord + Clone>(
     report: &mut Report<'_>,
     cells: Vec<Text>,
     parse: impl Fn(&str) -> Result<T, Diagnostic>,
     check: impl Fn(&mut Report<'_>, &T, usize),
 ) -> Vec<T> {
     let mut all = Vec::new();
+    let mut seen = BTreeSet::new();
     for cell in cells {
         match parse(&cell.value) {
-            Ok(value) if all.contains(&value) => {
+            Ok(value) if !seen.insert(value.clone()) => {
                 let message = format!("{} is listed twice", quoted(&cell.value));
                 report.add(cell.at, Diagnostic::error("duplicate-entry", message));
             }

@@ -1,0 +1,204 @@
+//! `portguard catalog`: list the matrices, show one, verify files.
+
+mod json;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::{print, print_json};
+use crate::catalog::{Catalog, System};
+use crate::error::Exit;
+
+/// Width of text tables where standard output is no terminal.
+const WIDTH_WITHOUT_TERMINAL: u16 = 120;
+
+/// Look at the vendors' port matrices, and check your own.
+#[derive(Debug, Args)]
+pub struct CatalogArgs {
+    /// Also read the catalog files (*.toml) of this directory; may be repeated
+    #[arg(long = "catalog", value_name = "DIR", global = true)]
+    directories: Vec<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the systems and their roles
+    List {
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the rows of a system, or those that a host of one role has
+    Show {
+        /// SYSTEM or SYSTEM/ROLE, as in `wso2/api-manager`
+        #[arg(value_name = "SYSTEM[/ROLE]")]
+        name: String,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check catalog files, and count their rows by section to compare with the document
+    Verify {
+        /// Files, or directories of *.toml files; without any, the matrices that come with the program
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`crate::diagnostic::Rejected`] for a bad catalog or an unknown name, others where files cannot be read.
+pub fn run(args: &CatalogArgs) -> anyhow::Result<Exit> {
+    match &args.verb {
+        Verb::List { json } => list(&load(&args.directories)?, *json),
+        Verb::Show { name, json } => show::run(&load(&args.directories)?, name, *json),
+        Verb::Verify { paths, json } => verify::run(&args.directories, paths, *json),
+    }
+}
+
+/// The embedded matrices and those of the directories.
+///
+/// # Errors
+/// As [`Catalog::with_directory`].
+pub fn load(directories: &[PathBuf]) -> anyhow::Result<Catalog> {
+    let embedded = Catalog::embedded()?;
+    directories.iter().try_fold(embedded, |catalog, directory| {
+        catalog.with_directory(directory)
+    })
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    schema: u32,
+    systems: Vec<SystemJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SystemJson<'a> {
+    system: &'a str,
+    name: &'a str,
+    document: &'a str,
+    source: &'a str,
+    read: &'a str,
+    rows: usize,
+    roles: Vec<RoleJson<'a>>,
+}
+
+/// A role, in `list` and `show`.
+#[derive(Serialize)]
+struct RoleJson<'a> {
+    id: &'a str,
+    name: &'a str,
+    /// Only there to be included by others.
+    #[serde(rename = "abstract")]
+    is_abstract: bool,
+    includes: &'a [String],
+    /// Rows that a host of the role has.
+    rows: usize,
+}
+
+fn roles_json(system: &System) -> Vec<RoleJson<'_>> {
+    let role = |role: &'_ crate::catalog::Role| system.rows_of(&role.id).count();
+    system
+        .roles
+        .values()
+        .map(|r| RoleJson {
+            id: &r.id,
+            name: &r.name,
+            is_abstract: r.is_abstract,
+            includes: &r.includes,
+            rows: role(r),
+        })
+        .collect()
+}
+
+fn list(catalog: &Catalog, json: bool) -> anyhow::Result<Exit> {
+    if json {
+        let systems = catalog.systems.values().map(|system| SystemJson {
+            system: &system.id,
+            name: &system.name,
+            document: &system.document,
+            source: &system.source,
+            read: &system.read,
+            rows: system.rows.len(),
+            roles: roles_json(system),
+        });
+        print_json(&ListJson {
+            schema: 1,
+            systems: systems.collect(),
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = text_table(&["system", "rows", "roles", "document"]);
+    for system in catalog.systems.values() {
+        let roles: Vec<_> = system.host_roles().map(|role| role.id.as_str()).collect();
+        let document = format!("{} (read {})", system.document, system.read);
+        let rows = system.rows.len().to_string();
+        table.add_row([system.id.as_str(), &rows, &roles.join(", "), &document]);
+    }
+    print(|out| writeln!(out, "{table}"))?;
+    Ok(Exit::Ok)
+}
+
+/// A table fitted to the terminal.
+fn text_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    if !table.is_tty() {
+        table.set_width(WIDTH_WITHOUT_TERMINAL);
+    }
+    table.set_header(header);
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        catalog: CatalogArgs,
+    }
+
+    #[test]
+    fn the_directory_option_may_stand_before_or_after_the_verb() {
+        for line in [
+            "x --catalog a --catalog b list --json",
+            "x show wso2 --catalog a --catalog b",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(
+                cli.catalog.directories,
+                [PathBuf::from("a"), PathBuf::from("b")],
+                "{line}"
+            );
+        }
+        assert!(Cli::try_parse_from(["x"]).is_err());
+        assert!(Cli::try_parse_from(["x", "show"]).is_err());
+    }
+
+    #[test]
+    fn the_list_names_systems_and_roles() {
+        let catalog = load(&[]).unwrap();
+        let roles = roles_json(&catalog.systems["ibm-api-connect"]);
+        let subsystem = roles.iter().find(|role| role.id == "subsystem").unwrap();
+        assert!(subsystem.is_abstract);
+        let management = roles.iter().find(|role| role.id == "management").unwrap();
+        assert!(management.rows > subsystem.rows && !management.is_abstract);
+    }
+}

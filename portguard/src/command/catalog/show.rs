@@ -1,0 +1,215 @@
+//! `catalog show`: the rows of a system or of a role, for scripts and for reading.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use super::{json, print, print_json, text_table};
+use crate::catalog::{Catalog, Row, System};
+use crate::diagnostic::Rejected;
+use crate::error::Exit;
+
+pub(super) fn run(catalog: &Catalog, name: &str, as_json: bool) -> anyhow::Result<Exit> {
+    let (system, rows) = select(catalog, name)?;
+    if as_json {
+        print_json(&json::document(system, &rows))?;
+    } else {
+        print(|out| write_text(out, system, &rows))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The system that is named, and all its rows or those of the named role.
+fn select<'c>(catalog: &'c Catalog, name: &str) -> Result<(&'c System, Vec<&'c Row>), Rejected> {
+    let rejected = |finding| Rejected(vec![finding]);
+    let Some((system, role)) = name.split_once('/') else {
+        let system = catalog.system(name).map_err(rejected)?;
+        return Ok((system, system.rows.iter().collect()));
+    };
+    // What is common to several roles can be looked at, though no host has it by itself.
+    let known = catalog
+        .systems
+        .get(system)
+        .filter(|system| system.roles.contains_key(role));
+    let system = match known {
+        Some(system) => system,
+        None => catalog.role(name).map_err(rejected)?.0,
+    };
+    Ok((system, system.rows_of(role).collect()))
+}
+
+fn write_text(out: &mut dyn Write, system: &System, rows: &[&Row]) -> io::Result<()> {
+    writeln!(out, "{} ({})", system.name, system.id)?;
+    writeln!(out, "  document     {}", system.document)?;
+    writeln!(
+        out,
+        "  source       {}, read {}",
+        system.source, system.read
+    )?;
+    for (id, title) in &system.deployments {
+        writeln!(out, "  deployment   {id}: {title}")?;
+    }
+    for (id, option) in &system.options {
+        let default = if option.default {
+            " (on by default)"
+        } else {
+            ""
+        };
+        writeln!(out, "  option       {id}: {}{default}", option.title)?;
+    }
+    for (id, choice) in &system.choices {
+        let values: Vec<_> = choice.values.keys().map(String::as_str).collect();
+        writeln!(
+            out,
+            "  choice       {id}: {}: {}",
+            choice.title,
+            values.join(" or ")
+        )?;
+    }
+    for (id, title) in &system.groups {
+        writeln!(out, "  group        {id}: {title}")?;
+    }
+    for (role, sections) in by_role_and_section(rows) {
+        writeln!(out)?;
+        match system.roles.get(role) {
+            Some(known) => writeln!(out, "{}/{role}: {}", system.id, known.name)?,
+            None => writeln!(out, "{}/{role}", system.id)?,
+        }
+        for (section, rows) in sections {
+            writeln!(out, "\n  {section}")?;
+            let mut table = text_table(&["row", "direction", "ports", "peers", "when", "purpose"]);
+            for row in rows {
+                table.add_row(cells(system, row));
+            }
+            writeln!(out, "{table}")?;
+        }
+    }
+    Ok(())
+}
+
+type Sections<'a> = Vec<(&'a str, Vec<&'a Row>)>;
+
+/// Roles and sections in the order in which the document first names them.
+fn by_role_and_section<'a>(rows: &[&'a Row]) -> Vec<(&'a str, Sections<'a>)> {
+    let groups = |rows: &[&'a Row], key: fn(&'a Row) -> &'a str| {
+        let mut seen = BTreeSet::new();
+        let names: Vec<&str> = rows
+            .iter()
+            .map(|row| key(row))
+            .filter(|name| seen.insert(*name))
+            .collect();
+        let of = |name: &str| {
+            rows.iter()
+                .copied()
+                .filter(|row| key(row) == name)
+                .collect::<Vec<_>>()
+        };
+        names
+            .into_iter()
+            .map(|name| (name, of(name)))
+            .collect::<Sections<'a>>()
+    };
+    groups(rows, |row| &row.role)
+        .into_iter()
+        .map(|(role, rows)| (role, groups(&rows, |row| &row.citation.section)))
+        .collect()
+}
+
+/// What a row says, a cell for each column.
+fn cells(system: &System, row: &Row) -> [String; 6] {
+    let id = row
+        .id
+        .strip_prefix(&format!("{}/", system.id))
+        .unwrap_or(&row.id);
+    let ports = if row.ports.is_empty() {
+        "no number".to_owned()
+    } else {
+        joined(&row.ports, if row.pick.is_some() { " or " } else { ", " })
+    };
+    let offset = if row.offset { " + offset" } else { "" };
+    let inferred = if row.transport_printed {
+        ""
+    } else {
+        " (inferred)"
+    };
+    let transports = joined(&row.transports, ", ");
+    let application = row
+        .application
+        .as_ref()
+        .map(|name| format!(" ({name})"))
+        .unwrap_or_default();
+    let mut purpose = vec![format!("{}{application}", row.purpose)];
+    purpose.push(format!("document: {}", row.citation.row));
+    if row.customisable {
+        purpose.push("the number is a default".to_owned());
+    }
+    purpose.extend(
+        row.inert
+            .map(|inert| format!("opens nothing: {}", inert.as_str())),
+    );
+    purpose.extend(row.notes.iter().map(|note| format!("note: {note}")));
+    [
+        id.to_owned(),
+        row.direction.to_string(),
+        format!("{ports}{offset}\n{transports}{inferred}"),
+        joined(&row.peers, "\n"),
+        row.condition
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        purpose.join("\n"),
+    ]
+}
+
+fn joined<T: ToString>(all: &[T], between: &str) -> String {
+    all.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_has_the_rows_that_it_includes() {
+        let catalog = Catalog::embedded().unwrap();
+        let (_, rows) = select(&catalog, "ibm-api-connect/analytics").unwrap();
+        let has = |id| rows.iter().any(|row| row.id == id);
+        assert!(has("ibm-api-connect/common-44135") && has("ibm-api-connect/analytics-161"));
+        assert!(!has("ibm-api-connect/management-161") && !has("ibm-api-connect/common-22"));
+        assert!(select(&catalog, "ibm-api-connect/subsystem").is_ok());
+        assert!(
+            select(&catalog, "ibm-api-connect/gatway")
+                .unwrap_err()
+                .to_string()
+                .contains("`gateway`")
+        );
+        assert!(
+            select(&catalog, "thoughtspo")
+                .unwrap_err()
+                .to_string()
+                .contains("`thoughtspot`")
+        );
+    }
+
+    #[test]
+    fn text_groups_by_role_and_section_and_shows_conditions_and_notes() {
+        let catalog = Catalog::embedded().unwrap();
+        let (system, rows) = select(&catalog, "thoughtspot").unwrap();
+        let mut out = Vec::new();
+        write_text(&mut out, system, &rows).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for part in [
+            "thoughtspot/node: ThoughtSpot node",
+            "\n  Callhome\n",
+            "version <4.5.1",
+            "note: ",
+            "25 or 587",
+            "opens nothing: out-of-band",
+            "dynamic",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+}
