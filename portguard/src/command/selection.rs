@@ -14,6 +14,8 @@ use crate::policy::{Compiled, Outbound};
 use crate::site::{self, Flags, Mode, Site, Unresolved};
 
 mod machine;
+#[cfg(test)]
+mod tests;
 
 /// Where a site file is looked for.
 const USUAL_SITE: &str = "/etc/portguard/site.toml";
