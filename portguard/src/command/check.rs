@@ -37,7 +37,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&Matrix::new(&compiled))?;
     } else {
-        print(|out| text(out, &compiled))?;
+        // Without a host there is no matrix to show.
+        if compiled.policy != Policy::default() {
+            print(|out| text(out, &compiled))?;
+        }
         talk(&compiled.diagnostics);
     }
     Ok(if errors(&compiled) > 0 {

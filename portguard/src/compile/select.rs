@@ -77,6 +77,7 @@ impl<'a> Subject<'a> {
             mode,
             roles: Vec::new(),
         };
+        let any_named = !named.is_empty();
         for (id, place) in named {
             match inputs.catalog.role(&id) {
                 Ok(role) => subject.roles.push(role),
@@ -92,7 +93,7 @@ impl<'a> Subject<'a> {
         subject
             .roles
             .dedup_by_key(|(system, role)| (&system.id, &role.id));
-        if subject.roles.is_empty() {
+        if subject.roles.is_empty() && !any_named {
             let who = host.map_or("the host".to_owned(), |host| {
                 format!("host `{}`", host.name)
             });
