@@ -8,10 +8,7 @@ pub mod cells;
 pub mod cli;
 pub mod command;
 pub mod compile;
-<<<<<<< HEAD
 pub mod counters;
-=======
->>>>>>> compile
 pub mod diagnostic;
 pub mod error;
 pub mod image;
