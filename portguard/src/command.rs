@@ -1,6 +1,13 @@
 //! The verbs of the command line. Each file owns its arguments and its `run`.
 
 pub mod catalog;
+pub mod check;
+pub mod counters;
+pub mod init;
+pub mod load;
+pub mod selection;
+pub mod status;
+pub mod unload;
 
 use std::io::{self, BufWriter, Write};
 

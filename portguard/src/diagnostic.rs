@@ -1,4 +1,4 @@
-//! What is said about input: what, where (file:line:column), why, and what to do.
+//! What is said about input: what, where (`file:line:column`), why, and what to do.
 
 use std::fmt;
 

@@ -5,9 +5,15 @@
 
 pub mod catalog;
 pub mod cells;
+pub mod cli;
 pub mod command;
+pub mod compile;
+pub mod counters;
 pub mod diagnostic;
 pub mod error;
 pub mod image;
+pub mod kernel;
+pub mod matrix;
 pub mod object;
 pub mod policy;
+pub mod site;

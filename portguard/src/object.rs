@@ -11,6 +11,7 @@ use portguard_common::abi::{Block, Facts, Host6};
 
 use crate::error::Fault;
 use crate::image::Image;
+use crate::kernel::shape::Shape;
 
 /// The object that the build script made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-ebpf"));
@@ -101,6 +102,30 @@ pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::R
         .try_into()?;
     program.load().map_err(|error| refused(error.into()))?;
     Ok(Loaded { ebpf, facts })
+}
+
+/// The shapes that pinned shared maps must have to be reused.
+///
+/// # Errors
+/// If the embedded object cannot be read.
+pub fn shared_shapes() -> anyhow::Result<Vec<(&'static str, Shape)>> {
+    let object = aya_obj::Object::parse(OBJECT)?;
+    SHARED
+        .iter()
+        .map(|name| {
+            let map = object
+                .maps
+                .get(*name)
+                .with_context(|| format!("the embedded object has no map `{name}`"))?;
+            let shape = Shape {
+                map_type: map.map_type(),
+                key_size: map.key_size(),
+                value_size: map.value_size(),
+                max_entries: Some(map.max_entries()),
+            };
+            Ok((*name, shape))
+        })
+        .collect()
 }
 
 impl Loaded {

@@ -1,6 +1,6 @@
 //! Grants to table entries: ranges that overlap freely are cut into spans that do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Entry, Key, Rule};
@@ -37,17 +37,17 @@ pub fn spans(grants: &[Grant]) -> Vec<Span<'_>> {
     for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
         // What starts and what ends at a port; 65,536 ends the space.
         let mut starts: BTreeMap<u32, Vec<&Grant>> = BTreeMap::new();
-        let mut cuts: BTreeMap<u32, ()> = BTreeMap::new();
+        let mut cuts: BTreeSet<u32> = BTreeSet::new();
         for grant in grants.iter().filter(|grant| grant.transport == transport) {
             starts
                 .entry(u32::from(grant.first))
                 .or_default()
                 .push(grant);
-            cuts.insert(u32::from(grant.first), ());
-            cuts.insert(u32::from(grant.last) + 1, ());
+            cuts.insert(u32::from(grant.first));
+            cuts.insert(u32::from(grant.last) + 1);
         }
         let mut live: Vec<&Grant> = Vec::new();
-        let cuts: Vec<u32> = cuts.into_keys().collect();
+        let cuts: Vec<u32> = cuts.into_iter().collect();
         for (first, next) in cuts.iter().zip(cuts.iter().skip(1)) {
             live.retain(|grant| u32::from(grant.last) >= *first);
             live.extend(starts.remove(first).unwrap_or_default());

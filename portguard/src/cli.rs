@@ -1,0 +1,46 @@
+//! The command line: verbs and what is common to them.
+
+use clap::{Parser, Subcommand};
+
+use crate::command;
+use crate::error::Exit;
+
+/// Makes a vendor's port matrix the firewall of this host
+#[derive(Debug, Parser)]
+#[command(name = "portguard", version, about, long_about = None, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 findings, 2 usage or policy error, 3 the kernel or the system refused."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Catalog(command::catalog::CatalogArgs),
+    Init(command::init::InitArgs),
+    Check(command::check::CheckArgs),
+    Load(command::load::LoadArgs),
+    Status(command::status::StatusArgs),
+    Counters(command::counters::CountersArgs),
+    Unload(command::unload::UnloadArgs),
+}
+
+impl Cli {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// Whatever it could not do; see [`crate::error::exit_of`].
+    pub fn run(&self) -> anyhow::Result<Exit> {
+        match &self.verb {
+            Verb::Catalog(args) => command::catalog::run(args),
+            Verb::Init(args) => command::init::run(args),
+            Verb::Check(args) => command::check::run(args),
+            Verb::Load(args) => command::load::run(args),
+            Verb::Status(args) => command::status::run(args),
+            Verb::Counters(args) => command::counters::run(args),
+            Verb::Unload(args) => command::unload::run(args),
+        }
+    }
+}

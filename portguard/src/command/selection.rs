@@ -1,0 +1,264 @@
+//! What `check`, `explain`, `load` and others compile: a site file, a host or roles, and flags in place of either.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use ipnet::IpNet;
+
+use crate::catalog::Catalog;
+use crate::compile::{self, Inputs, Selection};
+use crate::policy::{Compiled, Outbound};
+use crate::site::{self, Flags, Mode, Site, Unresolved};
+
+mod machine;
+
+/// Which host, of which site.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Policy")]
+pub struct SelectionArgs {
+    /// Site file (TOML)
+    #[arg(short, long, value_name = "SITE", env = "PORTGUARD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Host of the inventory [default: the one with this machine's addresses]
+    #[arg(long, value_name = "NAME", conflicts_with = "roles")]
+    pub host: Option<String>,
+    /// Role of this host, in place of an inventory
+    #[arg(long = "role", value_name = "SYSTEM/ROLE")]
+    pub roles: Vec<String>,
+    /// Who a group, role, `asn:N` or `domain:NAME` of the document is
+    #[arg(long = "peer", value_name = "NAME=CIDR,...")]
+    pub peers: Vec<String>,
+    /// Who is meant where the document prints no peer
+    #[arg(long, value_name = "any|CIDR,...")]
+    pub unprinted_peers: Option<String>,
+    /// What becomes of peers that the document names and nobody gave
+    #[arg(long, value_name = "WHAT")]
+    pub unresolved_peers: Option<UnresolvedArg>,
+    /// Management access that stays open, or `none`
+    #[arg(long, value_name = "PROTO/PORT[=CIDR,...]")]
+    pub management: Vec<String>,
+    /// Count violations, drop nothing
+    #[arg(long)]
+    pub audit: bool,
+    /// Drop violations
+    #[arg(long, conflicts_with = "audit")]
+    pub enforce: bool,
+    /// What becomes of undocumented traffic that the host sends
+    #[arg(long, value_name = "MODE")]
+    pub outbound: Option<OutboundArg>,
+    /// Deployment of the system
+    #[arg(long = "deployment", value_name = "[SYSTEM=]NAME")]
+    pub deployments: Vec<String>,
+    /// Version of the system
+    #[arg(long = "system-version", value_name = "[SYSTEM=]VERSION")]
+    pub versions: Vec<String>,
+    /// Option of the system that is on
+    #[arg(long = "option", value_name = "[SYSTEM/]OPTION")]
+    pub options: Vec<String>,
+    /// Option of the system that is off
+    #[arg(long = "without", value_name = "[SYSTEM/]OPTION")]
+    pub without: Vec<String>,
+    /// One of several alternatives
+    #[arg(long = "choose", value_name = "[SYSTEM/]CHOICE=VALUE")]
+    pub choices: Vec<String>,
+    /// Port offset of a server
+    #[arg(long = "offset", value_name = "SYSTEM/ROLE=N")]
+    pub offsets: Vec<String>,
+    /// Directory of catalog files of your own
+    #[arg(long = "catalog", value_name = "DIR")]
+    pub catalogs: Vec<PathBuf>,
+    /// Ask the resolver for domain names, also where the command is otherwise offline
+    #[arg(long)]
+    pub resolve: bool,
+}
+
+/// `--unresolved-peers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UnresolvedArg {
+    /// An error.
+    Refuse,
+    /// Judged as anybody.
+    Any,
+    /// Nobody.
+    None,
+}
+
+/// `--outbound`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutboundArg {
+    /// Not judged.
+    Off,
+    /// Counted.
+    Audit,
+    /// Dropped.
+    Enforce,
+}
+
+/// Whether domain names are resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolving {
+    /// Only with `--resolve`.
+    WhenTold,
+    /// By commands that are about to load a policy.
+    Always,
+}
+
+/// Everything read; [`Self::inputs`] borrows it for the compiler.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Embedded and the user's own.
+    pub catalog: Catalog,
+    /// File and flags.
+    pub site: Site,
+    /// Which host.
+    pub host: Selection,
+    local_addresses: Vec<IpAddr>,
+    hostname: Option<String>,
+    resolved: BTreeMap<String, Vec<IpAddr>>,
+    files: BTreeMap<String, Vec<IpNet>>,
+    today: Option<String>,
+}
+
+impl Loaded {
+    /// For the compiler; `interface`: only what that one serves.
+    pub fn inputs<'a>(&'a self, interface: Option<&'a str>) -> Inputs<'a> {
+        Inputs {
+            catalog: &self.catalog,
+            site: &self.site,
+            host: self.host.clone(),
+            interface,
+            local_addresses: &self.local_addresses,
+            hostname: self.hostname.as_deref(),
+            resolved: &self.resolved,
+            files: &self.files,
+            today: self.today.as_deref(),
+        }
+    }
+
+    /// Compiles.
+    pub fn compile(&self, interface: Option<&str>) -> Compiled {
+        compile::compile(&self.inputs(interface))
+    }
+}
+
+impl SelectionArgs {
+    /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.
+    pub fn load(&self, resolving: Resolving) -> anyhow::Result<Loaded> {
+        let base = self
+            .config
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""));
+        let mut site = match &self.config {
+            Some(path) => Site::parse(&path.display().to_string(), &read(path)?)?,
+            None => Site::default(),
+        };
+        let mut catalog = Catalog::embedded()?;
+        for dir in site
+            .catalogs
+            .iter()
+            .map(|dir| base.join(dir))
+            .chain(self.catalogs.iter().cloned())
+        {
+            catalog = catalog.with_directory(&dir)?;
+        }
+        site.apply(&self.flags(), &catalog)?;
+        let mut files = BTreeMap::new();
+        for path in site.files() {
+            let full = base.join(path);
+            let nets = site::prefixes::parse(&full.display().to_string(), &read(&full)?)?;
+            files.insert(path.to_owned(), nets);
+        }
+        let host = match (&self.host, self.roles.as_slice()) {
+            (Some(name), _) => Selection::Name(name.clone()),
+            (None, []) => Selection::Local,
+            (None, roles) => Selection::Roles(roles.to_vec()),
+        };
+        let mut loaded = Loaded {
+            catalog,
+            site,
+            host,
+            local_addresses: machine::addresses(),
+            hostname: machine::hostname(),
+            resolved: BTreeMap::new(),
+            files,
+            today: machine::today(),
+        };
+        if self.resolve || resolving == Resolving::Always {
+            loaded.resolved = resolve(compile::domains(&loaded.inputs(None)));
+        }
+        Ok(loaded)
+    }
+
+    fn flags(&self) -> Flags {
+        let mode = match (self.audit, self.enforce) {
+            (_, true) => Some(Mode::Enforce),
+            (true, false) => Some(Mode::Audit),
+            (false, false) => None,
+        };
+        Flags {
+            roles: self.roles.clone(),
+            peers: self.peers.clone(),
+            unprinted_peers: self.unprinted_peers.clone(),
+            unresolved_peers: self.unresolved_peers.map(|word| match word {
+                UnresolvedArg::Refuse => Unresolved::Refuse,
+                UnresolvedArg::Any => Unresolved::Any,
+                UnresolvedArg::None => Unresolved::None,
+            }),
+            management: self.management.clone(),
+            mode,
+            outbound: self.outbound.map(|word| match word {
+                OutboundArg::Off => Outbound::Off,
+                OutboundArg::Audit => Outbound::Audit,
+                OutboundArg::Enforce => Outbound::Enforce,
+            }),
+            deployments: self.deployments.clone(),
+            versions: self.versions.clone(),
+            options: self.options.clone(),
+            without: self.without.clone(),
+            choices: self.choices.clone(),
+            offsets: self.offsets.clone(),
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read;
+    let shown = path.display();
+    let file = std::fs::File::open(path)
+        .map_err(|error| crate::error::Fault::usage(format!("cannot open {shown}: {error}")))?;
+    // One byte more than is allowed is enough to refuse it.
+    let limit = u64::try_from(site::MAX_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let mut bytes = Vec::new();
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {shown}"))?;
+    Ok(bytes)
+}
+
+/// A name that does not resolve has no addresses; the compiler says what follows.
+fn resolve(names: impl IntoIterator<Item = String>) -> BTreeMap<String, Vec<IpAddr>> {
+    let ask = |name: &str| -> Vec<IpAddr> {
+        let found = (name, 0).to_socket_addrs();
+        let mut addresses: Vec<_> = found
+            .into_iter()
+            .flatten()
+            .map(|socket| socket.ip())
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    };
+    names
+        .into_iter()
+        .map(|name| {
+            let found = ask(&name);
+            (name, found)
+        })
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! This machine's name, addresses and day: the edge that the compiler itself may not touch.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The kernel's host name.
+pub(super) fn hostname() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty() && name != "(none)").then(|| name.to_owned())
+}
+
+/// Addresses of all interfaces in this network namespace, loopback and link-local ones left out.
+pub(super) fn addresses() -> Vec<IpAddr> {
+    let v4 = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let v6 = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let mut found: Vec<IpAddr> = local_v4(&v4).into_iter().map(IpAddr::V4).collect();
+    found.extend(local_v6(&v6).into_iter().map(IpAddr::V6));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// An address line is followed by `/32 host LOCAL` for the machine's own.
+fn local_v4(trie: &str) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    let mut last: Option<Ipv4Addr> = None;
+    for line in trie.lines() {
+        let line = line.trim();
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse().ok();
+        } else if line == "/32 host LOCAL" {
+            found.extend(last.filter(|address| !address.is_loopback()));
+        }
+    }
+    found
+}
+
+/// The first column is the address, 32 hex digits.
+fn local_v6(table: &str) -> Vec<Ipv6Addr> {
+    let first = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    let parsed = first
+        .filter(|word| word.len() == 32)
+        .filter_map(|word| u128::from_str_radix(word, 16).ok());
+    parsed
+        .map(Ipv6Addr::from)
+        .filter(|address| !address.is_loopback() && !address.is_unicast_link_local())
+        .collect()
+}
+
+/// Today in UTC, `YYYY-MM-DD`.
+pub(super) fn today() -> Option<String> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    i64::try_from(seconds / 86_400).ok().map(date)
+}
+
+/// Days since 1970 to a date: years begin in March, so that the leap day comes last.
+fn date(days: i64) -> String {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (days, wanted) in [
+            (0, "1970-01-01"),
+            (59, "1970-03-01"),
+            (11_016, "2000-02-29"),
+            (20_778, "2026-11-21"),
+        ] {
+            assert_eq!(date(days), wanted);
+        }
+    }
+
+    #[test]
+    fn own_addresses_are_found_in_the_kernels_tables() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.5\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n";
+        assert_eq!(local_v4(trie), [Ipv4Addr::new(10, 0, 0, 5)]);
+        let table = "fd000000000000000000000000000005 02 40 00 80     eth0\nfe800000000000000000000000000001 02 40 20 80 eth0\n00000000000000000000000000000001 01 80 10 80       lo\n";
+        assert_eq!(local_v6(table), ["fd00::5".parse::<Ipv6Addr>().unwrap()]);
+    }
+}

@@ -1,0 +1,151 @@
+//! `portguard status`: what is in force.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{print, print_json};
+use crate::error::Exit;
+use crate::kernel::bpffs;
+use crate::kernel::generation::{self, Live};
+use crate::policy::Outbound;
+
+/// Show what is in force on every guarded interface
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    schema: u32,
+    interfaces: Vec<Interface>,
+}
+
+#[derive(Debug, Serialize)]
+struct Interface {
+    name: String,
+    ifindex: u32,
+    mode: &'static str,
+    outbound: Outbound,
+    xdp_mode: &'static str,
+    generation: u64,
+    digest: String,
+    roles: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<String>,
+    programs: Programs,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm_deadline: Option<u64>,
+    loaded_at: u64,
+    loaded_by: String,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Programs {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ingress: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress: Option<u32>,
+}
+
+/// Shows the status of this network namespace's guards.
+///
+/// # Errors
+/// What the system refuses.
+pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
+    let mut interfaces = Vec::new();
+    for layout in bpffs::layouts() {
+        let (name, is_here) = layout.interface();
+        if !is_here {
+            continue;
+        }
+        if let Some(live) = generation::live(&layout)? {
+            interfaces.push(describe(name, live));
+        }
+    }
+    if args.json {
+        print_json(&Status {
+            schema: 1,
+            interfaces,
+        })?;
+    } else {
+        text(&interfaces)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn describe(name: String, live: Live) -> Interface {
+    let Live {
+        meta,
+        ingress,
+        egress,
+        mut warnings,
+    } = live;
+    let settings = &meta.policy.settings;
+    if meta.version != env!("CARGO_PKG_VERSION") {
+        warnings.push(format!(
+            "loaded by portguard {}, this is {}",
+            meta.version,
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    Interface {
+        name,
+        ifindex: meta.ifindex,
+        mode: if settings.enforce { "enforce" } else { "audit" },
+        outbound: settings.outbound,
+        xdp_mode: meta.xdp_mode.name(),
+        generation: meta.number,
+        digest: meta.digest,
+        roles: meta.policy.roles,
+        site: meta.site,
+        programs: Programs { ingress, egress },
+        confirm_deadline: (meta.deadline != 0).then_some(meta.deadline),
+        loaded_at: meta.loaded_at,
+        loaded_by: meta.version,
+        warnings,
+    }
+}
+
+fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
+    print(|out| {
+        if interfaces.is_empty() {
+            writeln!(out, "no interface is guarded")?;
+        }
+        for interface in interfaces {
+            let outbound = match interface.outbound {
+                Outbound::Off => "off",
+                Outbound::Audit => "audit",
+                Outbound::Enforce => "enforce",
+            };
+            writeln!(
+                out,
+                "{}: inbound {}, outbound {outbound}",
+                interface.name, interface.mode
+            )?;
+            writeln!(out, "  roles       {}", interface.roles.join(", "))?;
+            writeln!(
+                out,
+                "  generation  {} of policy {}",
+                interface.generation,
+                interface.digest.get(..12).unwrap_or_default()
+            )?;
+            writeln!(
+                out,
+                "  program     {} ({} XDP)",
+                interface
+                    .programs
+                    .ingress
+                    .map_or("none".to_owned(), |id| id.to_string()),
+                interface.xdp_mode
+            )?;
+            for warning in &interface.warnings {
+                writeln!(out, "  warning: {warning}")?;
+            }
+        }
+        Ok(())
+    })
+}

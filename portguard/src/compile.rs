@@ -1,0 +1,287 @@
+//! Catalog and site to one host's [`Policy`]: deterministic, offline, and never silent about what it leaves out.
+//!
+//! `select` finds the host, `inventory` who has which role, `facts` whether a row holds, `ports` and `peers` what it opens to
+//! whom, `own` what the site adds; `lint` and `review` look at the site before and at the grants after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::catalog::{Catalog, Peer, Role, Row, System};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::policy::{Compiled, Outbound, Policy, Settings};
+use crate::site::{Mode, Site, SystemSite};
+
+mod facts;
+pub mod generate;
+mod inventory;
+mod lint;
+mod missing;
+mod own;
+mod peers;
+mod ports;
+mod review;
+mod rows;
+mod select;
+mod sets;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+use inventory::Inventory;
+use peers::Resolver;
+use select::Subject;
+
+pub use select::Selection;
+
+/// All that a policy is made of. Nothing else has any say: the same inputs give the same policy, byte for byte.
+#[derive(Debug, Clone)]
+pub struct Inputs<'a> {
+    /// The vendors' matrices.
+    pub catalog: &'a Catalog,
+    /// What the operator says; flags are already applied.
+    pub site: &'a Site,
+    /// Which host.
+    pub host: Selection,
+    /// Only what this interface serves.
+    pub interface: Option<&'a str>,
+    /// The machine's own addresses: for [`Selection::Local`], and for `scope = "host-addresses"`.
+    pub local_addresses: &'a [IpAddr],
+    /// The machine's own name, for [`Selection::Local`].
+    pub hostname: Option<&'a str>,
+    /// What each domain name of [`domains`] resolves to, by its lower-case name.
+    pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
+    /// Contents of each file of [`Site::files`].
+    pub files: &'a BTreeMap<String, Vec<IpNet>>,
+    /// `YYYY-MM-DD`, for rows that expire; without it none does.
+    pub today: Option<&'a str>,
+}
+
+/// Compiles one host's policy. Use it only if no diagnostic is an error.
+pub fn compile(inputs: &Inputs<'_>) -> Compiled {
+    let mut diagnostics = Vec::new();
+    lint::site(inputs, &mut diagnostics);
+    let policy = match Subject::select(inputs, &mut diagnostics) {
+        Some(subject) => Compiler::new(inputs, &subject, &mut diagnostics).run(),
+        None => Policy::default(),
+    };
+    diagnostics.sort_by(|a, b| {
+        (b.level, &a.location, a.code, &a.message).cmp(&(a.level, &b.location, b.code, &b.message))
+    });
+    diagnostics.dedup();
+    Compiled {
+        policy,
+        diagnostics,
+    }
+}
+
+/// Domain names (lower-case) that [`compile`] wants resolved for this host.
+pub fn domains(inputs: &Inputs<'_>) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = inputs
+        .site
+        .domains()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let Some(subject) = Subject::select(inputs, &mut Vec::new()) else {
+        return names;
+    };
+    for (system, roles) in subject.systems() {
+        let rows = system
+            .rows
+            .iter()
+            .filter(|row| !users(system, row, &roles).is_empty());
+        for peer in rows.flat_map(|row| &row.peers) {
+            if let Peer::Domain(name) = peer {
+                let given = inputs.site.systems.get(&system.id);
+                let given =
+                    given.is_some_and(|site| site.peers.contains_key(&format!("domain:{name}")));
+                if !given {
+                    names.insert(name.to_ascii_lowercase());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// Roles of the host that have this row.
+fn users<'a>(system: &'a System, row: &Row, roles: &[&'a Role]) -> Vec<&'a Role> {
+    roles
+        .iter()
+        .copied()
+        .filter(|role| system.closure(&role.id).contains(row.role.as_str()))
+        .collect()
+}
+
+struct Compiler<'a, 'd> {
+    inputs: &'a Inputs<'a>,
+    subject: &'a Subject<'a>,
+    inventory: Inventory<'a>,
+    peers: Resolver<'a>,
+    policy: Policy,
+    diagnostics: &'d mut Vec<Diagnostic>,
+    /// Facts that rows depend on and the site does not say: (system, fact) to rows.
+    unsaid: BTreeMap<(String, facts::Fact), Vec<String>>,
+    /// For systems of which the site says nothing.
+    silent: &'a SystemSite,
+}
+
+impl<'a, 'd> Compiler<'a, 'd> {
+    fn new(
+        inputs: &'a Inputs<'a>,
+        subject: &'a Subject<'a>,
+        diagnostics: &'d mut Vec<Diagnostic>,
+    ) -> Self {
+        static SILENT: SystemSite = SystemSite::EMPTY;
+        let inventory = Inventory::new(inputs, subject.index);
+        Self {
+            inputs,
+            subject,
+            peers: Resolver::new(inputs, inventory.clone()),
+            inventory,
+            policy: Policy::default(),
+            diagnostics,
+            unsaid: BTreeMap::new(),
+            silent: &SILENT,
+        }
+    }
+
+    fn run(mut self) -> Policy {
+        self.policy.host = self.subject.host.map(|host| host.name.clone());
+        self.policy.roles = self.subject.role_ids();
+        self.policy.settings = self.settings();
+        self.management();
+        self.baseline();
+        for (system, roles) in self.subject.systems() {
+            self.policy.systems.push(system.id.clone());
+            for row in &system.rows {
+                let users = users(system, row, &roles);
+                if !users.is_empty() {
+                    self.row(system, row, &users);
+                }
+            }
+        }
+        self.own_rows();
+        self.report_unsaid();
+        self.peers
+            .missing
+            .report(self.inputs.site, self.enforce(), self.diagnostics);
+        self.finish()
+    }
+
+    fn enforce(&self) -> bool {
+        self.policy.settings.enforce
+    }
+
+    fn system_site(&self, system: &System) -> &'a SystemSite {
+        self.inputs
+            .site
+            .systems
+            .get(&system.id)
+            .unwrap_or(self.silent)
+    }
+
+    fn settings(&mut self) -> Settings {
+        let site = self.inputs.site;
+        let enforce = self.subject.mode == Mode::Enforce;
+        let defaults = Settings::default();
+        if enforce && site.outbound == Outbound::Off {
+            let message = "enforce wants outbound: without it replies to the host's own connections are unknown";
+            let hint = "write `outbound = \"audit\"`, or stay in audit";
+            self.diagnostics
+                .push(Diagnostic::error("enforce-without-outbound", message).hint(hint));
+        }
+        let host_addresses = site.host_addresses_only.then(|| {
+            let named = self
+                .subject
+                .host
+                .into_iter()
+                .flat_map(|host| &host.addresses);
+            let all = named
+                .map(|(address, _)| *address)
+                .chain(self.inputs.local_addresses.iter().copied());
+            IpNet::aggregate(&all.map(IpNet::from).collect())
+        });
+        if host_addresses.as_ref().is_some_and(Vec::is_empty) {
+            let message = "the scope is the host's addresses, but it has none";
+            let hint = "give the host `addresses`, or write `scope = \"all\"`";
+            self.diagnostics
+                .push(Diagnostic::error("scope-without-addresses", message).hint(hint));
+        }
+        Settings {
+            enforce,
+            outbound: site.outbound,
+            strict_fragments: site.strict_fragments,
+            strict_ethertypes: site.strict_ethertypes,
+            host_addresses,
+            audit_ports: self
+                .subject
+                .host
+                .map(|host| host.audit_ports.clone())
+                .unwrap_or_default(),
+            tcp_idle: site.timeouts.tcp_idle.unwrap_or(defaults.tcp_idle),
+            udp_idle: site.timeouts.udp_idle.unwrap_or(defaults.udp_idle),
+            flows: site.timeouts.flows.unwrap_or(defaults.flows),
+        }
+    }
+
+    fn report_unsaid(&mut self) {
+        let level = if self.enforce() {
+            Level::Error
+        } else {
+            Level::Warning
+        };
+        for ((system_id, fact), rows) in std::mem::take(&mut self.unsaid) {
+            let Some(system) = self.inputs.catalog.systems.get(&system_id) else {
+                continue;
+            };
+            let site = self.inputs.site.systems.get(&system_id);
+            let (code, message, hint) = fact.words(system, &rows);
+            let diagnostic = Diagnostic::new(level, code, message).hint(hint);
+            let place = site.and_then(|site| self.inputs.site.at(site.place));
+            self.diagnostics
+                .push(match place.or_else(|| rows.first().cloned()) {
+                    Some(place) => diagnostic.at(place),
+                    None => diagnostic,
+                });
+        }
+    }
+
+    fn finish(mut self) -> Policy {
+        self.policy.sets = self.peers.sets.finish();
+        for grants in [&mut self.policy.inbound, &mut self.policy.outbound] {
+            grants.sort_by(|a, b| {
+                (a.kind, &a.row, a.transport, a.first, a.last, a.peers).cmp(&(
+                    b.kind,
+                    &b.row,
+                    b.transport,
+                    b.first,
+                    b.last,
+                    b.peers,
+                ))
+            });
+            grants.dedup();
+        }
+        self.policy
+            .omitted
+            .sort_by(|a, b| (&a.row, &a.reason).cmp(&(&b.row, &b.reason)));
+        self.policy.omitted.dedup();
+        review::policy(self.inputs, &self.policy, self.diagnostics);
+        self.policy
+    }
+}
+
+/// `a`, `b`, and 3 more.
+fn some_of(names: &[String]) -> String {
+    let shown: Vec<_> = names
+        .iter()
+        .take(5)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    match names.len().saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,251 @@
+//! Whether a row's condition holds at this site.
+
+use std::cmp::Ordering;
+
+use crate::catalog::{Condition, System, VersionBound};
+use crate::site::SystemSite;
+
+use super::some_of;
+
+/// A fact that a condition asks for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fact {
+    Deployment,
+    Version,
+    Choice(String),
+}
+
+/// What is known of a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Truth {
+    Holds,
+    /// In words.
+    Fails(String),
+    /// It depends on what the site does not say: taken as holding, loudly.
+    Unsaid(Vec<Fact>),
+}
+
+/// Judges a condition.
+pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &SystemSite) -> Truth {
+    let Some(condition) = condition else {
+        return Truth::Holds;
+    };
+    let Condition {
+        deployments,
+        version,
+        options,
+        without,
+        choices,
+    } = condition;
+    let mut unsaid = Vec::new();
+    if !deployments.is_empty() {
+        match &site.deployment {
+            None => unsaid.push(Fact::Deployment),
+            Some((chosen, _)) if !deployments.contains(chosen) => {
+                let wanted = deployments.join(" or ");
+                return Truth::Fails(format!("wants deployment {wanted}, the site is {chosen}"));
+            }
+            Some(_) => {}
+        }
+    }
+    match (&site.version, version.as_slice()) {
+        (_, []) => {}
+        (None, _) => unsaid.push(Fact::Version),
+        (Some((ours, _)), bounds) => {
+            if let Some(bound) = bounds.iter().find(|bound| !holds(bound, ours)) {
+                return Truth::Fails(format!(
+                    "wants version {}{}, the site has {}",
+                    bound.operator,
+                    dotted(&bound.version),
+                    dotted(ours)
+                ));
+            }
+        }
+    }
+    if let Some(option) = options.iter().find(|option| !is_on(option, system, site)) {
+        return Truth::Fails(format!("wants option {option}, which is off"));
+    }
+    if let Some(option) = without.iter().find(|option| is_on(option, system, site)) {
+        return Truth::Fails(format!("wants to be without option {option}, which is on"));
+    }
+    for (choice, value) in choices {
+        match site.choices.get(choice) {
+            None => unsaid.push(Fact::Choice(choice.clone())),
+            Some((chosen, _)) if chosen != value => {
+                return Truth::Fails(format!("wants {choice} {value}, the site has {chosen}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if unsaid.is_empty() {
+        Truth::Holds
+    } else {
+        Truth::Unsaid(unsaid)
+    }
+}
+
+/// Whether an option is on at this site.
+pub(super) fn is_on(option: &str, system: &System, site: &SystemSite) -> bool {
+    site.options.contains_key(option)
+        || (!site.without.contains_key(option)
+            && system
+                .options
+                .get(option)
+                .is_some_and(|option| option.default))
+}
+
+/// Why a condition can hold at no site, if so.
+pub(super) fn never(condition: &Condition, system: &System) -> Option<String> {
+    if let Some(option) = condition
+        .options
+        .iter()
+        .find(|option| condition.without.contains(option))
+    {
+        return Some(format!("it wants option {option} on and off"));
+    }
+    let unknown = condition
+        .deployments
+        .iter()
+        .all(|id| !system.deployments.contains_key(id));
+    if unknown && !condition.deployments.is_empty() {
+        return Some(format!(
+            "there is no deployment {}",
+            condition.deployments.join(" or ")
+        ));
+    }
+    // Some bound's version, or its next neighbours, satisfies all bounds if anything does.
+    let candidates = condition.version.iter().flat_map(|bound| {
+        let mut above = bound.version.clone();
+        above.push(1);
+        let mut below = bound.version.clone();
+        while below.last() == Some(&0) {
+            below.pop();
+        }
+        if let Some(last) = below.last_mut() {
+            *last -= 1;
+            below.push(u32::MAX);
+        }
+        [bound.version.clone(), above, below]
+    });
+    let mut candidates = candidates.peekable();
+    if candidates.peek().is_some()
+        && !candidates.any(|version| condition.version.iter().all(|bound| holds(bound, &version)))
+    {
+        return Some("its version bounds exclude each other".to_owned());
+    }
+    None
+}
+
+fn holds(bound: &VersionBound, ours: &[u32]) -> bool {
+    let length = ours.len().max(bound.version.len());
+    let part = |version: &[u32], at: usize| version.get(at).copied().unwrap_or(0);
+    let ordering = (0..length)
+        .map(|at| part(ours, at).cmp(&part(&bound.version, at)))
+        .find(|ordering| *ordering != Ordering::Equal)
+        .unwrap_or(Ordering::Equal);
+    match bound.operator.as_str() {
+        ">=" => ordering != Ordering::Less,
+        "<=" => ordering != Ordering::Greater,
+        ">" => ordering == Ordering::Greater,
+        "<" => ordering == Ordering::Less,
+        _ => ordering == Ordering::Equal,
+    }
+}
+
+fn dotted(version: &[u32]) -> String {
+    version
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+impl Fact {
+    /// Code, message and hint for a fact that the site does not say.
+    pub(super) fn words(&self, system: &System, rows: &[String]) -> (&'static str, String, String) {
+        let id = &system.id;
+        let rows = format!(
+            "rows that depend on it are taken as holding: {}",
+            some_of(rows)
+        );
+        let list = |names: Vec<&String>| {
+            names
+                .into_iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join("|")
+        };
+        match self {
+            Self::Deployment => {
+                let known = list(system.deployments.keys().collect());
+                (
+                    "deployment-not-said",
+                    format!("the deployment of {id} is not said; {rows}"),
+                    format!(
+                        "write `deployment = \"{known}\"` under [systems.{id}], or `--deployment {known}`"
+                    ),
+                )
+            }
+            Self::Version => (
+                "version-not-said",
+                format!("the version of {id} is not said; {rows}"),
+                format!(
+                    "write `version = \"...\"` under [systems.{id}], or `--system-version ...`"
+                ),
+            ),
+            Self::Choice(choice) => {
+                let known = system
+                    .choices
+                    .get(choice)
+                    .map(|choice| list(choice.values.keys().collect()));
+                let known = known.unwrap_or_default();
+                (
+                    "choice-not-said",
+                    format!("{id} offers {choice}, of which the site chooses none; {rows}"),
+                    format!(
+                        "write `choices = {{ {choice} = \"{known}\" }}` under [systems.{id}], or `--choose {choice}={known}`"
+                    ),
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(operator: &str, version: &[u32]) -> VersionBound {
+        VersionBound {
+            operator: operator.to_owned(),
+            version: version.to_vec(),
+        }
+    }
+
+    #[test]
+    fn versions_compare_part_by_part() {
+        assert!(holds(&bound(">=", &[4, 5, 1]), &[4, 5, 1]));
+        assert!(holds(&bound(">=", &[4, 5]), &[4, 10]));
+        assert!(!holds(&bound("<", &[6, 24]), &[6, 24, 0]));
+        assert!(holds(&bound("=", &[6]), &[6, 0, 0]));
+        assert!(holds(&bound("<=", &[6, 0]), &[6]));
+    }
+
+    #[test]
+    fn contradictory_bounds_are_found_and_others_not() {
+        let never_holds = |bounds: &[VersionBound]| {
+            let condition = Condition {
+                version: bounds.to_vec(),
+                ..Condition::default()
+            };
+            let system = super::super::tests::fixture::empty_system("x");
+            never(&condition, &system).is_some()
+        };
+        assert!(never_holds(&[bound("<", &[4]), bound(">=", &[4])]));
+        assert!(never_holds(&[bound("=", &[4]), bound("=", &[5])]));
+        assert!(!never_holds(&[bound("<", &[5]), bound(">=", &[4])]));
+        assert!(!never_holds(&[bound(">", &[4]), bound("<", &[4, 1])]));
+        assert!(!never_holds(&[bound("<", &[4])]));
+        assert!(never_holds(&[bound("<", &[0])]));
+    }
+}

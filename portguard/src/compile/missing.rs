@@ -1,0 +1,115 @@
+//! Peers that nobody gave, gathered over all rows, so that each is told once with the rows that want it.
+
+use std::collections::BTreeMap;
+
+use super::some_of;
+use crate::diagnostic::{Diagnostic, Level};
+use crate::site::{Site, Unresolved};
+
+/// What is missing.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// (code, `SYSTEM/PEER`) to what is said of it.
+    wanted: BTreeMap<(&'static str, String), Want>,
+    /// Judged as any because the site says so.
+    everybody: BTreeMap<String, Vec<String>>,
+    /// Domain names that were not looked up.
+    unasked: BTreeMap<String, Vec<String>>,
+    /// Set by whatever is added: the row at hand must be asked anew next time.
+    pub(super) touched: bool,
+}
+
+/// A peer, and the rows that want it.
+#[derive(Debug, Default)]
+struct Want {
+    message: String,
+    hint: String,
+    rows: Vec<String>,
+}
+
+impl Missing {
+    /// A peer that is refused, or judged as any in audit.
+    pub(super) fn want(
+        &mut self,
+        code: &'static str,
+        what: String,
+        row: &str,
+        words: impl FnOnce() -> (String, String),
+    ) {
+        self.touched = true;
+        let want = self.wanted.entry((code, what)).or_insert_with(|| {
+            let (message, hint) = words();
+            Want {
+                message,
+                hint,
+                rows: Vec::new(),
+            }
+        });
+        push(&mut want.rows, row);
+    }
+
+    /// A peer that the site's `unresolved_peers` makes everybody.
+    pub(super) fn everybody(&mut self, what: String, row: &str) {
+        self.touched = true;
+        push(self.everybody.entry(what).or_default(), row);
+    }
+
+    /// A domain name that nobody looked up.
+    pub(super) fn unasked(&mut self, name: &str, row: &str) {
+        self.touched = true;
+        push(self.unasked.entry(name.to_owned()).or_default(), row);
+    }
+
+    /// Tells all.
+    pub(super) fn report(&self, site: &Site, enforce: bool, diagnostics: &mut Vec<Diagnostic>) {
+        for ((code, what), want) in &self.wanted {
+            // The site's own `refuse` binds in audit, too; it is about named peers only.
+            let bound =
+                site.unresolved_peers == Some(Unresolved::Refuse) && *code != "unprinted-peers";
+            let (level, judged) = if enforce || bound {
+                (Level::Error, "")
+            } else {
+                (Level::Warning, "; audit judges them as any")
+            };
+            let message = format!("{}: rows {}{judged}", want.message, some_of(&want.rows));
+            let system = what.split('/').next().unwrap_or_default();
+            let place = site
+                .systems
+                .get(system)
+                .and_then(|said| site.at(said.place));
+            let place = place.unwrap_or_else(|| first(&want.rows));
+            diagnostics.push(
+                Diagnostic::new(level, code, message)
+                    .at(place)
+                    .hint(want.hint.clone()),
+            );
+        }
+        for (name, rows) in &self.unasked {
+            let message = format!(
+                "domain {name} was not looked up, and is nobody here: rows {}",
+                some_of(rows)
+            );
+            let hint = "it is resolved when the policy is loaded; `--resolve` does it now";
+            let diagnostic = Diagnostic::new(Level::Note, "domain-not-asked", message);
+            diagnostics.push(diagnostic.at(first(rows)).hint(hint));
+        }
+        for (what, rows) in &self.everybody {
+            let message = format!(
+                "nobody gave `{what}`; it is judged as any, as the site says: rows {}",
+                some_of(rows)
+            );
+            diagnostics.push(Diagnostic::warning("unresolved-any", message).at(first(rows)));
+        }
+    }
+}
+
+/// Rows come one after the other, some of them twice.
+fn push(rows: &mut Vec<String>, row: &str) {
+    if rows.last().is_none_or(|last| last != row) {
+        rows.push(row.to_owned());
+    }
+}
+
+fn first(rows: &[String]) -> String {
+    rows.first().cloned().unwrap_or_default()
+}

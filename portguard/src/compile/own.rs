@@ -1,0 +1,282 @@
+//! What the site itself opens: management, baseline services, protocols, rows of its own.
+
+use super::Compiler;
+use crate::catalog::{Direction, Transport};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, ProtocolGrant, RowFacts};
+use crate::site::{OwnRow, Place, Who};
+
+/// A baseline service: key, row, purpose, inbound ports, outbound ports.
+type Service = (
+    &'static str,
+    &'static str,
+    &'static [(Transport, u16)],
+    &'static [(Transport, u16)],
+);
+
+const SERVICES: [Service; 4] = [
+    (
+        "dhcp",
+        "address of the host (DHCP)",
+        &[(Transport::Udp, 68)],
+        &[(Transport::Udp, 67)],
+    ),
+    (
+        "dhcp6",
+        "address of the host (DHCPv6)",
+        &[(Transport::Udp, 546)],
+        &[(Transport::Udp, 547)],
+    ),
+    (
+        "dns",
+        "names that the host asks for",
+        &[],
+        &[(Transport::Udp, 53), (Transport::Tcp, 53)],
+    ),
+    (
+        "ntp",
+        "time that the host asks for",
+        &[],
+        &[(Transport::Udp, 123)],
+    ),
+];
+
+impl<'a> Compiler<'a, '_> {
+    pub(super) fn management(&mut self) {
+        let Some(management) = &self.inputs.site.management else {
+            let message = "management access is not said: tcp/22 stays open to any";
+            let hint = "write `[management]` with `allow = [\"tcp/22=GROUP\"]`, or `--management tcp/22=CIDR,...`";
+            self.diagnostics
+                .push(Diagnostic::new(Level::Note, "default-management", message).hint(hint));
+            self.manage(
+                Transport::Tcp,
+                (22, 22),
+                Peers::Any,
+                "not said by the site: the default",
+            );
+            return;
+        };
+        if management.allow.is_empty() {
+            let message =
+                "there is no management access: a wrong policy can only be mended at the console";
+            let diagnostic = Diagnostic::warning("no-management", message);
+            let place = self
+                .inputs
+                .site
+                .at(management.place)
+                .unwrap_or_else(|| "--management".to_owned());
+            self.diagnostics.push(diagnostic.at(place));
+        }
+        for access in &management.allow {
+            let place = self.place(access.place, "--management");
+            match self.peers.said(&access.peers) {
+                Some(peers) => self.manage(access.transport, access.ports, peers, &place),
+                None => self.nobody("management", &place, Level::Error),
+            }
+        }
+    }
+
+    fn manage(
+        &mut self,
+        transport: Transport,
+        (first, last): (u16, u16),
+        peers: Peers,
+        place: &str,
+    ) {
+        let ports = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        };
+        let row = format!("management/{transport}-{ports}");
+        self.facts(&row, "management access", place, false);
+        self.policy.inbound.push(Grant {
+            kind: GrantKind::Management,
+            transport,
+            first,
+            last,
+            peers,
+            row,
+        });
+    }
+
+    pub(super) fn baseline(&mut self) {
+        let baseline = &self.inputs.site.baseline;
+        self.policy.echo = self.peers.said(&baseline.echo);
+        if self.policy.echo.is_none() && baseline.echo != Who::None {
+            self.nobody("echo", &self.place_of(&baseline.echo), Level::Warning);
+        }
+        for (name, purpose, inbound, outbound) in SERVICES {
+            let who = match name {
+                "dns" => &baseline.dns,
+                "ntp" => &baseline.ntp,
+                _ => &baseline.dhcp,
+            };
+            let Some(peers) = self.peers.said(who) else {
+                if *who != Who::None {
+                    self.nobody(name, &self.place_of(who), Level::Warning);
+                }
+                continue;
+            };
+            let judged = self.inputs.site.outbound != Outbound::Off;
+            let row = format!("baseline/{name}");
+            let grant = |&(transport, port): &(Transport, u16)| Grant {
+                kind: GrantKind::Baseline,
+                transport,
+                first: port,
+                last: port,
+                peers,
+                row: row.clone(),
+            };
+            self.policy.inbound.extend(inbound.iter().map(grant));
+            if judged {
+                self.policy.outbound.extend(outbound.iter().map(grant));
+            }
+            if judged || !inbound.is_empty() {
+                let place = self.place_of(who);
+                self.facts(&row, purpose, &place, false);
+            }
+        }
+        for protocol in &baseline.protocols {
+            let place = self.place(protocol.place, "baseline");
+            let Some(peers) = self.peers.said(&protocol.peers) else {
+                self.nobody("protocols", &place, Level::Warning);
+                continue;
+            };
+            let row = format!("site/protocol-{}", protocol.number);
+            let purpose = protocol
+                .reason
+                .as_deref()
+                .unwrap_or("protocol without ports");
+            self.facts(&row, purpose, &place, false);
+            self.policy.protocols.push(ProtocolGrant {
+                protocol: protocol.number,
+                peers,
+                row,
+            });
+        }
+    }
+
+    pub(super) fn own_rows(&mut self) {
+        for row in &self.inputs.site.rows {
+            if self.concerns(row) {
+                self.own_row(row);
+            }
+        }
+    }
+
+    /// Whether a row of the site is for this host.
+    fn concerns(&self, row: &OwnRow) -> bool {
+        if row.hosts.is_empty() && row.roles.is_empty() {
+            return true;
+        }
+        let host = self.subject.host.map(|host| host.name.as_str());
+        let named = row
+            .hosts
+            .iter()
+            .any(|(name, _)| Some(name.as_str()) == host);
+        let mut roles = self
+            .policy
+            .roles
+            .iter()
+            .filter_map(|role| role.split_once('/'));
+        named
+            || roles.any(|(system, role)| {
+                row.roles
+                    .iter()
+                    .filter_map(|(wanted, _)| wanted.split_once('/'))
+                    .any(|(of, wanted)| {
+                        of == system && self.inventory.including(system, wanted).contains(&role)
+                    })
+            })
+    }
+
+    fn own_row(&mut self, row: &'a OwnRow) {
+        let id = format!("site/{}", row.name);
+        let place = self.place(row.place, "the site");
+        self.facts(&id, &row.reason, &place, row.audit);
+        let omit = |reason: &str, detail: String| Omitted {
+            row: id.clone(),
+            reason: reason.to_owned(),
+            detail,
+        };
+        if let (Some(expires), Some(today)) = (&row.expires, self.inputs.today)
+            && expires.as_str() < today
+        {
+            let message = format!("row `{}` expired on {expires}: it opens nothing", row.name);
+            let hint = "remove it, or give it a later day";
+            self.diagnostics.push(
+                Diagnostic::warning("expired-row", message)
+                    .at(place)
+                    .hint(hint),
+            );
+            self.policy
+                .omitted
+                .push(omit("expired", format!("its last day was {expires}")));
+            return;
+        }
+        if row.direction == Direction::Out && self.inputs.site.outbound == Outbound::Off {
+            self.policy.omitted.push(omit(
+                "outbound-off",
+                "what the host sends is not judged".to_owned(),
+            ));
+            return;
+        }
+        let Some(peers) = self.peers.said(&row.peers) else {
+            self.policy
+                .omitted
+                .push(omit("no-peer", "its peers have no address".to_owned()));
+            self.nobody(&row.name, &place, Level::Warning);
+            return;
+        };
+        let grants = if row.direction == Direction::Out {
+            &mut self.policy.outbound
+        } else {
+            &mut self.policy.inbound
+        };
+        for ports in &row.ports {
+            grants.extend(row.transports.iter().map(|transport| Grant {
+                kind: GrantKind::Site,
+                transport: *transport,
+                first: ports.first,
+                last: ports.last,
+                peers,
+                row: id.clone(),
+            }));
+        }
+    }
+
+    fn nobody(&mut self, what: &str, place: &str, level: Level) {
+        let message = format!("the peers of `{what}` have no address");
+        self.diagnostics
+            .push(Diagnostic::new(level, "empty-peers", message).at(place));
+    }
+
+    fn facts(&mut self, id: &str, purpose: &str, citation: &str, audit: bool) {
+        if self.policy.rows.iter().all(|row| row.id != id) {
+            self.policy.rows.push(RowFacts {
+                id: id.to_owned(),
+                role: None,
+                purpose: purpose.to_owned(),
+                citation: citation.to_owned(),
+                audit,
+            });
+        }
+    }
+
+    fn place(&self, place: Place, otherwise: &str) -> String {
+        self.inputs
+            .site
+            .at(place)
+            .unwrap_or_else(|| otherwise.to_owned())
+    }
+
+    fn place_of(&self, who: &Who) -> String {
+        let place = who
+            .terms()
+            .first()
+            .map(|(_, place)| *place)
+            .unwrap_or_default();
+        self.place(place, "baseline")
+    }
+}

@@ -1,0 +1,125 @@
+//! Lints over the finished grants: what is opened too wide, and which rows fight over a port.
+
+use std::collections::BTreeMap;
+
+use super::Inputs;
+use crate::catalog::Transport;
+use crate::diagnostic::Diagnostic;
+use crate::policy::{Grant, GrantKind, Peers, Policy};
+
+/// Where Linux takes ports for outgoing connections from, unless told otherwise.
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+/// A row that opens more of these to anybody opens them all, for all purposes.
+const MANY: u16 = 1_000;
+
+pub(super) fn policy(inputs: &Inputs<'_>, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+    for grant in &policy.inbound {
+        let first = grant.first.max(EPHEMERAL.0);
+        let last = grant.last.min(EPHEMERAL.1);
+        if grant.peers == Peers::Any && last.saturating_sub(first) >= MANY {
+            let message = format!(
+                "row `{}` opens {}/{}-{} to any: most of the ports of the host's own connections",
+                grant.row, grant.transport, grant.first, grant.last
+            );
+            let hint = "narrow the row with `only`, or give it fewer ports";
+            diagnostics.push(
+                Diagnostic::warning("ephemeral-any", message)
+                    .at(place(policy, &grant.row))
+                    .hint(hint),
+            );
+        }
+    }
+    if policy.settings.enforce {
+        for set in &policy.sets {
+            if set.prefixes.iter().any(|net| net.prefix_len() == 0) {
+                let message = format!(
+                    "the peers `{}` have a prefix of length 0, which is everybody",
+                    set.name
+                );
+                let hint = "write \"any\" where that is meant";
+                diagnostics.push(Diagnostic::warning("default-route", message).hint(hint));
+            }
+        }
+    }
+    conflicts(inputs, policy, diagnostics);
+}
+
+fn place(policy: &Policy, row: &str) -> String {
+    match policy.rows.iter().find(|facts| facts.id == row) {
+        Some(facts) if facts.role.is_none() => facts.citation.clone(),
+        _ => row.to_owned(),
+    }
+}
+
+/// One port, listened on by programs of different systems: only one of them can have it.
+fn conflicts(inputs: &Inputs<'_>, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+    let mut single: BTreeMap<(Transport, u16), Vec<&Grant>> = BTreeMap::new();
+    let documented = policy
+        .inbound
+        .iter()
+        .filter(|grant| grant.kind == GrantKind::Documented);
+    for grant in documented.filter(|grant| grant.first == grant.last) {
+        single
+            .entry((grant.transport, grant.first))
+            .or_default()
+            .push(grant);
+    }
+    let system = |row: &str| row.split('/').next().unwrap_or_default().to_owned();
+    for ((transport, port), grants) in single {
+        let Some((first, rest)) = grants.split_first() else {
+            continue;
+        };
+        if let Some(other) = rest
+            .iter()
+            .find(|grant| system(&grant.row) != system(&first.row))
+        {
+            let message = format!(
+                "{transport}/{port} is listened on by two systems: rows `{}` and `{}`",
+                first.row, other.row
+            );
+            let hint = "change the port of one, or give the roles to different hosts";
+            diagnostics.push(
+                Diagnostic::warning("role-conflict", message)
+                    .at(first.row.clone())
+                    .hint(hint),
+            );
+        }
+    }
+    // Two servers of one system that move together: their offsets must differ.
+    let mut offsets: BTreeMap<(String, u16), Vec<&str>> = BTreeMap::new();
+    for id in &policy.roles {
+        let Some((system_id, role_id)) = id.split_once('/') else {
+            continue;
+        };
+        let role = inputs
+            .catalog
+            .systems
+            .get(system_id)
+            .and_then(|system| system.roles.get(role_id));
+        if role.is_some_and(|role| role.has_offset) {
+            let host = policy.host.as_ref().and_then(|name| inputs.site.host(name));
+            let said = host.and_then(|host| host.offsets.get(id)).or_else(|| {
+                inputs
+                    .site
+                    .systems
+                    .get(system_id)
+                    .and_then(|site| site.offsets.get(role_id))
+            });
+            let offset = said.map_or(0, |(offset, _)| *offset);
+            offsets
+                .entry((system_id.to_owned(), offset))
+                .or_default()
+                .push(role_id);
+        }
+    }
+    for ((system, offset), roles) in offsets {
+        if roles.len() > 1 {
+            let message = format!(
+                "{system}: roles {} have the same port offset {offset} on one host",
+                roles.join(" and ")
+            );
+            let hint = "give all but one an offset of its own with `offsets`";
+            diagnostics.push(Diagnostic::warning("role-conflict", message).hint(hint));
+        }
+    }
+}

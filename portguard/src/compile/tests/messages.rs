@@ -1,0 +1,247 @@
+//! What the compiler says, word for word.
+
+use super::fixture::{SITE, catalog, compiled, compiled_site, told};
+use crate::compile::{Inputs, Selection, compile};
+use crate::site::{Flags, Mode, Site};
+
+fn with(from: &str, to: &str) -> Vec<String> {
+    assert!(SITE.contains(from), "{from}");
+    told(&compiled(&SITE.replacen(from, to, 1), "node1"))
+}
+
+#[test]
+fn what_is_not_given_is_refused_with_the_rows_that_want_it() {
+    assert_eq!(
+        with("peers = { support = [\"203.0.113.0/24\"] }\n", ""),
+        [
+            "site.toml:12:10: error[unresolved-peer]: acme names support (the support desk), and the site does not say who that is: rows `acme/desk`\n  hint: write `support = [...]` under [systems.acme.peers], or `--peer acme/support=CIDR,...`"
+        ]
+    );
+    assert_eq!(
+        with("unprinted_peers = [\"admins\"]\n", ""),
+        [
+            "site.toml:11:10: error[unprinted-peers]: acme does not print the peers of some rows: rows `acme/blank`\n  hint: write `unprinted_peers = [...]` or `\"any\"` under [systems.acme], or `--unprinted-peers any|CIDR,...`"
+        ]
+    );
+    assert_eq!(
+        with("deployment = \"clustered\"\n", ""),
+        [
+            "site.toml:12:10: error[deployment-not-said]: the deployment of acme is not said; rows that depend on it are taken as holding: `acme/only-clustered`\n  hint: write `deployment = \"clustered|standalone\"` under [systems.acme], or `--deployment clustered|standalone`"
+        ]
+    );
+    assert_eq!(
+        with("choices = { mail = \"587\" }\n", ""),
+        [
+            "site.toml:12:10: error[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are taken as holding: `acme/relay`\n  hint: write `choices = { mail = \"25|587\" }` under [systems.acme], or `--choose mail=25|587`"
+        ]
+    );
+}
+
+#[test]
+fn audit_warns_where_enforce_refuses() {
+    let site = SITE.replacen("peers = { support = [\"203.0.113.0/24\"] }\n", "", 1);
+    let site = site.replacen("mode = \"enforce\"", "mode = \"audit\"", 1);
+    let told = told(&compiled(&site, "node1"));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("warning[unresolved-peer]"), "{}", told[0]);
+    assert!(
+        told[0].contains("rows `acme/desk`; audit judges them as any"),
+        "{}",
+        told[0]
+    );
+}
+
+#[test]
+fn names_that_nobody_knows_get_the_nearest() {
+    for (from, to, wanted) in [
+        (
+            "\"ops\"]",
+            "\"opps\"]",
+            "site.toml:6:26: error[unknown-group]: there is no group `opps`\n  hint: did you mean `ops`?",
+        ),
+        (
+            "deployment = \"clustered\"",
+            "deployment = \"clusterd\"",
+            "site.toml:13:14: error[unknown-deployment]: acme has no deployment `clusterd`\n  hint: did you mean `clustered`?",
+        ),
+        (
+            "mail = \"587\"",
+            "mail = \"588\"",
+            "site.toml:15:13: error[unknown-choice]: acme has no mail of `588`\n  hint: did you mean `587`?",
+        ),
+        (
+            "{ support =",
+            "{ suport = [\"ops\"], support =",
+            "site.toml:16:11: error[unknown-peer]: acme has no peer `suport`\n  hint: did you mean `support`?",
+        ),
+    ] {
+        let told = with(from, to);
+        assert!(
+            told.iter().any(|line| line == wanted),
+            "{wanted}\n{told:#?}"
+        );
+    }
+}
+
+#[test]
+fn circles_of_groups_are_told_once() {
+    let told = with(
+        "ops = [\"10.8.0.1\"]",
+        "ops = [\"10.8.0.1\", \"more\"]\nmore = [\"admins\"]",
+    );
+    assert_eq!(
+        told,
+        [
+            "site.toml:8:9: error[cyclic-group]: group `admins` contains itself: admins -> ops -> more -> admins\n  hint: break the circle"
+        ]
+    );
+}
+
+#[test]
+fn fixed_ports_stay_fixed() {
+    let told = with("[[host]]", "[systems.acme.ports]\ndesk = 401\n\n[[host]]");
+    assert_eq!(
+        told,
+        [
+            "site.toml:19:1: error[fixed-ports]: the document does not let the ports of row `acme/desk` be changed\n  hint: switch the row `off` and write a `[[row]]` of your own"
+        ]
+    );
+}
+
+#[test]
+fn wide_openings_are_told() {
+    let told = with(
+        "[[host]]",
+        "[[row]]\nname = \"wide\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [\"30000-65535\"]\npeers = \"any\"\nreason = \"r\"\n\n[[row]]\nname = \"all\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [7]\npeers = [\"0.0.0.0/0\"]\nreason = \"r\"\n\n[[host]]",
+    );
+    assert_eq!(
+        told,
+        [
+            "warning[default-route]: the peers `0.0.0.0/0` have a prefix of length 0, which is everybody\n  hint: write \"any\" where that is meant",
+            "site.toml:18:1: warning[ephemeral-any]: row `site/wide` opens tcp/30000-65535 to any: most of the ports of the host's own connections\n  hint: narrow the row with `only`, or give it fewer ports",
+        ]
+    );
+}
+
+#[test]
+fn management_is_never_silently_absent() {
+    let told = with("[management]\nallow = [\"tcp/22=admins\"]\n", "");
+    assert_eq!(
+        told,
+        [
+            "note[default-management]: management access is not said: tcp/22 stays open to any\n  hint: write `[management]` with `allow = [\"tcp/22=GROUP\"]`, or `--management tcp/22=CIDR,...`"
+        ]
+    );
+    let told = with("allow = [\"tcp/22=admins\"]", "none = true");
+    assert_eq!(
+        told,
+        [
+            "site.toml:9:1: warning[no-management]: there is no management access: a wrong policy can only be mended at the console"
+        ]
+    );
+}
+
+#[test]
+fn servers_with_the_same_offset_conflict() {
+    let told = with(
+        "\"acme/node\"]",
+        "\"acme/node\", \"acme/server-a\", \"acme/server-b\"]",
+    );
+    assert!(told[0].ends_with("warning[role-conflict]: acme: roles server-a and server-b have the same port offset 0 on one host\n  hint: give all but one an offset of its own with `offsets`"), "{told:#?}");
+}
+
+fn local(addresses: &[&str], hostname: &str) -> (Option<String>, Vec<String>) {
+    let site = Site::parse("site.toml", SITE.as_bytes()).unwrap();
+    let resolved = [(
+        "updates.example".to_owned(),
+        vec!["198.51.100.7".parse().unwrap()],
+    )]
+    .into();
+    let addresses: Vec<_> = addresses
+        .iter()
+        .map(|address| address.parse().unwrap())
+        .collect();
+    let compiled = compile(&Inputs {
+        catalog: &catalog(),
+        site: &site,
+        host: Selection::Local,
+        interface: None,
+        local_addresses: &addresses,
+        hostname: Some(hostname),
+        resolved: &resolved,
+        files: &std::collections::BTreeMap::new(),
+        today: None,
+    });
+    (compiled.policy.host.clone(), told(&compiled))
+}
+
+#[test]
+fn a_machine_finds_itself() {
+    assert_eq!(
+        local(&["10.0.0.2", "172.17.0.1"], "other"),
+        (Some("node2".to_owned()), Vec::new())
+    );
+    assert_eq!(
+        local(&[], "NODE1.example.com"),
+        (Some("node1".to_owned()), Vec::new())
+    );
+    assert_eq!(
+        local(&["10.0.0.1", "10.0.0.2"], "node2"),
+        (Some("node2".to_owned()), Vec::new())
+    );
+    let (host, told) = local(&["10.0.0.1", "10.0.0.2"], "other");
+    assert_eq!(host, None);
+    assert_eq!(
+        told,
+        [
+            "error[which-host]: several hosts of the inventory could be this machine\n  hint: say which with `--host NAME`: node1, node2"
+        ]
+    );
+    let (_, told) = local(&["10.77.0.1"], "other");
+    assert_eq!(
+        told,
+        [
+            "error[which-host]: no host of the inventory has this machine's addresses or name\n  hint: say which with `--host NAME`: node1, node2, all1, a1, a2, b1"
+        ]
+    );
+}
+
+#[test]
+fn flags_are_checked_against_the_catalog() {
+    let words = |list: &[&str]| {
+        list.iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let flags = Flags {
+        roles: words(&["acme/node"]),
+        peers: words(&["suport=10.0.0.0/24", "nothing", "support=10.0.0.1/24"]),
+        choices: words(&["mail=25", "mail=587"]),
+        management: words(&["tcp"]),
+        ..Flags::default()
+    };
+    assert_eq!(
+        Site::from_flags(&flags, &catalog())
+            .unwrap_err()
+            .to_string(),
+        "--management: error[bad-access]: `tcp` is not of the form PROTO/PORT\n  hint: write e.g. `tcp/22`\n\
+         --peer: error[unknown-name]: no system here knows `suport`\n  hint: did you mean `support`?\n\
+         --peer: error[bad-peer]: `nothing` is not of the form NAME=CIDR,...\n  hint: e.g. `--peer support=203.0.113.0/24`\n\
+         --peer: error[bad-prefix]: `10.0.0.1/24` has bits set behind its length\n  hint: write `10.0.0.0/24`, or `10.0.0.1` for the one address\n\
+         --choose: error[exclusive-alternatives]: `mail` is chosen twice, but its values exclude each other\n  hint: choose one"
+    );
+}
+
+#[test]
+fn enforce_wants_outbound() {
+    let mut site = Site::parse("site.toml", SITE.as_bytes()).unwrap();
+    site.outbound = crate::policy::Outbound::Off;
+    site.mode = Mode::Enforce;
+    let compiled = compiled_site(&catalog(), &site, Selection::Name("node1".to_owned()));
+    assert_eq!(
+        told(&compiled),
+        [
+            "error[enforce-without-outbound]: enforce wants outbound: without it replies to the host's own connections are unknown\n  hint: write `outbound = \"audit\"`, or stay in audit"
+        ]
+    );
+}

@@ -1,0 +1,71 @@
+//! A large site compiles in time and memory.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::compile::generate::{Size, site};
+use crate::compile::{Inputs, Selection, compile};
+use crate::site::Site;
+
+/// Peak resident size of this process so far, in MiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
+
+fn measure(size: Size) -> (f64, f64) {
+    let (catalog, text) = site(size);
+    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+    let start = Instant::now();
+    let site = Site::parse("big.toml", text.as_bytes()).unwrap();
+    let parsed = start.elapsed().as_secs_f64();
+    let compiled = compile(&Inputs {
+        catalog: &catalog,
+        site: &site,
+        host: Selection::Name("host-0".to_owned()),
+        interface: None,
+        local_addresses: &[],
+        hostname: None,
+        resolved: &resolved,
+        files: &files,
+        today: None,
+    });
+    let total = start.elapsed().as_secs_f64();
+    assert_eq!(compiled.diagnostics, []);
+    let prefixes: usize = compiled
+        .policy
+        .sets
+        .iter()
+        .map(|set| set.prefixes.len())
+        .sum();
+    assert!(prefixes >= size.prefixes as usize, "{prefixes}");
+    println!(
+        "{size:?}: parse {parsed:.3} s, all {total:.3} s, peak {} MiB",
+        peak()
+    );
+    (parsed, total)
+}
+
+/// The bounds are for the release build; the debug build is some ten times slower and only has to come to an end.
+#[test]
+fn ten_thousand_hosts_and_a_hundred_thousand_prefixes() {
+    let sizes = [
+        (1_000, 20, 1_000),
+        (10_000, 200, 10_000),
+        (10_000, 200, 100_000),
+    ];
+    for (hosts, roles, prefixes) in sizes {
+        let (_, total) = measure(Size {
+            hosts,
+            roles,
+            prefixes,
+            seed: 7,
+        });
+        if !cfg!(debug_assertions) {
+            assert!(total < 1.0, "{total} s");
+            assert!(peak() < 200, "{} MiB", peak());
+        }
+    }
+}

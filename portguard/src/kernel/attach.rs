@@ -1,0 +1,239 @@
+//! Attaching, replacing and detaching: links that are pinned, and what the kernel's refusals mean.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
+use aya::programs::tc::{NlOptions, TcAttachOptions};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+
+use super::interface::Interface;
+use super::meta::XdpModeName;
+use crate::error::Fault;
+
+/// An attachment that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Id of the program that it runs.
+    pub program: u32,
+    /// Index of the interface; 0 = the interface is gone and the link with it.
+    pub ifindex: u32,
+}
+
+/// Looks at a pinned link; `None` if there is no pin.
+///
+/// # Errors
+/// If there is something that is no link.
+pub fn inspect(path: &Path) -> anyhow::Result<Option<Attached>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let link = PinnedLink::from_pin(path)
+        .with_context(|| format!("cannot open the link `{}`", path.display()))?;
+    let link = FdLink::from(link);
+    let info = link
+        .info()
+        .with_context(|| format!("cannot inspect `{}`", path.display()))?;
+    Ok(Some(Attached {
+        program: info.program_id(),
+        ifindex: ifindex(&info),
+    }))
+}
+
+/// The interface of a link. The kernel tells it to the link's owner only, by a file of this process.
+fn ifindex(info: &LinkInfo) -> u32 {
+    let wanted = format!("link_id:\t{}", info.id());
+    let Ok(files) = fs::read_dir("/proc/thread-self/fdinfo") else {
+        return 0;
+    };
+    for file in files.flatten() {
+        let Ok(text) = fs::read_to_string(file.path()) else {
+            continue;
+        };
+        if text.lines().any(|line| line == wanted) {
+            return text
+                .lines()
+                .find_map(|line| line.strip_prefix("ifindex:\t")?.trim().parse().ok())
+                .unwrap_or(0);
+        }
+    }
+    0
+}
+
+/// Attaches an ingress program to an interface that has none of ours, and pins the link.
+///
+/// # Errors
+/// [`Fault`]: another program holds the hook, the driver cannot, no privilege.
+pub fn attach_xdp(
+    program: &mut Xdp,
+    interface: &Interface,
+    mode: XdpModeName,
+    pin: &Path,
+) -> anyhow::Result<()> {
+    let flags = match mode {
+        XdpModeName::Native => XdpMode::Driver,
+        XdpModeName::Generic => XdpMode::Skb,
+    };
+    let id = program
+        .attach_to_if_index(interface.index, flags)
+        .map_err(|error| refused_xdp(error, interface, mode))?;
+    let link = program.take_link(id)?;
+    // On kernels without XDP links aya falls back to netlink, whose attachment nobody can pin: dropped here, it detaches.
+    let link = FdLink::try_from(link).map_err(|_netlink| {
+        Fault::system("this kernel has no XDP links").hint("Linux 5.9 is the oldest that has them")
+    })?;
+    link.pin(pin)
+        .with_context(|| format!("cannot pin `{}`", pin.display()))?;
+    Ok(())
+}
+
+/// Makes a pinned XDP link run another program, atomically.
+///
+/// # Errors
+/// What the kernel refuses; the link then runs what it ran.
+pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
+    let link = PinnedLink::from_pin(pin)
+        .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
+    let link = XdpLink::try_from(FdLink::from(link))?;
+    program
+        .attach_to_link(link)
+        .context("cannot replace the ingress program")?;
+    Ok(())
+}
+
+fn refused_xdp(error: ProgramError, interface: &Interface, mode: XdpModeName) -> anyhow::Error {
+    let name = &interface.name;
+    let fault = match errno(&error) {
+        Some(libc::EBUSY | libc::EEXIST) => {
+            Fault::system(format!("another XDP program is attached to `{name}`")).hint(format!(
+                "portguard replaces nothing that it did not load; `ip link show dev {name}` names the program"
+            ))
+        }
+        Some(libc::EOPNOTSUPP) => {
+            Fault::system(format!("the driver of `{name}` has no {} XDP", mode.name())).hint(
+                "`--xdp-mode generic` works with every driver, after the kernel has allocated the packet: \
+                 several times slower, and fit for audit or for slow links",
+            )
+        }
+        Some(libc::ERANGE) => Fault::system(format!("the MTU of `{name}` is too large for its driver's XDP"))
+            .hint("lower the MTU; `portguard doctor` says more"),
+        Some(libc::EPERM | libc::EACCES) => {
+            Fault::system("the kernel does not let this process attach programs")
+                .hint("run as root, or with CAP_BPF and CAP_NET_ADMIN")
+        }
+        _ => Fault::system(format!("the kernel refused to attach to `{name}`")),
+    };
+    anyhow::Error::new(error).context(fault)
+}
+
+/// Attaches an egress program behind what is there, and pins the link.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn attach_egress(
+    program: &mut SchedClassifier,
+    interface: &Interface,
+    pin: &Path,
+) -> anyhow::Result<EgressHook> {
+    let order = TcAttachOptions::TcxOrder(LinkOrder::last());
+    match program.attach_with_options(&interface.name, TcAttachType::Egress, order) {
+        Ok(id) => {
+            let link = FdLink::try_from(program.take_link(id)?).map_err(|_netlink| {
+                Fault::system("the kernel gave no link for the egress program")
+            })?;
+            link.pin(pin)
+                .with_context(|| format!("cannot pin `{}`", pin.display()))?;
+            Ok(EgressHook::Tcx)
+        }
+        // TCX came with Linux 6.6.
+        Err(error) if errno(&error) == Some(libc::EINVAL) => {
+            attach_clsact(program, interface)?;
+            Ok(EgressHook::Clsact)
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(Fault::system(format!(
+            "the kernel refused the egress program on `{}`",
+            interface.name
+        )))),
+    }
+}
+
+/// Where the egress program hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressHook {
+    /// A TCX link.
+    Tcx,
+    /// A filter of the clsact qdisc; replaced and removed by its priority and handle.
+    Clsact,
+}
+
+/// Priority of our filter under clsact.
+const CLSACT_PRIORITY: u16 = 49_152;
+/// Handle of our filter under clsact.
+const CLSACT_HANDLE: u32 = 0x7067;
+
+fn attach_clsact(program: &mut SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
+    // Already there is fine, also when another made it: it is never removed.
+    let _ = aya::programs::tc::qdisc_add_clsact(&interface.name);
+    let options = NlOptions {
+        priority: CLSACT_PRIORITY,
+        handle: CLSACT_HANDLE.into(),
+        ..NlOptions::default()
+    };
+    let id = program
+        .attach_with_options(
+            &interface.name,
+            TcAttachType::Egress,
+            TcAttachOptions::Netlink(options),
+        )
+        .map_err(|error| {
+            anyhow::Error::new(error).context(Fault::system(format!(
+                "the kernel refused the egress filter on `{}`",
+                interface.name
+            )))
+        })?;
+    // The filter outlives this process.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Makes a pinned egress link run another program, atomically.
+///
+/// # Errors
+/// What the kernel refuses; the link then runs what it ran.
+pub fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> anyhow::Result<()> {
+    let link = PinnedLink::from_pin(pin)
+        .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
+    let link = aya::programs::tc::SchedClassifierLink::try_from(FdLink::from(link))?;
+    program
+        .attach_to_link(link)
+        .context("cannot replace the egress program")?;
+    Ok(())
+}
+
+/// Removes a pinned link, and with it the attachment; nothing there is fine.
+///
+/// # Errors
+/// If the pin cannot be removed.
+pub fn detach(pin: &Path) -> anyhow::Result<bool> {
+    match fs::remove_file(pin) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display())))
+        }
+    }
+}
+
+/// The errno at the bottom of an error.
+pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(this) = cause {
+        if let Some(io) = this.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error();
+        }
+        cause = this.source();
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! What a generation is made of, kept beside it in the kernel: who asks later needs neither the site file nor the tool
+//! that loaded it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use aya::maps::{Array, Map, MapData};
+use serde::{Deserialize, Serialize};
+
+use crate::cells::Directory;
+use crate::policy::Policy;
+
+/// Bytes a map element holds.
+const PAGE: usize = 4096;
+
+/// Facts about a loaded generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Version of portguard that loaded it.
+    pub version: String,
+    /// Number of the generation; they count up from 1 on each interface.
+    pub number: u64,
+    /// Interface index at load.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub xdp_mode: XdpModeName,
+    /// Digest of the policy.
+    pub digest: String,
+    /// Seconds since the Unix epoch.
+    pub loaded_at: u64,
+    /// Boot-time clock, nanoseconds, at which the generation gives way unless confirmed; 0 = never.
+    pub deadline: u64,
+    /// Secret of the flow table, which outlives generations.
+    pub flow_key: [u64; 2],
+    /// Units of flow time, see [`portguard_common::tables::Facts::tick_shift`].
+    pub tick_shift: u32,
+    /// How many sets the flow table has.
+    pub flow_sets: u32,
+    /// The site file, if there was one.
+    pub site: Option<String>,
+    /// The policy.
+    pub policy: Policy,
+    /// What the counter cells mean.
+    pub directory: Directory,
+}
+
+/// How XDP is attached, in the words that users read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpModeName {
+    /// In the driver.
+    Native,
+    /// In the stack, after an skb was allocated.
+    Generic,
+}
+
+impl XdpModeName {
+    /// `native` or `generic`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+impl Meta {
+    /// Writes it into a map of its own, pinned at `path`.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn pin(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let mut bytes = u64::try_from(text.len())?.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&text);
+        let pages = bytes.chunks(PAGE);
+        let count = u32::try_from(pages.len())?;
+        let mut map = Array::<MapData, [u8; PAGE]>::create(count, 0)
+            .context("cannot create the map that describes the generation")?;
+        for (chunk, index) in pages.zip(0..) {
+            let mut page = [0; PAGE];
+            for (to, from) in page.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            map.set(index, page, 0)
+                .context("cannot describe the generation")?;
+        }
+        map.pin(path)
+            .with_context(|| format!("cannot pin `{}`", path.display()))?;
+        Ok(())
+    }
+
+    /// Reads what [`Self::pin`] wrote.
+    ///
+    /// # Errors
+    /// If there is none, or it is of another version.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let map =
+            MapData::from_pin(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let map: Array<_, [u8; PAGE]> = Map::Array(map).try_into()?;
+        let mut bytes = Vec::new();
+        for page in map.iter() {
+            bytes.extend_from_slice(&page?);
+        }
+        let (length, text) = bytes
+            .split_first_chunk::<8>()
+            .context("an empty description")?;
+        let length = usize::try_from(u64::from_le_bytes(*length))?;
+        ensure!(length <= text.len(), "a description that is cut short");
+        let text = text.get(..length).unwrap_or_default();
+        serde_json::from_slice(text).with_context(|| {
+            format!(
+                "`{}` was written by another version of portguard",
+                path.display()
+            )
+        })
+    }
+}

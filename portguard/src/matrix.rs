@@ -1,0 +1,362 @@
+//! The effective matrix: overlapping grants swept into disjoint ranges of ports, as `check` shows them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::catalog::Transport;
+use crate::diagnostic::Diagnostic;
+use crate::policy::{Compiled, Grant, GrantKind, Omitted, Outbound, Peers, Policy};
+
+/// A range of ports in which every port is open to the same peers for the same reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// TCP, UDP or SCTP.
+    pub transport: Transport,
+    /// First port.
+    pub first: u16,
+    /// Last port, inclusive.
+    pub last: u16,
+    /// The grants that cover it, in the policy's order.
+    pub grants: Vec<&'a Grant>,
+}
+
+/// Sweeps grants into disjoint entries, by transport and port.
+pub fn sweep(grants: &[Grant]) -> Vec<Entry<'_>> {
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
+        // Ports at which something begins or ends; the end is one beyond the last port, so wider than a port.
+        let mut edges: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+        for (index, grant) in grants
+            .iter()
+            .enumerate()
+            .filter(|(_, grant)| grant.transport == transport)
+        {
+            edges
+                .entry(u32::from(grant.first))
+                .or_default()
+                .0
+                .push(index);
+            edges
+                .entry(u32::from(grant.last) + 1)
+                .or_default()
+                .1
+                .push(index);
+        }
+        let mut active: BTreeSet<usize> = BTreeSet::new();
+        let ends: Vec<u32> = edges.keys().copied().skip(1).chain([65_536]).collect();
+        for ((start, (begin, end)), next) in edges.into_iter().zip(ends) {
+            active.extend(begin);
+            for index in end {
+                active.remove(&index);
+            }
+            let (Ok(first), Ok(last)) = (u16::try_from(start), u16::try_from(next - 1)) else {
+                continue;
+            };
+            let covering: Vec<&Grant> = active
+                .iter()
+                .filter_map(|index| grants.get(*index))
+                .collect();
+            if covering.is_empty() {
+                continue;
+            }
+            match entries.last_mut() {
+                Some(entry)
+                    if entry.transport == transport
+                        && u32::from(entry.last) + 1 == start
+                        && reasons(&entry.grants) == reasons(&covering) =>
+                {
+                    entry.last = last;
+                }
+                _ => entries.push(Entry {
+                    transport,
+                    first,
+                    last,
+                    grants: covering,
+                }),
+            }
+        }
+    }
+    entries
+}
+
+fn reasons<'a>(grants: &'a [&'a Grant]) -> BTreeSet<(Peers, &'a str)> {
+    grants
+        .iter()
+        .map(|grant| (grant.peers, grant.row.as_str()))
+        .collect()
+}
+
+impl Entry<'_> {
+    /// All prefixes that any of the grants names; `None` = any.
+    pub fn prefixes(&self, policy: &Policy) -> Option<Vec<IpNet>> {
+        let mut sets = BTreeSet::new();
+        for grant in &self.grants {
+            match grant.peers {
+                Peers::Any => return None,
+                Peers::Set(index) => sets.insert(index),
+            };
+        }
+        let mut sets = sets
+            .into_iter()
+            .filter_map(|index| policy.sets.get(index as usize));
+        match (sets.next(), sets.next()) {
+            (Some(only), None) => Some(only.prefixes.clone()),
+            (first, second) => {
+                let all = first.into_iter().chain(second).chain(sets);
+                Some(IpNet::aggregate(
+                    &all.flat_map(|set| set.prefixes.iter().copied()).collect(),
+                ))
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// SHA-256 of the policy's JSON, in hex: equal policies, equal digests, on any machine.
+    pub fn digest(&self) -> String {
+        // A policy is plain data: no map with other keys than strings, no number that JSON lacks.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&json)
+            .iter()
+            .fold(String::with_capacity(64), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
+    }
+
+    /// Prefixes of peers as text, `any` for everybody.
+    pub fn peers_text(&self, peers: Peers) -> Vec<String> {
+        match peers {
+            Peers::Any => vec!["any".to_owned()],
+            Peers::Set(index) => {
+                let set = self.sets.get(index as usize);
+                set.into_iter()
+                    .flat_map(|set| &set.prefixes)
+                    .map(ToString::to_string)
+                    .collect()
+            }
+        }
+    }
+}
+
+/// `check --json`.
+#[derive(Debug, Serialize)]
+pub struct Matrix<'a> {
+    schema: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    roles: &'a [String],
+    systems: &'a [String],
+    mode: &'static str,
+    outbound_mode: Outbound,
+    inbound: Vec<Inbound<'a>>,
+    outbound: Vec<OutboundEntry<'a>>,
+    protocols: Vec<ProtocolEntry<'a>>,
+    baseline: Vec<Service>,
+    omitted: &'a [Omitted],
+    diagnostics: &'a [Diagnostic],
+    digest: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Inbound<'a> {
+    #[serde(flatten)]
+    ports: PortRange<'a>,
+    sources: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutboundEntry<'a> {
+    #[serde(flatten)]
+    ports: PortRange<'a>,
+    destinations: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PortRange<'a> {
+    transport: Transport,
+    port_first: u16,
+    port_last: u16,
+    rows: BTreeSet<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProtocolEntry<'a> {
+    protocol: u8,
+    sources: Vec<String>,
+    row: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Service {
+    name: String,
+    direction: &'static str,
+    peers: Vec<String>,
+}
+
+impl<'a> Matrix<'a> {
+    /// Of a compiled policy.
+    pub fn new(compiled: &'a Compiled) -> Self {
+        let Compiled {
+            policy,
+            diagnostics,
+        } = compiled;
+        let peers = |entry: &Entry<'_>| match entry.prefixes(policy) {
+            None => vec!["any".to_owned()],
+            Some(nets) => nets.iter().map(ToString::to_string).collect(),
+        };
+        Self {
+            schema: 1,
+            host: policy.host.as_deref(),
+            roles: &policy.roles,
+            systems: &policy.systems,
+            mode: if policy.settings.enforce {
+                "enforce"
+            } else {
+                "audit"
+            },
+            outbound_mode: policy.settings.outbound,
+            inbound: sweep(&policy.inbound)
+                .iter()
+                .map(|entry| Inbound {
+                    sources: peers(entry),
+                    ports: PortRange::of(entry),
+                })
+                .collect(),
+            outbound: sweep(&policy.outbound)
+                .iter()
+                .map(|entry| OutboundEntry {
+                    destinations: peers(entry),
+                    ports: PortRange::of(entry),
+                })
+                .collect(),
+            protocols: policy
+                .protocols
+                .iter()
+                .map(|protocol| ProtocolEntry {
+                    protocol: protocol.protocol,
+                    sources: policy.peers_text(protocol.peers),
+                    row: &protocol.row,
+                })
+                .collect(),
+            baseline: services(policy),
+            omitted: &policy.omitted,
+            diagnostics,
+            digest: policy.digest(),
+        }
+    }
+}
+
+impl<'a> PortRange<'a> {
+    fn of(entry: &Entry<'a>) -> Self {
+        Self {
+            transport: entry.transport,
+            port_first: entry.first,
+            port_last: entry.last,
+            rows: entry
+                .grants
+                .iter()
+                .map(|grant| grant.row.as_str())
+                .collect(),
+        }
+    }
+}
+
+/// Ping and the baseline's grants, each service and direction once.
+fn services(policy: &Policy) -> Vec<Service> {
+    let mut services: Vec<Service> = policy
+        .echo
+        .iter()
+        .map(|peers| Service {
+            name: "echo".to_owned(),
+            direction: "in",
+            peers: policy.peers_text(*peers),
+        })
+        .collect();
+    for (direction, grants) in [("in", &policy.inbound), ("out", &policy.outbound)] {
+        for grant in grants
+            .iter()
+            .filter(|grant| grant.kind == GrantKind::Baseline)
+        {
+            let name = grant.row.trim_start_matches("baseline/");
+            if !services
+                .iter()
+                .any(|service| service.name == name && service.direction == direction)
+            {
+                let peers = policy.peers_text(grant.peers);
+                services.push(Service {
+                    name: name.to_owned(),
+                    direction,
+                    peers,
+                });
+            }
+        }
+    }
+    services
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(first: u16, last: u16, row: &str) -> Grant {
+        let kind = GrantKind::Documented;
+        Grant {
+            kind,
+            transport: Transport::Tcp,
+            first,
+            last,
+            peers: Peers::Any,
+            row: row.to_owned(),
+        }
+    }
+
+    fn swept(grants: &[Grant]) -> Vec<String> {
+        let rows = |entry: &Entry<'_>| {
+            entry
+                .grants
+                .iter()
+                .map(|g| g.row.clone())
+                .collect::<Vec<_>>()
+                .join("+")
+        };
+        sweep(grants)
+            .iter()
+            .map(|entry| format!("{}-{} {}", entry.first, entry.last, rows(entry)))
+            .collect()
+    }
+
+    #[test]
+    fn overlaps_are_cut_and_neighbours_joined() {
+        let grants = [
+            grant(10, 20, "a"),
+            grant(15, 30, "b"),
+            grant(31, 31, "b"),
+            grant(65_535, 65_535, "c"),
+            grant(0, 0, "d"),
+        ];
+        assert_eq!(
+            swept(&grants),
+            ["0-0 d", "10-14 a", "15-20 a+b", "21-31 b", "65535-65535 c"]
+        );
+        assert_eq!(
+            swept(&[grant(0, 65_535, "a"), grant(5, 5, "a")]),
+            ["0-65535 a"]
+        );
+        assert_eq!(swept(&[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_digest_is_of_the_whole_policy() {
+        let mut policy = Policy::default();
+        let before = policy.digest();
+        assert_eq!(before.len(), 64);
+        assert_eq!(before, Policy::default().digest());
+        policy.settings.enforce = true;
+        assert_ne!(before, policy.digest());
+    }
+}

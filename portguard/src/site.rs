@@ -1,0 +1,398 @@
+//! The site: what an operator says of hosts, peers, systems and modes; one TOML file, or command-line flags.
+//!
+//! This module owns the types. `site/parse.rs` reads the file, `site/flags.rs` the flags; both give a [`Site`] in which every
+//! thing said keeps its [`Place`]. Whether it makes sense with the catalog is the compiler's question. Pure: no file is opened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::catalog::{Direction, Transport};
+use crate::policy::Outbound;
+
+mod flags;
+mod parse;
+mod parse_host;
+mod parse_system;
+pub mod prefixes;
+mod read;
+mod term;
+#[cfg(test)]
+mod tests;
+
+pub use flags::Flags;
+pub(crate) use flags::has_peer;
+pub use read::nearest;
+pub use term::{Ports, Term, Terms, Who};
+
+/// Larger files are refused.
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// Where in the site file something is said; line 0 is the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Place {
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+}
+
+/// Count, or drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Violations are counted and passed.
+    #[default]
+    Audit,
+    /// Violations are dropped.
+    Enforce,
+}
+
+/// What becomes of a peer that the document names and the site does not give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unresolved {
+    /// An error.
+    Refuse,
+    /// Judged as anybody.
+    Any,
+    /// Nobody.
+    None,
+}
+
+/// All that one site says.
+#[derive(Debug, Clone, Default)]
+pub struct Site {
+    /// The file's name, for messages; empty if there is only a command line.
+    pub file: String,
+    /// Ingress.
+    pub mode: Mode,
+    /// Egress.
+    pub outbound: Outbound,
+    /// Who is meant where a document prints no peer; `None` = not said.
+    pub unprinted_peers: Option<Who>,
+    /// See [`Unresolved`]; `None` = refuse in enforce, anybody (with a warning) in audit.
+    pub unresolved_peers: Option<Unresolved>,
+    /// Later fragments are violations.
+    pub strict_fragments: bool,
+    /// EtherTypes other than IPv4, IPv6 and ARP are violations.
+    pub strict_ethertypes: bool,
+    /// Judge only what is for the host's own addresses.
+    pub host_addresses_only: bool,
+    /// Directories of user catalogs, relative to the site file; loading them is the caller's job.
+    pub catalogs: Vec<String>,
+    /// Named peers.
+    pub groups: BTreeMap<String, Group>,
+    /// Management access; `None` = not said.
+    pub management: Option<Management>,
+    /// Services that every host needs.
+    pub baseline: Baseline,
+    /// Of the flow table.
+    pub timeouts: Timeouts,
+    /// By system id.
+    pub systems: BTreeMap<String, SystemSite>,
+    /// Rows of the site's own.
+    pub rows: Vec<OwnRow>,
+    /// The inventory.
+    pub hosts: Vec<Host>,
+}
+
+/// A named set of peers.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Who.
+    pub members: Terms,
+    /// Where.
+    pub place: Place,
+}
+
+/// Management access.
+#[derive(Debug, Clone, Default)]
+pub struct Management {
+    /// What stays open before any row is looked at; empty = none, and the site said so.
+    pub allow: Vec<Access>,
+    /// Where.
+    pub place: Place,
+}
+
+/// `tcp/22=admins`.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// TCP, UDP or SCTP.
+    pub transport: Transport,
+    /// First and last port.
+    pub ports: (u16, u16),
+    /// From whom.
+    pub peers: Who,
+    /// Where.
+    pub place: Place,
+}
+
+/// Services that every host needs, whatever the documents say.
+#[derive(Debug, Clone)]
+pub struct Baseline {
+    /// `DHCP` and `DHCPv6` servers, both directions.
+    pub dhcp: Who,
+    /// Who may ping.
+    pub echo: Who,
+    /// Name servers that the host asks.
+    pub dns: Who,
+    /// Time servers that the host asks.
+    pub ntp: Who,
+    /// IP protocols without ports.
+    pub protocols: Vec<Protocol>,
+}
+
+impl Default for Baseline {
+    fn default() -> Self {
+        Self {
+            dhcp: Who::Any,
+            echo: Who::Any,
+            dns: Who::Any,
+            ntp: Who::Any,
+            protocols: Vec::new(),
+        }
+    }
+}
+
+/// An IP protocol without ports that the site lets in.
+#[derive(Debug, Clone)]
+pub struct Protocol {
+    /// IP protocol number.
+    pub number: u8,
+    /// From whom.
+    pub peers: Who,
+    /// Why.
+    pub reason: Option<String>,
+    /// Where.
+    pub place: Place,
+}
+
+/// Of the flow table; `None` = the default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeouts {
+    /// Seconds.
+    pub tcp_idle: Option<u32>,
+    /// Seconds.
+    pub udp_idle: Option<u32>,
+    /// Flows that the table holds.
+    pub flows: Option<u32>,
+}
+
+/// What the site says of one system.
+#[derive(Debug, Clone, Default)]
+pub struct SystemSite {
+    /// The one deployment chosen.
+    pub deployment: Option<(String, Place)>,
+    /// Dotted version, as parts.
+    pub version: Option<(Vec<u32>, Place)>,
+    /// Options turned on.
+    pub options: BTreeMap<String, Place>,
+    /// Options turned off, where the document has them on.
+    pub without: BTreeMap<String, Place>,
+    /// Of each exclusive alternative, the value chosen.
+    pub choices: BTreeMap<String, (String, Place)>,
+    /// Who the document's groups, roles, `asn:N` and `domain:NAME` are at this site.
+    pub peers: BTreeMap<String, (Who, Place)>,
+    /// Who is meant where this document prints no peer.
+    pub unprinted_peers: Option<Who>,
+    /// Port offset by role.
+    pub offsets: BTreeMap<String, (u16, Place)>,
+    /// Changed ports by row.
+    pub ports: BTreeMap<String, (Vec<Ports>, Place)>,
+    /// Further settings by row.
+    pub rows: BTreeMap<String, RowSite>,
+    /// Where the system is first spoken of.
+    pub place: Place,
+}
+
+/// What the site says of one catalog row.
+#[derive(Debug, Clone, Default)]
+pub struct RowSite {
+    /// Narrows the row: whoever the document lets in must be among these, too.
+    pub only: Option<Who>,
+    /// Who is meant where this row prints no peer.
+    pub unprinted_peers: Option<Who>,
+    /// The row's ports stay in audit.
+    pub audit: bool,
+    /// Why the row is switched off, if it is.
+    pub off: Option<String>,
+    /// Where.
+    pub place: Place,
+}
+
+/// A row of the site's own.
+#[derive(Debug, Clone)]
+pub struct OwnRow {
+    /// Kebab-case, unique.
+    pub name: String,
+    /// In or out.
+    pub direction: Direction,
+    /// At least one.
+    pub transports: Vec<Transport>,
+    /// At least one.
+    pub ports: Vec<Ports>,
+    /// Who.
+    pub peers: Who,
+    /// Why; a site must say.
+    pub reason: String,
+    /// Last day, `YYYY-MM-DD`.
+    pub expires: Option<String>,
+    /// Only on these hosts, if any are named.
+    pub hosts: Vec<(String, Place)>,
+    /// Only on hosts with one of these roles, if any are named.
+    pub roles: Vec<(String, Place)>,
+    /// Stays in audit.
+    pub audit: bool,
+    /// Where.
+    pub place: Place,
+}
+
+/// A host of the inventory.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// Unique.
+    pub name: String,
+    /// Its addresses, as its peers see them.
+    pub addresses: Vec<(IpAddr, Place)>,
+    /// `SYSTEM/ROLE`.
+    pub roles: Vec<(String, Place)>,
+    /// What each interface serves, where the host has several networks.
+    pub interfaces: BTreeMap<String, Interface>,
+    /// Port offset by `SYSTEM/ROLE`, before the system's.
+    pub offsets: BTreeMap<String, (u16, Place)>,
+    /// Roles that stay in audit.
+    pub audit_roles: BTreeSet<String>,
+    /// Ports that stay in audit.
+    pub audit_ports: Vec<(Transport, u16, u16)>,
+    /// Of this host, before the site's.
+    pub mode: Option<Mode>,
+    /// Where.
+    pub place: Place,
+}
+
+/// An interface of a host.
+#[derive(Debug, Clone, Default)]
+pub struct Interface {
+    /// `SYSTEM/ROLE`, beside those of the host.
+    pub roles: Vec<(String, Place)>,
+    /// Of this interface, before the host's.
+    pub mode: Option<Mode>,
+}
+
+impl Site {
+    /// `file:line:column`, or `None` for the command line.
+    pub fn at(&self, place: Place) -> Option<String> {
+        (place.line > 0).then(|| format!("{}:{}:{}", self.file, place.line, place.column))
+    }
+
+    /// The host of that name.
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == name)
+    }
+
+    /// Prefix files that the site names: the caller reads them, [`prefixes::parse`] makes prefixes of them.
+    pub fn files(&self) -> BTreeSet<&str> {
+        self.terms()
+            .filter_map(|(term, _)| match term {
+                Term::File(path) => Some(path.as_str()),
+                Term::Prefix(_)
+                | Term::Group(_)
+                | Term::Role(_)
+                | Term::Host(_)
+                | Term::Domain(_) => None,
+            })
+            .collect()
+    }
+
+    /// Domain names that the site itself names as peers; documents' own are added by the compiler.
+    pub fn domains(&self) -> BTreeSet<&str> {
+        self.terms()
+            .filter_map(|(term, _)| match term {
+                Term::Domain(name) => Some(name.as_str()),
+                Term::Prefix(_)
+                | Term::Group(_)
+                | Term::Role(_)
+                | Term::Host(_)
+                | Term::File(_) => None,
+            })
+            .collect()
+    }
+
+    /// Every term said anywhere.
+    pub fn terms(&self) -> impl Iterator<Item = &(Term, Place)> {
+        let baseline = &self.baseline;
+        let whos = self
+            .unprinted_peers
+            .iter()
+            .chain([&baseline.dhcp, &baseline.echo, &baseline.dns, &baseline.ntp])
+            .chain(baseline.protocols.iter().map(|protocol| &protocol.peers))
+            .chain(
+                self.management
+                    .iter()
+                    .flat_map(|m| m.allow.iter().map(|access| &access.peers)),
+            )
+            .chain(self.rows.iter().map(|row| &row.peers))
+            .chain(self.systems.values().flat_map(|system| {
+                system
+                    .unprinted_peers
+                    .iter()
+                    .chain(system.peers.values().map(|(who, _)| who))
+                    .chain(
+                        system
+                            .rows
+                            .values()
+                            .flat_map(|row| row.only.iter().chain(&row.unprinted_peers)),
+                    )
+            }));
+        self.groups
+            .values()
+            .flat_map(|group| group.members.0.iter())
+            .chain(whos.flat_map(|who| who.terms().iter()))
+    }
+}
+
+impl SystemSite {
+    /// A system of which the site says nothing.
+    pub const EMPTY: Self = Self {
+        deployment: None,
+        version: None,
+        options: BTreeMap::new(),
+        without: BTreeMap::new(),
+        choices: BTreeMap::new(),
+        peers: BTreeMap::new(),
+        unprinted_peers: None,
+        offsets: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        rows: BTreeMap::new(),
+        place: Place { line: 0, column: 0 },
+    };
+
+    /// What is said of a row, by its full id.
+    pub fn row(&self, system: &str, row: &str) -> Option<&RowSite> {
+        self.rows
+            .iter()
+            .find(|(key, _)| names_row(key, system, row))
+            .map(|(_, settings)| settings)
+    }
+
+    /// Changed ports of a row, by its full id.
+    pub fn row_ports(&self, system: &str, row: &str) -> Option<&(Vec<Ports>, Place)> {
+        self.ports
+            .iter()
+            .find(|(key, _)| names_row(key, system, row))
+            .map(|(_, ports)| ports)
+    }
+}
+
+/// Whether a row's key in a system's table means a row: its id without the system, or a flow's without its end.
+pub fn names_row(key: &str, system: &str, row: &str) -> bool {
+    let local = row
+        .strip_prefix(system)
+        .and_then(|rest| rest.strip_prefix('/'));
+    local
+        .and_then(|local| local.strip_prefix(key))
+        .is_some_and(|rest| {
+            rest.is_empty()
+                || ["/in", "/out"]
+                    .iter()
+                    .any(|end| rest == *end || rest.starts_with(&format!("{end}-")))
+        })
+}

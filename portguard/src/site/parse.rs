@@ -1,0 +1,389 @@
+//! Site TOML to [`Site`]. Collects every fault it can see before it gives up.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::read::{Fields, Reader, Value};
+use super::term::{self, Fault};
+use super::{
+    Access, Baseline, Group, MAX_BYTES, Management, Mode, Place, Protocol, Site, Term, Terms,
+    Timeouts, Unresolved, Who,
+};
+use crate::diagnostic::{Diagnostic, Rejected};
+use crate::policy::Outbound;
+
+impl Site {
+    /// Reads a site file's bytes; `file` is its name in messages.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Rejected> {
+        if bytes.len() > MAX_BYTES {
+            let message = format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len());
+            let hint =
+                "put long lists of prefixes into files of their own and name them `file:PATH`";
+            return Err(Rejected(vec![
+                Diagnostic::error("too-large", message).at(file).hint(hint),
+            ]));
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let line = 1 + bytes
+                    .iter()
+                    .take(error.valid_up_to())
+                    .filter(|b| **b == b'\n')
+                    .count();
+                let message = format!("byte {} is not UTF-8", error.valid_up_to());
+                let diagnostic = Diagnostic::error("invalid-utf8", message)
+                    .at(format!("{file}:{line}"))
+                    .hint("save the file as UTF-8");
+                return Err(Rejected(vec![diagnostic]));
+            }
+        };
+        let mut reader = Reader::new(file, text);
+        let table = match DeTable::parse(text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => {
+                let place = reader.place(error.span().map_or(0, |span| span.start));
+                let message = format!("not TOML: {}", error.message().replace('\n', ", "));
+                reader.error(place, "syntax", message, "");
+                return Err(Rejected(reader.messages));
+            }
+        };
+        let mut site = read_site(
+            &mut reader,
+            Fields::new(table, Place { line: 1, column: 1 }),
+        );
+        file.clone_into(&mut site.file);
+        if reader.messages.is_empty() {
+            Ok(site)
+        } else {
+            Err(Rejected(reader.messages))
+        }
+    }
+}
+
+fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
+    let mut site = Site::default();
+    match fields.take("schema") {
+        Some(value) => {
+            reader.number(&value, "schema", 1, 1);
+        }
+        None => reader.error(
+            fields.place,
+            "missing-key",
+            "a site file begins with its schema".to_owned(),
+            "write `schema = 1` on the first line",
+        ),
+    }
+    if let Some(value) = fields.take("mode") {
+        site.mode = mode(reader, &value).unwrap_or_default();
+    }
+    if let Some(value) = fields.take("outbound") {
+        let words = [
+            ("off", Outbound::Off),
+            ("audit", Outbound::Audit),
+            ("enforce", Outbound::Enforce),
+        ];
+        site.outbound = word(reader, &value, "outbound", &words).unwrap_or_default();
+    }
+    site.unprinted_peers = fields
+        .take("unprinted_peers")
+        .and_then(|v| who(reader, v, "unprinted_peers"));
+    if let Some(value) = fields.take("unresolved_peers") {
+        let words = [
+            ("refuse", Unresolved::Refuse),
+            ("any", Unresolved::Any),
+            ("none", Unresolved::None),
+        ];
+        site.unresolved_peers = word(reader, &value, "unresolved_peers", &words);
+    }
+    site.strict_fragments = flag(reader, &mut fields, "strict_fragments");
+    site.strict_ethertypes = flag(reader, &mut fields, "strict_ethertypes");
+    if let Some(value) = fields.take("scope") {
+        let words = [("all", false), ("host-addresses", true)];
+        site.host_addresses_only = word(reader, &value, "scope", &words).unwrap_or_default();
+    }
+    if let Some(value) = fields.take("catalogs") {
+        site.catalogs = reader
+            .strings(value, "catalogs")
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
+    }
+    site.groups = groups(reader, fields.take("groups"));
+    site.management = fields
+        .take("management")
+        .and_then(|value| management(reader, value));
+    if let Some(value) = fields.take("baseline") {
+        site.baseline = baseline(reader, value);
+    }
+    if let Some(value) = fields.take("timeouts") {
+        site.timeouts = timeouts(reader, value);
+    }
+    if let Some(systems) = fields
+        .take("systems")
+        .and_then(|v| reader.table(v, "systems"))
+    {
+        for (id, place, value) in systems.pairs(reader) {
+            let system = super::parse_system::system(reader, value, &id, place);
+            site.systems.insert(id, system);
+        }
+    }
+    if let Some(value) = fields.take("row") {
+        site.rows = super::parse_host::rows(reader, value);
+    }
+    if let Some(value) = fields.take("host") {
+        site.hosts = super::parse_host::hosts(reader, value);
+    }
+    fields.finish(reader, "the site");
+    site
+}
+
+/// One of several words.
+pub(super) fn word<T: Copy>(
+    reader: &mut Reader<'_>,
+    value: &Value<'_>,
+    what: &str,
+    words: &[(&str, T)],
+) -> Option<T> {
+    let place = reader.place_of(value);
+    let text = reader.string(value, what)?;
+    let found = words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, meaning)| *meaning);
+    if found.is_none() {
+        let known: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let message = format!("`{what}` is `{}`", text.escape_debug());
+        reader.error(
+            place,
+            "unknown-word",
+            message,
+            &format!("write {}", known.join(" or ")),
+        );
+    }
+    found
+}
+
+pub(super) fn mode(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Mode> {
+    word(
+        reader,
+        value,
+        "mode",
+        &[("audit", Mode::Audit), ("enforce", Mode::Enforce)],
+    )
+}
+
+pub(super) fn flag(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str) -> bool {
+    fields
+        .take(key)
+        .and_then(|value| reader.boolean(&value, key))
+        .unwrap_or_default()
+}
+
+/// Reports what a little language refused.
+pub(super) fn heed<T>(
+    reader: &mut Reader<'_>,
+    place: Place,
+    result: Result<T, Fault>,
+) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(fault) => {
+            reader.error(place, fault.code, fault.message, &fault.hint);
+            None
+        }
+    }
+}
+
+/// `"any"`, `"none"` or a list of terms.
+pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Option<Who> {
+    let place = reader.place_of(&value);
+    if matches!(value.get_ref(), DeValue::Array(_)) {
+        let terms = terms(reader, value, what);
+        if terms.0.is_empty() {
+            reader.error(
+                place,
+                "empty-list",
+                format!("`{what}` names nobody"),
+                "write \"none\" if that is meant",
+            );
+            return None;
+        }
+        return Some(Who::These(terms));
+    }
+    if let DeValue::String(text) = value.get_ref() {
+        match text.as_ref() {
+            "any" => return Some(Who::Any),
+            "none" => return Some(Who::None),
+            _ => {}
+        }
+    }
+    let message = format!("`{what}` wants \"any\", \"none\" or a list of peers");
+    reader.error(
+        place,
+        "wrong-type",
+        message,
+        "e.g. `[\"admins\", \"10.0.0.0/24\"]`",
+    );
+    None
+}
+
+fn terms(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Terms {
+    let words = reader.strings(value, what);
+    let terms = words.into_iter().filter_map(|(text, place)| {
+        heed(reader, place, Term::parse(&text)).map(|term| (term, place))
+    });
+    Terms(terms.collect())
+}
+
+fn groups(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> BTreeMap<String, Group> {
+    let mut groups = BTreeMap::new();
+    let Some(table) = value.and_then(|value| reader.table(value, "groups")) else {
+        return groups;
+    };
+    for (name, place, value) in table.pairs(reader) {
+        let shown = name.escape_debug();
+        if !term::is_name(&name) || name == "any" || name == "none" || starts_with_digit(&name) {
+            let message = format!("`{shown}` cannot name a group");
+            let hint =
+                "letters, digits, `-`, `_` and `.`, beginning with a letter; not `any` or `none`";
+            reader.error(place, "bad-name", message, hint);
+            continue;
+        }
+        let before = reader.messages.len();
+        let members = terms(reader, value, &format!("groups.{name}"));
+        if members.0.is_empty() && reader.messages.len() == before {
+            let hint = "remove it, or say who belongs to it";
+            reader.error(
+                place,
+                "empty-group",
+                format!("group `{shown}` has no members"),
+                hint,
+            );
+        }
+        groups.insert(name, Group { members, place });
+    }
+    groups
+}
+
+fn starts_with_digit(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn management(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Management> {
+    let mut fields = reader.table(value, "management")?;
+    let place = fields.place;
+    let none = flag(reader, &mut fields, "none");
+    let listed = fields
+        .take("allow")
+        .map(|value| reader.strings(value, "management.allow"));
+    fields.finish(reader, "[management]");
+    let allow: Vec<Access> = listed
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(text, place)| heed(reader, place, term::access(&text, place)))
+        .collect();
+    if none == allow.is_empty() {
+        return Some(Management { allow, place });
+    }
+    let message = if none {
+        "management has both `none` and `allow`"
+    } else {
+        "management allows nothing"
+    };
+    let hint = "write `allow = [\"tcp/22=GROUP\"]`, or `none = true` alone to go without";
+    reader.error(place, "management", message.to_owned(), hint);
+    None
+}
+
+fn baseline(reader: &mut Reader<'_>, value: Value<'_>) -> Baseline {
+    let mut baseline = Baseline::default();
+    let Some(mut fields) = reader.table(value, "baseline") else {
+        return baseline;
+    };
+    for (key, slot) in [
+        ("dhcp", &mut baseline.dhcp),
+        ("echo", &mut baseline.echo),
+        ("dns", &mut baseline.dns),
+        ("ntp", &mut baseline.ntp),
+    ] {
+        if let Some(found) = fields.take(key).and_then(|value| who(reader, value, key)) {
+            *slot = found;
+        }
+    }
+    if let Some(value) = fields.take("protocols") {
+        for item in reader.list(value, "protocols") {
+            if let Some(protocol) = protocol(reader, item) {
+                baseline.protocols.push(protocol);
+            }
+        }
+    }
+    fields.finish(reader, "[baseline]");
+    baseline
+}
+
+fn protocol(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Protocol> {
+    let mut fields = reader.table(value, "protocols")?;
+    let place = fields.place;
+    let number = fields
+        .take("number")
+        .and_then(|value| reader.number(&value, "number", 0, 255));
+    let peers = fields
+        .take("peers")
+        .and_then(|value| who(reader, value, "peers"));
+    let reason = fields
+        .take("reason")
+        .and_then(|value| reader.string(&value, "reason"));
+    fields.finish(reader, "a protocol");
+    let (Some(number), Some(peers)) = (number, peers) else {
+        let hint = "write e.g. `{ number = 50, peers = [\"10.0.0.0/24\"] }`";
+        reader.error(
+            place,
+            "missing-key",
+            "a protocol wants `number` and `peers`".to_owned(),
+            hint,
+        );
+        return None;
+    };
+    let number = u8::try_from(number).ok()?;
+    if [1, 6, 17, 58, 132].contains(&number) {
+        let message = format!("protocol {number} is judged by its ports or types");
+        reader.error(
+            place,
+            "bad-protocol",
+            message,
+            "TCP, UDP and SCTP ports are opened by `[[row]]`",
+        );
+        return None;
+    }
+    Some(Protocol {
+        number,
+        peers,
+        reason,
+        place,
+    })
+}
+
+fn timeouts(reader: &mut Reader<'_>, value: Value<'_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some(mut fields) = reader.table(value, "timeouts") else {
+        return timeouts;
+    };
+    for (key, slot) in [
+        ("tcp_idle", &mut timeouts.tcp_idle),
+        ("udp_idle", &mut timeouts.udp_idle),
+    ] {
+        if let Some(value) = fields.take(key) {
+            let place = reader.place_of(&value);
+            *slot = reader
+                .string(&value, key)
+                .and_then(|text| heed(reader, place, term::duration(&text)));
+        }
+    }
+    if let Some(value) = fields.take("flows") {
+        timeouts.flows = reader.number(&value, "flows", 1024, 16 << 20);
+    }
+    fields.finish(reader, "[timeouts]");
+    timeouts
+}
