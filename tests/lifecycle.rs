@@ -14,7 +14,10 @@ use portguard_harness::traffic::{UdpEcho, receive_datagram};
 use crate::guard::{Guarded, LONG, SOON, eventually, listen};
 
 /// Open in both policies, in the first only, in the second only, in none.
-const [BOTH, FIRST, SECOND, NONE]: [u16; 4] = [7000, 7001, 7002, 7003];
+const BOTH: u16 = 7000;
+const FIRST: u16 = 7001;
+const SECOND: u16 = 7002;
+const NONE: u16 = 7003;
 const ALL: [u16; 4] = [BOTH, FIRST, SECOND, NONE];
 
 fn echoes(guarded: &Guarded) -> Result<Vec<UdpEcho>> {

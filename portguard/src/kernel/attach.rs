@@ -1,7 +1,10 @@
 //! Attaching, replacing and detaching: links that are pinned, and what the kernel's refusals mean.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
@@ -226,18 +229,43 @@ pub fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> anyhow::Resu
     Ok(())
 }
 
+/// How long the kernel may take to take a program off its hook.
+const DETACHING: Duration = Duration::from_secs(5);
+
 /// Removes a pinned link, and with it the attachment; nothing there is fine.
+///
+/// The kernel drops the pin's reference some time after the pin is gone; this waits until the program no longer runs.
 ///
 /// # Errors
 /// If the pin cannot be removed.
 pub fn detach(pin: &Path) -> anyhow::Result<bool> {
+    // What cannot be inspected can still be removed.
+    let attached = inspect(pin).ok().flatten();
     match fs::remove_file(pin) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => {
             bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display())))
         }
     }
+    if let Some(attached) = attached.filter(|link| link.ifindex != 0) {
+        let deadline = Instant::now() + DETACHING;
+        while Instant::now() < deadline && runs(attached) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the interface still runs the program of a link.
+fn runs(attached: Attached) -> bool {
+    let xdp = holder::xdp(attached.ifindex).unwrap_or_default();
+    let tcx = Interface::name_of(attached.ifindex)
+        .map(|name| holder::tcx(&name))
+        .unwrap_or_default();
+    xdp.iter()
+        .chain(&tcx)
+        .any(|holder| holder.id == attached.program)
 }
 
 /// The errno at the bottom of an error.
