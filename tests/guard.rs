@@ -46,7 +46,12 @@ impl Guarded {
     }
 
     /// Arguments that load a policy of these UDP ports and no others.
-    pub(crate) fn load_args<'a>(&'a self, mode: &'a str, ports: &[u16], more: &[&'a str]) -> Vec<String> {
+    pub(crate) fn load_args<'a>(
+        &'a self,
+        mode: &'a str,
+        ports: &[u16],
+        more: &[&'a str],
+    ) -> Vec<String> {
         let mut args: Vec<String> = [
             "load",
             "--role",
@@ -88,22 +93,32 @@ impl Guarded {
     }
 
     pub(crate) fn load(&self, mode: &str, ports: &[u16], more: &[&str]) -> Result<Output> {
-        self.run(&self.load_args(mode, ports, more), None)?.success()
+        self.run(&self.load_args(mode, ports, more), None)?
+            .success()
     }
 
     pub(crate) fn unload(&self) -> Result<Output> {
         self.run(
-            &["unload".to_owned(), "--interface".to_owned(), self.interface().to_owned()],
+            &[
+                "unload".to_owned(),
+                "--interface".to_owned(),
+                self.interface().to_owned(),
+            ],
             None,
         )
     }
 
     /// The status of the interface; `None` if it is not guarded.
     pub(crate) fn status(&self) -> Result<Option<Value>> {
-        let output = self.run(&["status".to_owned(), "--json".to_owned()], None)?.success()?;
+        let output = self
+            .run(&["status".to_owned(), "--json".to_owned()], None)?
+            .success()?;
         let status: Value = serde_json::from_str(&output.stdout)?;
         let all = status["interfaces"].as_array().context("no interfaces")?;
-        Ok(all.iter().find(|one| one["name"] == self.interface()).cloned())
+        Ok(all
+            .iter()
+            .find(|one| one["name"] == self.interface())
+            .cloned())
     }
 
     /// The directory of the guard's pins.
@@ -128,7 +143,10 @@ impl Guarded {
     /// Whether a datagram from the peer reaches a socket of the host on this port, and an answer comes back.
     pub(crate) fn reaches(&self, port: u16, timeout: Duration) -> Result<bool> {
         let target = SocketAddr::new(IpAddr::V4(self.link.left.v4()), port);
-        self.link.right.host.run(|| exchange_udp(target, b"portguard", timeout))
+        self.link
+            .right
+            .host
+            .run(|| exchange_udp(target, b"portguard", timeout))
     }
 
     /// Which of these ports are open to the peer. The host needs a listener on each.

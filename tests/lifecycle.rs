@@ -1,14 +1,14 @@
 //! Loading, replacing and removing a guard: at every step the old or the new one is in force, whoever dies.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use portguard::kernel::bpffs::Layout;
 use portguard::kernel::fault::{LOAD_STEPS, UNLOAD_STEPS};
 use portguard::kernel::publish::revert;
-use portguard::kernel::bpffs::Layout;
 use portguard_harness::traffic::{UdpEcho, receive_datagram};
 
 use crate::guard::{Guarded, LONG, SOON, eventually, listen};
@@ -36,16 +36,32 @@ fn a_load_that_dies_at_any_step_leaves_no_guard_or_the_new_one() -> Result<()> {
             let fault = format!("{step}:{how}");
             let load = guarded.load_args("--enforce", &[BOTH, FIRST], &[]);
             let output = guarded.run(&load, Some(&fault))?;
-            ensure!(!output.status.success(), "{fault} did not happen: {output:?}");
+            ensure!(
+                !output.status.success(),
+                "{fault} did not happen: {output:?}"
+            );
             let open = guarded.open(&ALL)?;
             let is_new = open == [BOTH, FIRST];
-            ensure!(is_new || open == ALL, "after {fault}: {open:?} are open\n{output:?}");
-            ensure!(guarded.status()?.is_some() == is_new, "after {fault}, status is wrong");
+            ensure!(
+                is_new || open == ALL,
+                "after {fault}: {open:?} are open\n{output:?}"
+            );
+            ensure!(
+                guarded.status()?.is_some() == is_new,
+                "after {fault}, status is wrong"
+            );
             if how == "fail" && !is_new {
-                ensure!(guarded.pinned()?.is_empty(), "{fault} left {:?}", guarded.pinned()?);
+                ensure!(
+                    guarded.pinned()?.is_empty(),
+                    "{fault} left {:?}",
+                    guarded.pinned()?
+                );
             }
             guarded.load("--enforce", &[BOTH, SECOND], &[])?;
-            ensure!(guarded.open(&ALL)? == [BOTH, SECOND], "the load after {fault}");
+            ensure!(
+                guarded.open(&ALL)? == [BOTH, SECOND],
+                "the load after {fault}"
+            );
             ensure!(guarded.unload()?.status.success());
             ensure!(guarded.open(&ALL)? == ALL, "the unload after {fault}");
             ensure!(!guarded.pins()?.exists(), "pins after {fault}");
@@ -64,16 +80,29 @@ fn a_replacement_that_dies_at_any_step_leaves_the_old_guard_or_the_new_one() -> 
             let fault = format!("{step}:{how}");
             let load = guarded.load_args("--enforce", &[BOTH, SECOND], &[]);
             let output = guarded.run(&load, Some(&fault))?;
-            ensure!(!output.status.success(), "{fault} did not happen: {output:?}");
+            ensure!(
+                !output.status.success(),
+                "{fault} did not happen: {output:?}"
+            );
             let open = guarded.open(&ALL)?;
             ensure!(
                 open == [BOTH, FIRST] || open == [BOTH, SECOND],
                 "after {fault}: {open:?} are open\n{output:?}"
             );
-            ensure!(guarded.status()?.is_some(), "after {fault}, status is wrong");
+            ensure!(
+                guarded.status()?.is_some(),
+                "after {fault}, status is wrong"
+            );
             guarded.load("--enforce", &[BOTH, FIRST], &[])?;
-            ensure!(guarded.open(&ALL)? == [BOTH, FIRST], "the load after {fault}");
-            let generations = guarded.pinned()?.iter().filter(|name| name.starts_with("gen-")).count();
+            ensure!(
+                guarded.open(&ALL)? == [BOTH, FIRST],
+                "the load after {fault}"
+            );
+            let generations = guarded
+                .pinned()?
+                .iter()
+                .filter(|name| name.starts_with("gen-"))
+                .count();
             ensure!(generations <= 2, "{fault} leaked: {:?}", guarded.pinned()?);
         }
     }
@@ -162,7 +191,10 @@ fn swaps_under_traffic_lose_nothing_and_pass_nothing_that_is_denied() -> Result<
     };
     counter.join().unwrap()?;
     let soon = Instant::now() + Duration::from_millis(100);
-    ensure!(receive_datagram(&denied, soon)?.is_none(), "a denied datagram came through");
+    ensure!(
+        receive_datagram(&denied, soon)?.is_none(),
+        "a denied datagram came through"
+    );
     ensure!(received.load(Ordering::Relaxed) == sent);
     ensure!(swaps > 100, "only {swaps} swaps");
     println!("{swaps} swaps, {sent} allowed datagrams, none lost; as many denied, none passed");
@@ -182,7 +214,10 @@ fn two_loads_at_once_come_one_after_the_other() -> Result<()> {
     }
     let status = guarded.status()?.unwrap();
     ensure!(status["generation"] == 10, "{status}");
-    ensure!(status["warnings"].as_array().unwrap().is_empty(), "{status}");
+    ensure!(
+        status["warnings"].as_array().unwrap().is_empty(),
+        "{status}"
+    );
     Ok(())
 }
 
@@ -208,7 +243,10 @@ fn an_interface_that_goes_and_comes_back_can_be_guarded_again() -> Result<()> {
     guarded.load("--enforce", &[BOTH, FIRST], &[])?;
     ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
     let status = guarded.status()?.unwrap();
-    ensure!(status["generation"] == 2 && status["warnings"].as_array().unwrap().is_empty(), "{status}");
+    ensure!(
+        status["generation"] == 2 && status["warnings"].as_array().unwrap().is_empty(),
+        "{status}"
+    );
     ensure!(guarded.unload()?.status.success());
     ensure!(guarded.open(&ALL)? == ALL);
     Ok(())
@@ -219,8 +257,14 @@ fn an_interface_that_goes_while_it_is_loaded_leaves_nothing() -> Result<()> {
     let guarded = Guarded::new()?;
     let load = guarded.load_args("--enforce", &[BOTH], &[]);
     let process = guarded.start(&load, Some("prepared:stop"))?;
-    eventually("the stop", || Ok(std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?.contains(") T")))?;
-    guarded.link.left.host.delete_interface(guarded.interface())?;
+    eventually("the stop", || {
+        Ok(std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?.contains(") T"))
+    })?;
+    guarded
+        .link
+        .left
+        .host
+        .delete_interface(guarded.interface())?;
     let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id())?);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT)?;
     let output = process.output(LONG)?;

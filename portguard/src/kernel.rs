@@ -8,6 +8,7 @@ pub mod holder;
 pub mod interface;
 pub mod meta;
 pub mod netlink;
+pub mod preflight;
 pub mod probe;
 pub mod publish;
 pub mod readback;

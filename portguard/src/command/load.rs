@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::check::talk;
+use super::doctor::warn;
 use super::print_json;
 use super::selection::{Loaded, Resolving, SelectionArgs};
 use crate::compile::Selection;
@@ -97,6 +98,7 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             .map(|path| path.display().to_string()),
         deadline: 0,
     };
+    warn(&interfaces);
     let lock = bpffs::lock()?;
     follow_renames(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();

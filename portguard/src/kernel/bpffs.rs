@@ -196,7 +196,10 @@ pub fn lock() -> anyhow::Result<Lock> {
     let directory =
         File::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
     if let Err(TryLockError::WouldBlock) = directory.try_lock() {
-        let _ = writeln!(io::stderr().lock(), "waiting for another portguard to finish");
+        let _ = writeln!(
+            io::stderr().lock(),
+            "waiting for another portguard to finish"
+        );
     }
     directory
         .lock()

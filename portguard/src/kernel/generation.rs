@@ -58,9 +58,14 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
     };
     let mut warnings = Vec::new();
     if attached.ifindex == 0 {
-        warnings.push("the interface that this guard was attached to is gone: load again where it is back".to_owned());
+        warnings.push(
+            "the interface that this guard was attached to is gone: load again where it is back"
+                .to_owned(),
+        );
     } else if let Some(now) = renamed(layout, attached.ifindex) {
-        warnings.push(format!("the interface is called `{now}` now: load or unload it by that name"));
+        warnings.push(format!(
+            "the interface is called `{now}` now: load or unload it by that name"
+        ));
     }
     let number = layout
         .generations()
@@ -350,4 +355,3 @@ fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()>
     meta.pin(&directory.join("meta"))?;
     step("described")
 }
-

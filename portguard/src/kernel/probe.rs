@@ -18,7 +18,11 @@ pub struct Probe {
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} port {} from {}", self.transport, self.port, self.peer)
+        write!(
+            f,
+            "{:?} port {} from {}",
+            self.transport, self.port, self.peer
+        )
     }
 }
 
@@ -45,7 +49,9 @@ pub fn frame(probe: &Probe) -> Vec<u8> {
     match probe.peer {
         IpAddr::V4(peer) => {
             let [high, low] = (20 + length).to_be_bytes();
-            bytes.extend([0x08, 0x00, 0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
+            bytes.extend([
+                0x08, 0x00, 0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0,
+            ]);
             bytes.extend(peer.octets());
             bytes.extend([192, 0, 2, 1]);
         }

@@ -28,8 +28,8 @@ pub fn publish(mut prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
         kept.extend(next.meta.previous);
         sweep(&next.layout, &kept)?;
         step("finished")?;
-        let live = live(&next.layout)?
-            .context("the generation was published, and yet is not in force")?;
+        let live =
+            live(&next.layout)?.context("the generation was published, and yet is not in force")?;
         published.push(live);
     }
     Ok(published)

@@ -48,13 +48,23 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
             };
             global(f, ".rodata.facts", |there: &Facts| *there == facts)?;
             const KEYS: usize = Key::COUNT as usize;
-            global(i, ".rodata.in", |there: &[u16; KEYS]| there[..] == image.inbound)?;
-            global(o, ".rodata.out", |there: &[u16; KEYS]| there[..] == image.outbound)?;
-            global(rules, ".rodata.rules", |there: &[u32; MAX_CELLS as usize]| {
-                there[..] == image.rules
+            global(i, ".rodata.in", |there: &[u16; KEYS]| {
+                there[..] == image.inbound
             })?;
-            global(r4, ".rodata.root4", |there: &[u32; 65_536]| there[..] == image.root4)?;
-            global(r6, ".rodata.root6", |there: &[u32; 65_536]| there[..] == image.root6)
+            global(o, ".rodata.out", |there: &[u16; KEYS]| {
+                there[..] == image.outbound
+            })?;
+            global(
+                rules,
+                ".rodata.rules",
+                |there: &[u32; MAX_CELLS as usize]| there[..] == image.rules,
+            )?;
+            global(r4, ".rodata.root4", |there: &[u32; 65_536]| {
+                there[..] == image.root4
+            })?;
+            global(r6, ".rodata.root6", |there: &[u32; 65_536]| {
+                there[..] == image.root6
+            })
         };
         thread::Builder::new()
             .stack_size(STACK)
@@ -97,5 +107,9 @@ fn global<V: Pod>(map: &Map, name: &str, same: impl Fn(&V) -> bool) -> anyhow::R
     let read = there
         .get(&0, 0)
         .with_context(|| format!("cannot read map `{name}` back"))?;
-    if same(&read) { Ok(()) } else { Err(differs(name)) }
+    if same(&read) {
+        Ok(())
+    } else {
+        Err(differs(name))
+    }
 }

@@ -71,12 +71,18 @@ pub fn run(
             PASS => false,
             other => return Err(differs(probe, &format!("it answered {other}"))),
         };
-        let packet = parse(&mut bytes.as_slice()).ok().context("a frame that is not linear")?;
+        let packet = parse(&mut bytes.as_slice())
+            .ok()
+            .context("a frame that is not linear")?;
         let judged = verdict::ingress(&twin_image, &packet);
         if judged.is_drop(true) != kernel {
             return Err(differs(
                 probe,
-                &format!("the kernel says {}, the host {:?}", word(kernel), judged.reason),
+                &format!(
+                    "the kernel says {}, the host {:?}",
+                    word(kernel),
+                    judged.reason
+                ),
             ));
         }
         let granted = is_granted(policy, probe);
@@ -152,7 +158,9 @@ fn representatives(policy: &Policy, peers: Peers) -> Vec<IpAddr> {
     let Peers::Set(index) = peers else {
         return Vec::new();
     };
-    let set = usize::try_from(index).ok().and_then(|index| policy.sets.get(index));
+    let set = usize::try_from(index)
+        .ok()
+        .and_then(|index| policy.sets.get(index));
     let prefixes = set.map(|set| set.prefixes.as_slice()).unwrap_or_default();
     let first4 = prefixes.iter().find(|net| matches!(net, IpNet::V4(_)));
     let first6 = prefixes.iter().find(|net| matches!(net, IpNet::V6(_)));
@@ -173,9 +181,7 @@ fn is_granted(policy: &Policy, probe: &Probe) -> bool {
                 Peers::Set(index) => usize::try_from(index)
                     .ok()
                     .and_then(|index| policy.sets.get(index))
-                    .is_some_and(|set| {
-                        set.prefixes.iter().any(|net| net.contains(&probe.peer))
-                    }),
+                    .is_some_and(|set| set.prefixes.iter().any(|net| net.contains(&probe.peer))),
             }
     })
 }
