@@ -12,6 +12,8 @@ use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
 use super::attach;
+use super::confirm;
+use super::egress::EgressHook;
 use super::bpffs::{Layout, Lock, remove};
 use super::fault::step;
 use super::interface::Interface;
@@ -22,7 +24,7 @@ use crate::cells::Directory;
 use crate::error::Fault;
 use crate::image::Image;
 use crate::object::{self, HostFacts, Loaded};
-use crate::policy::{Outbound, Policy};
+use crate::policy::Policy;
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
@@ -35,9 +37,20 @@ pub struct Live {
     pub egress: Option<u32>,
     /// What is not as it should be.
     pub warnings: Vec<String>,
+    /// Whether nothing will make it give way.
+    pub is_confirmed: bool,
 }
 
 impl Live {
+    /// The generation to go back to from the next one: this one, or if nobody confirmed it the one before.
+    pub fn base(&self) -> Option<u64> {
+        if self.is_confirmed {
+            Some(self.meta.number)
+        } else {
+            self.meta.previous
+        }
+    }
+
     /// The generations that stay: this one, and the one to go back to.
     pub(super) fn kept(&self) -> Vec<u64> {
         [Some(self.meta.number), self.meta.previous]
@@ -80,13 +93,18 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
         return Err(fault.into());
     };
     let meta = Meta::read(&layout.generation(number).join("meta"))?;
-    let egress = attach::inspect(&layout.link(Direction::Egress))?.map(|link| link.program);
-    if meta.policy.settings.outbound != Outbound::Off
-        && egress != program_of(layout, number, Direction::Egress)
-    {
+    let meant = program_of(layout, number, Direction::Egress);
+    let egress = match meta.egress_hook {
+        // A filter has no pin to be asked; it is what was put there.
+        Some(EgressHook::Clsact) => meant,
+        _ => attach::inspect(&layout.link(Direction::Egress))?.map(|link| link.program),
+    };
+    if egress != meant {
         warnings.push("ingress and egress run different generations: load again".to_owned());
     }
+    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, number);
     Ok(Some(Live {
+        is_confirmed,
         meta,
         ingress: Some(attached.program),
         egress,
@@ -249,10 +267,15 @@ fn prepare_next(
     step("read-back")?;
     selftest::run(&mut loaded, &image, &host, policy)?;
     step("tested")?;
+    if let Some(base) = previous.as_ref().and_then(Live::base)
+        && options.deadline != 0
+    {
+        confirm::name_previous(&mut loaded, &layout.generation(base))?;
+    }
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         number,
-        previous: previous.as_ref().map(|live| live.meta.number),
+        previous: previous.as_ref().and_then(Live::base),
         ifindex: interface.index,
         xdp_mode: options.xdp_mode,
         digest: policy.digest(),
@@ -260,6 +283,7 @@ fn prepare_next(
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
         deadline: options.deadline,
+        egress_hook: (loaded.facts.flows != 0).then(|| EgressHook::of(interface)),
         flow_key: host.flow_key,
         tick_shift: host.tick_shift,
         flow_sets: loaded.facts.flow_mask + 1,
@@ -351,6 +375,18 @@ fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()>
         .ingress()?
         .pin(&path)
         .with_context(|| failed(&path))?;
+    if meta.egress_hook.is_some() {
+        let path = directory.join(Direction::Egress.name());
+        loaded
+            .egress()?
+            .pin(&path)
+            .with_context(|| failed(&path))?;
+    }
+    // The kernel empties a table of programs that no file and no process holds any more.
+    for name in [confirm::CONTROL, confirm::PREVIOUS] {
+        let path = directory.join(name);
+        loaded.map(name)?.pin(&path).with_context(|| failed(&path))?;
+    }
     step("pinned")?;
     meta.pin(&directory.join("meta"))?;
     step("described")

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::catalog::Transport;
+use crate::policy::{Peers, Policy};
 
 /// What a frame asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,4 +72,19 @@ fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
     for (to, from) in bytes.iter_mut().skip(at).zip(what) {
         *to = *from;
     }
+}
+
+/// Whether a grant of the policy covers the probe, found without any of the tables.
+pub fn is_granted(policy: &Policy, probe: &Probe) -> bool {
+    policy.inbound.iter().any(|grant| {
+        grant.transport == probe.transport
+            && (grant.first..=grant.last).contains(&probe.port)
+            && match grant.peers {
+                Peers::Any => true,
+                Peers::Set(index) => usize::try_from(index)
+                    .ok()
+                    .and_then(|index| policy.sets.get(index))
+                    .is_some_and(|set| set.prefixes.iter().any(|net| net.contains(&probe.peer))),
+            }
+    })
 }

@@ -1,14 +1,20 @@
 //! Putting prepared generations in force, all or none, and removing a guard.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::Context as _;
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::reason::Direction;
 
 use super::attach;
 use super::bpffs::{Layout, Lock, remove};
+use super::egress::{self, EgressHook};
 use super::fault::step;
 use super::generation::{Live, Prepared, live, sweep};
+use super::interface::Interface;
+use super::meta::Meta;
 use crate::error::Fault;
 
 /// Puts generations in force, one interface after the other; if one cannot be, those before it are taken back.
@@ -63,9 +69,9 @@ fn swap_all(prepared: &mut [Prepared]) -> anyhow::Result<()> {
 }
 
 impl Prepared {
-    /// Attaches or swaps. An error after the swap has already taken it back.
+    /// Attaches or swaps, egress first: it knows the host's conversations before ingress asks for them. After an error
+    /// what was in force before is in force again.
     fn swap(&mut self) -> anyhow::Result<()> {
-        step("egress")?;
         let pin = self.layout.link(Direction::Ingress);
         let attached = attach::inspect(&pin)?;
         // A link whose interface is gone, or that holds another interface which had the name before, guards nothing here.
@@ -80,18 +86,34 @@ impl Prepared {
                     .into(),
             );
         }
-        if self.replaces {
-            attach::replace_xdp(self.loaded.ingress()?, &pin)?;
-        } else {
-            attach::detach(&pin)?;
-            let program = self.loaded.ingress()?;
-            attach::attach_xdp(program, &self.interface, self.meta.xdp_mode, &pin)?;
-        }
-        if let Err(error) = step("ingress") {
-            self.take_back()?;
-            return Err(error);
+        let swapped = self.swap_both(&pin);
+        if let Err(error) = swapped {
+            return Err(match self.take_back() {
+                Ok(()) => error,
+                Err(second) => error.context(format!("and what was there could not be put back: {second:#}")),
+            });
         }
         Ok(())
+    }
+
+    fn swap_both(&mut self, pin: &Path) -> anyhow::Result<()> {
+        let egress_pin = self.layout.link(Direction::Egress);
+        if let Some(hook) = self.meta.egress_hook {
+            egress::set(self.loaded.egress()?, &self.interface, hook, &egress_pin)?;
+        }
+        step("egress")?;
+        let program = self.loaded.ingress()?;
+        if self.replaces {
+            attach::replace_xdp(program, pin)?;
+        } else {
+            attach::detach(pin)?;
+            attach::attach_xdp(program, &self.interface, self.meta.xdp_mode, pin)?;
+        }
+        if self.meta.egress_hook.is_none() {
+            let hook = self.previous.as_ref().and_then(|live| live.meta.egress_hook);
+            egress::clear(&self.interface, hook, &egress_pin)?;
+        }
+        step("ingress")
     }
 
     fn is_same_mode(&self) -> bool {
@@ -103,24 +125,77 @@ impl Prepared {
     /// Puts what was in force before back in force.
     fn take_back(&self) -> anyhow::Result<()> {
         match &self.previous {
-            Some(live) if self.replaces => revert(&self.layout, live.meta.number),
-            _ => attach::detach(&self.layout.link(Direction::Ingress)).map(drop),
+            Some(live) if self.replaces => revert(
+                &self.layout,
+                &self.interface,
+                &live.meta,
+                self.meta.egress_hook,
+            ),
+            _ => {
+                attach::detach(&self.layout.link(Direction::Ingress))?;
+                let pin = self.layout.link(Direction::Egress);
+                egress::clear(&self.interface, self.meta.egress_hook, &pin).map(drop)
+            }
         }
     }
 }
 
-/// Makes the links run a generation that is still pinned, ingress first.
+/// Makes the hooks run a generation that is still pinned, ingress first. `hook`: where an egress program hangs now.
 ///
 /// # Errors
 /// If its program is gone, and what the kernel refuses.
-pub fn revert(layout: &Layout, number: u64) -> anyhow::Result<()> {
-    let directory = layout.generation(number);
+pub fn revert(
+    layout: &Layout,
+    interface: &Interface,
+    to: &Meta,
+    hook: Option<EgressHook>,
+) -> anyhow::Result<()> {
+    let directory = layout.generation(to.number);
     let mut program = Xdp::from_pin(
         directory.join(Direction::Ingress.name()),
         XdpAttachType::Interface,
     )
-    .with_context(|| format!("generation {number} has no program any more"))?;
-    attach::replace_xdp(&mut program, &layout.link(Direction::Ingress))
+    .with_context(|| format!("generation {} has no program any more", to.number))?;
+    attach::replace_xdp(&mut program, &layout.link(Direction::Ingress))?;
+    let pin = layout.link(Direction::Egress);
+    match to.egress_hook {
+        Some(hook) => {
+            let mut program = SchedClassifier::from_pin(directory.join(Direction::Egress.name()))?;
+            egress::set(&mut program, interface, hook, &pin)
+        }
+        None => egress::clear(interface, hook, &pin).map(drop),
+    }
+}
+
+/// Goes back to the generation before the one in force, which is removed. The counters keep their meaning.
+///
+/// # Errors
+/// [`Fault`] if there is none, and what the kernel refuses.
+pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<Meta> {
+    let (name, _) = layout.interface();
+    let Some(number) = live.meta.previous else {
+        return Err(Fault::usage(format!(
+            "there is no generation before {} on `{name}`",
+            live.meta.number
+        ))
+        .hint("`portguard unload` stops guarding")
+        .into());
+    };
+    let interface = Interface::find(&name)?;
+    let directory = layout.generation(number);
+    let mut to = Meta::read(&directory.join("meta"))?;
+    // Counter cells that the later generation took have their meaning from it; nothing else may take them now.
+    to.directory.clone_from(&live.meta.directory);
+    to.previous = None;
+    let next = directory.join("meta-next");
+    let _ = fs::remove_file(&next);
+    to.pin(&next)?;
+    fs::rename(&next, directory.join("meta")).context("cannot describe the generation anew")?;
+    step("rollback-described")?;
+    revert(layout, &interface, &to, live.meta.egress_hook)?;
+    step("rollback-swapped")?;
+    sweep(layout, &[number])?;
+    Ok(to)
 }
 
 /// Removes everything of ours from an interface: attachments first. Says whether there was anything.
@@ -128,9 +203,20 @@ pub fn revert(layout: &Layout, number: u64) -> anyhow::Result<()> {
 /// # Errors
 /// If pins cannot be removed.
 pub fn unload(_lock: &Lock, layout: &Layout) -> anyhow::Result<bool> {
+    let (name, _) = layout.interface();
+    let is_filter = layout.generations().into_iter().any(|number| {
+        Meta::read(&layout.generation(number).join("meta"))
+            .is_ok_and(|meta| meta.egress_hook == Some(EgressHook::Clsact))
+    });
     let mut found = attach::detach(&layout.link(Direction::Ingress))?;
     step("unload-ingress")?;
     found |= attach::detach(&layout.link(Direction::Egress))?;
+    if let Ok(interface) = Interface::find(&name)
+        && is_filter
+    {
+        let pin = layout.link(Direction::Egress);
+        found |= egress::clear(&interface, Some(EgressHook::Clsact), &pin)?;
+    }
     step("unload-egress")?;
     found |= layout.directory.exists();
     remove(&layout.directory)

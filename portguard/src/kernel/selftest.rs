@@ -13,7 +13,7 @@ use portguard_common::parse::parse;
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
 
-use super::probe::{Probe, frame};
+use super::probe::{Probe, frame, is_granted};
 use crate::catalog::Transport;
 use crate::error::Fault;
 use crate::image::{Image, spans};
@@ -169,19 +169,4 @@ fn representatives(policy: &Policy, peers: Peers) -> Vec<IpAddr> {
         .flatten()
         .flat_map(|net| [net.network(), net.broadcast()])
         .collect()
-}
-
-/// Whether a grant of the policy covers the probe, found without any of the tables.
-fn is_granted(policy: &Policy, probe: &Probe) -> bool {
-    policy.inbound.iter().any(|grant| {
-        grant.transport == probe.transport
-            && (grant.first..=grant.last).contains(&probe.port)
-            && match grant.peers {
-                Peers::Any => true,
-                Peers::Set(index) => usize::try_from(index)
-                    .ok()
-                    .and_then(|index| policy.sets.get(index))
-                    .is_some_and(|set| set.prefixes.iter().any(|net| net.contains(&probe.peer))),
-            }
-    })
 }
