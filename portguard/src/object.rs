@@ -226,8 +226,13 @@ impl Loaded {
     ///
     /// # Errors
     /// What the kernel refused: a program of another kind, above all.
-    pub fn set_previous(&mut self, direction: Direction, program: &ProgramFd) -> anyhow::Result<()> {
-        let mut previous: ProgramArray<&mut MapData> = map(&mut self.ebpf, "PREVIOUS")?.try_into()?;
+    pub fn set_previous(
+        &mut self,
+        direction: Direction,
+        program: &ProgramFd,
+    ) -> anyhow::Result<()> {
+        let mut previous: ProgramArray<&mut MapData> =
+            map(&mut self.ebpf, "PREVIOUS")?.try_into()?;
         previous
             .set(direction as u32, program, 0)
             .context("cannot put the previous program into map `PREVIOUS`")
