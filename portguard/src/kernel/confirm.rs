@@ -19,8 +19,8 @@ use crate::object::Loaded;
 
 /// The map of words that a generation reads while it runs.
 pub const CONTROL: &str = "CONTROL";
-/// The map of programs that an overdue generation gives way to.
-pub const PREVIOUS: &str = "PREVIOUS";
+/// The maps of programs that an overdue generation gives way to.
+pub const PREVIOUS: [&str; 2] = ["PREVIOUS_IN", "PREVIOUS_OUT"];
 
 fn control_of(layout: &Layout, number: u64) -> anyhow::Result<Array<MapData, u64>> {
     let path = layout.generation(number).join(CONTROL);

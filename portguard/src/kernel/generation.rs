@@ -395,7 +395,8 @@ fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()>
         loaded.egress()?.pin(&path).with_context(|| failed(&path))?;
     }
     // The kernel empties a table of programs that no file and no process holds any more.
-    for name in [confirm::CONTROL, confirm::PREVIOUS] {
+    let [previous_in, previous_out] = confirm::PREVIOUS;
+    for name in [confirm::CONTROL, previous_in, previous_out] {
         let path = directory.join(name);
         loaded
             .map(name)?
