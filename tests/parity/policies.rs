@@ -28,6 +28,9 @@ pub(super) fn palette() -> Palette {
             [0xfd77, 0, 0, 9, 0, 0, 0, 2].into(),
             [0x2001, 0xdb8, 0, 0, 0, 0, 0, 7].into(),
             [0x2001, 0xdb8, 0, 0, 0, 0, 0, 8].into(),
+            // One bit away from the host's own.
+            [0x7d77, 0, 0, 0, 0, 0, 0, 1].into(),
+            [0xfd77, 0, 0, 0, 0x8000, 0, 0, 1].into(),
         ],
         ..Palette::default()
     }
