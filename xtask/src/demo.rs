@@ -1,49 +1,52 @@
-//! `cargo xtask demo`: a vendor's role guards an interface, first in audit, then in enforce.
+//! `cargo xtask demo`: a vendor's role guards an interface, in audit and then in enforce, with real traffic.
 //!
-//! Everything happens in network namespaces and on a bpffs of this process's own: the machine's network is not touched,
-//! and nothing is left behind, not even by an interrupt. What is shown is checked, too: the demo fails if it lies.
+//! Everything happens in network namespaces and on a bpffs that this process makes; they go away with it, also when it
+//! is interrupted.
 
+mod probes;
 mod stage;
-mod tell;
-mod traffic;
 
 use std::env;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use portguard_harness::traffic::exchange_tcp;
 
 use crate::setup;
-use crate::shell::{Missing, say, show, step};
-use crate::workspace::{cargo, is_root, target, which};
-use stage::{INTERFACE, Stage};
-use tell::Teller;
-use traffic::{Act, Outcome};
+use crate::shell::{Missing, result, say, show};
+use crate::workspace::{is_root, which};
 
+use probes::{Fate, Probe, probes};
+use stage::{INTERFACE, Paint, Stage};
+
+/// Shows a vendor's role guarding an interface, in private network namespaces (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// All is built: go on as root
+    /// The `portguard` to show, built already
     #[arg(long, hide = true)]
-    built: bool,
+    program: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
-    if !args.built {
+    let program = if let Some(program) = &args.program {
+        program.clone()
+    } else {
         setup::ensure(&[])?;
-        let mut build = cargo();
-        build.args(["build", "--package", "portguard", "--bin", "portguard"]);
-        step("building portguard", &mut build)?;
+        setup::build_portguard()?
+    };
+    if is_root() {
+        play(program)
+    } else {
+        through_sudo(&program)
     }
-    if !is_root() {
-        return through_sudo();
-    }
-    play()
 }
 
 /// The build was the user's own; only the demo itself is root's.
-fn through_sudo() -> Result<()> {
+fn through_sudo(program: &Path) -> Result<()> {
     let why =
         "the demo makes network namespaces and loads eBPF programs into them, which takes root";
     if which("sudo").is_none() || !io::stdin().is_terminal() {
@@ -55,123 +58,116 @@ fn through_sudo() -> Result<()> {
     say(format_args!("{why}: it is called through sudo"));
     let mut command = Command::new("sudo");
     command.arg("--preserve-env").arg(env::current_exe()?);
-    show(command.args(["demo", "--built"]))
+    show(command.arg("demo").arg("--program").arg(program))
 }
 
-fn play() -> Result<()> {
-    let begun = Instant::now();
-    let tell = Teller::new();
-    let stage = Stage::set(&target().join("debug/portguard"))?;
-    tell.title("portguard: the vendor's port matrix guards the host");
-    tell.text(&[
-        "",
-        "   node-1 (guarded)                      the network",
-        "   10.20.0.11  fd20::11  ───── eth0 ──── 10.20.0.12  fd20::12   node-2, of the same cluster",
-        "                                         10.20.0.50             an administrator",
-        "                                         10.20.0.66             somebody's laptop",
-        "",
-        "Both are private network namespaces. node-1 is a ThoughtSpot node; what may reach it stands in",
-        "ThoughtSpot's own document, row by row. Everything below also listens on node-1, documented or not:",
-        "a database, a cache that somebody started, a forgotten SNMP agent.",
-    ]);
+fn play(program: PathBuf) -> Result<()> {
+    let stage = Stage::new(program)?;
+    let paint = Paint::new();
 
-    tell.chapter("1. Load the document in audit: count everything, drop nothing");
-    tell.portguard(
-        &stage,
-        &[
-            "load",
-            "-c",
-            "site.toml",
-            "--host",
-            "node-1",
-            "--interface",
-            INTERFACE,
-            "--audit",
-        ],
-    )?;
-    let acts = traffic::acts();
-    let audit = traffic::perform(&stage, &acts)?;
-    tell.text(&[
-        "",
-        "Real traffic of every kind from the network, and what became of it:",
-        "",
-    ]);
-    tell.outcomes(&acts, &[("audit", &audit)]);
-    expect(&acts, &audit, |_| Outcome::Arrived, "audit")?;
+    title(
+        &paint,
+        "A ThoughtSpot node, and three others on its network",
+    );
+    say(STORY);
 
-    tell.text(&["", "Which rows of the document were used:", ""]);
-    tell.portguard(&stage, &["counters", "--by", "row", "--top", "6"])?;
-    tell.text(&["", "And what enforcing would drop:", ""]);
-    tell.portguard(&stage, &["counters", "--violations"])?;
+    title(
+        &paint,
+        "1. Audit: the vendor's document judges, nothing is dropped",
+    );
+    stage.show(&["check", "--role", "thoughtspot/node"], Some(14))?;
+    stage.load("--audit")?;
+    let probes = probes();
+    let audit = attempt(&stage, &probes)?;
+    table(&paint, &probes, &[("audit", &audit)]);
+    say("\nWhat enforcing would have dropped, by port:\n");
+    stage.show(&["counters", "--violations"], None)?;
 
-    tell.chapter("2. Enforce: one atomic swap, while a session goes on");
+    title(&paint, "2. Enforce: one atomic swap, no packet in between");
     let mut session = stage.session()?;
-    exchange(&mut session).context("the session before the swap")?;
-    tell.portguard(
-        &stage,
-        &[
-            "load",
-            "-c",
-            "site.toml",
-            "--host",
-            "node-1",
-            "--interface",
-            INTERFACE,
-            "--enforce",
-        ],
-    )?;
-    exchange(&mut session).context("the session that was open before the swap was cut")?;
-    tell.text(&[
-        "",
-        "The session with node-2 that was open before goes on. The same traffic again:",
-        "",
-    ]);
-    let enforce = traffic::perform(&stage, &acts)?;
-    tell.outcomes(&acts, &[("audit", &audit), ("enforce", &enforce)]);
-    expect(&acts, &enforce, |act| act.enforced, "enforce")?;
+    stage.load("--enforce")?;
+    ensure!(
+        exchange_tcp(&mut session, b"still there?", Duration::from_secs(2))?,
+        "the swap cut a session that was open before"
+    );
+    say("    a session of node-2 with port 443, open since before the swap, goes on\n");
+    let enforce = attempt(&stage, &probes)?;
+    table(&paint, &probes, &[("audit", &audit), ("enforce", &enforce)]);
+    say("\nEvery packet by reason, both phases:\n");
+    stage.show(&["counters", "--by", "reason"], None)?;
+    say("\nWhat passed, with the rows of the document that say so:\n");
+    stage.show(&["counters", "--by", "row", "--top", "6"], None)?;
 
-    tell.text(&["", "Every drop has its reason:", ""]);
-    tell.portguard(&stage, &["counters", "--by", "reason"])?;
+    title(&paint, "3. Unload: nothing is left behind");
+    stage.show(&["unload", "--interface", INTERFACE], None)?;
+    let after = attempt(&stage, &probes)?;
+    ensure!(
+        after == audit,
+        "without the guard not everything works as it did in audit"
+    );
+    ensure!(
+        stage.is_clean()?,
+        "the unloaded guard left something behind"
+    );
+    say("every probe fares as in audit; no program, link or map of the guard is left");
 
-    tell.chapter("3. Unload: nothing stays");
-    tell.portguard(&stage, &["unload", "--interface", INTERFACE])?;
-    let after = traffic::perform(&stage, &acts)?;
-    expect(&acts, &after, |_| Outcome::Arrived, "no guard")?;
-    let seconds = begun.elapsed().as_secs_f64();
-    tell.text(&[
-        "",
-        "All of it arrives again, as on any host without a guard.",
-        "",
-    ]);
-    tell.text(&[&format!(
-        "That took {seconds:.1} s, and this machine's own network was never touched."
-    )]);
-    tell.text(&["On a real network card: see README.md, and begin with --audit."]);
+    verify(&probes, &audit, &enforce)?;
+    result(paint.good("\nAs documented: what the matrix lists works, the rest is dropped, and every packet has its row or its reason."));
     Ok(())
 }
 
-fn exchange(session: &mut std::net::TcpStream) -> Result<()> {
-    if !exchange_tcp(session, b"still there?", Duration::from_secs(2))? {
-        bail!("no answer");
-    }
-    Ok(())
-}
+const STORY: &str = "
+    node      10.77.0.1   fd77::1    the guarded host; it runs documented services and one that nobody documented
+    node-2    10.77.0.2   fd77::2    another ThoughtSpot node
+    admin     10.77.0.3   fd77::3    one of the admin addresses
+    stranger  10.77.0.66  fd77::66   anybody else";
 
-/// What was shown must be what the guard promises.
-fn expect(
-    acts: &[Act],
-    seen: &[Outcome],
-    wanted: impl Fn(&Act) -> Outcome,
-    when: &str,
-) -> Result<()> {
-    let wrong: Vec<&str> = acts
+/// What became of each probe.
+fn attempt(stage: &Stage, probes: &[Probe]) -> Result<Vec<bool>> {
+    probes
         .iter()
-        .zip(seen)
-        .filter(|(act, seen)| wanted(act) != **seen)
-        .map(|(act, _)| act.what)
-        .collect();
-    if !wrong.is_empty() {
-        bail!("not what {when} promises: {}", wrong.join("; "));
+        .map(|probe| (probe.send)(stage).with_context(|| format!("probe `{}`", probe.what)))
+        .collect()
+}
+
+/// The demo is a test, too: what should pass passes in both phases, what should not is dropped in the second only.
+fn verify(probes: &[Probe], audit: &[bool], enforce: &[bool]) -> Result<()> {
+    for ((probe, audit), enforce) in probes.iter().zip(audit).zip(enforce) {
+        ensure!(*audit, "`{}` was not answered in audit", probe.what);
+        let wanted = probe.fate == Fate::Passes;
+        ensure!(
+            *enforce == wanted,
+            "`{}` was {} in enforce",
+            probe.what,
+            if *enforce { "answered" } else { "not answered" }
+        );
     }
     Ok(())
+}
+
+fn title(paint: &Paint, text: &str) {
+    say(format_args!("\n{}", paint.bold(text)));
+}
+
+fn table(paint: &Paint, probes: &[Probe], phases: &[(&str, &[bool])]) {
+    let mut head = format!("    {:<11}{:<54}", "from", "sends");
+    for (phase, _) in phases {
+        let _ = write!(head, "{phase:<12}");
+    }
+    say(paint.bold(&head));
+    for (index, probe) in probes.iter().enumerate() {
+        let mut line = format!("    {:<11}{:<54}", probe.from, probe.what);
+        for (_, outcomes) in phases {
+            let answered = outcomes.get(index).copied().unwrap_or(false);
+            let text = if answered { "answered" } else { "dropped" };
+            let cell = format!("{text:<12}");
+            line.push_str(&if answered {
+                paint.good(&cell)
+            } else {
+                paint.bad(&cell)
+            });
+        }
+        line.push_str(probe.why);
+        say(line);
+    }
 }

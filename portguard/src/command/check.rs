@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
+use ipnet::IpNet;
 
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
@@ -11,6 +12,8 @@ use crate::error::Exit;
 use crate::matrix::{Matrix, sweep};
 use crate::policy::{Compiled, Grant, Outbound, Peers, Policy};
 
+/// Width of tables where standard output is no terminal.
+const WIDTH_WITHOUT_TERMINAL: u16 = 160;
 /// Prefixes of a peer set that are printed; `--json` has all.
 const SHOWN_PREFIXES: usize = 4;
 
@@ -34,14 +37,25 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&Matrix::new(&compiled))?;
     } else {
-        print(|out| text(out, &compiled))?;
+        // Without a host there is no matrix to show.
+        if compiled.policy != Policy::default() {
+            print(|out| text(out, &compiled))?;
+        }
         talk(&compiled.diagnostics);
     }
-    let refused = compiled
+    Ok(if errors(&compiled) > 0 {
+        Exit::Usage
+    } else {
+        Exit::Ok
+    })
+}
+
+fn errors(compiled: &Compiled) -> usize {
+    compiled
         .diagnostics
         .iter()
-        .any(|diagnostic| diagnostic.level == Level::Error);
-    Ok(if refused { Exit::Usage } else { Exit::Ok })
+        .filter(|diagnostic| diagnostic.level == Level::Error)
+        .count()
 }
 
 /// Diagnostics on standard error; one that cannot be written is no reason to fail.
@@ -76,6 +90,13 @@ fn text(out: &mut dyn Write, compiled: &Compiled) -> io::Result<()> {
         plain(host),
         plain(&roles)
     )?;
+    let refused = errors(compiled);
+    if refused > 0 {
+        writeln!(
+            out,
+            "refused, and not to be loaded: errors {refused}; what they leave open shows as any"
+        )?;
+    }
     writeln!(
         out,
         "\nInbound\n{}",
@@ -141,13 +162,23 @@ fn grants(policy: &Policy, grants: &[Grant], direction: &str) -> Table {
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_style(TableComponent::HeaderLines, '─');
+    if !table.is_tty() {
+        table.set_width(WIDTH_WITHOUT_TERMINAL);
+    }
     table.set_header(header.iter().copied());
+    // What a reader searches for stays in one piece.
+    for (column, title) in table.column_iter_mut().zip(header) {
+        if ["port", "transport", "row"].contains(title) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     table
 }
 
-/// `role wso2/gateway: 10.0.0.1/32, 10.0.0.2/32 and 5 more`.
+/// `10.0.0.1, 10.0.0.2 and 5 more (role wso2/gateway)`.
 fn who(policy: &Policy, peers: Peers) -> String {
     let Peers::Set(index) = peers else {
         return "any".to_owned();
@@ -155,17 +186,31 @@ fn who(policy: &Policy, peers: Peers) -> String {
     let Some(set) = policy.sets.get(index as usize) else {
         return "nobody".to_owned();
     };
+    let short = |net: &IpNet| {
+        let whole = net.prefix_len() == net.max_prefix_len();
+        if whole {
+            net.addr().to_string()
+        } else {
+            net.to_string()
+        }
+    };
     let shown: Vec<_> = set
         .prefixes
         .iter()
         .take(SHOWN_PREFIXES)
-        .map(ToString::to_string)
+        .map(short)
         .collect();
+    let shown = shown.join(", ");
     let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}: {}{more}", plain(&set.name), shown.join(", "))
+    let name = plain(&set.name);
+    if name == shown {
+        shown
+    } else {
+        format!("{shown}{more} ({name})")
+    }
 }
 
 /// Without control characters: names come from files, and the reader's terminal obeys.
@@ -179,4 +224,70 @@ fn plain(text: &str) -> String {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Transport;
+    use crate::policy::{GrantKind, Omitted, PeerSet, RowFacts};
+
+    #[test]
+    fn the_table_says_port_peers_row_purpose_citation_and_what_is_left_out() {
+        let set = |name: &str, nets: &[&str]| PeerSet {
+            name: name.to_owned(),
+            prefixes: nets.iter().map(|net| net.parse().unwrap()).collect(),
+        };
+        let grant = |first: u16, last: u16, peers: Peers| Grant {
+            kind: GrantKind::Documented,
+            transport: Transport::Tcp,
+            first,
+            last,
+            peers,
+            row: "acme/web".to_owned(),
+        };
+        let policy = Policy {
+            host: Some("h\u{1b}[1m".to_owned()),
+            roles: vec!["acme/node".to_owned()],
+            sets: vec![
+                set("group g", &["10.0.0.1/32", "10.1.0.0/16"]),
+                set("192.0.2.1", &["192.0.2.1/32"]),
+            ],
+            inbound: vec![grant(80, 81, Peers::Set(0)), grant(90, 90, Peers::Set(1))],
+            rows: vec![RowFacts {
+                id: "acme/web".to_owned(),
+                role: None,
+                purpose: "web".to_owned(),
+                citation: "Doc, S, 80".to_owned(),
+                audit: true,
+            }],
+            omitted: vec![Omitted {
+                row: "acme/x".to_owned(),
+                reason: "loopback".to_owned(),
+                detail: "why".to_owned(),
+            }],
+            ..Policy::default()
+        };
+        let mut out = Vec::new();
+        text(
+            &mut out,
+            &Compiled {
+                policy,
+                diagnostics: Vec::new(),
+            },
+        )
+        .unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<_> = out.lines().map(words).collect();
+        for wanted in [
+            "h\u{fffd}[1m (acme/node): inbound audit, outbound audit",
+            "80-81 tcp 10.0.0.1, 10.1.0.0/16 (group g) acme/web (audit only) web Doc, S, 80",
+            "90 tcp 192.0.2.1 acme/web (audit only) web Doc, S, 80",
+            "ping from nobody",
+            "acme/x loopback why",
+        ] {
+            assert!(lines.iter().any(|line| line == wanted), "{wanted}\n{out}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! `portguard init`: a commented site file for the chosen roles, so that nobody starts from an empty page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::print;
@@ -283,12 +282,96 @@ fn local_id<'a>(system: &System, row: &'a Row) -> &'a str {
         .unwrap_or(&row.id)
 }
 
-/// One line; what the catalog says is kept on it.
+/// Comments longer than this go on.
+const WIDTH: usize = 110;
+
+/// One line, or for a long comment several; what the catalog says is kept within them.
 fn add(text: &mut String, line: &str) {
     let (breaks, body) = line.split_at(line.len() - line.trim_start_matches('\n').len());
     let body: String = body
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    let _ = writeln!(text, "{breaks}{body}");
+    text.push_str(breaks);
+    let mut width = 0;
+    for (index, word) in body.split(' ').enumerate() {
+        let length = word.chars().count();
+        if index == 0 {
+            width = length;
+        } else if width + length < WIDTH || !body.starts_with("# ") {
+            text.push(' ');
+            width += 1 + length;
+        } else {
+            text.push_str("\n#   ");
+            width = 4 + length;
+        }
+        text.push_str(word);
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::compile::{Inputs, Selection, compile};
+    use crate::diagnostic::Level;
+    use crate::site::Site;
+
+    fn codes(catalog: &Catalog, text: &str) -> Vec<(Level, &'static str, String)> {
+        let site =
+            Site::parse("init.toml", text.as_bytes()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+        let compiled = compile(&Inputs {
+            catalog,
+            site: &site,
+            host: Selection::Name("host-1".to_owned()),
+            interface: None,
+            local_addresses: &[],
+            hostname: None,
+            resolved: &resolved,
+            files: &files,
+            today: None,
+        });
+        compiled
+            .diagnostics
+            .into_iter()
+            .map(|d| (d.level, d.code, d.message))
+            .collect()
+    }
+
+    /// The file loads as it is; with its example peers uncommented nothing is unresolved.
+    #[test]
+    fn the_file_of_every_role_is_a_site_and_lists_every_peer() {
+        let catalog = Catalog::embedded().unwrap();
+        for system in catalog.systems.values() {
+            for role in system.host_roles() {
+                let text = site_file(&catalog, &[format!("{}/{}", system.id, role.id)]).unwrap();
+                let errors: Vec<_> = codes(&catalog, &text)
+                    .into_iter()
+                    .filter(|(level, ..)| *level == Level::Error)
+                    .collect();
+                assert!(errors.is_empty(), "{errors:?}\n{text}");
+                let uncomment = |line: &str| match line.strip_prefix("# ") {
+                    Some(rest)
+                        if rest.ends_with("= [\"192.0.2.0/24\"]")
+                            || rest.starts_with("unprinted_peers = [\"admins\"]") =>
+                    {
+                        rest.to_owned()
+                    }
+                    _ => line.to_owned(),
+                };
+                // The site's own `unprinted_peers` stands at the top, the system's in its table: both are tried.
+                let full: Vec<String> = text.lines().map(uncomment).collect();
+                let left: Vec<_> = codes(&catalog, &full.join("\n"))
+                    .into_iter()
+                    .filter(|(_, code, _)| {
+                        ["unresolved-peer", "unprinted-peers", "domain-not-asked"].contains(code)
+                    })
+                    .collect();
+                assert!(left.is_empty(), "{left:?}\n{text}");
+            }
+        }
+    }
 }

@@ -14,12 +14,17 @@ use crate::policy::{Compiled, Outbound};
 use crate::site::{self, Flags, Mode, Site, Unresolved};
 
 mod machine;
+#[cfg(test)]
+mod tests;
+
+/// Where a site file is looked for.
+const USUAL_SITE: &str = "/etc/portguard/site.toml";
 
 /// Which host, of which site.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub struct SelectionArgs {
-    /// Site file (TOML)
+    /// Site file [default: /etc/portguard/site.toml, if it is there and no role is given]
     #[arg(short, long, value_name = "SITE", env = "PORTGUARD_CONFIG")]
     pub config: Option<PathBuf>,
     /// Host of the inventory [default: the one with this machine's addresses]
@@ -147,12 +152,15 @@ impl Loaded {
 impl SelectionArgs {
     /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.
     pub fn load(&self, resolving: Resolving) -> anyhow::Result<Loaded> {
-        let base = self
-            .config
+        let config = self.config.clone().or_else(|| {
+            let usual = PathBuf::from(USUAL_SITE);
+            (self.roles.is_empty() && usual.exists()).then_some(usual)
+        });
+        let base = config
             .as_deref()
             .and_then(Path::parent)
             .unwrap_or(Path::new(""));
-        let mut site = match &self.config {
+        let mut site = match &config {
             Some(path) => Site::parse(&path.display().to_string(), &read(path)?)?,
             None => Site::default(),
         };

@@ -39,6 +39,21 @@ impl<'a> Subject<'a> {
         };
         let host = index.and_then(|index| site.hosts.get(index));
         let interface = inputs.interface.and_then(|name| host?.interfaces.get(name));
+        if let (Some(name), Some(host), None) = (inputs.interface, host, interface)
+            && !host.interfaces.is_empty()
+        {
+            let known: Vec<_> = host.interfaces.keys().map(String::as_str).collect();
+            let message = format!(
+                "host `{}` has no interface `{name}`: it serves the host's own roles",
+                host.name
+            );
+            let diagnostic =
+                Diagnostic::warning("unknown-interface", message).hint(suggest(name, &known));
+            messages.push(
+                site.at(host.place)
+                    .map_or(diagnostic.clone(), |place| diagnostic.at(place)),
+            );
+        }
         let mode = interface
             .and_then(|i| i.mode)
             .or(host.and_then(|host| host.mode))
@@ -62,6 +77,7 @@ impl<'a> Subject<'a> {
             mode,
             roles: Vec::new(),
         };
+        let any_named = !named.is_empty();
         for (id, place) in named {
             match inputs.catalog.role(&id) {
                 Ok(role) => subject.roles.push(role),
@@ -77,7 +93,7 @@ impl<'a> Subject<'a> {
         subject
             .roles
             .dedup_by_key(|(system, role)| (&system.id, &role.id));
-        if subject.roles.is_empty() {
+        if subject.roles.is_empty() && !any_named {
             let who = host.map_or("the host".to_owned(), |host| {
                 format!("host `{}`", host.name)
             });

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::policy::{PeerSet, Peers};
 
 /// Names of more are cut short.
-const MAX_NAMES: usize = 6;
+const MAX_NAMES: usize = 3;
 
 /// Peers gathered so far.
 #[derive(Debug, Clone, Default)]

@@ -207,6 +207,16 @@ impl Apply<'_> {
         let (system, value) = match (text.split_once('='), self.systems.as_slice()) {
             (Some((system, value)), _) => (system.to_owned(), value),
             (None, [system]) => (system.clone(), text),
+            (None, []) => {
+                let message = format!("`{}` is of no system yet", text.escape_debug());
+                self.refuse(
+                    flag,
+                    "which-system",
+                    message,
+                    "give the role with `--role SYSTEM/ROLE`",
+                );
+                return;
+            }
             (None, systems) => {
                 let message = format!("`{}` could be of several systems", text.escape_debug());
                 let hint = format!(

@@ -120,3 +120,41 @@ fn nothing_said_is_refused_in_enforce_and_told_in_audit() {
         "{errors} {none} {warnings}"
     );
 }
+
+/// The reference's example is a site, and says all that its hosts' matrices ask.
+#[test]
+fn the_example_of_the_guide_compiles_for_each_of_its_hosts() {
+    let guide = include_str!("../../../../docs/site.md");
+    let text = guide
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let site = Site::parse("site.toml", text.as_bytes()).unwrap();
+    let catalog = Catalog::embedded().unwrap();
+    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+    for (host, interface) in [
+        ("node-1", None),
+        ("node-2", None),
+        ("api-1", None),
+        ("api-1", Some("eth1")),
+    ] {
+        let compiled = compile(&Inputs {
+            catalog: &catalog,
+            site: &site,
+            host: Selection::Name(host.to_owned()),
+            interface,
+            local_addresses: &[],
+            hostname: None,
+            resolved: &resolved,
+            files: &files,
+            today: Some("2026-11-21"),
+        });
+        let errors: Vec<_> = compiled
+            .diagnostics
+            .iter()
+            .filter(|d| d.level == Level::Error)
+            .collect();
+        assert!(errors.is_empty(), "{host}: {errors:#?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
-use super::fixture::{catalog, compiled_site, port, row};
+use super::fixture::{SITE, catalog, compiled_site, port, row};
 use crate::catalog::{Direction, Peer};
 use crate::compile::Selection;
 use crate::policy::{Compiled, Grant, Peers, Policy};
@@ -186,5 +186,18 @@ proptest! {
         let after = compiled_site(&catalog, &site, host()).policy;
         kept(&before, &after, |policy| &policy.inbound).map_err(TestCaseError::fail)?;
         kept(&before, &after, |policy| &policy.outbound).map_err(TestCaseError::fail)?;
+    }
+
+    /// A site with a hole or a repetition in it is refused or compiled, never a panic.
+    #[test]
+    fn damaged_sites_do_not_panic(start in 0..SITE.len(), length in 0_usize..40, copy in any::<bool>(), from in 0..SITE.len()) {
+        let end = (start + length).min(SITE.len());
+        let patch = SITE.get(from..(from + length).min(SITE.len())).filter(|_| copy).unwrap_or("");
+        let text = format!("{}{patch}{}", &SITE[..start], &SITE[end..]);
+        if let Ok(site) = Site::parse("s.toml", text.as_bytes()) {
+            for host in ["node1", "all1", "b1"] {
+                let _ = compiled_site(&catalog(), &site, Selection::Name(host.to_owned()));
+            }
+        }
     }
 }

@@ -1,0 +1,79 @@
+//! Reading what is selected, from real files.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Resolving, SelectionArgs};
+use crate::error::{Exit, exit_of};
+use crate::policy::Peers;
+
+/// A directory of its own, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("portguard-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn files_beside_the_site_are_read_and_flags_override() {
+    let dir = Directory::new("selection");
+    dir.write("list.txt", "10.7.0.0/16\n");
+    let site = "schema = 1\nmode = \"enforce\"\n[groups]\nours = [\"file:list.txt\"]\n[management]\nallow = [\"tcp/22=ours\"]\n[[host]]\nname = \"a\"\naddresses = [\"192.0.2.1\"]\n";
+    let config = Some(dir.write("site.toml", site));
+    let args = SelectionArgs {
+        config,
+        host: Some("a".to_owned()),
+        audit: true,
+        ..SelectionArgs::default()
+    };
+    let compiled = args.load(Resolving::WhenTold).unwrap().compile(None);
+    assert!(!compiled.policy.settings.enforce);
+    let Peers::Set(set) = compiled.policy.inbound[0].peers else {
+        panic!("{:?}", compiled.policy.inbound)
+    };
+    assert_eq!(compiled.policy.peers_text(Peers::Set(set)), ["10.7.0.0/16"]);
+}
+
+#[test]
+fn files_that_are_not_there_are_the_users_fault() {
+    let args = SelectionArgs {
+        config: Some("/nonexistent/site.toml".into()),
+        ..SelectionArgs::default()
+    };
+    let error = args.load(Resolving::WhenTold).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        "cannot open /nonexistent/site.toml: No such file or directory (os error 2)"
+    );
+    assert_eq!(exit_of(&error), Exit::Usage);
+    let dir = Directory::new("broken");
+    let config = Some(dir.write("site.toml", "schema = 1\nmode = 1\n"));
+    let error = SelectionArgs {
+        config,
+        ..SelectionArgs::default()
+    }
+    .load(Resolving::WhenTold)
+    .unwrap_err();
+    assert_eq!(exit_of(&error), Exit::Usage);
+    assert!(
+        error.to_string().ends_with(
+            "site.toml:2:8: error[wrong-type]: `mode` wants a string, not a whole number"
+        )
+    );
+}
