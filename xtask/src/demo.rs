@@ -1,27 +1,67 @@
 //! `cargo xtask demo`: a vendor's role guards an interface, in audit and then in enforce, with real traffic.
 //!
-//! Everything happens in network namespaces that this process makes; they go away with it.
+//! Everything happens in network namespaces and on a bpffs that this process makes; they go away with it, also when it
+//! is interrupted.
 
 mod probes;
 mod stage;
 
+use std::env;
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use portguard_harness::traffic::exchange_tcp;
 
 use crate::setup;
-use crate::shell::{result, say};
+use crate::shell::{Missing, result, say, show};
+use crate::workspace::{is_root, which};
 
 use probes::{Fate, Probe, probes};
 use stage::{INTERFACE, Paint, Stage};
 
 /// Shows a vendor's role guarding an interface, in private network namespaces (root).
 #[derive(Debug, clap::Args)]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// The `portguard` to show, built already
+    #[arg(long, hide = true)]
+    program: Option<PathBuf>,
+}
 
-pub(crate) fn run(_args: &DemoArgs) -> Result<()> {
-    setup::ensure(&[])?;
-    let program = setup::build_portguard()?;
+pub(crate) fn run(args: &DemoArgs) -> Result<()> {
+    let program = if let Some(program) = &args.program {
+        program.clone()
+    } else {
+        setup::ensure(&[])?;
+        setup::build_portguard()?
+    };
+    if is_root() {
+        play(program)
+    } else {
+        through_sudo(&program)
+    }
+}
+
+/// The build was the user's own; only the demo itself is root's.
+fn through_sudo(program: &Path) -> Result<()> {
+    let why =
+        "the demo makes network namespaces and loads eBPF programs into them, which takes root";
+    if which("sudo").is_none() || !io::stdin().is_terminal() {
+        return Err(Missing::error(
+            why,
+            "as root: cargo xtask demo; or: sudo --preserve-env env PATH=\"$PATH\" cargo xtask demo",
+        ));
+    }
+    say(format_args!("{why}: it is called through sudo"));
+    let mut command = Command::new("sudo");
+    command.arg("--preserve-env").arg(env::current_exe()?);
+    show(command.arg("demo").arg("--program").arg(program))
+}
+
+fn play(program: PathBuf) -> Result<()> {
     let stage = Stage::new(program)?;
     let paint = Paint::new();
 
@@ -44,7 +84,13 @@ pub(crate) fn run(_args: &DemoArgs) -> Result<()> {
     stage.show(&["counters", "--violations"], None)?;
 
     title(&paint, "2. Enforce: one atomic swap, no packet in between");
+    let mut session = stage.session()?;
     stage.load("--enforce")?;
+    ensure!(
+        exchange_tcp(&mut session, b"still there?", Duration::from_secs(2))?,
+        "the swap cut a session that was open before"
+    );
+    say("    a session of node-2 with port 443, open since before the swap, goes on\n");
     let enforce = attempt(&stage, &probes)?;
     table(&paint, &probes, &[("audit", &audit), ("enforce", &enforce)]);
     say("\nEvery packet by reason, both phases:\n");

@@ -1,14 +1,16 @@
 //! The hosts of the demo, and the guard on one of them.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use portguard_harness::net::{End, Host, Lab, Link};
-use portguard_harness::traffic::{TcpEcho, UdpEcho};
+use portguard_harness::traffic::{TcpEcho, UdpEcho, connect_from};
 
 /// The guarded interface.
 pub(super) const INTERFACE: &str = "pgdemo0";
@@ -34,6 +36,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(program: PathBuf) -> Result<Self> {
+        private_bpffs()?;
         let lab = Lab::new()?;
         let node = lab.host("node")?;
         let others = lab.host("others")?;
@@ -66,6 +69,13 @@ impl Stage {
             _udp: udp,
             _lab: lab,
         })
+    }
+
+    /// A session of node-2 with the application.
+    pub(super) fn session(&self) -> Result<TcpStream> {
+        let (from, to) = ("10.77.0.2".parse()?, "10.77.0.1:443".parse()?);
+        self.others
+            .run(|| connect_from(from, to, Duration::from_secs(1)).stream())
     }
 
     /// The site in flags: who the peers of the document are here.
@@ -141,11 +151,20 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
-    /// Pins outlive namespaces: whatever went wrong, none of ours stays.
-    fn drop(&mut self) {
-        let _ = self.output(&["unload", "--interface", INTERFACE]);
-    }
+/// Pins go to a bpffs that ends with this process, however it ends.
+fn private_bpffs() -> Result<()> {
+    const NONE: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).context("making a private view of the file system")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .context("keeping mounts to ourselves")?;
+    mount(
+        Some("bpf"),
+        "/sys/fs/bpf",
+        Some("bpf"),
+        MsFlags::empty(),
+        NONE,
+    )
+    .context("mounting a private bpffs")
 }
 
 /// Colours, on terminals only.
