@@ -115,6 +115,19 @@ pub mod slot {
     }
 }
 
+/// Words of the map `CONTROL`, which user space writes while a generation runs.
+pub mod control {
+    /// 1 once somebody has confirmed this generation; until then, its deadline holds.
+    pub const CONFIRMED: u32 = 0;
+    /// Boot-time clock in nanoseconds until which somebody listens to events; before that, none are written.
+    pub const LISTENERS: u32 = 1;
+    /// How many words.
+    pub const WORDS: u32 = 2;
+}
+
+/// Events a reason may have in one unit of time (about half a second), on each CPU; those beyond count as lost.
+pub const EVENTS_A_TICK: u64 = 64;
+
 /// One sampled violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]

@@ -47,7 +47,7 @@ pub struct Hashed {
 }
 
 impl Tuple {
-    /// Hashes with the secret key: three rounds of multiply and fold, which nobody can aim without the key.
+    /// Hashes with the secret key: rounds of multiply and fold, which nobody can aim without the key.
     #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
@@ -58,12 +58,16 @@ impl Tuple {
         let ports = u64::from(self.protocol) << 32
             | u64::from(self.local_port) << 16
             | u64::from(self.remote_port);
-        let mut hash = mix(self.remote.low ^ first, ports ^ second);
-        hash = mix(hash ^ self.local.low, first);
-        if self.remote.v6 {
-            hash = mix(hash ^ self.remote.high, second);
-            hash = mix(hash ^ self.local.high, first);
-        }
+        // One round for the four octets of both ends; a round for every eight otherwise.
+        let hash = if self.remote.v6 {
+            let hash = mix(self.remote.low ^ first, ports ^ second);
+            let hash = mix(hash ^ self.local.low, first);
+            let hash = mix(hash ^ self.remote.high, second);
+            mix(hash ^ self.local.high, first)
+        } else {
+            let ends = self.remote.low << 32 | self.local.low;
+            mix(ends ^ first, ports ^ second)
+        };
         // The set comes from the low bits and the tag from the high ones; the lowest tag bit keeps it from being zero.
         Hashed {
             set: hash as u32,
@@ -102,38 +106,65 @@ pub const fn is_fresh(age: u64, transport: u8, tcp_idle: u32, udp_idle: u32) -> 
     age <= idle as u64
 }
 
+/// What seeing a flow means for its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It stands there with this very time: nothing to write.
+    Fresh,
+    /// Its own cell, to be written anew.
+    Own(usize),
+    /// An empty cell.
+    Empty(usize),
+    /// The cell of another flow, refreshed so many units ago: the oldest.
+    Taken(usize, u64),
+}
+
 impl Set {
-    /// The cell with this tag, if there is one.
+    /// The first cell with this tag, if there is one.
     #[inline(always)]
     pub fn find(&self, tag: u64) -> Option<u64> {
-        let mut found = 0;
-        for cell in self.cells {
-            if cell & !TIME_MASK == tag {
-                found = cell;
+        for cell in &self.cells {
+            let cell = *cell;
+            if same_flow(cell, tag) {
+                return Some(cell);
             }
         }
-        if found == 0 { None } else { Some(found) }
+        None
     }
 
-    /// Where a flow goes: its own cell, else an empty one, else the oldest; and what stood there.
+    /// Where a flow goes: its own cell, else an empty one, else the oldest.
+    ///
+    /// Two CPUs that place two new flows into one set at a time may choose the same cell: one of them is forgotten until
+    /// its next packet. A flow may so come to have two cells; the first is the one that is found and refreshed, and the
+    /// other grows old.
     #[inline(always)]
-    pub fn place(&self, tag: u64, now: u64) -> (usize, u64) {
-        let mut best = (0, 0);
-        let mut best_score = 0;
-        for (index, cell) in self.cells.iter().copied().enumerate() {
-            let score = if cell & !TIME_MASK == tag {
-                u64::MAX
-            } else if cell == 0 {
-                u64::MAX - 1
-            } else {
-                age(cell, now) + 1
-            };
-            if score > best_score {
-                best = (index, cell);
-                best_score = score;
+    pub fn place(&self, tag: u64, now: u64) -> Place {
+        let mut oldest = (0, 0);
+        let mut empty = None;
+        for (index, cell) in self.cells.iter().enumerate() {
+            let cell = *cell;
+            if cell == 0 {
+                if empty.is_none() {
+                    empty = Some(index);
+                }
+                continue;
+            }
+            if same_flow(cell, tag) {
+                return if age(cell, now) == 0 {
+                    Place::Fresh
+                } else {
+                    Place::Own(index)
+                };
+            }
+            let age = age(cell, now);
+            if age >= oldest.1 {
+                oldest = (index, age);
             }
         }
-        best
+        match empty {
+            Some(index) => Place::Empty(index),
+            None => Place::Taken(oldest.0, oldest.1),
+        }
     }
 }
 
@@ -143,7 +174,7 @@ pub const fn cell(tag: u64, now: u64) -> u64 {
     tag | now & TIME_MASK
 }
 
-/// Whether two cells hold the same flow.
+/// Whether a cell holds this flow.
 #[inline(always)]
 pub const fn same_flow(cell: u64, tag: u64) -> bool {
     cell & !TIME_MASK == tag

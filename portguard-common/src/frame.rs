@@ -18,6 +18,13 @@ pub trait Frame {
     /// Whether the frame has at least `length` bytes, counting those that cannot be read in place.
     fn holds(&self, length: usize) -> bool;
 
+    /// Whether the kernel will still cut this frame into several: the lengths in its IP header are then not those that
+    /// leave the host, and may be zero.
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        false
+    }
+
     /// Starts anew: a verifier forgets how much of the frame was checked, so that states that differ only in it become one.
     #[inline(always)]
     fn renew(&mut self) {}

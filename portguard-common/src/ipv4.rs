@@ -20,7 +20,11 @@ mod option {
 
 /// Parses the IPv4 header at `at`.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
+    frame: &mut F,
+    packet: &mut Packet,
+    at: usize,
+) -> Network {
     let Some(header) = frame.window::<20>(at) else {
         return short(frame, at + HEADER);
     };
@@ -32,6 +36,9 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: u
     let total = usize::from(header.u16::<2>());
     let fragment = header.u16::<6>();
 
+    if !EVERY && (version_length != 0x45 || fragment & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0) {
+        return Network::Nonlinear;
+    }
     if version_length >> 4 != 4 {
         return Network::Done(Shape::Malformed(Malformed::Version));
     }
@@ -39,16 +46,21 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: u
     if length < HEADER {
         return Network::Done(Shape::Malformed(Malformed::HeaderLength));
     }
-    let end = at + total;
-    if total < length {
-        return Network::Done(Shape::Malformed(Malformed::Length));
-    }
-    if end > packet.length {
-        if !frame.holds(end) {
+    let end = if frame.is_segmented() {
+        packet.length
+    } else {
+        let end = at + total;
+        if total < length {
             return Network::Done(Shape::Malformed(Malformed::Length));
         }
-        packet.length = end;
-    }
+        if end > packet.length {
+            if !frame.holds(end) {
+                return Network::Done(Shape::Malformed(Malformed::Length));
+            }
+            packet.length = end;
+        }
+        end
+    };
     if length > HEADER {
         match options(frame, at + HEADER, at + length) {
             Some(true) => {}

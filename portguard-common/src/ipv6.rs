@@ -22,7 +22,11 @@ mod next {
 
 /// Parses the IPv6 header at `at`, and the extension headers behind it.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
+    frame: &mut F,
+    packet: &mut Packet,
+    at: usize,
+) -> Network {
     let Some(header) = frame.window::<40>(at) else {
         return short(frame, at + HEADER);
     };
@@ -33,14 +37,27 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: u
     if header.u8::<0>() >> 4 != 6 {
         return Network::Done(Shape::Malformed(Malformed::Version));
     }
-    let end = at + HEADER + usize::from(header.u16::<4>());
-    if end > packet.length {
-        if !frame.holds(end) {
-            return Network::Done(Shape::Malformed(Malformed::Length));
+    let end = if frame.is_segmented() {
+        packet.length
+    } else {
+        let end = at + HEADER + usize::from(header.u16::<4>());
+        if end > packet.length {
+            if !frame.holds(end) {
+                return Network::Done(Shape::Malformed(Malformed::Length));
+            }
+            packet.length = end;
         }
-        packet.length = end;
-    }
+        end
+    };
     let at = at + HEADER;
+    if !EVERY {
+        // An extension header is no transport that has ports: `transport` turns it away.
+        return Network::Payload(Payload {
+            at,
+            end,
+            whole: Whole::Yes,
+        });
+    }
     if is_extension(packet.protocol) {
         extensions(frame, packet, at, end)
     } else {

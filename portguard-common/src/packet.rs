@@ -100,6 +100,8 @@ pub struct Packet {
     pub destination_port: u16,
     /// ICMP type.
     pub icmp_type: u8,
+    /// Flags of a whole TCP header.
+    pub tcp_flags: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
     /// Bytes on the wire: the frame as received, or up to the end of the IP packet where that lies beyond the linear part.
@@ -120,10 +122,37 @@ impl Packet {
             source_port: 0,
             destination_port: 0,
             icmp_type: 0,
+            tcp_flags: 0,
             hop_limit: 0,
             length,
         }
     }
+}
+
+impl Packet {
+    /// Whether it asks to open a connection: such a packet never answers anything.
+    #[inline(always)]
+    pub const fn is_opening(&self) -> bool {
+        self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+    }
+
+    /// Whether it answers an attempt to open a connection, or refuses something: it opens nothing by itself.
+    #[inline(always)]
+    pub const fn is_answering(&self) -> bool {
+        self.protocol == protocol::TCP
+            && (self.tcp_flags & tcp::RST != 0
+                || self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK)
+    }
+}
+
+/// TCP flags (RFC 9293).
+pub mod tcp {
+    /// Opens, or answers an opening.
+    pub const SYN: u8 = 0x02;
+    /// Refuses.
+    pub const RST: u8 = 0x04;
+    /// Acknowledges.
+    pub const ACK: u8 = 0x10;
 }
 
 /// IP protocol numbers that the parser knows by name (IANA).

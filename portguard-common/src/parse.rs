@@ -83,9 +83,38 @@ pub(crate) fn short<F: Frame + ?Sized>(frame: &F, end: usize) -> Network {
 /// [`Nonlinear`] if a header lies outside of the linear part; never for a slice.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
+    parse_tagged(frame, 0)
+}
+
+/// Parses a frame whose outermost VLAN tag, if `vlan` is not zero, is known from elsewhere (as in [`Packet::vlan`]).
+///
+/// # Errors
+/// [`Nonlinear`], as [`parse`].
+#[inline(always)]
+pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packet, Nonlinear> {
     let mut packet = Packet::new(frame.linear());
-    let network = ethernet(frame, &mut packet);
+    packet.vlan = vlan;
+    let network = ethernet::<F, true>(frame, &mut packet);
     finish(frame, packet, network)
+}
+
+/// Parses what nearly every frame is: well-formed TCP, UDP or SCTP with its ports, no IP options, no fragment, no
+/// extension header, all of it in place. Anything else is `None`, and for [`parse_tagged`] to look at; where there is an
+/// answer, both give the same.
+#[inline(always)]
+pub fn parse_plain<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Option<Packet> {
+    let mut packet = Packet::new(frame.linear());
+    packet.vlan = vlan;
+    let Network::Payload(payload) = ethernet::<F, false>(frame, &mut packet) else {
+        return None;
+    };
+    match transport::parse(frame, &mut packet, payload) {
+        Ok(Shape::Ports) => {
+            packet.shape = Shape::Ports;
+            Some(packet)
+        }
+        _ => None,
+    }
 }
 
 /// Parses from the network header at `at` on, for frames whose EtherType and VLAN tag are known from elsewhere.
@@ -102,7 +131,7 @@ pub fn parse_network<F: Frame + ?Sized>(
     let mut packet = Packet::new(frame.linear());
     packet.ethertype = ethertype;
     packet.vlan = vlan;
-    let network = network(frame, &mut packet, at);
+    let network = network::<F, true>(frame, &mut packet, at);
     finish(frame, packet, network)
 }
 
@@ -120,21 +149,28 @@ fn finish<F: Frame + ?Sized>(
     Ok(packet)
 }
 
+/// Without `EVERY`, what is not plain may be called [`Network::Nonlinear`]; here and in the modules of IP.
 #[inline(always)]
-fn ethernet<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet) -> Network {
+fn ethernet<F: Frame + ?Sized, const EVERY: bool>(frame: &mut F, packet: &mut Packet) -> Network {
     let Some(header) = frame.window::<14>(0) else {
         return short(frame, ETHERNET);
     };
     packet.ethertype = header.u16::<12>();
     let mut at = ETHERNET;
     if is_vlan(packet.ethertype) {
+        let is_tagged = packet.vlan != 0;
         let Some(tag) = frame.window::<4>(at) else {
             return short(frame, at + 4);
         };
-        packet.vlan = u32::from(tag.u16::<0>()) | 1 << 16;
+        if !is_tagged {
+            packet.vlan = u32::from(tag.u16::<0>()) | 1 << 16;
+        }
         packet.ethertype = tag.u16::<2>();
         at += 4;
         if is_vlan(packet.ethertype) {
+            if is_tagged {
+                return Network::Done(Shape::Malformed(Malformed::VlanDepth));
+            }
             let Some(tag) = frame.window::<4>(at) else {
                 return short(frame, at + 4);
             };
@@ -145,14 +181,18 @@ fn ethernet<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet) -> Network {
             }
         }
     }
-    network(frame, packet, at)
+    network::<F, EVERY>(frame, packet, at)
 }
 
 #[inline(always)]
-fn network<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+fn network<F: Frame + ?Sized, const EVERY: bool>(
+    frame: &mut F,
+    packet: &mut Packet,
+    at: usize,
+) -> Network {
     match packet.ethertype {
-        ETHERTYPE_IPV4 => ipv4::parse(frame, packet, at),
-        ETHERTYPE_IPV6 => ipv6::parse(frame, packet, at),
+        ETHERTYPE_IPV4 => ipv4::parse::<F, EVERY>(frame, packet, at),
+        ETHERTYPE_IPV6 => ipv6::parse::<F, EVERY>(frame, packet, at),
         ETHERTYPE_ARP => Network::Done(Shape::Arp),
         _ => Network::Done(Shape::NonIp),
     }

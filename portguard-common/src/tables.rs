@@ -165,7 +165,7 @@ pub struct Facts {
     pub tick_shift: u32,
     /// The frame may have parts that cannot be read in place.
     pub multi_buffer: u32,
-    /// One violation in this many less one is an event; a power of two less one. All ones: none.
+    /// One violation of a kind in this many is an event; this is a power of two less one. All ones: none.
     pub sample_mask: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
@@ -210,8 +210,8 @@ pub trait Tables {
     fn host6(&self, cell: u32) -> Host6;
     /// Whether an address is one of the host's own (only asked if [`Facts::scoped`]).
     fn own(&self, address: Addr) -> bool;
-    /// Runs a read-only lookup in a set of the flow table.
-    fn flow_set(&self, index: u32) -> Option<Set>;
+    /// A set of the flow table, which others may be writing to: each cell is whole, the set as such need not be.
+    fn flow_set(&self, index: u32) -> Option<&Set>;
     /// Jiffies since some time.
     fn jiffies(&self) -> u64;
 }

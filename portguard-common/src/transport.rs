@@ -29,21 +29,30 @@ pub(crate) fn parse<F: Frame + ?Sized>(
     };
     // First, and on `at` alone: it is what the verifier bounds the packet pointer by. What is read ends within the span
     // too, or a copy of it would lack bytes that the frame in one piece has.
-    if at > HEADER_SPAN - 4 {
+    if at > HEADER_SPAN - 14 {
         return Ok(Shape::Malformed(Malformed::ExtensionHeaders));
     }
     if at + needed > end {
         return Ok(Shape::Malformed(whole.cut()));
     }
-    let Some(start) = frame.window::<4>(at) else {
-        // The packet goes on to `end`, and the frame was checked to hold that.
-        return Err(Nonlinear);
-    };
-    if matches!(shape, Shape::Ports) {
-        packet.source_port = start.u16::<0>();
-        packet.destination_port = start.u16::<2>();
+    // The packet goes on to `end`, and the frame was checked to hold that: what is missing here lies out of line.
+    if packet.protocol == protocol::TCP && matches!(whole, Whole::Yes) {
+        let start = frame.window::<14>(at).ok_or(Nonlinear)?;
+        packet.tcp_flags = start.u8::<13>();
+        ports(packet, &start);
     } else {
-        packet.icmp_type = start.u8::<0>();
+        let start = frame.window::<4>(at).ok_or(Nonlinear)?;
+        if matches!(shape, Shape::Ports) {
+            ports(packet, &start);
+        } else {
+            packet.icmp_type = start.u8::<0>();
+        }
     }
     Ok(shape)
+}
+
+#[inline(always)]
+fn ports<W: Window>(packet: &mut Packet, start: &W) {
+    packet.source_port = start.u16::<0>();
+    packet.destination_port = start.u16::<2>();
 }

@@ -68,50 +68,58 @@ pub fn egress<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> Verdict {
 /// Judges a frame in one direction. The peer is the source of what arrives and the destination of what is sent.
 #[inline(always)]
 pub fn judge<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
+    let (key, closed) = match question(tables, packet, direction) {
+        Question::Answered(verdict) => return verdict,
+        Question::Granted(key, closed) => (key, closed),
+    };
+    let verdict = granted(tables, direction, key, peer(packet, direction), closed);
+    if verdict.reason.is_violation()
+        && matches!(packet.shape, Shape::Ports)
+        && is_reply(tables, packet, direction)
+    {
+        return Verdict::plain(Reason::Reply);
+    }
+    verdict
+}
+
+/// What is left to ask about a packet.
+enum Question {
+    /// Nothing.
+    Answered(Verdict),
+    /// Whether this is granted to the peer, and what it is called if to nobody.
+    Granted(Key, Reason),
+}
+
+#[inline(always)]
+fn question<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Question {
     let facts = tables.facts();
-    match packet.shape {
+    let reason = match packet.shape {
+        Shape::Malformed(cause) => {
+            return Question::Answered(Verdict {
+                cause: Some(cause),
+                ..Verdict::plain(Reason::Malformed)
+            });
+        }
+        Shape::Arp => Reason::Arp,
+        Shape::NonIp if facts.strict_ethertypes != 0 => Reason::StrictEthertype,
+        Shape::NonIp => Reason::NonIp,
+        _ if is_transit(tables, packet, direction) => Reason::Transit,
+        Shape::Fragment if facts.strict_fragments != 0 => Reason::StrictFragment,
+        Shape::Fragment => Reason::Fragment,
         Shape::Ports => {
-            if is_transit(tables, packet, direction) {
-                return Verdict::plain(Reason::Transit);
-            }
-            ports(tables, packet, direction)
-        }
-        Shape::Arp => Verdict::plain(Reason::Arp),
-        Shape::NonIp if facts.strict_ethertypes != 0 => Verdict::plain(Reason::StrictEthertype),
-        Shape::NonIp => Verdict::plain(Reason::NonIp),
-        Shape::Malformed(cause) => Verdict {
-            cause: Some(cause),
-            ..Verdict::plain(Reason::Malformed)
-        },
-        Shape::Fragment => {
-            if is_transit(tables, packet, direction) {
-                Verdict::plain(Reason::Transit)
-            } else if facts.strict_fragments != 0 {
-                Verdict::plain(Reason::StrictFragment)
-            } else {
-                Verdict::plain(Reason::Fragment)
-            }
-        }
-        Shape::Icmp => {
-            if is_transit(tables, packet, direction) {
-                return Verdict::plain(Reason::Transit);
-            }
-            icmp(tables, packet, direction)
+            let key = Key::port(space(packet.protocol), packet.destination_port);
+            return Question::Granted(key, Reason::UndocumentedPort);
         }
         Shape::Protocol => {
-            if is_transit(tables, packet, direction) {
-                return Verdict::plain(Reason::Transit);
-            }
             let key = Key::protocol(packet.protocol);
-            granted(
-                tables,
-                direction,
-                key,
-                peer(packet, direction),
-                Reason::UndocumentedProtocol,
-            )
+            return Question::Granted(key, Reason::UndocumentedProtocol);
         }
-    }
+        Shape::Icmp => match icmp(packet) {
+            Some(reason) => reason,
+            None => return Question::Granted(Key::ECHO, Reason::Icmp),
+        },
+    };
+    Question::Answered(Verdict::plain(reason))
 }
 
 #[inline(always)]
@@ -133,26 +141,17 @@ const fn peer(packet: &Packet, direction: Direction) -> Addr {
     }
 }
 
+/// Whether a packet that no grant admits answers one that was.
 #[inline(always)]
-fn ports<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
-    let space = space(packet.protocol);
-    let key = Key::port(space, packet.destination_port);
-    let verdict = granted(
-        tables,
-        direction,
-        key,
-        peer(packet, direction),
-        Reason::UndocumentedPort,
-    );
-    if !verdict.reason.is_violation() {
-        return verdict;
-    }
-    let is_reply = match direction {
-        // The host opened this conversation.
-        Direction::Ingress => tables.facts().flows != 0 && is_live(tables, packet),
+fn is_reply<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> bool {
+    match direction {
+        // The host opened this conversation. Who asks to open one answers nothing, whatever the table says.
+        Direction::Ingress => {
+            tables.facts().flows != 0 && !packet.is_opening() && is_live(tables, packet)
+        }
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
-            let listening = Key::port(space, packet.source_port);
+            let listening = Key::port(space(packet.protocol), packet.source_port);
             granted(
                 tables,
                 Direction::Ingress,
@@ -163,11 +162,6 @@ fn ports<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) 
             .reason
                 == Reason::Granted
         }
-    };
-    if is_reply {
-        Verdict::plain(Reason::Reply)
-    } else {
-        verdict
     }
 }
 
@@ -181,44 +175,28 @@ const fn space(number: u8) -> u32 {
     }
 }
 
+/// What ICMP of this type is; `None` for an echo request.
 #[inline(always)]
-fn icmp<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
-    let (essential, echo, reply) = if packet.source.v6 {
-        let essential = match packet.icmp_type {
+const fn icmp(packet: &Packet) -> Option<Reason> {
+    let kind = packet.icmp_type;
+    if packet.source.v6 {
+        match kind {
             // Errors (RFC 4443), MLD (RFC 2710, RFC 3810).
-            1..=4 | 130..=132 | 143 => true,
+            1..=4 | 130..=132 | 143 => Some(Reason::IcmpEssential),
             // Neighbour discovery is only valid from the link itself (RFC 4861 section 7.1).
-            133..=137 => packet.hop_limit == 255,
-            _ => false,
-        };
-        (
-            essential,
-            packet.icmp_type == icmp6::ECHO,
-            packet.icmp_type == icmp6::ECHO_REPLY,
-        )
+            133..=137 if packet.hop_limit == 255 => Some(Reason::IcmpEssential),
+            icmp6::ECHO_REPLY => Some(Reason::EchoReply),
+            icmp6::ECHO => None,
+            _ => Some(Reason::Icmp),
+        }
     } else {
-        // Unreachable (path MTU too), source quench, time exceeded, parameter problem (RFC 792).
-        let essential = matches!(packet.icmp_type, 3 | 4 | 11 | 12);
-        (
-            essential,
-            packet.icmp_type == icmp4::ECHO,
-            packet.icmp_type == icmp4::ECHO_REPLY,
-        )
-    };
-    if essential {
-        Verdict::plain(Reason::IcmpEssential)
-    } else if reply {
-        Verdict::plain(Reason::EchoReply)
-    } else if echo {
-        granted(
-            tables,
-            direction,
-            Key::ECHO,
-            peer(packet, direction),
-            Reason::Icmp,
-        )
-    } else {
-        Verdict::plain(Reason::Icmp)
+        match kind {
+            // Unreachable (path MTU too), source quench, time exceeded, parameter problem (RFC 792).
+            3 | 4 | 11 | 12 => Some(Reason::IcmpEssential),
+            icmp4::ECHO_REPLY => Some(Reason::EchoReply),
+            icmp4::ECHO => None,
+            _ => Some(Reason::Icmp),
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Tables for Matrix {
         self.own.contains(&address)
     }
 
-    fn flow_set(&self, _index: u32) -> Option<Set> {
+    fn flow_set(&self, _index: u32) -> Option<&Set> {
         None
     }
 

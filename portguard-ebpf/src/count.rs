@@ -7,33 +7,41 @@ use portguard_common::verdict::Verdict;
 
 use crate::maps::Maps;
 
+/// Packets and bytes of a frame.
+pub(crate) type Weight = (u64, u64);
+
 /// Counts a frame; of violations, says how many of the same kind this CPU saw before.
 #[inline(always)]
-pub(crate) fn count(maps: &Maps, packet: &Packet, verdict: &Verdict, direction: Direction) -> u32 {
-    let bytes = packet.length;
+pub(crate) fn count(
+    maps: &Maps,
+    packet: &Packet,
+    verdict: &Verdict,
+    direction: Direction,
+    weight: Weight,
+) -> u32 {
     match verdict.reason {
         Reason::Granted => {
-            maps.add_cell(verdict.cell, bytes);
+            maps.add_cell(verdict.cell, weight);
             0
         }
         Reason::UndocumentedPort | Reason::UndocumentedProtocol | Reason::UndocumentedPeer => {
             let Some(key) = verdict.key else { return 1 };
             let open = matches!(verdict.reason, Reason::UndocumentedPeer);
-            maps.add_violation(direction, key, open, bytes)
+            maps.add_violation(direction, key, open, weight)
         }
         reason => {
             match reason {
                 Reason::NonIp | Reason::StrictEthertype => {
-                    maps.add_slot(slot::ethertype(direction, packet.ethertype), bytes);
+                    maps.add_slot(slot::ethertype(direction, packet.ethertype), weight);
                 }
                 Reason::Malformed => {
                     if let Some(cause) = verdict.cause {
-                        maps.add_slot(slot::malformed(direction, cause), bytes);
+                        maps.add_slot(slot::malformed(direction, cause), weight);
                     }
                 }
                 _ => {}
             }
-            maps.add_slot(slot::reason(direction, reason), bytes)
+            maps.add_slot(slot::reason(direction, reason), weight)
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Sampled violations for whoever listens.
 #![expect(unsafe_code, reason = "fills a record of the ring buffer in place")]
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::programs::XdpContext;
-use portguard_common::abi::{EVENT_HEAD, Event, slot};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use portguard_common::abi::{EVENT_HEAD, EVENTS_A_TICK, Event, control, slot};
 use portguard_common::packet::Packet;
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::verdict::Verdict;
 
-use crate::maps::{EVENTS, Maps};
+use crate::hook::Hook;
+use crate::maps::{self, EVENTS, Maps};
 
 /// Whether the `count`th violation of its kind becomes an event.
 #[inline(always)]
@@ -18,26 +18,34 @@ pub(crate) fn is_sampled(maps: &Maps, count: u32) -> bool {
     mask != u32::MAX && count & mask == 0
 }
 
-/// Writes an event, or counts it as lost.
+/// Writes an event if anybody listens, or counts it as lost.
 #[inline(always)]
-pub(crate) fn emit(
-    ctx: &XdpContext,
+#[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^32")]
+pub(crate) fn emit<H: Hook>(
+    hook: H,
     maps: &Maps,
     packet: &Packet,
     verdict: &Verdict,
-    direction: Direction,
     is_drop: bool,
 ) {
+    // SAFETY: takes nothing, gives a number.
+    let time = unsafe { bpf_ktime_get_boot_ns() };
+    if maps::control(control::LISTENERS) <= time {
+        return;
+    }
+    if !is_within_quota(maps, H::DIRECTION, verdict) {
+        maps.add_slot(slot::EVENTS_LOST, (1, 0));
+        return;
+    }
     let Some(mut record) = EVENTS.reserve_untyped::<Event>(0) else {
-        maps.add_slot(slot::EVENTS_LOST, 0);
+        maps.add_slot(slot::EVENTS_LOST, (1, 0));
         return;
     };
-    record.write(Event {
-        // SAFETY: takes nothing, gives a number.
-        time: unsafe { bpf_ktime_get_boot_ns() },
+    let event = record.write(Event {
+        time,
         source: [packet.source.high, packet.source.low],
         destination: [packet.destination.high, packet.destination.low],
-        ifindex: ctx.ingress_ifindex() as u32,
+        ifindex: hook.ifindex(),
         length: packet.length as u32,
         weight: maps.facts().sample_mask + 1,
         vlan: packet.vlan,
@@ -48,11 +56,38 @@ pub(crate) fn emit(
         protocol: packet.protocol,
         detail: verdict.cause.map_or(packet.icmp_type, |cause| cause as u8),
         v6: u8::from(packet.source.v6),
-        direction: direction as u8,
+        direction: H::DIRECTION as u8,
         dropped: u8::from(is_drop),
         captured: 0,
         reserved: 0,
         head: [0; EVENT_HEAD],
     });
+    let whole = hook.whole(maps);
+    let length = if whole > EVENT_HEAD { EVENT_HEAD } else { whole };
+    // The whole head, or nothing: a variable length is more than older verifiers can follow here.
+    if length == EVENT_HEAD && hook.is_split(maps) {
+        let head = (&raw mut event.head).cast();
+        if hook.copy(0, head, EVENT_HEAD as u32) {
+            event.captured = EVENT_HEAD as u16;
+        }
+    }
     record.submit(0);
+}
+
+/// Every reason has so many events a tick of its own, so that a flood of one leaves room for the others.
+#[inline(always)]
+fn is_within_quota(maps: &Maps, direction: Direction, verdict: &Verdict) -> bool {
+    let Some(quota) = maps::quota(slot::reason(direction, verdict.reason)) else {
+        return false;
+    };
+    // SAFETY: takes nothing, gives a number.
+    let tick = unsafe { bpf_jiffies64() } >> maps.facts().tick_shift;
+    // SAFETY: a live per-CPU element; another program of this CPU in between would only miscount.
+    let quota = unsafe { &mut *quota };
+    if quota.tick != tick {
+        quota.tick = tick;
+        quota.used = 0;
+    }
+    quota.used += 1;
+    quota.used <= EVENTS_A_TICK
 }

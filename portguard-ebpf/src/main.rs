@@ -6,21 +6,23 @@
     reason = "linker attributes of entry points, globals and the licence"
 )]
 
+mod copied;
 mod count;
 mod direct;
 mod event;
+mod guard;
+mod hook;
 mod maps;
+mod remember;
 
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
-use portguard_common::packet::{Malformed, Packet, Shape};
-use portguard_common::parse::{Nonlinear, parse};
-use portguard_common::reason::Direction;
-use portguard_common::tables::Tables;
-use portguard_common::verdict;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 
-use crate::direct::{Copied, Direct};
+use crate::guard::{Outcome, Settled};
+use crate::hook::{Received, Sent};
 use crate::maps::Maps;
 
 /// Judges what a network interface receives.
@@ -29,32 +31,72 @@ use crate::maps::Maps;
 #[inline(always)]
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let maps = Maps::new();
-    let packet = match parse(&mut Direct::of_xdp(&ctx, &maps)) {
-        Ok(packet) => packet,
-        Err(Nonlinear) => nonlinear(&ctx),
+    let outcome = match guard::plain(Received(ctx.ctx), &maps, |_, _| {}) {
+        Some(Settled { outcome, is_sampled }) => {
+            if is_sampled {
+                received(ctx.ctx, true);
+            }
+            outcome
+        }
+        None => Outcome::from_number(received(ctx.ctx, false)),
     };
-    let verdict = verdict::ingress(&maps, &packet);
-    let is_drop = verdict.is_drop(maps.facts().enforce != 0);
-    let count = count::count(&maps, &packet, &verdict, Direction::Ingress);
-    if verdict.reason.is_violation() && event::is_sampled(&maps, count) {
-        event::emit(&ctx, &maps, &packet, &verdict, Direction::Ingress, is_drop);
+    match outcome {
+        Outcome::Pass => XDP_PASS,
+        Outcome::Drop => XDP_DROP,
+        Outcome::Yield => {
+            maps::previous(&ctx, 0);
+            XDP_PASS
+        }
     }
-    if is_drop { XDP_DROP } else { XDP_PASS }
 }
 
-/// Headers outside of the linear part: parses a copy. Rare, and removed by the verifier where frames are always linear.
+/// What [`portguard_xdp`] does rarely: an [`Outcome`] as a number. A function of its own, so that the verifier and the
+/// instruction cache see it once.
+#[inline(never)]
+fn received(ctx: *mut xdp_md, is_judged: bool) -> u32 {
+    guard::closely(Received(ctx), is_judged, |_, _| {}) as u32
+}
+
+/// Judges what the host sends, and keeps the flow table.
+#[expect(missing_docs, reason = "the attribute makes a second, exported item")]
+#[classifier]
 #[inline(always)]
-fn nonlinear(ctx: &XdpContext) -> Packet {
-    let parsed = match Copied::of_xdp(ctx) {
-        Some(mut copy) => parse(&mut copy),
-        None => Err(Nonlinear),
+pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
+    let maps = Maps::new();
+    let hook = Sent(ctx.skb.skb);
+    let outcome = match guard::plain(hook, &maps, |packet, verdict| {
+        if !hook.is_reflected() {
+            remember::remember(&maps, packet, verdict);
+        }
+    }) {
+        Some(Settled { outcome, is_sampled }) => {
+            if is_sampled {
+                sent(ctx.skb.skb, true);
+            }
+            outcome
+        }
+        None => Outcome::from_number(sent(ctx.skb.skb, false)),
     };
-    // What cannot even be copied is malformed: never passed unread.
-    parsed.unwrap_or_else(|Nonlinear| {
-        let mut packet = Packet::new(0);
-        packet.shape = Shape::Malformed(Malformed::Truncated);
-        packet
-    })
+    match outcome {
+        // The next program on this hook, if there is one, has its say too.
+        Outcome::Pass => TC_ACT_UNSPEC,
+        Outcome::Drop => TC_ACT_SHOT as i32,
+        Outcome::Yield => {
+            maps::previous(&ctx, 1);
+            TC_ACT_UNSPEC
+        }
+    }
+}
+
+/// What [`portguard_tc`] does rarely.
+#[inline(never)]
+fn sent(ctx: *mut __sk_buff, is_judged: bool) -> u32 {
+    let hook = Sent(ctx);
+    guard::closely(hook, is_judged, |packet, verdict| {
+        if !hook.is_reflected() {
+            remember::remember(&Maps::new(), packet, verdict);
+        }
+    }) as u32
 }
 
 #[cfg(not(test))]

@@ -1,6 +1,7 @@
 //! Every map and global, and the policy that they hold.
 //!
-//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `HOSTS`, `ADMIT`, `OWN`.
+//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `HOSTS`, `ADMIT`, `OWN`,
+//! `CONTROL`, `PREVIOUS`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `FLOWS`, `EVENTS`.
 #![expect(
     unsafe_code,
@@ -11,17 +12,20 @@ use core::cell::UnsafeCell;
 use core::hint::black_box;
 use core::ptr;
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::{
-    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Violations,
+    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Violations, control, slot,
 };
 use portguard_common::addr::Addr;
 use portguard_common::flow::Set;
-use portguard_common::frame::HEADER_SPAN;
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
+
+use crate::count::Weight;
 
 /// A global that the loader fills and the kernel freezes.
 #[repr(transparent)]
@@ -124,17 +128,62 @@ static SLOTS: PerCpuArray<Counter, { SLOT_COUNT as usize }> = PerCpuArray::new()
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), { 512 * 1024 }> = RingBuf::new();
 
-/// Bytes above [`HEADER_SPAN`] that a window may reach into.
-const MARGIN: usize = 64;
-
-/// Where headers are copied that cannot be read in place.
+/// Which conversations the host opened; the loader sets how many sets. Mapped memory starts at a page, so that a set is
+/// one cache line: values of other arrays do not.
 #[btf_map]
-static SCRATCH: PerCpuArray<[u8; HEADER_SPAN + MARGIN], 1> = PerCpuArray::new();
+static FLOWS: Array<Set, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Scratch memory of this CPU.
+/// A set of the flow table.
 #[inline(always)]
-pub(crate) fn scratch() -> Option<*mut u8> {
-    SCRATCH.get_ptr_mut(0).map(<*mut _>::cast)
+pub(crate) fn flows(index: u32) -> Option<*mut Set> {
+    FLOWS.get_ptr_mut(index)
+}
+
+/// What user space says to a generation while it runs: see [`portguard_common::abi::control`].
+#[btf_map]
+static CONTROL: Array<u64, { control::WORDS as usize }> = Array::new();
+
+/// A word of it.
+#[inline(always)]
+pub(crate) fn control(word: u32) -> u64 {
+    CONTROL.get(word).copied().unwrap_or(0)
+}
+
+/// The programs of the generation before this one: ingress, egress. Empty if there was none.
+#[btf_map]
+static PREVIOUS: ProgramArray<2> = ProgramArray::new();
+
+/// Lets the generation before this one decide; comes back if there is none.
+#[inline(always)]
+pub(crate) fn previous<C: EbpfContext>(ctx: &C, index: u32) {
+    // SAFETY: nothing in this program waits to be dropped.
+    unsafe { PREVIOUS.tail_call(ctx, index) };
+}
+
+/// How many events a reason has had in a tick, on this CPU.
+#[btf_map]
+static QUOTAS: PerCpuArray<Quota, { 2 * slot::DIRECTION as usize }> = PerCpuArray::new();
+
+/// One reason's share of events.
+#[repr(C)]
+pub(crate) struct Quota {
+    /// The tick that `used` is of.
+    pub(crate) tick: u64,
+    /// Events in it.
+    pub(crate) used: u64,
+}
+
+/// The share of a reason, by its slot.
+#[inline(always)]
+pub(crate) fn quota(slot: u32) -> Option<*mut Quota> {
+    QUOTAS.get_ptr_mut(slot)
+}
+
+/// Boot-time clock, nanoseconds.
+#[inline(always)]
+pub(crate) fn boot_time() -> u64 {
+    // SAFETY: takes nothing, gives a number.
+    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// A zero that neither the compiler nor the verifier knows to be one: not frozen, and read anew each time.
@@ -167,7 +216,7 @@ impl Maps {
 
     /// Adds to a counter cell.
     #[inline(always)]
-    pub(crate) fn add_cell(&self, cell: u16, bytes: usize) {
+    pub(crate) fn add_cell(&self, cell: u16, (packets, bytes): Weight) {
         let cell = u32::from(cell);
         let Some(chunk) = CELLS.get_ptr_mut(cell / CELLS_A_CHUNK) else {
             return;
@@ -178,8 +227,8 @@ impl Maps {
                 .cast::<Counter>()
                 .add((cell % CELLS_A_CHUNK) as usize)
         };
-        counter.packets += 1;
-        counter.bytes += bytes as u64;
+        counter.packets += packets;
+        counter.bytes += bytes;
     }
 
     /// Adds a violation under a key, and says how many of this CPU came before it.
@@ -189,7 +238,7 @@ impl Maps {
         direction: Direction,
         key: Key,
         open: bool,
-        bytes: usize,
+        (packets, bytes): Weight,
     ) -> u32 {
         let chunk = direction as u32 * CHUNKS + key.0 / portguard_common::abi::CHUNK_KEYS;
         let Some(chunk) = VIOLATIONS.get_ptr_mut(chunk) else {
@@ -208,11 +257,12 @@ impl Maps {
                 &mut *(&raw mut (*chunk).counts).cast::<u32>().add(index),
             )
         };
-        total.packets += 1;
-        total.bytes += bytes as u64;
+        total.packets += packets;
+        total.bytes += bytes;
         let before = *count;
-        *count = before.wrapping_add(1);
-        if before == u32::MAX {
+        let after = before.wrapping_add(packets as u32);
+        *count = after;
+        if after < before {
             carry(direction, key);
         }
         before
@@ -220,15 +270,15 @@ impl Maps {
 
     /// Adds to a slot, and says how many of this CPU came before it.
     #[inline(always)]
-    pub(crate) fn add_slot(&self, slot: u32, bytes: usize) -> u32 {
+    pub(crate) fn add_slot(&self, slot: u32, (packets, bytes): Weight) -> u32 {
         let Some(counter) = SLOTS.get_ptr_mut(slot) else {
             return 1;
         };
         // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
         let counter = unsafe { &mut *counter };
         let before = counter.packets;
-        counter.packets += 1;
-        counter.bytes += bytes as u64;
+        counter.packets += packets;
+        counter.bytes += bytes;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "the low bits are what sampling looks at"
@@ -310,8 +360,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn flow_set(&self, _index: u32) -> Option<Set> {
-        None
+    fn flow_set(&self, index: u32) -> Option<&Set> {
+        FLOWS.get(index)
     }
 
     #[inline(always)]

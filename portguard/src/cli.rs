@@ -21,10 +21,13 @@ enum Verb {
     Catalog(command::catalog::CatalogArgs),
     Init(command::init::InitArgs),
     Check(command::check::CheckArgs),
+    Doctor(command::doctor::DoctorArgs),
     Load(command::load::LoadArgs),
     Status(command::status::StatusArgs),
     Counters(command::counters::CountersArgs),
     Unload(command::unload::UnloadArgs),
+    Completions(command::generate::CompletionsArgs),
+    Man(command::generate::ManArgs),
 }
 
 impl Cli {
@@ -37,10 +40,13 @@ impl Cli {
             Verb::Catalog(args) => command::catalog::run(args),
             Verb::Init(args) => command::init::run(args),
             Verb::Check(args) => command::check::run(args),
+            Verb::Doctor(args) => command::doctor::run(args),
             Verb::Load(args) => command::load::run(args),
             Verb::Status(args) => command::status::run(args),
             Verb::Counters(args) => command::counters::run(args),
             Verb::Unload(args) => command::unload::run(args),
+            Verb::Completions(args) => command::generate::completions(args),
+            Verb::Man(args) => command::generate::man(args),
         }
     }
 }

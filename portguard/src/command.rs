@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod check;
 pub mod counters;
+pub mod doctor;
+pub mod generate;
 pub mod init;
 pub mod load;
 pub mod selection;

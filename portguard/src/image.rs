@@ -195,7 +195,7 @@ impl Tables for Image {
         self.own.contains(&address)
     }
 
-    fn flow_set(&self, _index: u32) -> Option<Set> {
+    fn flow_set(&self, _index: u32) -> Option<&Set> {
         None
     }
 

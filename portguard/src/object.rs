@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use aya::programs::{Program, Xdp};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapInfo, ProgramArray};
+use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use portguard_common::abi::{Block, Facts, Host6};
+use portguard_common::reason::Direction;
 
 use crate::error::Fault;
+use crate::flows;
 use crate::image::Image;
 use crate::kernel::shape::Shape;
 
@@ -19,8 +22,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/po
 /// Name of the ingress program.
 pub const INGRESS: &str = "portguard_xdp";
 
-/// Maps that outlive a generation: counters and events.
-pub const SHARED: [&str; 5] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "EVENTS"];
+/// Name of the egress program.
+pub const EGRESS: &str = "portguard_tc";
+
+/// Maps that outlive a generation: counters, events and flows.
+pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "EVENTS", "FLOWS"];
+
+/// The first kernel that knows XDP programs for frames in several pieces.
+const FRAGS: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// What only the loading host knows.
 #[derive(Debug, Clone, Copy)]
@@ -60,17 +69,45 @@ pub struct Loaded {
 
 /// Loads the object with an image; the maps named in [`SHARED`] are reused from `shared`, or created there, if given.
 ///
+/// The egress program is loaded only where there is a flow table ([`Facts::flows`]). A flow table that is there already
+/// keeps its size, whatever the image asks for: its flows are worth more.
+///
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
-    let facts = Facts {
+    let hertz = u64::from(flows::hertz());
+    let units = |seconds: u32| {
+        u32::try_from(u64::from(seconds) * hertz >> host.tick_shift).unwrap_or(u32::MAX)
+    };
+    let mut facts = Facts {
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
         sample_mask: host.sample_mask,
         deadline: host.deadline,
+        tcp_idle: units(image.facts.tcp_idle),
+        udp_idle: units(image.facts.udp_idle),
         ..image.facts
     };
+    if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {
+        facts.flow_mask = sets.max_entries().max(1) - 1;
+    }
+    match load_object(OBJECT, image, facts, shared) {
+        // Some distributions gave frames in several pieces to older kernels, so that asking is better than knowing.
+        Err(_) if KernelVersion::current().is_ok_and(|running| running < FRAGS) => {
+            facts.multi_buffer = 0;
+            load_object(&without_frags(OBJECT), image, facts, shared)
+        }
+        result => result,
+    }
+}
+
+fn load_object(
+    object: &[u8],
+    image: &Image,
+    facts: Facts,
+    shared: Option<&Path>,
+) -> anyhow::Result<Loaded> {
     let pins: BTreeMap<&str, PathBuf> = shared
         .map(|directory| {
             SHARED
@@ -79,6 +116,11 @@ pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::R
                 .collect()
         })
         .unwrap_or_default();
+    let flow_sets = if facts.flows == 0 {
+        1
+    } else {
+        facts.flow_mask + 1
+    };
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FACTS", &facts, true)
@@ -90,18 +132,45 @@ pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::R
         .map_max_entries("BLOCKS", entries(image.blocks.len()))
         .map_max_entries("HOSTS", entries(image.hosts.len()))
         .map_max_entries("ADMIT", entries(image.admit.len()))
-        .map_max_entries("OWN", entries(image.own.len().max(1)));
+        .map_max_entries("OWN", entries(image.own.len().max(1)))
+        .map_max_entries("FLOWS", flow_sets);
     for (name, path) in &pins {
         loader.map_pin_path(name, path);
     }
-    let mut ebpf = loader.load(OBJECT).map_err(|error| refused(error.into()))?;
+    let mut ebpf = loader
+        .load(object)
+        .map_err(|error| refused("object", error.into()))?;
     fill(&mut ebpf, image)?;
-    let program: &mut Xdp = ebpf
-        .program_mut(INGRESS)
-        .context("the embedded object has no ingress program")?
-        .try_into()?;
-    program.load().map_err(|error| refused(error.into()))?;
-    Ok(Loaded { ebpf, facts })
+    let mut loaded = Loaded { ebpf, facts };
+    loaded
+        .ingress()?
+        .load()
+        .map_err(|error| refused(INGRESS, error.into()))?;
+    if facts.flows != 0 {
+        loaded
+            .egress()?
+            .load()
+            .map_err(|error| refused(EGRESS, error.into()))?;
+    }
+    Ok(loaded)
+}
+
+/// The object with its ingress program in a section that means frames in one piece: what older kernels take.
+fn without_frags(object: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"xdp.frags\0";
+    let mut object = object.to_vec();
+    let places: Vec<usize> = object
+        .windows(NAME.len())
+        .enumerate()
+        .filter(|(_, window)| *window == NAME)
+        .map(|(place, _)| place)
+        .collect();
+    for place in places {
+        if let Some(dot) = object.get_mut(place + 3) {
+            *dot = 0;
+        }
+    }
+    object
 }
 
 /// The shapes that pinned shared maps must have to be reused.
@@ -121,7 +190,7 @@ pub fn shared_shapes() -> anyhow::Result<Vec<(&'static str, Shape)>> {
                 map_type: map.map_type(),
                 key_size: map.key_size(),
                 value_size: map.value_size(),
-                max_entries: Some(map.max_entries()),
+                max_entries: (*name != "FLOWS").then(|| map.max_entries()),
             };
             Ok((*name, shape))
         })
@@ -139,6 +208,48 @@ impl Loaded {
             .program_mut(INGRESS)
             .context("the embedded object has no ingress program")?;
         Ok(program.try_into()?)
+    }
+
+    /// The egress program; in the kernel only if [`Facts::flows`].
+    ///
+    /// # Errors
+    /// If the object is not ours.
+    pub fn egress(&mut self) -> anyhow::Result<&mut SchedClassifier> {
+        let program: &mut Program = self
+            .ebpf
+            .program_mut(EGRESS)
+            .context("the embedded object has no egress program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// Names the program of the generation before this one that decides when this one is overdue.
+    ///
+    /// # Errors
+    /// What the kernel refused: a program of another kind, above all.
+    pub fn set_previous(&mut self, direction: Direction, program: &ProgramFd) -> anyhow::Result<()> {
+        let mut previous: ProgramArray<&mut MapData> = map(&mut self.ebpf, "PREVIOUS")?.try_into()?;
+        previous
+            .set(direction as u32, program, 0)
+            .context("cannot put the previous program into map `PREVIOUS`")
+    }
+
+    /// Writes a word of [`portguard_common::abi::control`].
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn set_control(&mut self, word: u32, value: u64) -> anyhow::Result<()> {
+        let mut control: Array<&mut MapData, u64> = map(&mut self.ebpf, "CONTROL")?.try_into()?;
+        control
+            .set(word, value, 0)
+            .context("cannot write map `CONTROL`")
+    }
+
+    /// A map by name, to be written.
+    ///
+    /// # Errors
+    /// If the object has no such map.
+    pub fn map_mut(&mut self, name: &str) -> anyhow::Result<&mut Map> {
+        map(&mut self.ebpf, name)
     }
 
     /// A map by name, borrowed.
@@ -195,7 +306,7 @@ fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Map> {
 }
 
 /// Says what a refusal of the kernel means.
-fn refused(error: anyhow::Error) -> anyhow::Error {
+fn refused(what: &str, error: anyhow::Error) -> anyhow::Error {
     let errno = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())
@@ -208,7 +319,7 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
         }
         Some(12) => Fault::system("the kernel has no memory left for the guard's maps")
             .hint("see `portguard doctor` for what the policy needs"),
-        _ => Fault::system("the kernel refused the guard's program")
+        _ => Fault::system(format!("the kernel refused the guard's program (`{what}`)"))
             .hint(format!("the end of what it said:\n{}", tail(&text, 12))),
     };
     error.context(fault)

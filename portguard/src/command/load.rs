@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::check::talk;
+use super::doctor::warn;
 use super::print_json;
 use super::selection::{Loaded, Resolving, SelectionArgs};
 use crate::compile::Selection;
@@ -16,6 +17,8 @@ use crate::kernel::bpffs;
 use crate::kernel::generation::{self, Live, Options, Prepared};
 use crate::kernel::interface::{Interface, names};
 use crate::kernel::meta::XdpModeName;
+use crate::kernel::publish::publish;
+use crate::kernel::settle::follow_renames;
 use crate::policy::Compiled;
 
 /// Guard network interfaces by the documented matrix
@@ -95,7 +98,9 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             .map(|path| path.display().to_string()),
         deadline: 0,
     };
+    warn(&interfaces);
     let lock = bpffs::lock()?;
+    follow_renames(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();
     for (interface, compiled) in interfaces.iter().zip(&policies) {
         let next = generation::prepare(&lock, interface, &compiled.policy, &options)
@@ -108,12 +113,11 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             }
         }
     }
-    let mut loaded = Vec::new();
-    for (next, interface) in prepared.into_iter().zip(&interfaces) {
-        let replaced = next.previous().map(|live| live.meta.number);
-        let live = next.publish()?;
-        loaded.push(describe(interface, &live, replaced));
-    }
+    let loaded: Vec<LoadedInterface> = publish(prepared)?
+        .iter()
+        .zip(&interfaces)
+        .map(|(live, interface)| describe(interface, live))
+        .collect();
     if args.json {
         print_json(&Answer { schema: 1, loaded })?;
     } else {
@@ -172,7 +176,7 @@ fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> anyhow::Result<Ex
     Ok(Exit::Ok)
 }
 
-fn describe(interface: &Interface, live: &Live, replaced: Option<u64>) -> LoadedInterface {
+fn describe(interface: &Interface, live: &Live) -> LoadedInterface {
     LoadedInterface {
         interface: interface.name.clone(),
         mode: if live.meta.policy.settings.enforce {
@@ -183,7 +187,7 @@ fn describe(interface: &Interface, live: &Live, replaced: Option<u64>) -> Loaded
         xdp_mode: live.meta.xdp_mode.name(),
         generation: live.meta.number,
         digest: live.meta.digest.clone(),
-        replaced,
+        replaced: live.meta.previous,
     }
 }
 

@@ -56,6 +56,7 @@ struct Programs {
 /// # Errors
 /// What the system refuses.
 pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
+    bpffs::check_readable()?;
     let mut interfaces = Vec::new();
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();

@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::error::{Exit, Fault};
 use crate::kernel::bpffs::{self, Layout};
-use crate::kernel::generation;
+use crate::kernel::publish::unload;
+use crate::kernel::settle::follow_renames;
 
 /// Stop guarding: remove what `load` put there, and nothing else
 #[derive(Debug, Args)]
@@ -22,6 +23,7 @@ pub struct UnloadArgs {
 /// What the system refuses.
 pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
     let lock = bpffs::lock()?;
+    follow_renames(&lock)?;
     let layouts: Vec<Layout> = if args.interfaces.is_empty() {
         bpffs::layouts()
             .into_iter()
@@ -39,7 +41,11 @@ pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
     }
     for layout in &layouts {
         let (name, _) = layout.interface();
-        if !generation::unload(&lock, layout)? {
+        let mut found = unload(&lock, layout)?;
+        for other in layout.of_other_versions() {
+            found |= unload(&lock, &other)?;
+        }
+        if !found {
             return Err(Fault::usage(format!("`{name}` is not guarded"))
                 .hint("`portguard status` lists the guarded interfaces")
                 .into());

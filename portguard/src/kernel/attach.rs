@@ -1,7 +1,10 @@
 //! Attaching, replacing and detaching: links that are pinned, and what the kernel's refusals mean.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
@@ -9,6 +12,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 
+use super::holder::{self, Holder};
 use super::interface::Interface;
 use super::meta::XdpModeName;
 use crate::error::Fault;
@@ -103,13 +107,26 @@ pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says who holds the hook that we want.
+pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
+    let name = &interface.name;
+    Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
+        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
+    ))
+}
+
 fn refused_xdp(error: ProgramError, interface: &Interface, mode: XdpModeName) -> anyhow::Error {
     let name = &interface.name;
     let fault = match errno(&error) {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            Fault::system(format!("another XDP program is attached to `{name}`")).hint(format!(
-                "portguard replaces nothing that it did not load; `ip link show dev {name}` names the program"
-            ))
+        Some(libc::EBUSY | libc::EEXIST) => match holder::xdp(interface.index)
+            .unwrap_or_default()
+            .first()
+        {
+            Some(holder) => occupied(interface, holder),
+            None => Fault::system(format!("another XDP program is attached to `{name}`")),
+        },
+        Some(libc::ENODEV | libc::ENXIO) => {
+            Fault::system(format!("the interface `{name}` is gone"))
         }
         Some(libc::EOPNOTSUPP) => {
             Fault::system(format!("the driver of `{name}` has no {} XDP", mode.name())).hint(
@@ -128,102 +145,43 @@ fn refused_xdp(error: ProgramError, interface: &Interface, mode: XdpModeName) ->
     anyhow::Error::new(error).context(fault)
 }
 
-/// Attaches an egress program behind what is there, and pins the link.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn attach_egress(
-    program: &mut SchedClassifier,
-    interface: &Interface,
-    pin: &Path,
-) -> anyhow::Result<EgressHook> {
-    let order = TcAttachOptions::TcxOrder(LinkOrder::last());
-    match program.attach_with_options(&interface.name, TcAttachType::Egress, order) {
-        Ok(id) => {
-            let link = FdLink::try_from(program.take_link(id)?).map_err(|_netlink| {
-                Fault::system("the kernel gave no link for the egress program")
-            })?;
-            link.pin(pin)
-                .with_context(|| format!("cannot pin `{}`", pin.display()))?;
-            Ok(EgressHook::Tcx)
-        }
-        // TCX came with Linux 6.6.
-        Err(error) if errno(&error) == Some(libc::EINVAL) => {
-            attach_clsact(program, interface)?;
-            Ok(EgressHook::Clsact)
-        }
-        Err(error) => Err(anyhow::Error::new(error).context(Fault::system(format!(
-            "the kernel refused the egress program on `{}`",
-            interface.name
-        )))),
-    }
-}
-
-/// Where the egress program hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EgressHook {
-    /// A TCX link.
-    Tcx,
-    /// A filter of the clsact qdisc; replaced and removed by its priority and handle.
-    Clsact,
-}
-
-/// Priority of our filter under clsact.
-const CLSACT_PRIORITY: u16 = 49_152;
-/// Handle of our filter under clsact.
-const CLSACT_HANDLE: u32 = 0x7067;
-
-fn attach_clsact(program: &mut SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
-    // Already there is fine, also when another made it: it is never removed.
-    let _ = aya::programs::tc::qdisc_add_clsact(&interface.name);
-    let options = NlOptions {
-        priority: CLSACT_PRIORITY,
-        handle: CLSACT_HANDLE.into(),
-        ..NlOptions::default()
-    };
-    let id = program
-        .attach_with_options(
-            &interface.name,
-            TcAttachType::Egress,
-            TcAttachOptions::Netlink(options),
-        )
-        .map_err(|error| {
-            anyhow::Error::new(error).context(Fault::system(format!(
-                "the kernel refused the egress filter on `{}`",
-                interface.name
-            )))
-        })?;
-    // The filter outlives this process.
-    std::mem::forget(program.take_link(id)?);
-    Ok(())
-}
-
-/// Makes a pinned egress link run another program, atomically.
-///
-/// # Errors
-/// What the kernel refuses; the link then runs what it ran.
-pub fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> anyhow::Result<()> {
-    let link = PinnedLink::from_pin(pin)
-        .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
-    let link = aya::programs::tc::SchedClassifierLink::try_from(FdLink::from(link))?;
-    program
-        .attach_to_link(link)
-        .context("cannot replace the egress program")?;
-    Ok(())
-}
+/// How long the kernel may take to take a program off its hook.
+const DETACHING: Duration = Duration::from_secs(5);
 
 /// Removes a pinned link, and with it the attachment; nothing there is fine.
+///
+/// The kernel drops the pin's reference some time after the pin is gone; this waits until the program no longer runs.
 ///
 /// # Errors
 /// If the pin cannot be removed.
 pub fn detach(pin: &Path) -> anyhow::Result<bool> {
+    // What cannot be inspected can still be removed.
+    let attached = inspect(pin).ok().flatten();
     match fs::remove_file(pin) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => {
             bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display())))
         }
     }
+    if let Some(attached) = attached.filter(|link| link.ifindex != 0) {
+        let deadline = Instant::now() + DETACHING;
+        while Instant::now() < deadline && runs(attached) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the interface still runs the program of a link.
+fn runs(attached: Attached) -> bool {
+    let xdp = holder::xdp(attached.ifindex).unwrap_or_default();
+    let tcx = Interface::name_of(attached.ifindex)
+        .map(|name| holder::tcx(&name))
+        .unwrap_or_default();
+    xdp.iter()
+        .chain(&tcx)
+        .any(|holder| holder.id == attached.program)
 }
 
 /// The errno at the bottom of an error.

@@ -10,8 +10,8 @@
 //! No file says which generation is live: the link does, by the program that it runs. A tool that was killed anywhere
 //! leaves directories that no link refers to, and the next one removes them.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -72,6 +72,24 @@ impl Layout {
         (name, inode == foreign_namespace())
     }
 
+    /// The same interface's layouts under the roots of other ABI versions.
+    pub fn of_other_versions(&self) -> Vec<Self> {
+        let (Some(own), Some(name)) = (self.directory.parent(), self.directory.file_name()) else {
+            return Vec::new();
+        };
+        let Some(top) = own.parent() else {
+            return Vec::new();
+        };
+        entries(top)
+            .into_iter()
+            .filter(|root| root != own)
+            .map(|root| Self {
+                directory: root.join(name),
+            })
+            .filter(|layout| layout.directory.exists())
+            .collect()
+    }
+
     /// Maps that outlive generations.
     pub fn shared(&self) -> PathBuf {
         self.directory.join("shared")
@@ -101,6 +119,20 @@ impl Layout {
             .collect();
         numbers.sort_unstable();
         numbers
+    }
+}
+
+/// Sees that this process may look at the pins: without, a guarded host would look unguarded.
+///
+/// # Errors
+/// [`Fault`] if it may not.
+pub fn check_readable() -> Result<(), Fault> {
+    match fs::read_dir(root()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Fault::system(
+            format!("this process may not look into `{MOUNT}`"),
+        )
+        .hint("run as root: `sudo portguard ...`")),
+        _ => Ok(()),
     }
 }
 
@@ -163,6 +195,12 @@ pub fn lock() -> anyhow::Result<Lock> {
     })?;
     let directory =
         File::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
+    if let Err(TryLockError::WouldBlock) = directory.try_lock() {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "waiting for another portguard to finish"
+        );
+    }
     directory
         .lock()
         .with_context(|| format!("cannot lock `{}`", root.display()))?;

@@ -1,8 +1,7 @@
-//! Generations: prepare, publish, look at, remove.
+//! Generations: look at what is in force, and prepare what shall be.
 //!
-//! [`prepare`] does everything that can fail without touching what is in force: load, fill, pin beside the others.
-//! [`Prepared::publish`] then swaps the links, ingress last. Until the first link is swapped a failure changes nothing;
-//! after it, the links are swapped back.
+//! [`prepare`] does everything that can fail without touching what is in force: load, fill, read back, test, pin beside
+//! the others. [`super::publish`] then swaps the links.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +12,19 @@ use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
 use super::attach;
+use super::confirm;
+use super::egress::EgressHook;
 use super::bpffs::{Layout, Lock, remove};
+use super::fault::step;
 use super::interface::Interface;
 use super::meta::{Meta, XdpModeName};
+use super::publish::unload;
+use super::{holder, readback, selftest, settle};
 use crate::cells::Directory;
 use crate::error::Fault;
 use crate::image::Image;
 use crate::object::{self, HostFacts, Loaded};
-use crate::policy::{Outbound, Policy};
+use crate::policy::Policy;
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
@@ -33,6 +37,27 @@ pub struct Live {
     pub egress: Option<u32>,
     /// What is not as it should be.
     pub warnings: Vec<String>,
+    /// Whether nothing will make it give way.
+    pub is_confirmed: bool,
+}
+
+impl Live {
+    /// The generation to go back to from the next one: this one, or if nobody confirmed it the one before.
+    pub fn base(&self) -> Option<u64> {
+        if self.is_confirmed {
+            Some(self.meta.number)
+        } else {
+            self.meta.previous
+        }
+    }
+
+    /// The generations that stay: this one, and the one to go back to.
+    pub(super) fn kept(&self) -> Vec<u64> {
+        [Some(self.meta.number), self.meta.previous]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 }
 
 /// What is in force on the interface of a layout, if anything.
@@ -46,7 +71,14 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
     };
     let mut warnings = Vec::new();
     if attached.ifindex == 0 {
-        warnings.push("the interface that this guard was attached to is gone".to_owned());
+        warnings.push(
+            "the interface that this guard was attached to is gone: load again where it is back"
+                .to_owned(),
+        );
+    } else if let Some(now) = renamed(layout, attached.ifindex) {
+        warnings.push(format!(
+            "the interface is called `{now}` now: load or unload it by that name"
+        ));
     }
     let number = layout
         .generations()
@@ -61,13 +93,18 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
         return Err(fault.into());
     };
     let meta = Meta::read(&layout.generation(number).join("meta"))?;
-    let egress = attach::inspect(&layout.link(Direction::Egress))?.map(|link| link.program);
-    if meta.policy.settings.outbound != Outbound::Off
-        && egress != program_of(layout, number, Direction::Egress)
-    {
+    let meant = program_of(layout, number, Direction::Egress);
+    let egress = match meta.egress_hook {
+        // A filter has no pin to be asked; it is what was put there.
+        Some(EgressHook::Clsact) => meant,
+        _ => attach::inspect(&layout.link(Direction::Egress))?.map(|link| link.program),
+    };
+    if egress != meant {
         warnings.push("ingress and egress run different generations: load again".to_owned());
     }
+    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, number);
     Ok(Some(Live {
+        is_confirmed,
         meta,
         ingress: Some(attached.program),
         egress,
@@ -75,7 +112,15 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
     }))
 }
 
-fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
+/// The name that the interface of a layout has now, if it is another one.
+fn renamed(layout: &Layout, index: u32) -> Option<String> {
+    let (name, is_here) = layout.interface();
+    let now = is_here.then(|| Interface::name_of(index))??;
+    (now != name).then_some(now)
+}
+
+/// The id of the program that a generation has for a direction.
+pub(super) fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
     ProgramInfo::from_pin(layout.generation(number).join(direction.name()))
         .ok()
         .map(|info| info.id())
@@ -111,12 +156,40 @@ pub struct Options {
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
 #[derive(Debug)]
 pub struct Prepared {
-    interface: Interface,
-    layout: Layout,
-    loaded: Loaded,
-    meta: Meta,
-    previous: Option<Live>,
-    is_first: bool,
+    pub(super) interface: Interface,
+    pub(super) layout: Layout,
+    pub(super) loaded: Loaded,
+    pub(super) meta: Meta,
+    pub(super) previous: Option<Live>,
+    /// Whether the swap replaced a program, rather than attached one where there was none.
+    pub(super) replaces: bool,
+}
+
+impl Prepared {
+    /// What is to be published.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What is in force until then.
+    pub fn previous(&self) -> Option<&Live> {
+        self.previous.as_ref()
+    }
+
+    /// Removes what was prepared.
+    pub fn withdraw(&self) {
+        discard(&self.layout, self.meta.number, self.previous.is_none());
+    }
+}
+
+/// Removes a generation that is not in force, and everything else where none is. Best effort: it follows an error that
+/// says more than one about the clean-up would, and the next tool removes what this leaves.
+pub(super) fn discard(layout: &Layout, number: u64, is_first: bool) {
+    let _ = if is_first {
+        remove(&layout.directory)
+    } else {
+        remove(&layout.generation(number))
+    };
 }
 
 /// Loads a policy for an interface, beside what is in force there.
@@ -130,36 +203,55 @@ pub fn prepare(
     options: &Options,
 ) -> anyhow::Result<Prepared> {
     let layout = Layout::of(&interface.name);
-    let is_first = !layout.directory.exists();
-    let result = prepare_in(lock, &layout, interface, policy, options, is_first);
-    if result.is_err() && is_first {
-        // Best effort: the error at hand says more than one about the clean-up would.
-        let _ = remove(&layout.directory);
+    step("locked")?;
+    settle::refuse_other_versions(&layout)?;
+    let previous = live(&layout)?;
+    let number = match &previous {
+        Some(live) => {
+            sweep(&layout, &live.kept())?;
+            layout.generations().last().copied().unwrap_or_default() + 1
+        }
+        None => {
+            // What is there without an attached ingress program is half a load, of a tool that was killed.
+            unload(lock, &layout)?;
+            refuse_foreign(interface)?;
+            1
+        }
+    };
+    step("swept")?;
+    let is_first = previous.is_none();
+    let result = prepare_next(&layout, interface, policy, options, previous, number);
+    if result.is_err() {
+        discard(&layout, number, is_first);
     }
     result
 }
 
-fn prepare_in(
-    _lock: &Lock,
+/// Refuses an interface whose hook another program holds, before anything is loaded.
+fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
+    // Where the kernel does not say, attaching will tell.
+    let holders = holder::xdp(interface.index).unwrap_or_default();
+    match holders.first() {
+        None => Ok(()),
+        Some(holder) => Err(attach::occupied(interface, holder).into()),
+    }
+}
+
+fn prepare_next(
     layout: &Layout,
     interface: &Interface,
     policy: &Policy,
     options: &Options,
-    is_first: bool,
+    previous: Option<Live>,
+    number: u64,
 ) -> anyhow::Result<Prepared> {
-    let previous = live(layout)?;
-    let kept: Vec<u64> = previous.iter().map(|live| live.meta.number).collect();
-    sweep(layout, &kept)?;
     let shared = layout.shared();
-    fs::create_dir_all(&shared).with_context(|| format!("cannot make `{}`", shared.display()))?;
-    check_shapes(&shared)?;
-    let (directory, number, host) = match &previous {
-        Some(live) => (
-            live.meta.directory.clone(),
-            live.meta.number + 1,
-            host_facts(Some(&live.meta))?,
-        ),
-        None => (Directory::default(), 1, host_facts(None)?),
+    fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
+    check_shapes(layout)?;
+    step("shared")?;
+    let (directory, host) = match &previous {
+        Some(live) => (live.meta.directory.clone(), host_facts(Some(&live.meta))?),
+        None => (Directory::default(), host_facts(None)?),
     };
     let host = HostFacts {
         deadline: options.deadline,
@@ -170,9 +262,20 @@ fn prepare_in(
             .hint("narrow the site's own rows, or merge peers that are treated alike")
     })?;
     let mut loaded = object::load(&image, &host, Some(&shared))?;
+    step("loaded")?;
+    readback::compare(&loaded, &image)?;
+    step("read-back")?;
+    selftest::run(&mut loaded, &image, &host, policy)?;
+    step("tested")?;
+    if let Some(base) = previous.as_ref().and_then(Live::base)
+        && options.deadline != 0
+    {
+        confirm::name_previous(&mut loaded, &layout.generation(base))?;
+    }
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         number,
+        previous: previous.as_ref().and_then(Live::base),
         ifindex: interface.index,
         xdp_mode: options.xdp_mode,
         digest: policy.digest(),
@@ -180,6 +283,7 @@ fn prepare_in(
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
         deadline: options.deadline,
+        egress_hook: (loaded.facts.flows != 0).then(|| EgressHook::of(interface)),
         flow_key: host.flow_key,
         tick_shift: host.tick_shift,
         flow_sets: loaded.facts.flow_mask + 1,
@@ -187,24 +291,34 @@ fn prepare_in(
         policy: policy.clone(),
         directory: image.directory,
     };
-    let directory = layout.generation(number);
-    let pinned = pin(&directory, &mut loaded, &meta);
-    if pinned.is_err() {
-        let _ = remove(&directory);
-    }
-    pinned?;
+    pin(&layout.generation(number), &mut loaded, &meta)?;
     Ok(Prepared {
         interface: interface.clone(),
         layout: layout.clone(),
         loaded,
         meta,
         previous,
-        is_first,
+        replaces: false,
     })
 }
 
+/// Says what it means that nothing can be written to bpffs.
+pub(super) fn cannot_write(error: std::io::Error, path: &Path) -> anyhow::Error {
+    let fault = Fault::system(format!("cannot make `{}`", path.display()));
+    let fault = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM) => {
+            fault.hint("the BPF file system or the kernel's memory is full: `portguard doctor`")
+        }
+        Some(libc::EPERM | libc::EACCES) => fault.hint("run as root: `sudo portguard ...`"),
+        Some(libc::EROFS) => fault.hint("the BPF file system is mounted read-only: remount it"),
+        _ => fault,
+    };
+    anyhow::Error::new(error).context(fault)
+}
+
 /// Refuses to reuse shared maps of another shape.
-fn check_shapes(shared: &Path) -> anyhow::Result<()> {
+fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
+    let shared = layout.shared();
     let differences: Vec<String> = object::shared_shapes()?
         .iter()
         .flat_map(|(name, shape)| shape.differences(name, &shared.join(name)))
@@ -217,8 +331,9 @@ fn check_shapes(shared: &Path) -> anyhow::Result<()> {
         shared.display()
     ))
     .hint(format!(
-        "{}\n`portguard unload` removes it, counters included; then load again",
-        differences.join("\n")
+        "{}\n`portguard unload --interface {}` removes it, counters included; then load again",
+        differences.join("\n"),
+        layout.interface().0
     ))
     .into())
 }
@@ -253,103 +368,26 @@ fn tick_shift() -> u32 {
 
 /// Pins a generation: programs and maps that a later tool asks for, its description last.
 fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()> {
-    fs::create_dir(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+    fs::create_dir(directory).map_err(|error| cannot_write(error, directory))?;
     let failed = |path: &Path| format!("cannot pin `{}`", path.display());
     let path = directory.join(Direction::Ingress.name());
     loaded
         .ingress()?
         .pin(&path)
         .with_context(|| failed(&path))?;
-    meta.pin(&directory.join("meta"))
-}
-
-impl Prepared {
-    /// Number and digest of what is to be published.
-    pub fn meta(&self) -> &Meta {
-        &self.meta
+    if meta.egress_hook.is_some() {
+        let path = directory.join(Direction::Egress.name());
+        loaded
+            .egress()?
+            .pin(&path)
+            .with_context(|| failed(&path))?;
     }
-
-    /// What is in force until then.
-    pub fn previous(&self) -> Option<&Live> {
-        self.previous.as_ref()
+    // The kernel empties a table of programs that no file and no process holds any more.
+    for name in [confirm::CONTROL, confirm::PREVIOUS] {
+        let path = directory.join(name);
+        loaded.map(name)?.pin(&path).with_context(|| failed(&path))?;
     }
-
-    /// The loaded object, for tests before the swap.
-    pub fn loaded(&mut self) -> &mut Loaded {
-        &mut self.loaded
-    }
-
-    /// Puts the generation in force, and removes what it replaces.
-    ///
-    /// # Errors
-    /// What the kernel refuses; what was in force then still is.
-    pub fn publish(mut self) -> anyhow::Result<Live> {
-        let result = self.swap();
-        if let Err(error) = result {
-            self.withdraw();
-            return Err(error);
-        }
-        let kept: Vec<u64> = [
-            Some(self.meta.number),
-            self.previous.as_ref().map(|live| live.meta.number),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        sweep(&self.layout, &kept)?;
-        live(&self.layout)?.context("the generation was published, and yet is not in force")
-    }
-
-    fn swap(&mut self) -> anyhow::Result<()> {
-        let pin = self.layout.link(Direction::Ingress);
-        let index = self.interface.index;
-        let attached = attach::inspect(&pin)?;
-        // A link whose interface is gone, or that holds another interface which had the name before, guards nothing here.
-        let is_stale = attached.is_some_and(|link| link.ifindex != index);
-        let is_same_mode = self
-            .previous
-            .as_ref()
-            .is_none_or(|live| live.meta.xdp_mode == self.meta.xdp_mode);
-        if attached.is_some() && !is_stale && !is_same_mode {
-            return Err(
-                Fault::usage("the XDP mode cannot be changed while the guard is loaded")
-                    .hint(format!(
-                        "`portguard unload --interface {}` first",
-                        self.interface.name
-                    ))
-                    .into(),
-            );
-        }
-        if is_stale {
-            attach::detach(&pin)?;
-        }
-        let program = self.loaded.ingress()?;
-        if attached.is_some() && !is_stale {
-            attach::replace_xdp(program, &pin)
-        } else {
-            attach::attach_xdp(program, &self.interface, self.meta.xdp_mode, &pin)
-        }
-    }
-
-    /// Removes what was prepared.
-    pub fn withdraw(&self) {
-        // Best effort: the next tool removes what this leaves.
-        let _ = remove(&self.layout.generation(self.meta.number));
-        if self.is_first {
-            let _ = remove(&self.layout.directory);
-        }
-    }
-}
-
-/// Removes everything of ours from an interface: attachments first. Says whether there was anything.
-///
-/// # Errors
-/// If pins cannot be removed.
-pub fn unload(_lock: &Lock, layout: &Layout) -> anyhow::Result<bool> {
-    let mut found = attach::detach(&layout.link(Direction::Ingress))?;
-    found |= attach::detach(&layout.link(Direction::Egress))?;
-    found |= layout.directory.exists();
-    remove(&layout.directory)
-        .with_context(|| format!("cannot remove `{}`", layout.directory.display()))?;
-    Ok(found)
+    step("pinned")?;
+    meta.pin(&directory.join("meta"))?;
+    step("described")
 }

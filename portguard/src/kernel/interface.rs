@@ -37,6 +37,15 @@ impl Interface {
     }
 }
 
+impl Interface {
+    /// The name of the interface with this index.
+    pub fn name_of(index: u32) -> Option<String> {
+        let all = if_nameindex().ok()?;
+        let found = all.iter().find(|interface| interface.index() == index)?;
+        Some(found.name().to_str().ok()?.to_owned())
+    }
+}
+
 /// Names of all interfaces but loopback.
 pub fn names() -> Vec<String> {
     let Ok(all) = if_nameindex() else {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use aya::maps::{Array, Map, MapData};
 use serde::{Deserialize, Serialize};
 
+use super::egress::EgressHook;
 use crate::cells::Directory;
 use crate::policy::Policy;
 
@@ -20,6 +21,9 @@ pub struct Meta {
     pub version: String,
     /// Number of the generation; they count up from 1 on each interface.
     pub number: u64,
+    /// The generation to go back to, whose pins are kept.
+    #[serde(default)]
+    pub previous: Option<u64>,
     /// Interface index at load.
     pub ifindex: u32,
     /// `native` or `generic`.
@@ -30,6 +34,9 @@ pub struct Meta {
     pub loaded_at: u64,
     /// Boot-time clock, nanoseconds, at which the generation gives way unless confirmed; 0 = never.
     pub deadline: u64,
+    /// Where the egress program hangs; `None` = there is none.
+    #[serde(default)]
+    pub egress_hook: Option<EgressHook>,
     /// Secret of the flow table, which outlives generations.
     pub flow_key: [u64; 2],
     /// Units of flow time, see [`portguard_common::tables::Facts::tick_shift`].

@@ -1,0 +1,141 @@
+//! From a frame to what becomes of it: the plain path inlined, all that is rare in a function of its own.
+
+use portguard_common::abi::{control, slot};
+use portguard_common::packet::{Malformed, Packet, Shape};
+use portguard_common::parse::{Nonlinear, parse_plain, parse_tagged};
+use portguard_common::reason::Direction;
+use portguard_common::tables::Tables;
+use portguard_common::verdict::{self, Verdict};
+
+use crate::copied::Copied;
+use crate::count;
+use crate::direct::Direct;
+use crate::event;
+use crate::hook::Hook;
+use crate::maps::{self, Maps};
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Outcome {
+    /// It goes on.
+    Pass = 0,
+    /// It is gone.
+    Drop = 1,
+    /// This generation is overdue: the one before it decides.
+    Yield = 2,
+}
+
+impl Outcome {
+    /// From the number that a function of its own gave.
+    #[inline(always)]
+    pub(crate) const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Pass,
+            1 => Self::Drop,
+            _ => Self::Yield,
+        }
+    }
+}
+
+/// What a frame that was judged becomes, and whether somebody should hear of it.
+pub(crate) struct Settled {
+    pub(crate) outcome: Outcome,
+    pub(crate) is_sampled: bool,
+}
+
+/// Judges a plain frame; `None` if it is not plain.
+#[inline(always)]
+pub(crate) fn plain<H: Hook>(
+    hook: H,
+    maps: &Maps,
+    passed: impl FnOnce(&Packet, &Verdict),
+) -> Option<Settled> {
+    let packet = parse_plain(&mut Direct::new(hook, maps), hook.tag())?;
+    let verdict = verdict::judge(maps, &packet, H::DIRECTION);
+    Some(settle(hook, maps, &packet, &verdict, passed))
+}
+
+/// Masks, counts, and lets `passed` know of what goes on.
+#[inline(always)]
+fn settle<H: Hook>(
+    hook: H,
+    maps: &Maps,
+    packet: &Packet,
+    verdict: &Verdict,
+    passed: impl FnOnce(&Packet, &Verdict),
+) -> Settled {
+    let is_drop = is_drop::<H>(maps, verdict);
+    if is_drop && is_overdue(maps) {
+        // Counted here as overdue and as nothing else: the generation before this one counts it again, its own way.
+        maps.add_slot(slot::OVERDUE, hook.weight(packet.length));
+        return Settled {
+            outcome: Outcome::Yield,
+            is_sampled: false,
+        };
+    }
+    let weight = hook.weight(packet.length);
+    let count = count::count(maps, packet, verdict, H::DIRECTION, weight);
+    if !is_drop {
+        passed(packet, verdict);
+    }
+    Settled {
+        outcome: if is_drop { Outcome::Drop } else { Outcome::Pass },
+        is_sampled: verdict.reason.is_violation() && event::is_sampled(maps, count),
+    }
+}
+
+#[inline(always)]
+fn is_drop<H: Hook>(maps: &Maps, verdict: &Verdict) -> bool {
+    let facts = maps.facts();
+    verdict.is_drop(match H::DIRECTION {
+        Direction::Ingress => facts.enforce != 0,
+        Direction::Egress => facts.enforce_out != 0,
+    })
+}
+
+/// Whether this generation should have been confirmed by now and was not.
+#[inline(always)]
+fn is_overdue(maps: &Maps) -> bool {
+    let deadline = maps.facts().deadline;
+    deadline != 0 && maps::control(control::CONFIRMED) == 0 && maps::boot_time() > deadline
+}
+
+/// Looks closely at a frame: judges it unless that was done already (`is_judged`), and tells whoever listens of a
+/// violation that is sampled.
+#[inline(always)]
+pub(crate) fn closely<H: Hook>(
+    hook: H,
+    is_judged: bool,
+    passed: impl FnOnce(&Packet, &Verdict),
+) -> Outcome {
+    let maps = &Maps::new();
+    let packet = whole_packet(hook, maps);
+    let verdict = verdict::judge(maps, &packet, H::DIRECTION);
+    let mut outcome = Outcome::Pass;
+    if !is_judged {
+        let settled = settle(hook, maps, &packet, &verdict, passed);
+        if !settled.is_sampled {
+            return settled.outcome;
+        }
+        outcome = settled.outcome;
+    }
+    event::emit(hook, maps, &packet, &verdict, is_drop::<H>(maps, &verdict));
+    outcome
+}
+
+/// Parses any frame.
+#[inline(always)]
+fn whole_packet<H: Hook>(hook: H, maps: &Maps) -> Packet {
+    let parsed = if hook.is_split(maps) {
+        parse_tagged(&mut Copied::new(hook, maps), hook.tag())
+    } else {
+        parse_tagged(&mut Direct::new(hook, maps), hook.tag())
+    };
+    // What cannot even be copied is malformed: never passed unread.
+    parsed.unwrap_or_else(|Nonlinear| {
+        let mut packet = Packet::new(0);
+        packet.shape = Shape::Malformed(Malformed::Truncated);
+        packet
+    })
+}

@@ -1,0 +1,178 @@
+//! Where a program hangs: what the ingress and the egress hook have in common.
+#![expect(unsafe_code, reason = "reads the contexts that the kernel gives to programs")]
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use portguard_common::reason::Direction;
+use portguard_common::tables::Tables;
+
+use crate::maps::Maps;
+
+/// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
+/// read anew is one that nothing is known of yet.
+macro_rules! field {
+    ($ctx:expr, $field:ident) => {
+        // SAFETY: the context is the one that the kernel gave to this program.
+        unsafe { ptr::read_volatile(&raw const (*$ctx).$field) }
+    };
+}
+
+/// The frame at hand, as its hook presents it.
+pub(crate) trait Hook: Copy {
+    /// Which way frames go here.
+    const DIRECTION: Direction;
+
+    /// Start and end of what can be read in place.
+    fn bounds(self) -> (usize, usize);
+    /// Length of the frame as far as it can be known without a call.
+    fn length(self, maps: &Maps) -> usize;
+    /// Length of all of the frame.
+    fn whole(self, maps: &Maps) -> usize;
+    /// Whether the frame may have parts that cannot be read in place.
+    fn is_split(self, maps: &Maps) -> bool;
+    /// Copies bytes of the frame; whether it could.
+    fn copy(self, offset: u32, to: *mut c_void, length: u32) -> bool;
+    /// A VLAN tag beside the frame, as in [`portguard_common::packet::Packet::vlan`].
+    fn tag(self) -> u32;
+    /// See [`portguard_common::frame::Frame::is_segmented`].
+    fn is_segmented(self) -> bool;
+    /// Packets and bytes on the wire, for a frame whose own length is `length`.
+    fn weight(self, length: usize) -> (u64, u64);
+    /// Index of the interface.
+    fn ifindex(self) -> u32;
+}
+
+/// What a network interface receives, before the kernel has anything to do with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Received(pub(crate) *mut xdp_md);
+
+impl Hook for Received {
+    const DIRECTION: Direction = Direction::Ingress;
+
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        (field!(self.0, data) as usize, field!(self.0, data_end) as usize)
+    }
+
+    #[inline(always)]
+    fn length(self, _maps: &Maps) -> usize {
+        let (start, end) = self.bounds();
+        end - start
+    }
+
+    #[inline(always)]
+    fn whole(self, maps: &Maps) -> usize {
+        if self.is_split(maps) {
+            // SAFETY: the context is the one that the kernel gave to this program.
+            unsafe { bpf_xdp_get_buff_len(self.0) as usize }
+        } else {
+            self.length(maps)
+        }
+    }
+
+    #[inline(always)]
+    fn is_split(self, maps: &Maps) -> bool {
+        maps.facts().multi_buffer != 0
+    }
+
+    #[inline(always)]
+    fn copy(self, offset: u32, to: *mut c_void, length: u32) -> bool {
+        // SAFETY: callers give memory of this length.
+        unsafe { bpf_xdp_load_bytes(self.0, offset, to, length) == 0 }
+    }
+
+    #[inline(always)]
+    fn tag(self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn is_segmented(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn weight(self, length: usize) -> (u64, u64) {
+        (1, length as u64)
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        field!(self.0, ingress_ifindex)
+    }
+}
+
+/// What the host is about to send.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent(pub(crate) *mut __sk_buff);
+
+impl Sent {
+    /// Whether it is forwarded to where it came from: then it is no word of this host's.
+    #[inline(always)]
+    pub(crate) fn is_reflected(self) -> bool {
+        field!(self.0, ingress_ifindex) == field!(self.0, ifindex)
+    }
+}
+
+impl Hook for Sent {
+    const DIRECTION: Direction = Direction::Egress;
+
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        (field!(self.0, data) as usize, field!(self.0, data_end) as usize)
+    }
+
+    #[inline(always)]
+    fn length(self, _maps: &Maps) -> usize {
+        field!(self.0, len) as usize
+    }
+
+    #[inline(always)]
+    fn whole(self, maps: &Maps) -> usize {
+        self.length(maps)
+    }
+
+    #[inline(always)]
+    fn is_split(self, _maps: &Maps) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn copy(self, offset: u32, to: *mut c_void, length: u32) -> bool {
+        // SAFETY: callers give memory of this length.
+        unsafe { bpf_skb_load_bytes(self.0.cast_const().cast(), offset, to, length) == 0 }
+    }
+
+    #[inline(always)]
+    fn tag(self) -> u32 {
+        if field!(self.0, vlan_present) == 0 {
+            0
+        } else {
+            field!(self.0, vlan_tci) & 0xffff | 1 << 16
+        }
+    }
+
+    #[inline(always)]
+    fn is_segmented(self) -> bool {
+        field!(self.0, gso_size) != 0
+    }
+
+    #[inline(always)]
+    fn weight(self, length: usize) -> (u64, u64) {
+        let segments = field!(self.0, gso_segs);
+        if segments > 1 {
+            // The headers of every segment are in there too.
+            (u64::from(segments), u64::from(field!(self.0, wire_len)))
+        } else {
+            (1, length as u64)
+        }
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        field!(self.0, ifindex)
+    }
+}

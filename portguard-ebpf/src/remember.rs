@@ -1,0 +1,63 @@
+//! Writes the flow table: the egress program's only state, and nobody else's but user space's seeding.
+#![expect(unsafe_code, reason = "stores into a map that others read at the same time")]
+
+use core::ptr;
+
+use portguard_common::abi::slot;
+use portguard_common::flow::{self, Place, Set};
+use portguard_common::packet::{Packet, Shape};
+use portguard_common::reason::{Direction, Reason};
+use portguard_common::tables::Tables;
+use portguard_common::verdict::{self, Verdict};
+
+use crate::maps::{self, Maps};
+
+/// Takes note that a packet leaves the host, if it may be one that opens or continues a conversation of the host's own.
+#[inline(always)]
+pub(crate) fn remember(maps: &Maps, packet: &Packet, verdict: &Verdict) {
+    let facts = maps.facts();
+    if facts.flows == 0
+        || !matches!(packet.shape, Shape::Ports)
+        || matches!(verdict.reason, Reason::Reply | Reason::Transit)
+        || packet.is_answering()
+    {
+        return;
+    }
+    let hashed = verdict::tuple(packet, Direction::Egress).hash(facts.flow_key);
+    let Some(set) = maps::flows(hashed.set & facts.flow_mask) else {
+        return;
+    };
+    let now = flow::now(maps.jiffies(), facts.tick_shift);
+    // SAFETY: a live array element. Others store whole cells at the same time, which the search can bear.
+    let place = unsafe { &*set }.place(hashed.tag, now);
+    let index = match place {
+        Place::Fresh => return,
+        Place::Own(index) => index,
+        Place::Empty(index) => {
+            maps.add_slot(slot::FLOWS_CREATED, (1, 0));
+            index
+        }
+        Place::Taken(index, age) => {
+            maps.add_slot(slot::FLOWS_CREATED, (1, 0));
+            if age <= u64::from(facts.tcp_idle) {
+                maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
+            }
+            index
+        }
+    };
+    store(set, index, flow::cell(hashed.tag, now));
+}
+
+/// One store of eight bytes, so that no reader ever sees half a cell.
+#[inline(always)]
+fn store(set: *mut Set, index: usize, cell: u64) {
+    // SAFETY: masked to the eight cells of a live array element.
+    unsafe {
+        ptr::write_volatile(
+            (&raw mut (*set).cells)
+                .cast::<u64>()
+                .add(index & (flow::WAYS - 1)),
+            cell,
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! `portguard doctor`: what to know and to mend before enforcing.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{print, print_json};
+use crate::error::Exit;
+use crate::kernel::bpffs::Layout;
+use crate::kernel::generation;
+use crate::kernel::interface::Interface;
+use crate::kernel::preflight::{Check, Grade, check_host, check_interface};
+
+/// Look at kernel, driver and interface before guarding
+///
+/// Says of each what is, why it matters and what to do. Exit code 1: enforcing should not be tried.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Interface to look at; may be repeated
+    #[arg(short, long = "interface", value_name = "IF")]
+    interfaces: Vec<String>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    schema: u32,
+    host: Vec<Check>,
+    interfaces: Vec<Examined>,
+}
+
+#[derive(Debug, Serialize)]
+struct Examined {
+    name: String,
+    checks: Vec<Check>,
+}
+
+/// Looks, and prints.
+///
+/// # Errors
+/// If there is no such interface.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
+    let interfaces: Vec<Interface> = args
+        .interfaces
+        .iter()
+        .map(|name| Interface::find(name))
+        .collect::<Result<_, _>>()?;
+    let answer = Answer {
+        schema: 1,
+        host: check_host(),
+        interfaces: interfaces
+            .iter()
+            .map(|interface| Examined {
+                name: interface.name.clone(),
+                checks: examine(interface),
+            })
+            .collect(),
+    };
+    let is_bad = answer
+        .interfaces
+        .iter()
+        .flat_map(|one| &one.checks)
+        .chain(&answer.host)
+        .any(|check| check.grade == Grade::Error);
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        let colours = io::stdout().is_terminal();
+        print(|out| {
+            writeln!(out, "host")?;
+            text(out, &answer.host, colours)?;
+            for Examined { name, checks } in &answer.interfaces {
+                writeln!(out, "{name}")?;
+                text(out, checks, colours)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(if is_bad { Exit::Findings } else { Exit::Ok })
+}
+
+fn examine(interface: &Interface) -> Vec<Check> {
+    let live = generation::live(&Layout::of(&interface.name))
+        .ok()
+        .flatten();
+    let own: Vec<u32> = live
+        .iter()
+        .flat_map(|live| [live.ingress, live.egress])
+        .flatten()
+        .collect();
+    check_interface(interface, &own)
+}
+
+fn text(out: &mut dyn Write, checks: &[Check], colours: bool) -> io::Result<()> {
+    for Check {
+        name,
+        grade,
+        found,
+        why,
+        todo,
+    } in checks
+    {
+        let (word, colour) = match grade {
+            Grade::Ok => ("ok", "32"),
+            Grade::Note => ("note", "36"),
+            Grade::Warning => ("warning", "33"),
+            Grade::Error => ("error", "31"),
+        };
+        let padded = format!("{word:<8}");
+        if colours {
+            write!(out, "  \x1b[{colour}m{padded}\x1b[0m")?;
+        } else {
+            write!(out, "  {padded}")?;
+        }
+        writeln!(out, "{name:<12} {found}")?;
+        if *grade > Grade::Ok {
+            writeln!(out, "{:23}why: {why}", "")?;
+        }
+        if let Some(todo) = todo {
+            writeln!(out, "{:23}do:  {todo}", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// What `load` says of the same checks: only what should worry.
+pub(super) fn warn(interfaces: &[Interface]) {
+    let mut err = io::stderr().lock();
+    let host = check_host();
+    let of_interfaces = interfaces.iter().flat_map(|interface| {
+        examine(interface)
+            .into_iter()
+            .map(|check| (interface.name.as_str(), check))
+    });
+    for (place, check) in host
+        .into_iter()
+        .map(|check| ("host", check))
+        .chain(of_interfaces)
+    {
+        if check.grade >= Grade::Warning {
+            let _ = writeln!(err, "{place}: warning[{}]: {}", check.name, check.found);
+            if let Some(todo) = check.todo {
+                let _ = writeln!(err, "  hint: {todo}");
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What `load` makes sure of before it enforces: that nobody is cut off who is here now, and that a mistake heals.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::error::Fault;
+use crate::kernel::interface::Interface;
+use crate::kernel::operator;
+use crate::kernel::probe::{Probe, is_granted};
+use crate::kernel::sessions::{Sorted, addresses, sort};
+use crate::kernel::sockets::{Session, sessions};
+use crate::policy::{Compiled, Policy};
+
+/// Deadline of those who enforce over SSH and say nothing.
+const DEFAULT: Duration = Duration::from_secs(120);
+/// Sessions that are listed; the rest is counted.
+const SHOWN: usize = 10;
+
+/// How careful to be.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Safety")]
+pub struct SafetyArgs {
+    /// Give way to what was in force before unless `portguard confirm` comes in time; 0 = never
+    /// [default: 2m when enforcing over SSH, else 0]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(super) confirm_within: Option<Duration>,
+    /// Enforce although open sessions, or your own, would be cut
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write it like `2m` or `90s`"))
+}
+
+/// What was found out about an interface.
+pub(super) struct Safety {
+    /// Its sessions, where it is to enforce.
+    pub(super) sessions: Sorted,
+}
+
+/// Looks at the open sessions of all interfaces, and refuses a policy that would cut some.
+///
+/// # Errors
+/// [`Fault`], listing what would be cut, unless forced.
+pub(super) fn check(
+    args: &SafetyArgs,
+    interfaces: &[Interface],
+    policies: &[Compiled],
+) -> anyhow::Result<Vec<Safety>> {
+    if policies.iter().all(|one| !one.policy.settings.enforce) {
+        return Ok(policies.iter().map(|_| Safety { sessions: Sorted::default() }).collect());
+    }
+    let all = sessions()?;
+    let operator = operator::connection();
+    let mut found = Vec::new();
+    for (interface, compiled) in interfaces.iter().zip(policies) {
+        let policy = &compiled.policy;
+        if !policy.settings.enforce {
+            found.push(Safety { sessions: Sorted::default() });
+            continue;
+        }
+        let own = addresses(interface);
+        if let Some(session) = operator.filter(|session| own.contains(&session.local.ip())) {
+            check_operator(args, interface, policy, &session)?;
+        }
+        let sorted = sort(&all, policy, &own);
+        check_cut(args, interface, &sorted)?;
+        found.push(Safety { sessions: sorted });
+    }
+    Ok(found)
+}
+
+fn check_operator(
+    args: &SafetyArgs,
+    interface: &Interface,
+    policy: &Policy,
+    session: &Session,
+) -> Result<(), Fault> {
+    let probe = Probe {
+        transport: session.transport(),
+        peer: session.remote.ip(),
+        port: session.local.port(),
+    };
+    let mut err = io::stderr().lock();
+    if is_granted(policy, &probe) {
+        let _ = writeln!(err, "{}: your own SSH connection from {} stays open", interface.name, session.remote.ip());
+        return Ok(());
+    }
+    let fault = Fault::usage(format!(
+        "enforcing on `{}` would cut your own SSH connection: {session}",
+        interface.name
+    ))
+    .hint(format!(
+        "allow it with `--management tcp/{}={}`, or say `--force`",
+        session.local.port(),
+        session.remote.ip()
+    ));
+    if args.force {
+        let _ = writeln!(err, "warning: {fault}");
+        return Ok(());
+    }
+    Err(fault)
+}
+
+fn check_cut(args: &SafetyArgs, interface: &Interface, sorted: &Sorted) -> Result<(), Fault> {
+    let count = sorted.cut.len();
+    if count == 0 {
+        return Ok(());
+    }
+    let mut lines: Vec<String> = sorted.cut.iter().take(SHOWN).map(|one| format!("  {one}")).collect();
+    if count > SHOWN {
+        lines.push(format!("  and {} more", count - SHOWN));
+    }
+    let what = format!(
+        "enforcing on `{}` would cut {count} open sessions that the policy does not document:\n{}",
+        interface.name,
+        lines.join("\n")
+    );
+    if args.force {
+        let _ = writeln!(io::stderr().lock(), "warning: {what}");
+        return Ok(());
+    }
+    Err(Fault::usage(what)
+        .hint("write rows for them in the site file, wait until they have ended, or say `--force`"))
+}
+
+/// The deadline that applies.
+pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Compiled]) -> Duration {
+    let enforces = policies.iter().any(|one| one.policy.settings.enforce);
+    match args.confirm_within {
+        // What drops nothing needs no confirmation.
+        _ if !enforces => Duration::ZERO,
+        Some(within) => within,
+        None if operator::connection().is_some() => DEFAULT,
+        None => Duration::ZERO,
+    }
+}
+
+/// Says what becomes of the open sessions.
+pub(super) fn tell(interface: &Interface, seeded: usize, sorted: &Sorted) {
+    let Sorted { documented, cut, .. } = sorted;
+    let _ = writeln!(
+        io::stderr().lock(),
+        "{}: open sessions: {seeded} of the host's own seeded, {} documented, {} cut",
+        interface.name,
+        documented.len(),
+        cut.len()
+    );
+}

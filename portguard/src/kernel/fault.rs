@@ -1,0 +1,52 @@
+//! Named steps at which tests make the tool fail, die or wait. Without the feature `fault-injection` they are nothing.
+
+/// The steps of `load`, in the order in which they come by.
+pub const LOAD_STEPS: [&str; 13] = [
+    "locked",
+    "swept",
+    "shared",
+    "loaded",
+    "read-back",
+    "tested",
+    "pinned",
+    "described",
+    "prepared",
+    "egress",
+    "ingress",
+    "published",
+    "finished",
+];
+
+/// The steps of `unload`.
+pub const UNLOAD_STEPS: [&str; 3] = ["unload-ingress", "unload-egress", "unload-pins"];
+
+/// Passes a named step.
+///
+/// # Errors
+/// Only if a test wants one: `PORTGUARD_FAULT=STEP:fail`. With `kill` the process dies here as if by a crash, with `stop`
+/// it waits until it is told to continue.
+#[cfg(feature = "fault-injection")]
+pub fn step(name: &str) -> anyhow::Result<()> {
+    use nix::sys::signal::{Signal, raise};
+    let Ok(wanted) = std::env::var("PORTGUARD_FAULT") else {
+        return Ok(());
+    };
+    match wanted.split_once(':') {
+        Some((step, "kill")) if step == name => raise(Signal::SIGKILL)?,
+        Some((step, "stop")) if step == name => raise(Signal::SIGSTOP)?,
+        Some((step, "fail")) if step == name => anyhow::bail!("made to fail at step `{name}`"),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Passes a named step.
+///
+/// # Errors
+/// Never.
+#[cfg(not(feature = "fault-injection"))]
+#[expect(clippy::unnecessary_wraps, reason = "as fallible as it is in tests")]
+#[inline]
+pub fn step(_name: &str) -> anyhow::Result<()> {
+    Ok(())
+}

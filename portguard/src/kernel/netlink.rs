@@ -1,0 +1,65 @@
+//! One request over netlink, and its answers.
+
+use anyhow::{Context as _, anyhow};
+use netlink_packet_core::{
+    NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+
+/// Length of a netlink message's header, the least that a message has.
+const HEADER: usize = 16;
+
+/// Sends a request to the kernel and collects the answers up to the end of the dump or the acknowledgement; without
+/// `NLM_F_DUMP` or `NLM_F_ACK` among the flags, one datagram.
+///
+/// # Errors
+/// The kernel's, as [`Errno`] in the chain.
+pub fn request<T>(protocol: isize, message: T, flags: u16) -> anyhow::Result<Vec<T>>
+where
+    T: NetlinkSerializable + NetlinkDeserializable,
+    NetlinkMessage<T>: From<T>,
+{
+    let mut socket = Socket::new(protocol).context("cannot open a netlink socket")?;
+    socket.bind_auto().context("cannot bind a netlink socket")?;
+    socket
+        .connect(&SocketAddr::new(0, 0))
+        .context("cannot reach the kernel over netlink")?;
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.header.sequence_number = 1;
+    request.finalize();
+    let mut buffer = vec![0; request.buffer_len()];
+    request.serialize(&mut buffer);
+    socket
+        .send(&buffer, 0)
+        .context("cannot send a netlink request")?;
+    let many = flags & !NLM_F_REQUEST != 0;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket
+            .recv_from_full()
+            .context("cannot read from netlink")?;
+        let mut rest = datagram.as_slice();
+        while rest.len() >= HEADER {
+            let parsed = NetlinkMessage::<T>::deserialize(rest)
+                .map_err(|error| anyhow!("netlink answer not understood: {error}"))?;
+            let length = usize::try_from(parsed.header.length)?.next_multiple_of(4);
+            rest = rest.get(length.max(HEADER)..).unwrap_or_default();
+            match parsed.payload {
+                NetlinkPayload::Error(error) => {
+                    return match error.code {
+                        Some(code) => Err(Errno::from_raw(-code.get()).into()),
+                        None => Ok(answers),
+                    };
+                }
+                NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+                _ => {}
+            }
+        }
+        if !many {
+            return Ok(answers);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Reads a loaded generation's maps back and compares them with the image: what the kernel holds is what was meant.
+
+use std::borrow::Borrow;
+use std::thread;
+
+use anyhow::{Context as _, anyhow};
+use aya::Pod;
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use portguard_common::abi::{Block, Facts, Host6, MAX_CELLS};
+use portguard_common::tables::Key;
+
+use crate::error::Fault;
+use crate::image::Image;
+use crate::object::Loaded;
+
+/// Values of frozen globals are read whole, up to half a megabyte, through the stack.
+const STACK: usize = 32 << 20;
+
+/// Compares.
+///
+/// # Errors
+/// [`Fault`] naming the first map that differs.
+pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
+    let map = |name: &str| loaded.map(name);
+    array(map("BLOCKS")?, "BLOCKS", &image.blocks, |a: &Block, b| {
+        a.leaves == b.leaves
+    })?;
+    array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
+    array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
+    let own: BpfHashMap<_, [u64; 2], u32> = map("OWN")?.try_into()?;
+    if own.keys().count() != image.own.len() {
+        return Err(differs("OWN"));
+    }
+    let globals = [
+        ".rodata.facts",
+        ".rodata.in",
+        ".rodata.out",
+        ".rodata.rules",
+        ".rodata.root4",
+        ".rodata.root6",
+    ];
+    let maps: Vec<&Map> = globals.into_iter().map(map).collect::<Result<_, _>>()?;
+    let facts = loaded.facts;
+    let compared = thread::scope(|scope| {
+        let job = move || {
+            let [f, i, o, rules, r4, r6] = maps.as_slice() else {
+                return Err(anyhow!("six maps were asked for"));
+            };
+            global(f, ".rodata.facts", |there: &Facts| *there == facts)?;
+            const KEYS: usize = Key::COUNT as usize;
+            global(i, ".rodata.in", |there: &[u16; KEYS]| {
+                there[..] == image.inbound
+            })?;
+            global(o, ".rodata.out", |there: &[u16; KEYS]| {
+                there[..] == image.outbound
+            })?;
+            global(
+                rules,
+                ".rodata.rules",
+                |there: &[u32; MAX_CELLS as usize]| there[..] == image.rules,
+            )?;
+            global(r4, ".rodata.root4", |there: &[u32; 65_536]| {
+                there[..] == image.root4
+            })?;
+            global(r6, ".rodata.root6", |there: &[u32; 65_536]| {
+                there[..] == image.root6
+            })
+        };
+        thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, job)
+            .map(thread::ScopedJoinHandle::join)
+    });
+    compared
+        .context("cannot start a thread")?
+        .map_err(|_panic| anyhow!("reading the maps back failed"))?
+}
+
+fn differs(name: &str) -> anyhow::Error {
+    Fault::system(format!(
+        "map `{name}` does not hold what was written to it: nothing was changed"
+    ))
+    .hint("this is a defect of the kernel or of portguard: please report it")
+    .into()
+}
+
+fn array<V: Pod>(
+    map: &Map,
+    name: &str,
+    meant: &[V],
+    same: impl Fn(&V, &V) -> bool,
+) -> anyhow::Result<()> {
+    let there: Array<&MapData, V> = map.try_into()?;
+    for (value, index) in meant.iter().zip(0..) {
+        let read = there
+            .get(&index, 0)
+            .with_context(|| format!("cannot read map `{name}` back"))?;
+        if !same(read.borrow(), value) {
+            return Err(differs(name));
+        }
+    }
+    Ok(())
+}
+
+fn global<V: Pod>(map: &Map, name: &str, same: impl Fn(&V) -> bool) -> anyhow::Result<()> {
+    let there: Array<&MapData, V> = map.try_into()?;
+    let read = there
+        .get(&0, 0)
+        .with_context(|| format!("cannot read map `{name}` back"))?;
+    if same(&read) {
+        Ok(())
+    } else {
+        Err(differs(name))
+    }
+}

@@ -1,0 +1,307 @@
+//! Loading, replacing and removing a guard: at every step the old or the new one is in force, whoever dies.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use portguard::kernel::bpffs::Layout;
+use portguard::kernel::fault::{LOAD_STEPS, UNLOAD_STEPS};
+use portguard::kernel::publish::revert;
+use portguard_harness::traffic::{UdpEcho, receive_datagram};
+
+use crate::guard::{Guarded, LONG, SOON, eventually, listen};
+
+/// Open in both policies, in the first only, in the second only, in none.
+const BOTH: u16 = 7000;
+const FIRST: u16 = 7001;
+const SECOND: u16 = 7002;
+const NONE: u16 = 7003;
+const ALL: [u16; 4] = [BOTH, FIRST, SECOND, NONE];
+
+fn echoes(guarded: &Guarded) -> Result<Vec<UdpEcho>> {
+    let address = IpAddr::V4(guarded.link.left.v4());
+    ALL.iter()
+        .map(|port| UdpEcho::start(&guarded.link.left.host, SocketAddr::new(address, *port)))
+        .collect()
+}
+
+#[test]
+fn a_load_that_dies_at_any_step_leaves_no_guard_or_the_new_one() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    for step in LOAD_STEPS {
+        for how in ["kill", "fail"] {
+            let fault = format!("{step}:{how}");
+            let load = guarded.load_args("--enforce", &[BOTH, FIRST], &[]);
+            let output = guarded.run(&load, Some(&fault))?;
+            ensure!(
+                !output.status.success(),
+                "{fault} did not happen: {output:?}"
+            );
+            let open = guarded.open(&ALL)?;
+            let is_new = open == [BOTH, FIRST];
+            ensure!(
+                is_new || open == ALL,
+                "after {fault}: {open:?} are open\n{output:?}"
+            );
+            ensure!(
+                guarded.status()?.is_some() == is_new,
+                "after {fault}, status is wrong"
+            );
+            if how == "fail" && !is_new {
+                ensure!(
+                    guarded.pinned()?.is_empty(),
+                    "{fault} left {:?}",
+                    guarded.pinned()?
+                );
+            }
+            guarded.load("--enforce", &[BOTH, SECOND], &[])?;
+            ensure!(
+                guarded.open(&ALL)? == [BOTH, SECOND],
+                "the load after {fault}"
+            );
+            ensure!(guarded.unload()?.status.success());
+            ensure!(guarded.open(&ALL)? == ALL, "the unload after {fault}");
+            ensure!(!guarded.pins()?.exists(), "pins after {fault}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_replacement_that_dies_at_any_step_leaves_the_old_guard_or_the_new_one() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    for step in LOAD_STEPS {
+        for how in ["kill", "fail"] {
+            let fault = format!("{step}:{how}");
+            let load = guarded.load_args("--enforce", &[BOTH, SECOND], &[]);
+            let output = guarded.run(&load, Some(&fault))?;
+            ensure!(
+                !output.status.success(),
+                "{fault} did not happen: {output:?}"
+            );
+            let open = guarded.open(&ALL)?;
+            ensure!(
+                open == [BOTH, FIRST] || open == [BOTH, SECOND],
+                "after {fault}: {open:?} are open\n{output:?}"
+            );
+            ensure!(
+                guarded.status()?.is_some(),
+                "after {fault}, status is wrong"
+            );
+            guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+            ensure!(
+                guarded.open(&ALL)? == [BOTH, FIRST],
+                "the load after {fault}"
+            );
+            let generations = guarded
+                .pinned()?
+                .iter()
+                .filter(|name| name.starts_with("gen-"))
+                .count();
+            ensure!(generations <= 2, "{fault} leaked: {:?}", guarded.pinned()?);
+        }
+    }
+    for step in UNLOAD_STEPS {
+        guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+        let args = ["unload", "--interface", guarded.interface()].map(str::to_owned);
+        guarded.run(&args, Some(&format!("{step}:kill")))?;
+        ensure!(guarded.open(&ALL)? == ALL, "ingress goes first");
+        // What the dead tool left is removed by the next, whatever it is asked to do.
+        let _ = guarded.unload()?;
+        ensure!(!guarded.pins()?.exists(), "pins after {step}");
+    }
+    Ok(())
+}
+
+#[test]
+fn swaps_under_traffic_lose_nothing_and_pass_nothing_that_is_denied() -> Result<()> {
+    /// Datagrams that are on their way at once: fewer than any queue on the way holds.
+    const BURST: u64 = 32;
+    let guarded = Guarded::new()?;
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    guarded.load("--enforce", &[BOTH, SECOND], &[])?;
+    let (allowed, denied) = (listen(&guarded, BOTH)?, listen(&guarded, NONE)?);
+    let address = IpAddr::V4(guarded.link.left.v4());
+    let received = Arc::new(AtomicU64::new(0));
+    let ended = Arc::new(AtomicBool::new(false));
+    let counter = {
+        let (received, ended) = (received.clone(), ended.clone());
+        std::thread::spawn(move || -> Result<()> {
+            while !ended.load(Ordering::Relaxed) {
+                let soon = Instant::now() + Duration::from_millis(50);
+                while receive_datagram(&allowed, soon)?.is_some() {
+                    received.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(())
+        })
+    };
+    let sender = {
+        let (received, ended) = (received.clone(), ended.clone());
+        guarded.link.right.host.background(move || {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            let mut sent = 0;
+            while !ended.load(Ordering::Relaxed) {
+                for _ in 0..BURST {
+                    socket.send_to(b"allowed", (address, BOTH))?;
+                    socket.send_to(b"denied", (address, NONE))?;
+                }
+                sent += BURST;
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while received.load(Ordering::Relaxed) < sent {
+                    ensure!(
+                        Instant::now() < deadline,
+                        "{} of {sent} allowed datagrams arrived",
+                        received.load(Ordering::Relaxed)
+                    );
+                    std::thread::yield_now();
+                }
+            }
+            Ok(sent)
+        })
+    };
+    // Whole loads, then swaps between the two generations that are pinned, as fast as the kernel takes them.
+    for ports in [[BOTH, FIRST], [BOTH, SECOND], [BOTH, FIRST]] {
+        guarded.load("--enforce", &ports, &[])?;
+    }
+    let name = guarded.interface();
+    let swaps = guarded.link.left.host.run(|| {
+        let layout = Layout::of(name);
+        let generations = layout.generations();
+        let end = Instant::now() + Duration::from_secs(12);
+        let mut swaps = 0;
+        for number in generations.iter().cycle() {
+            if Instant::now() > end || swaps == 4000 {
+                break;
+            }
+            revert(&layout, *number)?;
+            swaps += 1;
+        }
+        Ok(swaps)
+    })?;
+    ended.store(true, Ordering::Relaxed);
+    let sent = match sender.join() {
+        Ok(sent) => sent?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    counter.join().unwrap()?;
+    let soon = Instant::now() + Duration::from_millis(100);
+    ensure!(
+        receive_datagram(&denied, soon)?.is_none(),
+        "a denied datagram came through"
+    );
+    ensure!(received.load(Ordering::Relaxed) == sent);
+    ensure!(swaps > 100, "only {swaps} swaps");
+    println!("{swaps} swaps, {sent} allowed datagrams, none lost; as many denied, none passed");
+    Ok(())
+}
+
+#[test]
+fn two_loads_at_once_come_one_after_the_other() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let first = guarded.load_args("--enforce", &[BOTH, FIRST], &[]);
+    let second = guarded.load_args("--enforce", &[BOTH, SECOND], &[]);
+    for _ in 0..5 {
+        let one = guarded.start(&first, None)?;
+        let two = guarded.start(&second, None)?;
+        one.output(LONG)?.success()?;
+        two.output(LONG)?.success()?;
+    }
+    let status = guarded.status()?.unwrap();
+    ensure!(status["generation"] == 10, "{status}");
+    ensure!(
+        status["warnings"].as_array().unwrap().is_empty(),
+        "{status}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_goes_and_comes_back_can_be_guarded_again() -> Result<()> {
+    let mut guarded = Guarded::new()?;
+    guarded.load("--enforce", &[BOTH], &[])?;
+    let (left, right) = (guarded.link.left.clone(), guarded.link.right.clone());
+    left.host.delete_interface(&left.name)?;
+    let status = guarded.status()?.unwrap();
+    let warning = status["warnings"][0].as_str().unwrap().to_owned();
+    ensure!(warning.contains("is gone"), "{status}");
+    // Under the same name; the kernel gives it another index.
+    let lab = portguard_harness::net::Lab::new()?;
+    let end = |interface: &portguard_harness::net::Interface| {
+        interface.addresses.iter().fold(
+            portguard_harness::net::End::new(&interface.name),
+            |end, address| end.address(&address.to_string()),
+        )
+    };
+    guarded.link = lab.connect(&left.host, &end(&left), &right.host, &end(&right))?;
+    let _servers = echoes(&guarded)?;
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
+    let status = guarded.status()?.unwrap();
+    ensure!(
+        status["generation"] == 2 && status["warnings"].as_array().unwrap().is_empty(),
+        "{status}"
+    );
+    ensure!(guarded.unload()?.status.success());
+    ensure!(guarded.open(&ALL)? == ALL);
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_goes_while_it_is_loaded_leaves_nothing() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let load = guarded.load_args("--enforce", &[BOTH], &[]);
+    let process = guarded.start(&load, Some("prepared:stop"))?;
+    eventually("the stop", || {
+        Ok(std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?.contains(") T"))
+    })?;
+    guarded
+        .link
+        .left
+        .host
+        .delete_interface(guarded.interface())?;
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id())?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT)?;
+    let output = process.output(LONG)?;
+    ensure!(output.code() == 3, "{output:?}");
+    ensure!(output.stderr.contains("is gone"), "{output:?}");
+    ensure!(!guarded.pins()?.exists(), "{:?}", guarded.pinned()?);
+    Ok(())
+}
+
+#[test]
+fn a_renamed_interface_keeps_its_guard() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    let new = portguard_harness::net::unique_name("pgz");
+    let rename = |from: &str, to: &str| -> Result<()> {
+        let mut ip = std::process::Command::new("ip");
+        ip.args(["link", "set", "dev", from, "name", to]);
+        guarded.link.left.host.output(&mut ip, SOON)?.success()?;
+        Ok(())
+    };
+    rename(guarded.interface(), &new)?;
+    ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
+    let warning = guarded.status()?.unwrap()["warnings"][0].to_string();
+    ensure!(warning.contains(&new), "{warning}");
+    let mut load = guarded.load_args("--enforce", &[BOTH, SECOND], &[]);
+    for arg in &mut load {
+        if arg == guarded.interface() {
+            arg.clone_from(&new);
+        }
+    }
+    let output = guarded.run(&load, None)?.success()?;
+    ensure!(output.stderr.contains("follows"), "{output:?}");
+    ensure!(guarded.open(&ALL)? == [BOTH, SECOND]);
+    rename(&new, guarded.interface())?;
+    ensure!(guarded.unload()?.status.success());
+    ensure!(guarded.open(&ALL)? == ALL);
+    ensure!(!guarded.pins()?.exists());
+    Ok(())
+}
