@@ -11,6 +11,7 @@ pub mod compile;
 pub mod counters;
 pub mod diagnostic;
 pub mod error;
+pub mod explain;
 pub mod image;
 pub mod kernel;
 pub mod matrix;

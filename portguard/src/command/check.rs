@@ -11,9 +11,6 @@ use crate::error::Exit;
 use crate::matrix::{Matrix, sweep};
 use crate::policy::{Compiled, Grant, Outbound, Peers, Policy};
 
-/// Prefixes of a peer set that are printed; `--json` has all.
-const SHOWN_PREFIXES: usize = 4;
-
 /// Show what the documents let in and out of a host, and why
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
@@ -147,29 +144,12 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// `role wso2/gateway: 10.0.0.1/32, 10.0.0.2/32 and 5 more`.
 fn who(policy: &Policy, peers: Peers) -> String {
-    let Peers::Set(index) = peers else {
-        return "any".to_owned();
-    };
-    let Some(set) = policy.sets.get(index as usize) else {
-        return "nobody".to_owned();
-    };
-    let shown: Vec<_> = set
-        .prefixes
-        .iter()
-        .take(SHOWN_PREFIXES)
-        .map(ToString::to_string)
-        .collect();
-    let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}: {}{more}", plain(&set.name), shown.join(", "))
+    plain(&policy.peers_words(peers))
 }
 
 /// Without control characters: names come from files, and the reader's terminal obeys.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' {
