@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod check;
 pub mod counters;
+pub mod diff;
 pub mod explain;
+pub mod export;
 pub mod init;
 pub mod load;
 pub mod selection;
