@@ -1,3 +1,5 @@
 //! Integration tests. Most need root: they load programs and make network namespaces of their own.
 
+mod cli_explain;
+mod export_nft;
 mod parity;

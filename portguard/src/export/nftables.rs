@@ -108,7 +108,7 @@ impl Side<'_> {
 }
 
 impl Table<'_> {
-    /// `counter name "in/ROW"`, and remembers to declare it.
+    /// `counter name in/ROW`, and remembers to declare it.
     fn count(&mut self, side: &str, what: &str) -> String {
         let name: String = format!("{side}/{what}")
             .chars()
@@ -117,7 +117,7 @@ impl Table<'_> {
                 _ => '_',
             })
             .collect();
-        let statement = format!("counter name \"{name}\"");
+        let statement = format!("counter name {name}");
         self.counters.insert(name);
         statement
     }
@@ -511,7 +511,7 @@ impl Table<'_> {
                     one_line(&facts.purpose)
                 );
             }
-            let _ = writeln!(out, "\tcounter \"{name}\" {{}}");
+            let _ = writeln!(out, "\tcounter {name} {{}}");
         }
         for index in sets {
             let Some(set) = policy.sets.get(index as usize) else {
