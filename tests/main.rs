@@ -2,4 +2,6 @@
 
 mod guard;
 mod lifecycle;
+mod cli_explain;
+mod export_nft;
 mod parity;
