@@ -5,4 +5,5 @@ pub mod bpffs;
 pub mod generation;
 pub mod interface;
 pub mod meta;
+pub mod pages;
 pub mod shape;

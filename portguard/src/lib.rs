@@ -8,12 +8,10 @@ pub mod cells;
 pub mod cli;
 pub mod command;
 pub mod compile;
-<<<<<<< HEAD
 pub mod counters;
-=======
->>>>>>> compile
 pub mod diagnostic;
 pub mod error;
+pub mod human;
 pub mod image;
 pub mod kernel;
 pub mod matrix;
