@@ -6,11 +6,8 @@ pub mod counters;
 pub mod init;
 pub mod load;
 pub mod selection;
-<<<<<<< HEAD
 pub mod status;
 pub mod unload;
-=======
->>>>>>> compile
 
 use std::io::{self, BufWriter, Write};
 

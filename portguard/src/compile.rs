@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::catalog::{Catalog, Peer, Role, Row, System};
+use crate::catalog::{Catalog, Direction, Peer, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Compiled, Outbound, Policy, Settings};
 use crate::site::{Mode, Site, SystemSite};
@@ -165,14 +165,13 @@ impl<'a, 'd> Compiler<'a, 'd> {
         }
         self.own_rows();
         self.report_unsaid();
-        self.peers
-            .missing
-            .report(self.inputs.site, self.enforce(), self.diagnostics);
+        let (catalog, settings) = (self.inputs.catalog, &self.policy.settings);
+        self.peers.missing.report(
+            self.inputs.site,
+            |rows| any_enforced(catalog, settings, rows),
+            self.diagnostics,
+        );
         self.finish()
-    }
-
-    fn enforce(&self) -> bool {
-        self.policy.settings.enforce
     }
 
     fn system_site(&self, system: &System) -> &'a SystemSite {
@@ -202,7 +201,10 @@ impl<'a, 'd> Compiler<'a, 'd> {
             let all = named
                 .map(|(address, _)| *address)
                 .chain(self.inputs.local_addresses.iter().copied());
-            IpNet::aggregate(&all.map(IpNet::from).collect())
+            let mut all: Vec<IpNet> = all.map(IpNet::from).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
         });
         if host_addresses.as_ref().is_some_and(Vec::is_empty) {
             let message = "the scope is the host's addresses, but it has none";
@@ -228,16 +230,16 @@ impl<'a, 'd> Compiler<'a, 'd> {
     }
 
     fn report_unsaid(&mut self) {
-        let level = if self.enforce() {
-            Level::Error
-        } else {
-            Level::Warning
-        };
         for ((system_id, fact), rows) in std::mem::take(&mut self.unsaid) {
             let Some(system) = self.inputs.catalog.systems.get(&system_id) else {
                 continue;
             };
             let site = self.inputs.site.systems.get(&system_id);
+            let level = if any_enforced(self.inputs.catalog, &self.policy.settings, &rows) {
+                Level::Error
+            } else {
+                Level::Warning
+            };
             let (code, message, hint) = fact.words(system, &rows);
             let diagnostic = Diagnostic::new(level, code, message).hint(hint);
             let place = site.and_then(|site| self.inputs.site.at(site.place));
@@ -284,4 +286,19 @@ fn some_of(names: &[String]) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// Whether any of these rows is judged in a direction that enforces: what is unclear there would be dropped or let
+/// through, while audit only counts.
+fn any_enforced(catalog: &Catalog, settings: &Settings, rows: &[String]) -> bool {
+    let (inbound, outbound) = (settings.enforce, settings.outbound == Outbound::Enforce);
+    let all = || catalog.systems.values().flat_map(|system| &system.rows);
+    rows.iter().any(|id| {
+        match all().find(|row| row.id == *id).map(|row| row.direction) {
+            Some(Direction::In) => inbound,
+            Some(Direction::Out) => outbound,
+            // A row of the site's own, or of both directions.
+            Some(Direction::Both) | None => inbound || outbound,
+        }
+    })
 }

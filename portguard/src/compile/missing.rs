@@ -60,13 +60,18 @@ impl Missing {
         push(self.unasked.entry(name.to_owned()).or_default(), row);
     }
 
-    /// Tells all.
-    pub(super) fn report(&self, site: &Site, enforce: bool, diagnostics: &mut Vec<Diagnostic>) {
+    /// Tells all; `is_enforced` says whether any of some rows is of a direction that enforces.
+    pub(super) fn report(
+        &self,
+        site: &Site,
+        is_enforced: impl Fn(&[String]) -> bool,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         for ((code, what), want) in &self.wanted {
             // The site's own `refuse` binds in audit, too; it is about named peers only.
             let bound =
                 site.unresolved_peers == Some(Unresolved::Refuse) && *code != "unprinted-peers";
-            let (level, judged) = if enforce || bound {
+            let (level, judged) = if is_enforced(&want.rows) || bound {
                 (Level::Error, "")
             } else {
                 (Level::Warning, "; audit judges them as any")

@@ -119,8 +119,6 @@ fn nothing_said_is_refused_in_enforce_and_told_in_audit() {
         errors > 0 && none == 0 && warnings >= errors,
         "{errors} {none} {warnings}"
     );
-<<<<<<< HEAD
-=======
 }
 
 /// The reference's example is a site, and says all that its hosts' matrices ask.
@@ -159,5 +157,4 @@ fn the_example_of_the_guide_compiles_for_each_of_its_hosts() {
             .collect();
         assert!(errors.is_empty(), "{host}: {errors:#?}");
     }
->>>>>>> compile
 }

@@ -32,8 +32,21 @@ fn what_is_not_given_is_refused_with_the_rows_that_want_it() {
     assert_eq!(
         with("choices = { mail = \"587\" }\n", ""),
         [
-            "site.toml:12:10: error[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are taken as holding: `acme/relay`\n  hint: write `choices = { mail = \"25|587\" }` under [systems.acme], or `--choose mail=25|587`"
+            "site.toml:12:10: warning[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are taken as holding: `acme/relay`\n  hint: write `choices = { mail = \"25|587\" }` under [systems.acme], or `--choose mail=25|587`"
         ]
+    );
+}
+
+#[test]
+fn what_is_unclear_is_refused_only_where_its_direction_enforces() {
+    let enforced = "mode = \"enforce\"\noutbound = \"enforce\"";
+    let site = SITE.replacen("choices = { mail = \"587\" }\n", "", 1);
+    let site = site.replacen("mode = \"enforce\"", enforced, 1);
+    let told = told(&compiled(&site, "node1"));
+    assert!(
+        told.iter()
+            .any(|line| line.starts_with("site.toml:13:10: error[choice-not-said]")),
+        "{told:?}"
     );
 }
 
