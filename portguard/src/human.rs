@@ -87,7 +87,11 @@ fn parts(seconds: u64) -> (String, String) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let second = seconds % 86_400;
     (
@@ -124,12 +128,25 @@ mod tests {
         let grouped: Vec<String> = [0, 999, 1000, 1_234_567, u64::MAX].map(grouped).into();
         assert_eq!(
             grouped,
-            ["0", "999", "1,000", "1,234,567", "18,446,744,073,709,551,615"]
+            [
+                "0",
+                "999",
+                "1,000",
+                "1,234,567",
+                "18,446,744,073,709,551,615"
+            ]
         );
         let sizes: Vec<String> = [0, 1023, 1024, 1536, 150 << 20, u64::MAX].map(bytes).into();
         assert_eq!(
             sizes,
-            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "150 MiB", "16384 PiB"]
+            [
+                "0 B",
+                "1023 B",
+                "1.0 KiB",
+                "1.5 KiB",
+                "150 MiB",
+                "16384 PiB"
+            ]
         );
         assert_eq!([short(12), short(1500)], ["12", "1.5 k"]);
         let spans: Vec<String> = [0, 59, 61, 3600, 90_061, 864_000].map(duration).into();

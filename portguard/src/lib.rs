@@ -16,5 +16,6 @@ pub mod image;
 pub mod kernel;
 pub mod matrix;
 pub mod object;
+pub mod observe;
 pub mod policy;
 pub mod site;

@@ -82,7 +82,10 @@ impl Resets {
     /// # Errors
     /// What the kernel refuses.
     pub fn write(&self, shared: &Path) -> anyhow::Result<()> {
-        pages::pin(&shared.join(PIN), &serde_json::to_vec(&Written::from(self))?)
+        pages::pin(
+            &shared.join(PIN),
+            &serde_json::to_vec(&Written::from(self))?,
+        )
     }
 
     /// The moment to count from.

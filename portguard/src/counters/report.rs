@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portguard_common::abi::{Counter, slot};
-use portguard_common::packet::Malformed;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::Key;
 use serde::{Deserialize, Serialize};
@@ -106,6 +105,28 @@ pub struct PortCount {
     pub passed: Count,
     /// Dropped, or in audit only counted.
     pub violations: Packets,
+}
+
+impl PortCount {
+    /// `tcp/443`, `udp/5000-5010`, `ip/50`, `icmp echo`.
+    pub fn name(&self) -> String {
+        match (self.transport, self.port_last) {
+            ("icmp", _) => "icmp echo".to_owned(),
+            (transport, Some(last)) => format!("{transport}/{}-{last}", self.port),
+            (transport, None) => format!("{transport}/{}", self.port),
+        }
+    }
+
+    /// Whether two counts are of the same port.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.direction, self.transport, self.port, self.port_last)
+            == (
+                other.direction,
+                other.transport,
+                other.port,
+                other.port_last,
+            )
+    }
 }
 
 /// Packets alone.
@@ -362,47 +383,13 @@ fn who(policy: &Policy, cell: &Cell) -> String {
         .into_iter()
         .filter_map(|peers| match peers {
             Peers::Any => Some("any"),
-            Peers::Set(index) => policy
-                .sets
-                .get(index as usize)
-                .map(|set| set.name.as_str()),
+            Peers::Set(index) => policy.sets.get(index as usize).map(|set| set.name.as_str()),
         })
         .collect();
     if names.is_empty() {
         return "peers of an earlier policy".to_owned();
     }
     names.into_iter().collect::<Vec<_>>().join(", ")
-}
-
-/// Details behind the reasons: malformed causes and EtherTypes with their counts, where there are any.
-pub fn details(snapshot: &Snapshot) -> Vec<(&'static str, String, Count)> {
-    let mut found = Vec::new();
-    for side in [Direction::Ingress, Direction::Egress] {
-        let mut push = |name: String, slot: u32| {
-            let counter = snapshot
-                .slots
-                .get(slot as usize)
-                .copied()
-                .unwrap_or_default();
-            if counter.packets > 0 {
-                found.push((side.name(), name, counter.into()));
-            }
-        };
-        for cause in Malformed::ALL {
-            push(
-                format!("malformed: {}", cause.name()),
-                slot::malformed(side, cause),
-            );
-        }
-        for ethertype in slot::ETHERTYPES {
-            push(
-                format!("ethertype {ethertype:#06x}"),
-                slot::ethertype(side, ethertype),
-            );
-        }
-        push("other ethertypes".to_owned(), slot::ethertype(side, 0));
-    }
-    found
 }
 
 fn direction(egress: bool) -> Direction {

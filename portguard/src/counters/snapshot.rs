@@ -6,9 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuHashMap};
-use portguard_common::abi::{
-    CELLS_A_CHUNK, CHUNK_KEYS, CHUNKS, Cells, Counter, SLOTS, Violations,
-};
+use portguard_common::abi::{CELLS_A_CHUNK, CHUNK_KEYS, CHUNKS, Cells, Counter, SLOTS, Violations};
 use portguard_common::reason::Reason;
 use portguard_common::tables::Key;
 use serde::{Deserialize, Serialize};
@@ -92,7 +90,10 @@ impl Snapshot {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let each = |now: &[Counter], before: &[Counter]| {
-            let before = before.iter().copied().chain(iter::repeat(Counter::default()));
+            let before = before
+                .iter()
+                .copied()
+                .chain(iter::repeat(Counter::default()));
             now.iter()
                 .zip(before)
                 .map(|(now, before)| less(*now, before))
