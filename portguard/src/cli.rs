@@ -24,6 +24,7 @@ enum Verb {
     Load(command::load::LoadArgs),
     Status(command::status::StatusArgs),
     Counters(command::counters::CountersArgs),
+    Drift(command::drift::DriftArgs),
     Unload(command::unload::UnloadArgs),
 }
 
@@ -40,6 +41,7 @@ impl Cli {
             Verb::Load(args) => command::load::run(args),
             Verb::Status(args) => command::status::run(args),
             Verb::Counters(args) => command::counters::run(args),
+            Verb::Drift(args) => command::drift::run(args),
             Verb::Unload(args) => command::unload::run(args),
         }
     }
