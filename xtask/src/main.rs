@@ -1,2 +1,63 @@
-//! The developer's one door.
-fn main() {}
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `ci`.
+//!
+//! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
+//! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
+
+mod ci;
+mod demo;
+mod lint;
+mod setup;
+mod shell;
+mod tally;
+mod test;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::{Missing, say};
+
+/// Builds, shows and checks portguard.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Finds or installs what builds the eBPF programs; every other verb calls it
+    Setup(setup::SetupArgs),
+    /// Shows a vendor's role guarding an interface, in private network namespaces (root)
+    Demo(demo::DemoArgs),
+    /// Runs all tests on this kernel (root)
+    Test(test::TestArgs),
+    /// Checks format and lints, of the host's code and of the kernel's
+    Lint,
+    /// Boots other kernels under software emulation and checks the programs there
+    VmTest(vm::VmArgs),
+    /// Runs what CI runs, in the same order: lint, test, vm-test
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match &Cli::parse().verb {
+        Verb::Setup(args) => setup::run(args),
+        Verb::Demo(args) => demo::run(args),
+        Verb::Test(args) => test::run(args),
+        Verb::Lint => lint::run(),
+        Verb::VmTest(args) => vm::run(args),
+        Verb::Ci => ci::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format_args!("error: {error:#}"));
+            let is_missing = error.downcast_ref::<Missing>().is_some();
+            ExitCode::from(if is_missing { 3 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask lint`: format and lints. Cheapest first.
+
+use anyhow::{Context as _, Result};
+
+use crate::setup;
+use crate::shell::{capture, say, show};
+use crate::workspace::{cargo, target};
+
+pub(crate) fn run() -> Result<()> {
+    for (component, verb) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        capture(cargo().args([verb, "--version"])).with_context(|| {
+            format!("`cargo {verb}` is missing: `rustup component add {component}`")
+        })?;
+    }
+    say("lint: format");
+    show(cargo().args(["fmt", "--all", "--check"]))
+        .context("not formatted: `cargo fmt --all` does it")?;
+
+    setup::ensure(&[])?;
+    say("lint: host code");
+    show(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    kernel_code()
+}
+
+/// The eBPF programs are compiled for another target, by another toolchain, with a feature that the host leaves off.
+fn kernel_code() -> Result<()> {
+    match setup::has_bpf_clippy() {
+        Ok(true) => {}
+        Ok(false) => {
+            say("lint: SKIPPED the eBPF code: its toolchain has no clippy");
+            return Ok(());
+        }
+        Err(error) => {
+            say(format_args!("lint: SKIPPED the eBPF code: {error:#}"));
+            return Ok(());
+        }
+    }
+    say("lint: eBPF code");
+    let endian = if cfg!(target_endian = "big") {
+        "bpfeb"
+    } else {
+        "bpfel"
+    };
+    let mut command = setup::bpf_cargo();
+    command.args([
+        "clippy",
+        "--package",
+        "portguard-ebpf",
+        "--features",
+        "bpf",
+        "--bins",
+    ]);
+    command.args(["--release", "--target", &format!("{endian}-unknown-none")]);
+    command.arg("--target-dir").arg(target().join("lint-bpf"));
+    command.args(["--", "-D", "warnings"]);
+    let flags = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    show(command.env("CARGO_ENCODED_RUSTFLAGS", flags))
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask setup`: finds or installs what builds the eBPF programs and what the tests run.
+//!
+//! Each part looks first, and looking is cheap: with all in place this takes milliseconds, so that every verb can begin
+//! with it. Nothing is installed without saying so.
+
+mod apt;
+mod linker;
+mod toolchain;
+mod tools;
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::shell::say;
+use crate::workspace::{cargo, root, which};
+
+pub(crate) use tools::{TEST, Tool, VM};
+
+/// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.
+const TOOLCHAIN: &str = "portguard-bpf";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetupArgs {
+    /// Also what `lint` and `vm-test` would install when they are first called
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn run(args: &SetupArgs) -> Result<()> {
+    ensure(&TEST)?;
+    if args.all {
+        toolchain::has_clippy()?;
+        ensure(&VM)?;
+    }
+    say("ready:");
+    say(format_args!("  toolchain  {}", toolchain::describe()));
+    say(format_args!("  linker     {}", linker::describe()));
+    for tool in TEST
+        .iter()
+        .chain(args.all.then_some(&VM).into_iter().flatten())
+    {
+        say(format_args!("  {:9}  {}", tool.program, tool.purpose));
+    }
+    Ok(())
+}
+
+/// Makes sure that `cargo build` works, and that these tools are there.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
+    toolchain::ensure()?;
+    linker::ensure()?;
+    tools::ensure(tools)
+}
+
+/// Whether the toolchain for BPF can lint; on Debian, installs what it takes.
+pub(crate) fn has_bpf_clippy() -> Result<bool> {
+    toolchain::has_clippy()
+}
+
+/// A command of that toolchain.
+pub(crate) fn bpf_cargo() -> Command {
+    let mut command = if which("rustup").is_some() {
+        let mut rustup = Command::new("rustup");
+        rustup.args(["run", TOOLCHAIN, "cargo"]);
+        rustup
+    } else {
+        cargo()
+    };
+    command
+        .current_dir(root())
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTC");
+    command
+}

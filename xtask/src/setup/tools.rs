@@ -1,0 +1,51 @@
+//! Programs that the tests, the linter and the emulated kernels need, by Debian's package names.
+
+use anyhow::Result;
+
+use super::apt;
+use crate::workspace::which;
+
+/// A program and where it comes from.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    /// Looked for on PATH.
+    pub(crate) program: &'static str,
+    /// Debian's name.
+    package: &'static str,
+    /// What for.
+    pub(crate) purpose: &'static str,
+}
+
+const fn tool(program: &'static str, package: &'static str, purpose: &'static str) -> Tool {
+    Tool {
+        program,
+        package,
+        purpose,
+    }
+}
+
+/// What the tests call.
+pub(crate) const TEST: [Tool; 2] = [
+    tool("ip", "iproute2", "foreign neighbours on the hook"),
+    tool("nft", "nftables", "the second opinion on exported policies"),
+];
+
+/// What `vm-test` calls; `apt-get` and `dpkg-deb`, by which it gets its kernels, are Debian's own.
+pub(crate) const VM: [Tool; 2] = [
+    tool("qemu-system-x86_64", "qemu-system-x86", "other kernels"),
+    tool("xz", "xz-utils", "their modules"),
+];
+
+/// Installs what is not there.
+pub(super) fn ensure(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<&Tool> = tools
+        .iter()
+        .filter(|tool| which(tool.program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let purposes: Vec<&str> = missing.iter().map(|tool| tool.purpose).collect();
+    apt::install(&packages, &purposes.join(", "))
+}
