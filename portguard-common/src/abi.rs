@@ -115,6 +115,16 @@ pub mod slot {
     }
 }
 
+/// Words of the map `CONTROL`, which user space writes while a generation runs.
+pub mod control {
+    /// 1 once somebody has confirmed this generation; until then, its deadline holds.
+    pub const CONFIRMED: u32 = 0;
+    /// Boot-time clock in nanoseconds until which somebody listens to events; before that, none are written.
+    pub const LISTENERS: u32 = 1;
+    /// How many words.
+    pub const WORDS: u32 = 2;
+}
+
 /// One sampled violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]

@@ -25,6 +25,7 @@ enum Verb {
     Status(command::status::StatusArgs),
     Counters(command::counters::CountersArgs),
     Drift(command::drift::DriftArgs),
+    Events(command::events::EventsArgs),
     Unload(command::unload::UnloadArgs),
 }
 
@@ -42,6 +43,7 @@ impl Cli {
             Verb::Status(args) => command::status::run(args),
             Verb::Counters(args) => command::counters::run(args),
             Verb::Drift(args) => command::drift::run(args),
+            Verb::Events(args) => command::events::run(args),
             Verb::Unload(args) => command::unload::run(args),
         }
     }

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod check;
 pub mod counters;
 pub mod drift;
+pub mod events;
 pub mod init;
 pub mod load;
 pub mod selection;

@@ -12,6 +12,7 @@ pub mod counters;
 pub mod diagnostic;
 pub mod drift;
 pub mod error;
+pub mod events;
 pub mod human;
 pub mod image;
 pub mod kernel;
