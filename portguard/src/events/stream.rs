@@ -57,7 +57,11 @@ impl Stream {
         let map = MapData::from_pin(&path)
             .with_context(|| format!("cannot read `{}`", path.display()))?;
         let ring = RingBuf::try_from(Map::RingBuf(map))?;
-        let ring = AsyncFd::register(ring).context("cannot wait for events")?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is an unsafe function; this ring keeps its descriptor open while it is registered"
+        )]
+        let ring = AsyncFd::new(ring).context("cannot wait for events")?;
         Ok(Self {
             ring,
             control: shared.join("CONTROL"),
