@@ -4,4 +4,7 @@ mod guard;
 mod lifecycle;
 mod cli_explain;
 mod export_nft;
+mod counters;
+mod drift;
+mod events;
 mod parity;

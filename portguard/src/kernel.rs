@@ -19,5 +19,6 @@ pub mod readback;
 pub mod selftest;
 pub mod sessions;
 pub mod settle;
+pub mod pages;
 pub mod shape;
 pub mod sockets;
