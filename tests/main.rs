@@ -1,5 +1,6 @@
 //! Integration tests. Most need root: they load programs and make network namespaces of their own.
 
+mod confirm;
 mod guard;
 mod lifecycle;
 mod cli_explain;
@@ -8,3 +9,4 @@ mod counters;
 mod drift;
 mod events;
 mod parity;
+mod sessions;

@@ -16,6 +16,7 @@ pub mod preflight;
 pub mod probe;
 pub mod publish;
 pub mod readback;
+pub mod seed;
 pub mod selftest;
 pub mod sessions;
 pub mod settle;

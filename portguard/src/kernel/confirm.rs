@@ -62,8 +62,11 @@ pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<boo
 
 /// Names the programs that a generation gives way to.
 pub(super) fn name_previous(loaded: &mut Loaded, base: &Path) -> anyhow::Result<()> {
-    let ingress = Xdp::from_pin(base.join(Direction::Ingress.name()), XdpAttachType::Interface)
-        .context("the generation to go back to has no program any more")?;
+    let ingress = Xdp::from_pin(
+        base.join(Direction::Ingress.name()),
+        XdpAttachType::Interface,
+    )
+    .context("the generation to go back to has no program any more")?;
     loaded.set_previous(Direction::Ingress, ingress.fd()?)?;
     let egress = base.join(Direction::Egress.name());
     if egress.exists() {
