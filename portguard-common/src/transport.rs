@@ -27,8 +27,9 @@ pub(crate) fn parse<F: Frame + ?Sized>(
         Whole::Yes => header,
         Whole::First => 4,
     };
-    // First, and on `at` alone: it is what the verifier bounds the packet pointer by.
-    if at > HEADER_SPAN {
+    // First, and on `at` alone: it is what the verifier bounds the packet pointer by. What is read ends within the span
+    // too, or a copy of it would lack bytes that the frame in one piece has.
+    if at > HEADER_SPAN - 4 {
         return Ok(Shape::Malformed(Malformed::ExtensionHeaders));
     }
     if at + needed > end {
