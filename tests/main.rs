@@ -3,5 +3,10 @@
 mod confirm;
 mod guard;
 mod lifecycle;
+mod cli_explain;
+mod export_nft;
+mod counters;
+mod drift;
+mod events;
 mod parity;
 mod sessions;

@@ -1,108 +1,267 @@
-//! The kernel's verdict and the host's are one.
-use aya::TestRun as _;
-use aya::TestRunOptions;
-use portguard::catalog::Transport;
+//! The kernel's verdict and the host's are one: the same frames through the loaded program and through the same functions
+//! here, compared frame by frame in what becomes of them and batch by batch in every counter.
+#![cfg(test)]
+
+mod budget;
+mod coverage;
+mod pieces;
+mod policies;
+mod tally;
+
+use std::os::unix::fs::MetadataExt as _;
+
+use aya::programs::Xdp;
+use aya::{TestRun as _, TestRunOptions};
 use portguard::cells::Directory;
 use portguard::image::Image;
-use portguard::object::{HostFacts, load};
-use portguard::policy::{Grant, GrantKind, PeerSet, Peers, Policy};
+use portguard::object::{HostFacts, Loaded, load};
+use portguard::policy::Policy;
+use portguard_common::tables::Tables as _;
+use portguard_common::verdict;
+use portguard_harness::frames::{Extension, Frame, Generator, Ipv6, Label, Tcp};
 
-fn sample() -> Policy {
-    let grant = |transport, first, last, peers, row: &str| Grant {
-        kind: GrantKind::Documented,
-        transport,
-        first,
-        last,
-        peers,
-        row: row.into(),
-    };
-    Policy {
-        sets: vec![
-            PeerSet {
-                name: "a".into(),
-                prefixes: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()],
-            },
-            PeerSet {
-                name: "b".into(),
-                prefixes: vec![
-                    "192.0.2.7/32".parse().unwrap(),
-                    "2001:db8::7/128".parse().unwrap(),
-                    "10.1.2.3/32".parse().unwrap(),
-                ],
-            },
-        ],
-        inbound: vec![
-            grant(Transport::Tcp, 22, 22, Peers::Any, "t/ssh"),
-            grant(Transport::Tcp, 443, 443, Peers::Set(0), "t/https"),
-            grant(Transport::Tcp, 443, 443, Peers::Set(1), "t/https-b"),
-            grant(Transport::Udp, 53, 53, Peers::Any, "t/dns"),
-        ],
-        settings: portguard::policy::Settings {
-            enforce: true,
-            ..Default::default()
-        },
-        ..Policy::default()
+use coverage::Coverage;
+use pieces::Path;
+use tally::Tally;
+
+/// What the program answers.
+const DROP: u32 = 1;
+const PASS: u32 = 2;
+
+/// Frames a batch, after which all counters are compared.
+const BATCH: usize = 10_000;
+
+/// Frames over all policies; another number for a longer run.
+const FRAMES: usize = 240_000;
+
+/// The kernel takes no shorter frames for a test run; no interface hands them over either.
+const SHORTEST: usize = 14;
+
+/// Knuth's linear congruential generator: enough to scatter lengths.
+const MULTIPLIER: usize = 6_364_136_223_846_793_005;
+const INCREMENT: usize = 1_442_695_040_888_963_407;
+
+/// Bytes of the context of a test run: six numbers of four bytes.
+const CONTEXT: usize = 24;
+
+fn frames_wanted() -> usize {
+    let wanted = std::env::var("PORTGUARD_PARITY_FRAMES").ok();
+    wanted.map_or(FRAMES, |count| {
+        count.parse().expect("PORTGUARD_PARITY_FRAMES is a number")
+    })
+}
+
+/// Says what is missing rather than what the kernel calls it.
+fn need_root() {
+    let user = std::fs::metadata("/proc/self")
+        .expect("/proc is mounted")
+        .uid();
+    assert_eq!(user, 0, "this test loads eBPF programs: run it as root");
+}
+
+fn loaded(image: &Image, host: &HostFacts) -> Loaded {
+    need_root();
+    load(image, host, None).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn image(policy: &Policy) -> Image {
+    Image::build(policy, Directory::default()).expect("the policy fits")
+}
+
+/// The loaded program, one frame at a time.
+struct Runner<'a> {
+    program: &'a Xdp,
+    /// Whether this kernel lets a test choose where the linear part ends (6.18 and later).
+    splits: bool,
+}
+
+impl<'a> Runner<'a> {
+    fn new(program: &'a Xdp) -> Self {
+        let mut this = Self {
+            program,
+            splits: true,
+        };
+        this.splits = this
+            .try_run(&[0; 64], 32)
+            .is_some_and(|(_, linear)| linear == 32);
+        this
+    }
+
+    /// What the program makes of a frame, and how much of it could be read in place.
+    fn run(&self, frame: &[u8], linear: usize) -> (u32, usize) {
+        let linear = if self.splits { linear } else { frame.len() };
+        self.try_run(frame, linear)
+            .unwrap_or_else(|| panic!("no run of {} bytes, {linear} in place", frame.len()))
+    }
+
+    fn try_run(&self, frame: &[u8], linear: usize) -> Option<(u32, usize)> {
+        let mut before = [0; CONTEXT];
+        before[4..8].copy_from_slice(&u32::try_from(linear).ok()?.to_ne_bytes());
+        let mut after = [0; CONTEXT];
+        let result = self.program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&before),
+            ctx_out: Some(&mut after),
+            ..TestRunOptions::default()
+        });
+        let end = u32::from_ne_bytes(after[4..8].try_into().ok()?);
+        Some((result.ok()?.return_value, usize::try_from(end).ok()?))
     }
 }
 
-#[test]
-fn smoke() {
-    let image = Image::build(&sample(), Directory::default()).unwrap();
-    for (mb, sources) in [(false, false), (false, true), (true, false)] {
-        let mut i = image.clone();
-        if !sources {
-            i.facts.sources = 0;
-            i.facts.hosts = 0;
-            for e in &mut i.inbound {
-                *e &= 0x7fff;
-            }
+/// Generated frames, every sixteenth made long; and where the linear part is to end, which is within the frame for a
+/// quarter of them.
+struct Stream {
+    generator: Generator,
+    index: usize,
+    noise: usize,
+}
+
+impl Stream {
+    fn new(seed: u64) -> Self {
+        Self {
+            generator: Generator::new(seed).palette(policies::palette()),
+            index: 0,
+            noise: 0,
         }
-        let mut l = load(
-            &i,
-            &HostFacts {
-                multi_buffer: mb,
-                ..Default::default()
-            },
-            None,
-        )
-        .unwrap();
+    }
+
+    fn next(&mut self, frame: &mut Vec<u8>) -> (Label, usize) {
+        loop {
+            let label = self.generator.fill(frame);
+            if frame.len() < SHORTEST {
+                continue;
+            }
+            self.index += 1;
+            self.noise = self.noise.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
+            let noise = self.noise >> 33;
+            if self.index.is_multiple_of(16) {
+                frame.resize(frame.len() + noise % 9_000, 0x5a);
+            }
+            let linear = match self.index % 8 {
+                // Mostly within the headers.
+                0 => SHORTEST + noise % (frame.len().min(120) - SHORTEST + 1),
+                4 => SHORTEST + noise % (frame.len() - SHORTEST + 1),
+                _ => frame.len(),
+            };
+            return (label, linear);
+        }
+    }
+}
+
+/// Extension headers that lead up to and beyond the end of what the program copies.
+fn far_frames() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for (tags, last) in (0..3).flat_map(|tags| (236..=255).map(move |last| (tags, last))) {
+        let mut frame = (0..tags).fold(Frame::new([2; 6], [4; 6]), |frame, id| {
+            frame.tag(0x8100, id)
+        });
+        frame = frame.ipv6(Ipv6::new([0xfd77; 8].into(), [0xfd77; 8].into()));
+        for size in [255, 255, 255, 255, 255, 255, 255, last] {
+            frame = frame.extension(Extension::destination(size));
+        }
+        let frame = frame.tcp(Tcp::syn(1, 443)).payload(vec![0; 2_000]);
+        frames.push(frame.build());
+    }
+    frames
+}
+
+/// Runs frames through kernel and host under one policy; the tally that both came to.
+fn compare(
+    policy: &Policy,
+    host: &HostFacts,
+    seed: u64,
+    count: usize,
+    seen: &mut Coverage,
+) -> Tally {
+    let image = image(policy);
+    let mut loaded = loaded(&image, host);
+    let mut tally = Tally::new();
+    assert_eq!(Tally::read(&loaded), tally, "counters start at zero");
+    let mut stream = Stream::new(seed);
+    let mut frame = Vec::new();
+    let mut far = far_frames().into_iter();
+    let mut done = 0;
+    while done < count {
+        let runner = Runner::new(loaded.ingress().expect("the object has an ingress program"));
+        if done == 0 && runner.splits {
+            // The frame that found out.
+            tally.add_probe(&image, host.multi_buffer);
+            println!(
+                "{}: linear parts of any length",
+                policy.host.as_deref().unwrap_or_default()
+            );
+        } else if runner.splits {
+            tally.add_probe(&image, host.multi_buffer);
+        }
+        for _ in 0..BATCH.min(count - done) {
+            let (label, linear) = match far.next() {
+                Some(bytes) => {
+                    frame = bytes;
+                    let label = Label {
+                        class: "far",
+                        mutation: None,
+                    };
+                    (label, 54 + done % 3_000)
+                }
+                None => stream.next(&mut frame),
+            };
+            let (action, linear) = runner.run(&frame, linear);
+            let (packet, path) = pieces::parse(&frame, linear, host.multi_buffer);
+            let judged = verdict::ingress(&image, &packet);
+            let want = if judged.is_drop(image.facts().enforce != 0) {
+                DROP
+            } else {
+                PASS
+            };
+            assert_eq!(
+                action, want,
+                "{label:?} {linear} in place {path:?} {packet:?} {judged:?} {frame:02x?}"
+            );
+            tally.add(&packet, &judged);
+            seen.add(label, &image, &packet, &judged, path);
+            done += 1;
+        }
+        Tally::read(&loaded).expect_same(&tally);
+    }
+    tally
+}
+
+#[test]
+fn kernel_and_host_agree() {
+    let policies = policies::all();
+    let count = frames_wanted().div_ceil(policies.len());
+    let mut seen = Coverage::default();
+    for (policy, seed) in policies.iter().zip(1..) {
+        let enforced = compare(policy, &HostFacts::default(), seed, count, &mut seen);
+        let mut audit = policy.clone();
+        audit.settings.enforce = false;
+        let counted = compare(
+            &audit,
+            &HostFacts::default(),
+            seed,
+            count,
+            &mut Coverage::default(),
+        );
+        counted.expect_same(&enforced);
         println!(
-            "mb {mb} sources {sources} {} verified",
-            l.ingress()
-                .unwrap()
-                .info()
-                .unwrap()
-                .verified_instruction_count()
-                .unwrap()
+            "{:?}: {count} frames, alike in enforce and in audit",
+            policy.host
         );
     }
-    let mut loaded = load(&image, &HostFacts::default(), None).unwrap();
-    let program = loaded.ingress().unwrap();
-    println!(
-        "{} verified",
-        program
-            .info()
-            .unwrap()
-            .verified_instruction_count()
-            .unwrap()
-    );
-    let mut frame = vec![0u8; 64];
-    frame[12] = 8;
-    frame[14] = 0x45;
-    frame[17] = 50;
-    frame[23] = 6;
-    frame[26..30].copy_from_slice(&[10, 1, 2, 3]);
-    frame[37] = 22;
-    for (port, want) in [(22u16, 2), (23, 1), (443, 2)] {
-        frame[36..38].copy_from_slice(&port.to_be_bytes());
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(&frame),
-                repeat: 1_000_000,
-                ..TestRunOptions::default()
-            })
-            .unwrap();
-        println!("{port} {} {:?}", result.return_value, result.duration);
-        assert_eq!(result.return_value, want);
-    }
+    println!("{seen}");
+    seen.expect_complete();
+}
+
+/// A generation for interfaces whose frames are always linear.
+#[test]
+fn kernel_and_host_agree_without_pieces() {
+    let host = HostFacts {
+        multi_buffer: false,
+        ..HostFacts::default()
+    };
+    let mut seen = Coverage::default();
+    let restricted = policies::restricted();
+    compare(&restricted, &host, 77, frames_wanted() / 10, &mut seen);
+    assert_eq!(seen.path(Path::Copied), 0, "nothing is ever copied");
 }

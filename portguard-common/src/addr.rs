@@ -42,6 +42,12 @@ impl Addr {
         self.low as u32
     }
 
+    /// All of it as plain words, for keys of maps: two addresses have the same only if they are the same.
+    #[inline(always)]
+    pub const fn words(self) -> [u64; 3] {
+        [self.v6 as u64, self.high, self.low]
+    }
+
     /// Multicast of either family, or an IPv4 broadcast address that belongs to no network: all ones, and the all zeros of
     /// old, which Linux still delivers (RFC 1112, RFC 4291 section 2.7, RFC 919, RFC 1122 section 3.2.1.3).
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! Every line of the table of packet semantics: a frame, where the shape is known from, and what has to become of it.
 
+mod fragment4;
 mod fragment6;
 mod icmp;
 mod ipv4;
@@ -105,6 +106,7 @@ fn all() -> Vec<Vector> {
     vectors.extend(link::vectors());
     vectors.extend(ipv4::vectors());
     vectors.extend(ipv6::vectors());
+    vectors.extend(fragment4::vectors());
     vectors.extend(fragment6::vectors());
     vectors.extend(icmp::vectors());
     vectors.extend(scope::vectors());

@@ -106,7 +106,7 @@ static ADMIT: Array<u32, 1> = Array::new();
 
 /// The host's own addresses, for `scope = "host-addresses"`; the loader sets how many.
 #[btf_map]
-static OWN: HashMap<[u64; 2], u32, 1> = HashMap::new();
+static OWN: HashMap<[u64; 3], u32, 1> = HashMap::new();
 
 /// Granted packets by cell.
 #[btf_map]
@@ -371,10 +371,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn own(&self, address: Addr) -> bool {
         // SAFETY: only whether it is there is looked at.
-        unsafe {
-            OWN.get(&[address.high | u64::from(address.v6) << 63, address.low])
-                .is_some()
-        }
+        unsafe { OWN.get(&address.words()).is_some() }
     }
 
     #[inline(always)]

@@ -4,10 +4,14 @@
 //! it, so that the verdict function of the kernel runs over it on the host.
 
 mod classes;
+#[cfg(test)]
+mod laws;
 mod sweep;
 
 use std::fmt;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use portguard_common::abi::{Block, MAX_CELLS};
 use portguard_common::addr::Addr;
 use portguard_common::flow::Set;
@@ -93,12 +97,18 @@ impl Image {
         }
         rules.resize(MAX_CELLS as usize, 0);
         let settings = &policy.settings;
-        let own: Vec<Addr> = settings
-            .host_addresses
-            .iter()
-            .flatten()
-            .flat_map(|net| [Addr::from(net.addr())])
-            .collect();
+        // What is sent to all of one of the host's networks reaches the host too: the last address, by older stacks (and
+        // for IPv6 routers, RFC 4291 section 2.6.1) the first.
+        let mut own: Vec<Addr> = Vec::new();
+        for net in settings.host_addresses.iter().flatten() {
+            for address in [Some(net.addr()), Some(net.network()), last_of_v4(net)] {
+                own.extend(
+                    address
+                        .map(Addr::from)
+                        .filter(|address| !own.contains(address)),
+                );
+            }
+        }
         let flow_sets = (settings.flows / 8).next_power_of_two().max(1);
         let facts = Facts {
             enforce: u32::from(settings.enforce),
@@ -191,6 +201,14 @@ impl Tables for Image {
 
     fn jiffies(&self) -> u64 {
         0
+    }
+}
+
+/// The broadcast address of an IPv4 network; IPv6 has none.
+fn last_of_v4(net: &IpNet) -> Option<IpAddr> {
+    match net {
+        IpNet::V4(net) => Some(net.broadcast().into()),
+        IpNet::V6(_) => None,
     }
 }
 

@@ -20,5 +20,6 @@ pub mod seed;
 pub mod selftest;
 pub mod sessions;
 pub mod settle;
+pub mod pages;
 pub mod shape;
 pub mod sockets;

@@ -1,17 +1,21 @@
 //! The effective matrix: overlapping grants swept into disjoint ranges of ports, as `check` shows them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::Transport;
+use crate::image::{Span, spans};
 use crate::policy::{Grant, Peers, Policy};
 
 mod report;
 
 pub use report::Matrix;
+
+/// Prefixes of a peer set that are printed; JSON has all.
+const SHOWN_PREFIXES: usize = 4;
 
 /// A range of ports in which every port is open to the same peers for the same reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,60 +30,41 @@ pub struct Entry<'a> {
     pub grants: Vec<&'a Grant>,
 }
 
-/// Sweeps grants into disjoint entries, by transport and port.
+/// Sweeps grants into disjoint entries, by transport and port; neighbours that are open for the same reasons are one.
 pub fn sweep(grants: &[Grant]) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
-    for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
-        // Ports at which something begins or ends; the end is one beyond the last port, so wider than a port.
-        let mut edges: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-        for (index, grant) in grants
-            .iter()
-            .enumerate()
-            .filter(|(_, grant)| grant.transport == transport)
-        {
-            edges
-                .entry(u32::from(grant.first))
-                .or_default()
-                .0
-                .push(index);
-            edges
-                .entry(u32::from(grant.last) + 1)
-                .or_default()
-                .1
-                .push(index);
-        }
-        let mut active: BTreeSet<usize> = BTreeSet::new();
-        let ends: Vec<u32> = edges.keys().copied().skip(1).chain([65_536]).collect();
-        for ((start, (begin, end)), next) in edges.into_iter().zip(ends) {
-            active.extend(begin);
-            for index in end {
-                active.remove(&index);
+    for Span {
+        transport,
+        first,
+        last,
+        mut grants,
+    } in spans(grants)
+    {
+        grants.sort_by_key(|grant| {
+            let Grant {
+                kind,
+                transport,
+                first,
+                last,
+                peers,
+                row,
+            } = grant;
+            (*kind, row.as_str(), *transport, *first, *last, *peers)
+        });
+        match entries.last_mut() {
+            Some(entry)
+                if entry.transport == transport
+                    && u32::from(entry.last) + 1 == u32::from(first)
+                    && reasons(&entry.grants) == reasons(&grants) =>
+            {
+                entry.last = last;
             }
-            let (Ok(first), Ok(last)) = (u16::try_from(start), u16::try_from(next - 1)) else {
-                continue;
-            };
-            let covering: Vec<&Grant> = active
-                .iter()
-                .filter_map(|index| grants.get(*index))
-                .collect();
-            if covering.is_empty() {
-                continue;
-            }
-            match entries.last_mut() {
-                Some(entry)
-                    if entry.transport == transport
-                        && u32::from(entry.last) + 1 == start
-                        && reasons(&entry.grants) == reasons(&covering) =>
-                {
-                    entry.last = last;
-                }
-                _ => entries.push(Entry {
-                    transport,
-                    first,
-                    last,
-                    grants: covering,
-                }),
-            }
+            _ => entries.push(Entry {
+                transport,
+                first,
+                last,
+                grants,
+            }),
         }
     }
     entries
@@ -128,6 +113,47 @@ impl Policy {
                 let _ = write!(hex, "{byte:02x}");
                 hex
             })
+    }
+
+    /// Whether an address is among the peers.
+    pub fn admits(&self, peers: Peers, address: std::net::IpAddr) -> bool {
+        let Peers::Set(index) = peers else {
+            return true;
+        };
+        // Prefixes are sorted, and none is within another: only the last that starts before the address can hold it.
+        self.sets.get(index as usize).is_some_and(|set| {
+            let after = set.prefixes.partition_point(|net| net.network() <= address);
+            let before = after.checked_sub(1).and_then(|at| set.prefixes.get(at));
+            before.is_some_and(|net| net.contains(&address))
+        })
+    }
+
+    /// `10.0.0.1, 10.0.0.2 and 5 more (role wso2/gateway)`.
+    pub fn peers_words(&self, peers: Peers) -> String {
+        let Peers::Set(index) = peers else {
+            return "any".to_owned();
+        };
+        let Some(set) = self.sets.get(index as usize) else {
+            return "nobody".to_owned();
+        };
+        let short = |net: &IpNet| {
+            if net.prefix_len() == net.max_prefix_len() {
+                net.addr().to_string()
+            } else {
+                net.to_string()
+            }
+        };
+        let shown: Vec<_> = set.prefixes.iter().take(SHOWN_PREFIXES).map(short).collect();
+        let shown = shown.join(", ");
+        let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        if set.name == shown {
+            shown
+        } else {
+            format!("{shown}{more} ({})", set.name)
+        }
     }
 
     /// Prefixes of peers as text, `any` for everybody.

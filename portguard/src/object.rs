@@ -301,10 +301,10 @@ fn fill(ebpf: &mut Ebpf, image: &Image) -> anyhow::Result<()> {
             .set(index, word, 0)
             .context("cannot fill map `ADMIT`")?;
     }
-    let mut own: BpfHashMap<&mut MapData, [u64; 2], u32> = map(ebpf, "OWN")?.try_into()?;
+    let mut own: BpfHashMap<&mut MapData, [u64; 3], u32> = map(ebpf, "OWN")?.try_into()?;
     for address in &image.own {
-        let key = [address.high | u64::from(address.v6) << 63, address.low];
-        own.insert(key, 1, 0).context("cannot fill map `OWN`")?;
+        own.insert(address.words(), 1, 0)
+            .context("cannot fill map `OWN`")?;
     }
     Ok(())
 }

@@ -8,12 +8,13 @@ mod linker;
 mod toolchain;
 mod tools;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::shell::say;
-use crate::workspace::{cargo, root, which};
+use crate::shell::{say, step};
+use crate::workspace::{cargo, root, target, which};
 
 pub(crate) use tools::{TEST, Tool, VM};
 
@@ -50,6 +51,15 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     toolchain::ensure()?;
     linker::ensure()?;
     tools::ensure(tools)
+}
+
+/// Builds the `portguard` command, and says where it is.
+pub(crate) fn build_portguard() -> Result<PathBuf> {
+    step(
+        "building portguard",
+        cargo().args(["build", "--package", "portguard"]),
+    )?;
+    Ok(target().join("debug/portguard"))
 }
 
 /// Whether the toolchain for BPF can lint; on Debian, installs what it takes.

@@ -1,4 +1,4 @@
-//! IPv4: header and total length, options, fragments, protocols.
+//! IPv4: header and total length, options, protocols.
 
 #![expect(clippy::too_many_lines, reason = "tables are long")]
 
@@ -9,16 +9,16 @@ use portguard_harness::frames::{Extension, Frame, Icmp, Ipv4, Tcp, Udp, number};
 use super::{Vector, Want, ethernet, ip4, ip6, raw, v4, vector};
 use crate::support::cell;
 
-const OPEN: Want = Want::Open(443, cell::HTTPS);
-const LATER: Want = Want::Is(Shape::Fragment, Reason::Fragment);
-const REFUSED: Want = Want::Is(Shape::Protocol, Reason::UndocumentedProtocol);
+pub(super) const OPEN: Want = Want::Open(443, cell::HTTPS);
+pub(super) const LATER: Want = Want::Is(Shape::Fragment, Reason::Fragment);
+pub(super) const REFUSED: Want = Want::Is(Shape::Protocol, Reason::UndocumentedProtocol);
 
-fn syn() -> Tcp {
+pub(super) fn syn() -> Tcp {
     Tcp::syn(40_000, 443)
 }
 
 /// The first bytes of a TCP header to this port.
-fn tcp_head(port: u16, length: usize) -> Vec<u8> {
+pub(super) fn tcp_head(port: u16, length: usize) -> Vec<u8> {
     let [high, low] = port.to_be_bytes();
     let mut bytes = vec![0x9c, 0x40, high, low];
     bytes.resize(length.max(4), 0);
@@ -26,15 +26,13 @@ fn tcp_head(port: u16, length: usize) -> Vec<u8> {
     bytes
 }
 
-fn fragment(header: Ipv4, protocol: u8, body: &[u8]) -> Frame {
+pub(super) fn fragment(header: Ipv4, protocol: u8, body: &[u8]) -> Frame {
     ethernet().ipv4(header).protocol(protocol).payload(body)
 }
 
 pub(super) fn vectors() -> Vec<Vector> {
     let mut list = headers();
     list.extend(options());
-    list.extend(first_fragments());
-    list.extend(later_fragments());
     list.extend(protocols());
     list
 }
@@ -236,140 +234,6 @@ fn options() -> Vec<Vector> {
             &later,
             want,
         ));
-    }
-    list
-}
-
-fn first_fragments() -> Vec<Vector> {
-    let tiny = Want::Bad(Malformed::FirstFragment);
-    let mut list = vec![
-        vector(
-            "first fragment",
-            "RFC 791 2.3",
-            &ethernet().ipv4(ip4().fragment(1, 0, true)).tcp(syn()),
-            OPEN,
-        ),
-        vector(
-            "first fragment, port 22",
-            "peers d3",
-            &ethernet()
-                .ipv4(ip4().fragment(1, 0, true))
-                .tcp(Tcp::syn(443, 22)),
-            Want::Closed(22),
-        ),
-        vector(
-            "first fragment to UDP",
-            "peers d3",
-            &ethernet()
-                .ipv4(ip4().fragment(1, 0, true))
-                .udp(Udp::new(1, 53)),
-            Want::Open(53, cell::DNS),
-        ),
-        vector(
-            "first fragment behind options",
-            "peers d2, d3",
-            &ethernet()
-                .ipv4(ip4().fragment(1, 0, true).options([1; 12]))
-                .tcp(syn()),
-            OPEN,
-        ),
-        vector(
-            "first fragment of ESP",
-            "peers d3",
-            &fragment(ip4().fragment(1, 0, true), 50, &[0; 8]),
-            REFUSED,
-        ),
-    ];
-    for length in 0..=24 {
-        let frame = fragment(ip4().fragment(1, 0, true), 6, &tcp_head(443, length));
-        let want = if length < 4 { tiny } else { OPEN };
-        let name = format!("first fragment with {length} bytes");
-        list.push(vector(
-            name,
-            "RFC 1858, RFC 3128; peers d3: tiny fragments",
-            &frame,
-            want,
-        ));
-    }
-    // All flags: reserved and "don't fragment" beside "more fragments"; only the last one counts.
-    for flags in 0..8u8 {
-        let mut header = ip4().fragment(1, 0, flags & 1 != 0);
-        header.dont_fragment = flags & 2 != 0;
-        header.reserved = flags & 4 != 0;
-        let frame = fragment(header, 6, &tcp_head(443, 8));
-        let want = if flags & 1 != 0 {
-            OPEN
-        } else {
-            Want::Bad(Malformed::Truncated)
-        };
-        let name = format!("eight bytes of TCP, flags {flags:03b}");
-        list.push(vector(
-            name,
-            "RFC 791 3.1; peers d3: mixing masks",
-            &frame,
-            want,
-        ));
-    }
-    list
-}
-
-fn later_fragments() -> Vec<Vector> {
-    let strict = Want::Is(Shape::Fragment, Reason::StrictFragment);
-    let mut list = vec![
-        vector(
-            "later fragment that looks like SSH",
-            "peers d3",
-            &ethernet()
-                .ipv4(ip4().fragment(1, 185, false))
-                .tcp(Tcp::syn(1, 22)),
-            LATER,
-        ),
-        vector(
-            "later fragment, empty",
-            "peers d3",
-            &fragment(ip4().fragment(1, 185, true), 6, &[]),
-            LATER,
-        ),
-        vector(
-            "TCP at offset 1, strict",
-            "RFC 1858 3.2",
-            &fragment(ip4().fragment(1, 1, false), 6, &[0; 16]),
-            Want::Bad(Malformed::TinyFragment),
-        )
-        .under(|facts| facts.strict_fragments = 1),
-        vector(
-            "first fragment, strict",
-            "design 5",
-            &ethernet().ipv4(ip4().fragment(1, 0, true)).tcp(syn()),
-            OPEN,
-        )
-        .under(|facts| facts.strict_fragments = 1),
-    ];
-    for (protocol, offset) in [6, 17, 132, 1, 50].into_iter().flat_map(|protocol| {
-        [1, 2, 3, 0xff, 0x100, 0x1000, 0x1fff].map(|offset| (protocol, offset))
-    }) {
-        for more in [false, true] {
-            let mut header = ip4().fragment(1, offset, more);
-            header.reserved = offset & 2 != 0;
-            let frame = fragment(header, protocol, &tcp_head(443, 24));
-            let name = format!("protocol {protocol}, offset {offset}, more {more}");
-            let is_tiny = protocol == 6 && offset == 1;
-            let want = if is_tiny {
-                Want::Bad(Malformed::TinyFragment)
-            } else {
-                LATER
-            };
-            list.push(vector(
-                name.clone(),
-                "RFC 791 2.3, RFC 1858 3.2; peers d3",
-                &frame,
-                want,
-            ));
-            if !is_tiny {
-                let vector = vector(format!("{name}, strict"), "design 5", &frame, strict);
-                list.push(vector.under(|facts| facts.strict_fragments = 1));
-            }
-        }
     }
     list
 }

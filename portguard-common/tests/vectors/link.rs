@@ -1,5 +1,7 @@
 //! Ethernet: EtherTypes, tags, short frames, lengths for types.
 
+#![expect(clippy::too_many_lines, reason = "tables are long")]
+
 use portguard_common::packet::{Malformed, Shape};
 use portguard_common::reason::Reason;
 use portguard_harness::frames::{Tcp, arp_request, number};

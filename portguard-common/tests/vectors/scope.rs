@@ -1,5 +1,7 @@
 //! Guarding the host's own addresses only, group addresses, and ranges of ports that stay in audit.
 
+#![expect(clippy::too_many_lines, reason = "tables are long")]
+
 use std::net::Ipv4Addr;
 
 use portguard_common::packet::{Malformed, Shape};

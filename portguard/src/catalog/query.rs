@@ -93,6 +93,18 @@ impl System {
         found
     }
 
+    /// Where a row stands: `Document, section, row`.
+    pub fn cite(&self, row: &Row) -> String {
+        let mut words = self.document.clone();
+        for part in [&row.citation.section, &row.citation.row] {
+            if !part.is_empty() {
+                words.push_str(", ");
+                words.push_str(part);
+            }
+        }
+        words
+    }
+
     /// Roles that a host can be given.
     pub fn host_roles(&self) -> impl Iterator<Item = &Role> + Clone {
         self.roles.values().filter(|role| !role.is_abstract)

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
-use ipnet::IpNet;
 
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
@@ -14,8 +13,6 @@ use crate::policy::{Compiled, Grant, Outbound, Peers, Policy};
 
 /// Width of tables where standard output is no terminal.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
-/// Prefixes of a peer set that are printed; `--json` has all.
-const SHOWN_PREFIXES: usize = 4;
 
 /// Show what the documents let in and out of a host, and why
 #[derive(Debug, clap::Args)]
@@ -178,43 +175,12 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// `10.0.0.1, 10.0.0.2 and 5 more (role wso2/gateway)`.
 fn who(policy: &Policy, peers: Peers) -> String {
-    let Peers::Set(index) = peers else {
-        return "any".to_owned();
-    };
-    let Some(set) = policy.sets.get(index as usize) else {
-        return "nobody".to_owned();
-    };
-    let short = |net: &IpNet| {
-        let whole = net.prefix_len() == net.max_prefix_len();
-        if whole {
-            net.addr().to_string()
-        } else {
-            net.to_string()
-        }
-    };
-    let shown: Vec<_> = set
-        .prefixes
-        .iter()
-        .take(SHOWN_PREFIXES)
-        .map(short)
-        .collect();
-    let shown = shown.join(", ");
-    let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let name = plain(&set.name);
-    if name == shown {
-        shown
-    } else {
-        format!("{shown}{more} ({name})")
-    }
+    plain(&policy.peers_words(peers))
 }
 
 /// Without control characters: names come from files, and the reader's terminal obeys.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' {

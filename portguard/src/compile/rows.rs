@@ -17,7 +17,7 @@ impl<'a> Compiler<'a, '_> {
                 .first()
                 .map(|role| format!("{}/{}", system.id, role.id)),
             purpose: row.purpose.clone(),
-            citation: cite(system, row),
+            citation: system.cite(row),
             audit: settings.is_some_and(|settings| settings.audit)
                 || users.iter().all(|role| self.stays_in_audit(system, role)),
         });
@@ -150,18 +150,6 @@ impl<'a> Compiler<'a, '_> {
             .host
             .is_some_and(|host| host.audit_roles.contains(&id))
     }
-}
-
-/// `Document, section, row`.
-fn cite(system: &System, row: &Row) -> String {
-    let mut words = system.document.clone();
-    for part in [&row.citation.section, &row.citation.row] {
-        if !part.is_empty() {
-            words.push_str(", ");
-            words.push_str(part);
-        }
-    }
-    words
 }
 
 fn inert_words(inert: Inert) -> (&'static str, &'static str) {

@@ -19,7 +19,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub use packet::{PacketSocket, contains};
 pub use ping::ping;
 pub use scan::{Answer, Scan, scan_tcp};
-pub use tcp::{Connection, Listeners, TcpEcho, connect, exchange_tcp, raise_file_limit};
+pub use tcp::{
+    Connection, Listeners, TcpEcho, connect, connect_from, exchange_tcp, raise_file_limit,
+};
 pub use udp::{UdpEcho, count_datagrams, exchange_udp, receive_datagram, udp_socket};
 
 /// Waits until the descriptor can be read (or has failed, which reading tells); `false` at the deadline.

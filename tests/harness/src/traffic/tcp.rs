@@ -61,9 +61,35 @@ impl Connection {
 pub fn connect(target: SocketAddr, timeout: Duration) -> Connection {
     match TcpStream::connect_timeout(&target, timeout) {
         Ok(stream) => Connection::Connected(stream),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Connection::Refused,
-        Err(error) if error.kind() == ErrorKind::TimedOut => Connection::TimedOut,
-        Err(error) => Connection::Failed(error),
+        Err(error) => failed(error),
+    }
+}
+
+/// As [`connect`], from one of the host's own addresses.
+pub fn connect_from(source: IpAddr, target: SocketAddr, timeout: Duration) -> Connection {
+    let attempt = || {
+        let socket = Socket::new(
+            Domain::for_address(target),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect_timeout(&target.into(), timeout)?;
+        Ok(socket.into())
+    };
+    match attempt() {
+        Ok(stream) => Connection::Connected(stream),
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: std::io::Error) -> Connection {
+    if error.kind() == ErrorKind::ConnectionRefused {
+        Connection::Refused
+    } else if error.kind() == ErrorKind::TimedOut {
+        Connection::TimedOut
+    } else {
+        Connection::Failed(error)
     }
 }
 

@@ -1,0 +1,140 @@
+//! `portguard diff`: what a policy would change.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::check::plain;
+use super::explain::{accept, running};
+use super::selection::{Resolving, SelectionArgs};
+use super::{print, print_json};
+use crate::diff::{Difference, diff};
+use crate::error::{Exit, Fault};
+use crate::kernel::bpffs;
+use crate::policy::Policy;
+
+/// Show what loading would change, or how two site files differ
+///
+/// In rows, in what is open to whom, and in settings. Exit code 0 = no difference, 1 = differences.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Interface whose generation in force is compared [default: all that are guarded]
+    #[arg(short, long, value_name = "IF")]
+    interface: Option<String>,
+    /// Compare two site files, in place of the generation in force with one
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"])]
+    between: Option<Vec<PathBuf>>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    schema: u32,
+    same: bool,
+    comparisons: Vec<Comparison>,
+}
+
+#[derive(Debug, Serialize)]
+struct Comparison {
+    before: String,
+    after: String,
+    #[serde(flatten)]
+    difference: Difference,
+}
+
+/// Compares.
+///
+/// # Errors
+/// [`crate::diagnostic::Rejected`] policies, and nothing to compare with.
+pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
+    let comparisons = match args.between.as_deref() {
+        Some([before, after]) => vec![Comparison {
+            difference: diff(
+                &compiled(
+                    args,
+                    Some(before),
+                    args.interface.as_deref(),
+                    Resolving::WhenTold,
+                )?,
+                &compiled(
+                    args,
+                    Some(after),
+                    args.interface.as_deref(),
+                    Resolving::WhenTold,
+                )?,
+            ),
+            before: before.display().to_string(),
+            after: after.display().to_string(),
+        }],
+        _ => against_running(args)?,
+    };
+    let same = comparisons.iter().all(|one| one.difference.same);
+    if args.json {
+        print_json(&Answer {
+            schema: 1,
+            same,
+            comparisons,
+        })?;
+    } else {
+        print(|out| {
+            for one in &comparisons {
+                let text = format!("{} -> {}\n{}", one.before, one.after, one.difference);
+                out.write_all(plain(&text).as_bytes())?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(if same { Exit::Ok } else { Exit::Findings })
+}
+
+/// Names are resolved as `load` does: the question is what loading would change.
+fn against_running(args: &DiffArgs) -> anyhow::Result<Vec<Comparison>> {
+    let interfaces: Vec<String> = match &args.interface {
+        Some(interface) => vec![interface.clone()],
+        None => bpffs::layouts()
+            .iter()
+            .map(bpffs::Layout::interface)
+            .filter_map(|(name, is_here)| is_here.then_some(name))
+            .collect(),
+    };
+    if interfaces.is_empty() {
+        return Err(Fault::usage("no interface is guarded")
+            .hint("compare two site files with `--between BEFORE AFTER`")
+            .into());
+    }
+    let mut comparisons = Vec::new();
+    for interface in interfaces {
+        let before = running(&interface)?;
+        let after = compiled(args, None, Some(&interface), Resolving::Always)?;
+        comparisons.push(Comparison {
+            difference: diff(&before, &after),
+            before: format!("in force on {interface}"),
+            after: args
+                .selection
+                .config
+                .as_ref()
+                .map_or("the command line".to_owned(), |path| {
+                    path.display().to_string()
+                }),
+        });
+    }
+    Ok(comparisons)
+}
+
+fn compiled(
+    args: &DiffArgs,
+    file: Option<&PathBuf>,
+    interface: Option<&str>,
+    resolving: Resolving,
+) -> anyhow::Result<Policy> {
+    let mut selection = args.selection.clone();
+    if let Some(file) = file {
+        selection.config = Some(file.clone());
+    }
+    Ok(accept(selection.load(resolving)?.compile(interface))?)
+}

@@ -1,0 +1,377 @@
+//! `portguard explain`: what the guard does with a packet, and why.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use portguard_common::packet::protocol;
+use portguard_common::reason::Direction;
+use serde::Serialize;
+
+use super::check::plain;
+use super::selection::{Resolving, SelectionArgs};
+use super::{print, print_json};
+use crate::catalog::Catalog;
+use crate::diagnostic::{Level, Rejected};
+use crate::error::{Exit, Fault};
+use crate::explain::capture::{self, CaptureError, Captured};
+use crate::explain::{Answer, Explainer, Outcome, Query};
+use crate::kernel::bpffs::Layout;
+use crate::kernel::generation;
+use crate::policy::Policy;
+
+/// Say what becomes of a packet and which row says so
+///
+/// Runs the guard's own parser and verdict, without touching the system. Exit code 0 = everything passes, 1 = something is
+/// dropped when enforcing.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Only what this interface serves
+    #[arg(short, long, value_name = "IF")]
+    interface: Option<String>,
+    /// The policy in force on this interface, in place of one that is compiled
+    #[arg(long, value_name = "IF", conflicts_with_all = ["interface", "host", "roles"])]
+    running: Option<String>,
+    /// The packet arrives [default]
+    #[arg(long = "in", conflicts_with = "outbound_packet")]
+    inbound_packet: bool,
+    /// The packet is sent
+    #[arg(long = "out")]
+    outbound_packet: bool,
+    /// `tcp`, `udp`, `sctp`, `icmp` or the number of an IP protocol
+    #[arg(value_name = "PROTO", required_unless_present_any = ["frame", "pcap"])]
+    protocol: Option<String>,
+    /// The other end
+    #[arg(value_name = "REMOTE-IP", required_unless_present_any = ["frame", "pcap"])]
+    remote: Option<IpAddr>,
+    /// The listening side's port: this host's for what arrives; of `icmp` the type [default: ping]
+    #[arg(value_name = "PORT")]
+    port: Option<u16>,
+    /// The connecting side's port
+    #[arg(long, value_name = "PORT")]
+    from_port: Option<u16>,
+    /// An Ethernet frame in hex, in place of PROTO, REMOTE-IP and PORT
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["protocol", "pcap"])]
+    frame: Option<String>,
+    /// A capture (pcap or pcapng): a line a frame, and a sum by reason
+    #[arg(long, value_name = "FILE", conflicts_with = "protocol")]
+    pcap: Option<PathBuf>,
+    /// Print JSON; of a capture, one document a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Explains.
+///
+/// # Errors
+/// [`Rejected`] policies, and wrong packets.
+pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
+    let (policy, catalog) = policy(args)?;
+    let explainer = Explainer::new(&policy, &catalog)
+        .map_err(|error| Fault::usage(error.to_string()).hint("narrow the site's own rows"))?;
+    if let Some(path) = &args.pcap {
+        return pcap(args, &explainer, path);
+    }
+    let answer = match &args.frame {
+        Some(hex) => {
+            let bytes = capture::parse_hex(hex)
+                .map_err(|error| Fault::usage(format!("--frame: {error}")))?;
+            explainer.packet(&capture::packet(&bytes), args.direction())
+        }
+        None => explainer.query(&query(args)?),
+    };
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        print(|out| writeln!(out, "{}", plain(&answer.to_string())))?;
+    }
+    Ok(exit(answer.verdict))
+}
+
+fn exit(outcome: Outcome) -> Exit {
+    match outcome {
+        Outcome::Pass => Exit::Ok,
+        Outcome::Drop => Exit::Findings,
+    }
+}
+
+/// What is in force, or what the selection compiles to.
+fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog)> {
+    let Some(interface) = &args.running else {
+        let loaded = args.selection.load(Resolving::WhenTold)?;
+        let compiled = loaded.compile(args.interface.as_deref());
+        let policy = accept(compiled)?;
+        return Ok((policy, loaded.catalog));
+    };
+    Ok((running(interface)?, Catalog::embedded()?))
+}
+
+/// The policy of the generation in force.
+pub(super) fn running(interface: &str) -> anyhow::Result<Policy> {
+    match generation::live(&Layout::of(interface))? {
+        Some(live) => Ok(live.meta.policy),
+        None => Err(Fault::usage(format!("`{interface}` is not guarded"))
+            .hint("`portguard status` lists the guarded interfaces")
+            .into()),
+    }
+}
+
+/// The policy, unless the compiler refused it. Warnings are `check`'s to show: here they are counted.
+pub(super) fn accept(compiled: crate::policy::Compiled) -> Result<Policy, Rejected> {
+    let (errors, others): (Vec<_>, Vec<_>) = compiled
+        .diagnostics
+        .into_iter()
+        .partition(|diagnostic| diagnostic.level == Level::Error);
+    if !errors.is_empty() {
+        return Err(Rejected(errors));
+    }
+    let warnings = others
+        .iter()
+        .filter(|diagnostic| diagnostic.level == Level::Warning)
+        .count();
+    if warnings > 0 {
+        // Standard error being closed is no reason to fail.
+        let _ = writeln!(
+            io::stderr().lock(),
+            "the policy has {warnings} warning{}: `portguard check` shows them",
+            if warnings == 1 { "" } else { "s" }
+        );
+    }
+    Ok(compiled.policy)
+}
+
+impl ExplainArgs {
+    fn direction(&self) -> Direction {
+        if self.outbound_packet {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        }
+    }
+}
+
+fn query(args: &ExplainArgs) -> Result<Query, Fault> {
+    let (Some(word), Some(remote)) = (&args.protocol, args.remote) else {
+        return Err(Fault::usage("which packet?").hint("PROTO REMOTE-IP PORT, --frame or --pcap"));
+    };
+    let echo = if remote.is_ipv6() { 128 } else { 8 };
+    let number = match word.to_ascii_lowercase().as_str() {
+        "tcp" => protocol::TCP,
+        "udp" => protocol::UDP,
+        "sctp" => protocol::SCTP,
+        "icmp" | "ping" | "icmpv6" if remote.is_ipv6() => protocol::ICMPV6,
+        "icmp" | "ping" => protocol::ICMP,
+        other => other.parse().map_err(|_unknown| {
+            Fault::usage(format!("`{}` is no protocol", plain(word)))
+                .hint("tcp, udp, sctp, icmp, or a number from 0 to 255")
+        })?,
+    };
+    let has_ports = matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP);
+    let is_icmp = number
+        == if remote.is_ipv6() {
+            protocol::ICMPV6
+        } else {
+            protocol::ICMP
+        };
+    let port = match args.port {
+        None if has_ports => {
+            return Err(Fault::usage("which port?").hint(format!("explain {word} {remote} PORT")));
+        }
+        Some(_) if !has_ports && !is_icmp => {
+            return Err(Fault::usage(format!("protocol {number} has no ports")));
+        }
+        Some(kind) if is_icmp && kind > 255 => {
+            return Err(Fault::usage(format!(
+                "{kind} is no ICMP type: they go up to 255"
+            )));
+        }
+        Some(port) => port,
+        None if is_icmp => echo,
+        None => 0,
+    };
+    Ok(Query {
+        direction: args.direction(),
+        protocol: number,
+        remote,
+        port,
+        from_port: args.from_port,
+    })
+}
+
+/// A frame of a capture, `--json`.
+#[derive(Debug, Serialize)]
+struct FrameAnswer<'a> {
+    schema: u32,
+    frame: u64,
+    #[serde(flatten)]
+    answer: FrameBody<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum FrameBody<'a> {
+    Judged(&'a Unversioned<'a>),
+    Unknown { error: &'static str },
+}
+
+/// An answer whose schema is already said.
+#[derive(Debug, Serialize)]
+struct Unversioned<'a> {
+    verdict: Outcome,
+    reason: &'a str,
+    rows: &'a [String],
+    mode: &'static str,
+    direction: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    #[serde(flatten)]
+    packet: &'a crate::explain::Summary,
+    nearest: &'a [crate::explain::Near],
+}
+
+#[derive(Debug, Serialize)]
+struct Sums {
+    schema: u32,
+    summary: Vec<Sum>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sum {
+    direction: &'static str,
+    verdict: Outcome,
+    reason: String,
+    frames: u64,
+}
+
+const CUT: &str = "the capture holds too little of this frame";
+
+fn pcap(args: &ExplainArgs, explainer: &Explainer<'_>, path: &Path) -> anyhow::Result<Exit> {
+    let shown = path.display().to_string();
+    let file = File::open(path)
+        .map_err(|error| Fault::usage(format!("cannot open {}: {error}", plain(&shown))))?;
+    let mut sums: BTreeMap<(&'static str, Outcome, String), u64> = BTreeMap::new();
+    let mut broken = None;
+    print(|out| {
+        let result = capture::read(BufReader::new(file), |captured| {
+            one(args, explainer, &captured, out, &mut sums)
+        });
+        match result {
+            Ok(()) => summary(args, &sums, out),
+            Err(Failure::Write(error)) => Err(error),
+            Err(Failure::Capture(error)) => {
+                broken = Some(error);
+                Ok(())
+            }
+        }
+    })?;
+    if let Some(error) = broken {
+        return Err(Fault::usage(format!("{}: {error}", plain(&shown))).into());
+    }
+    let drops = sums.keys().any(|(_, outcome, _)| *outcome == Outcome::Drop);
+    Ok(exit(if drops { Outcome::Drop } else { Outcome::Pass }))
+}
+
+/// A capture that cannot be read, or an output that cannot be written.
+enum Failure {
+    Capture(CaptureError),
+    Write(io::Error),
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        Self::Capture(error)
+    }
+}
+
+fn one(
+    args: &ExplainArgs,
+    explainer: &Explainer<'_>,
+    captured: &Captured,
+    out: &mut dyn Write,
+    sums: &mut BTreeMap<(&'static str, Outcome, String), u64>,
+) -> Result<(), Failure> {
+    let told = args.inbound_packet || args.outbound_packet;
+    let direction = match captured.direction {
+        Some(direction) if !told => direction,
+        _ => args.direction(),
+    };
+    let answer: Option<Answer> = captured
+        .packet
+        .map(|packet| explainer.packet(&packet, direction));
+    if let Some(answer) = &answer {
+        *sums
+            .entry((answer.direction, answer.verdict, answer.reason.clone()))
+            .or_default() += 1;
+    }
+    let written = if args.json {
+        let body = answer.as_ref().map(|answer| Unversioned {
+            verdict: answer.verdict,
+            reason: &answer.reason,
+            rows: &answer.rows,
+            mode: answer.mode,
+            direction: answer.direction,
+            cause: answer.cause,
+            packet: &answer.packet,
+            nearest: &answer.nearest,
+        });
+        let line = FrameAnswer {
+            schema: 1,
+            frame: captured.number,
+            answer: body
+                .as_ref()
+                .map_or(FrameBody::Unknown { error: CUT }, FrameBody::Judged),
+        };
+        json_line(out, &line)
+    } else {
+        let number = captured.number;
+        match &answer {
+            Some(answer) => writeln!(
+                out,
+                "{number}: {}, {}: {}",
+                answer.packet,
+                answer.direction,
+                plain(&answer.headline())
+            ),
+            None => writeln!(out, "{number}: {CUT}"),
+        }
+    };
+    written.map_err(Failure::Write)
+}
+
+fn summary(
+    args: &ExplainArgs,
+    sums: &BTreeMap<(&'static str, Outcome, String), u64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if args.json {
+        let summary = sums
+            .iter()
+            .map(|((direction, verdict, reason), frames)| Sum {
+                direction,
+                verdict: *verdict,
+                reason: reason.clone(),
+                frames: *frames,
+            })
+            .collect();
+        return json_line(out, &Sums { schema: 1, summary });
+    }
+    writeln!(out)?;
+    for ((direction, outcome, reason), frames) in sums {
+        writeln!(
+            out,
+            "{frames:>8}  {direction:<3}  {}  {reason}",
+            outcome.name()
+        )?;
+    }
+    Ok(())
+}
+
+fn json_line(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, document)?;
+    writeln!(out)
+}

@@ -1,0 +1,270 @@
+//! Captures (pcap and pcapng) and frames in hex, as packets.
+//!
+//! A captured frame may be cut: what the parser needs of it decides whether it can be judged, as with frames of the kernel
+//! whose headers lie outside of the linear part.
+
+use std::io::{self, BufRead, Read};
+
+use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use portguard_common::frame::Frame;
+use portguard_common::packet::Packet;
+use portguard_common::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, parse, parse_network};
+use portguard_common::reason::Direction;
+
+/// First bytes of a pcapng file, in either byte order.
+const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+/// Link types (the registry of tcpdump.org).
+mod link {
+    pub(super) const ETHERNET: u32 = 1;
+    pub(super) const RAW: u32 = 101;
+    pub(super) const LINUX_SLL: u32 = 113;
+    pub(super) const IPV4: u32 = 228;
+    pub(super) const IPV6: u32 = 229;
+    pub(super) const LINUX_SLL2: u32 = 276;
+}
+
+/// Packet type of a cooked capture: sent by the host itself.
+const OUTGOING: u16 = 4;
+
+/// Why a capture cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// It is no capture, or a broken one.
+    #[error("not a sound pcap or pcapng file: {0}")]
+    Format(String),
+    /// Link type without parser.
+    #[error("link type {0} is not known; Ethernet, raw IP and Linux cooked captures are")]
+    LinkType(u32),
+    /// Reading failed.
+    #[error("cannot read the capture")]
+    Read(#[from] io::Error),
+}
+
+/// One frame of a capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Counted from 1.
+    pub number: u64,
+    /// The facts; `None` if the capture holds too little of the frame.
+    pub packet: Option<Packet>,
+    /// Which way it went, where the capture says so.
+    pub direction: Option<Direction>,
+}
+
+/// Hands over every frame of a capture; `each` may end it with an error of its own.
+///
+/// # Errors
+/// [`CaptureError`], as the caller's error type.
+pub fn read<E: From<CaptureError>>(
+    mut file: impl BufRead,
+    mut each: impl FnMut(Captured) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = file.fill_buf().map_err(CaptureError::Read)?;
+    if start.starts_with(&PCAPNG) {
+        read_pcapng(file, &mut each)
+    } else {
+        read_pcap(file, &mut each)
+    }
+}
+
+fn read_pcap<E: From<CaptureError>>(
+    file: impl Read,
+    each: &mut impl FnMut(Captured) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut reader = PcapReader::new(file).map_err(format)?;
+    let link_type = u32::from(reader.header().datalink);
+    let mut number = 0;
+    while let Some(next) = reader.next_raw_packet() {
+        let next = next.map_err(format)?;
+        number += 1;
+        each(captured(number, link_type, &next.data, next.orig_len)?)?;
+    }
+    Ok(())
+}
+
+fn read_pcapng<E: From<CaptureError>>(
+    file: impl Read,
+    each: &mut impl FnMut(Captured) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut reader = PcapNgReader::new(file).map_err(format)?;
+    // The interfaces of the section at hand, by number: kept here, because a block borrows the reader.
+    let mut link_types: Vec<u32> = Vec::new();
+    let mut number = 0;
+    while let Some(block) = reader.next_block() {
+        let (interface, data, length) = match block.map_err(format)? {
+            Block::SectionHeader(_) => {
+                link_types.clear();
+                continue;
+            }
+            Block::InterfaceDescription(interface) => {
+                link_types.push(u32::from(interface.linktype));
+                continue;
+            }
+            Block::EnhancedPacket(packet) => (
+                packet.interface_id as usize,
+                packet.data,
+                packet.original_len,
+            ),
+            Block::SimplePacket(packet) => (0, packet.data, packet.original_len),
+            Block::Packet(packet) => (
+                usize::from(packet.interface_id),
+                packet.data,
+                packet.original_len,
+            ),
+            Block::NameResolution(_)
+            | Block::InterfaceStatistics(_)
+            | Block::SystemdJournalExport(_)
+            | Block::Unknown(_) => continue,
+        };
+        number += 1;
+        let link_type = *link_types.get(interface).ok_or_else(|| {
+            CaptureError::Format(format!(
+                "frame {number} is of interface {interface}, which is not described"
+            ))
+        })?;
+        each(captured(number, link_type, &data, length)?)?;
+    }
+    Ok(())
+}
+
+fn format(error: pcap_file::PcapError) -> CaptureError {
+    match error {
+        pcap_file::PcapError::IoError(error) => CaptureError::Read(error),
+        other => CaptureError::Format(other.to_string()),
+    }
+}
+
+fn captured(
+    number: u64,
+    link_type: u32,
+    bytes: &[u8],
+    length: u32,
+) -> Result<Captured, CaptureError> {
+    let wire = (length as usize).max(bytes.len());
+    let mut frame = Cut { bytes, wire };
+    let number_at = |at: usize| {
+        let octets = bytes.get(at..at + 2)?.try_into().ok()?;
+        Some(u16::from_be_bytes(octets))
+    };
+    let mut direction = None;
+    let packet = match link_type {
+        link::ETHERNET => parse(&mut frame).ok(),
+        link::RAW | link::IPV4 | link::IPV6 => match bytes.first().map(|octet| octet >> 4) {
+            Some(6) => parse_network(&mut frame, ETHERTYPE_IPV6, 0, 0).ok(),
+            _ => parse_network(&mut frame, ETHERTYPE_IPV4, 0, 0).ok(),
+        },
+        link::LINUX_SLL => {
+            direction = number_at(0).map(cooked_direction);
+            number_at(14).and_then(|kind| parse_network(&mut frame, kind, 0, 16).ok())
+        }
+        link::LINUX_SLL2 => {
+            direction = bytes.get(10).map(|kind| cooked_direction(u16::from(*kind)));
+            number_at(0).and_then(|kind| parse_network(&mut frame, kind, 0, 20).ok())
+        }
+        other => return Err(CaptureError::LinkType(other)),
+    };
+    Ok(Captured {
+        number,
+        packet,
+        direction,
+    })
+}
+
+const fn cooked_direction(kind: u16) -> Direction {
+    if kind == OUTGOING {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    }
+}
+
+/// A frame of which a capture holds the first bytes.
+struct Cut<'a> {
+    bytes: &'a [u8],
+    wire: usize,
+}
+
+impl Frame for Cut<'_> {
+    type Window<const N: usize> = [u8; N];
+
+    fn window<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes.window(offset)
+    }
+
+    fn linear(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn holds(&self, length: usize) -> bool {
+        self.wire >= length
+    }
+}
+
+/// The bytes of a frame in hex; blanks, colons, dashes and a leading `0x` do not matter.
+///
+/// # Errors
+/// In words.
+pub fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+    let text = text.trim();
+    let text = text.strip_prefix("0x").unwrap_or(text);
+    let mut digits = Vec::new();
+    for character in text.chars() {
+        match character.to_digit(16).and_then(|d| u8::try_from(d).ok()) {
+            Some(digit) => digits.push(digit),
+            None if character.is_whitespace() || ":-".contains(character) => {}
+            None => {
+                return Err(format!(
+                    "`{}` is no hexadecimal digit",
+                    character.escape_default()
+                ));
+            }
+        }
+    }
+    if digits.len() % 2 != 0 {
+        return Err("an odd number of hexadecimal digits".to_owned());
+    }
+    if digits.is_empty() {
+        return Err("no bytes".to_owned());
+    }
+    Ok(digits
+        .chunks_exact(2)
+        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
+        .collect())
+}
+
+/// The facts of a whole frame.
+pub fn packet(bytes: &[u8]) -> Packet {
+    // A slice is never cut; should that change, an empty packet is judged malformed.
+    parse(&mut &*bytes).unwrap_or_else(|_cut| Packet::new(bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_is_read_in_the_ways_tools_write_it() {
+        for text in ["0a0b0c", "0A:0b:0c", " 0a 0b\n0c ", "0x0a0b0c", "0a-0b-0c"] {
+            assert_eq!(parse_hex(text), Ok(vec![10, 11, 12]), "{text}");
+        }
+        assert_eq!(
+            parse_hex("0a0"),
+            Err("an odd number of hexadecimal digits".into())
+        );
+        assert_eq!(parse_hex("0g"), Err("`g` is no hexadecimal digit".into()));
+        assert_eq!(parse_hex(" "), Err("no bytes".into()));
+    }
+
+    #[test]
+    fn what_is_no_capture_is_refused() {
+        for bytes in [&b""[..], b"hello, world, this is text", &PCAPNG, &[0; 64]] {
+            let result = read::<CaptureError>(bytes, |_| Ok(()));
+            assert!(
+                matches!(result, Err(CaptureError::Format(_) | CaptureError::Read(_))),
+                "{bytes:?}"
+            );
+        }
+    }
+}

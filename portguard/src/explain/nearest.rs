@@ -1,0 +1,329 @@
+//! The rows that come closest to a packet that none admits: what an operator should look at.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use portguard_common::packet::{Packet, Shape};
+use portguard_common::reason::Direction;
+use serde::Serialize;
+
+use super::{cited, remote, transport_of};
+use crate::catalog::{self, Catalog, PortSpec, Row, System, Transport};
+use crate::policy::{Grant, Peers, Policy};
+
+/// Rows of each kind that are named.
+const EACH: usize = 3;
+/// Ports that are this far apart are close.
+const CLOSE: u16 = 100;
+/// Rows with more ports than this say little about one of them.
+const WIDE: u16 = 1_000;
+
+/// A row that comes close.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Near {
+    /// `same-port-other-peer`, `same-peer-other-port`, `other-transport`, `other-direction`, `left-out`, `other-role` or
+    /// `other-system`.
+    pub kind: &'static str,
+    /// Row id.
+    pub row: String,
+    /// `tcp/443`.
+    pub port: String,
+    /// Who is admitted, where the row admits anybody on this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<String>,
+    /// Why the row opens nothing here: the reasons that `check` gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+    /// Where it stands.
+    pub citation: String,
+    /// In words.
+    pub words: String,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    policy: &'a Policy,
+    catalog: &'a Catalog,
+    direction: Direction,
+    transport: Transport,
+    port: u16,
+    remote: IpAddr,
+}
+
+/// Finds the nearest rows, the most telling first. Nothing for packets without ports.
+pub(super) fn find(
+    policy: &Policy,
+    catalog: &Catalog,
+    packet: &Packet,
+    direction: Direction,
+) -> Vec<Near> {
+    let (Shape::Ports, Some(transport)) = (packet.shape, transport_of(packet.protocol)) else {
+        return Vec::new();
+    };
+    let asked = Asked {
+        policy,
+        catalog,
+        direction,
+        transport,
+        port: packet.destination_port,
+        remote: remote(packet, direction),
+    };
+    let mut found = asked.same_port();
+    found.extend(asked.other_transport());
+    found.extend(asked.same_peer());
+    found.extend(asked.other_direction());
+    found.extend(asked.left_out());
+    found.extend(asked.other_roles());
+    found.extend(asked.other_systems());
+    found
+}
+
+impl<'a> Asked<'a> {
+    fn grants(&self) -> &'a [Grant] {
+        match self.direction {
+            Direction::Ingress => &self.policy.inbound,
+            Direction::Egress => &self.policy.outbound,
+        }
+    }
+
+    fn near(&self, kind: &'static str, grant: &Grant, start: &str) -> Near {
+        let cited = cited(self.policy, &grant.row);
+        let peers = self.policy.peers_words(grant.peers);
+        Near {
+            kind,
+            row: grant.row.clone(),
+            port: ports(grant),
+            words: format!(
+                "{start} {} for {peers} (row {}: {})",
+                ports(grant),
+                grant.row,
+                cited.purpose
+            ),
+            peers: Some(peers),
+            left_out: None,
+            citation: cited.citation,
+        }
+    }
+
+    fn same_port(&self) -> Vec<Near> {
+        self.grants()
+            .iter()
+            .filter(|grant| grant.transport == self.transport && covers(grant, self.port))
+            .take(EACH)
+            .map(|grant| {
+                self.near(
+                    "same-port-other-peer",
+                    grant,
+                    "same port, other peers: documented is",
+                )
+            })
+            .collect()
+    }
+
+    fn other_transport(&self) -> Vec<Near> {
+        self.grants()
+            .iter()
+            .filter(|grant| {
+                grant.transport != self.transport
+                    && covers(grant, self.port)
+                    && grant.last - grant.first <= WIDE
+            })
+            .take(EACH)
+            .map(|grant| {
+                self.near(
+                    "other-transport",
+                    grant,
+                    "same number, other transport: documented is",
+                )
+            })
+            .collect()
+    }
+
+    /// Ports that the peer may use: close numbers first, then what is open to it in particular.
+    fn same_peer(&self) -> Vec<Near> {
+        let mut candidates: Vec<(u16, &Grant)> = self
+            .grants()
+            .iter()
+            .filter(|grant| grant.transport == self.transport && !covers(grant, self.port))
+            .map(|grant| (distance(grant, self.port), grant))
+            .filter(|(distance, grant)| *distance <= CLOSE || grant.peers != Peers::Any)
+            .filter(|(_, grant)| self.policy.admits(grant.peers, self.remote))
+            .collect();
+        candidates.sort_by_key(|(distance, _)| *distance);
+        candidates
+            .into_iter()
+            .take(EACH)
+            .map(|(_, grant)| {
+                self.near(
+                    "same-peer-other-port",
+                    grant,
+                    "same peer, other port: documented is",
+                )
+            })
+            .collect()
+    }
+
+    fn other_direction(&self) -> Vec<Near> {
+        let (grants, start) = match self.direction {
+            Direction::Ingress => (&self.policy.outbound, "other direction: the host may use"),
+            Direction::Egress => (&self.policy.inbound, "other direction: the host listens on"),
+        };
+        grants
+            .iter()
+            .filter(|grant| {
+                grant.transport == self.transport
+                    && covers(grant, self.port)
+                    && grant.last - grant.first <= WIDE
+            })
+            .take(EACH)
+            .map(|grant| self.near("other-direction", grant, start))
+            .collect()
+    }
+
+    /// Rows of the host's own roles that open nothing here.
+    fn left_out(&self) -> Vec<Near> {
+        let mut found = Vec::new();
+        for omitted in &self.policy.omitted {
+            let Some((system, row)) = self.row(&omitted.row) else {
+                continue;
+            };
+            let Some(ports) = self.prints(row) else {
+                continue;
+            };
+            found.push(Near {
+                kind: "left-out",
+                row: row.id.clone(),
+                words: format!(
+                    "left out here: {ports}, {} (row {}: {}: {})",
+                    row.purpose, row.id, omitted.reason, omitted.detail
+                ),
+                port: ports,
+                peers: None,
+                left_out: Some(format!("{}: {}", omitted.reason, omitted.detail)),
+                citation: system.cite(row),
+            });
+        }
+        found.truncate(EACH);
+        found
+    }
+
+    fn row(&self, id: &str) -> Option<(&'a System, &'a Row)> {
+        let system = self.catalog.systems.get(id.split_once('/')?.0)?;
+        let row = system.rows.iter().find(|row| row.id == id)?;
+        Some((system, row))
+    }
+
+    /// Rows of roles of the same systems that this host does not have.
+    fn other_roles(&self) -> Vec<Near> {
+        let own: BTreeSet<&str> = self
+            .policy
+            .rows
+            .iter()
+            .map(|facts| facts.id.as_str())
+            .collect();
+        let systems = self
+            .policy
+            .systems
+            .iter()
+            .filter_map(|id| self.catalog.systems.get(id));
+        let mut found = Vec::new();
+        for system in systems {
+            for row in system
+                .rows
+                .iter()
+                .filter(|row| !own.contains(row.id.as_str()))
+            {
+                if let Some(ports) = self.prints(row) {
+                    found.push(Near {
+                        kind: "other-role",
+                        row: row.id.clone(),
+                        words: format!(
+                            "role {}/{} has it, this host does not have that role: {ports}, {} (row {})",
+                            system.id, row.role, row.purpose, row.id
+                        ),
+                        port: ports,
+                        peers: None,
+                        left_out: None,
+                        citation: system.cite(row),
+                    });
+                }
+            }
+        }
+        found.truncate(EACH);
+        found
+    }
+
+    fn other_systems(&self) -> Vec<Near> {
+        let mut found = Vec::new();
+        for system in self.catalog.systems.values() {
+            if self.policy.systems.contains(&system.id) {
+                continue;
+            }
+            // One row a system says enough.
+            let row = system
+                .rows
+                .iter()
+                .find_map(|row| Some((row, self.prints(row)?)));
+            if let Some((row, ports)) = row {
+                found.push(Near {
+                    kind: "other-system",
+                    row: row.id.clone(),
+                    words: format!(
+                        "{} documents it, of which this host has no role: {ports}, {} (row {})",
+                        system.name, row.purpose, row.id
+                    ),
+                    port: ports,
+                    peers: None,
+                    left_out: None,
+                    citation: system.cite(row),
+                });
+            }
+        }
+        found.truncate(EACH);
+        found
+    }
+
+    /// The ports of a catalog row that are asked for, if the row prints them for this direction and transport.
+    fn prints(&self, row: &Row) -> Option<String> {
+        let fits = matches!(
+            (row.direction, self.direction),
+            (catalog::Direction::Both, _)
+                | (catalog::Direction::In, Direction::Ingress)
+                | (catalog::Direction::Out, Direction::Egress)
+        );
+        if !fits || !row.transports.contains(&self.transport) {
+            return None;
+        }
+        let spec = row.ports.iter().find(|spec| match spec {
+            PortSpec::Range(first, last) => {
+                (*first..=*last).contains(&self.port) && last - first <= WIDE
+            }
+            PortSpec::Offset { base, .. } => *base == self.port,
+            PortSpec::Dynamic | PortSpec::Random => false,
+        })?;
+        Some(format!("{}/{spec}", self.transport))
+    }
+}
+
+fn covers(grant: &Grant, port: u16) -> bool {
+    (grant.first..=grant.last).contains(&port)
+}
+
+fn distance(grant: &Grant, port: u16) -> u16 {
+    grant.first.abs_diff(port).min(grant.last.abs_diff(port))
+}
+
+fn ports(grant: &Grant) -> String {
+    let Grant {
+        transport,
+        first,
+        last,
+        ..
+    } = grant;
+    if first == last {
+        format!("{transport}/{first}")
+    } else {
+        format!("{transport}/{first}-{last}")
+    }
+}

@@ -1,0 +1,65 @@
+//! Frames the way the kernel's program has them: a linear part, the rest out of line.
+
+use portguard_common::frame::{Frame, HEADER_SPAN};
+use portguard_common::packet::{Malformed, Packet, Shape};
+use portguard_common::parse::{self, Nonlinear};
+
+/// How a frame was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Path {
+    /// All of it lies in the linear part.
+    Linear,
+    /// Part of it does not, but all headers do.
+    Partly,
+    /// Headers had to be copied.
+    Copied,
+}
+
+#[derive(Debug)]
+struct Pieces<'a> {
+    readable: &'a [u8],
+    whole: usize,
+}
+
+impl Frame for Pieces<'_> {
+    type Window<const N: usize> = [u8; N];
+
+    fn window<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.readable.get(offset..offset + N)?.try_into().ok()
+    }
+
+    fn linear(&self) -> usize {
+        self.readable.len()
+    }
+
+    fn holds(&self, length: usize) -> bool {
+        self.whole >= length
+    }
+}
+
+/// Parses a frame with this many bytes in place.
+pub(super) fn parse(frame: &[u8], linear: usize, multi_buffer: bool) -> (Packet, Path) {
+    let whole = if multi_buffer { frame.len() } else { linear };
+    let mut direct = Pieces {
+        readable: &frame[..linear],
+        whole,
+    };
+    if let Ok(packet) = parse::parse(&mut direct) {
+        let path = if linear < frame.len() {
+            Path::Partly
+        } else {
+            Path::Linear
+        };
+        return (packet, path);
+    }
+    let mut copied = Pieces {
+        readable: &frame[..frame.len().min(HEADER_SPAN)],
+        whole,
+    };
+    let packet = parse::parse(&mut copied).unwrap_or_else(|Nonlinear| {
+        let mut packet = Packet::new(0);
+        packet.shape = Shape::Malformed(Malformed::Truncated);
+        packet
+    });
+    (packet, Path::Copied)
+}

@@ -1,0 +1,83 @@
+//! One emulated machine, from power on to its end.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::fetch::Files;
+use super::kernels::Kernel;
+use super::{Guest, pack};
+use crate::workspace::target;
+
+/// The longest that a machine may take; many times what one needs, since a loaded host slows it down.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// What a machine left behind.
+#[derive(Debug)]
+pub(super) struct Booted {
+    /// The release that was booted.
+    pub(super) release: String,
+    /// What its init process wrote.
+    pub(super) result: String,
+    /// The end of what the kernel wrote.
+    pub(super) console: String,
+    /// Whether it had to be ended.
+    pub(super) overdue: bool,
+}
+
+/// Boots a kernel and waits for its end.
+pub(super) fn boot(kernel: &Kernel, files: &Files, guest: &Guest) -> Result<Booted> {
+    let folder = target().join("vm/run").join(&kernel.id);
+    fs::create_dir_all(&folder)?;
+    let (initrd, result, console) = (
+        folder.join("initrd"),
+        folder.join("result"),
+        folder.join("console"),
+    );
+    fs::write(&initrd, pack::pack(files, guest)?)?;
+    // A result of an earlier run must not be taken for this one's.
+    fs::write(&result, "")?;
+    let mut command = Command::new("qemu-system-x86_64");
+    // Emulation by name: where /dev/kvm can be opened but runs no stock kernel, qemu would not fall back.
+    command.args(["-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "2"]);
+    command.args(["-nographic", "-nodefaults", "-no-reboot", "-net", "none"]);
+    command.args(["-serial", "stdio", "-serial"]);
+    command.arg(format!("file:{}", result.display()));
+    command.arg("-kernel").arg(&files.image);
+    command.arg("-initrd").arg(&initrd);
+    command.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(File::create(&console)?)
+        .stderr(File::create(folder.join("qemu"))?)
+        .spawn()
+        .context("cannot start `qemu-system-x86_64`")?;
+    let begun = Instant::now();
+    let mut overdue = false;
+    while child.try_wait()?.is_none() {
+        if begun.elapsed() > LIMIT {
+            overdue = true;
+            child.kill()?;
+            child.wait()?;
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let read =
+        |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let console = format!("{}{}", read(&console)?, read(&folder.join("qemu"))?);
+    let lines: Vec<&str> = console.lines().collect();
+    let tail = lines
+        .get(lines.len().saturating_sub(15)..)
+        .unwrap_or_default();
+    Ok(Booted {
+        release: files.release.clone(),
+        result: read(&result)?,
+        console: tail.join("\n"),
+        overdue,
+    })
+}

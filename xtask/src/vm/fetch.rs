@@ -1,0 +1,201 @@
+//! Kernels from Debian's archive, by package lists of our own: those of the machine stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::kernels::Kernel;
+use super::version;
+use crate::shell::{capture, say};
+use crate::workspace::target;
+
+/// Package lists younger than this are not fetched again.
+const FRESH: Duration = Duration::from_hours(12);
+
+/// The keys of Debian's archives, from Debian's own package of them.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Packages that make a kernel, and where they are.
+#[derive(Debug)]
+pub(super) struct Source {
+    apt: Apt,
+    packages: Vec<String>,
+}
+
+/// An unpacked kernel.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// `uname -r`.
+    pub(super) release: String,
+    /// What qemu boots.
+    pub(super) image: PathBuf,
+    /// Where its modules are, compressed or not.
+    pub(super) modules: PathBuf,
+}
+
+/// Finds the newest kernel that an entry of the list means.
+pub(super) fn resolve(kernel: &Kernel) -> Result<Source> {
+    let apt = Apt::new(&kernel.suite)?;
+    apt.update()?;
+    let found = capture(
+        apt.cache()
+            .args(["search", "--names-only", &kernel.packages]),
+    )?;
+    let names = found.lines().filter_map(|line| line.split(' ').next());
+    let newest = names
+        .max_by(|left, right| version::compare(left, right))
+        .filter(|name| !name.is_empty())
+        .with_context(|| {
+            format!(
+                "suite {} has no package `{}`",
+                kernel.suite, kernel.packages
+            )
+        })?;
+    let mut packages = vec![newest.to_owned()];
+    if let Some(version) = newest.strip_prefix("linux-binary-") {
+        packages.push(format!("linux-modules-{version}"));
+    }
+    say(format_args!(
+        "kernel {}: {} of {}",
+        kernel.id, newest, kernel.suite
+    ));
+    Ok(Source { apt, packages })
+}
+
+/// Downloads and unpacks what is not there yet.
+pub(super) fn fetch(source: &Source) -> Result<Files> {
+    let Source { apt, packages } = source;
+    let name = packages.first().context("no package")?;
+    let tree = target().join("vm/kernels").join(name);
+    if !tree.is_dir() {
+        // Under another name until it is whole.
+        let raw = tree.with_extension("new");
+        let _ = fs::remove_dir_all(&raw);
+        fs::create_dir_all(&raw)?;
+        capture(apt.get().current_dir(&raw).arg("download").args(packages))?;
+        for entry in fs::read_dir(&raw)?.collect::<Result<Vec<_>, _>>()? {
+            let deb = entry.path();
+            if deb.extension().is_some_and(|ending| ending == "deb") {
+                capture(
+                    Command::new("dpkg-deb")
+                        .arg("--extract")
+                        .arg(&deb)
+                        .arg(&raw),
+                )?;
+                fs::remove_file(&deb)?;
+            }
+        }
+        fs::rename(&raw, &tree)?;
+    }
+    files(&tree)
+}
+
+/// Finds image and modules, wherever the release of Debian puts them.
+fn files(tree: &Path) -> Result<Files> {
+    let modules = ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .filter_map(|folder| fs::read_dir(tree.join(folder)).ok()?.next()?.ok())
+        .map(|entry| entry.path())
+        .next()
+        .with_context(|| format!("no modules in `{}`", tree.display()))?;
+    let release = modules
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .context("modules without a release")?;
+    let image = [
+        tree.join("boot").join(format!("vmlinuz-{release}")),
+        modules.join("vmlinuz"),
+    ]
+    .into_iter()
+    .find(|image| image.is_file());
+    let Some(image) = image else {
+        bail!("no vmlinuz in `{}`", tree.display());
+    };
+    Ok(Files {
+        release,
+        image,
+        modules,
+    })
+}
+
+/// apt with lists of its own, for one suite.
+#[derive(Debug)]
+struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    fn new(suite: &str) -> Result<Self> {
+        let folder = target().join("vm/apt").join(suite);
+        for name in ["lists/partial", "parts", "cache/archives/partial"] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        let mirror = mirror(suite.ends_with("-security"))?;
+        let line = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        fs::write(folder.join("sources.list"), line)?;
+        Ok(Self { folder })
+    }
+
+    fn update(&self) -> Result<()> {
+        let stamp = self.folder.join("updated");
+        let age = stamp.metadata().and_then(|meta| meta.modified()).ok();
+        if age.is_some_and(|then| then.elapsed().is_ok_and(|age| age < FRESH)) {
+            return Ok(());
+        }
+        capture(self.get().arg("update"))?;
+        Ok(fs::write(&stamp, "")?)
+    }
+
+    fn get(&self) -> Command {
+        self.with_options("apt-get")
+    }
+
+    fn cache(&self) -> Command {
+        self.with_options("apt-cache")
+    }
+
+    fn with_options(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let folder = |name: &str| self.folder.join(name).display().to_string();
+        for option in [
+            format!("Dir::Etc::sourcelist={}", folder("sources.list")),
+            format!("Dir::Etc::sourceparts={}", folder("parts")),
+            format!("Dir::State::lists={}", folder("lists")),
+            format!("Dir::Cache={}", folder("cache")),
+            "Dir::Cache::pkgcache=".to_owned(),
+            "Dir::Cache::srcpkgcache=".to_owned(),
+            "APT::Sandbox::User=root".to_owned(),
+            "Debug::NoLocking=1".to_owned(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        command
+    }
+}
+
+/// The mirror of Debian's archive, or of its security updates, that this machine is configured with.
+fn mirror(security: bool) -> Result<String> {
+    let format = "$(REPO_URI) $(CODENAME) $(ORIGIN)";
+    let targets = capture(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
+    let found = targets.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (uri, suite, origin) = (words.next()?, words.next()?, words.next()?);
+        (origin == "Debian" && suite.ends_with("-security") == security).then(|| uri.to_owned())
+    });
+    found.with_context(|| {
+        let what = if security {
+            "Debian's security updates"
+        } else {
+            "Debian's archive"
+        };
+        format!("apt is configured with no mirror of {what} (`apt-get update` may be due)")
+    })
+}
