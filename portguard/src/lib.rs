@@ -3,6 +3,7 @@
 //! Data flows one way: catalog and site -> policy -> image -> generation (program and its maps) -> counters -> text or JSON.
 //! Everything up to the image is pure: no kernel, no network, no clock.
 
+pub mod bench;
 pub mod catalog;
 pub mod cells;
 pub mod cli;
