@@ -262,9 +262,10 @@ fn prepare_next(
     fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
     check_shapes(layout)?;
     step("shared")?;
+    let enforce = policy.settings.enforce;
     let (directory, host) = match &previous {
-        Some(live) => (live.meta.directory.clone(), host_facts(Some(&live.meta))?),
-        None => (Directory::default(), host_facts(None)?),
+        Some(live) => (live.meta.directory.clone(), host_facts(Some(&live.meta), enforce)?),
+        None => (Directory::default(), host_facts(None, enforce)?),
     };
     let deadline = if options.confirm_within.is_zero() {
         0
@@ -353,15 +354,19 @@ fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
     .into())
 }
 
-fn host_facts(previous: Option<&Meta>) -> anyhow::Result<HostFacts> {
+/// What only this host knows. The flow table outlives generations, and is only of use with the key and the clock that
+/// filled it. From audit to enforce the key is drawn anew all the same: in audit the host answers strangers, too, and the
+/// flows of these answers would let the strangers go on. What the host itself has open is seeded from its sockets.
+fn host_facts(previous: Option<&Meta>, enforce: bool) -> anyhow::Result<HostFacts> {
     let mut facts = HostFacts {
         tick_shift: tick_shift(),
         ..HostFacts::default()
     };
     if let Some(meta) = previous {
-        // The flow table outlives generations, and is only of use with the key and the clock that filled it.
-        facts.flow_key = meta.flow_key;
         facts.tick_shift = meta.tick_shift;
+    }
+    if let Some(meta) = previous.filter(|meta| meta.policy.settings.enforce || !enforce) {
+        facts.flow_key = meta.flow_key;
     } else {
         let mut halves = [[0; 8]; 2];
         let mut random = fs::File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;

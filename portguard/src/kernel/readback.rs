@@ -27,7 +27,7 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
     })?;
     array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
     array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
-    let own: BpfHashMap<_, [u64; 2], u32> = map("OWN")?.try_into()?;
+    let own: BpfHashMap<_, [u64; 3], u32> = map("OWN")?.try_into()?;
     if own.keys().count() != image.own.len() {
         return Err(differs("OWN"));
     }
