@@ -108,13 +108,8 @@ pub fn parse_plain<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Option<Packet
     let Network::Payload(payload) = ethernet::<F, false>(frame, &mut packet) else {
         return None;
     };
-    match transport::parse(frame, &mut packet, payload) {
-        Ok(Shape::Ports) => {
-            packet.shape = Shape::Ports;
-            Some(packet)
-        }
-        _ => None,
-    }
+    transport::parse_plain(frame, &mut packet, payload)?;
+    Some(packet)
 }
 
 /// Parses from the network header at `at` on, for frames whose EtherType and VLAN tag are known from elsewhere.

@@ -1,7 +1,10 @@
 //! What portguard's programs are measured against: the least that any program does. Never attached.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "linker attributes, and a counter reached by pointer")]
+#![expect(
+    unsafe_code,
+    reason = "linker attributes, and a counter reached by pointer"
+)]
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use aya_ebpf::btf_maps::PerCpuArray;

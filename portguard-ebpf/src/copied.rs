@@ -23,7 +23,11 @@ impl<H: Hook> Copied<H> {
     #[inline(always)]
     pub(crate) fn new(hook: H, maps: &Maps) -> Self {
         let whole = hook.whole(maps);
-        let length = if whole > HEADER_SPAN { HEADER_SPAN } else { whole };
+        let length = if whole > HEADER_SPAN {
+            HEADER_SPAN
+        } else {
+            whole
+        };
         Self {
             hook,
             length,
@@ -43,7 +47,10 @@ impl<H: Hook> Frame for Copied<H> {
             return None;
         }
         let mut bytes = MaybeUninit::<Aligned<N>>::uninit();
-        if !self.hook.copy(offset as u32, bytes.as_mut_ptr().cast(), N as u32) {
+        if !self
+            .hook
+            .copy(offset as u32, bytes.as_mut_ptr().cast(), N as u32)
+        {
             return None;
         }
         // SAFETY: the kernel has written all of it.
@@ -84,9 +91,21 @@ pub(crate) struct Bytes<const N: usize>(Aligned<N>);
 /// Reads a number of a window.
 macro_rules! read {
     ($window:expr, $offset:expr, $size:expr, $type:ty) => {{
-        const { assert!($offset + $size <= N && $offset % $size == 0, "read outside the window") };
+        const {
+            assert!(
+                $offset + $size <= N && $offset % $size == 0,
+                "read outside the window"
+            )
+        };
         // SAFETY: within the window, and aligned.
-        unsafe { ptr::read((&raw const $window.0.0).cast::<u8>().add($offset).cast::<$type>()) }
+        unsafe {
+            ptr::read(
+                (&raw const $window.0.0)
+                    .cast::<u8>()
+                    .add($offset)
+                    .cast::<$type>(),
+            )
+        }
     }};
 }
 

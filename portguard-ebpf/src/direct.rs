@@ -9,7 +9,7 @@ use core::ptr;
 use portguard_common::frame::{Frame, Window};
 
 use crate::hook::Hook;
-use crate::maps::{self, Maps};
+use crate::maps;
 
 /// Packet memory between `start` and `end`, which the verifier knows as such.
 #[derive(Clone, Copy)]
@@ -24,13 +24,13 @@ pub(crate) struct Direct<H> {
 impl<H: Hook> Direct<H> {
     /// What can be read in place of the frame at hand.
     #[inline(always)]
-    pub(crate) fn new(hook: H, maps: &Maps) -> Self {
+    pub(crate) fn new(hook: H) -> Self {
         let (start, end) = hook.bounds();
         Self {
             hook,
             start,
             end,
-            length: hook.length(maps),
+            length: hook.length(end - start),
         }
     }
 }

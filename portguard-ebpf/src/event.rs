@@ -20,7 +20,10 @@ pub(crate) fn is_sampled(maps: &Maps, count: u32) -> bool {
 
 /// Writes an event if anybody listens, or counts it as lost.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "frames are shorter than 2^32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "frames are shorter than 2^32"
+)]
 pub(crate) fn emit<H: Hook>(
     hook: H,
     maps: &Maps,
@@ -63,7 +66,11 @@ pub(crate) fn emit<H: Hook>(
         head: [0; EVENT_HEAD],
     });
     let whole = hook.whole(maps);
-    let length = if whole > EVENT_HEAD { EVENT_HEAD } else { whole };
+    let length = if whole > EVENT_HEAD {
+        EVENT_HEAD
+    } else {
+        whole
+    };
     // The whole head, or nothing: a variable length is more than older verifiers can follow here.
     if length == EVENT_HEAD && hook.is_split(maps) {
         let head = (&raw mut event.head).cast();

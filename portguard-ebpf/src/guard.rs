@@ -51,7 +51,7 @@ pub(crate) fn plain<H: Hook>(
     maps: &Maps,
     passed: impl FnOnce(&Packet, &Verdict),
 ) -> Option<Settled> {
-    let packet = parse_plain(&mut Direct::new(hook, maps), hook.tag())?;
+    let packet = parse_plain(&mut Direct::new(hook), hook.tag())?;
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
     Some(settle(hook, maps, &packet, &verdict, passed))
 }
@@ -80,7 +80,11 @@ fn settle<H: Hook>(
         passed(packet, verdict);
     }
     Settled {
-        outcome: if is_drop { Outcome::Drop } else { Outcome::Pass },
+        outcome: if is_drop {
+            Outcome::Drop
+        } else {
+            Outcome::Pass
+        },
         is_sampled: verdict.reason.is_violation() && event::is_sampled(maps, count),
     }
 }
@@ -130,7 +134,7 @@ fn whole_packet<H: Hook>(hook: H, maps: &Maps) -> Packet {
     let parsed = if hook.is_split(maps) {
         parse_tagged(&mut Copied::new(hook, maps), hook.tag())
     } else {
-        parse_tagged(&mut Direct::new(hook, maps), hook.tag())
+        parse_tagged(&mut Direct::new(hook), hook.tag())
     };
     // What cannot even be copied is malformed: never passed unread.
     parsed.unwrap_or_else(|Nonlinear| {

@@ -1,5 +1,8 @@
 //! Where a program hangs: what the ingress and the egress hook have in common.
-#![expect(unsafe_code, reason = "reads the contexts that the kernel gives to programs")]
+#![expect(
+    unsafe_code,
+    reason = "reads the contexts that the kernel gives to programs"
+)]
 
 use core::ffi::c_void;
 use core::ptr;
@@ -27,8 +30,8 @@ pub(crate) trait Hook: Copy {
 
     /// Start and end of what can be read in place.
     fn bounds(self) -> (usize, usize);
-    /// Length of the frame as far as it can be known without a call.
-    fn length(self, maps: &Maps) -> usize;
+    /// Length of the frame as far as it can be known without a call; `linear` bytes can be read in place.
+    fn length(self, linear: usize) -> usize;
     /// Length of all of the frame.
     fn whole(self, maps: &Maps) -> usize;
     /// Whether the frame may have parts that cannot be read in place.
@@ -54,13 +57,15 @@ impl Hook for Received {
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
-        (field!(self.0, data) as usize, field!(self.0, data_end) as usize)
+        (
+            field!(self.0, data) as usize,
+            field!(self.0, data_end) as usize,
+        )
     }
 
     #[inline(always)]
-    fn length(self, _maps: &Maps) -> usize {
-        let (start, end) = self.bounds();
-        end - start
+    fn length(self, linear: usize) -> usize {
+        linear
     }
 
     #[inline(always)]
@@ -69,7 +74,8 @@ impl Hook for Received {
             // SAFETY: the context is the one that the kernel gave to this program.
             unsafe { bpf_xdp_get_buff_len(self.0) as usize }
         } else {
-            self.length(maps)
+            let (start, end) = self.bounds();
+            end - start
         }
     }
 
@@ -122,17 +128,20 @@ impl Hook for Sent {
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
-        (field!(self.0, data) as usize, field!(self.0, data_end) as usize)
+        (
+            field!(self.0, data) as usize,
+            field!(self.0, data_end) as usize,
+        )
     }
 
     #[inline(always)]
-    fn length(self, _maps: &Maps) -> usize {
+    fn length(self, _linear: usize) -> usize {
         field!(self.0, len) as usize
     }
 
     #[inline(always)]
-    fn whole(self, maps: &Maps) -> usize {
-        self.length(maps)
+    fn whole(self, _maps: &Maps) -> usize {
+        field!(self.0, len) as usize
     }
 
     #[inline(always)]

@@ -15,8 +15,8 @@ mod hook;
 mod maps;
 mod remember;
 
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -34,7 +34,10 @@ use crate::maps::Maps;
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let maps = Maps::new();
     let outcome = match guard::plain(Received(ctx.ctx), &maps, |_, _| {}) {
-        Some(Settled { outcome, is_sampled }) => {
+        Some(Settled {
+            outcome,
+            is_sampled,
+        }) => {
             if is_sampled {
                 received(ctx.ctx, maps::forgotten(1));
             }
@@ -71,7 +74,10 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
             remember::remember(&maps, packet, verdict);
         }
     }) {
-        Some(Settled { outcome, is_sampled }) => {
+        Some(Settled {
+            outcome,
+            is_sampled,
+        }) => {
             if is_sampled {
                 sent(ctx.skb.skb, maps::forgotten(1));
             }

@@ -18,7 +18,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArra
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::{
-    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Violations, control, slot,
+    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Violations,
+    control, slot,
 };
 use portguard_common::addr::Addr;
 use portguard_common::flow::Set;

@@ -1,5 +1,8 @@
 //! Writes the flow table: the egress program's only state, and nobody else's but user space's seeding.
-#![expect(unsafe_code, reason = "stores into a map that others read at the same time")]
+#![expect(
+    unsafe_code,
+    reason = "stores into a map that others read at the same time"
+)]
 
 use core::ptr;
 
