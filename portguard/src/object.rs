@@ -234,7 +234,11 @@ impl Loaded {
     ///
     /// # Errors
     /// What the kernel refused: a program of another kind, above all.
-    pub fn set_previous(&mut self, direction: Direction, program: &ProgramFd) -> anyhow::Result<()> {
+    pub fn set_previous(
+        &mut self,
+        direction: Direction,
+        program: &ProgramFd,
+    ) -> anyhow::Result<()> {
         let name = previous(direction);
         let mut previous: ProgramArray<&mut MapData> = map(&mut self.ebpf, name)?.try_into()?;
         previous
