@@ -22,6 +22,14 @@ const SECOND: u16 = 7002;
 const NONE: u16 = 7003;
 const ALL: [u16; 4] = [BOTH, FIRST, SECOND, NONE];
 
+/// Every step is a place to be killed at; failing is tried where something has to be undone.
+fn ways(step: &str) -> &'static [&'static str] {
+    match step {
+        "described" | "egress" | "ingress" => &["kill", "fail"],
+        _ => &["kill"],
+    }
+}
+
 fn echoes(guarded: &Guarded) -> Result<Vec<UdpEcho>> {
     let address = IpAddr::V4(guarded.link.left.v4());
     ALL.iter()
@@ -34,7 +42,7 @@ fn a_load_that_dies_at_any_step_leaves_no_guard_or_the_new_one() -> Result<()> {
     let guarded = Guarded::new()?;
     let _servers = echoes(&guarded)?;
     for step in LOAD_STEPS {
-        for how in ["kill", "fail"] {
+        for how in ways(step) {
             let fault = format!("{step}:{how}");
             let load = guarded.load_args("--enforce", &[BOTH, FIRST], &[]);
             let output = guarded.run(&load, Some(&fault))?;
@@ -52,7 +60,7 @@ fn a_load_that_dies_at_any_step_leaves_no_guard_or_the_new_one() -> Result<()> {
                 guarded.status()?.is_some() == is_new,
                 "after {fault}, status is wrong"
             );
-            if how == "fail" && !is_new {
+            if *how == "fail" && !is_new {
                 ensure!(
                     guarded.pinned()?.is_empty(),
                     "{fault} left {:?}",
@@ -78,7 +86,7 @@ fn a_replacement_that_dies_at_any_step_leaves_the_old_guard_or_the_new_one() -> 
     let _servers = echoes(&guarded)?;
     guarded.load("--enforce", &[BOTH, FIRST], &[])?;
     for step in LOAD_STEPS {
-        for how in ["kill", "fail"] {
+        for how in ways(step) {
             let fault = format!("{step}:{how}");
             let load = guarded.load_args("--enforce", &[BOTH, SECOND], &[]);
             let output = guarded.run(&load, Some(&fault))?;

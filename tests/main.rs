@@ -1,12 +1,12 @@
 //! Integration tests. Most need root: they load programs and make network namespaces of their own.
 
-mod confirm;
-mod guard;
-mod lifecycle;
 mod cli_explain;
-mod export_nft;
+mod confirm;
 mod counters;
 mod drift;
 mod events;
+mod export_nft;
+mod guard;
+mod lifecycle;
 mod parity;
 mod sessions;

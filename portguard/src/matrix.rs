@@ -143,7 +143,12 @@ impl Policy {
                 net.to_string()
             }
         };
-        let shown: Vec<_> = set.prefixes.iter().take(SHOWN_PREFIXES).map(short).collect();
+        let shown: Vec<_> = set
+            .prefixes
+            .iter()
+            .take(SHOWN_PREFIXES)
+            .map(short)
+            .collect();
         let shown = shown.join(", ");
         let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
             0 => String::new(),

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 
+use super::load::keep;
 use crate::error::{Exit, Fault};
 use crate::kernel::bpffs::{self, Layout, Lock};
 use crate::kernel::confirm;
@@ -35,6 +36,9 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
     let lock = bpffs::lock()?;
     for (name, layout, live) in guarded(&lock, &args.interfaces)? {
         let said = if confirm::confirm(&lock, &layout, &live)? {
+            if let Some(confirmed) = generation::live(&layout)? {
+                keep(&name, &confirmed);
+            }
             "confirmed"
         } else {
             "there was nothing to confirm"
@@ -52,6 +56,9 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
     let lock = bpffs::lock()?;
     for (name, layout, live) in guarded(&lock, &args.interfaces)? {
         let to = roll_back(&lock, &layout, &live)?;
+        if let Some(back) = generation::live(&layout)? {
+            keep(&name, &back);
+        }
         let mode = if to.policy.settings.enforce {
             "enforce"
         } else {

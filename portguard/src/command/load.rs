@@ -17,14 +17,15 @@ use super::selection::{Loaded, Resolving, SelectionArgs};
 use crate::compile::Selection;
 use crate::diagnostic::{Level, Rejected};
 use crate::error::{Exit, Fault};
-use crate::kernel::bpffs;
+use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::deadline;
 use crate::kernel::generation::{self, Live, Options, Prepared};
 use crate::kernel::interface::{Interface, names};
 use crate::kernel::meta::XdpModeName;
 use crate::kernel::publish::publish;
 use crate::kernel::settle::follow_renames;
-use crate::policy::Compiled;
+use crate::policy::{Compiled, Policy};
+use crate::store;
 
 /// Guard network interfaces by the documented matrix
 ///
@@ -42,6 +43,9 @@ pub struct LoadArgs {
     xdp_mode: XdpModeArg,
     #[command(flatten)]
     safety: SafetyArgs,
+    /// Load what was in force for good before, from the disk: no site file, no resolver (what the systemd unit does)
+    #[arg(long, requires = "interfaces", conflicts_with_all = ["config", "roles", "host", "audit", "enforce", "dry_run"])]
+    last_good: bool,
     /// Compile and show what would be loaded; touch nothing
     #[arg(long)]
     dry_run: bool,
@@ -82,22 +86,48 @@ struct LoadedInterface {
 /// # Errors
 /// [`Rejected`] policies, and what the system refuses.
 pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
+    let jobs = if args.last_good {
+        stored(args)?
+    } else {
+        match compiled(args)? {
+            Some(jobs) => jobs,
+            None => return Ok(Exit::Ok),
+        }
+    };
+    let within = jobs
+        .first()
+        .map_or(Duration::ZERO, |job| job.options.confirm_within);
+    let loaded = put_in_force(jobs)?;
+    if args.json {
+        print_json(&Answer { schema: 1, loaded })?;
+    } else {
+        tell(&loaded, within);
+    }
+    Ok(Exit::Ok)
+}
+
+/// One interface to load.
+struct Job {
+    interface: Interface,
+    policy: Policy,
+    options: Options,
+    safety: Safety,
+}
+
+/// From site and catalogs; `None` if nothing is to be touched.
+fn compiled(args: &LoadArgs) -> anyhow::Result<Option<Vec<Job>>> {
     let site = args.selection.load(Resolving::Always)?;
-    let names = interfaces(args, &site)?;
-    let interfaces: Vec<Interface> = names
-        .iter()
-        .map(|name| Interface::find(name))
-        .collect::<Result<_, _>>()?;
+    let interfaces = find(&interfaces(args, &site)?)?;
     let mut policies = Vec::new();
     for interface in &interfaces {
         policies.push(accept(site.compile(Some(&interface.name)))?);
     }
     if args.dry_run {
-        return dry_run(&interfaces, &policies);
+        dry_run(&interfaces, &policies)?;
+        return Ok(None);
     }
     warn(&interfaces);
     let safety = safety::check(&args.safety, &interfaces, &policies)?;
-    let within = safety::confirm_within(&args.safety, &policies);
     let options = Options {
         xdp_mode: match args.xdp_mode {
             XdpModeArg::Native => XdpModeName::Native,
@@ -108,15 +138,54 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             .config
             .as_ref()
             .map(|path| path.display().to_string()),
-        confirm_within: within,
+        confirm_within: safety::confirm_within(&args.safety, &policies),
     };
+    let jobs = interfaces.into_iter().zip(policies).zip(safety);
+    Ok(Some(
+        jobs.map(|((interface, compiled), safety)| Job {
+            interface,
+            policy: compiled.policy,
+            options: options.clone(),
+            safety,
+        })
+        .collect(),
+    ))
+}
+
+/// What was in force for good before: at boot nobody has a session, and nobody could confirm.
+fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
+    find(&args.interfaces)?
+        .into_iter()
+        .map(|interface| {
+            let stored = store::read(&Layout::of(&interface.name))?;
+            Ok(Job {
+                interface,
+                policy: stored.policy,
+                options: Options {
+                    xdp_mode: stored.xdp_mode,
+                    site: stored.site,
+                    confirm_within: Duration::ZERO,
+                },
+                safety: Safety::default(),
+            })
+        })
+        .collect()
+}
+
+fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
+    names.iter().map(|name| Interface::find(name)).collect()
+}
+
+/// All of them, or none.
+fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let lock = bpffs::lock()?;
     follow_renames(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();
-    for ((interface, compiled), safety) in interfaces.iter().zip(&policies).zip(&safety) {
-        let next = generation::prepare(&lock, interface, &compiled.policy, &options)
-            .and_then(|next| seed(next, interface, safety))
-            .with_context(|| format!("cannot guard `{}`", interface.name));
+    let mut interfaces = Vec::new();
+    for job in jobs {
+        let next = generation::prepare(&lock, &job.interface, &job.policy, &job.options)
+            .and_then(|next| seed(next, &job.interface, &job.safety))
+            .with_context(|| format!("cannot guard `{}`", job.interface.name));
         match next {
             Ok(next) => prepared.push(next),
             Err(error) => {
@@ -124,18 +193,25 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
                 return Err(error);
             }
         }
+        interfaces.push(job.interface);
     }
-    let loaded: Vec<LoadedInterface> = publish(prepared)?
-        .iter()
-        .zip(&interfaces)
-        .map(|(live, interface)| describe(interface, live))
-        .collect();
-    if args.json {
-        print_json(&Answer { schema: 1, loaded })?;
-    } else {
-        tell(&loaded, within);
+    let published = publish(prepared)?;
+    let mut loaded = Vec::new();
+    for (live, interface) in published.iter().zip(&interfaces) {
+        keep(&interface.name, live);
+        loaded.push(describe(interface, live));
     }
-    Ok(Exit::Ok)
+    Ok(loaded)
+}
+
+/// Stores what is in force for the next boot. It is in force all the same if that fails.
+pub(super) fn keep(name: &str, live: &Live) {
+    if let Err(error) = store::keep(&Layout::of(name), live) {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "{name}: warning: {error:#}; the next boot will not load this policy"
+        );
+    }
 }
 
 /// Seeds the open sessions, where the guard is to enforce.
@@ -188,7 +264,7 @@ fn accept(compiled: Compiled) -> Result<Compiled, Rejected> {
     Ok(compiled)
 }
 
-fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> anyhow::Result<Exit> {
+fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> io::Result<()> {
     let mut err = io::stderr().lock();
     for (interface, compiled) in interfaces.iter().zip(policies) {
         let policy = &compiled.policy;
@@ -201,7 +277,7 @@ fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> anyhow::Result<Ex
             policy.digest()
         )?;
     }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 fn describe(interface: &Interface, live: &Live) -> LoadedInterface {

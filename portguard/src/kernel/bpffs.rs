@@ -168,10 +168,12 @@ pub fn remove(directory: &Path) -> io::Result<()> {
 fn foreign_namespace() -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let own = fs::metadata("/proc/thread-self/ns/net").ok()?.ino();
-    match fs::metadata("/proc/1/ns/net") {
-        Ok(first) if first.ino() == own => None,
-        _ => Some(own),
-    }
+    let is_foreign = match fs::metadata("/proc/1/ns/net") {
+        Ok(first) => first.ino() != own,
+        // Looking at process 1 takes CAP_SYS_PTRACE. This switch is shown in the first namespace only.
+        Err(_) => !Path::new("/proc/sys/net/core/bpf_jit_enable").exists(),
+    };
+    is_foreign.then_some(own)
 }
 
 /// Held while pins change; released when dropped.

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use aya::programs::links::{FdLink, Link as _, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use serde::{Deserialize, Serialize};
 
 use super::attach::{self, inspect};
@@ -25,9 +26,12 @@ pub enum EgressHook {
 impl EgressHook {
     /// What this kernel offers on an interface.
     pub fn of(interface: &Interface) -> Self {
-        match SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress) {
-            Ok(_) => Self::Tcx,
-            Err(_) => Self::Clsact,
+        // Asking takes more privileges than attaching; distributions brought TCX to older kernels.
+        let is_told = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress).is_ok();
+        if is_told || KernelVersion::current().is_ok_and(|running| running >= TCX) {
+            Self::Tcx
+        } else {
+            Self::Clsact
         }
     }
 
@@ -40,6 +44,8 @@ impl EgressHook {
     }
 }
 
+/// The first kernel with TCX.
+const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 /// Priority of our filter under clsact.
 const CLSACT_PRIORITY: u16 = 49_152;
 /// Handle of our filter under clsact.

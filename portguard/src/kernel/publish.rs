@@ -88,6 +88,13 @@ impl Prepared {
         }
         let swapped = self.swap_both(&pin);
         if let Err(error) = swapped {
+            let error = match Interface::name_of(self.interface.index) {
+                Some(_) => error,
+                None => error.context(Fault::system(format!(
+                    "the interface `{}` is gone",
+                    self.interface.name
+                ))),
+            };
             return Err(match self.take_back() {
                 Ok(()) => error,
                 Err(second) => error.context(format!(

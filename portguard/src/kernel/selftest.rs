@@ -44,7 +44,8 @@ pub fn run(
 ) -> anyhow::Result<usize> {
     let mut twin_image = image.clone();
     twin_image.facts.enforce = 1;
-    // The least flow table that there is: the twin's stays empty.
+    // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
+    twin_image.facts.flows = 0;
     twin_image.facts.flow_mask = 0;
     let twin_host = HostFacts {
         deadline: 0,

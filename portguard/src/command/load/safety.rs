@@ -40,6 +40,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// What was found out about an interface.
+#[derive(Default)]
 pub(super) struct Safety {
     /// Its sessions, where it is to enforce.
     pub(super) sessions: Sorted,
@@ -55,12 +56,7 @@ pub(super) fn check(
     policies: &[Compiled],
 ) -> anyhow::Result<Vec<Safety>> {
     if policies.iter().all(|one| !one.policy.settings.enforce) {
-        return Ok(policies
-            .iter()
-            .map(|_| Safety {
-                sessions: Sorted::default(),
-            })
-            .collect());
+        return Ok(policies.iter().map(|_| Safety::default()).collect());
     }
     let all = sessions()?;
     let operator = operator::connection();
@@ -68,9 +64,7 @@ pub(super) fn check(
     for (interface, compiled) in interfaces.iter().zip(policies) {
         let policy = &compiled.policy;
         if !policy.settings.enforce {
-            found.push(Safety {
-                sessions: Sorted::default(),
-            });
+            found.push(Safety::default());
             continue;
         }
         let own = addresses(interface);
