@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use portguard::kernel::bpffs::Layout;
 use portguard::kernel::fault::{LOAD_STEPS, UNLOAD_STEPS};
+use portguard::kernel::interface::Interface;
+use portguard::kernel::meta::Meta;
 use portguard::kernel::publish::revert;
 use portguard_harness::traffic::{UdpEcho, receive_datagram};
 
@@ -172,14 +174,20 @@ fn swaps_under_traffic_lose_nothing_and_pass_nothing_that_is_denied() -> Result<
     let name = guarded.interface();
     let swaps = guarded.link.left.host.run(|| {
         let layout = Layout::of(name);
-        let generations = layout.generations();
+        let interface = Interface::find(name)?;
+        let generations: Vec<Meta> = layout
+            .generations()
+            .iter()
+            .map(|number| Meta::read(&layout.generation(*number).join("meta")))
+            .collect::<Result<_>>()?;
+        let hook = generations[0].egress_hook;
         let end = Instant::now() + Duration::from_secs(12);
         let mut swaps = 0;
         for number in generations.iter().cycle() {
             if Instant::now() > end || swaps == 4000 {
                 break;
             }
-            revert(&layout, *number)?;
+            revert(&layout, &interface, number, hook)?;
             swaps += 1;
         }
         Ok(swaps)

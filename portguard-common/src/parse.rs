@@ -181,6 +181,11 @@ fn ethernet<F: Frame + ?Sized, const EVERY: bool>(frame: &mut F, packet: &mut Pa
             }
         }
     }
+    if EVERY {
+        // One state for the verifier, however many tags there are; the mask gives it a bound.
+        frame.renew();
+        at = frame.forget(at) & 31;
+    }
     network::<F, EVERY>(frame, packet, at)
 }
 

@@ -38,7 +38,8 @@ impl<H: Hook> Frame for Copied<H> {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "bounded by HEADER_SPAN")]
     fn window<const N: usize>(&self, offset: usize) -> Option<Bytes<N>> {
-        if offset + N > self.length {
+        // Forgotten, so that what was read before makes no states of its own.
+        if offset + N > self.forget(self.length) {
             return None;
         }
         let mut bytes = MaybeUninit::<Aligned<N>>::uninit();

@@ -21,6 +21,8 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
+use portguard_common::reason::Direction;
+
 use crate::guard::{Outcome, Settled};
 use crate::hook::{Received, Sent};
 use crate::maps::Maps;
@@ -34,17 +36,17 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let outcome = match guard::plain(Received(ctx.ctx), &maps, |_, _| {}) {
         Some(Settled { outcome, is_sampled }) => {
             if is_sampled {
-                received(ctx.ctx, true);
+                received(ctx.ctx, maps::forgotten(1));
             }
             outcome
         }
-        None => Outcome::from_number(received(ctx.ctx, false)),
+        None => Outcome::from_number(received(ctx.ctx, maps::forgotten(0))),
     };
     match outcome {
         Outcome::Pass => XDP_PASS,
         Outcome::Drop => XDP_DROP,
         Outcome::Yield => {
-            maps::previous(&ctx, 0);
+            maps::previous(&ctx, Direction::Ingress);
             XDP_PASS
         }
     }
@@ -53,8 +55,8 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 /// What [`portguard_xdp`] does rarely: an [`Outcome`] as a number. A function of its own, so that the verifier and the
 /// instruction cache see it once.
 #[inline(never)]
-fn received(ctx: *mut xdp_md, is_judged: bool) -> u32 {
-    guard::closely(Received(ctx), is_judged, |_, _| {}) as u32
+fn received(ctx: *mut xdp_md, is_judged: usize) -> u32 {
+    guard::closely(Received(ctx), is_judged != 0, |_, _| {}) as u32
 }
 
 /// Judges what the host sends, and keeps the flow table.
@@ -71,18 +73,18 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
     }) {
         Some(Settled { outcome, is_sampled }) => {
             if is_sampled {
-                sent(ctx.skb.skb, true);
+                sent(ctx.skb.skb, maps::forgotten(1));
             }
             outcome
         }
-        None => Outcome::from_number(sent(ctx.skb.skb, false)),
+        None => Outcome::from_number(sent(ctx.skb.skb, maps::forgotten(0))),
     };
     match outcome {
         // The next program on this hook, if there is one, has its say too.
         Outcome::Pass => TC_ACT_UNSPEC,
         Outcome::Drop => TC_ACT_SHOT as i32,
         Outcome::Yield => {
-            maps::previous(&ctx, 1);
+            maps::previous(&ctx, Direction::Egress);
             TC_ACT_UNSPEC
         }
     }
@@ -90,9 +92,9 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
 
 /// What [`portguard_tc`] does rarely.
 #[inline(never)]
-fn sent(ctx: *mut __sk_buff, is_judged: bool) -> u32 {
+fn sent(ctx: *mut __sk_buff, is_judged: usize) -> u32 {
     let hook = Sent(ctx);
-    guard::closely(hook, is_judged, |packet, verdict| {
+    guard::closely(hook, is_judged != 0, |packet, verdict| {
         if !hook.is_reflected() {
             remember::remember(&Maps::new(), packet, verdict);
         }

@@ -1,7 +1,7 @@
 //! Every map and global, and the policy that they hold.
 //!
 //! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `HOSTS`, `ADMIT`, `OWN`,
-//! `CONTROL`, `PREVIOUS`, `QUOTAS`.
+//! `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `FLOWS`, `EVENTS`.
 #![expect(
     unsafe_code,
@@ -149,15 +149,24 @@ pub(crate) fn control(word: u32) -> u64 {
     CONTROL.get(word).copied().unwrap_or(0)
 }
 
-/// The programs of the generation before this one: ingress, egress. Empty if there was none.
+/// The ingress program of the generation before this one. Empty if there was none.
 #[btf_map]
-static PREVIOUS: ProgramArray<2> = ProgramArray::new();
+static PREVIOUS_IN: ProgramArray<1> = ProgramArray::new();
+
+/// The egress program of it: a map of its own, since the kernel ties such a map to one kind of program.
+#[btf_map]
+static PREVIOUS_OUT: ProgramArray<1> = ProgramArray::new();
 
 /// Lets the generation before this one decide; comes back if there is none.
 #[inline(always)]
-pub(crate) fn previous<C: EbpfContext>(ctx: &C, index: u32) {
+pub(crate) fn previous<C: EbpfContext>(ctx: &C, direction: Direction) {
     // SAFETY: nothing in this program waits to be dropped.
-    unsafe { PREVIOUS.tail_call(ctx, index) };
+    unsafe {
+        match direction {
+            Direction::Ingress => PREVIOUS_IN.tail_call(ctx, 0),
+            Direction::Egress => PREVIOUS_OUT.tail_call(ctx, 0),
+        }
+    }
 }
 
 /// How many events a reason has had in a tick, on this CPU.
@@ -196,6 +205,12 @@ static ZERO: Frozen<usize> = Frozen(UnsafeCell::new(0));
 pub(crate) fn zero() -> usize {
     // SAFETY: an aligned, initialised word that nobody writes.
     unsafe { ptr::read_volatile(ZERO.0.get()) }
+}
+
+/// A number that the verifier knows nothing of.
+#[inline(always)]
+pub(crate) fn forgotten(number: usize) -> usize {
+    number.wrapping_add(zero())
 }
 
 /// The policy of this generation.

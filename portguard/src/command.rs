@@ -2,16 +2,20 @@
 
 pub mod catalog;
 pub mod check;
+pub mod confirm;
 pub mod counters;
 pub mod doctor;
 pub mod generate;
 pub mod diff;
 pub mod explain;
 pub mod export;
+pub mod drift;
+pub mod events;
 pub mod init;
 pub mod load;
 pub mod selection;
 pub mod status;
+mod table;
 pub mod unload;
 
 use std::io::{self, BufWriter, Write};
@@ -34,5 +38,18 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     print(|out| {
         serde_json::to_writer_pretty(&mut *out, document)?;
         writeln!(out)
+    })
+}
+
+/// Completes when somebody interrupts or ends this process, who then gets to clean up and to say so with exit code 0.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     })
 }

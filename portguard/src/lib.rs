@@ -3,6 +3,7 @@
 //! Data flows one way: catalog and site -> policy -> image -> generation (program and its maps) -> counters -> text or JSON.
 //! Everything up to the image is pure: no kernel, no network, no clock.
 
+pub mod bench;
 pub mod catalog;
 pub mod cells;
 pub mod cli;
@@ -15,9 +16,14 @@ pub mod error;
 pub mod flows;
 pub mod explain;
 pub mod export;
+pub mod drift;
+pub mod events;
+pub mod human;
 pub mod image;
 pub mod kernel;
+pub mod listeners;
 pub mod matrix;
 pub mod object;
+pub mod observe;
 pub mod policy;
 pub mod site;

@@ -28,6 +28,14 @@ pub const EGRESS: &str = "portguard_tc";
 /// Maps that outlive a generation: counters, events and flows.
 pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "EVENTS", "FLOWS"];
 
+/// Name of the map that holds the program of the generation before.
+const fn previous(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "PREVIOUS_IN",
+        Direction::Egress => "PREVIOUS_OUT",
+    }
+}
+
 /// The first kernel that knows XDP programs for frames in several pieces.
 const FRAGS: KernelVersion = KernelVersion::new(5, 18, 0);
 
@@ -227,10 +235,11 @@ impl Loaded {
     /// # Errors
     /// What the kernel refused: a program of another kind, above all.
     pub fn set_previous(&mut self, direction: Direction, program: &ProgramFd) -> anyhow::Result<()> {
-        let mut previous: ProgramArray<&mut MapData> = map(&mut self.ebpf, "PREVIOUS")?.try_into()?;
+        let name = previous(direction);
+        let mut previous: ProgramArray<&mut MapData> = map(&mut self.ebpf, name)?.try_into()?;
         previous
-            .set(direction as u32, program, 0)
-            .context("cannot put the previous program into map `PREVIOUS`")
+            .set(0, program, 0)
+            .with_context(|| format!("cannot put the previous program into map `{name}`"))
     }
 
     /// Writes a word of [`portguard_common::abi::control`].

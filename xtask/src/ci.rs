@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::shell::{result, say};
 use crate::tally::Tally;
-use crate::{lint, test, vm};
+use crate::{demo, lint, test, vm};
 
 pub(crate) fn run() -> Result<()> {
     let begun = Instant::now();
@@ -15,6 +15,8 @@ pub(crate) fn run() -> Result<()> {
     let mut tally = test::everything()?;
     note("test", begun);
     if tally.is_good() {
+        demo::check()?;
+        note("demo", begun);
         tally += vm::required()?;
         note("vm-test", begun);
     }

@@ -45,6 +45,11 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     }
 }
 
+/// The demo checks what it shows, so `ci` plays it, too.
+pub(crate) fn check() -> Result<()> {
+    run(&DemoArgs { program: None })
+}
+
 /// The build was the user's own; only the demo itself is root's.
 fn through_sudo(program: &Path) -> Result<()> {
     let why =

@@ -176,13 +176,9 @@ impl<'a> Progress<'a> {
     }
 
     fn end(&self, elapsed: Duration, ok: bool) {
-        let (start, what) = if self.terminal {
-            ("\r\x1b[K", self.what)
-        } else {
-            ("  ", "")
-        };
+        let start = if self.terminal { "\r\x1b[K" } else { "" };
         let verdict = if ok { "done" } else { "FAILED" };
-        let seconds = elapsed.as_secs_f64();
-        say(format_args!("{start}  {what} {verdict} in {seconds:.1} s"));
+        let (what, seconds) = (self.what, elapsed.as_secs_f64());
+        say(format_args!("{start}  {what}: {verdict} in {seconds:.1} s"));
     }
 }

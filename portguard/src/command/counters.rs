@@ -1,21 +1,29 @@
 //! `portguard counters`: what passed, by row and port, and what did not.
 
-use std::io::{self, Write};
+mod reset;
+mod text;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
-use comfy_table::{ContentArrangement, Table, presets};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use self::text::Rates;
 use super::{print, print_json};
-use crate::counters::{PortCount, Report, Snapshot, details};
-use crate::error::{Exit, Fault};
-use crate::kernel::bpffs::{self, Layout};
-use crate::kernel::generation;
+use crate::counters::{Report, Snapshot, details};
+use crate::error::Exit;
+use crate::observe::{self, Observed};
 
-/// Show counters by port, row or reason, with the document's rows cited
+/// Show counters by port, row, reason or peer, with the document's rows cited
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CountersArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
@@ -28,9 +36,21 @@ pub struct CountersArgs {
     /// Only the N largest
     #[arg(long, value_name = "N")]
     top: Option<usize>,
+    /// Since the first load, whatever was reset since
+    #[arg(long)]
+    raw: bool,
+    /// Show again every so many seconds, with rates, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "json")]
+    watch: Option<u64>,
     /// Write JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Reset(reset::ResetArgs),
 }
 
 /// `--by`.
@@ -42,6 +62,8 @@ pub enum By {
     Row,
     /// Reason of the verdict.
     Reason,
+    /// Peers that the policy names.
+    Peer,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,64 +77,124 @@ struct Answer {
 /// # Errors
 /// If an interface is named that is not guarded, and what the system refuses.
 pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
-    let mut reports = Vec::new();
-    let mut detail = Vec::new();
-    for layout in chosen(args.interface.as_deref())? {
-        let (name, _) = layout.interface();
-        let Some(live) = generation::live(&layout)? else {
-            continue;
-        };
-        let snapshot = Snapshot::read(&layout.shared(), live.meta.directory.cells.len())
-            .with_context(|| format!("cannot read the counters of `{name}`"))?;
-        let mut report = Report::new(&name, &live.meta, &snapshot);
-        narrow(&mut report, args);
-        detail.push(details(&snapshot));
-        reports.push(report);
+    if let Some(Verb::Reset(args)) = &args.verb {
+        return reset::run(args);
     }
+    if let Some(seconds) = args.watch {
+        return watch(args, Duration::from_secs(seconds));
+    }
+    let observed = observe::interfaces(args.interface.as_deref())?;
     if args.json {
-        print_json(&Answer {
-            schema: 1,
-            interfaces: reports,
-        })?;
-        return Ok(Exit::Ok);
+        let interfaces = observed.iter().map(|one| narrowed(one, args)).collect();
+        let schema = 1;
+        print_json(&Answer { schema, interfaces })?;
+    } else {
+        print(|out| out.write_all(&screen(args, &observed, None)?))?;
     }
-    print(|out| {
-        if reports.is_empty() {
-            writeln!(out, "no interface is guarded")?;
-        }
-        for (report, detail) in reports.iter().zip(&detail) {
-            writeln!(
-                out,
-                "{}: {}, generation {}: {} packets, {} bytes",
-                report.name,
-                report.mode,
-                report.generation,
-                report.totals.packets,
-                report.totals.bytes
-            )?;
-            match args.by {
-                By::Port => by_port(out, report)?,
-                By::Row => by_row(out, report)?,
-                By::Reason => by_reason(out, report, detail)?,
-            }
-        }
-        Ok(())
-    })?;
     Ok(Exit::Ok)
 }
 
-fn chosen(interface: Option<&str>) -> Result<Vec<Layout>, Fault> {
-    let here: Vec<Layout> = bpffs::layouts()
-        .into_iter()
-        .filter(|layout| layout.interface().1)
-        .collect();
-    let Some(name) = interface else {
-        return Ok(here);
+fn narrowed(one: &Observed, args: &CountersArgs) -> Report {
+    let mut report = one.report(args.raw);
+    narrow(&mut report, args);
+    report
+}
+
+/// When the counters were last looked at, and what they were.
+struct Before {
+    at: Instant,
+    snapshots: BTreeMap<String, Snapshot>,
+}
+
+fn screen(
+    args: &CountersArgs,
+    observed: &[Observed],
+    before: Option<&Before>,
+) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    if observed.is_empty() {
+        writeln!(out, "no interface is guarded")?;
+    }
+    for (index, one) in observed.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        let delta = before.map(|before| {
+            let earlier = before.snapshots.get(&one.name);
+            let delta = one.raw.since(earlier.unwrap_or(&one.raw));
+            let report = Report::new(&one.name, &one.live.meta, &delta);
+            (report, before.at.elapsed().as_secs_f64())
+        });
+        let rates = delta.as_ref().map(|(delta, seconds)| Rates {
+            delta,
+            seconds: *seconds,
+        });
+        let counted = if args.raw {
+            one.raw.clone()
+        } else {
+            one.counted()
+        };
+        let report = narrowed(one, args);
+        text::interface(
+            &mut out,
+            &report,
+            &details(&counted),
+            args.by,
+            rates.as_ref(),
+        )?;
+    }
+    Ok(out)
+}
+
+/// Redraws on a terminal, appends elsewhere; ends well when interrupted.
+fn watch(args: &CountersArgs, every: Duration) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for time and signals")?;
+    runtime.block_on(async {
+        let mut stop = std::pin::pin!(super::interrupted()?);
+        let mut clock = tokio::time::interval(every);
+        let mut before: Option<Before> = None;
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(Exit::Ok),
+                _ = clock.tick() => {}
+            }
+            let observed = observe::interfaces(args.interface.as_deref())?;
+            let at = Instant::now();
+            let drawn = screen(args, &observed, before.as_ref())?;
+            if !redraw(&drawn)? {
+                return Ok(Exit::Ok);
+            }
+            let snapshots = observed
+                .into_iter()
+                .map(|one| (one.name, one.raw))
+                .collect();
+            before = Some(Before { at, snapshots });
+        }
+    })
+}
+
+/// Says whether anybody still reads.
+fn redraw(drawn: &[u8]) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    // Home, then erase what is below: flickers less than erasing first, and needs no colour.
+    let (before, after): (&[u8], &[u8]) = if out.is_terminal() {
+        (b"\x1b[H\x1b[J", b"")
+    } else {
+        (b"", b"\n")
     };
-    match here.into_iter().find(|layout| layout.interface().0 == name) {
-        Some(layout) => Ok(vec![layout]),
-        None => Err(Fault::usage(format!("`{name}` is not guarded"))
-            .hint("`portguard status` lists the guarded interfaces")),
+    let written = [before, drawn, after]
+        .iter()
+        .try_for_each(|part| out.write_all(part))
+        .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => {
+            result.context("cannot write to standard output")?;
+            Ok(true)
+        }
     }
 }
 
@@ -121,110 +203,19 @@ fn narrow(report: &mut Report, args: &CountersArgs) {
         report.ports.retain(|port| port.violations.packets > 0);
         report.reasons.retain(|reason| reason.violation);
     }
-    if let Some(top) = args.top {
-        report.ports.sort_by_key(|port| {
-            std::cmp::Reverse(port.violations.packets.max(if args.violations {
-                0
-            } else {
-                port.passed.packets
-            }))
-        });
-        report.ports.truncate(top);
-        report
-            .rows
-            .sort_by_key(|row| std::cmp::Reverse(row.packets));
-        report.rows.truncate(top);
-        report
-            .reasons
-            .sort_by_key(|reason| std::cmp::Reverse(reason.packets));
-        report.reasons.truncate(top);
-    }
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header);
-    table
-}
-
-fn by_port(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    let verb = if report.mode == "enforce" {
-        "dropped"
-    } else {
-        "would drop"
+    let Some(top) = args.top else {
+        return;
     };
-    let mut lines = table(&["", "port", "passed", "bytes", verb, "rows"]);
-    for port in &report.ports {
-        let cells = [
-            port.direction.to_owned(),
-            name_of(port),
-            port.passed.packets.to_string(),
-            port.passed.bytes.to_string(),
-            port.violations.packets.to_string(),
-            if port.rows.is_empty() {
-                "not documented".to_owned()
-            } else {
-                port.rows.join(", ")
-            },
-        ];
-        lines.add_row(cells);
-    }
-    writeln!(out, "{lines}")
-}
-
-fn name_of(port: &PortCount) -> String {
-    match (port.transport, port.port_last) {
-        ("icmp", _) => "icmp echo".to_owned(),
-        (transport, Some(last)) => format!("{transport}/{}-{last}", port.port),
-        (transport, None) => format!("{transport}/{}", port.port),
-    }
-}
-
-fn by_row(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    let mut lines = table(&["row", "packets", "bytes", "purpose", "document"]);
-    for row in &report.rows {
-        lines.add_row([
-            row.row.clone(),
-            row.packets.to_string(),
-            row.bytes.to_string(),
-            row.purpose.clone(),
-            row.citation.clone(),
-        ]);
-    }
-    writeln!(out, "{lines}")
-}
-
-fn by_reason(
-    out: &mut dyn Write,
-    report: &Report,
-    detail: &[(&str, String, crate::counters::Count)],
-) -> io::Result<()> {
-    let mut lines = table(&["", "reason", "packets", "bytes", "verdict"]);
-    for reason in &report.reasons {
-        let verdict = match (reason.violation, report.mode) {
-            (false, _) => "pass",
-            (true, "enforce") => "drop",
-            (true, _) => "would drop",
-        };
-        lines.add_row([
-            reason.direction.to_owned(),
-            reason.reason.clone(),
-            reason.packets.to_string(),
-            reason.bytes.to_string(),
-            verdict.to_owned(),
-        ]);
-    }
-    for (direction, what, count) in detail {
-        lines.add_row([
-            (*direction).to_owned(),
-            format!("  {what}"),
-            count.packets.to_string(),
-            count.bytes.to_string(),
-            String::new(),
-        ]);
-    }
-    writeln!(out, "{lines}")
+    let only = args.violations;
+    report.ports.sort_by_key(|port| {
+        let passed = if only { 0 } else { port.passed.packets };
+        Reverse(port.violations.packets.max(passed))
+    });
+    report.ports.truncate(top);
+    report.rows.sort_by_key(|row| Reverse(row.packets));
+    report.rows.truncate(top);
+    report.reasons.sort_by_key(|reason| Reverse(reason.packets));
+    report.reasons.truncate(top);
+    report.peers.sort_by_key(|peer| Reverse(peer.packets));
+    report.peers.truncate(top);
 }

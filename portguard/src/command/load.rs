@@ -1,11 +1,15 @@
 //! `portguard load`: compile, load, and put in force.
 
+mod safety;
+
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use self::safety::{Safety, SafetyArgs};
 use super::check::talk;
 use super::doctor::warn;
 use super::print_json;
@@ -14,6 +18,7 @@ use crate::compile::Selection;
 use crate::diagnostic::{Level, Rejected};
 use crate::error::{Exit, Fault};
 use crate::kernel::bpffs;
+use crate::kernel::deadline;
 use crate::kernel::generation::{self, Live, Options, Prepared};
 use crate::kernel::interface::{Interface, names};
 use crate::kernel::meta::XdpModeName;
@@ -35,6 +40,8 @@ pub struct LoadArgs {
     /// Where XDP runs: in the driver, or (slow, works everywhere) in the stack
     #[arg(long, value_enum, default_value_t = XdpModeArg::Native)]
     xdp_mode: XdpModeArg,
+    #[command(flatten)]
+    safety: SafetyArgs,
     /// Compile and show what would be loaded; touch nothing
     #[arg(long)]
     dry_run: bool,
@@ -66,6 +73,8 @@ struct LoadedInterface {
     generation: u64,
     digest: String,
     replaced: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm_deadline: Option<u64>,
 }
 
 /// Loads.
@@ -86,6 +95,9 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     if args.dry_run {
         return dry_run(&interfaces, &policies);
     }
+    warn(&interfaces);
+    let safety = safety::check(&args.safety, &interfaces, &policies)?;
+    let within = safety::confirm_within(&args.safety, &policies);
     let options = Options {
         xdp_mode: match args.xdp_mode {
             XdpModeArg::Native => XdpModeName::Native,
@@ -96,14 +108,14 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             .config
             .as_ref()
             .map(|path| path.display().to_string()),
-        deadline: 0,
+        confirm_within: within,
     };
-    warn(&interfaces);
     let lock = bpffs::lock()?;
     follow_renames(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();
-    for (interface, compiled) in interfaces.iter().zip(&policies) {
+    for ((interface, compiled), safety) in interfaces.iter().zip(&policies).zip(&safety) {
         let next = generation::prepare(&lock, interface, &compiled.policy, &options)
+            .and_then(|next| seed(next, interface, safety))
             .with_context(|| format!("cannot guard `{}`", interface.name));
         match next {
             Ok(next) => prepared.push(next),
@@ -121,9 +133,25 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&Answer { schema: 1, loaded })?;
     } else {
-        tell(&loaded);
+        tell(&loaded, within);
     }
     Ok(Exit::Ok)
+}
+
+/// Seeds the open sessions, where the guard is to enforce.
+fn seed(mut next: Prepared, interface: &Interface, safety: &Safety) -> anyhow::Result<Prepared> {
+    match next.seed(&safety.sessions.seeds) {
+        Ok(seeded) => {
+            if next.meta().policy.settings.enforce {
+                safety::tell(interface, seeded, &safety.sessions);
+            }
+            Ok(next)
+        }
+        Err(error) => {
+            next.withdraw();
+            Err(error)
+        }
+    }
 }
 
 fn interfaces(args: &LoadArgs, site: &Loaded) -> Result<Vec<String>, Fault> {
@@ -188,10 +216,16 @@ fn describe(interface: &Interface, live: &Live) -> LoadedInterface {
         generation: live.meta.number,
         digest: live.meta.digest.clone(),
         replaced: live.meta.previous,
+        confirm_deadline: deadline(live),
     }
 }
 
-fn tell(loaded: &[LoadedInterface]) {
+/// In seconds of the wall clock, unless confirmed.
+fn deadline(live: &Live) -> Option<u64> {
+    (!live.is_confirmed).then(|| deadline::wall(live.meta.deadline).ok())?
+}
+
+fn tell(loaded: &[LoadedInterface], within: Duration) {
     let mut err = io::stderr().lock();
     let bold = err.is_terminal();
     for one in loaded {
@@ -206,6 +240,13 @@ fn tell(loaded: &[LoadedInterface]) {
             "{}: {mode}, generation {}, {} XDP, policy {short}",
             one.interface, one.generation, one.xdp_mode
         );
+        if one.confirm_deadline.is_some() {
+            let within = humantime::format_duration(within);
+            let _ = writeln!(
+                err,
+                "  `portguard confirm` within {within}, or nothing is dropped any more that was not dropped before"
+            );
+        }
         if one.mode == "audit" {
             let _ = writeln!(
                 err,

@@ -6,6 +6,8 @@ use serde::Serialize;
 use super::{print, print_json};
 use crate::error::Exit;
 use crate::kernel::bpffs;
+use crate::kernel::deadline;
+use crate::kernel::egress::EgressHook;
 use crate::kernel::generation::{self, Live};
 use crate::policy::Outbound;
 
@@ -38,6 +40,12 @@ struct Interface {
     programs: Programs,
     #[serde(skip_serializing_if = "Option::is_none")]
     confirm_deadline: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm_seconds_left: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress_hook: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
     loaded_at: u64,
     loaded_by: String,
     warnings: Vec<String>,
@@ -84,7 +92,20 @@ fn describe(name: String, live: Live) -> Interface {
         ingress,
         egress,
         mut warnings,
+        is_confirmed,
     } = live;
+    let deadline = (!is_confirmed).then_some(meta.deadline);
+    let left = deadline.and_then(|deadline| deadline::left(deadline).ok().flatten());
+    if deadline.is_some() && left.is_none() {
+        warnings.push(format!(
+            "not confirmed in time: generation {} has given way to {}; `portguard rollback` makes that final",
+            meta.number,
+            meta.previous.map_or_else(
+                || "audit".to_owned(),
+                |number| format!("generation {number}")
+            )
+        ));
+    }
     let settings = &meta.policy.settings;
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
@@ -104,7 +125,10 @@ fn describe(name: String, live: Live) -> Interface {
         roles: meta.policy.roles,
         site: meta.site,
         programs: Programs { ingress, egress },
-        confirm_deadline: (meta.deadline != 0).then_some(meta.deadline),
+        confirm_deadline: deadline.and_then(|deadline| deadline::wall(deadline).ok()),
+        confirm_seconds_left: deadline.map(|_| left.unwrap_or_default().as_secs()),
+        egress_hook: meta.egress_hook.map(EgressHook::name),
+        previous: meta.previous,
         loaded_at: meta.loaded_at,
         loaded_by: meta.version,
         warnings,
@@ -143,6 +167,15 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                     .map_or("none".to_owned(), |id| id.to_string()),
                 interface.xdp_mode
             )?;
+            if let (Some(hook), Some(id)) = (interface.egress_hook, interface.programs.egress) {
+                writeln!(out, "  outbound    {id} ({hook})")?;
+            }
+            if let Some(left) = interface.confirm_seconds_left.filter(|left| *left > 0) {
+                writeln!(
+                    out,
+                    "  unconfirmed gives way in {left} s unless `portguard confirm` comes first"
+                )?;
+            }
             for warning in &interface.warnings {
                 writeln!(out, "  warning: {warning}")?;
             }

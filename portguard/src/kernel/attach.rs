@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
-use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use super::holder::{self, Holder};
 use super::interface::Interface;

@@ -19,8 +19,8 @@ use crate::object::Loaded;
 
 /// The map of words that a generation reads while it runs.
 pub const CONTROL: &str = "CONTROL";
-/// The map of programs that an overdue generation gives way to.
-pub const PREVIOUS: &str = "PREVIOUS";
+/// The maps of programs that an overdue generation gives way to.
+pub const PREVIOUS: [&str; 2] = ["PREVIOUS_IN", "PREVIOUS_OUT"];
 
 fn control_of(layout: &Layout, number: u64) -> anyhow::Result<Array<MapData, u64>> {
     let path = layout.generation(number).join(CONTROL);
@@ -62,8 +62,11 @@ pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<boo
 
 /// Names the programs that a generation gives way to.
 pub(super) fn name_previous(loaded: &mut Loaded, base: &Path) -> anyhow::Result<()> {
-    let ingress = Xdp::from_pin(base.join(Direction::Ingress.name()), XdpAttachType::Interface)
-        .context("the generation to go back to has no program any more")?;
+    let ingress = Xdp::from_pin(
+        base.join(Direction::Ingress.name()),
+        XdpAttachType::Interface,
+    )
+    .context("the generation to go back to has no program any more")?;
     loaded.set_previous(Direction::Ingress, ingress.fd()?)?;
     let egress = base.join(Direction::Egress.name());
     if egress.exists() {

@@ -68,11 +68,7 @@ pub fn set(
     }
 }
 
-fn set_tcx(
-    program: &mut SchedClassifier,
-    interface: &Interface,
-    pin: &Path,
-) -> anyhow::Result<()> {
+fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> anyhow::Result<()> {
     if inspect(pin)?.is_some_and(|link| link.ifindex == interface.index) {
         let link = PinnedLink::from_pin(pin)
             .with_context(|| format!("cannot open the link `{}`", pin.display()))?;

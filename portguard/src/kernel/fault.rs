@@ -1,7 +1,7 @@
 //! Named steps at which tests make the tool fail, die or wait. Without the feature `fault-injection` they are nothing.
 
 /// The steps of `load`, in the order in which they come by.
-pub const LOAD_STEPS: [&str; 13] = [
+pub const LOAD_STEPS: [&str; 14] = [
     "locked",
     "swept",
     "shared",
@@ -10,6 +10,7 @@ pub const LOAD_STEPS: [&str; 13] = [
     "tested",
     "pinned",
     "described",
+    "seeded",
     "prepared",
     "egress",
     "ingress",
@@ -19,6 +20,9 @@ pub const LOAD_STEPS: [&str; 13] = [
 
 /// The steps of `unload`.
 pub const UNLOAD_STEPS: [&str; 3] = ["unload-ingress", "unload-egress", "unload-pins"];
+
+/// The steps of `rollback`.
+pub const ROLLBACK_STEPS: [&str; 2] = ["rollback-described", "rollback-swapped"];
 
 /// Passes a named step.
 ///

@@ -5,26 +5,29 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
 use super::attach;
-use super::confirm;
-use super::egress::EgressHook;
 use super::bpffs::{Layout, Lock, remove};
+use super::egress::EgressHook;
 use super::fault::step;
 use super::interface::Interface;
 use super::meta::{Meta, XdpModeName};
 use super::publish::unload;
+use super::{confirm, deadline};
 use super::{holder, readback, selftest, settle};
 use crate::cells::Directory;
 use crate::error::Fault;
 use crate::image::Image;
 use crate::object::{self, HostFacts, Loaded};
 use crate::policy::Policy;
+
+/// Flows in a set.
+const WAYS: u32 = 8;
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
@@ -102,6 +105,16 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
     if egress != meant {
         warnings.push("ingress and egress run different generations: load again".to_owned());
     }
+    let wanted = (meta.policy.settings.flows / WAYS)
+        .next_power_of_two()
+        .max(1);
+    if meta.egress_hook.is_some() && wanted != meta.flow_sets {
+        warnings.push(format!(
+            "the flow table keeps its {} cells: `unload` and `load` make it {}, and forget the flows",
+            meta.flow_sets * WAYS,
+            wanted * WAYS
+        ));
+    }
     let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, number);
     Ok(Some(Live {
         is_confirmed,
@@ -149,8 +162,8 @@ pub struct Options {
     pub xdp_mode: XdpModeName,
     /// The site file's path, to be shown.
     pub site: Option<String>,
-    /// Boot-time clock, nanoseconds; 0 = none.
-    pub deadline: u64,
+    /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
+    pub confirm_within: Duration,
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
@@ -253,10 +266,12 @@ fn prepare_next(
         Some(live) => (live.meta.directory.clone(), host_facts(Some(&live.meta))?),
         None => (Directory::default(), host_facts(None)?),
     };
-    let host = HostFacts {
-        deadline: options.deadline,
-        ..host
+    let deadline = if options.confirm_within.is_zero() {
+        0
+    } else {
+        deadline::after(options.confirm_within)?
     };
+    let host = HostFacts { deadline, ..host };
     let image = Image::build(policy, directory).map_err(|error| {
         Fault::usage(error.to_string())
             .hint("narrow the site's own rows, or merge peers that are treated alike")
@@ -268,7 +283,7 @@ fn prepare_next(
     selftest::run(&mut loaded, &image, &host, policy)?;
     step("tested")?;
     if let Some(base) = previous.as_ref().and_then(Live::base)
-        && options.deadline != 0
+        && deadline != 0
     {
         confirm::name_previous(&mut loaded, &layout.generation(base))?;
     }
@@ -282,7 +297,7 @@ fn prepare_next(
         loaded_at: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        deadline: options.deadline,
+        deadline,
         egress_hook: (loaded.facts.flows != 0).then(|| EgressHook::of(interface)),
         flow_key: host.flow_key,
         tick_shift: host.tick_shift,
@@ -377,15 +392,16 @@ fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()>
         .with_context(|| failed(&path))?;
     if meta.egress_hook.is_some() {
         let path = directory.join(Direction::Egress.name());
-        loaded
-            .egress()?
-            .pin(&path)
-            .with_context(|| failed(&path))?;
+        loaded.egress()?.pin(&path).with_context(|| failed(&path))?;
     }
     // The kernel empties a table of programs that no file and no process holds any more.
-    for name in [confirm::CONTROL, confirm::PREVIOUS] {
+    let [previous_in, previous_out] = confirm::PREVIOUS;
+    for name in [confirm::CONTROL, previous_in, previous_out] {
         let path = directory.join(name);
-        loaded.map(name)?.pin(&path).with_context(|| failed(&path))?;
+        loaded
+            .map(name)?
+            .pin(&path)
+            .with_context(|| failed(&path))?;
     }
     step("pinned")?;
     meta.pin(&directory.join("meta"))?;

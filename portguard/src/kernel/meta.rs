@@ -3,16 +3,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
-use aya::maps::{Array, Map, MapData};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::egress::EgressHook;
+use super::pages;
 use crate::cells::Directory;
 use crate::policy::Policy;
-
-/// Bytes a map element holds.
-const PAGE: usize = 4096;
 
 /// Facts about a loaded generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,24 +74,7 @@ impl Meta {
     /// # Errors
     /// What the kernel refuses.
     pub fn pin(&self, path: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_vec(self)?;
-        let mut bytes = u64::try_from(text.len())?.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&text);
-        let pages = bytes.chunks(PAGE);
-        let count = u32::try_from(pages.len())?;
-        let mut map = Array::<MapData, [u8; PAGE]>::create(count, 0)
-            .context("cannot create the map that describes the generation")?;
-        for (chunk, index) in pages.zip(0..) {
-            let mut page = [0; PAGE];
-            for (to, from) in page.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            map.set(index, page, 0)
-                .context("cannot describe the generation")?;
-        }
-        map.pin(path)
-            .with_context(|| format!("cannot pin `{}`", path.display()))?;
-        Ok(())
+        pages::pin(path, &serde_json::to_vec(self)?)
     }
 
     /// Reads what [`Self::pin`] wrote.
@@ -102,20 +82,8 @@ impl Meta {
     /// # Errors
     /// If there is none, or it is of another version.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let map =
-            MapData::from_pin(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let map: Array<_, [u8; PAGE]> = Map::Array(map).try_into()?;
-        let mut bytes = Vec::new();
-        for page in map.iter() {
-            bytes.extend_from_slice(&page?);
-        }
-        let (length, text) = bytes
-            .split_first_chunk::<8>()
-            .context("an empty description")?;
-        let length = usize::try_from(u64::from_le_bytes(*length))?;
-        ensure!(length <= text.len(), "a description that is cut short");
-        let text = text.get(..length).unwrap_or_default();
-        serde_json::from_slice(text).with_context(|| {
+        let text = pages::read(path)?;
+        serde_json::from_slice(&text).with_context(|| {
             format!(
                 "`{}` was written by another version of portguard",
                 path.display()

@@ -90,7 +90,9 @@ impl Prepared {
         if let Err(error) = swapped {
             return Err(match self.take_back() {
                 Ok(()) => error,
-                Err(second) => error.context(format!("and what was there could not be put back: {second:#}")),
+                Err(second) => error.context(format!(
+                    "and what was there could not be put back: {second:#}"
+                )),
             });
         }
         Ok(())
@@ -110,7 +112,10 @@ impl Prepared {
             attach::attach_xdp(program, &self.interface, self.meta.xdp_mode, pin)?;
         }
         if self.meta.egress_hook.is_none() {
-            let hook = self.previous.as_ref().and_then(|live| live.meta.egress_hook);
+            let hook = self
+                .previous
+                .as_ref()
+                .and_then(|live| live.meta.egress_hook);
             egress::clear(&self.interface, hook, &egress_pin)?;
         }
         step("ingress")

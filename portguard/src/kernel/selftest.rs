@@ -44,6 +44,8 @@ pub fn run(
 ) -> anyhow::Result<usize> {
     let mut twin_image = image.clone();
     twin_image.facts.enforce = 1;
+    // The least flow table that there is: the twin's stays empty.
+    twin_image.facts.flow_mask = 0;
     let twin_host = HostFacts {
         deadline: 0,
         sample_mask: u32::MAX,

@@ -9,6 +9,7 @@ use crate::error::Fault;
 use crate::kernel::interface::Interface;
 use crate::kernel::operator;
 use crate::kernel::probe::{Probe, is_granted};
+use crate::kernel::seed::Seeded;
 use crate::kernel::sessions::{Sorted, addresses, sort};
 use crate::kernel::sockets::{Session, sessions};
 use crate::policy::{Compiled, Policy};
@@ -54,7 +55,12 @@ pub(super) fn check(
     policies: &[Compiled],
 ) -> anyhow::Result<Vec<Safety>> {
     if policies.iter().all(|one| !one.policy.settings.enforce) {
-        return Ok(policies.iter().map(|_| Safety { sessions: Sorted::default() }).collect());
+        return Ok(policies
+            .iter()
+            .map(|_| Safety {
+                sessions: Sorted::default(),
+            })
+            .collect());
     }
     let all = sessions()?;
     let operator = operator::connection();
@@ -62,7 +68,9 @@ pub(super) fn check(
     for (interface, compiled) in interfaces.iter().zip(policies) {
         let policy = &compiled.policy;
         if !policy.settings.enforce {
-            found.push(Safety { sessions: Sorted::default() });
+            found.push(Safety {
+                sessions: Sorted::default(),
+            });
             continue;
         }
         let own = addresses(interface);
@@ -89,7 +97,12 @@ fn check_operator(
     };
     let mut err = io::stderr().lock();
     if is_granted(policy, &probe) {
-        let _ = writeln!(err, "{}: your own SSH connection from {} stays open", interface.name, session.remote.ip());
+        let _ = writeln!(
+            err,
+            "{}: your own SSH connection from {} stays open",
+            interface.name,
+            session.remote.ip()
+        );
         return Ok(());
     }
     let fault = Fault::usage(format!(
@@ -113,7 +126,12 @@ fn check_cut(args: &SafetyArgs, interface: &Interface, sorted: &Sorted) -> Resul
     if count == 0 {
         return Ok(());
     }
-    let mut lines: Vec<String> = sorted.cut.iter().take(SHOWN).map(|one| format!("  {one}")).collect();
+    let mut lines: Vec<String> = sorted
+        .cut
+        .iter()
+        .take(SHOWN)
+        .map(|one| format!("  {one}"))
+        .collect();
     if count > SHOWN {
         lines.push(format!("  and {} more", count - SHOWN));
     }
@@ -143,13 +161,21 @@ pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Compiled]) -> Durati
 }
 
 /// Says what becomes of the open sessions.
-pub(super) fn tell(interface: &Interface, seeded: usize, sorted: &Sorted) {
-    let Sorted { documented, cut, .. } = sorted;
+pub(super) fn tell(interface: &Interface, seeded: Seeded, sorted: &Sorted) {
+    let mut err = io::stderr().lock();
     let _ = writeln!(
-        io::stderr().lock(),
-        "{}: open sessions: {seeded} of the host's own seeded, {} documented, {} cut",
+        err,
+        "{}: open sessions: {} of the host's own seeded, {} documented, {} cut",
         interface.name,
-        documented.len(),
-        cut.len()
+        seeded.known,
+        sorted.documented.len(),
+        sorted.cut.len()
     );
+    if seeded.evicted > 0 {
+        let _ = writeln!(
+            err,
+            "  warning: {} of them took the place of others: the site's `flows` is too small",
+            seeded.evicted
+        );
+    }
 }

@@ -1,0 +1,102 @@
+//! `portguard confirm` and `portguard rollback`: what is in force stays, or what was before comes back.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+
+use crate::error::{Exit, Fault};
+use crate::kernel::bpffs::{self, Layout, Lock};
+use crate::kernel::confirm;
+use crate::kernel::generation::{self, Live};
+use crate::kernel::publish::roll_back;
+use crate::kernel::settle::follow_renames;
+
+/// Keep what was loaded with `--confirm-within`
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// Interface; may be repeated [default: all guarded ones of this network namespace]
+    #[arg(short, long = "interface", value_name = "IF")]
+    interfaces: Vec<String>,
+}
+
+/// Go back to the generation that was in force before
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Interface; may be repeated [default: all guarded ones of this network namespace]
+    #[arg(short, long = "interface", value_name = "IF")]
+    interfaces: Vec<String>,
+}
+
+/// Confirms.
+///
+/// # Errors
+/// If it is too late, or nothing is guarded.
+pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
+    let lock = bpffs::lock()?;
+    for (name, layout, live) in guarded(&lock, &args.interfaces)? {
+        let said = if confirm::confirm(&lock, &layout, &live)? {
+            "confirmed"
+        } else {
+            "there was nothing to confirm"
+        };
+        tell(&name, &format!("generation {}: {said}", live.meta.number))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Goes back.
+///
+/// # Errors
+/// If there is nothing to go back to, and what the system refuses.
+pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
+    let lock = bpffs::lock()?;
+    for (name, layout, live) in guarded(&lock, &args.interfaces)? {
+        let to = roll_back(&lock, &layout, &live)?;
+        let mode = if to.policy.settings.enforce {
+            "enforce"
+        } else {
+            "audit"
+        };
+        tell(
+            &name,
+            &format!(
+                "generation {} is in force again ({mode}); {} is gone",
+                to.number, live.meta.number
+            ),
+        )?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn tell(name: &str, what: &str) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "{name}: {what}")
+}
+
+fn guarded(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<(String, Layout, Live)>> {
+    follow_renames(lock)?;
+    let layouts: Vec<Layout> = if named.is_empty() {
+        bpffs::layouts()
+            .into_iter()
+            .filter(|layout| layout.interface().1)
+            .collect()
+    } else {
+        named.iter().map(|name| Layout::of(name)).collect()
+    };
+    let mut found = Vec::new();
+    for layout in layouts {
+        let (name, _) = layout.interface();
+        match generation::live(&layout)? {
+            Some(live) => found.push((name, layout, live)),
+            None if named.is_empty() => {}
+            None => return Err(not_guarded(&format!("`{name}` is not guarded")).into()),
+        }
+    }
+    if found.is_empty() {
+        return Err(not_guarded("no interface is guarded").into());
+    }
+    Ok(found)
+}
+
+fn not_guarded(what: &str) -> Fault {
+    Fault::usage(what).hint("`portguard status` lists the guarded interfaces")
+}

@@ -1,0 +1,250 @@
+//! Counters as tables.
+
+use std::io::{self, Write};
+
+use super::By;
+use crate::command::table::table;
+use crate::counters::{Count, PortCount, Report};
+use crate::human::{bytes, duration, grouped, now, plain};
+
+/// Rates beside sums: what was counted in a number of seconds.
+pub(super) struct Rates<'a> {
+    /// The same interface, counted since the last look.
+    pub(super) delta: &'a Report,
+    /// How long ago that was.
+    pub(super) seconds: f64,
+}
+
+impl Rates<'_> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate for people, of numbers far below 2^52"
+    )]
+    fn tell(&self, packets: u64) -> String {
+        let rate = packets as f64 / self.seconds.max(0.001);
+        if rate > 0.0 && rate < 10.0 {
+            format!("{rate:.1}")
+        } else {
+            format!("{rate:.0}")
+        }
+    }
+}
+
+/// One interface.
+pub(super) fn interface(
+    out: &mut dyn Write,
+    report: &Report,
+    details: &[(&'static str, String, Count)],
+    by: By,
+    rates: Option<&Rates<'_>>,
+) -> io::Result<()> {
+    head(out, report)?;
+    match by {
+        By::Port => ports(out, report, rates),
+        By::Row => rows(out, report, rates),
+        By::Reason => reasons(out, report, details, rates),
+        By::Peer => peers(out, report, rates),
+    }
+}
+
+fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let since = report.since.map_or(String::new(), |since| {
+        format!(" in {}", duration(now().saturating_sub(since)))
+    });
+    writeln!(
+        out,
+        "{}: {}, generation {} of policy {}",
+        plain(&report.name),
+        report.mode,
+        report.generation,
+        report.digest.get(..12).unwrap_or_default(),
+    )?;
+    writeln!(
+        out,
+        "  {} packets, {}{since}; {} {}",
+        grouped(report.totals.packets),
+        bytes(report.totals.bytes),
+        grouped(report.violations.packets),
+        if report.mode == "enforce" {
+            "violations, dropped"
+        } else {
+            "violations, which enforcing would drop"
+        },
+    )?;
+    if let Some(reset) = &report.reset {
+        let note = reset
+            .note
+            .as_deref()
+            .map_or(String::new(), |note| format!(": {}", plain(note)));
+        writeln!(
+            out,
+            "  counted since the reset by {}{note}; `--raw` shows all",
+            plain(&reset.by)
+        )?;
+    }
+    writeln!(out)
+}
+
+fn violated(report: &Report) -> &'static str {
+    if report.mode == "enforce" {
+        "dropped"
+    } else {
+        "would drop"
+    }
+}
+
+fn ports(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    let mut header = vec!["", "port", "passed", "bytes", violated(report)];
+    if rates.is_some() {
+        header.extend(["passed/s", "violations/s"]);
+    }
+    header.extend(["rows", "purpose"]);
+    let mut lines = table(&header);
+    for port in &report.ports {
+        let mut cells = vec![
+            port.direction.to_owned(),
+            port.name(),
+            grouped(port.passed.packets),
+            bytes(port.passed.bytes),
+            grouped(port.violations.packets),
+        ];
+        if let Some(rates) = rates {
+            let delta = rates.delta.ports.iter().find(|other| other.is_same(port));
+            cells.push(rates.tell(delta.map_or(0, |delta| delta.passed.packets)));
+            cells.push(rates.tell(delta.map_or(0, |delta| delta.violations.packets)));
+        }
+        cells.push(if port.rows.is_empty() {
+            "not documented".to_owned()
+        } else {
+            plain(&port.rows.join(", "))
+        });
+        cells.push(plain(&purposes(report, port)));
+        lines.add_row(cells);
+    }
+    writeln!(out, "{lines}")
+}
+
+/// What the rows of a port are for, each purpose once.
+fn purposes(report: &Report, port: &PortCount) -> String {
+    let mut found: Vec<&str> = Vec::new();
+    for row in report
+        .rows
+        .iter()
+        .filter(|row| port.rows.contains(&row.row))
+    {
+        if !row.purpose.is_empty() && !found.contains(&row.purpose.as_str()) {
+            found.push(&row.purpose);
+        }
+    }
+    found.join("; ")
+}
+
+fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    let mut header = vec!["row", "packets", "bytes"];
+    if rates.is_some() {
+        header.push("packets/s");
+    }
+    header.extend(["role", "purpose", "document"]);
+    let mut lines = table(&header);
+    for row in &report.rows {
+        let mut cells = vec![plain(&row.row), grouped(row.packets), bytes(row.bytes)];
+        if let Some(rates) = rates {
+            let delta = rates.delta.rows.iter().find(|other| other.row == row.row);
+            cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
+        }
+        cells.push(plain(row.role.as_deref().unwrap_or_default()));
+        cells.push(plain(&row.purpose));
+        cells.push(plain(&row.citation));
+        lines.add_row(cells);
+    }
+    writeln!(out, "{lines}")
+}
+
+fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    let mut header = vec!["", "peers", "packets", "bytes"];
+    if rates.is_some() {
+        header.push("packets/s");
+    }
+    header.push("rows");
+    let mut lines = table(&header);
+    for peer in &report.peers {
+        let mut cells = vec![
+            peer.direction.to_owned(),
+            plain(&peer.peers),
+            grouped(peer.packets),
+            bytes(peer.bytes),
+        ];
+        if let Some(rates) = rates {
+            let delta = rates
+                .delta
+                .peers
+                .iter()
+                .find(|other| other.peers == peer.peers && other.direction == peer.direction);
+            cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
+        }
+        cells.push(plain(&peer.rows.join(", ")));
+        lines.add_row(cells);
+    }
+    writeln!(out, "{lines}")?;
+    writeln!(
+        out,
+        "these are the peers that the policy names; `portguard events` shows the addresses of violations"
+    )
+}
+
+fn reasons(
+    out: &mut dyn Write,
+    report: &Report,
+    details: &[(&'static str, String, Count)],
+    rates: Option<&Rates<'_>>,
+) -> io::Result<()> {
+    let mut header = vec!["", "reason", "packets", "bytes"];
+    if rates.is_some() {
+        header.push("packets/s");
+    }
+    header.push("verdict");
+    let mut lines = table(&header);
+    for reason in &report.reasons {
+        let verdict = match (reason.violation, report.mode) {
+            (false, _) => "pass",
+            (true, "enforce") => "drop",
+            (true, _) => "would drop",
+        };
+        let mut cells = vec![
+            reason.direction.to_owned(),
+            reason.reason.clone(),
+            grouped(reason.packets),
+            bytes(reason.bytes),
+        ];
+        if let Some(rates) = rates {
+            let delta =
+                rates.delta.reasons.iter().find(|other| {
+                    other.reason == reason.reason && other.direction == reason.direction
+                });
+            cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
+        }
+        cells.push(verdict.to_owned());
+        lines.add_row(cells);
+        let inner = details
+            .iter()
+            .filter(|(side, what, _)| *side == reason.direction && belongs(what, &reason.reason));
+        for (_, what, count) in inner {
+            lines.add_row([
+                String::new(),
+                format!("  {what}"),
+                grouped(count.packets),
+                bytes(count.bytes),
+            ]);
+        }
+    }
+    writeln!(out, "{lines}")
+}
+
+/// Whether a detail is one of a reason: malformed causes and EtherTypes.
+fn belongs(detail: &str, reason: &str) -> bool {
+    match reason {
+        "malformed" => detail.starts_with("malformed"),
+        "non-ip" | "strict-ethertype" => detail.contains("ethertype"),
+        _ => false,
+    }
+}

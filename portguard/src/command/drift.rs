@@ -1,0 +1,244 @@
+//! `portguard drift`: documented x listening x seen.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use super::selection::{Resolving, SelectionArgs};
+use super::table::table;
+use super::{print, print_json};
+use crate::counters::Report;
+use crate::drift::{Item, State, Views, compare};
+use crate::error::{Exit, Fault};
+use crate::human::{grouped, plain};
+use crate::listeners::{Listener, elsewhere, ephemeral, listeners, published};
+use crate::observe::{self, Observed};
+use crate::policy::Policy;
+
+/// Compare what is documented, what listens and what was seen
+///
+/// Without a site or a role, the policies in force on this host are compared. Findings give exit code 1.
+#[derive(Debug, Args)]
+pub struct DriftArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Only what was seen on this interface
+    #[arg(short, long, value_name = "IF")]
+    interface: Option<String>,
+    /// Only findings
+    #[arg(long)]
+    findings: bool,
+    /// At most N ports of undocumented traffic without a listener; JSON has all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    schema: u32,
+    roles: Vec<String>,
+    digest: String,
+    interfaces: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+    findings: usize,
+    states: BTreeMap<&'static str, usize>,
+    items: Vec<Item>,
+}
+
+/// Compares.
+///
+/// # Errors
+/// If there is neither a policy nor a guard, and what the system refuses.
+pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
+    let observed = observe::interfaces(args.interface.as_deref())?;
+    let policy = policy(args, &observed)?;
+    let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
+    let mut items = gather(&policy, &seen)?;
+    if args.findings {
+        items.retain(|item| item.finding);
+    }
+    let mut states = BTreeMap::new();
+    for item in &items {
+        *states.entry(item.state.name()).or_default() += 1;
+    }
+    let answer = Answer {
+        schema: 1,
+        roles: policy.roles.clone(),
+        digest: policy.digest(),
+        interfaces: seen.iter().map(|report| report.name.clone()).collect(),
+        since: seen.iter().filter_map(|report| report.since).max(),
+        findings: items.iter().filter(|item| item.finding).count(),
+        states,
+        items,
+    };
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        print(|out| text(out, &answer, args.top))?;
+    }
+    Ok(if answer.findings > 0 {
+        Exit::Findings
+    } else {
+        Exit::Ok
+    })
+}
+
+/// Compares a policy with this host.
+///
+/// # Errors
+/// If the kernel does not tell what listens.
+pub(super) fn gather(policy: &Policy, seen: &[Report]) -> anyhow::Result<Vec<Item>> {
+    let views = Views {
+        listeners: listeners().context("cannot read what listens")?,
+        published: published(),
+        elsewhere: elsewhere(),
+        seen,
+        ephemeral: ephemeral(),
+    };
+    Ok(compare(policy, &views))
+}
+
+/// The policy that was asked for, or those in force taken together.
+fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<Policy> {
+    let selection = &args.selection;
+    let is_asked =
+        selection.config.is_some() || selection.host.is_some() || !selection.roles.is_empty();
+    if !is_asked && !observed.is_empty() {
+        return Ok(in_force(observed));
+    }
+    let compiled = selection.load(Resolving::WhenTold)?.compile(None);
+    if compiled.policy == Policy::default() {
+        return Err(Fault::usage("there is no policy to compare with")
+            .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or load a guard")
+            .into());
+    }
+    Ok(compiled.policy)
+}
+
+/// The policies of all interfaces as one: a port is documented if it is on any of them.
+pub(super) fn in_force(observed: &[Observed]) -> Policy {
+    let mut all = Policy::default();
+    for one in observed {
+        let policy = &one.live.meta.policy;
+        all.host = all.host.or_else(|| policy.host.clone());
+        all.roles.extend(policy.roles.iter().cloned());
+        all.systems.extend(policy.systems.iter().cloned());
+        // Peers are numbered by policy: who they are is not what is compared.
+        all.inbound.extend(policy.inbound.iter().cloned());
+        all.outbound.extend(policy.outbound.iter().cloned());
+        for facts in &policy.rows {
+            if !all.rows.contains(facts) {
+                all.rows.push(facts.clone());
+            }
+        }
+    }
+    for list in [&mut all.roles, &mut all.systems] {
+        list.sort();
+        list.dedup();
+    }
+    all
+}
+
+fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
+    if answer.interfaces.is_empty() {
+        writeln!(
+            out,
+            "no guard counts here: what was seen is unknown; `portguard load --audit` finds out\n"
+        )?;
+    }
+    let mut left_out = 0;
+    for state in State::ALL {
+        let mut of: Vec<&Item> = answer
+            .items
+            .iter()
+            .filter(|item| item.state == state)
+            .collect();
+        if of.is_empty() {
+            continue;
+        }
+        if state == State::UndocumentedTrafficSeen {
+            of.sort_by_key(|item| std::cmp::Reverse(item.violations));
+            left_out = of.len().saturating_sub(top);
+            of.truncate(top);
+        }
+        let mark = if state.is_finding() { "! " } else { "" };
+        writeln!(out, "{mark}{}: {}", state.name(), state.meaning())?;
+        writeln!(out, "{}\n", lines(&of))?;
+        if state == State::UndocumentedTrafficSeen && left_out > 0 {
+            writeln!(
+                out,
+                "  and {left_out} more ports; `--top` or `--json` shows them\n"
+            )?;
+        }
+    }
+    let ports = if answer.findings == 1 {
+        "port"
+    } else {
+        "ports"
+    };
+    writeln!(out, "findings: {} {ports}", answer.findings)
+}
+
+fn lines(items: &[&Item]) -> comfy_table::Table {
+    let mut table = table(&[
+        "  ",
+        "port",
+        "who",
+        "passed",
+        "violations",
+        "rows",
+        "purpose",
+    ]);
+    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+    for item in items {
+        table.add_row([
+            format!("  {}", item.direction),
+            format!("{}/{}", item.transport, item.ports()),
+            plain(&who(item)),
+            number(item.passed),
+            number(item.violations),
+            plain(&item.rows.join(", ")),
+            plain(&item.purposes.join("; ")),
+        ]);
+    }
+    table
+}
+
+/// `nginx (nginx.service)`, `-> 172.17.0.2:80`.
+pub(super) fn who(item: &Item) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut add = |word: String| {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    };
+    item.listeners.iter().flat_map(tell).for_each(&mut add);
+    for published in &item.published {
+        add(format!("-> {}", published.to));
+    }
+    item.behind.iter().flat_map(tell).for_each(&mut add);
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+fn tell(listener: &Listener) -> Vec<String> {
+    if listener.processes.is_empty() {
+        return vec!["a process that is not visible".to_owned()];
+    }
+    let each = listener.processes.iter();
+    each.map(|process| match &process.unit {
+        Some(unit) => format!("{} ({unit})", process.name),
+        None => process.name.clone(),
+    })
+    .collect()
+}

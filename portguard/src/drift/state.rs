@@ -1,0 +1,113 @@
+//! The names of the states, and what they mean to an operator.
+
+use serde::Serialize;
+
+/// How document, listeners and traffic agree about a port. The names are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Somebody listens, no document says so.
+    ListeningUndocumented,
+    /// The packet filter hands it on to a container, no document says so.
+    PublishedUndocumented,
+    /// Nobody listens and no document says so, yet packets come (or go).
+    UndocumentedTrafficSeen,
+    /// Documented, and nobody listens.
+    DocumentedNotListening,
+    /// Documented for others, and listening for this host only.
+    DocumentedLoopbackOnly,
+    /// Documented, listening, and used.
+    DocumentedUsed,
+    /// Documented and listening, not used since counting began.
+    DocumentedListeningUnused,
+    /// Documented and listening; no guard counts.
+    DocumentedListening,
+    /// Documented, and handed on to a container.
+    DocumentedPublished,
+    /// Documented outbound, not used since counting began.
+    DocumentedNeverUsed,
+    /// Undocumented, and reached by this host only.
+    LoopbackOnly,
+    /// A UDP socket on a port that the kernel picked: a client's, most likely.
+    EphemeralSocket,
+}
+
+impl State {
+    /// All states, findings first.
+    pub const ALL: [Self; 12] = [
+        Self::ListeningUndocumented,
+        Self::PublishedUndocumented,
+        Self::UndocumentedTrafficSeen,
+        Self::DocumentedNotListening,
+        Self::DocumentedLoopbackOnly,
+        Self::DocumentedUsed,
+        Self::DocumentedListeningUnused,
+        Self::DocumentedListening,
+        Self::DocumentedPublished,
+        Self::DocumentedNeverUsed,
+        Self::LoopbackOnly,
+        Self::EphemeralSocket,
+    ];
+
+    /// Stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ListeningUndocumented => "listening-undocumented",
+            Self::PublishedUndocumented => "published-undocumented",
+            Self::UndocumentedTrafficSeen => "undocumented-traffic-seen",
+            Self::DocumentedNotListening => "documented-not-listening",
+            Self::DocumentedLoopbackOnly => "documented-loopback-only",
+            Self::DocumentedUsed => "documented-used",
+            Self::DocumentedListeningUnused => "documented-listening-unused",
+            Self::DocumentedListening => "documented-listening",
+            Self::DocumentedPublished => "documented-published",
+            Self::DocumentedNeverUsed => "documented-never-used",
+            Self::LoopbackOnly => "loopback-only",
+            Self::EphemeralSocket => "ephemeral-socket",
+        }
+    }
+
+    /// What it means, and what to do about it.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::ListeningUndocumented => {
+                "no document opens this port: enforcing makes it unreachable; stop the service, or add a row to the site"
+            }
+            Self::PublishedUndocumented => {
+                "handed on to a container, and no document opens it: enforcing makes it unreachable"
+            }
+            Self::UndocumentedTrafficSeen => {
+                "no document opens this port and nothing listens, yet packets were seen"
+            }
+            Self::DocumentedNotListening => {
+                "the document opens this port and nothing listens: a service is down, moved or not part of this deployment"
+            }
+            Self::DocumentedLoopbackOnly => {
+                "documented for other hosts, and bound to loopback: they cannot reach it"
+            }
+            Self::DocumentedUsed => "documented and used",
+            Self::DocumentedListeningUnused => {
+                "documented and listening, not used since counting began"
+            }
+            Self::DocumentedListening => "documented and listening; no guard counts its packets",
+            Self::DocumentedPublished => "documented, and handed on to a container",
+            Self::DocumentedNeverUsed => "documented outbound, not used since counting began",
+            Self::LoopbackOnly => "reached by this host itself only",
+            Self::EphemeralSocket => {
+                "a UDP socket on a port that the kernel picked, most likely a client's"
+            }
+        }
+    }
+
+    /// Whether somebody should do something about it.
+    pub const fn is_finding(self) -> bool {
+        matches!(
+            self,
+            Self::ListeningUndocumented
+                | Self::PublishedUndocumented
+                | Self::UndocumentedTrafficSeen
+                | Self::DocumentedNotListening
+                | Self::DocumentedLoopbackOnly
+        )
+    }
+}

@@ -1,0 +1,187 @@
+use std::net::IpAddr;
+
+use super::*;
+use crate::counters::{Count, Packets, PortCount};
+use crate::policy::{Grant, Peers, RowFacts};
+
+fn grant(kind: GrantKind, transport: Transport, first: u16, last: u16, row: &str) -> Grant {
+    Grant {
+        kind,
+        transport,
+        first,
+        last,
+        peers: Peers::Any,
+        row: row.to_owned(),
+    }
+}
+
+fn listener(transport: Transport, port: u16, address: &str) -> Listener {
+    Listener {
+        transport,
+        port,
+        address: address.parse::<IpAddr>().unwrap(),
+        processes: Vec::new(),
+    }
+}
+
+fn count(
+    direction: &'static str,
+    transport: &'static str,
+    port: u16,
+    passed: u64,
+    not: u64,
+) -> PortCount {
+    PortCount {
+        direction,
+        transport,
+        port,
+        port_last: None,
+        documented: passed > 0,
+        rows: Vec::new(),
+        passed: Count {
+            packets: passed,
+            bytes: 0,
+        },
+        violations: Packets { packets: not },
+    }
+}
+
+fn report(ports: Vec<PortCount>) -> Report {
+    Report {
+        name: "eth0".to_owned(),
+        generation: 1,
+        digest: String::new(),
+        mode: "audit",
+        since: None,
+        reset: None,
+        totals: Count::default(),
+        violations: Count::default(),
+        reasons: Vec::new(),
+        ports,
+        rows: Vec::new(),
+        peers: Vec::new(),
+    }
+}
+
+fn policy() -> Policy {
+    let documented =
+        |first, last, row| grant(GrantKind::Documented, Transport::Tcp, first, last, row);
+    Policy {
+        inbound: vec![
+            grant(GrantKind::Baseline, Transport::Udp, 68, 68, "baseline/dhcp"),
+            documented(443, 443, "a/web"),
+            documented(8443, 8443, "a/admin"),
+            documented(9000, 9010, "a/range"),
+            documented(5000, 5000, "a/local"),
+            documented(7000, 7000, "a/container"),
+        ],
+        outbound: vec![documented(25, 25, "a/mail"), documented(389, 389, "a/ldap")],
+        rows: vec![RowFacts {
+            id: "a/web".to_owned(),
+            role: None,
+            purpose: "web".to_owned(),
+            citation: "Doc, 1".to_owned(),
+            audit: false,
+        }],
+        ..Policy::default()
+    }
+}
+
+fn states(items: &[Item]) -> Vec<String> {
+    items
+        .iter()
+        .map(|item| {
+            format!(
+                "{} {}/{} {}",
+                item.direction,
+                item.transport,
+                item.ports(),
+                item.state.name()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_state_by_its_name() {
+    let seen = [report(vec![
+        count("in", "tcp", 443, 12, 3),
+        count("out", "tcp", 25, 4, 0),
+        count("in", "tcp", 22, 0, 9),
+        count("in", "udp", 1900, 0, 1),
+        count("out", "tcp", 6667, 0, 2),
+    ])];
+    let published = |port, to: &str| Published {
+        transport: Transport::Tcp,
+        port,
+        to: to.to_owned(),
+    };
+    let views = Views {
+        listeners: vec![
+            listener(Transport::Tcp, 443, "0.0.0.0"),
+            listener(Transport::Tcp, 9003, "::"),
+            listener(Transport::Tcp, 5000, "127.0.0.1"),
+            listener(Transport::Tcp, 22, "0.0.0.0"),
+            listener(Transport::Tcp, 6379, "::1"),
+            listener(Transport::Udp, 40_000, "0.0.0.0"),
+        ],
+        published: vec![
+            published(7000, "172.17.0.2:80"),
+            published(8080, "172.17.0.3:80"),
+        ],
+        elsewhere: vec![listener(Transport::Tcp, 80, "0.0.0.0")],
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+    };
+    let items = compare(&policy(), &views);
+    assert_eq!(
+        states(&items),
+        [
+            "in tcp/22 listening-undocumented",
+            "in tcp/5000 documented-loopback-only",
+            "in tcp/8080 published-undocumented",
+            "in tcp/8443 documented-not-listening",
+            "in udp/1900 undocumented-traffic-seen",
+            "out tcp/6667 undocumented-traffic-seen",
+            "in tcp/443 documented-used",
+            "in tcp/6379 loopback-only",
+            "in tcp/7000 documented-published",
+            "in tcp/9000-9010 documented-listening-unused",
+            "in udp/40000 ephemeral-socket",
+            "out tcp/25 documented-used",
+            "out tcp/389 documented-never-used",
+        ]
+    );
+    let web = items.iter().find(|item| item.port_first == 443).unwrap();
+    assert_eq!((web.passed, web.violations), (Some(12), Some(3)));
+    assert_eq!(
+        (&web.purposes[..], &web.citations[..]),
+        (&["web".to_owned()][..], &["Doc, 1".to_owned()][..])
+    );
+    assert_eq!(items[0].violations, Some(9));
+    assert_eq!(items[2].behind.len(), 1);
+}
+
+#[test]
+fn without_a_guard_nothing_is_said_of_traffic() {
+    let views = Views {
+        listeners: vec![listener(Transport::Tcp, 443, "0.0.0.0")],
+        ..Views::default()
+    };
+    let items = compare(&policy(), &views);
+    let web = items.iter().find(|item| item.port_first == 443).unwrap();
+    assert_eq!(web.state, State::DocumentedListening);
+    assert_eq!(web.passed, None);
+    assert!(items.iter().all(|item| item.direction == "in"));
+}
+
+#[test]
+fn findings_come_first_in_the_list_of_states() {
+    let findings: Vec<bool> = State::ALL.iter().map(|state| state.is_finding()).collect();
+    assert!(findings.is_sorted_by(|a, b| a >= b));
+    for state in State::ALL {
+        let json = serde_json::to_value(state).unwrap();
+        assert_eq!(json, state.name());
+        assert!(!state.meaning().is_empty());
+    }
+}

@@ -1,0 +1,164 @@
+//! Numbers and times as people read them.
+
+/// `1,234,567`: exact, in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1.5 MiB`: three digits or so.
+pub fn bytes(number: u64) -> String {
+    scaled(number, 1024, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+}
+
+/// `1.5 k`: three digits or so, for axes and rates.
+pub fn short(number: u64) -> String {
+    scaled(number, 1000, &["", "k", "M", "G", "T"])
+        .trim_end()
+        .to_owned()
+}
+
+fn scaled(number: u64, step: u64, units: &[&str]) -> String {
+    let mut unit = 0;
+    let mut base = 1;
+    while number / base >= step && unit + 1 < units.len() {
+        base *= step;
+        unit += 1;
+    }
+    let unit = units.get(unit).copied().unwrap_or_default();
+    let (whole, tenths) = (number / base, number % base * 10 / base);
+    if base == 1 || whole >= 100 {
+        format!("{whole} {unit}")
+    } else {
+        format!("{whole}.{tenths} {unit}")
+    }
+}
+
+/// `3 d 4 h`, `5 min`, `12 s`: the two largest units.
+pub fn duration(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (size, unit) in units {
+        if rest >= size {
+            parts.push(format!("{} {unit}", rest / size));
+            rest %= size;
+        } else if !parts.is_empty() {
+            break;
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() {
+        "0 s".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
+
+/// Seconds since the Unix epoch as `2026-11-22 00:15:00 UTC`.
+pub fn time(seconds: u64) -> String {
+    let (date, clock) = parts(seconds);
+    format!("{date} {clock} UTC")
+}
+
+/// Nanoseconds since the Unix epoch as `2026-11-22T00:15:00.123456Z` (RFC 3339).
+pub fn rfc3339(nanoseconds: u64) -> String {
+    let (date, clock) = parts(nanoseconds / 1_000_000_000);
+    let micros = nanoseconds % 1_000_000_000 / 1000;
+    format!("{date}T{clock}.{micros:06}Z")
+}
+
+fn parts(seconds: u64) -> (String, String) {
+    // Years begin in March here, so that the leap day comes last.
+    let days = seconds / 86_400 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let second = seconds % 86_400;
+    (
+        format!("{year:04}-{month:02}-{day:02}"),
+        format!(
+            "{:02}:{:02}:{:02}",
+            second / 3600,
+            second % 3600 / 60,
+            second % 60
+        ),
+    )
+}
+
+/// Seconds since the Unix epoch, now.
+pub fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Without control characters: names come from files, processes and interfaces, and the reader's terminal obeys.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times() {
+        let grouped: Vec<String> = [0, 999, 1000, 1_234_567, u64::MAX].map(grouped).into();
+        assert_eq!(
+            grouped,
+            [
+                "0",
+                "999",
+                "1,000",
+                "1,234,567",
+                "18,446,744,073,709,551,615"
+            ]
+        );
+        let sizes: Vec<String> = [0, 1023, 1024, 1536, 150 << 20, u64::MAX].map(bytes).into();
+        assert_eq!(
+            sizes,
+            [
+                "0 B",
+                "1023 B",
+                "1.0 KiB",
+                "1.5 KiB",
+                "150 MiB",
+                "16384 PiB"
+            ]
+        );
+        assert_eq!([short(12), short(1500)], ["12", "1.5 k"]);
+        let spans: Vec<String> = [0, 59, 61, 3600, 90_061, 864_000].map(duration).into();
+        assert_eq!(
+            spans,
+            ["0 s", "59 s", "1 min 1 s", "1 h", "1 d 1 h", "10 d"]
+        );
+        assert_eq!(time(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(
+            rfc3339(1_795_306_500_123_456_789),
+            "2026-11-22T00:15:00.123456Z"
+        );
+        assert_eq!(plain("a\u{1b}[1m\n"), "a\u{fffd}[1m\u{fffd}");
+    }
+}

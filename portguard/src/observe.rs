@@ -1,0 +1,105 @@
+//! What is in force and what it counted, interface by interface: where every view of a running guard begins.
+
+use std::fs;
+use std::time::UNIX_EPOCH;
+
+use anyhow::Context as _;
+
+use crate::counters::{Report, Resets, Snapshot};
+use crate::error::Fault;
+use crate::kernel::bpffs::{self, Layout};
+use crate::kernel::generation::{self, Live};
+
+/// A guarded interface at one moment.
+#[derive(Debug)]
+pub struct Observed {
+    /// Its name.
+    pub name: String,
+    /// Its pins.
+    pub layout: Layout,
+    /// What is in force.
+    pub live: Live,
+    /// The counters since the first load.
+    pub raw: Snapshot,
+    /// Resets, if there were any.
+    pub resets: Option<Resets>,
+}
+
+/// The guarded interfaces of this network namespace, or the one that is named.
+///
+/// # Errors
+/// If one is named that is not guarded.
+pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
+    let here: Vec<Layout> = bpffs::layouts()
+        .into_iter()
+        .filter(|layout| layout.interface().1)
+        .collect();
+    let Some(name) = only else {
+        return Ok(here);
+    };
+    match here.into_iter().find(|layout| layout.interface().0 == name) {
+        Some(layout) => Ok(vec![layout]),
+        None => Err(Fault::usage(format!("`{name}` is not guarded"))
+            .hint("`portguard status` lists the guarded interfaces")),
+    }
+}
+
+/// Looks at all guarded interfaces of this network namespace, or at the one that is named.
+///
+/// # Errors
+/// If one is named that is not guarded, and what the system refuses.
+pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
+    let mut found = Vec::new();
+    for layout in layouts(only)? {
+        let (name, _) = layout.interface();
+        let Some(live) = generation::live(&layout)? else {
+            continue;
+        };
+        let shared = layout.shared();
+        let raw = Snapshot::read(&shared, live.meta.directory.cells.len())
+            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+        let resets = Resets::read(&shared)?;
+        found.push(Observed {
+            name,
+            layout,
+            live,
+            raw,
+            resets,
+        });
+    }
+    Ok(found)
+}
+
+impl Observed {
+    /// The counters since the last reset, or since the first load.
+    pub fn counted(&self) -> Snapshot {
+        match &self.resets {
+            Some(resets) if !resets.record.is_empty() => self.raw.since(&resets.snapshot),
+            _ => self.raw.clone(),
+        }
+    }
+
+    /// A report since the last reset, or (`raw`) since the first load.
+    pub fn report(&self, raw: bool) -> Report {
+        let last = self
+            .resets
+            .as_ref()
+            .and_then(|resets| resets.record.last())
+            .filter(|_| !raw);
+        let mut report = if raw {
+            Report::new(&self.name, &self.live.meta, &self.raw)
+        } else {
+            Report::new(&self.name, &self.live.meta, &self.counted())
+        };
+        report.since = last.map(|reset| reset.at).or_else(|| self.first_load());
+        report.reset = last.cloned();
+        report
+    }
+
+    /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.
+    pub fn first_load(&self) -> Option<u64> {
+        let pin = fs::metadata(self.layout.shared().join("CELLS")).ok()?;
+        let made = pin.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(made.as_secs())
+    }
+}

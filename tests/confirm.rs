@@ -1,0 +1,129 @@
+//! A wrong enforce heals itself: the program gives way when its deadline passes, whoever is still alive.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use portguard_harness::traffic::UdpEcho;
+
+use crate::guard::{Guarded, SHORT, SOON};
+
+/// Open in both policies, in the first only, in the second only, in none.
+const BOTH: u16 = 7000;
+const FIRST: u16 = 7001;
+const SECOND: u16 = 7002;
+const NONE: u16 = 7003;
+const ALL: [u16; 4] = [BOTH, FIRST, SECOND, NONE];
+/// Long enough for a load and some looks on a busy machine.
+const WITHIN: Duration = Duration::from_secs(6);
+
+fn echoes(guarded: &Guarded) -> Result<Vec<UdpEcho>> {
+    let address = IpAddr::V4(guarded.link.left.v4());
+    ALL.iter()
+        .map(|port| UdpEcho::start(&guarded.link.left.host, SocketAddr::new(address, *port)))
+        .collect()
+}
+
+fn verb(guarded: &Guarded, verb: &str) -> Result<portguard_harness::net::Output> {
+    let args = [verb, "--interface", guarded.interface()].map(str::to_owned);
+    guarded.run(&args, None)
+}
+
+/// Waits for a port to open; returns how long after `start` it did, to within the time of one look.
+fn opens(guarded: &Guarded, port: u16, start: Instant) -> Result<Duration> {
+    loop {
+        if guarded.reaches(port, SHORT)? {
+            return Ok(start.elapsed());
+        }
+        ensure!(start.elapsed() < 3 * WITHIN, "port {port} never opened");
+    }
+}
+
+#[test]
+fn a_first_enforce_that_nobody_confirms_drops_nothing_after_its_deadline() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    let within = format!("{}s", WITHIN.as_secs());
+    // The deadline counts from within the load: it is neither earlier than from before it nor later than from after it.
+    let before = Instant::now();
+    let output = guarded.load("--enforce", &[BOTH], &["--confirm-within", &within])?;
+    let after = before.elapsed();
+    ensure!(output.stderr.contains("portguard confirm"), "{output:?}");
+    ensure!(guarded.open(&[BOTH, NONE])? == [BOTH]);
+    let status = guarded.status()?.unwrap();
+    ensure!(
+        status["confirm_seconds_left"]
+            .as_u64()
+            .is_some_and(|left| left > 0),
+        "{status}"
+    );
+    let opened = opens(&guarded, NONE, before)?;
+    ensure!(opened >= WITHIN, "opened early, after {opened:?}");
+    ensure!(
+        opened <= WITHIN + after + SOON,
+        "opened late, after {opened:?}"
+    );
+    let status = guarded.status()?.unwrap();
+    ensure!(
+        status["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("not confirmed in time"),
+        "{status}"
+    );
+    let output = verb(&guarded, "confirm")?;
+    ensure!(
+        output.code() == 2 && output.stderr.contains("too late"),
+        "{output:?}"
+    );
+    ensure!(guarded.open(&ALL)? == ALL);
+    let output = verb(&guarded, "rollback")?;
+    ensure!(output.code() == 2, "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_replacement_that_nobody_confirms_passes_what_its_predecessor_passed() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    let within = format!("{}s", WITHIN.as_secs());
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    let before = Instant::now();
+    guarded.load("--enforce", &[BOTH, SECOND], &["--confirm-within", &within])?;
+    ensure!(guarded.open(&ALL)? == [BOTH, SECOND]);
+    let opened = opens(&guarded, FIRST, before)?;
+    ensure!(opened >= WITHIN, "opened early, after {opened:?}");
+    ensure!(
+        guarded.open(&ALL)? == [BOTH, FIRST, SECOND],
+        "what neither passes stays out"
+    );
+    let output = verb(&guarded, "rollback")?.success()?;
+    ensure!(
+        output.stderr.contains("generation 1 is in force again"),
+        "{output:?}"
+    );
+    ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
+    ensure!(guarded.status()?.unwrap()["generation"] == 1);
+    Ok(())
+}
+
+#[test]
+fn what_is_confirmed_in_time_stays() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    let within = format!("{}s", WITHIN.as_secs());
+    let before = Instant::now();
+    guarded.load("--enforce", &[BOTH], &["--confirm-within", &within])?;
+    verb(&guarded, "confirm")?.success()?;
+    std::thread::sleep((WITHIN + Duration::from_secs(1)).saturating_sub(before.elapsed()));
+    ensure!(guarded.open(&ALL)? == [BOTH]);
+    let status = guarded.status()?.unwrap();
+    ensure!(status.get("confirm_deadline").is_none(), "{status}");
+    // The next unconfirmed one goes back to this.
+    guarded.load("--enforce", &[BOTH, FIRST], &["--confirm-within", "1h"])?;
+    guarded.load("--enforce", &[BOTH, SECOND], &["--confirm-within", "1h"])?;
+    verb(&guarded, "rollback")?.success()?;
+    ensure!(guarded.status()?.unwrap()["generation"] == 1);
+    ensure!(guarded.open(&ALL)? == [BOTH]);
+    Ok(())
+}

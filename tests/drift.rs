@@ -1,0 +1,94 @@
+//! Drift on a host of its own: what listens there, and what knocked.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use portguard_harness::net::{Host, Lab, Link};
+use portguard_harness::traffic::{TcpEcho, connect};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+const ROLE: [&str; 3] = [
+    "--role=wso2/identity-server",
+    "--unprinted-peers=any",
+    "--unresolved-peers=any",
+];
+
+/// Runs portguard; the exit code and the JSON.
+fn portguard(host: &Host, arguments: &[&str]) -> Result<(i32, Value)> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+    command.args(arguments);
+    let output = host.output(&mut command, SOON)?;
+    let code = output.code();
+    let json = serde_json::from_str(&output.stdout).unwrap_or(Value::Null);
+    anyhow::ensure!(code <= 1, "{output}");
+    Ok((code, json))
+}
+
+fn state(answer: &Value, port: u16) -> Option<&Value> {
+    answer["items"].as_array()?.iter().find(|item| {
+        item["direction"] == "in" && item["transport"] == "tcp" && item["port_first"] == port
+    })
+}
+
+#[test]
+fn listeners_documents_and_traffic_are_compared() -> Result<()> {
+    let link: Link = Lab::new()?.pair()?;
+    let host = &link.right.host;
+    let all = "0.0.0.0".parse::<std::net::IpAddr>()?;
+    let _documented = TcpEcho::start(host, (all, 9443).into())?;
+    let _undocumented = TcpEcho::start(host, (all, 5555).into())?;
+    let loopback = "127.0.0.1".parse::<std::net::IpAddr>()?;
+    let _local = TcpEcho::start(host, (loopback, 5556).into())?;
+
+    // Without a guard: what listens is known, what was seen is not.
+    let mut arguments = vec!["drift", "--json"];
+    arguments.extend(ROLE);
+    let (code, before) = portguard(host, &arguments)?;
+    assert_eq!((code, &before["schema"]), (1, &1.into()));
+    assert_eq!(
+        state(&before, 9443).context("9443")?["state"],
+        "documented-listening"
+    );
+    assert!(
+        state(&before, 9443)
+            .context("9443")?
+            .get("passed")
+            .is_none()
+    );
+
+    let mut arguments = vec!["load", "--audit", "--interface", &link.right.name];
+    arguments.extend(ROLE);
+    portguard(host, &arguments)?;
+    link.left.host.run(|| {
+        for port in [9443, 5555, 5557] {
+            connect((link.right.v4(), port).into(), SOON);
+        }
+        Ok(())
+    })?;
+    let (code, after) = portguard(host, &["drift", "--json"])?;
+    assert_eq!(code, 1);
+    let web = state(&after, 9443).context("9443")?;
+    assert_eq!(web["state"], "documented-used");
+    assert!(web["passed"].as_u64() > Some(0), "{web}");
+    assert!(web["rows"].as_array().is_some_and(|rows| !rows.is_empty()));
+    let open = state(&after, 5555).context("5555")?;
+    assert_eq!(open["state"], "listening-undocumented");
+    assert!(open["violations"].as_u64() > Some(0), "{open}");
+    let pid = &open["listeners"][0]["processes"][0]["pid"];
+    assert_eq!(pid, &std::process::id().into());
+    assert_eq!(
+        state(&after, 5556).context("5556")?["state"],
+        "loopback-only"
+    );
+    assert_eq!(
+        state(&after, 5557).context("5557")?["state"],
+        "undocumented-traffic-seen"
+    );
+    let findings = after["items"].as_array().context("items")?;
+    let findings = findings.iter().filter(|item| item["finding"] == true);
+    assert_eq!(after["findings"], findings.count());
+    portguard(host, &["unload"])?;
+    Ok(())
+}
