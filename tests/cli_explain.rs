@@ -1,4 +1,5 @@
 //! `explain`, `export` and `diff` through the built command.
+#![cfg(test)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -124,6 +125,7 @@ fn syn(source: [u8; 4], port: u16) -> Vec<u8> {
     Frame::new([2; 6], [4; 6])
         .ipv4(Ipv4::new(source.into(), [10, 9, 0, 1].into()))
         .tcp(Tcp::syn(40_000, port))
+        .payload(vec![0; 40])
         .build()
 }
 
@@ -177,14 +179,14 @@ fn frames_and_captures_are_judged_one_by_one() {
         syn([192, 0, 2, 9], 9999),
         vec![0; 9],
     ];
-    let hex: String = frames[0].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:02x?}", frames[0]).replace(['[', ']', ','], "");
     let (code, answer) = explain(&site, &["--frame", &hex]);
     assert_eq!(
         (code, answer["reason"].as_str()),
         (Some(0), Some("management"))
     );
 
-    for file in [pcap(&frames, 60), pcapng(&frames)] {
+    for file in [pcap(&frames, 70), pcapng(&frames)] {
         let file = Temporary::new(&file);
         let output = run(&[
             "explain",
@@ -214,8 +216,8 @@ fn frames_and_captures_are_judged_one_by_one() {
         assert_eq!(lines[4]["summary"].as_array().unwrap().len(), 4);
         assert!(lines.iter().all(|line| line["schema"] == 1));
     }
-    // Cut behind the ports, a frame is judged as if whole; cut before them, it is not judged.
-    for (snap, wanted) in [(40, Some("management")), (30, None)] {
+    // Cut behind its headers, a frame is judged as if whole; cut before or within the header, it is not judged.
+    for (snap, wanted) in [(60, Some("management")), (30, None)] {
         let file = Temporary::new(&pcap(&frames[..1], snap));
         let output = run(&[
             "explain",

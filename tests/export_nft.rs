@@ -1,7 +1,8 @@
 //! The exported ruleset is accepted by `nft`, and the kernel's own filter judges frames with it as the guard does.
+#![cfg(test)]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,16 @@ use portguard::compile::{Inputs, Selection, compile, domains};
 use portguard::explain::{Answer, Explainer, capture};
 use portguard::export::ruleset;
 use portguard::image::spans;
-use portguard::policy::{Outbound, Peers, Policy, ProtocolGrant};
+use portguard::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, ProtocolGrant};
 use portguard::site::{Site, Unresolved};
 use portguard_common::reason::Direction;
 use portguard_harness::frames::{Extension, Frame, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp};
 use portguard_harness::net::{End, Host, Interface, Lab, Link, unique_name};
-use portguard_harness::traffic::PacketSocket;
+use portguard_harness::traffic::{
+    Connection, PacketSocket, TcpEcho, UdpEcho, connect, exchange_tcp, exchange_udp,
+};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Every role of a system on one host, its peers on others.
 fn policy(system: &str) -> Policy {
@@ -154,6 +157,10 @@ impl Random {
         usize::try_from(self.next() % u64::try_from(limit.max(1)).unwrap()).unwrap()
     }
 
+    fn octet(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+
     fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }
@@ -169,16 +176,18 @@ fn frame(random: &mut Random, policy: &Policy, from: &Interface, to: &Interface)
     let net = nets[random.below(nets.len())];
     let step = random.below(3);
     let v4 = match net.network() {
-        std::net::IpAddr::V4(v4) if random.below(4) != 0 => {
+        IpAddr::V4(v4) if random.below(4) != 0 => {
             Ipv4Addr::from_bits(v4.to_bits().wrapping_add(u32::try_from(step).unwrap()))
         }
-        _ => Ipv4Addr::new(11, random.below(256) as u8, random.below(256) as u8, 1),
+        IpAddr::V4(_) | IpAddr::V6(_) => Ipv4Addr::new(11, random.octet(), random.octet(), 1),
     };
     let v6 = match net.network() {
-        std::net::IpAddr::V6(v6) if random.below(4) != 0 => {
+        IpAddr::V6(v6) if random.below(4) != 0 => {
             Ipv6Addr::from_bits(v6.to_bits().wrapping_add(step as u128))
         }
-        _ => Ipv6Addr::from_bits(0x2001 << 112 | u128::from(random.next())),
+        IpAddr::V4(_) | IpAddr::V6(_) => {
+            Ipv6Addr::from_bits(0x2001 << 112 | u128::from(random.next()))
+        }
     };
     // Every source port once, so that no frame belongs to the connection of another.
     let source = u16::try_from(1024 + random.below(60_000)).unwrap();
@@ -366,5 +375,87 @@ fn the_kernels_own_filter_agrees() {
             sums.get(reason).copied().unwrap_or(0) > 0,
             "no {reason} in {sums:?}"
         );
+    }
+}
+
+fn open(transport: Transport, port: u16, peers: Peers) -> Grant {
+    Grant {
+        kind: GrantKind::Documented,
+        transport,
+        first: port,
+        last: port,
+        peers,
+        row: format!("test/{transport}-{port}"),
+    }
+}
+
+/// What no single frame shows: replies in both directions, and datagrams in fragments.
+#[test]
+fn connections_live_and_undocumented_ones_do_not() {
+    let link = Lab::new().unwrap().pair().unwrap();
+    let (here, there) = (&link.right, &link.left);
+    let mut policy = Policy {
+        sets: vec![PeerSet {
+            name: "link".to_owned(),
+            prefixes: vec![
+                "10.77.0.0/24".parse().unwrap(),
+                "fd77::/64".parse().unwrap(),
+            ],
+        }],
+        inbound: vec![
+            open(Transport::Tcp, 8080, Peers::Set(0)),
+            open(Transport::Udp, 5353, Peers::Any),
+        ],
+        outbound: vec![open(Transport::Tcp, 9000, Peers::Set(0))],
+        ..Policy::default()
+    };
+    policy.settings.enforce = true;
+    policy.settings.outbound = Outbound::Enforce;
+    feed(&here.host, false, &ruleset(&policy, Some(&here.name)));
+    let wait = Duration::from_millis(400);
+    let talks = |from: &Host, to: SocketAddr| {
+        from.run(|| match connect(to, wait) {
+            Connection::Connected(mut stream) => exchange_tcp(&mut stream, &[7; 5_000], LIMIT),
+            Connection::Refused | Connection::TimedOut | Connection::Failed(_) => Ok(false),
+        })
+        .unwrap()
+    };
+    for (local, remote) in here.both().into_iter().zip(there.both()) {
+        let servers = [
+            (here, local, 8080),
+            (here, local, 8081),
+            (there, remote, 9000),
+            (there, remote, 9001),
+        ]
+        .map(|(end, address, port)| {
+            TcpEcho::start(&end.host, SocketAddr::new(address, port)).unwrap()
+        });
+        let talked = servers.each_ref().map(|server| {
+            let from = if server.address().ip() == local {
+                there
+            } else {
+                here
+            };
+            talks(&from.host, server.address())
+        });
+        assert_eq!(talked, [true, false, true, false], "{local}");
+        let echo = UdpEcho::start(&here.host, SocketAddr::new(local, 5353)).unwrap();
+        let whole = there
+            .host
+            .run(|| exchange_udp(echo.address(), &[9; 4_000], LIMIT));
+        assert!(whole.unwrap(), "{local}");
+    }
+    let found = counters(&here.host);
+    for name in [
+        "in/test/tcp-8080",
+        "in/test/udp-5353",
+        "in/reply",
+        "in/fragment",
+        "in/undocumented-port",
+        "out/test/tcp-9000",
+        "out/reply",
+        "out/undocumented-destination-port",
+    ] {
+        assert!(found.contains_key(name), "no {name} in {found:?}");
     }
 }

@@ -252,7 +252,7 @@ impl Effect {
                 };
                 let (was, is) = (access(before.0, &old), access(after.0, &new));
                 let ports = Some((transport, first, last));
-                self.compare(direction, &was, &is, ports, String::new());
+                self.compare(direction, &was, &is, ports, "");
             }
         }
     }
@@ -269,7 +269,7 @@ impl Effect {
                 )
             };
             let (was, is) = (access(before, &old), access(after, &new));
-            self.compare("in", &was, &is, None, label.to_owned());
+            self.compare("in", &was, &is, None, label);
         }
     }
 
@@ -279,7 +279,7 @@ impl Effect {
         was: &Access,
         is: &Access,
         ports: Option<(Transport, u16, u16)>,
-        what: String,
+        what: &str,
     ) {
         for (list, more, less) in [(&mut self.opened, is, was), (&mut self.closed, was, is)] {
             let Some((peers, except)) = more.reach.beyond(&less.reach) else {
@@ -287,7 +287,7 @@ impl Effect {
             };
             let change = Change {
                 direction,
-                what: what.clone(),
+                what: what.to_owned(),
                 peers,
                 except,
                 rows: more.rows.clone(),
@@ -358,10 +358,10 @@ fn setting_changes(before: &Policy, after: &Policy) -> Vec<SettingChange> {
             .filter(|facts| facts.audit)
             .map(|facts| facts.id.as_str())
             .collect();
-        let mut values: BTreeMap<_, _> = match settings {
-            serde_json::Value::Object(fields) => fields.into_iter().collect(),
-            _ => BTreeMap::new(),
-        };
+        let mut values = BTreeMap::new();
+        if let serde_json::Value::Object(fields) = settings {
+            values.extend(fields);
+        }
         values.insert("roles".to_owned(), policy.roles.clone().into());
         values.insert(
             "audit_rows".to_owned(),

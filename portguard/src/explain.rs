@@ -277,7 +277,19 @@ impl<'a> Explainer<'a> {
                 rows.dedup();
                 (verdict.reason.name(direction).to_owned(), rows)
             }
-            reason => (reason.name(direction).to_owned(), Vec::new()),
+            Reason::Arp
+            | Reason::NonIp
+            | Reason::Fragment
+            | Reason::IcmpEssential
+            | Reason::EchoReply
+            | Reason::Transit
+            | Reason::UndocumentedPort
+            | Reason::UndocumentedPeer
+            | Reason::UndocumentedProtocol
+            | Reason::Malformed
+            | Reason::Icmp
+            | Reason::StrictFragment
+            | Reason::StrictEthertype => (verdict.reason.name(direction).to_owned(), Vec::new()),
         }
     }
 }

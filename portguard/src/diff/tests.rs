@@ -104,7 +104,7 @@ fn effect_is_told_in_words() {
         "{text}"
     );
     assert!(
-        text.contains("  changed web (in)\n    - tcp/443 for set 0: 10.0.0.0/8\n"),
+        text.contains("  changed web (in)\n    - tcp/443 for 10.0.0.0/8 (set 0)\n"),
         "{text}"
     );
     let back = diff(&two, &one);

@@ -130,9 +130,10 @@ fn read_pcapng<E: From<CaptureError>>(
 }
 
 fn format(error: pcap_file::PcapError) -> CaptureError {
-    match error {
-        pcap_file::PcapError::IoError(error) => CaptureError::Read(error),
-        other => CaptureError::Format(other.to_string()),
+    if let pcap_file::PcapError::IoError(error) = error {
+        CaptureError::Read(error)
+    } else {
+        CaptureError::Format(error.to_string())
     }
 }
 

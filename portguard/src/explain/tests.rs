@@ -1,6 +1,7 @@
 //! The answers are those of a reading of the grants one by one, for every role of every embedded matrix.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portguard_common::packet::protocol;
@@ -34,16 +35,18 @@ fn site(catalog: &Catalog, system: &System, deployment: Option<&String>) -> Site
         "schema = 1\nunprinted_peers = [\"desks\"]\n[management]\nallow = [\"tcp/22=desks\"]\n[groups]\ndesks = [\"172.16.0.0/20\", \"2001:db8:de::/48\", \"198.51.100.7\"]\n",
     );
     if let Some(deployment) = deployment {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "[systems.{}]\ndeployment = \"{deployment}\"\n",
             system.id
-        ));
+        );
     }
     for (index, role) in system.host_roles().enumerate() {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "[[host]]\nname = \"h{index}\"\naddresses = [\"10.3.{index}.1\", \"10.4.{index}.9\", \"fd03::{index:x}\"]\nroles = [\"{}/{}\"]\n",
             system.id, role.id
-        ));
+        );
     }
     let mut site = Site::parse("site.toml", text.as_bytes()).unwrap();
     site.unresolved_peers = Some(Unresolved::Any);
@@ -112,7 +115,7 @@ fn tuple(random: &mut Random, policy: &Policy) -> (Query, Transport) {
                 IpAddr::V4(v4) => {
                     let bits = v4
                         .to_bits()
-                        .wrapping_add(random.below(3) as u32)
+                        .wrapping_add(u32::try_from(random.below(3)).unwrap())
                         .wrapping_sub(1);
                     IpAddr::V4(Ipv4Addr::from_bits(bits))
                 }
@@ -125,7 +128,9 @@ fn tuple(random: &mut Random, policy: &Policy) -> (Query, Transport) {
         (_, 6) => IpAddr::V6(Ipv6Addr::from_bits(
             u128::from(random.next()) << 64 | u128::from(random.next()),
         )),
-        _ => IpAddr::V4(Ipv4Addr::from_bits(random.next() as u32)),
+        _ => IpAddr::V4(Ipv4Addr::from_bits(
+            u32::try_from(random.next() >> 32).unwrap(),
+        )),
     };
     let number = match transport {
         Transport::Tcp => protocol::TCP,
@@ -291,7 +296,7 @@ fn a_refusal_names_what_comes_close() {
     assert_eq!(answer.nearest[0].kind, "same-port-other-peer");
     assert_eq!(
         answer.nearest[0].words,
-        "same port, other peers: documented is tcp/22 for group ops: 10.1.0.0/16, fd01::/64 (row management/tcp-22: purpose of management/tcp-22)"
+        "same port, other peers: documented is tcp/22 for 10.1.0.0/16, fd01::/64 (group ops) (row management/tcp-22: purpose of management/tcp-22)"
     );
 
     let answer = ask(&policy, Direction::Ingress, 17, "192.0.2.1", 443);

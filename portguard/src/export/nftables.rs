@@ -22,6 +22,9 @@
 //! - **Several rows that admit one packet**: the first counts, management first; the guard counts them together.
 //! - Of a denied packet only the reason is counted, not the port. The flow table's timeouts are conntrack's own.
 
+mod render;
+mod shapes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -202,39 +205,6 @@ impl Table<'_> {
         }
     }
 
-    /// Judges only what is for the host's own addresses, where the site says so.
-    fn scope(&mut self, side: &Side<'_>) -> Vec<String> {
-        let Some(own) = &self.policy.settings.host_addresses else {
-            return Vec::new();
-        };
-        let transit = self.count_reason(side, Reason::Transit);
-        let mut rules = Vec::new();
-        for (v6, family, groups) in [
-            (false, "ip", "{ 224.0.0.0/4, 255.255.255.255 }"),
-            (true, "ip6", "ff00::/8"),
-        ] {
-            let own: Vec<String> = own
-                .iter()
-                .filter(|net| is_v6(net) == v6)
-                .map(|net| net.addr().to_string())
-                .collect();
-            let end = match side.direction {
-                Direction::Ingress => "daddr",
-                Direction::Egress => "saddr",
-            };
-            let mut rule = if own.is_empty() {
-                format!("meta nfproto ipv{} ", if v6 { 6 } else { 4 })
-            } else {
-                format!("{family} {end} != {{ {} }} ", own.join(", "))
-            };
-            if side.direction == Direction::Ingress {
-                let _ = write!(rule, "{family} {end} != {groups} ");
-            }
-            rules.push(format!("{rule}{transit} accept"));
-        }
-        rules
-    }
-
     /// Where a port that is open to others, and one that is open to nobody, ends.
     fn refusals(&mut self, side: &Side<'_>) {
         let name = side.name();
@@ -300,14 +270,13 @@ impl Table<'_> {
                 .map(|grant| (grant.peers, grant.row.as_str()))
                 .filter(|meaning| seen.insert(*meaning))
                 .collect();
-            let chain = match chains.get(&meaning) {
-                Some(chain) => chain.clone(),
-                None => {
-                    let chain = format!("{name}_{transport}_{}", span.first);
-                    self.span(side, &chain, &meaning);
-                    chains.insert(meaning, chain.clone());
-                    chain
-                }
+            let chain = if let Some(chain) = chains.get(&meaning) {
+                chain.clone()
+            } else {
+                let chain = format!("{name}_{transport}_{}", span.first);
+                self.span(side, &chain, &meaning);
+                chains.insert(meaning, chain.clone());
+                chain
             };
             elements.push(format!("{} : goto {chain}", range(span.first, span.last)));
         }
@@ -351,19 +320,18 @@ impl Table<'_> {
             let spans = spans(&self.policy.inbound);
             for span in spans.iter().filter(|span| span.transport == transport) {
                 let peers: BTreeSet<Peers> = span.grants.iter().map(|grant| grant.peers).collect();
-                let chain = match chains.get(&peers) {
-                    Some(chain) => chain.clone(),
-                    None => {
-                        let chain = format!("reply_{transport}_{}", span.first);
-                        let count = self.count("out", Reason::Reply.name(Direction::Egress));
-                        let mut rules = Vec::new();
-                        for of in peers.iter().flat_map(|peers| self.peers(*peers, "daddr")) {
-                            rules.push(format!("{of}{count} accept"));
-                        }
-                        self.chain(&chain, &rules);
-                        chains.insert(peers, chain.clone());
-                        chain
+                let chain = if let Some(chain) = chains.get(&peers) {
+                    chain.clone()
+                } else {
+                    let chain = format!("reply_{transport}_{}", span.first);
+                    let count = self.count("out", Reason::Reply.name(Direction::Egress));
+                    let mut rules = Vec::new();
+                    for of in peers.iter().flat_map(|peers| self.peers(*peers, "daddr")) {
+                        rules.push(format!("{of}{count} accept"));
                     }
+                    self.chain(&chain, &rules);
+                    chains.insert(peers, chain.clone());
+                    chain
                 };
                 elements.push(format!("{} : jump {chain}", range(span.first, span.last)));
             }
@@ -376,180 +344,8 @@ impl Table<'_> {
             self.maps,
             "\n\tmap {name} {{\n\t\ttype inet_service : verdict\n\t\tflags interval"
         );
-        write_elements(&mut self.maps, elements);
+        render::elements(&mut self.maps, elements);
         let _ = writeln!(self.maps, "\t}}");
-    }
-
-    fn icmp(&mut self, side: &Side<'_>) {
-        let essential = self.count_reason(side, Reason::IcmpEssential);
-        let reply = self.count_reason(side, Reason::EchoReply);
-        let refused = self.count_reason(side, Reason::Icmp);
-        let name = side.name();
-        let echo = match side.direction {
-            Direction::Ingress => self.policy.echo,
-            Direction::Egress => Some(Peers::Any),
-        };
-        let echo_counter = self.count(name, "baseline/echo");
-        let stranger = self.count_reason(side, Reason::UndocumentedPeer);
-        let families = [
-            (
-                "icmp",
-                "icmp",
-                8,
-                vec![
-                    format!("icmp type {{ 3, 4, 11, 12 }} {essential} accept"),
-                    format!("icmp type 0 {reply} accept"),
-                ],
-            ),
-            (
-                "icmpv6",
-                "icmpv6",
-                128,
-                vec![
-                    format!("icmpv6 type {{ 1, 2, 3, 4, 130, 131, 132, 143 }} {essential} accept"),
-                    format!("icmpv6 type 133-137 ip6 hoplimit 255 {essential} accept"),
-                    format!("icmpv6 type 129 {reply} accept"),
-                ],
-            ),
-        ];
-        for (chain, word, request, mut rules) in families {
-            if let Some(peers) = echo {
-                let family = if word == "icmp" { "ip " } else { "ip6 " };
-                for of in self.peers(peers, side.end()) {
-                    if of.is_empty() || of.starts_with(family) {
-                        rules.push(format!("{word} type {request} {of}{echo_counter} accept"));
-                    }
-                }
-                if peers != Peers::Any {
-                    rules.push(format!(
-                        "{word} type {request} {stranger} {}",
-                        side.action()
-                    ));
-                }
-            }
-            rules.push(format!("{refused} {}", side.action()));
-            self.chain(&format!("{name}_{chain}"), &rules);
-        }
-    }
-
-    fn protocols(&mut self, side: &Side<'_>) -> Vec<String> {
-        let name = side.name();
-        let mut by_number: BTreeMap<u8, Vec<(Peers, &str)>> = BTreeMap::new();
-        for grant in &self.policy.protocols {
-            by_number
-                .entry(grant.protocol)
-                .or_default()
-                .push((grant.peers, &grant.row));
-        }
-        let mut rules = Vec::new();
-        for (number, meaning) in by_number {
-            let chain = format!("{name}_protocol_{number}");
-            self.span(side, &chain, &meaning);
-            rules.push(format!("meta l4proto {number} goto {chain}"));
-        }
-        rules
-    }
-
-    /// Before fragments are put together: counts them, and drops what is dropped of them.
-    fn fragments(&mut self, side: &Side<'_>) {
-        let strict = self.policy.settings.strict_fragments;
-        let reason = if strict {
-            Reason::StrictFragment
-        } else {
-            Reason::Fragment
-        };
-        let action = if strict { side.action() } else { "accept" };
-        let malformed = self.count_reason(side, Reason::Malformed);
-        let later = self.count_reason(side, reason);
-        let rules = [
-            // Before defragmentation, which is at -400.
-            "type filter hook prerouting priority -450; policy accept;".to_owned(),
-            side.elsewhere(),
-            format!(
-                "ip protocol tcp ip frag-off & 0x1fff == 1 {malformed} {}",
-                side.action()
-            ),
-            format!(
-                "frag nexthdr tcp frag frag-off 1 {malformed} {}",
-                side.action()
-            ),
-            format!("ip frag-off & 0x1fff != 0 {later} {action}"),
-            format!("frag frag-off != 0 {later} {action}"),
-        ];
-        self.chain("in_fragments", &rules);
-    }
-
-    fn finish(self) -> String {
-        let Self {
-            policy,
-            counters,
-            sets,
-            maps,
-            chains,
-        } = self;
-        let mut out = String::new();
-        let host = policy.host.as_deref().unwrap_or("this host");
-        let _ = writeln!(
-            out,
-            "# The documented matrix of {} ({}), policy {}.\n# Written by portguard export; changes belong into the site file.",
-            one_line(host),
-            one_line(&policy.roles.join(", ")),
-            policy.digest()
-        );
-        out.push_str(
-            "\ntable inet portguard\ndelete table inet portguard\n\ntable inet portguard {\n",
-        );
-        for name in counters {
-            if let Some(facts) = name
-                .split_once('/')
-                .and_then(|(_, row)| policy.rows.iter().find(|facts| facts.id == row))
-            {
-                let _ = writeln!(
-                    out,
-                    "\t# {}: {}",
-                    one_line(&facts.citation),
-                    one_line(&facts.purpose)
-                );
-            }
-            let _ = writeln!(out, "\tcounter {name} {{}}");
-        }
-        for index in sets {
-            let Some(set) = policy.sets.get(index as usize) else {
-                continue;
-            };
-            for (v6, family) in [(false, 4), (true, 6)] {
-                let elements: Vec<String> = set
-                    .prefixes
-                    .iter()
-                    .filter(|net| is_v6(net) == v6)
-                    .map(ToString::to_string)
-                    .collect();
-                if elements.is_empty() {
-                    continue;
-                }
-                let _ = writeln!(
-                    out,
-                    "\n\t# {}\n\tset s{index}_v{family} {{\n\t\ttype ipv{family}_addr\n\t\tflags interval",
-                    one_line(&set.name)
-                );
-                write_elements(&mut out, &elements);
-                out.push_str("\t}\n");
-            }
-        }
-        out.push_str(&maps);
-        out.push_str(&chains);
-        out.push_str("}\n");
-        out
-    }
-}
-
-fn write_elements(out: &mut String, elements: &[String]) {
-    if !elements.is_empty() {
-        let _ = writeln!(
-            out,
-            "\t\telements = {{\n\t\t\t{}\n\t\t}}",
-            elements.join(",\n\t\t\t")
-        );
     }
 }
 
@@ -563,13 +359,6 @@ fn range(first: u16, last: u16) -> String {
 
 const fn is_v6(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(_))
-}
-
-/// Names come from files: a line break would end a comment, and what follows would be a rule.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 /// A string of nft's language, which knows no escapes.
