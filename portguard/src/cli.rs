@@ -26,6 +26,7 @@ enum Verb {
     Counters(command::counters::CountersArgs),
     Drift(command::drift::DriftArgs),
     Events(command::events::EventsArgs),
+    Report(command::report::ReportArgs),
     Unload(command::unload::UnloadArgs),
 }
 
@@ -44,6 +45,7 @@ impl Cli {
             Verb::Counters(args) => command::counters::run(args),
             Verb::Drift(args) => command::drift::run(args),
             Verb::Events(args) => command::events::run(args),
+            Verb::Report(args) => command::report::run(args),
             Verb::Unload(args) => command::unload::run(args),
         }
     }

@@ -7,6 +7,7 @@ pub mod drift;
 pub mod events;
 pub mod init;
 pub mod load;
+pub mod report;
 pub mod selection;
 pub mod status;
 mod table;
