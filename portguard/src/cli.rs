@@ -27,6 +27,7 @@ enum Verb {
     Drift(command::drift::DriftArgs),
     Events(command::events::EventsArgs),
     Report(command::report::ReportArgs),
+    Agent(command::agent::AgentArgs),
     Unload(command::unload::UnloadArgs),
 }
 
@@ -46,6 +47,7 @@ impl Cli {
             Verb::Drift(args) => command::drift::run(args),
             Verb::Events(args) => command::events::run(args),
             Verb::Report(args) => command::report::run(args),
+            Verb::Agent(args) => command::agent::run(args),
             Verb::Unload(args) => command::unload::run(args),
         }
     }

@@ -19,6 +19,7 @@ pub mod image;
 pub mod kernel;
 pub mod listeners;
 pub mod matrix;
+pub mod metrics;
 pub mod object;
 pub mod observe;
 pub mod policy;
