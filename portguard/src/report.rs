@@ -7,7 +7,7 @@ mod matrix;
 mod svg;
 
 use crate::counters::{Report, Reset};
-use crate::drift::Item;
+use crate::drift::{Item, State};
 use crate::history::Sample;
 use crate::policy::Policy;
 
@@ -57,6 +57,13 @@ impl Evidence {
     /// Items that somebody should do something about.
     fn findings(&self) -> impl Iterator<Item = &Item> {
         self.drift.iter().filter(|item| item.finding)
+    }
+
+    /// Findings to act on: undocumented traffic is one, however many ports it tried.
+    fn to_act_on(&self) -> usize {
+        let is_traffic = |item: &&Item| item.state == State::UndocumentedTrafficSeen;
+        let traffic = self.findings().any(|item| is_traffic(&item));
+        self.findings().filter(|item| !is_traffic(item)).count() + usize::from(traffic)
     }
 
     /// Seconds that the evidence covers: the shortest window of any interface.

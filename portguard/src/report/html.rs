@@ -103,7 +103,7 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     let (used, all) = lines.fold((0u64, 0u64), |(used, all), line| {
         (used + u64::from(line.packets > 0), all + 1)
     });
-    let findings = evidence.findings().count();
+    let findings = evidence.to_act_on();
     page.push_str("<section class=\"tiles\">");
     let mut tile = |class: &str, big: &str, small: &str| {
         let _ = write!(

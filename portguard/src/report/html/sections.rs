@@ -12,7 +12,7 @@ use crate::human::{bytes, duration, grouped, time};
 use crate::policy::{GrantKind, Outbound};
 
 /// Ports of violations that are listed by interface.
-const LISTED: usize = 50;
+const LISTED: usize = 20;
 /// Ports of violations that are plotted.
 const PLOTTED: usize = 8;
 /// Columns of the plot over time.
@@ -113,7 +113,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
             svg::bars("violations by port", &plotted)
         );
         page.push_str(
-            "<table><thead><tr><th>Port</th><th></th><th class=\"n\">Violations</th><th>Documented</th></tr></thead><tbody>",
+            "<table><thead><tr><th>Port</th><th class=\"n\">Violations</th><th class=\"wide\">Documented</th></tr></thead><tbody>",
         );
         for port in ports.iter().take(LISTED) {
             let documented = if port.documented {
@@ -126,18 +126,21 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
             };
             let _ = write!(
                 page,
-                "<tr><td class=\"p\">{}</td><td>{}</td><td class=\"n alarm\">{}</td><td>{documented}</td></tr>",
-                escape(&port.name()),
+                "<tr><td class=\"p\">{} {}</td><td class=\"n alarm\">{}</td><td>{documented}</td></tr>",
                 port.direction,
+                escape(&port.name()),
                 grouped(port.violations.packets)
             );
         }
         page.push_str("</tbody></table>");
-        if let Some(more) = ports.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        let rest = ports.get(LISTED..).unwrap_or_default();
+        if !rest.is_empty() {
+            let packets = rest.iter().map(|port| port.violations.packets).sum();
             let _ = write!(
                 page,
-                "<p class=\"soft\">and {} more ports; the CSV report lists all.</p>",
-                grouped(u64::try_from(more).unwrap_or(u64::MAX))
+                "<p class=\"soft\">and {} more ports with {} packets together; the CSV report lists all.</p>",
+                rest.len(),
+                grouped(packets)
             );
         }
     }
