@@ -106,7 +106,7 @@ fn metrics_are_served_and_the_guard_outlives_the_agent() -> Result<()> {
     Ok(())
 }
 
-/// Has Prometheus's own tool read the text, where it is installed.
+/// Has Prometheus's own tool read the text, where it is installed; elsewhere the test rests on its own look at it.
 fn check(text: &str) -> Result<()> {
     let tool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -115,7 +115,6 @@ fn check(text: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut tool) = tool else {
-        println!("promtool is not installed: the text is not checked by it");
         return Ok(());
     };
     tool.stdin

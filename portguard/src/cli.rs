@@ -28,6 +28,7 @@ enum Verb {
     Events(command::events::EventsArgs),
     Report(command::report::ReportArgs),
     Agent(command::agent::AgentArgs),
+    Top(command::top::TopArgs),
     Unload(command::unload::UnloadArgs),
 }
 
@@ -48,6 +49,7 @@ impl Cli {
             Verb::Events(args) => command::events::run(args),
             Verb::Report(args) => command::report::run(args),
             Verb::Agent(args) => command::agent::run(args),
+            Verb::Top(args) => command::top::run(args),
             Verb::Unload(args) => command::unload::run(args),
         }
     }

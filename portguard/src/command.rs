@@ -12,6 +12,7 @@ pub mod report;
 pub mod selection;
 pub mod status;
 mod table;
+pub mod top;
 pub mod unload;
 
 use std::io::{self, BufWriter, Write};

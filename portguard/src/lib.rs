@@ -17,6 +17,7 @@ pub mod history;
 pub mod human;
 pub mod image;
 pub mod kernel;
+pub mod knock;
 pub mod listeners;
 pub mod matrix;
 pub mod metrics;

@@ -313,7 +313,7 @@ mod tests {
             text.sample("a_total", &[("k", "x\"\\\n"), ("l", "")], 5);
             assert_eq!(text.out, wanted);
         }
-        assert!(super::text(&[], None, Format::OpenMetrics).ends_with("# EOF\n"));
+        assert!(text(&[], None, Format::OpenMetrics).ends_with("# EOF\n"));
         assert_eq!(
             Format::accepted("application/openmetrics-text;version=1.0.0,*/*;q=0.1"),
             Format::OpenMetrics

@@ -1,5 +1,6 @@
 //! One self-contained page: no script, no resource from elsewhere.
 
+mod evidence;
 mod sections;
 
 use std::fmt::Write as _;
@@ -42,11 +43,11 @@ pub fn html(evidence: &Evidence) -> String {
     sections::violations(&mut page, evidence);
     sections::drift(&mut page, evidence);
     for guard in &evidence.guards {
-        sections::matrix(&mut page, guard);
+        evidence::matrix(&mut page, guard);
     }
-    sections::unused(&mut page, evidence);
-    sections::omitted(&mut page, evidence);
-    sections::provenance(&mut page, evidence);
+    evidence::unused(&mut page, evidence);
+    evidence::omitted(&mut page, evidence);
+    evidence::provenance(&mut page, evidence);
     let _ = writeln!(
         page,
         "<footer>Made by portguard {} on {}. Every number is a sum that the kernel kept for every packet; none is \

@@ -2,6 +2,7 @@ use super::*;
 use crate::counters::{Count, Packets, PortCount, ReasonCount, RowCount};
 use crate::policy::{Grant, GrantKind, Omitted, Peers, RowFacts};
 
+#[expect(clippy::too_many_lines, reason = "one value, written out")]
 fn evidence() -> Evidence {
     let nasty = "<script>alert('x')</script>|\"".to_owned();
     let port = |direction, port, documented, passed, violations| PortCount {
