@@ -1,5 +1,6 @@
 //! Integration tests. Most need root: they load programs and make network namespaces of their own.
 
+mod agent;
 mod cli_explain;
 mod confirm;
 mod counters;

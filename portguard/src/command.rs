@@ -1,5 +1,6 @@
 //! The verbs of the command line. Each file owns its arguments and its `run`.
 
+pub mod agent;
 pub mod catalog;
 pub mod check;
 pub mod confirm;
@@ -13,9 +14,11 @@ pub mod export;
 pub mod generate;
 pub mod init;
 pub mod load;
+pub mod report;
 pub mod selection;
 pub mod status;
 mod table;
+pub mod top;
 pub mod unload;
 
 use std::io::{self, BufWriter, Write};

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod details;
+mod peers;
 mod report;
 mod snapshot;
 

@@ -334,6 +334,26 @@ impl Item {
         self
     }
 
+    /// `nginx (nginx.service)`, `-> 172.17.0.2:80`.
+    pub fn who(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        let mut add = |word: String| {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        };
+        self.listeners.iter().flat_map(tell).for_each(&mut add);
+        for published in &self.published {
+            add(format!("-> {}", published.to));
+        }
+        self.behind.iter().flat_map(tell).for_each(&mut add);
+        if words.is_empty() {
+            "-".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
     /// `443` or `5000-5010`.
     pub fn ports(&self) -> String {
         if self.port_first == self.port_last {
@@ -342,6 +362,18 @@ impl Item {
             format!("{}-{}", self.port_first, self.port_last)
         }
     }
+}
+
+fn tell(listener: &Listener) -> Vec<String> {
+    if listener.processes.is_empty() {
+        return vec!["a process that is not visible".to_owned()];
+    }
+    let each = listener.processes.iter();
+    each.map(|process| match &process.unit {
+        Some(unit) => format!("{} ({unit})", process.name),
+        None => process.name.clone(),
+    })
+    .collect()
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ mod tests {
                 "1.0 KiB",
                 "1.5 KiB",
                 "150 MiB",
-                "16384 PiB"
+                "16383 PiB"
             ]
         );
         assert_eq!([short(12), short(1500)], ["12", "1.5 k"]);

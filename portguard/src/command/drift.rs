@@ -14,7 +14,7 @@ use crate::counters::Report;
 use crate::drift::{Item, State, Views, compare};
 use crate::error::{Exit, Fault};
 use crate::human::{grouped, plain};
-use crate::listeners::{Listener, elsewhere, ephemeral, listeners, published};
+use crate::listeners::{elsewhere, ephemeral, listeners, published};
 use crate::observe::{self, Observed};
 use crate::policy::Policy;
 
@@ -201,7 +201,7 @@ fn lines(items: &[&Item]) -> comfy_table::Table {
         table.add_row([
             format!("  {}", item.direction),
             format!("{}/{}", item.transport, item.ports()),
-            plain(&who(item)),
+            plain(&item.who()),
             number(item.passed),
             number(item.violations),
             plain(&item.rows.join(", ")),
@@ -209,36 +209,4 @@ fn lines(items: &[&Item]) -> comfy_table::Table {
         ]);
     }
     table
-}
-
-/// `nginx (nginx.service)`, `-> 172.17.0.2:80`.
-pub(super) fn who(item: &Item) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut add = |word: String| {
-        if !words.contains(&word) {
-            words.push(word);
-        }
-    };
-    item.listeners.iter().flat_map(tell).for_each(&mut add);
-    for published in &item.published {
-        add(format!("-> {}", published.to));
-    }
-    item.behind.iter().flat_map(tell).for_each(&mut add);
-    if words.is_empty() {
-        "-".to_owned()
-    } else {
-        words.join(", ")
-    }
-}
-
-fn tell(listener: &Listener) -> Vec<String> {
-    if listener.processes.is_empty() {
-        return vec!["a process that is not visible".to_owned()];
-    }
-    let each = listener.processes.iter();
-    each.map(|process| match &process.unit {
-        Some(unit) => format!("{} ({unit})", process.name),
-        None => process.name.clone(),
-    })
-    .collect()
 }

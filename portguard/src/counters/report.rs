@@ -1,18 +1,18 @@
 //! A snapshot in the words of the policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use portguard_common::abi::{Counter, slot};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::Key;
 use serde::{Deserialize, Serialize};
 
+use super::peers::peers;
 use super::{Reset, Snapshot};
 use crate::catalog::Transport;
 use crate::cells::Cell;
 use crate::image::spans;
 use crate::kernel::meta::Meta;
-use crate::policy::{Peers, Policy};
 
 /// Packets and bytes, as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl From<Counter> for Count {
 }
 
 impl Count {
-    fn add(&mut self, counter: Counter) {
+    pub(super) fn add(&mut self, counter: Counter) {
         self.packets += counter.packets;
         self.bytes += counter.bytes;
     }
@@ -332,67 +332,7 @@ fn rows(meta: &Meta, snapshot: &Snapshot) -> Vec<RowCount> {
         .collect()
 }
 
-fn peers(meta: &Meta, snapshot: &Snapshot) -> Vec<PeerCount> {
-    let mut sums: BTreeMap<(bool, String), (Count, BTreeSet<&str>)> = BTreeMap::new();
-    for (cell, counter) in meta.directory.cells.iter().zip(&snapshot.cells) {
-        if counter.packets == 0 {
-            continue;
-        }
-        let (sum, rows) = sums
-            .entry((cell.egress, who(&meta.policy, cell)))
-            .or_default();
-        sum.add(*counter);
-        rows.extend(cell.rows.iter().map(String::as_str));
-    }
-    sums.into_iter()
-        .map(|((egress, peers), (sum, rows))| PeerCount {
-            direction: direction(egress).name(),
-            peers,
-            rows: rows.into_iter().map(str::to_owned).collect(),
-            packets: sum.packets,
-            bytes: sum.bytes,
-        })
-        .collect()
-}
-
-/// Who a cell's packets come from or go to: the peers of the rows that it is counted for.
-fn who(policy: &Policy, cell: &Cell) -> String {
-    let is_of = |row: &str| cell.rows.iter().any(|known| known == row);
-    let named: BTreeSet<Peers> = if cell.space == 3 {
-        let echo = policy.echo.filter(|_| is_echo(cell.first));
-        let listed = policy.protocols.iter().filter(|grant| is_of(&grant.row));
-        listed.map(|grant| grant.peers).chain(echo).collect()
-    } else {
-        let grants = if cell.egress {
-            &policy.outbound
-        } else {
-            &policy.inbound
-        };
-        grants
-            .iter()
-            .filter(|grant| {
-                space_of(grant.transport) == cell.space
-                    && grant.first <= cell.first
-                    && cell.last <= grant.last
-                    && is_of(&grant.row)
-            })
-            .map(|grant| grant.peers)
-            .collect()
-    };
-    let names: BTreeSet<&str> = named
-        .into_iter()
-        .filter_map(|peers| match peers {
-            Peers::Any => Some("any"),
-            Peers::Set(index) => policy.sets.get(index as usize).map(|set| set.name.as_str()),
-        })
-        .collect();
-    if names.is_empty() {
-        return "peers of an earlier policy".to_owned();
-    }
-    names.into_iter().collect::<Vec<_>>().join(", ")
-}
-
-fn direction(egress: bool) -> Direction {
+pub(super) fn direction(egress: bool) -> Direction {
     if egress {
         Direction::Egress
     } else {
@@ -400,7 +340,7 @@ fn direction(egress: bool) -> Direction {
     }
 }
 
-fn space_of(transport: Transport) -> u8 {
+pub(super) fn space_of(transport: Transport) -> u8 {
     match transport {
         Transport::Tcp => 0,
         Transport::Udp => 1,
@@ -408,7 +348,7 @@ fn space_of(transport: Transport) -> u8 {
     }
 }
 
-fn is_echo(number: u16) -> bool {
+pub(super) fn is_echo(number: u16) -> bool {
     number == Key::ECHO.number()
 }
 

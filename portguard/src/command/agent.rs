@@ -1,0 +1,245 @@
+//! `portguard agent`: metrics for a monitoring system, and samples for the report. The guard works without it.
+
+mod http;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use self::http::{Request, Response, serve};
+use super::drift;
+use crate::drift::State;
+use crate::error::{Exit, Fault};
+use crate::history::{self, Sample};
+use crate::human::now;
+use crate::metrics::{self, Format};
+use crate::observe;
+
+/// Connections that are answered at a time.
+const CONNECTIONS: usize = 16;
+
+/// Serve metrics, and keep samples for the report
+///
+/// The guard is in the kernel and works without the agent: ending it changes nothing about what is dropped or counted.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where to listen for scrapes
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9475")]
+    listen: SocketAddr,
+    /// Where to keep samples
+    #[arg(long, value_name = "DIR", default_value = history::DIRECTORY)]
+    history: PathBuf,
+    /// Seconds between samples
+    #[arg(long, value_name = "N", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    every: u64,
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the agent")?;
+    runtime.block_on(agent(args))?;
+    Ok(Exit::Ok)
+}
+
+async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        let fault = Fault::system(format!("cannot listen on {}", args.listen));
+        anyhow::Error::new(error).context(fault.hint("choose another address with `--listen`"))
+    })?;
+    let address = listener.local_addr()?;
+    log(&format!("listening address={address}"));
+    if !address.ip().is_loopback() {
+        log("warning: metrics are served to other hosts, without authentication");
+    }
+    notify("READY=1");
+    let mut stop = std::pin::pin!(super::interrupted()?);
+    let mut clock = tokio::time::interval(Duration::from_secs(args.every));
+    let mut state = Watched::default();
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            _ = clock.tick() => state.sample(args),
+            accepted = listener.accept() => {
+                // Out of descriptors, most likely: what was open is answered meanwhile.
+                let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };
+                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+                let drift = state.drift.clone();
+                tokio::spawn(async move {
+                    serve(peer, |request| answer(request, drift.as_ref())).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+    notify("STOPPING=1");
+    log("ended; the guard goes on");
+    Ok(())
+}
+
+/// What was seen at the last sample.
+#[derive(Default)]
+struct Watched {
+    drift: Option<BTreeMap<State, u64>>,
+    generations: BTreeMap<String, u64>,
+    last_error: String,
+}
+
+impl Watched {
+    /// Writes a sample, and looks for drift and for changes worth a line.
+    fn sample(&mut self, args: &AgentArgs) {
+        let error = match self.try_sample(args) {
+            Ok(()) => String::new(),
+            Err(error) => format!("{error:#}"),
+        };
+        // Once, not every minute.
+        if error != self.last_error && !error.is_empty() {
+            log(&format!("error: {error}"));
+        }
+        self.last_error = error;
+    }
+
+    fn try_sample(&mut self, args: &AgentArgs) -> anyhow::Result<()> {
+        let observed = observe::interfaces(None)?;
+        let mut generations = BTreeMap::new();
+        for one in &observed {
+            let number = one.live.meta.number;
+            if self.generations.get(&one.name) != Some(&number) {
+                let mode = one.live.meta.policy.settings.enforce;
+                log(&format!(
+                    "generation interface={} number={number} mode={} digest={}",
+                    one.name,
+                    if mode { "enforce" } else { "audit" },
+                    one.live.meta.digest
+                ));
+            }
+            generations.insert(one.name.clone(), number);
+        }
+        for gone in self
+            .generations
+            .keys()
+            .filter(|name| !generations.contains_key(*name))
+        {
+            log(&format!("warning: no longer guarded interface={gone}"));
+        }
+        self.generations = generations;
+        let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
+        let mut counts = BTreeMap::new();
+        if !seen.is_empty() {
+            for item in drift::gather(&drift::in_force(&observed), &seen)? {
+                *counts.entry(item.state).or_default() += 1;
+            }
+        }
+        self.drift = Some(counts);
+        for report in &seen {
+            let sample = Sample::of(report, now());
+            history::append(&args.history, &report.name, &sample)
+                .with_context(|| format!("cannot keep samples in `{}`", args.history.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn answer(request: &Request, drift: Option<&BTreeMap<State, u64>>) -> Response {
+    const PLAIN: &str = "text/plain; charset=utf-8";
+    match request.path.as_str() {
+        "/metrics" => match observe::interfaces(None) {
+            Ok(observed) => {
+                let format = Format::accepted(&request.accept);
+                Response {
+                    status: "200 OK",
+                    media_type: format.media_type(),
+                    body: metrics::text(&observed, drift, format),
+                }
+            }
+            Err(error) => failed(&error),
+        },
+        "/healthz" => match observe::interfaces(None) {
+            Ok(observed) => health(&observed),
+            Err(error) => failed(&error),
+        },
+        "/" => Response {
+            status: "200 OK",
+            media_type: PLAIN,
+            body: "portguard agent: /metrics, /healthz\n".to_owned(),
+        },
+        _ => Response {
+            status: "404 Not Found",
+            media_type: PLAIN,
+            body: "404 Not Found\n".to_owned(),
+        },
+    }
+}
+
+/// Healthy is: something is guarded, and all of it is as it should be.
+fn health(observed: &[observe::Observed]) -> Response {
+    let troubles: Vec<String> = observed
+        .iter()
+        .flat_map(|one| {
+            let name = &one.name;
+            one.live
+                .warnings
+                .iter()
+                .map(move |warning| format!("{name}: {warning}"))
+        })
+        .collect();
+    let (status, body) = if observed.is_empty() {
+        (
+            "503 Service Unavailable",
+            "no interface is guarded\n".to_owned(),
+        )
+    } else if troubles.is_empty() {
+        ("200 OK", "ok\n".to_owned())
+    } else {
+        ("503 Service Unavailable", troubles.join("\n") + "\n")
+    };
+    Response {
+        status,
+        media_type: "text/plain; charset=utf-8",
+        body,
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Response {
+    Response {
+        status: "500 Internal Server Error",
+        media_type: "text/plain; charset=utf-8",
+        body: format!("{error:#}\n"),
+    }
+}
+
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", crate::human::plain(line));
+}
+
+/// Tells the service manager, where one asked to be told; nothing depends on it.
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let path = path.to_string_lossy();
+    let address = match path.strip_prefix('@') {
+        Some(name) => UnixAddr::from_abstract_name(name),
+        None => UnixAddr::from_pathname(path.as_ref()),
+    };
+    if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
+        let _ = socket.send_to_addr(state.as_bytes(), &address);
+    }
+}

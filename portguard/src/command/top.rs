@@ -1,0 +1,133 @@
+//! `portguard top`: the guard on a terminal.
+
+mod draw;
+mod state;
+
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+
+use self::state::Top;
+use crate::error::{Exit, Fault};
+use crate::events::stream::Stream;
+use crate::observe;
+
+/// Watch the guard: rates, ports, violations and who sends them
+///
+/// Keys: tab or left/right another view, up/down scroll, n the next interface, space pause, q quit.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Begin with this interface
+    #[arg(short, long, value_name = "IF")]
+    interface: Option<String>,
+    /// Seconds between looks
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
+}
+
+/// Shows the dashboard until `q`.
+///
+/// # Errors
+/// If standard output is no terminal, nothing is guarded, and what the system refuses.
+pub fn run(args: &TopArgs) -> anyhow::Result<Exit> {
+    if !io::stdout().is_terminal() {
+        return Err(Fault::usage("`portguard top` needs a terminal")
+            .hint("`portguard counters --watch` writes to anything")
+            .into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot read events")?;
+    let _inside = runtime.enter();
+    let mut top = Top::new(args.interface.clone());
+    look(&mut top)?;
+    let mut streams = Vec::new();
+    for one in observe::layouts(None)? {
+        // Somebody else may read them: then there are no sources, and the rest goes on.
+        match Stream::open(&one) {
+            Ok(stream) => streams.push(stream),
+            Err(error) => top.notice = Some(format!("sources are not shown: {error}")),
+        }
+    }
+    let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
+    let result = show(
+        &mut terminal,
+        &mut top,
+        &mut streams,
+        Duration::from_secs(args.every),
+    );
+    ratatui::restore();
+    result?;
+    Ok(Exit::Ok)
+}
+
+fn look(top: &mut Top) -> anyhow::Result<()> {
+    let observed = observe::interfaces(None)?;
+    if observed.is_empty() {
+        return Err(Fault::usage("no interface is guarded")
+            .hint("`portguard load` guards one")
+            .into());
+    }
+    top.update(observed, Instant::now());
+    Ok(())
+}
+
+fn show(
+    terminal: &mut DefaultTerminal,
+    top: &mut Top,
+    streams: &mut [Stream],
+    every: Duration,
+) -> anyhow::Result<()> {
+    let mut next = Instant::now() + every;
+    loop {
+        terminal.draw(|frame| draw::draw(frame, top))?;
+        if event::poll(next.saturating_duration_since(Instant::now()))? {
+            if let Event::Key(key) = event::read()?
+                && key.kind != KeyEventKind::Release
+                && is_end(top, key.code, key.modifiers)
+            {
+                return Ok(());
+            }
+            continue;
+        }
+        next = Instant::now() + every;
+        for stream in streams.iter_mut() {
+            stream.announce()?;
+            top.knock(&stream.ready());
+        }
+        if !top.is_paused {
+            look(top)?;
+        }
+    }
+}
+
+/// Does what a key asks for; says whether it asks for the end.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "keys that the terminal may learn of mean nothing here"
+)]
+fn is_end(top: &mut Top, key: KeyCode, modifiers: KeyModifiers) -> bool {
+    match key {
+        KeyCode::Char('q') | KeyCode::Esc => return true,
+        KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => return true,
+        KeyCode::Tab | KeyCode::Right => top.turn(1),
+        KeyCode::BackTab | KeyCode::Left => top.turn(-1),
+        KeyCode::Down | KeyCode::Char('j') => top.scroll(1),
+        KeyCode::Up | KeyCode::Char('k') => top.scroll(-1),
+        KeyCode::PageDown => top.scroll(10),
+        KeyCode::PageUp => top.scroll(-10),
+        KeyCode::Char('n') => top.next_interface(),
+        KeyCode::Char(' ') => top.is_paused = !top.is_paused,
+        _ => {}
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

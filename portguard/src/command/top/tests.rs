@@ -1,0 +1,165 @@
+use std::time::{Duration, Instant};
+
+use portguard_common::abi::{Counter, EVENT_HEAD, Event};
+use portguard_common::tables::Key;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use super::*;
+use crate::catalog::Transport;
+use crate::cells::Directory;
+use crate::counters::{Keyed, Snapshot};
+use crate::image::Image;
+use crate::kernel::bpffs::Layout;
+use crate::kernel::generation::Live;
+use crate::kernel::meta::{Meta, XdpModeName};
+use crate::observe::Observed;
+use crate::policy::{Grant, GrantKind, Peers, Policy};
+
+fn observed(passed: u64, violations: u64) -> Observed {
+    let policy = Policy {
+        inbound: vec![Grant {
+            kind: GrantKind::Documented,
+            transport: Transport::Tcp,
+            first: 443,
+            last: 443,
+            peers: Peers::Any,
+            row: "a/web".to_owned(),
+        }],
+        ..Policy::default()
+    };
+    let directory = Image::build(&policy, Directory::default())
+        .unwrap()
+        .directory;
+    let counter = |packets| Counter {
+        packets,
+        bytes: packets * 100,
+    };
+    let mut cells = vec![Counter::default(); directory.cells.len()];
+    cells[0] = counter(passed);
+    Observed {
+        name: "eth0".to_owned(),
+        layout: Layout::of("eth0"),
+        live: Live {
+            meta: Meta {
+                version: "0".to_owned(),
+                number: 7,
+                ifindex: 2,
+                xdp_mode: XdpModeName::Native,
+                digest: policy.digest(),
+                loaded_at: 0,
+                deadline: 1,
+                flow_key: [0; 2],
+                tick_shift: 8,
+                flow_sets: 1,
+                site: None,
+                policy,
+                directory,
+            },
+            ingress: Some(1),
+            egress: None,
+            warnings: vec!["careful".to_owned()],
+        },
+        raw: Snapshot {
+            cells,
+            violations: [((false, Key::port(1, 161)), violations)].into(),
+            totals: [((false, Keyed::Port), counter(violations))].into(),
+            slots: Vec::new(),
+        },
+        resets: None,
+    }
+}
+
+fn screen(top: &Top, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw::draw(frame, top)).unwrap();
+    terminal.backend().to_string()
+}
+
+fn top() -> Top {
+    let start = Instant::now();
+    let mut top = Top::new(None);
+    top.update(vec![observed(10, 1)], start);
+    top.update(vec![observed(510, 201)], start + Duration::from_secs(2));
+    top
+}
+
+#[test]
+fn the_screen_says_all_without_colour() {
+    let mut top = top();
+    let ports = screen(&top, 120, 24);
+    for wanted in [
+        "eth0",
+        "audit",
+        "generation 7",
+        "unconfirmed: has given way",
+        "warning: careful",
+        "711 packets",
+        "201 violations that enforcing would drop",
+        "tcp/443",
+        "510",
+        "250/s",
+        "udp/161",
+        "100/s",
+        "not documented",
+        "a/web",
+    ] {
+        assert!(ports.contains(wanted), "{wanted}\n{ports}");
+    }
+    top.turn(1);
+    let violations = screen(&top, 120, 24);
+    assert!(
+        violations.contains("udp/161") && !violations.contains("tcp/443"),
+        "{violations}"
+    );
+    let event = Event {
+        time: 0,
+        source: [0, 0x0a00_0001],
+        destination: [0, 2],
+        ifindex: 2,
+        length: 60,
+        weight: 64,
+        vlan: 0,
+        source_port: 1,
+        destination_port: 161,
+        ethertype: 0x0800,
+        reason: 16,
+        protocol: 17,
+        detail: 0,
+        v6: 0,
+        direction: 0,
+        dropped: 0,
+        captured: 0,
+        reserved: 0,
+        head: [0; EVENT_HEAD],
+    };
+    top.knock(&[event, event]);
+    top.turn(1);
+    let sources = screen(&top, 120, 24);
+    assert!(
+        sources.contains("10.0.0.1") && sources.contains("about 128"),
+        "{sources}"
+    );
+}
+
+#[test]
+fn keys_do_what_the_footer_says_and_small_screens_do_no_harm() {
+    let mut top = top();
+    let none = KeyModifiers::NONE;
+    assert!(is_end(&mut top, KeyCode::Char('q'), none));
+    assert!(is_end(&mut top, KeyCode::Char('c'), KeyModifiers::CONTROL));
+    assert!(!is_end(&mut top, KeyCode::Left, none));
+    assert_eq!(top.view, 3);
+    assert!(screen(&top, 100, 24).contains("never used"));
+    assert!(!is_end(&mut top, KeyCode::Up, none));
+    assert_eq!(top.offset, 0);
+    assert!(!is_end(&mut top, KeyCode::PageDown, none));
+    assert_eq!(top.offset, 10);
+    is_end(&mut top, KeyCode::Char('n'), none);
+    assert_eq!(top.shown.as_deref(), Some("eth0"));
+    is_end(&mut top, KeyCode::Char(' '), none);
+    assert!(screen(&top, 100, 24).contains("paused"));
+    for (width, height) in [(1, 1), (20, 4), (80, 9), (300, 100)] {
+        screen(&top, width, height);
+    }
+}

@@ -1,0 +1,145 @@
+//! One self-contained page: no script, no resource from elsewhere.
+
+mod evidence;
+mod sections;
+
+use std::fmt::Write as _;
+
+use super::Evidence;
+use crate::human::{bytes, duration, grouped, plain, short, time};
+
+/// Text with what HTML means by itself replaced, and without control characters.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in plain(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The page.
+pub fn html(evidence: &Evidence) -> String {
+    let mut page = String::with_capacity(64 * 1024);
+    let host = escape(&evidence.host);
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
+         <title>Port matrix evidence: {host}</title><style>{}</style></head><body><main>",
+        include_str!("style.css")
+    );
+    head(&mut page, evidence, &host);
+    tiles(&mut page, evidence);
+    sections::summary(&mut page, evidence);
+    sections::violations(&mut page, evidence);
+    sections::drift(&mut page, evidence);
+    for guard in &evidence.guards {
+        evidence::matrix(&mut page, guard);
+    }
+    evidence::unused(&mut page, evidence);
+    evidence::omitted(&mut page, evidence);
+    evidence::provenance(&mut page, evidence);
+    let _ = writeln!(
+        page,
+        "<footer>Made by portguard {} on {}. Every number is a sum that the kernel kept for every packet; none is \
+         sampled or estimated. This file holds all that it shows, and asks nothing of any other host.</footer></main></body></html>",
+        env!("CARGO_PKG_VERSION"),
+        time(evidence.made_at)
+    );
+    page
+}
+
+fn head(page: &mut String, evidence: &Evidence, host: &str) {
+    let mut roles: Vec<&str> = evidence
+        .guards
+        .iter()
+        .flat_map(|guard| guard.policy.roles.iter().map(String::as_str))
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    let window = evidence.window().map_or(String::new(), |(since, length)| {
+        format!(
+            " Evidence from {} to {} ({}).",
+            time(since),
+            time(evidence.made_at),
+            duration(length)
+        )
+    });
+    let _ = write!(
+        page,
+        "<header><p class=\"kicker\">Port matrix evidence</p><h1>{host}</h1>\
+         <p>Guarded as <code>{}</code>.{window}</p></header>",
+        escape(&roles.join(", "))
+    );
+}
+
+fn tiles(page: &mut String, evidence: &Evidence) {
+    let enforcing = evidence
+        .guards
+        .iter()
+        .filter(|guard| guard.report.mode == "enforce")
+        .count();
+    let mode = match (enforcing, evidence.guards.len()) {
+        (_, 0) => "not guarded",
+        (0, _) => "audit",
+        (some, all) if some == all => "enforce",
+        _ => "mixed",
+    };
+    let (mut packets, mut octets, mut violations) = (0u64, 0u64, 0u64);
+    for guard in &evidence.guards {
+        packets += guard.report.totals.packets;
+        octets += guard.report.totals.bytes;
+        violations += guard.report.violations.packets;
+    }
+    let lines = evidence.guards.iter().flat_map(super::matrix::lines);
+    let (used, all) = lines.fold((0u64, 0u64), |(used, all), line| {
+        (used + u64::from(line.packets > 0), all + 1)
+    });
+    let findings = evidence.to_act_on();
+    page.push_str("<section class=\"tiles\">");
+    let mut tile = |class: &str, big: &str, small: &str| {
+        let _ = write!(
+            page,
+            "<div class=\"tile {class}\"><b>{big}</b><span>{small}</span></div>"
+        );
+    };
+    tile(
+        if mode == "enforce" { "good" } else { "warn" },
+        mode,
+        if mode == "enforce" {
+            "undocumented traffic is dropped"
+        } else {
+            "nothing is dropped, all is counted"
+        },
+    );
+    tile(
+        "",
+        &short(packets),
+        &format!("packets judged, {}", bytes(octets)),
+    );
+    tile(
+        if violations == 0 { "good" } else { "bad" },
+        &short(violations),
+        &format!("violations ({} packets)", grouped(violations)),
+    );
+    tile(
+        "",
+        &format!("{used} of {all}"),
+        "documented openings were used",
+    );
+    tile(
+        if findings == 0 { "good" } else { "bad" },
+        &findings.to_string(),
+        "findings to act on",
+    );
+    page.push_str("</section>");
+}

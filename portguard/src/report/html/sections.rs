@@ -1,0 +1,235 @@
+//! The sections that judge: what is in force, violations, drift.
+
+use std::fmt::Write as _;
+
+use super::super::{Evidence, svg};
+use super::escape;
+use crate::counters::PortCount;
+use crate::drift::{Item, State};
+use crate::history;
+use crate::human::grouped;
+
+/// Ports of violations that are listed by interface.
+const LISTED: usize = 20;
+/// Findings of one state that are listed.
+const FINDINGS: usize = 500;
+/// Ports of violations that are plotted.
+const PLOTTED: usize = 8;
+/// Columns of the plot over time.
+const COLUMNS: usize = 96;
+
+/// In sentences, for who reads no further.
+pub(super) fn summary(page: &mut String, evidence: &Evidence) {
+    page.push_str("<h2 id=\"brief\">In brief</h2>");
+    if evidence.guards.is_empty() {
+        page.push_str(
+            "<p>No interface of this host is guarded: there is no evidence of traffic.</p>",
+        );
+    }
+    for guard in &evidence.guards {
+        let report = &guard.report;
+        let verb = if report.mode == "enforce" {
+            "were dropped"
+        } else {
+            "would have been dropped by enforcing"
+        };
+        let _ = write!(
+            page,
+            "<p><b>{}</b>: of {} packets judged, {} {verb}. The policy in force is generation {}, digest <code>{}</code>.</p>",
+            escape(&report.name),
+            grouped(report.totals.packets),
+            grouped(report.violations.packets),
+            report.generation,
+            escape(report.digest.get(..16).unwrap_or(&report.digest)),
+        );
+        for warning in &guard.warnings {
+            let _ = write!(
+                page,
+                "<p><span class=\"mark warn\">warning</span> {}</p>",
+                escape(warning)
+            );
+        }
+    }
+    page.push_str(
+        "<nav><a href=\"#violations\">Violations</a><a href=\"#drift\">Documented, listening, seen</a>\
+         <a href=\"#matrix\">The matrix with live numbers</a><a href=\"#unused\">Rows never used</a>\
+         <a href=\"#omitted\">Rows that open nothing here</a><a href=\"#provenance\">Provenance</a></nav>",
+    );
+}
+
+/// Plots and the list.
+pub(super) fn violations(page: &mut String, evidence: &Evidence) {
+    page.push_str("<h2 id=\"violations\">Violations</h2>");
+    let mut any = false;
+    for guard in &evidence.guards {
+        let report = &guard.report;
+        let mut ports: Vec<&PortCount> = report
+            .ports
+            .iter()
+            .filter(|port| port.violations.packets > 0)
+            .collect();
+        let reasons: Vec<(String, u64, &str)> = report
+            .reasons
+            .iter()
+            .filter(|reason| reason.violation)
+            .map(|reason| {
+                (
+                    format!("{} {}", reason.direction, reason.reason),
+                    reason.packets,
+                    "bad",
+                )
+            })
+            .collect();
+        if reasons.is_empty() {
+            continue;
+        }
+        any = true;
+        ports.sort_by_key(|port| std::cmp::Reverse(port.violations.packets));
+        let name = escape(&report.name);
+        let over_time = history::violations(&guard.history, COLUMNS);
+        if !over_time.is_empty() {
+            let _ = write!(page, "<h3>{name}: violations over time</h3>");
+            page.push_str(&svg::columns(
+                "violations over time",
+                &over_time,
+                guard.history.last().map_or(0, |sample| sample.at),
+            ));
+        }
+        let plotted: Vec<(String, u64, &str)> = ports
+            .iter()
+            .take(PLOTTED)
+            .map(|port| {
+                (
+                    format!("{} {}", port.direction, port.name()),
+                    port.violations.packets,
+                    "bad",
+                )
+            })
+            .collect();
+        let _ = write!(
+            page,
+            "<div class=\"two\"><div><h3>{name}: by reason</h3>{}</div><div><h3>{name}: by port</h3>{}</div></div>",
+            svg::bars("violations by reason", &reasons),
+            svg::bars("violations by port", &plotted)
+        );
+        page.push_str(
+            "<table><thead><tr><th>Port</th><th class=\"n\">Violations</th><th class=\"wide\">Documented</th></tr></thead><tbody>",
+        );
+        for port in ports.iter().take(LISTED) {
+            let documented = if port.documented {
+                format!(
+                    "for other peers, by <span class=\"id\">{}</span>",
+                    escape(&port.rows.join(", "))
+                )
+            } else {
+                "<span class=\"soft\">by no row</span>".to_owned()
+            };
+            let _ = write!(
+                page,
+                "<tr><td class=\"p\">{} {}</td><td class=\"n alarm\">{}</td><td>{documented}</td></tr>",
+                port.direction,
+                escape(&port.name()),
+                grouped(port.violations.packets)
+            );
+        }
+        page.push_str("</tbody></table>");
+        let rest = ports.get(LISTED..).unwrap_or_default();
+        if !rest.is_empty() {
+            let packets = rest.iter().map(|port| port.violations.packets).sum();
+            let _ = write!(
+                page,
+                "<p class=\"soft\">and {} more ports with {} packets together; the CSV report lists all.</p>",
+                rest.len(),
+                grouped(packets)
+            );
+        }
+    }
+    if !any {
+        page.push_str("<p><span class=\"mark good\">none</span> No packet outside of the matrix was seen.</p>");
+    }
+}
+
+/// Findings with what to do, and the other states in numbers.
+pub(super) fn drift(page: &mut String, evidence: &Evidence) {
+    page.push_str("<h2 id=\"drift\">Documented, listening, seen</h2>");
+    if evidence.findings().next().is_none() {
+        page.push_str("<p><span class=\"mark good\">no finding</span> Documents, listeners and traffic agree.</p>");
+    }
+    for state in State::ALL {
+        let mut items: Vec<&Item> = evidence
+            .drift
+            .iter()
+            .filter(|item| item.state == state)
+            .collect();
+        if items.is_empty() || !state.is_finding() {
+            continue;
+        }
+        items.sort_by_key(|item| std::cmp::Reverse(item.violations));
+        let count = items.len();
+        if state == State::UndocumentedTrafficSeen {
+            let _ = write!(
+                page,
+                "<h3><span class=\"mark bad\">{}</span> {count}</h3><p class=\"soft\">{}: \
+                 <a href=\"#violations\">the violations above</a>, less the ports that somebody listens on.</p>",
+                state.name(),
+                escape(state.meaning())
+            );
+            continue;
+        }
+        let _ = write!(
+            page,
+            "<h3><span class=\"mark bad\">{}</span> {count}</h3><p class=\"soft\">{}</p>\
+             <table><thead><tr><th>Port</th><th>Listener</th><th class=\"n\">Passed</th><th class=\"n\">Violations</th>\
+             <th>Rows and purpose</th></tr></thead><tbody>",
+            state.name(),
+            escape(state.meaning())
+        );
+        for item in items.iter().take(FINDINGS) {
+            drift_line(page, item);
+        }
+        page.push_str("</tbody></table>");
+        if count > FINDINGS {
+            let _ = write!(page, "<p class=\"soft\">and {} more</p>", count - FINDINGS);
+        }
+    }
+    let quiet: Vec<String> = State::ALL
+        .into_iter()
+        .filter(|state| !state.is_finding())
+        .filter_map(|state| {
+            let count = evidence.drift.iter().filter(|item| item.state == state);
+            let count = count.count();
+            (count > 0)
+                .then(|| format!("<span class=\"mark soft\">{}</span> {count}", state.name()))
+        })
+        .collect();
+    if !quiet.is_empty() {
+        let _ = write!(
+            page,
+            "<h3>Nothing to do</h3><p>{}</p>",
+            quiet.join(" &nbsp; ")
+        );
+    }
+}
+
+fn drift_line(page: &mut String, item: &Item) {
+    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+    let rows = if item.rows.is_empty() {
+        "<span class=\"soft\">by no row</span>".to_owned()
+    } else {
+        format!(
+            "<span class=\"id\">{}</span> {}",
+            escape(&item.rows.join(", ")),
+            escape(&item.purposes.join("; "))
+        )
+    };
+    let _ = write!(
+        page,
+        "<tr><td class=\"p\">{} {}/{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{rows}</td></tr>",
+        item.direction,
+        item.transport,
+        item.ports(),
+        escape(&item.who()),
+        number(item.passed),
+        number(item.violations)
+    );
+}

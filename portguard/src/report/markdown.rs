@@ -1,0 +1,97 @@
+//! The report as Markdown: for tickets and wikis.
+
+use std::fmt::Write as _;
+
+use super::Evidence;
+use super::matrix::lines;
+use crate::human::{bytes, duration, grouped, plain, time};
+
+/// A table cell: no bar and no line break of its own.
+fn cell(text: &str) -> String {
+    plain(text)
+        .replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
+}
+
+/// The document.
+pub fn markdown(evidence: &Evidence) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "# Port matrix evidence: {}\n", cell(&evidence.host));
+    let _ = writeln!(
+        out,
+        "Made {} by portguard {} on {}.",
+        time(evidence.made_at),
+        env!("CARGO_PKG_VERSION"),
+        cell(&evidence.kernel)
+    );
+    if let Some((since, length)) = evidence.window() {
+        let _ = writeln!(
+            out,
+            "Evidence since {} ({}).",
+            time(since),
+            duration(length)
+        );
+    }
+    let findings: Vec<_> = evidence.findings().collect();
+    let _ = writeln!(out, "\n## Findings: {}\n", findings.len());
+    if !findings.is_empty() {
+        out.push_str("| state | port | | listener | passed | violations | rows |\n|---|---|---|---|---:|---:|---|\n");
+    }
+    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+    for item in findings {
+        let _ = writeln!(
+            out,
+            "| {} | {}/{} | {} | {} | {} | {} | {} |",
+            item.state.name(),
+            item.transport,
+            item.ports(),
+            item.direction,
+            cell(&item.who()),
+            number(item.passed),
+            number(item.violations),
+            cell(&item.rows.join(", "))
+        );
+    }
+    for guard in &evidence.guards {
+        let report = &guard.report;
+        let _ = writeln!(
+            out,
+            "\n## {}: {}\n\nGeneration {}, policy `sha256:{}`: {} packets judged, {} violations.\n",
+            cell(&report.name),
+            report.mode,
+            report.generation,
+            report.digest,
+            grouped(report.totals.packets),
+            grouped(report.violations.packets)
+        );
+        out.push_str("| | reason | packets | bytes | |\n|---|---|---:|---:|---|\n");
+        for reason in &report.reasons {
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {} |",
+                reason.direction,
+                reason.reason,
+                grouped(reason.packets),
+                bytes(reason.bytes),
+                if reason.violation { "violation" } else { "" }
+            );
+        }
+        out.push_str("\n| | port | peers | rows | passed | bytes | other peers |\n|---|---|---|---|---:|---:|---:|\n");
+        for line in lines(guard) {
+            let rows: Vec<&str> = line.rows.iter().map(|(row, _)| *row).collect();
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                line.direction,
+                line.port,
+                cell(&line.peers.join(", ")),
+                cell(&rows.join(", ")),
+                grouped(line.packets),
+                bytes(line.bytes),
+                grouped(line.violations)
+            );
+        }
+    }
+    out
+}
