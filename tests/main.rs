@@ -1,13 +1,24 @@
 //! Integration tests. Most need root: they load programs and make network namespaces of their own.
 
+#[cfg(test)]
 mod agent;
+#[cfg(test)]
 mod cli_explain;
+#[cfg(test)]
 mod confirm;
+#[cfg(test)]
 mod counters;
+#[cfg(test)]
 mod drift;
+#[cfg(test)]
 mod events;
+#[cfg(test)]
 mod export_nft;
+#[cfg(test)]
 mod guard;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
 mod parity;
+#[cfg(test)]
 mod sessions;
