@@ -87,6 +87,13 @@ fn metrics_are_served_and_the_guard_outlives_the_agent() -> Result<()> {
     check(&body)?;
     assert!(get(host, "/nothing", "*/*")?.0.starts_with("HTTP/1.1 404"));
 
+    let kept = history.join(format!("{}.jsonl", link.right.name));
+    let started = std::time::Instant::now();
+    while !kept.exists() {
+        anyhow::ensure!(started.elapsed() < SOON, "no sample: {}", agent.stderr());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
     agent.terminate()?;
     let ended = agent.output(SOON)?;
     assert_eq!(ended.code(), 0, "{ended}");
