@@ -33,6 +33,7 @@ enum Verb {
     Drift(command::drift::DriftArgs),
     Events(command::events::EventsArgs),
     Unload(command::unload::UnloadArgs),
+    Agent(command::agent::AgentArgs),
     Completions(command::generate::CompletionsArgs),
     Man(command::generate::ManArgs),
 }
@@ -59,6 +60,7 @@ impl Cli {
             Verb::Drift(args) => command::drift::run(args),
             Verb::Events(args) => command::events::run(args),
             Verb::Unload(args) => command::unload::run(args),
+            Verb::Agent(args) => command::agent::run(args),
             Verb::Completions(args) => command::generate::completions(args),
             Verb::Man(args) => command::generate::man(args),
         }

@@ -1,5 +1,6 @@
 //! The verbs of the command line. Each file owns its arguments and its `run`.
 
+pub mod agent;
 pub mod catalog;
 pub mod check;
 pub mod confirm;

@@ -16,6 +16,9 @@ use crate::object::Loaded;
 /// Values of frozen globals are read whole, up to half a megabyte, through the stack.
 const STACK: usize = 32 << 20;
 
+/// Entries of a direction.
+const KEYS: usize = Key::COUNT as usize;
+
 /// Compares.
 ///
 /// # Errors
@@ -47,7 +50,6 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
                 return Err(anyhow!("six maps were asked for"));
             };
             global(f, ".rodata.facts", |there: &Facts| *there == facts)?;
-            const KEYS: usize = Key::COUNT as usize;
             global(i, ".rodata.in", |there: &[u16; KEYS]| {
                 there[..] == image.inbound
             })?;
