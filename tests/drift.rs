@@ -77,7 +77,7 @@ fn listeners_documents_and_traffic_are_compared() -> Result<()> {
     assert_eq!(open["state"], "listening-undocumented");
     assert!(open["violations"].as_u64() > Some(0), "{open}");
     let pid = &open["listeners"][0]["processes"][0]["pid"];
-    assert_eq!(pid, &std::process::id().into());
+    assert_eq!(pid, &std::process::id());
     assert_eq!(
         state(&after, 5556).context("5556")?["state"],
         "loopback-only"
