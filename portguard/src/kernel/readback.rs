@@ -1,6 +1,7 @@
 //! Reads a loaded generation's maps back and compares them with the image: what the kernel holds is what was meant.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
@@ -30,8 +31,9 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
     })?;
     array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
     array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
-    let own: BpfHashMap<_, [u64; 2], u32> = map("OWN")?.try_into()?;
-    if own.keys().count() != image.own.len() {
+    let own: BpfHashMap<_, [u64; 3], u32> = map("OWN")?.try_into()?;
+    let keys: BTreeSet<[u64; 3]> = own.keys().collect::<Result<_, _>>()?;
+    if keys != image.own.iter().map(|address| address.words()).collect() {
         return Err(differs("OWN"));
     }
     let globals = [
