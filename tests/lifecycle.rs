@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use portguard::cells::Directory;
+use portguard::image::Image;
 use portguard::kernel::bpffs::Layout;
 use portguard::kernel::fault::{LOAD_STEPS, UNLOAD_STEPS};
-use portguard::kernel::interface::Interface;
 use portguard::kernel::meta::Meta;
 use portguard::kernel::publish::revert;
+use portguard::object::HostFacts;
+use portguard::policy::Policy;
+use portguard_harness::net::{End, Interface, Lab, unique_name};
 use portguard_harness::traffic::{UdpEcho, receive_datagram};
 
 use crate::guard::{Guarded, LONG, SOON, eventually, listen};
@@ -182,7 +186,7 @@ fn swaps_under_traffic_lose_nothing_and_pass_nothing_that_is_denied() -> Result<
     let name = guarded.interface();
     let swaps = guarded.link.left.host.run(|| {
         let layout = Layout::of(name);
-        let interface = Interface::find(name)?;
+        let interface = portguard::kernel::interface::Interface::find(name)?;
         let generations: Vec<Meta> = layout
             .generations()
             .iter()
@@ -237,6 +241,14 @@ fn two_loads_at_once_come_one_after_the_other() -> Result<()> {
     Ok(())
 }
 
+/// An end like the one that was.
+fn end(interface: &Interface) -> End {
+    let addresses = interface.addresses.iter();
+    addresses.fold(End::new(&interface.name), |end, address| {
+        end.address(&address.to_string())
+    })
+}
+
 #[test]
 fn an_interface_that_goes_and_comes_back_can_be_guarded_again() -> Result<()> {
     let mut guarded = Guarded::new()?;
@@ -247,13 +259,7 @@ fn an_interface_that_goes_and_comes_back_can_be_guarded_again() -> Result<()> {
     let warning = status["warnings"][0].as_str().unwrap().to_owned();
     ensure!(warning.contains("is gone"), "{status}");
     // Under the same name; the kernel gives it another index.
-    let lab = portguard_harness::net::Lab::new()?;
-    let end = |interface: &portguard_harness::net::Interface| {
-        interface.addresses.iter().fold(
-            portguard_harness::net::End::new(&interface.name),
-            |end, address| end.address(&address.to_string()),
-        )
-    };
+    let lab = Lab::new()?;
     guarded.link = lab.connect(&left.host, &end(&left), &right.host, &end(&right))?;
     let _servers = echoes(&guarded)?;
     guarded.load("--enforce", &[BOTH, FIRST], &[])?;
@@ -295,7 +301,7 @@ fn a_renamed_interface_keeps_its_guard() -> Result<()> {
     let guarded = Guarded::new()?;
     let _servers = echoes(&guarded)?;
     guarded.load("--enforce", &[BOTH, FIRST], &[])?;
-    let new = portguard_harness::net::unique_name("pgz");
+    let new = unique_name("pgz");
     let rename = |from: &str, to: &str| -> Result<()> {
         let mut ip = std::process::Command::new("ip");
         ip.args(["link", "set", "dev", from, "name", to]);
@@ -319,5 +325,65 @@ fn a_renamed_interface_keeps_its_guard() -> Result<()> {
     ensure!(guarded.unload()?.status.success());
     ensure!(guarded.open(&ALL)? == ALL);
     ensure!(!guarded.pins()?.exists());
+    Ok(())
+}
+
+#[test]
+fn the_agent_guards_an_interface_that_comes_back() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (guarded.link.left.clone(), guarded.link.right.clone());
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    let agent = guarded.start(&["agent".to_owned()], None)?;
+    left.host.delete_interface(&left.name)?;
+    let lab = Lab::new()?;
+    lab.connect(&left.host, &end(&left), &right.host, &end(&right))?;
+    eventually("the guard's return", || {
+        Ok(guarded
+            .status()?
+            .is_some_and(|status| status["warnings"].as_array().is_some_and(Vec::is_empty)))
+    })?;
+    let _servers = echoes(&guarded)?;
+    ensure!(guarded.open(&ALL)? == [BOTH, FIRST], "{}", agent.stderr());
+    Ok(())
+}
+
+#[test]
+fn a_program_of_others_is_named_and_left_alone() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let index = guarded.link.left.index;
+    let image = Image::build(&Policy::default(), Directory::default())?;
+    let mut other = portguard::object::load(&image, &HostFacts::default(), None)?;
+    let program = other.ingress()?;
+    let id = program.info()?.id();
+    guarded
+        .link
+        .left
+        .host
+        .run(|| Ok(program.attach_to_if_index(index, aya::programs::XdpMode::Driver)?))?;
+    let output = guarded.run(&guarded.load_args("--audit", &[BOTH], &[]), None)?;
+    ensure!(output.code() == 3, "{output:?}");
+    ensure!(
+        output
+            .stderr
+            .contains(&format!("native XDP program {id} (`portguard_xdp`)")),
+        "{output:?}"
+    );
+    ensure!(!guarded.pins()?.exists());
+    let doctor = ["doctor", "--interface", guarded.interface()].map(str::to_owned);
+    let output = guarded.run(&doctor, None)?;
+    ensure!(
+        output.code() == 1 && output.stdout.contains(&format!("program {id}")),
+        "{output:?}"
+    );
+    ensure!(guarded.unload()?.code() == 2, "there is nothing of ours");
+    let there = guarded
+        .link
+        .left
+        .host
+        .run(|| portguard::kernel::holder::xdp(index))?;
+    ensure!(
+        there.first().is_some_and(|holder| holder.id == id),
+        "{there:?}"
+    );
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! `portguard agent`: metrics for a monitoring system, and samples for the report. The guard works without it.
+//! `portguard agent`: metrics, samples for the report, interfaces that come back. The guard works without it.
 
 mod http;
+mod returning;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -28,7 +29,7 @@ use crate::observe;
 /// Connections that are answered at a time.
 const CONNECTIONS: usize = 16;
 
-/// Serve metrics, and keep samples for the report
+/// Serve metrics, keep samples for the report, and guard interfaces again that come back
 ///
 /// The guard is in the kernel and works without the agent: ending it changes nothing about what is dropped or counted.
 #[derive(Debug, Args)]
@@ -43,6 +44,9 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     every: u64,
+    /// Guard again what came back, and end
+    #[arg(long)]
+    once: bool,
 }
 
 /// Serves until it is told to end.
@@ -50,6 +54,16 @@ pub struct AgentArgs {
 /// # Errors
 /// If the address cannot be listened on.
 pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
+    if args.once {
+        returning::look()?;
+        return Ok(Exit::Ok);
+    }
+    // Waits in the kernel, and ends with the process.
+    std::thread::spawn(|| {
+        if let Err(error) = returning::watch() {
+            log(&format!("error: {error:#}"));
+        }
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -45,10 +45,6 @@ pub fn wall(deadline: u64) -> anyhow::Result<u64> {
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let wall = if deadline >= now {
-        wall + (deadline - now)
-    } else {
-        wall.saturating_sub(now - deadline)
-    };
-    Ok(wall.as_secs())
+    let then = (wall + deadline).saturating_sub(now);
+    Ok(then.as_secs())
 }

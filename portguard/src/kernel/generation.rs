@@ -219,17 +219,14 @@ pub fn prepare(
     step("locked")?;
     settle::refuse_other_versions(&layout)?;
     let previous = live(&layout)?;
-    let number = match &previous {
-        Some(live) => {
-            sweep(&layout, &live.kept())?;
-            layout.generations().last().copied().unwrap_or_default() + 1
-        }
-        None => {
-            // What is there without an attached ingress program is half a load, of a tool that was killed.
-            unload(lock, &layout)?;
-            refuse_foreign(interface)?;
-            1
-        }
+    let number = if let Some(live) = &previous {
+        sweep(&layout, &live.kept())?;
+        layout.generations().last().copied().unwrap_or_default() + 1
+    } else {
+        // What is there without an attached ingress program is half a load, of a tool that was killed.
+        unload(lock, &layout)?;
+        refuse_foreign(interface)?;
+        1
     };
     step("swept")?;
     let is_first = previous.is_none();

@@ -42,9 +42,12 @@ pub fn link(index: u32) -> anyhow::Result<LinkMessage> {
     let answers = request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(question), 0)?;
     answers
         .into_iter()
-        .find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
+        .find_map(|answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                Some(link)
+            } else {
+                None
+            }
         })
         .context("the kernel says nothing about the interface")
 }
@@ -60,6 +63,10 @@ pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
             continue;
         };
         for fact in facts {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "the enum grows, and only these name a hook and its program"
+            )]
             let (hook, id) = match fact {
                 LinkXdp::DrvProgId(id) => ("native XDP", id),
                 LinkXdp::SkbProgId(id) => ("generic XDP", id),

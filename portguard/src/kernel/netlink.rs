@@ -46,6 +46,10 @@ where
                 .map_err(|error| anyhow!("netlink answer not understood: {error}"))?;
             let length = usize::try_from(parsed.header.length)?.next_multiple_of(4);
             rest = rest.get(length.max(HEADER)..).unwrap_or_default();
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "the enum grows, and nothing else answers a request"
+            )]
             match parsed.payload {
                 NetlinkPayload::Error(error) => {
                     return match error.code {

@@ -1,6 +1,7 @@
 //! Reads a loaded generation's maps back and compares them with the image: what the kernel holds is what was meant.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
@@ -16,6 +17,9 @@ use crate::object::Loaded;
 /// Values of frozen globals are read whole, up to half a megabyte, through the stack.
 const STACK: usize = 32 << 20;
 
+/// Entries of a direction.
+const KEYS: usize = Key::COUNT as usize;
+
 /// Compares.
 ///
 /// # Errors
@@ -28,7 +32,8 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
     array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
     array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
     let own: BpfHashMap<_, [u64; 3], u32> = map("OWN")?.try_into()?;
-    if own.keys().count() != image.own.len() {
+    let keys: BTreeSet<[u64; 3]> = own.keys().collect::<Result<_, _>>()?;
+    if keys != image.own.iter().map(|address| address.words()).collect() {
         return Err(differs("OWN"));
     }
     let globals = [
@@ -47,7 +52,6 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
                 return Err(anyhow!("six maps were asked for"));
             };
             global(f, ".rodata.facts", |there: &Facts| *there == facts)?;
-            const KEYS: usize = Key::COUNT as usize;
             global(i, ".rodata.in", |there: &[u16; KEYS]| {
                 there[..] == image.inbound
             })?;

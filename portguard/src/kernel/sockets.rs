@@ -120,15 +120,15 @@ fn dump(
     let answers = request(NETLINK_SOCK_DIAG, question, NLM_F_DUMP)?;
     Ok(answers
         .into_iter()
-        .filter_map(|answer| match answer {
-            SockDiagMessage::InetResponse(response) => {
-                let id = response.header.socket_id;
-                Some((
-                    SocketAddr::new(plain(id.source_address), id.source_port),
-                    SocketAddr::new(plain(id.destination_address), id.destination_port),
-                ))
-            }
-            _ => None,
+        .filter_map(|answer| {
+            let SockDiagMessage::InetResponse(response) = answer else {
+                return None;
+            };
+            let id = response.header.socket_id;
+            Some((
+                SocketAddr::new(plain(id.source_address), id.source_port),
+                SocketAddr::new(plain(id.destination_address), id.destination_port),
+            ))
         })
         .collect())
 }

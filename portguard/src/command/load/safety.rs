@@ -22,7 +22,7 @@ const SHOWN: usize = 10;
 /// How careful to be.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Safety")]
-pub struct SafetyArgs {
+pub(super) struct SafetyArgs {
     /// Give way to what was in force before unless `portguard confirm` comes in time; 0 = never
     /// [default: 2m when enforcing over SSH, else 0]
     #[arg(long, value_name = "DUR", value_parser = duration)]

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
 use super::{Check, Grade};
 use crate::kernel::holder::{self, Holder};
@@ -109,14 +107,21 @@ impl Facts {
             is_ethernet: link.header.link_layer_type == LinkLayerType::Ether,
         };
         for attribute in &link.attributes {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "an interface has many attributes, of which these matter"
+            )]
             match attribute {
                 LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
                 LinkAttribute::NumRxQueues(queues) => facts.queues = *queues,
                 LinkAttribute::Controller(master) => facts.master = Some(*master),
                 LinkAttribute::LinkInfo(infos) => {
-                    facts.kind = infos.iter().find_map(|info| match info {
-                        LinkInfo::Kind(kind) => Some(word(kind)),
-                        _ => None,
+                    facts.kind = infos.iter().find_map(|info| {
+                        if let LinkInfo::Kind(kind) = info {
+                            Some(kind.to_string())
+                        } else {
+                            None
+                        }
                     });
                 }
                 _ => {}
@@ -124,10 +129,6 @@ impl Facts {
         }
         facts
     }
-}
-
-fn word(kind: &InfoKind) -> String {
-    kind.to_string()
 }
 
 /// The interface in sysfs, which may be that of another network namespace.

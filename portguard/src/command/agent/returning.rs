@@ -1,0 +1,45 @@
+//! Interfaces that were deleted and come back: the guard went with them, and is put in force again.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use crate::kernel::bpffs;
+use crate::kernel::mend::mend;
+
+/// Group mask of events about interfaces.
+const LINK_EVENTS: u32 = 1;
+
+/// Looks once, and guards again what came back.
+///
+/// # Errors
+/// If an interface cannot be guarded again.
+pub(super) fn look() -> anyhow::Result<()> {
+    let names = bpffs::lock().and_then(|lock| mend(&lock))?;
+    let mut err = io::stderr().lock();
+    for name in names {
+        writeln!(err, "{name}: is back, and guarded again")?;
+    }
+    Ok(())
+}
+
+/// Looks, and waits for the next change of an interface, for ever. What cannot be mended is said, and tried again.
+///
+/// # Errors
+/// If the kernel sends no events.
+pub(super) fn watch() -> anyhow::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+    socket
+        .bind(&SocketAddr::new(0, LINK_EVENTS))
+        .context("cannot listen to changes of interfaces")?;
+    loop {
+        // After the socket is open: what changes from now on is not missed.
+        if let Err(error) = look() {
+            super::log(&format!("warning: {error:#}"));
+        }
+        // Events that were lost are as good as events: there is something to look at.
+        let _ = socket.recv_from_full();
+    }
+}
