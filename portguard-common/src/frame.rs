@@ -29,6 +29,18 @@ pub trait Frame {
     #[inline(always)]
     fn renew(&mut self) {}
 
+    /// The same frame, of which a verifier knows nothing yet, for a look at it much later: nothing has to be kept until then.
+    #[inline(always)]
+    #[must_use]
+    fn again(&self) -> Self
+    where
+        Self: Clone,
+    {
+        let mut again = self.clone();
+        again.renew();
+        again
+    }
+
     /// The same number, of which a verifier knows nothing any more: states that differ only in it become one.
     #[inline(always)]
     fn forget(&self, number: usize) -> usize {

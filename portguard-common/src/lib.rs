@@ -16,6 +16,7 @@ mod ipv4;
 mod ipv6;
 pub mod packet;
 pub mod parse;
+pub mod plain;
 #[cfg(feature = "user")]
 mod pod;
 pub mod reason;

@@ -129,20 +129,72 @@ impl Packet {
     }
 }
 
-impl Packet {
+/// What a verdict asks about a packet: of facts that were all gathered, or of a frame, when it comes to that.
+pub trait Subject {
+    /// See [`Packet::shape`].
+    fn shape(&self) -> Shape;
+    /// See [`Packet::ethertype`].
+    fn ethertype(&self) -> u16;
+    /// See [`Packet::source`].
+    fn source(&self) -> Addr;
+    /// See [`Packet::destination`].
+    fn destination(&self) -> Addr;
+    /// See [`Packet::protocol`].
+    fn protocol(&self) -> u8;
+    /// See [`Packet::source_port`].
+    fn source_port(&self) -> u16;
+    /// See [`Packet::destination_port`].
+    fn destination_port(&self) -> u16;
+    /// See [`Packet::icmp_type`].
+    fn icmp_type(&self) -> u8;
+    /// See [`Packet::tcp_flags`].
+    fn tcp_flags(&self) -> u8;
+    /// See [`Packet::hop_limit`].
+    fn hop_limit(&self) -> u8;
+    /// See [`Packet::length`].
+    fn length(&self) -> usize;
+
     /// Whether it asks to open a connection: such a packet never answers anything.
     #[inline(always)]
-    pub const fn is_opening(&self) -> bool {
-        self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+    fn is_opening(&self) -> bool {
+        self.protocol() == protocol::TCP && self.tcp_flags() & (tcp::SYN | tcp::ACK) == tcp::SYN
     }
 
     /// Whether it answers an attempt to open a connection, or refuses something: it opens nothing by itself.
     #[inline(always)]
-    pub const fn is_answering(&self) -> bool {
-        self.protocol == protocol::TCP
-            && (self.tcp_flags & tcp::RST != 0
-                || self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK)
+    fn is_answering(&self) -> bool {
+        self.protocol() == protocol::TCP
+            && (self.tcp_flags() & tcp::RST != 0
+                || self.tcp_flags() & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK)
     }
+}
+
+/// The facts are fields of the same name.
+macro_rules! facts {
+    ($($name:ident: $type:ty),*) => {
+        impl Subject for Packet {
+            $(
+                #[inline(always)]
+                fn $name(&self) -> $type {
+                    self.$name
+                }
+            )*
+        }
+    };
+}
+
+facts! {
+    shape: Shape,
+    ethertype: u16,
+    source: Addr,
+    destination: Addr,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+    icmp_type: u8,
+    tcp_flags: u8,
+    hop_limit: u8,
+    length: usize
 }
 
 /// TCP flags (RFC 9293).

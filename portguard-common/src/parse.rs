@@ -1,7 +1,9 @@
 //! From a frame to the facts: Ethernet, VLAN tags, and dispatch by EtherType.
 
+use crate::addr::Addr;
 use crate::frame::{Frame, Window};
 use crate::packet::{Malformed, Packet, Shape};
+use crate::plain::Plain;
 use crate::{ipv4, ipv6, transport};
 
 /// IPv4 (RFC 894).
@@ -102,14 +104,19 @@ pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packe
 /// extension header, all of it in place. Anything else is `None`, and for [`parse_tagged`] to look at; where there is an
 /// answer, both give the same.
 #[inline(always)]
-pub fn parse_plain<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Option<Packet> {
+pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F>> {
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
     let Network::Payload(payload) = ethernet::<F, false>(frame, &mut packet) else {
         return None;
     };
-    transport::parse_plain(frame, &mut packet, payload)?;
-    Some(packet)
+    let Packet {
+        protocol,
+        length,
+        source: Addr { v6, .. },
+        ..
+    } = packet;
+    Plain::new(frame, protocol, v6, length, payload)
 }
 
 /// Parses from the network header at `at` on, for frames whose EtherType and VLAN tag are known from elsewhere.

@@ -51,41 +51,6 @@ pub(crate) fn parse<F: Frame + ?Sized>(
     Ok(shape)
 }
 
-/// As [`parse`], of whole packets with ports only: whether it is one, and all of its header that matters is in place.
-#[inline(always)]
-pub(crate) fn parse_plain<F: Frame + ?Sized>(
-    frame: &F,
-    packet: &mut Packet,
-    payload: Payload,
-) -> Option<()> {
-    let Payload { at, end, .. } = payload;
-    // Before anything else, and on `at` alone, as in `parse`.
-    if at > HEADER_SPAN - 14 {
-        return None;
-    }
-    if packet.protocol == protocol::TCP {
-        let start = frame.window::<14>(at)?;
-        if at + 20 > end {
-            return None;
-        }
-        packet.tcp_flags = start.u8::<13>();
-        ports(packet, &start);
-    } else {
-        let header = match packet.protocol {
-            protocol::UDP => 8,
-            protocol::SCTP => 12,
-            _ => return None,
-        };
-        let start = frame.window::<4>(at)?;
-        if at + header > end {
-            return None;
-        }
-        ports(packet, &start);
-    }
-    packet.shape = Shape::Ports;
-    Some(())
-}
-
 #[inline(always)]
 fn ports<W: Window>(packet: &mut Packet, start: &W) {
     packet.source_port = start.u16::<0>();

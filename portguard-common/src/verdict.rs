@@ -2,7 +2,7 @@
 
 use crate::addr::Addr;
 use crate::flow::{self, Tuple};
-use crate::packet::{Malformed, Packet, Shape, protocol};
+use crate::packet::{Malformed, Shape, Subject, protocol};
 use crate::reason::{Direction, Reason};
 use crate::sources;
 use crate::tables::{Key, Tables};
@@ -55,26 +55,26 @@ mod icmp6 {
 
 /// Judges a frame that arrives.
 #[inline(always)]
-pub fn ingress<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> Verdict {
+pub fn ingress<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> Verdict {
     judge(tables, packet, Direction::Ingress)
 }
 
 /// Judges a frame that the host sends.
 #[inline(always)]
-pub fn egress<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> Verdict {
+pub fn egress<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> Verdict {
     judge(tables, packet, Direction::Egress)
 }
 
 /// Judges a frame in one direction. The peer is the source of what arrives and the destination of what is sent.
 #[inline(always)]
-pub fn judge<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Verdict {
+pub fn judge<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> Verdict {
     let (key, closed) = match question(tables, packet, direction) {
         Question::Answered(verdict) => return verdict,
         Question::Granted(key, closed) => (key, closed),
     };
-    let verdict = granted(tables, direction, key, peer(packet, direction), closed);
+    let verdict = granted(tables, direction, key, || peer(packet, direction), closed);
     if verdict.reason.is_violation()
-        && matches!(packet.shape, Shape::Ports)
+        && matches!(packet.shape(), Shape::Ports)
         && is_reply(tables, packet, direction)
     {
         return Verdict::plain(Reason::Reply);
@@ -91,9 +91,9 @@ enum Question {
 }
 
 #[inline(always)]
-fn question<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> Question {
+fn question<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> Question {
     let facts = tables.facts();
-    let reason = match packet.shape {
+    let reason = match packet.shape() {
         Shape::Malformed(cause) => {
             return Question::Answered(Verdict {
                 cause: Some(cause),
@@ -107,11 +107,11 @@ fn question<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Directio
         Shape::Fragment if facts.strict_fragments != 0 => Reason::StrictFragment,
         Shape::Fragment => Reason::Fragment,
         Shape::Ports => {
-            let key = Key::port(space(packet.protocol), packet.destination_port);
+            let key = Key::port(space(packet.protocol()), packet.destination_port());
             return Question::Granted(key, Reason::UndocumentedPort);
         }
         Shape::Protocol => {
-            let key = Key::protocol(packet.protocol);
+            let key = Key::protocol(packet.protocol());
             return Question::Granted(key, Reason::UndocumentedProtocol);
         }
         Shape::Icmp => match icmp(packet) {
@@ -123,27 +123,27 @@ fn question<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Directio
 }
 
 #[inline(always)]
-fn is_transit<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> bool {
+fn is_transit<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> bool {
     if tables.facts().scoped == 0 {
         return false;
     }
     match direction {
-        Direction::Ingress => !packet.destination.is_group() && !tables.own(packet.destination),
-        Direction::Egress => !tables.own(packet.source),
+        Direction::Ingress => !packet.destination().is_group() && !tables.own(packet.destination()),
+        Direction::Egress => !tables.own(packet.source()),
     }
 }
 
 #[inline(always)]
-const fn peer(packet: &Packet, direction: Direction) -> Addr {
+fn peer<S: Subject>(packet: &S, direction: Direction) -> Addr {
     match direction {
-        Direction::Ingress => packet.source,
-        Direction::Egress => packet.destination,
+        Direction::Ingress => packet.source(),
+        Direction::Egress => packet.destination(),
     }
 }
 
 /// Whether a packet that no grant admits answers one that was.
 #[inline(always)]
-fn is_reply<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Direction) -> bool {
+fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> bool {
     match direction {
         // The host opened this conversation. Who asks to open one answers nothing, whatever the table says.
         Direction::Ingress => {
@@ -151,12 +151,12 @@ fn is_reply<T: Tables + ?Sized>(tables: &T, packet: &Packet, direction: Directio
         }
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
-            let listening = Key::port(space(packet.protocol), packet.source_port);
+            let listening = Key::port(space(packet.protocol()), packet.source_port());
             granted(
                 tables,
                 Direction::Ingress,
                 listening,
-                packet.destination,
+                || packet.destination(),
                 Reason::UndocumentedPort,
             )
             .reason
@@ -177,14 +177,14 @@ const fn space(number: u8) -> u32 {
 
 /// What ICMP of this type is; `None` for an echo request.
 #[inline(always)]
-const fn icmp(packet: &Packet) -> Option<Reason> {
-    let kind = packet.icmp_type;
-    if packet.source.v6 {
+fn icmp<S: Subject>(packet: &S) -> Option<Reason> {
+    let kind = packet.icmp_type();
+    if packet.source().v6 {
         match kind {
             // Errors (RFC 4443), MLD (RFC 2710, RFC 3810).
             1..=4 | 130..=132 | 143 => Some(Reason::IcmpEssential),
             // Neighbour discovery is only valid from the link itself (RFC 4861 section 7.1).
-            133..=137 if packet.hop_limit == 255 => Some(Reason::IcmpEssential),
+            133..=137 if packet.hop_limit() == 255 => Some(Reason::IcmpEssential),
             icmp6::ECHO_REPLY => Some(Reason::EchoReply),
             icmp6::ECHO => None,
             _ => Some(Reason::Icmp),
@@ -207,7 +207,7 @@ fn granted<T: Tables + ?Sized>(
     tables: &T,
     direction: Direction,
     key: Key,
-    peer: Addr,
+    peer: impl FnOnce() -> Addr,
     closed: Reason,
 ) -> Verdict {
     let entry = tables.entry(direction, key);
@@ -222,7 +222,7 @@ fn granted<T: Tables + ?Sized>(
         verdict.reason = closed;
     } else if tables.facts().sources != 0 && entry.is_restricted() {
         let rule = tables.rule(entry.index());
-        let class = sources::class(tables, peer);
+        let class = sources::class(tables, peer());
         let variant = tables.admit(class * tables.facts().width + rule.peers());
         if variant == 0 {
             verdict.reason = Reason::UndocumentedPeer;
@@ -235,23 +235,23 @@ fn granted<T: Tables + ?Sized>(
 
 /// The conversation of a packet with ports, from the host's view.
 #[inline(always)]
-pub fn tuple(packet: &Packet, direction: Direction) -> Tuple {
+pub fn tuple<S: Subject>(packet: &S, direction: Direction) -> Tuple {
     let (local, remote, local_port, remote_port) = match direction {
         Direction::Ingress => (
-            packet.destination,
-            packet.source,
-            packet.destination_port,
-            packet.source_port,
+            packet.destination(),
+            packet.source(),
+            packet.destination_port(),
+            packet.source_port(),
         ),
         Direction::Egress => (
-            packet.source,
-            packet.destination,
-            packet.source_port,
-            packet.destination_port,
+            packet.source(),
+            packet.destination(),
+            packet.source_port(),
+            packet.destination_port(),
         ),
     };
     Tuple {
-        protocol: packet.protocol,
+        protocol: packet.protocol(),
         local,
         remote,
         local_port,
@@ -260,7 +260,7 @@ pub fn tuple(packet: &Packet, direction: Direction) -> Tuple {
 }
 
 #[inline(always)]
-fn is_live<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> bool {
+fn is_live<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
     let facts = tables.facts();
     let hashed = tuple(packet, Direction::Ingress).hash(facts.flow_key);
     let Some(set) = tables.flow_set(hashed.set & facts.flow_mask) else {
@@ -272,7 +272,7 @@ fn is_live<T: Tables + ?Sized>(tables: &T, packet: &Packet) -> bool {
     let now = flow::now(tables.jiffies(), facts.tick_shift);
     flow::is_fresh(
         flow::age(cell, now),
-        packet.protocol,
+        packet.protocol(),
         facts.tcp_idle,
         facts.udp_idle,
     )

@@ -16,13 +16,13 @@ static COUNTER: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Drops.
 #[xdp(frags)]
-pub fn baseline_drop(_ctx: XdpContext) -> u32 {
+pub(crate) fn baseline_drop(_ctx: XdpContext) -> u32 {
     XDP_DROP
 }
 
 /// Counts, and drops.
 #[xdp(frags)]
-pub fn baseline_count(_ctx: XdpContext) -> u32 {
+pub(crate) fn baseline_count(_ctx: XdpContext) -> u32 {
     if let Some(counter) = COUNTER.get_ptr_mut(0) {
         // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
         unsafe { *counter += 1 };

@@ -1,7 +1,7 @@
 //! Which counter a verdict goes to. Exactly one by reason, so that sums need no correction.
 
 use portguard_common::abi::slot;
-use portguard_common::packet::Packet;
+use portguard_common::packet::Subject;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
 
@@ -12,9 +12,9 @@ pub(crate) type Weight = (u64, u64);
 
 /// Counts a frame; of violations, says how many of the same kind this CPU saw before.
 #[inline(always)]
-pub(crate) fn count(
+pub(crate) fn count<S: Subject>(
     maps: &Maps,
-    packet: &Packet,
+    packet: &S,
     verdict: &Verdict,
     direction: Direction,
     weight: Weight,
@@ -32,7 +32,7 @@ pub(crate) fn count(
         reason => {
             match reason {
                 Reason::NonIp | Reason::StrictEthertype => {
-                    maps.add_slot(slot::ethertype(direction, packet.ethertype), weight);
+                    maps.add_slot(slot::ethertype(direction, packet.ethertype()), weight);
                 }
                 Reason::Malformed => {
                     if let Some(cause) = verdict.cause {

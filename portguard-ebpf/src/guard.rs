@@ -1,7 +1,7 @@
 //! From a frame to what becomes of it: the plain path inlined, all that is rare in a function of its own.
 
 use portguard_common::abi::{control, slot};
-use portguard_common::packet::{Malformed, Packet, Shape};
+use portguard_common::packet::{Malformed, Packet, Shape, Subject};
 use portguard_common::parse::{Nonlinear, parse_plain, parse_tagged};
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
@@ -38,6 +38,18 @@ impl Outcome {
     }
 }
 
+/// Who wants to know of frames that go on.
+pub(crate) trait Hears: Copy {
+    /// A frame goes on.
+    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict);
+}
+
+/// Nobody.
+impl Hears for () {
+    #[inline(always)]
+    fn hear<S: Subject>(self, _packet: &S, _verdict: &Verdict) {}
+}
+
 /// What a frame that was judged becomes, and whether somebody should hear of it.
 pub(crate) struct Settled {
     pub(crate) outcome: Outcome,
@@ -49,35 +61,35 @@ pub(crate) struct Settled {
 pub(crate) fn plain<H: Hook>(
     hook: H,
     maps: &Maps,
-    passed: impl FnOnce(&Packet, &Verdict),
+    hears: impl Hears,
 ) -> Option<Settled> {
     let packet = parse_plain(&mut Direct::new(hook), hook.tag())?;
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    Some(settle(hook, maps, &packet, &verdict, passed))
+    Some(settle(hook, maps, &packet, &verdict, hears))
 }
 
-/// Masks, counts, and lets `passed` know of what goes on.
+/// Masks, counts, and tells `hears` of what goes on.
 #[inline(always)]
-fn settle<H: Hook>(
+fn settle<H: Hook, S: Subject>(
     hook: H,
     maps: &Maps,
-    packet: &Packet,
+    packet: &S,
     verdict: &Verdict,
-    passed: impl FnOnce(&Packet, &Verdict),
+    hears: impl Hears,
 ) -> Settled {
     let is_drop = is_drop::<H>(maps, verdict);
     if is_drop && is_overdue(maps) {
         // Counted here as overdue and as nothing else: the generation before this one counts it again, its own way.
-        maps.add_slot(slot::OVERDUE, hook.weight(packet.length));
+        maps.add_slot(slot::OVERDUE, hook.weight(packet.length()));
         return Settled {
             outcome: Outcome::Yield,
             is_sampled: false,
         };
     }
-    let weight = hook.weight(packet.length);
+    let weight = hook.weight(packet.length());
     let count = count::count(maps, packet, verdict, H::DIRECTION, weight);
     if !is_drop {
-        passed(packet, verdict);
+        hears.hear(packet, verdict);
     }
     Settled {
         outcome: if is_drop {
@@ -111,14 +123,14 @@ fn is_overdue(maps: &Maps) -> bool {
 pub(crate) fn closely<H: Hook>(
     hook: H,
     is_judged: bool,
-    passed: impl FnOnce(&Packet, &Verdict),
+    hears: impl Hears,
 ) -> Outcome {
     let maps = &Maps::new();
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
     let mut outcome = Outcome::Pass;
     if !is_judged {
-        let settled = settle(hook, maps, &packet, &verdict, passed);
+        let settled = settle(hook, maps, &packet, &verdict, hears);
         if !settled.is_sampled {
             return settled.outcome;
         }

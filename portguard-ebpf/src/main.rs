@@ -21,19 +21,20 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
+use portguard_common::packet::Subject;
 use portguard_common::reason::Direction;
+use portguard_common::verdict::Verdict;
 
-use crate::guard::{Outcome, Settled};
+use crate::guard::{Hears, Outcome, Settled};
 use crate::hook::{Received, Sent};
 use crate::maps::Maps;
 
 /// Judges what a network interface receives.
-#[expect(missing_docs, reason = "the attribute makes a second, exported item")]
 #[xdp(frags)]
 #[inline(always)]
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let maps = Maps::new();
-    let outcome = match guard::plain(Received(ctx.ctx), &maps, |_, _| {}) {
+    let outcome = match guard::plain(Received(ctx.ctx), &maps, ()) {
         Some(Settled {
             outcome,
             is_sampled,
@@ -59,21 +60,16 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 /// instruction cache see it once.
 #[inline(never)]
 fn received(ctx: *mut xdp_md, is_judged: usize) -> u32 {
-    guard::closely(Received(ctx), is_judged != 0, |_, _| {}) as u32
+    guard::closely(Received(ctx), is_judged != 0, ()) as u32
 }
 
 /// Judges what the host sends, and keeps the flow table.
-#[expect(missing_docs, reason = "the attribute makes a second, exported item")]
 #[classifier]
 #[inline(always)]
 pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
     let maps = Maps::new();
     let hook = Sent(ctx.skb.skb);
-    let outcome = match guard::plain(hook, &maps, |packet, verdict| {
-        if !hook.is_reflected() {
-            remember::remember(&maps, packet, verdict);
-        }
-    }) {
+    let outcome = match guard::plain(hook, &maps, hook) {
         Some(Settled {
             outcome,
             is_sampled,
@@ -100,11 +96,16 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
 #[inline(never)]
 fn sent(ctx: *mut __sk_buff, is_judged: usize) -> u32 {
     let hook = Sent(ctx);
-    guard::closely(hook, is_judged != 0, |packet, verdict| {
-        if !hook.is_reflected() {
+    guard::closely(hook, is_judged != 0, hook) as u32
+}
+
+impl Hears for Sent {
+    #[inline(always)]
+    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
+        if !self.is_reflected() {
             remember::remember(&Maps::new(), packet, verdict);
         }
-    }) as u32
+    }
 }
 
 #[cfg(not(test))]

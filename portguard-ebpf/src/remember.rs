@@ -8,7 +8,7 @@ use core::ptr;
 
 use portguard_common::abi::slot;
 use portguard_common::flow::{self, Place, Set};
-use portguard_common::packet::{Packet, Shape};
+use portguard_common::packet::{Shape, Subject};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::Tables;
 use portguard_common::verdict::{self, Verdict};
@@ -17,10 +17,10 @@ use crate::maps::{self, Maps};
 
 /// Takes note that a packet leaves the host, if it may be one that opens or continues a conversation of the host's own.
 #[inline(always)]
-pub(crate) fn remember(maps: &Maps, packet: &Packet, verdict: &Verdict) {
+pub(crate) fn remember<S: Subject>(maps: &Maps, packet: &S, verdict: &Verdict) {
     let facts = maps.facts();
     if facts.flows == 0
-        || !matches!(packet.shape, Shape::Ports)
+        || !matches!(packet.shape(), Shape::Ports)
         || matches!(verdict.reason, Reason::Reply | Reason::Transit)
         || packet.is_answering()
     {
