@@ -12,7 +12,7 @@ use portguard_harness::traffic::{exchange_udp, udp_socket};
 use serde_json::Value;
 
 /// The longest that a command may take, on a busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 /// How long an answer may take that is expected.
 pub(crate) const SOON: Duration = Duration::from_millis(1500);
 /// How long to wait for an answer that is not expected.
@@ -114,7 +114,10 @@ impl Guarded {
             .run(&["status".to_owned(), "--json".to_owned()], None)?
             .success()?;
         let status: Value = serde_json::from_str(&output.stdout)?;
-        let all = status["interfaces"].as_array().context("no interfaces")?;
+        let all = status
+            .get("interfaces")
+            .and_then(Value::as_array)
+            .context("no interfaces")?;
         Ok(all
             .iter()
             .find(|one| one["name"] == self.interface())

@@ -15,7 +15,7 @@ use crate::kernel::sockets::{Session, sessions};
 use crate::policy::{Compiled, Policy};
 
 /// Deadline of those who enforce over SSH and say nothing.
-const DEFAULT: Duration = Duration::from_secs(120);
+const DEFAULT: Duration = Duration::from_mins(2);
 /// Sessions that are listed; the rest is counted.
 const SHOWN: usize = 10;
 
