@@ -88,7 +88,11 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn ethertype(&self) -> u16 {
-        if self.v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 }
+        if self.v6 {
+            ETHERTYPE_IPV6
+        } else {
+            ETHERTYPE_IPV4
+        }
     }
 
     #[inline(always)]

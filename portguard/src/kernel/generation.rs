@@ -261,7 +261,10 @@ fn prepare_next(
     step("shared")?;
     let enforce = policy.settings.enforce;
     let (directory, host) = match &previous {
-        Some(live) => (live.meta.directory.clone(), host_facts(Some(&live.meta), enforce)?),
+        Some(live) => (
+            live.meta.directory.clone(),
+            host_facts(Some(&live.meta), enforce)?,
+        ),
         None => (Directory::default(), host_facts(None, enforce)?),
     };
     let deadline = if options.confirm_within.is_zero() {
