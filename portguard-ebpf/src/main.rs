@@ -6,6 +6,19 @@
     reason = "linker attributes of entry points, globals and the licence"
 )]
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_ptr_alignment,
+    clippy::int_plus_one,
+    clippy::modulo_one,
+    clippy::needless_borrows_for_generic_args,
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    clippy::wildcard_enum_match_arm,
+    reason = "BPF is a 64-bit machine without alignment; maps are reached through the policy that owns them; bounds are \
+              written as the verifier is to see them"
+)]
+
 mod copied;
 mod count;
 mod direct;
@@ -84,7 +97,7 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
     match outcome {
         // The next program on this hook, if there is one, has its say too.
         Outcome::Pass => TC_ACT_UNSPEC,
-        Outcome::Drop => TC_ACT_SHOT as i32,
+        Outcome::Drop => TC_ACT_SHOT,
         Outcome::Yield => {
             maps::previous(&ctx, Direction::Egress);
             TC_ACT_UNSPEC

@@ -225,9 +225,8 @@ impl Maps {
     pub(crate) fn new() -> Self {
         // SAFETY: never written, see `Frozen`. The black box hides the initial value from the compiler; the verifier
         // still sees a constant address in a frozen map, and prunes by the values that it finds there.
-        Self {
-            facts: unsafe { &*black_box(FACTS.0.get().cast_const()) },
-        }
+        let facts = unsafe { &*black_box(FACTS.0.get().cast_const()) };
+        Self { facts }
     }
 
     /// Adds to a counter cell.
