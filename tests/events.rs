@@ -1,12 +1,14 @@
 //! Events from the loaded program to lines, through the kernel's ring buffer.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use aya::{TestRun as _, TestRunOptions};
 use portguard::cells::Directory;
 use portguard::events::Words;
 use portguard::events::stream::{Stream, booted};
 use portguard::image::Image;
-use portguard::kernel::bpffs;
+use portguard::kernel::bpffs::{self, Layout};
 use portguard::object::{HostFacts, load};
 use portguard::policy::Policy;
 use portguard_harness::frames::{Frame, Ipv4, Udp};
@@ -15,22 +17,26 @@ use portguard_harness::frames::{Frame, Ipv4, Udp};
 fn violations_become_lines() -> Result<()> {
     let policy = Policy::default();
     let image = Image::build(&policy, Directory::default())?;
-    let _mounted = bpffs::lock()?;
-    let shared = bpffs::root().join(format!("events-{}", std::process::id()));
-    std::fs::create_dir_all(&shared)?;
+    // Mounts bpffs if need be; nobody else knows of this directory.
+    drop(bpffs::lock()?);
+    let layout = Layout::of(&portguard_harness::net::unique_name("pge"));
+    let generation = layout.generation(1);
+    std::fs::create_dir_all(layout.shared())?;
+    std::fs::create_dir_all(&generation)?;
     let result = (|| {
         let facts = HostFacts {
             sample_mask: 0,
             ..HostFacts::default()
         };
-        let mut loaded = load(&image, &facts, Some(&shared))?;
+        let mut loaded = load(&image, &facts, Some(&layout.shared()))?;
+        loaded.map("CONTROL")?.pin(generation.join("CONTROL"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let mut stream = Stream::open_in(&shared)?;
+            let mut stream = Stream::open(&layout)?;
             stream.announce()?;
-            let second = Stream::open_in(&shared);
+            let second = Stream::open(&layout);
             assert!(second.is_err(), "one reader at a time");
             let frame = Frame::new([2; 6], [4; 6])
                 .ipv4(Ipv4::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()))
@@ -43,7 +49,7 @@ fn violations_become_lines() -> Result<()> {
                 repeat: 1,
                 ..TestRunOptions::default()
             })?;
-            let events = stream.wait().await?;
+            let events = tokio::time::timeout(Duration::from_secs(10), stream.wait()).await??;
             let event = events.first().context("an event")?;
             let line = Words::new("eth0", &policy).tell(event, booted());
             assert_eq!((line.reason, line.verdict), ("undocumented-port", "pass"));
@@ -62,7 +68,7 @@ fn violations_become_lines() -> Result<()> {
             Ok(())
         })
     })();
-    std::fs::remove_dir_all(&shared)?;
+    std::fs::remove_dir_all(&layout.directory)?;
     result
 }
 

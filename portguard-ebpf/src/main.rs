@@ -5,7 +5,6 @@
     unsafe_code,
     reason = "linker attributes of entry points, globals and the licence"
 )]
-
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_ptr_alignment,

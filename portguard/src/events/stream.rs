@@ -1,7 +1,6 @@
 //! The kernel's ring buffer of events: who reads it, and how long the data plane fills it.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -13,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use super::decode;
 use crate::error::Fault;
 use crate::kernel::bpffs::Layout;
+use crate::kernel::confirm::CONTROL;
 
 /// How long an announcement holds, in nanoseconds: a listener that died is forgotten after so long.
 const LEASE: u64 = 3_000_000_000;
@@ -20,14 +20,14 @@ const LEASE: u64 = 3_000_000_000;
 /// The events of one interface. One reader at a time: the ring has one reading position.
 pub struct Stream {
     ring: AsyncFd<RingBuf<MapData>>,
-    control: PathBuf,
+    layout: Layout,
     _lock: File,
 }
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stream")
-            .field("control", &self.control)
+            .field("layout", &self.layout)
             .finish_non_exhaustive()
     }
 }
@@ -38,16 +38,9 @@ impl Stream {
     /// # Errors
     /// If another process reads them already, and what the system refuses.
     pub fn open(layout: &Layout) -> anyhow::Result<Self> {
-        Self::open_in(&layout.shared())
-    }
-
-    /// The same, by the directory of the shared pins.
-    ///
-    /// # Errors
-    /// If another process reads them already, and what the system refuses.
-    pub fn open_in(shared: &Path) -> anyhow::Result<Self> {
+        let shared = layout.shared();
         let lock =
-            File::open(shared).with_context(|| format!("cannot open `{}`", shared.display()))?;
+            File::open(&shared).with_context(|| format!("cannot open `{}`", shared.display()))?;
         if lock.try_lock().is_err() {
             return Err(Fault::system("another process reads these events")
                 .hint("one at a time can: `portguard agent`, `portguard events` or `portguard top`")
@@ -64,12 +57,13 @@ impl Stream {
         let ring = AsyncFd::new(ring).context("cannot wait for events")?;
         Ok(Self {
             ring,
-            control: shared.join("CONTROL"),
+            layout: layout.clone(),
             _lock: lock,
         })
     }
 
-    /// Says that somebody listens, for some seconds from now; to be repeated every second.
+    /// Says that somebody listens, for some seconds from now; to be repeated every second. Every generation is told, so
+    /// that a swap between two announcements loses nothing.
     ///
     /// # Errors
     /// What the kernel refuses.
@@ -78,14 +72,18 @@ impl Stream {
     }
 
     fn set_listeners(&self, until: u64) -> anyhow::Result<()> {
-        if !self.control.exists() {
-            return Ok(());
+        for number in self.layout.generations() {
+            let path = self.layout.generation(number).join(CONTROL);
+            // One that is being made or removed has no pin, and needs to know nothing.
+            let Ok(map) = MapData::from_pin(&path) else {
+                continue;
+            };
+            let mut words: Array<MapData, u64> = Map::Array(map).try_into()?;
+            words
+                .set(control::LISTENERS, until, 0)
+                .context("cannot announce that somebody listens")?;
         }
-        let map = MapData::from_pin(&self.control)?;
-        let mut words: Array<MapData, u64> = Map::Array(map).try_into()?;
-        words
-            .set(control::LISTENERS, until, 0)
-            .context("cannot announce that somebody listens")
+        Ok(())
     }
 
     /// Waits for events, and hands over all that are there.
