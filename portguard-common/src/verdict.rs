@@ -67,7 +67,11 @@ pub fn egress<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> Verdict
 
 /// Judges a frame in one direction. The peer is the source of what arrives and the destination of what is sent.
 #[inline(always)]
-pub fn judge<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> Verdict {
+pub fn judge<T: Tables + ?Sized, S: Subject>(
+    tables: &T,
+    packet: &S,
+    direction: Direction,
+) -> Verdict {
     let (key, closed) = match question(tables, packet, direction) {
         Question::Answered(verdict) => return verdict,
         Question::Granted(key, closed) => (key, closed),
@@ -91,7 +95,11 @@ enum Question {
 }
 
 #[inline(always)]
-fn question<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> Question {
+fn question<T: Tables + ?Sized, S: Subject>(
+    tables: &T,
+    packet: &S,
+    direction: Direction,
+) -> Question {
     let facts = tables.facts();
     let reason = match packet.shape() {
         Shape::Malformed(cause) => {
@@ -123,7 +131,11 @@ fn question<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: D
 }
 
 #[inline(always)]
-fn is_transit<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> bool {
+fn is_transit<T: Tables + ?Sized, S: Subject>(
+    tables: &T,
+    packet: &S,
+    direction: Direction,
+) -> bool {
     if tables.facts().scoped == 0 {
         return false;
     }

@@ -58,11 +58,7 @@ pub(crate) struct Settled {
 
 /// Judges a plain frame; `None` if it is not plain.
 #[inline(always)]
-pub(crate) fn plain<H: Hook>(
-    hook: H,
-    maps: &Maps,
-    hears: impl Hears,
-) -> Option<Settled> {
+pub(crate) fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Settled> {
     let packet = parse_plain(&mut Direct::new(hook), hook.tag())?;
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
     Some(settle(hook, maps, &packet, &verdict, hears))
@@ -120,11 +116,7 @@ fn is_overdue(maps: &Maps) -> bool {
 /// Looks closely at a frame: judges it unless that was done already (`is_judged`), and tells whoever listens of a
 /// violation that is sampled.
 #[inline(always)]
-pub(crate) fn closely<H: Hook>(
-    hook: H,
-    is_judged: bool,
-    hears: impl Hears,
-) -> Outcome {
+pub(crate) fn closely<H: Hook>(hook: H, is_judged: bool, hears: impl Hears) -> Outcome {
     let maps = &Maps::new();
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
