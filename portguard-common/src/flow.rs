@@ -106,17 +106,30 @@ pub const fn is_fresh(age: u64, transport: u8, tcp_idle: u32, udp_idle: u32) -> 
     age <= idle as u64
 }
 
-/// What seeing a flow means for its set.
+/// What seeing a flow means for its set. The cell to be written is named by what stands in it: for a verifier, an index
+/// would make a state of its own for each cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// It stands there with this very time: nothing to write.
     Fresh,
     /// Its own cell, to be written anew.
-    Own(usize),
+    Own(u64),
     /// An empty cell.
-    Empty(usize),
+    Empty,
     /// The cell of another flow, refreshed so many units ago: the oldest.
-    Taken(usize, u64),
+    Taken(u64, u64),
+}
+
+impl Place {
+    /// What stands in the cell that is to be written; `None` if none is.
+    #[inline(always)]
+    pub const fn replaces(self) -> Option<u64> {
+        match self {
+            Self::Fresh => None,
+            Self::Empty => Some(0),
+            Self::Own(cell) | Self::Taken(cell, _) => Some(cell),
+        }
+    }
 }
 
 impl Set {
@@ -139,32 +152,27 @@ impl Set {
     /// other grows old.
     #[inline(always)]
     pub fn place(&self, tag: u64, now: u64) -> Place {
-        let mut oldest = (0, 0);
-        let mut empty = None;
-        for (index, cell) in self.cells.iter().enumerate() {
+        if let Some(own) = self.find(tag) {
+            return if age(own, now) == 0 {
+                Place::Fresh
+            } else {
+                Place::Own(own)
+            };
+        }
+        let mut oldest = 0;
+        let mut oldest_age = 0;
+        for cell in &self.cells {
             let cell = *cell;
             if cell == 0 {
-                if empty.is_none() {
-                    empty = Some(index);
-                }
-                continue;
-            }
-            if same_flow(cell, tag) {
-                return if age(cell, now) == 0 {
-                    Place::Fresh
-                } else {
-                    Place::Own(index)
-                };
+                return Place::Empty;
             }
             let age = age(cell, now);
-            if age >= oldest.1 {
-                oldest = (index, age);
+            if age >= oldest_age {
+                oldest = cell;
+                oldest_age = age;
             }
         }
-        match empty {
-            Some(index) => Place::Empty(index),
-            None => Place::Taken(oldest.0, oldest.1),
-        }
+        Place::Taken(oldest, oldest_age)
     }
 }
 
@@ -226,12 +234,8 @@ mod tests {
                 // Each step takes time, so that no two flows are equally old.
                 now = now + pause & TIME_MASK;
                 let tag = flow + 1 << TIME_BITS;
-                let index = match set.place(tag, now) {
-                    Place::Fresh => None,
-                    Place::Own(index) | Place::Empty(index) | Place::Taken(index, _) => Some(index),
-                };
-                if let Some(index) = index {
-                    set.cells[index] = cell(tag, now);
+                if let Some(old) = set.place(tag, now).replaces() {
+                    *set.cells.iter_mut().find(|cell| **cell == old).unwrap() = cell(tag, now);
                 }
                 refresh(&mut model, tag, now);
                 let mut cells: Vec<u64> = set.cells.into_iter().filter(|cell| *cell != 0).collect();
@@ -252,10 +256,11 @@ mod tests {
         fn a_refreshed_flow_is_not_written_twice_in_a_unit(flow in 1u64..1 << 40, now in any::<u64>()) {
             let tag = flow << TIME_BITS;
             let mut set = Set::default();
-            prop_assert_eq!(set.place(tag, now), Place::Empty(0));
+            prop_assert_eq!(set.place(tag, now), Place::Empty);
             set.cells[0] = cell(tag, now);
             prop_assert_eq!(set.place(tag, now), Place::Fresh);
-            prop_assert_eq!(set.place(tag, now.wrapping_add(1)), Place::Own(0));
+            let own = set.cells[0];
+            prop_assert_eq!(set.place(tag, now.wrapping_add(1)), Place::Own(own));
         }
 
         #[test]
