@@ -9,6 +9,8 @@ mod confirm;
 #[cfg(test)]
 mod counters;
 #[cfg(test)]
+mod dataplane;
+#[cfg(test)]
 mod drift;
 #[cfg(test)]
 mod events;

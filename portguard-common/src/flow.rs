@@ -106,17 +106,30 @@ pub const fn is_fresh(age: u64, transport: u8, tcp_idle: u32, udp_idle: u32) -> 
     age <= idle as u64
 }
 
-/// What seeing a flow means for its set.
+/// What seeing a flow means for its set. The cell to be written is named by what stands in it: for a verifier, an index
+/// would make a state of its own for each cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// It stands there with this very time: nothing to write.
     Fresh,
     /// Its own cell, to be written anew.
-    Own(usize),
+    Own(u64),
     /// An empty cell.
-    Empty(usize),
+    Empty,
     /// The cell of another flow, refreshed so many units ago: the oldest.
-    Taken(usize, u64),
+    Taken(u64, u64),
+}
+
+impl Place {
+    /// What stands in the cell that is to be written; `None` if none is.
+    #[inline(always)]
+    pub const fn replaces(self) -> Option<u64> {
+        match self {
+            Self::Fresh => None,
+            Self::Empty => Some(0),
+            Self::Own(cell) | Self::Taken(cell, _) => Some(cell),
+        }
+    }
 }
 
 impl Set {
@@ -139,32 +152,27 @@ impl Set {
     /// other grows old.
     #[inline(always)]
     pub fn place(&self, tag: u64, now: u64) -> Place {
-        let mut oldest = (0, 0);
-        let mut empty = None;
-        for (index, cell) in self.cells.iter().enumerate() {
+        if let Some(own) = self.find(tag) {
+            return if age(own, now) == 0 {
+                Place::Fresh
+            } else {
+                Place::Own(own)
+            };
+        }
+        let mut oldest = 0;
+        let mut oldest_age = 0;
+        for cell in &self.cells {
             let cell = *cell;
             if cell == 0 {
-                if empty.is_none() {
-                    empty = Some(index);
-                }
-                continue;
-            }
-            if same_flow(cell, tag) {
-                return if age(cell, now) == 0 {
-                    Place::Fresh
-                } else {
-                    Place::Own(index)
-                };
+                return Place::Empty;
             }
             let age = age(cell, now);
-            if age >= oldest.1 {
-                oldest = (index, age);
+            if age >= oldest_age {
+                oldest = cell;
+                oldest_age = age;
             }
         }
-        match empty {
-            Some(index) => Place::Empty(index),
-            None => Place::Taken(oldest.0, oldest.1),
-        }
+        Place::Taken(oldest, oldest_age)
     }
 }
 
@@ -178,4 +186,147 @@ pub const fn cell(tag: u64, now: u64) -> u64 {
 #[inline(always)]
 pub const fn same_flow(cell: u64, tag: u64) -> bool {
     cell & !TIME_MASK == tag
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    extern crate std;
+
+    fn tuple() -> impl Strategy<Value = Tuple> {
+        let address = prop_oneof![
+            any::<u32>().prop_map(|low| (Addr::v4(low), Addr::v4(!low))),
+            any::<[u64; 4]>().prop_map(|[a, b, c, d]| (Addr::v6(a, b), Addr::v6(c, d))),
+        ];
+        (0u8..=255, address, any::<(u16, u16)>()).prop_map(|(protocol, (local, remote), ports)| {
+            Tuple {
+                protocol,
+                local,
+                remote,
+                local_port: ports.0,
+                remote_port: ports.1,
+            }
+        })
+    }
+
+    /// What a set means, without cells: at most eight flows with the time of their refreshing.
+    fn refresh(model: &mut HashMap<u64, u64>, tag: u64, now: u64) {
+        if model.len() == WAYS && !model.contains_key(&tag) {
+            let oldest = model.values().map(|then| age(*then, now)).max();
+            model.retain(|_, then| Some(age(*then, now)) != oldest);
+        }
+        model.insert(tag, now);
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_its_model(start in 0..=TIME_MASK, steps in prop::collection::vec((0u64..12, 1u64..50), 1..200)) {
+            let mut set = Set::default();
+            let mut model = HashMap::new();
+            let mut now = start;
+            for (flow, pause) in steps {
+                // Each step takes time, so that no two flows are equally old.
+                now = now + pause & TIME_MASK;
+                let tag = flow + 1 << TIME_BITS;
+                if let Some(old) = set.place(tag, now).replaces() {
+                    *set.cells.iter_mut().find(|cell| **cell == old).unwrap() = cell(tag, now);
+                }
+                refresh(&mut model, tag, now);
+                let mut cells: Vec<u64> = set.cells.into_iter().filter(|cell| *cell != 0).collect();
+                let mut expected: Vec<u64> =
+                    model.iter().map(|(tag, then)| cell(*tag, *then)).collect();
+                cells.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(cells, expected);
+                for flow in 0..12 {
+                    let tag = flow + 1 << TIME_BITS;
+                    let then = model.get(&tag).map(|then| cell(tag, *then));
+                    prop_assert_eq!(set.find(tag), then);
+                }
+            }
+        }
+
+        #[test]
+        fn a_refreshed_flow_is_not_written_twice_in_a_unit(flow in 1u64..1 << 40, now in any::<u64>()) {
+            let tag = flow << TIME_BITS;
+            let mut set = Set::default();
+            prop_assert_eq!(set.place(tag, now), Place::Empty);
+            set.cells[0] = cell(tag, now);
+            prop_assert_eq!(set.place(tag, now), Place::Fresh);
+            let own = set.cells[0];
+            prop_assert_eq!(set.place(tag, now.wrapping_add(1)), Place::Own(own));
+        }
+
+        #[test]
+        fn ages_survive_the_wrap_of_time(then in any::<u64>(), age_now in 0..=TIME_MASK) {
+            let then = then & TIME_MASK;
+            let now = then + age_now & TIME_MASK;
+            prop_assert_eq!(age(cell(1 << TIME_BITS, then), now), age_now);
+        }
+
+        #[test]
+        fn a_hash_depends_on_all_of_a_tuple(tuple in tuple(), key in any::<[u64; 2]>(), other in any::<u16>()) {
+            let hashed = tuple.hash(key);
+            prop_assert_eq!(hashed, tuple.hash(key));
+            prop_assert_ne!(hashed.tag & !TIME_MASK, 0);
+            prop_assert_eq!(hashed.tag & TIME_MASK, 0);
+            let others = [
+                Tuple { remote_port: tuple.remote_port ^ (other | 1), ..tuple },
+                Tuple { local_port: tuple.local_port ^ (other | 1), ..tuple },
+                Tuple { protocol: tuple.protocol ^ 1, ..tuple },
+                Tuple { remote: Addr { low: tuple.remote.low ^ 1, ..tuple.remote }, ..tuple },
+                Tuple { local: Addr { low: tuple.local.low ^ 1, ..tuple.local }, ..tuple },
+                Tuple { local: tuple.remote, remote: tuple.local, ..tuple },
+            ];
+            for other in others {
+                let other = other.hash(key);
+                prop_assert!(other != hashed, "64 bits collide by chance only");
+            }
+            let rekeyed = tuple.hash([key[0] ^ 2, key[1]]);
+            prop_assert_ne!(rekeyed, hashed);
+        }
+    }
+
+    #[test]
+    fn time_limits_by_transport() {
+        for (protocol, age, fresh) in [
+            (protocol::TCP, 100, true),
+            (protocol::TCP, 101, false),
+            (protocol::SCTP, 100, true),
+            (protocol::UDP, 10, true),
+            (protocol::UDP, 11, false),
+        ] {
+            assert_eq!(is_fresh(age, protocol, 100, 10), fresh);
+        }
+    }
+
+    #[test]
+    fn sets_fill_evenly() {
+        // Sequential ports and addresses are what a host has; no set may get much more than its share.
+        let mut sets = [0u32; 256];
+        for host in 0..64u32 {
+            for port in 0..256u16 {
+                let tuple = Tuple {
+                    protocol: protocol::TCP,
+                    local: Addr::v4(0x0a00_0001),
+                    remote: Addr::v4(0x0a00_0100 + host),
+                    local_port: 32_768 + port,
+                    remote_port: 443,
+                };
+                let hashed = tuple.hash([0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321]);
+                sets[hashed.set as usize & 255] += 1;
+            }
+        }
+        // 64 each on average: 110 is beyond five standard deviations.
+        assert!(
+            sets.iter().all(|count| (25..110).contains(count)),
+            "{sets:?}"
+        );
+    }
 }

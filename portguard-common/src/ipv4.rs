@@ -147,13 +147,14 @@ impl Walk {
         if self.verdict.is_some() {
             return;
         }
-        if position == self.size_at {
+        // Compared as copies: what a comparison says of them must not make a state for the verifier.
+        if position == frame.forget(self.size_at) {
             let next = position - 1 + usize::from(octet);
             if octet < 2 || next > frame.forget(length) {
                 self.verdict = Some(false);
             }
             self.next = frame.forget(next);
-        } else if position == self.next {
+        } else if position == frame.forget(self.next) {
             match octet {
                 option::END => self.verdict = Some(true),
                 option::NOP => self.next = frame.forget(position + 1),

@@ -159,3 +159,111 @@ impl<F: Frame + Clone> Subject for Plain<F> {
         self.length
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::packet::Subject;
+    use crate::parse::{parse_plain, parse_tagged};
+
+    extern crate std;
+
+    /// Frames that are often plain, and often just not.
+    fn frame() -> impl Strategy<Value = std::vec::Vec<u8>> {
+        let ethernet = prop_oneof![
+            Just([0x08, 0x00].to_vec()),
+            Just([0x86, 0xdd].to_vec()),
+            Just([0x81, 0x00, 0x00, 0x05, 0x08, 0x00].to_vec()),
+            Just([0x88, 0xa8, 0x00, 0x05, 0x81, 0x00, 0x00, 0x06, 0x86, 0xdd].to_vec()),
+        ];
+        let protocol = prop_oneof![
+            Just(6u8),
+            Just(17),
+            Just(132),
+            Just(1),
+            Just(58),
+            any::<u8>()
+        ];
+        let first = prop_oneof![Just(0x45u8), Just(0x60), Just(0x46), any::<u8>()];
+        let fragment = prop_oneof![4 => Just(0u16), 1 => Just(0x4000), 1 => any::<u16>()];
+        let rest = prop::collection::vec(any::<u8>(), 0..80);
+        (ethernet, first, protocol, fragment, 0u16..90, rest).prop_map(
+            |(ethernet, first, protocol, fragment, length, rest)| {
+                let mut frame = std::vec![2; 12];
+                frame.extend(&ethernet);
+                let at = frame.len();
+                frame.extend(rest);
+                let six = ethernet.ends_with(&[0x86, 0xdd]);
+                let mut put = |offset: usize, octets: &[u8]| {
+                    for (index, octet) in octets.iter().enumerate() {
+                        if let Some(place) = frame.get_mut(at + offset + index) {
+                            *place = *octet;
+                        }
+                    }
+                };
+                put(0, &[if six && first == 0x45 { 0x60 } else { first }]);
+                if six {
+                    put(4, &length.to_be_bytes());
+                    put(6, &[protocol]);
+                } else {
+                    put(2, &length.to_be_bytes());
+                    put(6, &fragment.to_be_bytes());
+                    put(9, &[protocol]);
+                }
+                frame
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn plain_packets_are_what_the_parser_says(frame in frame(), vlan in prop_oneof![Just(0u32), Just(1 << 16 | 7)]) {
+            if let Some(plain) = parse_plain(&mut frame.as_slice(), vlan) {
+                let packet = parse_tagged(&mut frame.as_slice(), vlan).unwrap();
+                prop_assert_eq!(plain.shape(), packet.shape);
+                prop_assert_eq!(plain.ethertype(), packet.ethertype);
+                prop_assert_eq!(plain.source(), packet.source);
+                prop_assert_eq!(plain.destination(), packet.destination);
+                prop_assert_eq!(plain.protocol(), packet.protocol);
+                prop_assert_eq!(plain.source_port(), packet.source_port);
+                prop_assert_eq!(plain.destination_port(), packet.destination_port);
+                prop_assert_eq!(plain.icmp_type(), packet.icmp_type);
+                prop_assert_eq!(plain.tcp_flags(), packet.tcp_flags);
+                prop_assert_eq!(plain.hop_limit(), packet.hop_limit);
+                prop_assert_eq!(plain.length(), packet.length);
+            }
+        }
+    }
+
+    #[test]
+    fn every_plain_packet_is_one() {
+        for (ethertype, protocol, plain) in [
+            ([8, 0], 6, true),
+            ([8, 0], 17, true),
+            ([8, 0], 132, true),
+            ([8, 0], 1, false),
+            ([0x86, 0xdd], 6, true),
+            ([0x86, 0xdd], 58, false),
+            ([0x86, 0xdd], 0, false),
+            ([8, 6], 6, false),
+        ] {
+            let mut frame = std::vec![0u8; 12];
+            frame.extend(ethertype);
+            if ethertype == [0x86, 0xdd] {
+                frame.extend([0x60, 0, 0, 0, 0, 20, protocol, 64]);
+                frame.extend([0; 52]);
+            } else {
+                frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol]);
+                frame.extend([0; 30]);
+            }
+            assert_eq!(
+                parse_plain(&mut frame.as_slice(), 0).is_some(),
+                plain,
+                "{protocol}"
+            );
+        }
+    }
+}

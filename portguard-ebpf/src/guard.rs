@@ -26,16 +26,38 @@ pub(crate) enum Outcome {
     Yield = 2,
 }
 
+/// What [`closely`] is called with, rather than the number of an [`Outcome`]: nothing was decided yet.
+const UNDECIDED: u32 = 3;
+
 impl Outcome {
-    /// From the number that a function of its own gave.
     #[inline(always)]
-    pub(crate) const fn from_number(number: u32) -> Self {
+    const fn from_number(number: u32) -> Self {
         match number {
             0 => Self::Pass,
             1 => Self::Drop,
             _ => Self::Yield,
         }
     }
+}
+
+/// Decides about a frame: at once if it is plain and nobody has to hear of it, else by a `closer` look.
+///
+/// There is one call of that, and the verifier does not know what it is called with: it looks at it once.
+#[inline(always)]
+pub(crate) fn decide<H: Hook>(
+    hook: H,
+    hears: impl Hears,
+    closer: impl FnOnce(H, u32) -> u32,
+) -> Outcome {
+    let decided = match plain(hook, &Maps::new(), hears) {
+        Some(Settled {
+            outcome,
+            is_sampled: false,
+        }) => return outcome,
+        Some(Settled { outcome, .. }) => outcome as u32,
+        None => UNDECIDED,
+    };
+    Outcome::from_number(closer(hook, maps::forgotten(decided)))
 }
 
 /// Who wants to know of frames that go on.
@@ -51,14 +73,14 @@ impl Hears for () {
 }
 
 /// What a frame that was judged becomes, and whether somebody should hear of it.
-pub(crate) struct Settled {
-    pub(crate) outcome: Outcome,
-    pub(crate) is_sampled: bool,
+struct Settled {
+    outcome: Outcome,
+    is_sampled: bool,
 }
 
 /// Judges a plain frame; `None` if it is not plain.
 #[inline(always)]
-pub(crate) fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Settled> {
+fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Settled> {
     let packet = parse_plain(&mut Direct::new(hook), hook.tag())?;
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
     Some(settle(hook, maps, &packet, &verdict, hears))
@@ -113,22 +135,28 @@ fn is_overdue(maps: &Maps) -> bool {
     deadline != 0 && maps::control(control::CONFIRMED) == 0 && maps::boot_time() > deadline
 }
 
-/// Looks closely at a frame: judges it unless that was done already (`is_judged`), and tells whoever listens of a
-/// violation that is sampled.
+/// Looks closely at a frame: judges it unless that was `decided` already, and tells whoever listens of a violation that is
+/// sampled. Takes and gives numbers of [`Outcome`].
 #[inline(always)]
-pub(crate) fn closely<H: Hook>(hook: H, is_judged: bool, hears: impl Hears) -> Outcome {
+pub(crate) fn closely<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
     let maps = &Maps::new();
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    let mut outcome = Outcome::Pass;
-    if !is_judged {
+    let mut outcome = decided;
+    if decided == UNDECIDED {
         let settled = settle(hook, maps, &packet, &verdict, hears);
+        outcome = settled.outcome as u32;
         if !settled.is_sampled {
-            return settled.outcome;
+            return outcome;
         }
-        outcome = settled.outcome;
     }
-    event::emit(hook, maps, &packet, &verdict, is_drop::<H>(maps, &verdict));
+    event::emit(
+        hook,
+        maps,
+        &packet,
+        &verdict,
+        outcome == Outcome::Drop as u32,
+    );
     outcome
 }
 

@@ -37,7 +37,7 @@ use portguard_common::packet::Subject;
 use portguard_common::reason::Direction;
 use portguard_common::verdict::Verdict;
 
-use crate::guard::{Hears, Outcome, Settled};
+use crate::guard::{Hears, Outcome};
 use crate::hook::{Received, Sent};
 use crate::maps::Maps;
 
@@ -45,19 +45,9 @@ use crate::maps::Maps;
 #[xdp(frags)]
 #[inline(always)]
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
-    let maps = Maps::new();
-    let outcome = match guard::plain(Received(ctx.ctx), &maps, ()) {
-        Some(Settled {
-            outcome,
-            is_sampled,
-        }) => {
-            if is_sampled {
-                received(ctx.ctx, maps::forgotten(1));
-            }
-            outcome
-        }
-        None => Outcome::from_number(received(ctx.ctx, maps::forgotten(0))),
-    };
+    let outcome = guard::decide(Received(ctx.ctx), (), |hook, decided| {
+        received(hook.0, decided)
+    });
     match outcome {
         Outcome::Pass => XDP_PASS,
         Outcome::Drop => XDP_DROP,
@@ -71,28 +61,16 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 /// What [`portguard_xdp`] does rarely: an [`Outcome`] as a number. A function of its own, so that the verifier and the
 /// instruction cache see it once.
 #[inline(never)]
-fn received(ctx: *mut xdp_md, is_judged: usize) -> u32 {
-    guard::closely(Received(ctx), is_judged != 0, ()) as u32
+fn received(ctx: *mut xdp_md, decided: u32) -> u32 {
+    guard::closely(Received(ctx), decided, ())
 }
 
 /// Judges what the host sends, and keeps the flow table.
 #[classifier]
 #[inline(always)]
 pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
-    let maps = Maps::new();
     let hook = Sent(ctx.skb.skb);
-    let outcome = match guard::plain(hook, &maps, hook) {
-        Some(Settled {
-            outcome,
-            is_sampled,
-        }) => {
-            if is_sampled {
-                sent(ctx.skb.skb, maps::forgotten(1));
-            }
-            outcome
-        }
-        None => Outcome::from_number(sent(ctx.skb.skb, maps::forgotten(0))),
-    };
+    let outcome = guard::decide(hook, hook, |hook, decided| sent(hook.0, decided));
     match outcome {
         // The next program on this hook, if there is one, has its say too.
         Outcome::Pass => TC_ACT_UNSPEC,
@@ -106,9 +84,9 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
 
 /// What [`portguard_tc`] does rarely.
 #[inline(never)]
-fn sent(ctx: *mut __sk_buff, is_judged: usize) -> u32 {
+fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
     let hook = Sent(ctx);
-    guard::closely(hook, is_judged != 0, hook) as u32
+    guard::closely(hook, decided, hook)
 }
 
 impl Hears for Sent {

@@ -210,8 +210,9 @@ pub(crate) fn zero() -> usize {
 
 /// A number that the verifier knows nothing of.
 #[inline(always)]
-pub(crate) fn forgotten(number: usize) -> usize {
-    number.wrapping_add(zero())
+#[expect(clippy::cast_possible_truncation, reason = "zero is zero at any width")]
+pub(crate) fn forgotten(number: u32) -> u32 {
+    number.wrapping_add(zero() as u32)
 }
 
 /// The policy of this generation.

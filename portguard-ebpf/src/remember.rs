@@ -33,34 +33,29 @@ pub(crate) fn remember<S: Subject>(maps: &Maps, packet: &S, verdict: &Verdict) {
     let now = flow::now(maps.jiffies(), facts.tick_shift);
     // SAFETY: a live array element. Others store whole cells at the same time, which the search can bear.
     let place = unsafe { &*set }.place(hashed.tag, now);
-    let index = match place {
-        Place::Fresh => return,
-        Place::Own(index) => index,
-        Place::Empty(index) => {
-            maps.add_slot(slot::FLOWS_CREATED, (1, 0));
-            index
-        }
-        Place::Taken(index, age) => {
-            maps.add_slot(slot::FLOWS_CREATED, (1, 0));
-            if age <= u64::from(facts.tcp_idle) {
-                maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
-            }
-            index
-        }
-    };
-    store(set, index, flow::cell(hashed.tag, now));
+    let Some(old) = place.replaces() else { return };
+    if matches!(place, Place::Empty | Place::Taken(..)) {
+        maps.add_slot(slot::FLOWS_CREATED, (1, 0));
+    }
+    if matches!(place, Place::Taken(_, age) if age <= u64::from(facts.tcp_idle)) {
+        maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
+    }
+    replace(set, old, flow::cell(hashed.tag, now));
 }
 
-/// One store of eight bytes, so that no reader ever sees half a cell.
+/// One store of eight bytes, so that no reader ever sees half a cell. If `old` is gone by now, another CPU took its cell:
+/// then nothing is written until the next packet of this flow.
 #[inline(always)]
-fn store(set: *mut Set, index: usize, cell: u64) {
-    // SAFETY: masked to the eight cells of a live array element.
-    unsafe {
-        ptr::write_volatile(
-            (&raw mut (*set).cells)
-                .cast::<u64>()
-                .add(index & (flow::WAYS - 1)),
-            cell,
-        );
+fn replace(set: *mut Set, old: u64, new: u64) {
+    let cells = set.cast::<u64>();
+    for index in 0..flow::WAYS {
+        // SAFETY: one of the eight cells of a live array element.
+        let cell = unsafe { cells.add(index) };
+        // SAFETY: aligned, and whole cells only are ever stored there.
+        if unsafe { ptr::read_volatile(cell) } == old {
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(cell, new) };
+            return;
+        }
     }
 }

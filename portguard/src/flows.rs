@@ -161,20 +161,21 @@ impl<T: BorrowMut<MapData>> Flows<T> {
         let now = now(self.facts.tick_shift)?;
         let index = hashed.set & self.facts.flow_mask;
         let mut set = self.set(index)?;
-        let (way, inserted) = match set.place(hashed.tag, now) {
-            Place::Fresh => return Ok(Inserted::Known),
-            Place::Own(way) => (way, Inserted::Known),
-            Place::Empty(way) => (way, Inserted::New),
-            Place::Taken(way, age) if age > u64::from(self.facts.tcp_idle) => (way, Inserted::New),
-            Place::Taken(way, _) => (way, Inserted::Evicted),
+        let place = set.place(hashed.tag, now);
+        let Some(old) = place.replaces() else {
+            return Ok(Inserted::Known);
         };
-        if let Some(cell) = set.cells.get_mut(way) {
+        if let Some(cell) = set.cells.iter_mut().find(|cell| **cell == old) {
             *cell = flow::cell(hashed.tag, now.wrapping_sub(MARGIN));
         }
         self.sets
             .set(index, set, 0)
             .with_context(|| format!("cannot write set {index} of map `FLOWS`"))?;
-        Ok(inserted)
+        Ok(match place {
+            Place::Fresh | Place::Own(_) => Inserted::Known,
+            Place::Taken(_, age) if age <= u64::from(self.facts.tcp_idle) => Inserted::Evicted,
+            Place::Empty | Place::Taken(..) => Inserted::New,
+        })
     }
 }
 

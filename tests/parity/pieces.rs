@@ -11,11 +11,11 @@ pub(super) enum Path {
     Linear,
     /// Part of it does not, but all headers do.
     Partly,
-    /// Headers had to be copied.
+    /// It was copied.
     Copied,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pieces<'a> {
     readable: &'a [u8],
     whole: usize,
@@ -37,29 +37,34 @@ impl Frame for Pieces<'_> {
     }
 }
 
-/// Parses a frame with this many bytes in place.
+/// Parses a frame with this many bytes in place, the way the program does: plain frames where they lie, others as a copy
+/// of their first bytes if frames may lie in pieces at all.
 pub(super) fn parse(frame: &[u8], linear: usize, multi_buffer: bool) -> (Packet, Path) {
     let whole = if multi_buffer { frame.len() } else { linear };
     let mut direct = Pieces {
         readable: &frame[..linear],
         whole,
     };
-    if let Ok(packet) = parse::parse(&mut direct) {
+    if parse::parse_plain(&mut direct, 0).is_some() || !multi_buffer {
         let path = if linear < frame.len() {
             Path::Partly
         } else {
             Path::Linear
         };
-        return (packet, path);
+        return (told(parse::parse(&mut direct)), path);
     }
     let mut copied = Pieces {
         readable: &frame[..frame.len().min(HEADER_SPAN)],
         whole,
     };
-    let packet = parse::parse(&mut copied).unwrap_or_else(|Nonlinear| {
+    (told(parse::parse(&mut copied)), Path::Copied)
+}
+
+/// What cannot even be copied is malformed.
+fn told(parsed: Result<Packet, Nonlinear>) -> Packet {
+    parsed.unwrap_or_else(|Nonlinear| {
         let mut packet = Packet::new(0);
         packet.shape = Shape::Malformed(Malformed::Truncated);
         packet
-    });
-    (packet, Path::Copied)
+    })
 }
