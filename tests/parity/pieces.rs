@@ -40,10 +40,9 @@ impl Frame for Pieces<'_> {
 /// Parses a frame with this many bytes in place, the way the program does: plain frames where they lie, others as a copy
 /// of their first bytes if frames may lie in pieces at all.
 pub(super) fn parse(frame: &[u8], linear: usize, multi_buffer: bool) -> (Packet, Path) {
-    let whole = if multi_buffer { frame.len() } else { linear };
     let mut direct = Pieces {
         readable: &frame[..linear],
-        whole,
+        whole: linear,
     };
     if parse::parse_plain(&mut direct, 0).is_some() || !multi_buffer {
         let path = if linear < frame.len() {
@@ -55,7 +54,7 @@ pub(super) fn parse(frame: &[u8], linear: usize, multi_buffer: bool) -> (Packet,
     }
     let mut copied = Pieces {
         readable: &frame[..frame.len().min(HEADER_SPAN)],
-        whole,
+        whole: frame.len(),
     };
     (told(parse::parse(&mut copied)), Path::Copied)
 }
