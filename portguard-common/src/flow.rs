@@ -232,8 +232,8 @@ mod tests {
             let mut now = start;
             for (flow, pause) in steps {
                 // Each step takes time, so that no two flows are equally old.
-                now = now + pause & TIME_MASK;
-                let tag = flow + 1 << TIME_BITS;
+                now = (now + pause) & TIME_MASK;
+                let tag = (flow + 1) << TIME_BITS;
                 if let Some(old) = set.place(tag, now).replaces() {
                     *set.cells.iter_mut().find(|cell| **cell == old).unwrap() = cell(tag, now);
                 }
@@ -245,7 +245,7 @@ mod tests {
                 expected.sort_unstable();
                 prop_assert_eq!(cells, expected);
                 for flow in 0..12 {
-                    let tag = flow + 1 << TIME_BITS;
+                    let tag = (flow + 1) << TIME_BITS;
                     let then = model.get(&tag).map(|then| cell(tag, *then));
                     prop_assert_eq!(set.find(tag), then);
                 }
@@ -266,7 +266,7 @@ mod tests {
         #[test]
         fn ages_survive_the_wrap_of_time(then in any::<u64>(), age_now in 0..=TIME_MASK) {
             let then = then & TIME_MASK;
-            let now = then + age_now & TIME_MASK;
+            let now = (then + age_now) & TIME_MASK;
             prop_assert_eq!(age(cell(1 << TIME_BITS, then), now), age_now);
         }
 

@@ -103,6 +103,7 @@ fn extensions<F: Frame + ?Sized>(
             return short(frame, at + 8);
         };
         // Which header it is makes one state for the verifier, not one for each kind.
+        #[expect(clippy::cast_possible_truncation, reason = "it was eight bits")]
         let this = frame.forget(usize::from(packet.protocol)) as u8;
         packet.protocol = header.u8::<0>();
         let mut length = usize::from(header.u8::<1>()) * 8 + 8;

@@ -85,7 +85,7 @@ pub struct Loaded {
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
     let hertz = u64::from(flows::hertz());
     let units = |seconds: u32| {
-        u32::try_from(u64::from(seconds) * hertz >> host.tick_shift).unwrap_or(u32::MAX)
+        u32::try_from((u64::from(seconds) * hertz) >> host.tick_shift).unwrap_or(u32::MAX)
     };
     let mut facts = Facts {
         multi_buffer: u32::from(host.multi_buffer),
@@ -346,4 +346,32 @@ fn tail(text: &str, lines: usize) -> String {
         .collect();
     let from = all.len().saturating_sub(lines);
     all.get(from..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, ProgramSection};
+
+    use super::{INGRESS, OBJECT, without_frags};
+
+    #[test]
+    fn older_kernels_get_a_program_for_frames_in_one_piece() {
+        let section = |object: &[u8]| {
+            let object = Object::parse(object).expect("an object");
+            object
+                .programs
+                .get(INGRESS)
+                .expect("a program")
+                .section
+                .clone()
+        };
+        assert!(matches!(
+            section(OBJECT),
+            ProgramSection::Xdp { frags: true, .. }
+        ));
+        assert!(matches!(
+            section(&without_frags(OBJECT)),
+            ProgramSection::Xdp { frags: false, .. }
+        ));
+    }
 }
