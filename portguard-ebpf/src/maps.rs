@@ -215,6 +215,34 @@ pub(crate) fn forgotten(number: u32) -> u32 {
     number.wrapping_add(zero() as u32)
 }
 
+/// Bounds of the tables, as numbers that the compiler does not know and every verifier does: it reads them from a frozen
+/// map. A mask that the compiler knows to be without effect it removes, and verifiers before 6.13 then lose the bound.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.bounds")]
+static BOUNDS: Frozen<[usize; 3]> = Frozen(UnsafeCell::new([
+    Key::COUNT as usize - 1,
+    MAX_CELLS as usize - 1,
+    0xffff,
+]));
+
+/// A number that is below 2^18, the keys, for the verifier to see.
+#[inline(always)]
+fn key_index(number: u32) -> usize {
+    number as usize & BOUNDS.at(0)
+}
+
+/// A number that is below 2^14, the rules.
+#[inline(always)]
+fn rule_index(number: u16) -> usize {
+    number as usize & BOUNDS.at(1)
+}
+
+/// A number that is below 2^16, the roots of the address tables.
+#[inline(always)]
+fn root_index(number: u16) -> usize {
+    number as usize & BOUNDS.at(2)
+}
+
 /// The policy of this generation.
 pub(crate) struct Maps {
     facts: &'static Facts,
@@ -324,7 +352,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn entry(&self, direction: Direction, key: Key) -> Entry {
-        let index = (key.0 & (Key::COUNT - 1)) as usize;
+        let index = key_index(key.0);
         Entry(match direction {
             Direction::Ingress => IN.at(index),
             Direction::Egress => OUT.at(index),
@@ -333,7 +361,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn rule(&self, index: u16) -> Rule {
-        Rule(RULES.at((u32::from(index) & (MAX_CELLS - 1)) as usize))
+        Rule(RULES.at(rule_index(index)))
     }
 
     #[inline(always)]
@@ -343,12 +371,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn root4(&self, index: u16) -> Leaf {
-        Leaf(ROOT4.at(index as usize))
+        Leaf(ROOT4.at(root_index(index)))
     }
 
     #[inline(always)]
     fn root6(&self, index: u16) -> Leaf {
-        Leaf(ROOT6.at(index as usize))
+        Leaf(ROOT6.at(root_index(index)))
     }
 
     #[inline(always)]

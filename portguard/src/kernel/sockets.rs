@@ -12,6 +12,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::netlink::request;
 use crate::catalog::Transport;
+use crate::error::Fault;
 
 /// A socket with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +118,14 @@ fn dump(
             SocketId::new_v6()
         },
     });
-    let answers = request(NETLINK_SOCK_DIAG, question, NLM_F_DUMP)?;
+    let answers = request(NETLINK_SOCK_DIAG, question, NLM_F_DUMP).map_err(|error| {
+        error.context(
+            Fault::system(
+                "the kernel does not list its sockets, so that open sessions cannot be told",
+            )
+            .hint("load its modules: `modprobe -a inet_diag tcp_diag udp_diag`"),
+        )
+    })?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| {

@@ -13,7 +13,14 @@ use super::fetch::Files;
 use crate::shell::capture;
 
 /// What the checks need of a kernel; modules that a kernel has built in are no files, and are passed over.
-const MODULES: [&str; 3] = ["veth", "sch_ingress", "cls_bpf"];
+const MODULES: [&str; 6] = [
+    "veth",
+    "sch_ingress",
+    "cls_bpf",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+];
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
