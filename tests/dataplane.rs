@@ -1,9 +1,4 @@
 //! What the loaded programs do beyond a verdict: flows, segments, deadlines, events. All by test run.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "functions of tests: what fails here fails the test"
-)]
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{TestRun as _, TestRunOptions};
