@@ -23,4 +23,6 @@ mod lifecycle;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod sessions;

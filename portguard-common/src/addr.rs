@@ -58,6 +58,17 @@ impl Addr {
             self.low >> 28 == 0xe || self.low == 0xffff_ffff || self.low == 0
         }
     }
+
+    /// Link-local of either family (RFC 4291 section 2.5.6, RFC 3927): no router forwards it, so that what is for one and
+    /// arrives may be for this host.
+    #[inline(always)]
+    pub const fn is_link_local(self) -> bool {
+        if self.v6 {
+            self.high >> 54 == 0x3fa
+        } else {
+            self.low >> 16 == 0xa9fe
+        }
+    }
 }
 
 impl From<core::net::IpAddr> for Addr {

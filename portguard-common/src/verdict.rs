@@ -140,9 +140,16 @@ fn is_transit<T: Tables + ?Sized, S: Subject>(
         return false;
     }
     match direction {
-        Direction::Ingress => !packet.destination().is_group() && !tables.own(packet.destination()),
-        Direction::Egress => !tables.own(packet.source()),
+        Direction::Ingress => {
+            !packet.destination().is_group() && !is_own(tables, packet.destination())
+        }
+        Direction::Egress => !is_own(tables, packet.source()),
     }
+}
+
+#[inline(always)]
+fn is_own<T: Tables + ?Sized>(tables: &T, address: Addr) -> bool {
+    address.is_link_local() || tables.own(address)
 }
 
 #[inline(always)]

@@ -42,6 +42,18 @@ pub(super) fn vectors() -> Vec<Vector> {
             Want::Open(68, cell::DHCP),
         ),
         vector(
+            "link-local v6",
+            "RFC 4291 2.5.6",
+            &to6([0xfe80, 0, 0, 0, 0, 0, 0, 9]).udp(Udp::new(5, 5353)),
+            Want::Closed(5353),
+        ),
+        vector(
+            "link-local v4",
+            "RFC 3927",
+            &to4([169, 254, 7, 9]).udp(Udp::new(5, 5353)),
+            Want::Closed(5353),
+        ),
+        vector(
             "multicast v6",
             "RFC 4291 2.7",
             &to6([0xff02, 0, 0, 0, 0, 0, 0, 0xfb]).udp(Udp::new(5, 5353)),

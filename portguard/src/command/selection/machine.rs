@@ -22,7 +22,8 @@ pub(super) fn addresses() -> Vec<IpAddr> {
     found
 }
 
-/// An address line is followed by `/32 host LOCAL` for the machine's own.
+/// An address line is followed by `/32 host LOCAL` for the machine's own, and by `/32 link BROADCAST` for those of its
+/// networks that reach it, too: what is for these is for this host.
 fn local_v4(trie: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     let mut last: Option<Ipv4Addr> = None;
@@ -30,7 +31,7 @@ fn local_v4(trie: &str) -> Vec<Ipv4Addr> {
         let line = line.trim();
         if let Some(address) = line.strip_prefix("|-- ") {
             last = address.parse().ok();
-        } else if line == "/32 host LOCAL" {
+        } else if line == "/32 host LOCAL" || line == "/32 link BROADCAST" {
             found.extend(last.filter(|address| !address.is_loopback()));
         }
     }
@@ -94,8 +95,9 @@ mod tests {
 
     #[test]
     fn own_addresses_are_found_in_the_kernels_tables() {
-        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.5\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n";
-        assert_eq!(local_v4(trie), [Ipv4Addr::new(10, 0, 0, 5)]);
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.5\n        /32 host LOCAL\n     |-- 10.0.0.255\n        /32 link BROADCAST\n     |-- 127.0.0.1\n        /32 host LOCAL\n";
+        let wanted = [Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 0, 255)];
+        assert_eq!(local_v4(trie), wanted);
         let table = "fd000000000000000000000000000005 02 40 00 80     eth0\nfe800000000000000000000000000001 02 40 20 80 eth0\n00000000000000000000000000000001 01 80 10 80       lo\n";
         assert_eq!(local_v6(table), ["fd00::5".parse::<Ipv6Addr>().unwrap()]);
     }

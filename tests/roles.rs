@@ -1,0 +1,222 @@
+//! Every role of every vendor, in each of its deployments, enforces on a real link: what its matrix opens answers, what it
+//! does not is dropped.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use portguard::catalog::{Catalog, System};
+use portguard_harness::net::{End, Host, Lab, unique_name};
+use portguard_harness::traffic::{TcpEcho, connect};
+use serde_json::Value;
+
+use crate::guard::{Guarded, LONG, SHORT, SOON};
+
+/// A port that no matrix names.
+const ROGUE: u16 = 59_999;
+
+#[test]
+fn of_each_system_enforce_what_their_matrix_says() -> Result<()> {
+    let catalog = Catalog::embedded()?;
+    let guarded = Guarded::new()?;
+    let rogue = SocketAddr::new(guarded.link.left.v4().into(), ROGUE);
+    let _rogue = TcpEcho::start(&guarded.link.left.host, rogue)?;
+    let mut tried = BTreeSet::new();
+    for system in catalog.systems.values() {
+        let deployments: Vec<Option<&str>> = if system.deployments.is_empty() {
+            vec![None]
+        } else {
+            system
+                .deployments
+                .keys()
+                .map(|name| Some(name.as_str()))
+                .collect()
+        };
+        for deployment in deployments {
+            for role in system.host_roles() {
+                let name = format!("{}/{}", system.id, role.id);
+                enforce(&guarded, system, &name, deployment)
+                    .with_context(|| format!("{name} in {deployment:?}"))?;
+                tried.insert(name);
+            }
+        }
+    }
+    let all: usize = catalog
+        .systems
+        .values()
+        .map(|system| system.host_roles().count())
+        .sum();
+    assert_eq!(tried.len(), all);
+    Ok(())
+}
+
+/// What a site would say, in flags: the first of all choices, and anybody for whoever is not printed.
+fn flags(system: &System, role: &str, deployment: Option<&str>) -> Vec<String> {
+    let mut flags: Vec<String> = ["--role", role, "--unprinted-peers", "any"]
+        .into_iter()
+        .chain(["--unresolved-peers", "any", "--system-version", "99"])
+        .map(str::to_owned)
+        .collect();
+    flags.extend(deployment.map(|name| format!("--deployment={name}")));
+    for (choice, what) in &system.choices {
+        let first = what.values.keys().next().cloned().unwrap_or_default();
+        flags.push(format!("--choose={choice}={first}"));
+    }
+    flags
+}
+
+fn run(guarded: &Guarded, verb: &[&str], flags: &[String]) -> Result<(i32, String, String)> {
+    let mut command = Guarded::command(verb);
+    command.args(flags);
+    let output = guarded.link.left.host.output(&mut command, LONG)?;
+    let code = output.code();
+    Ok((code, output.stdout, output.stderr))
+}
+
+fn enforce(guarded: &Guarded, system: &System, role: &str, deployment: Option<&str>) -> Result<()> {
+    let flags = flags(system, role, deployment);
+    let (_, matrix, said) = run(guarded, &["check", "--json", "--enforce"], &flags)?;
+    let matrix: Value = serde_json::from_str(&matrix).with_context(|| said)?;
+    let documented = matrix["inbound"].as_array().and_then(|entries| {
+        entries.iter().find_map(|entry| {
+            let rows = entry["rows"].as_array()?;
+            let is_documented = rows.iter().any(|row| {
+                row.as_str()
+                    .is_some_and(|row| row.starts_with(&format!("{}/", system.id)))
+            });
+            let port = u16::try_from(entry["port_first"].as_u64()?).ok()?;
+            let is_open = entry["sources"] == serde_json::json!(["any"]);
+            (entry["transport"] == "tcp" && is_documented && is_open).then_some(port)
+        })
+    });
+    let interface = guarded.interface();
+    let verb = [
+        "load",
+        "--enforce",
+        "--confirm-within",
+        "0",
+        "--interface",
+        interface,
+    ];
+    let (code, _, said) = run(guarded, &verb, &flags)?;
+    ensure!(code == 0, "not loaded:\n{said}");
+    let host = &guarded.link.left.host;
+    let address = guarded.link.left.v4();
+    let answers = |port, wait: Duration| {
+        let to = SocketAddr::new(address.into(), port);
+        guarded
+            .link
+            .right
+            .host
+            .run(|| Ok(connect(to, wait).is_connected()))
+    };
+    if let Some(port) = documented {
+        let _echo = TcpEcho::start(host, SocketAddr::new(address.into(), port))?;
+        ensure!(
+            answers(port, SOON)?,
+            "documented tcp/{port} does not answer"
+        );
+    }
+    ensure!(!answers(ROGUE, SHORT)?, "undocumented tcp/{ROGUE} answers");
+    let (code, _, said) = run(guarded, &["unload", "--interface", interface], &[])?;
+    ensure!(code == 0, "not unloaded:\n{said}");
+    Ok(())
+}
+
+/// One site file for three hosts of a clustered ASI; each finds its own part by name.
+const SITE: &str = r#"
+schema = 1
+mode = "enforce"
+unresolved_peers = "none"
+unprinted_peers = "any"
+[management]
+allow = ["tcp/22"]
+[systems.interlink-asi]
+deployment = "clustered"
+[[host]]
+name = "grid"
+addresses = ["10.77.1.1", "10.77.2.1"]
+roles = ["interlink-asi/legacy", "interlink-asi/datagrid"]
+[[host]]
+name = "legacy"
+addresses = ["10.77.1.2", "10.77.3.1"]
+roles = ["interlink-asi/legacy"]
+[[host]]
+name = "core"
+addresses = ["10.77.2.2", "10.77.3.2"]
+roles = ["interlink-asi/core"]
+"#;
+
+#[test]
+fn of_one_inventory_talk_to_each_other_by_role() -> Result<()> {
+    let lab = Lab::new()?;
+    let names = ["grid", "legacy", "core"];
+    let hosts: Vec<Host> = names
+        .iter()
+        .map(|name| lab.host(name))
+        .collect::<Result<_>>()?;
+    let [grid, legacy, core] = hosts.as_slice() else {
+        unreachable!("three hosts were made")
+    };
+    let mut interfaces = vec![Vec::new(); hosts.len()];
+    let mut links = Vec::new();
+    for (net, (left, right)) in [(1, (0, 1)), (2, (0, 2)), (3, (1, 2))] {
+        let end =
+            |last: u8| End::new(&unique_name("ri")).address(&format!("10.77.{net}.{last}/24"));
+        let link = lab.connect(&hosts[left], &end(1), &hosts[right], &end(2))?;
+        interfaces[left].push(link.left.name.clone());
+        interfaces[right].push(link.right.name.clone());
+        links.push(link);
+    }
+    let site = std::env::temp_dir().join(format!("{}.toml", unique_name("rs")));
+    std::fs::write(&site, SITE)?;
+    let path = site.display().to_string();
+    let all = |verb: &[&str]| -> Result<()> {
+        for ((host, name), interfaces) in hosts.iter().zip(names).zip(&interfaces) {
+            let mut command = Guarded::command(verb);
+            for interface in interfaces {
+                command.args(["--interface", interface]);
+            }
+            if verb.first() == Some(&"load") {
+                command.args(["-c", &path, "--host", name]);
+            }
+            host.output(&mut command, LONG)?.success()?;
+        }
+        Ok(())
+    };
+    all(&["load", "--confirm-within", "0"])?;
+    let mut echoes = Vec::new();
+    for (host, address) in [
+        (grid, "10.77.1.1"),
+        (grid, "10.77.2.1"),
+        (core, "10.77.2.2"),
+    ] {
+        for port in [5701, 47_100] {
+            echoes.push(TcpEcho::start(
+                host,
+                SocketAddr::new(address.parse()?, port),
+            )?);
+        }
+    }
+    let tried = (|| {
+        for (from, to, port, wanted) in [
+            // The legacy cache is between legacy modules; the data grid is for all modules.
+            (legacy, "10.77.1.1", 5701, true),
+            (legacy, "10.77.1.1", 47_100, true),
+            (core, "10.77.2.1", 47_100, true),
+            (core, "10.77.2.1", 5701, false),
+            (grid, "10.77.2.2", 47_100, false),
+            (grid, "10.77.2.2", 5701, false),
+        ] {
+            let target = SocketAddr::new(to.parse()?, port);
+            let wait = if wanted { SOON } else { SHORT };
+            let is_open = from.run(|| Ok(connect(target, wait).is_connected()))?;
+            ensure!(is_open == wanted, "{} to {target}: {is_open}", from.name());
+        }
+        Ok(())
+    })();
+    let unloaded = all(&["unload"]);
+    std::fs::remove_file(&site)?;
+    tried.and(unloaded)
+}
