@@ -66,18 +66,20 @@ pub fn duration(seconds: u64) -> String {
 
 /// Seconds since the Unix epoch as `2026-11-22 00:15:00 UTC`.
 pub fn time(seconds: u64) -> String {
-    let (date, clock) = parts(seconds);
+    let (date, clock) = (date(seconds), clock(seconds));
     format!("{date} {clock} UTC")
 }
 
 /// Nanoseconds since the Unix epoch as `2026-11-22T00:15:00.123456Z` (RFC 3339).
 pub fn rfc3339(nanoseconds: u64) -> String {
-    let (date, clock) = parts(nanoseconds / 1_000_000_000);
+    let seconds = nanoseconds / 1_000_000_000;
+    let (date, clock) = (date(seconds), clock(seconds));
     let micros = nanoseconds % 1_000_000_000 / 1000;
     format!("{date}T{clock}.{micros:06}Z")
 }
 
-fn parts(seconds: u64) -> (String, String) {
+/// The day of a second since the Unix epoch, as `2026-11-22`.
+pub fn date(seconds: u64) -> String {
     // Years begin in March here, so that the leap day comes last.
     let days = seconds / 86_400 + 719_468;
     let era = days / 146_097;
@@ -93,15 +95,16 @@ fn parts(seconds: u64) -> (String, String) {
         shifted - 9
     };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn clock(seconds: u64) -> String {
     let second = seconds % 86_400;
-    (
-        format!("{year:04}-{month:02}-{day:02}"),
-        format!(
-            "{:02}:{:02}:{:02}",
-            second / 3600,
-            second % 3600 / 60,
-            second % 60
-        ),
+    format!(
+        "{:02}:{:02}:{:02}",
+        second / 3600,
+        second % 3600 / 60,
+        second % 60
     )
 }
 
@@ -122,6 +125,18 @@ pub fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates() {
+        for (days, wanted) in [
+            (0, "1970-01-01"),
+            (59, "1970-03-01"),
+            (11_016, "2000-02-29"),
+            (20_778, "2026-11-21"),
+        ] {
+            assert_eq!(date(days * 86_400), wanted);
+        }
+    }
 
     #[test]
     fn numbers_and_times() {
