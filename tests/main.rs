@@ -17,6 +17,8 @@ mod events;
 #[cfg(test)]
 mod export_nft;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod lifecycle;
