@@ -11,7 +11,7 @@ use crate::budget::Budgets;
 use crate::machine::Machine;
 use crate::plan::{Extent, Plan};
 use crate::results::Run;
-use crate::{measure, table};
+use crate::{control, live, measure, scaling, table};
 
 /// Measures portguard's programs on this machine, beside programs that do nothing.
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ pub(crate) struct Cli {
     /// A minute rather than ten: fewer rounds, without the largest policies
     #[arg(long)]
     quick: bool,
-    /// Only cases whose name contains this, or one of these: `port/v4,flow/`
+    /// Only figures whose name contains this, or one of these: `port/v4,flow/`, `live/`, `control/`
     #[arg(long, value_name = "PATTERN", default_value = "")]
     only: String,
     /// Rounds, each of one measurement a case
@@ -52,7 +52,23 @@ impl Cli {
         };
         let budgets = Budgets::read()?;
         let mut run = Run::new(Machine::look());
-        self.test_runs(&mut run, &budgets)?;
+        let extent = Extent {
+            only: self.only.clone(),
+            quick: self.quick,
+        };
+        // What needs its CPU to itself, and caches that nothing else has filled, comes first.
+        if extent.wants(&["control/", "memory/"]) {
+            say("control path: compiling");
+            run.control = control::run(self.quick)?;
+        }
+        if extent.wants(&["live/"]) {
+            run.live = live::run(if self.quick { 3 } else { 11 })?;
+        }
+        if extent.wants(&["scaling/"]) {
+            run.scaling = scaling::run(if self.quick { 5 } else { 21 })?;
+        }
+        self.test_runs(&mut run, &extent, &budgets)?;
+        run.judge(&budgets);
         run.machine.done();
         if let Some(path) = &self.json {
             run.write(path)?;
@@ -80,13 +96,9 @@ impl Cli {
         }
     }
 
-    fn test_runs(&self, run: &mut Run, budgets: &Budgets) -> Result<()> {
-        let extent = Extent {
-            only: self.only.clone(),
-            quick: self.quick,
-        };
+    fn test_runs(&self, run: &mut Run, extent: &Extent, budgets: &Budgets) -> Result<()> {
         say("loading programs and filling their tables");
-        let mut plan = Plan::new(&extent)?;
+        let mut plan = Plan::new(extent)?;
         if plan.cases.is_empty() {
             return Ok(());
         }

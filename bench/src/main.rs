@@ -4,11 +4,14 @@
 
 mod budget;
 mod cli;
+mod control;
+mod live;
 mod machine;
 mod measure;
 mod plan;
 mod programs;
 mod results;
+mod scaling;
 mod table;
 
 use std::io::Write as _;

@@ -7,6 +7,8 @@ mod policies;
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use policies::{load, plain, ports, sources};
+
 use crate::programs::{Hook, Places, Program, Variation};
 
 /// What a figure belongs to.
@@ -60,14 +62,24 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// Whether any case of a family, which may bear these names, is wanted.
-    fn wants(&self, names: &[&str]) -> bool {
-        self.only.is_empty() || names.iter().any(|name| self.has(name))
+    /// Whether any figure of a family is wanted, whose names begin like this.
+    pub(crate) fn wants(&self, names: &[&str]) -> bool {
+        let is_part = |name: &str| {
+            let mut parts = self.only.split(',');
+            parts
+                .any(|part| name.starts_with(part) || part.starts_with(name) || !part.contains('/'))
+        };
+        self.only.is_empty() || names.iter().any(|name| is_part(name))
     }
 
     fn has(&self, name: &str) -> bool {
         self.only.split(',').any(|part| name.contains(part))
     }
+}
+
+/// A packet that every policy here denies: an opening one, to a port that nobody is granted.
+pub(crate) fn denied() -> Vec<u8> {
+    frames::tcp(frames::ends(false), (40_000, cases::CLOSED), frames::SYN).build()
 }
 
 impl Plan {

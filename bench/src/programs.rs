@@ -193,6 +193,14 @@ impl Program {
         }
     }
 
+    /// The program, if it is one for what is received.
+    pub(crate) fn xdp(&mut self) -> Result<&mut Xdp> {
+        match self.runnable()? {
+            Runnable::Xdp(program) => Ok(program),
+            Runnable::Tc(_) => anyhow::bail!("no program for the XDP hook"),
+        }
+    }
+
     pub(crate) fn fd(&mut self) -> Result<ProgramFd> {
         Ok(match self.runnable()? {
             Runnable::Xdp(program) => program.fd()?.try_clone()?,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,18 @@ pub(crate) struct Run {
     pub(crate) costs: Vec<Figure>,
     /// What grows with the policy: from the smallest to the largest of a series.
     pub(crate) growth: Vec<Growth>,
+    /// Denied packets on a veth pair.
+    #[serde(default)]
+    pub(crate) live: Vec<Live>,
+    /// Several CPUs at once.
+    #[serde(default)]
+    pub(crate) scaling: Vec<Scaling>,
+    /// Times and sizes of the control path.
+    #[serde(default)]
+    pub(crate) control: Vec<Quantity>,
+    /// Sizes of the shipped programs.
+    #[serde(default)]
+    pub(crate) programs: Vec<Size>,
 }
 
 /// What one case cost.
@@ -61,6 +74,78 @@ pub(crate) struct Growth {
     pub(crate) met: Option<bool>,
 }
 
+/// What a denied packet costs its receiver.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Live {
+    pub(crate) name: String,
+    /// CPU time of the receiver a packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nanoseconds: Option<f64>,
+    /// Packets a second of CPU time, against a bare drop right before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<f64>,
+    /// Why it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) absent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<bool>,
+}
+
+/// A program on one CPU, and on several at the same time: nanoseconds a packet, the test loop included.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Scaling {
+    pub(crate) name: String,
+    pub(crate) cpus: usize,
+    pub(crate) alone: f64,
+    pub(crate) together: f64,
+}
+
+/// A time or a size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Quantity {
+    pub(crate) name: String,
+    /// `ms` or `MiB`.
+    pub(crate) unit: String,
+    pub(crate) value: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<bool>,
+}
+
+/// A program in the kernel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Size {
+    pub(crate) name: String,
+    /// Instructions that are left after verification.
+    pub(crate) instructions: u32,
+    /// Instructions that the verifier walked.
+    pub(crate) verified: u32,
+}
+
+impl Quantity {
+    pub(crate) fn time(name: &str, time: Duration) -> Self {
+        Self::new(name, "ms", time.as_secs_f64() * 1e3)
+    }
+
+    pub(crate) fn memory(name: &str, bytes: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "sizes of memory")]
+        Self::new(name, "MiB", bytes as f64 / f64::from(1 << 20))
+    }
+
+    fn new(name: &str, unit: &str, value: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            value,
+            budget: None,
+            met: None,
+        }
+    }
+}
+
 impl Group {
     const fn name(self) -> &'static str {
         match self {
@@ -79,6 +164,10 @@ impl Run {
             machine,
             costs: Vec::new(),
             growth: Vec::new(),
+            live: Vec::new(),
+            scaling: Vec::new(),
+            control: Vec::new(),
+            programs: Vec::new(),
         }
     }
 
@@ -131,6 +220,41 @@ impl Run {
                 met: judged.map(|judged| judged.met),
             });
         }
+    }
+
+    /// Judges what was measured otherwise than by test run.
+    pub(crate) fn judge(&mut self, budgets: &Budgets) {
+        for live in &mut self.live {
+            let judged = live
+                .ratio
+                .and_then(|ratio| budgets.judge(&live.name, Unit::Ratio, ratio));
+            live.budget = judged.map(|judged| judged.budget);
+            live.met = judged.map(|judged| judged.met);
+        }
+        for quantity in &mut self.control {
+            let unit = if quantity.unit == "ms" {
+                Unit::Milliseconds
+            } else {
+                Unit::Mebibytes
+            };
+            let judged = budgets.judge(&quantity.name, unit, quantity.value);
+            quantity.budget = judged.map(|judged| judged.budget);
+            quantity.met = judged.map(|judged| judged.met);
+        }
+    }
+
+    /// All verdicts: whether each budget that applies was met.
+    pub(crate) fn verdicts(&self) -> Vec<bool> {
+        let costs = self.costs.iter().map(|one| one.met);
+        let growth = self.growth.iter().map(|one| one.met);
+        let live = self.live.iter().map(|one| one.met);
+        let control = self.control.iter().map(|one| one.met);
+        costs
+            .chain(growth)
+            .chain(live)
+            .chain(control)
+            .flatten()
+            .collect()
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {

@@ -58,12 +58,73 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
         }
         writeln!(out, "{table}")?;
     }
-    let judged = run.costs.iter().filter_map(|figure| figure.met);
-    let judged: Vec<bool> = judged
-        .chain(run.growth.iter().filter_map(|g| g.met))
-        .collect();
-    let met = judged.iter().filter(|met| **met).count();
-    writeln!(out, "\n{met} of {} budgets met", judged.len())
+    if !run.live.is_empty() {
+        writeln!(
+            out,
+            "\nDenied packets on a veth pair, CPU time of the receiver; rate against a bare drop right before"
+        )?;
+        writeln!(out, "{}", live(run))?;
+    }
+    if !run.scaling.is_empty() {
+        writeln!(
+            out,
+            "\nOne port on several CPUs at once, ns a packet with the test loop"
+        )?;
+        let mut table = new(&["program", "one CPU", "all", "CPUs"]);
+        for one in &run.scaling {
+            table.add_row(vec![
+                Cell::new(&one.name),
+                right(format!("{:.1}", one.alone)),
+                right(format!("{:.1}", one.together)),
+                right(one.cpus),
+            ]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    if !run.control.is_empty() {
+        writeln!(out, "\nControl path")?;
+        let mut table = new(&["what", "value", "", "budget", ""]);
+        for one in &run.control {
+            table.add_row(vec![
+                Cell::new(&one.name),
+                right(format!("{:.1}", one.value)),
+                Cell::new(&one.unit),
+                right(
+                    one.budget
+                        .map_or(String::new(), |budget| format!("{budget}")),
+                ),
+                verdict(one.met),
+            ]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    let verdicts = run.verdicts();
+    let met = verdicts.iter().filter(|met| **met).count();
+    writeln!(out, "\n{met} of {} budgets met", verdicts.len())
+}
+
+fn live(run: &Run) -> Table {
+    let mut table = new(&["case", "ns", "rate", "budget", ""]);
+    for one in &run.live {
+        let figure = |value: Option<f64>, digits: usize| {
+            right(value.map_or(String::new(), |value| format!("{value:.digits$}")))
+        };
+        let last = match &one.absent {
+            Some(why) => Cell::new(format!("absent: {why}")),
+            None => verdict(one.met),
+        };
+        table.add_row(vec![
+            Cell::new(&one.name),
+            figure(one.nanoseconds, 0),
+            figure(one.ratio, 2),
+            right(
+                one.budget
+                    .map_or(String::new(), |budget| format!(">= {budget}")),
+            ),
+            last,
+        ]);
+    }
+    table
 }
 
 fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {

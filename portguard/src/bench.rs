@@ -3,6 +3,8 @@
 //! Each round times the baseline and the program next to each other; the figure is the median of the differences, so that
 //! most of what else the machine does cancels out.
 
+pub mod classes;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -147,6 +149,19 @@ pub fn nanoseconds(program: &impl Measured, frame: &[u8], repeat: u32) -> anyhow
         .context("the kernel refused a test run")?;
     let spent = thread_time()?.saturating_sub(before);
     Ok(spent.as_secs_f64() * 1e9 / f64::from(repeat.max(1)))
+}
+
+/// What a program answers to a frame.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn answer(program: &impl Measured, frame: &[u8]) -> anyhow::Result<u32> {
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        ..TestRunOptions::default()
+    };
+    let done = program.test_run(options);
+    Ok(done.context("the kernel refused a test run")?.return_value)
 }
 
 fn thread_time() -> anyhow::Result<Duration> {

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod generation;
 pub mod holder;
 pub mod interface;
+pub mod memory;
 pub mod mend;
 pub mod meta;
 pub mod netlink;

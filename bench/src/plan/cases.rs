@@ -25,7 +25,7 @@ pub(super) const PASS: u32 = 2;
 /// `TC_ACT_UNSPEC`.
 const NEXT: u32 = u32::MAX;
 /// A port that nobody is granted.
-const CLOSED: u16 = 9999;
+pub(super) const CLOSED: u16 = 9999;
 /// Different frames of a case that varies them; more than the caches remember.
 pub(super) const WAYS: usize = 1 << 16;
 
@@ -112,7 +112,7 @@ fn stranger(rng: &mut Rng) -> IpAddr {
 }
 
 fn references(plan: &mut Plan, extent: &Extent) -> Result<()> {
-    if !extent.wants(&["reference/count", "reference/naive"]) {
+    if !extent.wants(&["reference/"]) {
         return Ok(());
     }
     let syn = tcp(ends(false), (40_000, CLOSED), SYN).build();
@@ -476,6 +476,5 @@ fn egress(plan: &mut Plan) -> Result<()> {
         };
         plan.push(turns(case, ways, places));
     }
-    let _ = (PEER6, HOST6);
     Ok(())
 }
