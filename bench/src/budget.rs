@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Line {
-    /// In words.
-    pub(crate) what: String,
+    /// In words, for readers of the file.
+    #[serde(rename = "what")]
+    _what: String,
     /// Names of figures; `*` stands for anything, `?` for one character.
     cases: Vec<String>,
     net: Option<f64>,

@@ -11,7 +11,7 @@ use crate::budget::Budgets;
 use crate::machine::Machine;
 use crate::plan::{Extent, Plan};
 use crate::results::Run;
-use crate::{control, live, measure, scaling, table};
+use crate::{control, docs, live, measure, scaling, table};
 
 /// Measures portguard's programs on this machine, beside programs that do nothing.
 #[derive(Debug, Parser)]
@@ -35,6 +35,12 @@ pub(crate) struct Cli {
     /// Compare with the figures that were kept under this name
     #[arg(long, value_name = "NAME")]
     against: Option<String>,
+    /// Write `docs/performance.md` and its pictures
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    docs: bool,
+    /// Write the page from the figures of this file, and measure nothing
+    #[arg(long, hide = true, value_name = "FILE")]
+    docs_from: Option<PathBuf>,
     /// Where kept figures are
     #[arg(long, hide = true, default_value = "target/bench")]
     kept: PathBuf,
@@ -42,6 +48,9 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn run(&self) -> Result<()> {
+        if let Some(path) = &self.docs_from {
+            return docs::write(&Run::read(path)?, Path::new("docs"));
+        }
         ensure!(
             nix::unistd::geteuid().is_root(),
             "loading programs takes root"
@@ -75,6 +84,9 @@ impl Cli {
         }
         if let Some(name) = &self.save {
             run.write(&self.file(name))?;
+        }
+        if self.docs {
+            docs::write(&run, Path::new("docs"))?;
         }
         table::show(&mut io::stdout().lock(), &run, against.as_ref())?;
         Ok(())

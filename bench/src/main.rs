@@ -5,6 +5,7 @@
 mod budget;
 mod cli;
 mod control;
+mod docs;
 mod live;
 mod machine;
 mod measure;

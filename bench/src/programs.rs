@@ -208,18 +208,6 @@ impl Program {
         })
     }
 
-    /// Instructions after verification, and those that the verifier walked.
-    pub(crate) fn size(&mut self) -> Result<(u32, u32)> {
-        let info = match self.runnable()? {
-            Runnable::Xdp(program) => program.info()?,
-            Runnable::Tc(program) => program.info()?,
-        };
-        Ok((
-            info.size_translated().unwrap_or(0) / 8,
-            info.verified_instruction_count().unwrap_or(0),
-        ))
-    }
-
     /// What it answers to a frame.
     pub(crate) fn answer(&mut self, frame: &[u8]) -> Result<u32> {
         let options = TestRunOptions {

@@ -31,9 +31,6 @@ pub(crate) struct Run {
     /// Times and sizes of the control path.
     #[serde(default)]
     pub(crate) control: Vec<Quantity>,
-    /// Sizes of the shipped programs.
-    #[serde(default)]
-    pub(crate) programs: Vec<Size>,
 }
 
 /// What one case cost.
@@ -115,16 +112,6 @@ pub(crate) struct Quantity {
     pub(crate) met: Option<bool>,
 }
 
-/// A program in the kernel.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Size {
-    pub(crate) name: String,
-    /// Instructions that are left after verification.
-    pub(crate) instructions: u32,
-    /// Instructions that the verifier walked.
-    pub(crate) verified: u32,
-}
-
 impl Quantity {
     pub(crate) fn time(name: &str, time: Duration) -> Self {
         Self::new(name, "ms", time.as_secs_f64() * 1e3)
@@ -167,7 +154,6 @@ impl Run {
             live: Vec::new(),
             scaling: Vec::new(),
             control: Vec::new(),
-            programs: Vec::new(),
         }
     }
 
