@@ -11,6 +11,7 @@ pub mod generation;
 pub mod holder;
 pub mod interface;
 mod journal;
+pub mod memory;
 pub mod mend;
 pub mod meta;
 pub mod migrate;

@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
@@ -286,11 +287,16 @@ fn prepare_next(
         Fault::usage(error.to_string())
             .hint("narrow the site's own rows, or merge peers that are treated alike")
     })?;
-    let mut loaded = object::load(&image, &host, Some(&shared))?;
+    let (loaded, twin) = thread::scope(|scope| {
+        let twin = scope.spawn(|| selftest::Twin::load(&image, &host));
+        (object::load(&image, &host, Some(&shared)), twin.join())
+    });
+    let mut loaded = loaded?;
     step("loaded")?;
     readback::compare(&loaded, &image)?;
     step("read-back")?;
-    selftest::run(&mut loaded, &image, &host, policy)?;
+    let twin = twin.map_err(|_panic| anyhow!("loading the programs to be tested failed"))??;
+    selftest::run(&mut loaded, twin, policy)?;
     step("tested")?;
     if let Some(base) = previous.as_ref().and_then(Live::base)
         && deadline != 0
