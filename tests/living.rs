@@ -1,0 +1,96 @@
+//! The host lives in enforce: with one TCP and one UDP port documented, everything else that a host does all day goes on.
+//!
+//! Real stacks on both sides, and real programs where Debian has small ones. What the host may send is said in a site file.
+
+mod bulk;
+mod clients;
+mod dhcp;
+mod neighbours;
+mod scan;
+mod sessions;
+mod town;
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use portguard_harness::traffic::ping;
+
+use crate::guard::{LONG, SOON};
+use clients::{ask_name, ask_time};
+use town::Town;
+
+/// What becomes of what the host sends.
+const OUTBOUND: [&str; 2] = ["audit", "enforce"];
+
+#[test]
+fn names_times_and_pages_are_fetched() -> Result<()> {
+    for outbound in OUTBOUND {
+        let town = Town::new()?;
+        let services = town.services()?;
+        town.load(outbound)?;
+        for server in town.server.both() {
+            let answer = town
+                .host()
+                .run(|| ask_name(SocketAddr::new(server, 53), "small.town"))?;
+            ensure!(
+                !answer.over_tcp && answer.length < 512,
+                "{server}: {answer:?}"
+            );
+            // Larger than a packet, in one datagram.
+            let answer = town
+                .host()
+                .run(|| ask_name(SocketAddr::new(server, 53), "large.town"))?;
+            ensure!(
+                !answer.over_tcp && answer.length > 4000,
+                "{server}: {answer:?}"
+            );
+            let answer = town
+                .host()
+                .run(|| ask_name(SocketAddr::new(server, 53), "huge.town"))?;
+            ensure!(
+                answer.over_tcp && answer.length > 8000,
+                "{server}: {answer:?}"
+            );
+            let time = town.host().run(|| ask_time(SocketAddr::new(server, 123)))?;
+            ensure!(time == clients::TIME, "{server}: the time is {time}");
+            let page = fetch(&town, server)?;
+            ensure!(page == town::PAGE, "{server} has another page: {page}");
+        }
+        let name = town.server.v4().to_string();
+        let mut lookup = Command::new("busybox");
+        lookup.args(["nslookup", "-type=a", "small.town", &name]);
+        let found = town.host().output(&mut lookup, LONG)?.success()?;
+        ensure!(found.stdout.contains("192.0.2.99"), "{found:?}");
+        drop(services);
+    }
+    Ok(())
+}
+
+/// A page by another's client.
+fn fetch(town: &Town, server: IpAddr) -> Result<String> {
+    let url = match server {
+        IpAddr::V4(server) => format!("http://{server}/page"),
+        IpAddr::V6(server) => format!("http://[{server}]/page"),
+    };
+    let mut command = Command::new("busybox");
+    command.args(["wget", "-q", "-T", "5", "-O", "-", &url]);
+    let output = town.host().output(&mut command, LONG)?.success()?;
+    Ok(output.stdout)
+}
+
+#[test]
+fn echo_works_both_ways() -> Result<()> {
+    for outbound in OUTBOUND {
+        let town = Town::new()?;
+        town.load(outbound)?;
+        let host = &town.guarded.link.left;
+        for (ours, theirs) in host.both().into_iter().zip(town.server.both()) {
+            let out = town.host().run(|| ping(theirs, SOON))?;
+            ensure!(out.is_some(), "{theirs} does not answer the host");
+            let back = town.server.host.run(|| ping(ours, SOON))?;
+            ensure!(back.is_some(), "{ours} does not answer");
+        }
+    }
+    Ok(())
+}
