@@ -27,7 +27,7 @@ const OUTBOUND: [&str; 2] = ["audit", "enforce"];
 fn names_times_and_pages_are_fetched() -> Result<()> {
     for outbound in OUTBOUND {
         let town = Town::new()?;
-        let services = town.services()?;
+        let _services = town.services()?;
         town.load(outbound)?;
         for server in town.server.both() {
             let answer = town
@@ -57,12 +57,6 @@ fn names_times_and_pages_are_fetched() -> Result<()> {
             let page = fetch(&town, server)?;
             ensure!(page == town::PAGE, "{server} has another page: {page}");
         }
-        let name = town.server.v4().to_string();
-        let mut lookup = Command::new("busybox");
-        lookup.args(["nslookup", "-type=a", "small.town", &name]);
-        let found = town.host().output(&mut lookup, LONG)?.success()?;
-        ensure!(found.stdout.contains("192.0.2.99"), "{found:?}");
-        drop(services);
     }
     Ok(())
 }

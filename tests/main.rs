@@ -21,6 +21,8 @@ mod guard;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod living;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod roles;
