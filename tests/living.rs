@@ -8,16 +8,15 @@ mod dhcp;
 mod neighbours;
 mod scan;
 mod sessions;
-mod town;
+pub(crate) mod town;
 
-use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use portguard_harness::traffic::ping;
 
-use crate::guard::{LONG, SOON};
-use clients::{ask_name, ask_time};
+use crate::guard::SOON;
+use clients::{ask_name, ask_page, ask_time};
 use town::Town;
 
 /// What becomes of what the host sends.
@@ -54,23 +53,11 @@ fn names_times_and_pages_are_fetched() -> Result<()> {
             );
             let time = town.host().run(|| ask_time(SocketAddr::new(server, 123)))?;
             ensure!(time == clients::TIME, "{server}: the time is {time}");
-            let page = fetch(&town, server)?;
+            let page = town.host().run(|| ask_page(SocketAddr::new(server, 80)))?;
             ensure!(page == town::PAGE, "{server} has another page: {page}");
         }
     }
     Ok(())
-}
-
-/// A page by another's client.
-fn fetch(town: &Town, server: IpAddr) -> Result<String> {
-    let url = match server {
-        IpAddr::V4(server) => format!("http://{server}/page"),
-        IpAddr::V6(server) => format!("http://[{server}]/page"),
-    };
-    let mut command = Command::new("busybox");
-    command.args(["wget", "-q", "-T", "5", "-O", "-", &url]);
-    let output = town.host().output(&mut command, LONG)?.success()?;
-    Ok(output.stdout)
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod bypass;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod confirm;

@@ -231,3 +231,15 @@ pub(super) fn ask_time(server: SocketAddr) -> Result<u32> {
         answer[40], answer[41], answer[42], answer[43],
     ]))
 }
+
+/// The page `/page` of a server, by HTTP.
+pub(super) fn ask_page(server: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, SOON)?;
+    stream.set_read_timeout(Some(SOON))?;
+    stream.write_all(b"GET /page HTTP/1.0\r\n\r\n")?;
+    let mut told = String::new();
+    stream.read_to_string(&mut told)?;
+    let (head, page) = told.split_once("\r\n\r\n").context("no head")?;
+    ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    Ok(page.to_owned())
+}
