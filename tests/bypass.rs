@@ -65,12 +65,20 @@ fn no_shape_reaches_what_is_not_documented() -> Result<()> {
     let mut wrong = Vec::new();
     let mut delivered: BTreeMap<&str, usize> = BTreeMap::new();
     let mut tried = 0;
-    for shape in shapes::all() {
+    let vlans = hosts.all.iter().all(|target| target.vlans);
+    if !vlans {
+        println!("this kernel has no VLAN devices: tags are tried with the id 0 only");
+    }
+    let shapes: Vec<Shape> = shapes::all()
+        .into_iter()
+        .filter(|shape| vlans || !shape.on_vlan)
+        .collect();
+    for shape in &shapes {
         for base in shape.aims() {
             tried += 1;
             for documented in [false, true] {
                 let base = base.clone().at(documented);
-                let (seen, frames) = send(&mut hosts, &shape, &base)
+                let (seen, frames) = send(&mut hosts, shape, &base)
                     .with_context(|| format!("`{}` {base}", shape.name))?;
                 let mut complain = |law: &str| {
                     wrong.push(format!(
@@ -91,13 +99,16 @@ fn no_shape_reaches_what_is_not_documented() -> Result<()> {
                     (Cut::Never, Some(cause)) => {
                         complain(&format!("malformed ({})", cause.name()));
                     }
-                    (Cut::As(want), found) if found.map(Malformed::name) != Some(want) => {
+                    (Cut::As(want) | Cut::InPart(want), found)
+                        if found.map(Malformed::name) != Some(want) =>
+                    {
                         complain(&format!("not malformed as `{want}`: {found:?}"));
                     }
                     _ => {}
                 }
-                let is_cut = shape.cut != Cut::Never;
-                if !is_cut && seen.enforce.open != seen.unguarded.open {
+                let is_cut = matches!(shape.cut, Cut::As(_));
+                // More may arrive than unguarded: what would have spoilt a reassembly was dropped.
+                if !is_cut && seen.enforce.open < seen.unguarded.open {
                     complain("what is documented does not arrive");
                 }
                 if is_cut && seen.enforce.open > 0 {
@@ -107,13 +118,18 @@ fn no_shape_reaches_what_is_not_documented() -> Result<()> {
         }
     }
     // A differential that delivers nothing would prove nothing.
-    for shape in shapes::all().iter().filter(|shape| shape.delivers) {
+    for shape in shapes.iter().filter(|shape| shape.delivers) {
         let arrived = delivered.get(shape.name).copied().unwrap_or(0);
         if arrived == 0 {
             wrong.push(format!("`{}` reaches no socket even unguarded", shape.name));
         }
     }
     println!("{tried} shapes by family and transport at {PORTS} ports of three hosts");
-    ensure!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     Ok(())
 }

@@ -19,6 +19,8 @@ mod events;
 #[cfg(test)]
 mod export_nft;
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod lifecycle;

@@ -28,6 +28,8 @@ pub(super) struct Aim {
     pub(super) source_port: u16,
     /// Of fragments.
     pub(super) id: u32,
+    /// Datagrams over IPv4 come without a checksum.
+    pub(super) unsummed: bool,
 }
 
 impl Aim {
@@ -42,6 +44,7 @@ impl Aim {
             v6_ends: (Ipv6Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
             source_port: 0,
             id: 0,
+            unsummed: false,
         }
     }
 
@@ -113,7 +116,11 @@ impl Aim {
         let frame = if self.tcp {
             frame.tcp(Tcp::syn(self.source_port, port))
         } else {
-            frame.udp(Udp::new(self.source_port, port))
+            let checksum = (self.unsummed && !self.v6).then_some(0);
+            frame.udp(Udp {
+                checksum,
+                ..Udp::new(self.source_port, port)
+            })
         };
         frame.payload(self.payload())
     }

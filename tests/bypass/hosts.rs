@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::net::{End, Lab, unique_name};
+use nix::errno::Errno;
+use portguard_harness::frames::number;
+use portguard_harness::net::{End, Interface, Lab, Link, unique_name};
 use portguard_harness::traffic::{Listeners, PacketSocket, receive_datagram, udp_socket};
 
 use super::aim::{Aim, CLOSED, OPEN};
@@ -46,6 +48,8 @@ pub(super) struct Target {
     /// Where the steps of handshakes come back.
     wire: PacketSocket,
     _listening: Listeners,
+    /// Whether this kernel has devices for VLANs.
+    pub(super) vlans: bool,
 }
 
 pub(super) struct Hosts {
@@ -77,12 +81,7 @@ impl Hosts {
     }
 
     /// Sends frames to one of the hosts, and sees what of the aim's arrives.
-    pub(super) fn offer(
-        &mut self,
-        index: usize,
-        aim: &Aim,
-        frames: &[Vec<u8>],
-    ) -> Result<Arrived> {
+    pub(super) fn offer(&mut self, index: usize, aim: &Aim, frames: &[Vec<u8>]) -> Result<Arrived> {
         self.all[index].send(frames)?;
         let mut last = Aim::new(false, aim.tcp).at(true);
         last = self.aim(index, &last);
@@ -122,6 +121,8 @@ impl Target {
             ("ipv4/conf/all/accept_source_route", "1"),
             ("ipv4/conf/default/accept_source_route", "1"),
             ("ipv6/conf/all/accept_source_route", "1"),
+            ("ipv6/max_dst_opts_number", "1000"),
+            ("ipv6/max_hbh_opts_number", "1000"),
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
             ("ipv4/tcp_syncookies", "0"),
@@ -133,20 +134,7 @@ impl Target {
         let conf = |family: &str, key: &str| format!("net/{family}/conf/{}/{key}", link.left.name);
         host.sysctl(&conf("ipv4", "accept_source_route"), "1")?;
         host.sysctl(&conf("ipv6", "accept_source_route"), "1")?;
-        let nets = |net: u8, last: u8| -> Result<Vec<_>> {
-            Ok(vec![
-                format!("10.77.{net}.{last}/24").parse()?,
-                format!("fd77:0:0:{net}::{last}/64").parse()?,
-            ])
-        };
-        for interface in [&link.left, &link.right] {
-            let last = if interface.name == link.left.name { 1 } else { 2 };
-            interface.add_vlan(&unique_name("vl"), 0x8100, VLAN, &nets(VLAN as u8, last)?)?;
-            let outer = interface.add_vlan(&unique_name("vl"), 0x88a8, OUTER, &[])?;
-            let inner =
-                outer.add_vlan(&unique_name("vl"), 0x8100, INNER, &nets(INNER as u8, last)?)?;
-            inner.add_vlan(&unique_name("vl"), 0x8100, INNERMOST, &nets(INNERMOST as u8, last)?)?;
-        }
+        let vlans = add_vlans(&link)?;
         for (from, to) in [(&link.left, &link.right), (&link.right, &link.left)] {
             for address in to.both() {
                 from.add_neighbour(address, to.mac)?;
@@ -167,6 +155,7 @@ impl Target {
             udp,
             wire,
             _listening: listening,
+            vlans,
         };
         if let Some(mode) = mode {
             Site::new("audit")?.load(&target.guarded, &[mode])?;
@@ -220,6 +209,34 @@ impl Target {
     }
 }
 
+/// Devices for one tag, for two and for three, at both ends; `false` if this kernel has none.
+fn add_vlans(link: &Link) -> Result<bool> {
+    for interface in [&link.left, &link.right] {
+        let last = if interface.name == link.left.name {
+            1
+        } else {
+            2
+        };
+        let add = |on: &Interface, kind: u16, id: u16| -> Result<Interface> {
+            let nets = [
+                format!("10.77.{id}.{last}/24").parse()?,
+                format!("fd77:0:0:{id}::{last}/64").parse()?,
+            ];
+            on.add_vlan(&unique_name("vl"), kind, id, &nets)
+        };
+        match add(interface, number::VLAN, VLAN) {
+            Err(error) if error.downcast_ref::<Errno>() == Some(&Errno::EOPNOTSUPP) => {
+                return Ok(false);
+            }
+            made => made?,
+        };
+        let outer = add(interface, number::QINQ, OUTER)?;
+        let inner = add(&outer, number::VLAN, INNER)?;
+        add(&inner, number::VLAN, INNERMOST)?;
+    }
+    Ok(true)
+}
+
 /// Source and destination port of the second step of a handshake.
 fn step(frame: &[u8]) -> Option<(u16, u16)> {
     let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
@@ -229,7 +246,10 @@ fn step(frame: &[u8]) -> Option<(u16, u16)> {
         at += 4;
     }
     let (protocol, transport) = match word(at - 2)? {
-        0x0800 => (*frame.get(at + 9)?, at + usize::from(frame.get(at)? & 15) * 4),
+        0x0800 => (
+            *frame.get(at + 9)?,
+            at + usize::from(frame.get(at)? & 15) * 4,
+        ),
         // Answers carry no extension headers.
         0x86dd => (*frame.get(at + 6)?, at + 40),
         _ => return None,

@@ -12,7 +12,7 @@ use super::{malformed, shapes};
 const SEED: u64 = 20_261_122;
 
 /// Groups of frames, each sent to three hosts.
-const GROUPS: usize = 1500;
+const GROUPS: usize = 2500;
 
 /// The longest frame that a link carries, with room for a tag.
 const LONGEST: usize = 9000 + 14;
@@ -28,8 +28,12 @@ fn damaged_frames_reach_no_more_and_no_less() -> Result<()> {
         let shape = rng.choice(&shapes).copied();
         let Some(shape) = shape else { continue };
         let aims: Vec<Aim> = shape.aims().filter(|aim| !aim.tcp).collect();
-        let Some(base) = rng.choice(aims) else { continue };
-        let base = base.at(rng.bool());
+        let Some(base) = rng.choice(aims) else {
+            continue;
+        };
+        let mut base = base.at(rng.bool());
+        // Without a checksum more of the damage gets as far as a socket.
+        base.unsummed = rng.u8(..4) > 0;
         // The same damage to the same frames for all three, but for the link addresses.
         let choice = rng.clone();
         let mut arrived = Vec::new();
@@ -62,15 +66,27 @@ fn damaged_frames_reach_no_more_and_no_less() -> Result<()> {
         let [(plain, _), (audit, _), (enforce, cause)] = arrived.as_slice() else {
             unreachable!("there are three hosts")
         };
-        ensure!(enforce[1].is_empty(), "{what}: it goes around the guard: {enforce:02x?}");
-        ensure!(audit == plain, "{what}: audit changes what arrives: {audit:02x?} for {plain:02x?}");
-        if cause.is_none() {
-            ensure!(enforce[0] == plain[0], "{what}: what is documented does not arrive");
-        }
+        ensure!(
+            enforce[1].is_empty(),
+            "{what}: it goes around the guard: {enforce:02x?}"
+        );
+        ensure!(
+            audit == plain,
+            "{what}: audit changes what arrives: {audit:02x?} for {plain:02x?}"
+        );
+        // More may arrive than unguarded: what would have spoilt a reassembly was dropped.
+        let lost = plain[0].iter().find(|data| !enforce[0].contains(data));
+        ensure!(
+            lost.is_none() || cause.is_some(),
+            "{what}: what is documented does not arrive: {lost:02x?}"
+        );
         met[0] += plain[0].len();
         met[1] += plain[1].len();
     }
     println!("{sent} frames in {GROUPS} groups; unguarded, {met:?} datagrams at the two ports");
-    ensure!(met.iter().all(|met| *met > GROUPS / 20), "few arrive: {met:?}");
+    ensure!(
+        met.iter().all(|met| *met > GROUPS / 20),
+        "few arrive: {met:?}"
+    );
     Ok(())
 }

@@ -16,6 +16,8 @@ pub(super) enum Cut {
     Never,
     /// It is malformed, for this cause.
     As(&'static str),
+    /// One of its frames is, and the others may make the packet without it.
+    InPart(&'static str),
 }
 
 /// One way to write a packet that a stack may take for another.
@@ -29,6 +31,8 @@ pub(super) struct Shape {
     pub(super) cut: Cut,
     /// Whether an unguarded host delivers it, of whatever port.
     pub(super) delivers: bool,
+    /// Whether it takes a device for VLANs.
+    pub(super) on_vlan: bool,
     pub(super) frames: fn(&Aim) -> Result<Vec<Vec<u8>>>,
 }
 
@@ -42,6 +46,7 @@ pub(super) const fn shape(name: &'static str, frames: Make) -> Shape {
         transports: [true; 2],
         cut: Cut::Never,
         delivers: true,
+        on_vlan: false,
         frames,
     }
 }
@@ -73,9 +78,21 @@ impl Shape {
         self
     }
 
+    /// One of its frames is malformed for this cause.
+    const fn cut_in_part(mut self, cause: &'static str) -> Self {
+        self.cut = Cut::InPart(cause);
+        self
+    }
+
     /// No stack of today delivers it; another may.
     pub(super) const fn vain(mut self) -> Self {
         self.delivers = false;
+        self
+    }
+
+    /// To a device for VLANs.
+    const fn on_vlan(mut self) -> Self {
+        self.on_vlan = true;
         self
     }
 
@@ -119,27 +136,20 @@ fn fragments() -> Vec<Shape> {
             let doubled = all.iter().flat_map(|one| [one.clone(), one.clone()]);
             Ok(doubled.collect())
         }),
-        shape("fragments-of-16", |aim| aim.pieces(&every(aim, 16))).udp(),
-        shape("fragments-of-16-tcp", |aim| aim.pieces(&every(aim, 16)))
-            .tcp()
-            .cut("first-fragment"),
+        shape("fragments-of-16", |aim| aim.pieces(&every(aim, 16))),
         shape("fragments-of-8", |aim| aim.pieces(&every(aim, 8))).udp(),
         // RFC 1858: the flags in the second fragment.
         shape("fragments-of-8-tcp", |aim| aim.pieces(&every(aim, 8)))
             .tcp()
-            .cut("first-fragment"),
+            .cut("tiny-fragment"),
         shape("tiny-second", |aim| {
             aim.pieces(&[0..24, 8..24, 24..aim.length()])
         })
         .tcp()
-        .cut("tiny-fragment")
-        .vain(),
+        .cut_in_part("tiny-fragment"),
         shape("second-only", |aim| aim.pieces(&[24..aim.length()])).vain(),
         shape("first-only", |aim| aim.pieces(&[0..24])).vain(),
-        shape("hole", |aim| {
-            aim.pieces(&[0..24, 32..aim.length()])
-        })
-        .vain(),
+        shape("hole", |aim| aim.pieces(&[0..24, 32..aim.length()])).vain(),
         shape("first-disguised-before", |aim| {
             let mut all = aim.disguises(&[0..24])?;
             all.extend(aim.pieces(&[0..24, 24..aim.length()])?);
@@ -158,7 +168,8 @@ fn fragments() -> Vec<Shape> {
             all.extend(aim.disguises(&[0..24])?);
             all.extend(aim.pieces(&[0..24])?);
             Ok(all)
-        }),
+        })
+        .vain(),
         shape("longer-disguise", |aim| {
             let mut all = aim.disguises(&[0..24])?;
             all.extend(aim.pieces(&[0..40, 40..aim.length()])?);
@@ -200,24 +211,30 @@ fn tagged(aim: &Aim, net: u16, tags: &[(u16, u16)]) -> Vec<Vec<u8>> {
     vec![aim.transport(aim.ip(frame)).build()]
 }
 
+/// The packet behind tags that name no VLAN.
+fn untagged(aim: &Aim, tags: &[u16]) -> Vec<u8> {
+    let frame = tags
+        .iter()
+        .fold(aim.frame(), |frame, kind| frame.tag(*kind, 0xa000));
+    aim.transport(aim.ip(frame)).build()
+}
+
 fn frames() -> Vec<Shape> {
     vec![
         shape("padded", |aim| {
             Ok(vec![aim.transport(aim.ip(aim.frame())).pad(300).build()])
         }),
-        shape("vlan", |aim| Ok(tagged(aim, VLAN, &[(number::VLAN, VLAN)]))),
+        shape("vlan", |aim| Ok(tagged(aim, VLAN, &[(number::VLAN, VLAN)]))).on_vlan(),
         shape("vlan-priority", |aim| {
             Ok(tagged(aim, VLAN, &[(number::VLAN, 0xe000 | VLAN)]))
-        }),
-        shape("priority-tag", |aim| {
-            let frame = aim.frame().tag(number::VLAN, 0xa000);
-            Ok(vec![aim.transport(aim.ip(frame)).build()])
-        }),
+        })
+        .on_vlan(),
         shape("qinq", |aim| {
             let tags = [(number::QINQ, OUTER), (number::VLAN, INNER)];
             Ok(tagged(aim, INNER, &tags))
-        }),
-        shape("three-tags", |aim| {
+        })
+        .on_vlan(),
+        shape("three-vlans", |aim| {
             let tags = [
                 (number::QINQ, OUTER),
                 (number::VLAN, INNER),
@@ -225,9 +242,34 @@ fn frames() -> Vec<Shape> {
             ];
             Ok(tagged(aim, INNERMOST, &tags))
         })
+        .on_vlan()
         .cut("vlan-depth"),
+        // Id 0 is no VLAN: the stack takes such tags off and goes on.
+        shape("priority-tag", |aim| {
+            Ok(vec![untagged(aim, &[number::VLAN])])
+        }),
+        shape("priority-tags", |aim| {
+            Ok(vec![untagged(aim, &[number::QINQ, number::VLAN])])
+        }),
+        shape("three-priority-tags", |aim| {
+            Ok(vec![untagged(
+                aim,
+                &[number::QINQ, number::VLAN, number::VLAN],
+            )])
+        })
+        .cut("vlan-depth"),
+        shape("priority-tag-and-fragments", |aim| {
+            let whole = untagged(aim, &[number::VLAN]);
+            let ranges = every(aim, 24);
+            portguard_harness::frames::fragments(&whole, aim.id, &ranges)
+        }),
+        shape("tag-of-another", |aim| {
+            let frame = aim.frame().tag(number::VLAN, 99);
+            Ok(vec![aim.transport(aim.ip(frame)).build()])
+        })
+        .vain(),
         shape("old-tag", |aim| {
-            Ok(tagged(aim, VLAN, &[(number::QINQ_OLD, VLAN)]))
+            Ok(vec![untagged(aim, &[number::QINQ_OLD])])
         })
         .vain(),
         shape("other-ethertype", |aim| {

@@ -57,6 +57,14 @@ fn headers() -> Vec<Shape> {
             Ok(vec![aim.with4(|header| header.total_length(30))])
         })
         .v4()
+        .udp()
+        .vain(),
+        shape("total-length-within-header", |aim| {
+            Ok(vec![aim.with4(|header| header.total_length(30))])
+        })
+        .v4()
+        .tcp()
+        .cut("truncated")
         .vain(),
         shape("total-length-zero", |aim| {
             Ok(vec![aim.with4(|header| header.total_length(0))])

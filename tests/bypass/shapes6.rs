@@ -74,7 +74,10 @@ fn chains() -> Vec<Shape> {
     use Extension as X;
     vec![
         shape("hop-by-hop", |aim| Ok(vec![aim.chain([X::hop_by_hop(0)])])).v6(),
-        shape("hop-by-hop-long", |aim| Ok(vec![aim.chain([X::hop_by_hop(30)])])).v6(),
+        shape("hop-by-hop-long", |aim| {
+            Ok(vec![aim.chain([X::hop_by_hop(30)])])
+        })
+        .v6(),
         shape("hop-by-hop-second", |aim| {
             Ok(vec![aim.chain([X::destination(0), X::hop_by_hop(0)])])
         })
@@ -142,9 +145,7 @@ fn chains() -> Vec<Shape> {
         })
         .v6(),
         shape("atomic-fragment-reserved", |aim| {
-            Ok(vec![
-                aim.chain([X::fragment(0, false, aim.id).second(200)]),
-            ])
+            Ok(vec![aim.chain([X::fragment(0, false, aim.id).second(200)])])
         })
         .v6(),
         shape("atomic-fragment-reserved-bits", |aim| {
@@ -157,7 +158,8 @@ fn chains() -> Vec<Shape> {
             let again = X::fragment(0, false, aim.id + 1);
             Ok(vec![aim.chain([X::fragment(0, false, aim.id), again])])
         })
-        .v6(),
+        .v6()
+        .vain(),
         shape("atomic-then-options", |aim| {
             Ok(vec![
                 aim.chain([X::fragment(0, false, aim.id), X::destination(1)]),
@@ -175,7 +177,10 @@ fn behind_options(aim: &Aim, disguised: bool, cuts: &[(usize, usize)]) -> Result
         whole[at..at + 2].copy_from_slice(&aim.other().to_be_bytes());
     }
     let end = 16 + aim.length();
-    let ranges: Vec<_> = cuts.iter().map(|(from, to)| *from..(*to).min(end)).collect();
+    let ranges: Vec<_> = cuts
+        .iter()
+        .map(|(from, to)| *from..(*to).min(end))
+        .collect();
     fragments(&whole, aim.id, &ranges)
 }
 
@@ -242,13 +247,15 @@ fn pieces() -> Vec<Shape> {
                 })
                 .collect())
         })
-        .v6(),
+        .v6()
+        .vain(),
         shape("fragments-of-fragments", |aim| {
             // The fragments of a packet whose first header is another fragment header.
             let nested = aim.chain([Extension::fragment(0, false, aim.id)]);
             fragments(&nested, aim.id + 7, &[0..32, 32..8 + aim.length()])
         })
-        .v6(),
+        .v6()
+        .vain(),
         shape("reserved-byte-in-fragments", |aim| {
             let all = aim.pieces(&[0..24, 24..aim.length()])?;
             Ok(all

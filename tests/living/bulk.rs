@@ -9,8 +9,8 @@ use portguard_harness::traffic::{
     TcpEcho, UdpEcho, connect, exchange_tcp, receive_datagram, udp_socket,
 };
 
-use super::town::{self, Town};
 use super::OUTBOUND;
+use super::town::{self, Town};
 use crate::guard::{LONG, SOON};
 
 /// Fragments of a datagram, at 1500 and at 1280 bytes: several.

@@ -117,7 +117,10 @@ fn answer(query: &[u8], over_tcp: bool) -> Vec<u8> {
     // Response, authoritative, recursion as asked; truncated where all of it is told over TCP only.
     let truncated = if texts == 0 { 2 } else { 0 };
     let mut out = query.get(..2).unwrap_or_default().to_vec();
-    out.extend([0x84 | truncated | query.get(2).copied().unwrap_or(0) & 1, 0x80]);
+    out.extend([
+        0x84 | truncated | query.get(2).copied().unwrap_or(0) & 1,
+        0x80,
+    ]);
     out.extend([0, 1, 0, u8::from(texts > 0), 0, 0, 0, 0]);
     out.extend_from_slice(question);
     if texts == 1 {

@@ -1,4 +1,4 @@
-//! An address by DHCP and its renewal with Debian's small client and server, and by DHCPv6.
+//! An address by DHCP and its renewal with Debian's small client and server, and by `DHCPv6`.
 
 use std::fs;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -87,7 +87,7 @@ fn leases_are_taken_and_renewed() -> Result<()> {
     Ok(())
 }
 
-/// All DHCPv6 servers and relays of a link (RFC 8415 section 7.1).
+/// All `DHCPv6` servers and relays of a link (RFC 8415 section 7.1).
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 #[test]

@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use portguard_harness::net::Interface;
 use portguard_harness::traffic::{UdpEcho, exchange_udp};
 
-use super::town::{self, Town};
 use super::OUTBOUND;
+use super::town::{self, Town};
 use crate::guard::{LONG, SOON, eventually};
 
 #[test]
@@ -22,11 +22,17 @@ fn neighbours_are_found_and_asked_again() -> Result<()> {
             for family in ["ipv4", "ipv6"] {
                 // Soon stale, and asked after at once.
                 let key = format!("net/{family}/neigh/{}", from.name);
-                from.host.sysctl(&format!("{key}/base_reachable_time_ms"), "300")?;
-                from.host.sysctl(&format!("{key}/delay_first_probe_time"), "0")?;
+                from.host
+                    .sysctl(&format!("{key}/base_reachable_time_ms"), "300")?;
+                from.host
+                    .sysctl(&format!("{key}/delay_first_probe_time"), "0")?;
             }
             for address in to.both() {
-                let port = if to.name == ours.name { town::UDP } else { 8001 };
+                let port = if to.name == ours.name {
+                    town::UDP
+                } else {
+                    8001
+                };
                 let _echo = UdpEcho::start(&to.host, SocketAddr::new(address, port))?;
                 let say = || -> Result<bool> {
                     let target = SocketAddr::new(address, port);
@@ -66,5 +72,9 @@ fn state(interface: &Interface, address: IpAddr) -> Result<String> {
     let told = ip(interface, &["neighbour", "show", &address.to_string()])?;
     // Read again soon: a poll a millisecond is more than there is to see.
     std::thread::sleep(Duration::from_millis(10));
-    Ok(told.split_whitespace().last().unwrap_or_default().to_owned())
+    Ok(told
+        .split_whitespace()
+        .last()
+        .unwrap_or_default()
+        .to_owned())
 }

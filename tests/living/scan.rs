@@ -52,10 +52,18 @@ fn of_all_ports_finds_the_documented_two() -> Result<()> {
         let unmet = strangers(&guarded, address)?;
         let scan = scan_tcp(peer, host, address, 0..=u16::MAX, LONG)?;
         ensure!(scan.open() == [TCP], "open: {:?}", scan.open());
-        ensure!(scan.closed().is_empty(), "met the stack: {:?}", scan.closed());
+        ensure!(
+            scan.closed().is_empty(),
+            "met the stack: {:?}",
+            scan.closed()
+        );
         let scan = scan_udp(peer, host, address, 0..=u16::MAX, Duration::from_secs(30))?;
         ensure!(scan.open() == [UDP], "open: {:?}", scan.open());
-        ensure!(scan.closed().is_empty(), "met the stack: {:?}", scan.closed());
+        ensure!(
+            scan.closed().is_empty(),
+            "met the stack: {:?}",
+            scan.closed()
+        );
         // What the stack itself says: no datagram came for a port without a listener, though it would not have told us.
         ensure!(strangers(&guarded, address)? == unmet, "met the stack");
     }

@@ -151,7 +151,12 @@ fn quiet_connections_are_kept_as_long_as_the_site_says() -> Result<()> {
             says(&mut own.accepter, &own.opener, b"within", SOON)?,
             "cut before its time"
         );
-        ensure!(says(&mut documented.opener, &documented.accepter, b"within", SOON)?);
+        ensure!(says(
+            &mut documented.opener,
+            &documented.accepter,
+            b"within",
+            SOON
+        )?);
     }
     std::thread::sleep(Duration::from_secs(TCP_IDLE + 2));
     for (own, documented) in &mut quiet {
@@ -160,7 +165,12 @@ fn quiet_connections_are_kept_as_long_as_the_site_says() -> Result<()> {
             "known for longer than the site says"
         );
         ensure!(
-            says(&mut documented.opener, &documented.accepter, b"beyond", SOON)?,
+            says(
+                &mut documented.opener,
+                &documented.accepter,
+                b"beyond",
+                SOON
+            )?,
             "a documented connection was cut"
         );
     }

@@ -19,8 +19,8 @@ use super::clients::{NameServer, TimeServer};
 use crate::guard::{Guarded, SOON, eventually};
 
 /// The two ports that the matrix has.
-pub(super) const TCP: u16 = 7001;
-pub(super) const UDP: u16 = 7002;
+pub(crate) const TCP: u16 = 7001;
+pub(crate) const UDP: u16 = 7002;
 
 /// What the server's page says.
 pub(super) const PAGE: &str = "the town's page\n";
@@ -99,10 +99,7 @@ impl Site {
         let folder = std::env::temp_dir().join(unique_name("tow"));
         fs::create_dir_all(folder.join("matrices"))?;
         fs::write(folder.join("matrices/town.toml"), MATRIX)?;
-        fs::write(
-            folder.join("site.toml"),
-            SITE.replace("OUTBOUND", outbound),
-        )?;
+        fs::write(folder.join("site.toml"), SITE.replace("OUTBOUND", outbound))?;
         Ok(Self { folder })
     }
 
@@ -217,12 +214,15 @@ impl Town {
             let at = |port| SocketAddr::new(address, port);
             services._names.push(NameServer::start(host, at(53))?);
             services._times.push(TimeServer::start(host, at(123))?);
-            services
-                ._echoes
-                .push((TcpEcho::start(host, at(8001))?, UdpEcho::start(host, at(8001))?));
+            services._echoes.push((
+                TcpEcho::start(host, at(8001))?,
+                UdpEcho::start(host, at(8001))?,
+            ));
             let mut httpd = Command::new("busybox");
             httpd.args(["httpd", "-f", "-p", &at(80).to_string(), "-h"]);
-            services._pages.push(host.start(httpd.arg(&services.folder))?);
+            services
+                ._pages
+                .push(host.start(httpd.arg(&services.folder))?);
             eventually("the page server", || {
                 host.run(|| Ok(connect(at(80), SOON).is_connected()))
             })?;

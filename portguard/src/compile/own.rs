@@ -43,7 +43,7 @@ const SERVICES: [Service; 4] = [
     ),
 ];
 
-/// All DHCPv6 servers and relays of a link (RFC 8415 section 7.1).
+/// All `DHCPv6` servers and relays of a link (RFC 8415 section 7.1).
 const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 impl<'a> Compiler<'a, '_> {

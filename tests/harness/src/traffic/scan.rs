@@ -193,8 +193,12 @@ impl Scan {
                 self.answered(u16::from_be_bytes([*a, *b]));
             }
             // The header that could not be delivered follows the eight bytes of the message, and its ports follow that.
-            (Probe::Datagram, number::ICMPV4, [3, 3, ..]) => self.undelivered(rest.get(28..32), own),
-            (Probe::Datagram, number::ICMPV6, [1, 4, ..]) => self.undelivered(rest.get(48..52), own),
+            (Probe::Datagram, number::ICMPV4, [3, 3, ..]) => {
+                self.undelivered(rest.get(28..32), own);
+            }
+            (Probe::Datagram, number::ICMPV6, [1, 4, ..]) => {
+                self.undelivered(rest.get(48..52), own);
+            }
             _ => {}
         }
     }
