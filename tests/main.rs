@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod bypass;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod confirm;
@@ -18,10 +20,13 @@ mod events;
 mod export_nft;
 #[cfg(test)]
 mod faults;
+mod flows;
 #[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod living;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]

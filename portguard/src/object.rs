@@ -89,17 +89,13 @@ pub struct Loaded {
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
-    let hertz = u64::from(flows::hertz());
-    let units = |seconds: u32| {
-        u32::try_from((u64::from(seconds) * hertz) >> host.tick_shift).unwrap_or(u32::MAX)
-    };
     let mut facts = Facts {
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
         deadline: host.deadline,
-        tcp_idle: units(image.facts.tcp_idle),
-        udp_idle: units(image.facts.udp_idle),
+        tcp_idle: flows::units(image.facts.tcp_idle, host.tick_shift),
+        udp_idle: flows::units(image.facts.udp_idle, host.tick_shift),
         ..image.facts
     };
     if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {

@@ -105,6 +105,18 @@ impl<'a> Resolver<'a> {
         self.sets.intern(gathered)
     }
 
+    /// Who is said, and these addresses besides; `None` if nobody is said.
+    pub(super) fn said_and(&mut self, who: &'a Who, besides: &[IpNet]) -> Option<Peers> {
+        let mut gathered = Gathered::default();
+        self.terms.who(who, None, &mut gathered);
+        if gathered.any || !gathered.nets.is_empty() {
+            for net in besides {
+                gathered.prefix(*net);
+            }
+        }
+        self.sets.intern(gathered)
+    }
+
     fn fresh(&mut self, asking: Asking<'a>) -> Result<Peers, String> {
         let mut gathered = Gathered::default();
         for peer in &asking.row.peers {

@@ -25,9 +25,10 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 }
 
 /// What the tests call.
-pub(crate) const TEST: [Tool; 2] = [
+pub(crate) const TEST: [Tool; 3] = [
     tool("ip", "iproute2", "foreign neighbours on the hook"),
     tool("nft", "nftables", "the second opinion on exported policies"),
+    tool("busybox", "busybox", "clients and servers of DHCP and HTTP"),
 ];
 
 /// What `vm-test` calls; `apt-get` and `dpkg-deb`, by which it gets its kernels, are Debian's own.
