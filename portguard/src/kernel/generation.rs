@@ -164,6 +164,8 @@ pub struct Options {
     pub site: Option<String>,
     /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
     pub confirm_within: Duration,
+    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
+    pub is_refresh: bool,
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
@@ -283,7 +285,14 @@ fn prepare_next(
     step("read-back")?;
     selftest::run(&mut loaded, &image, &host, policy)?;
     step("tested")?;
-    if let Some(base) = previous.as_ref().and_then(Live::base)
+    let base = previous.as_ref().and_then(|live| {
+        if options.is_refresh {
+            live.meta.previous
+        } else {
+            live.base()
+        }
+    });
+    if let Some(base) = base
         && deadline != 0
     {
         confirm::name_previous(&mut loaded, &layout.generation(base))?;
@@ -291,7 +300,7 @@ fn prepare_next(
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         number,
-        previous: previous.as_ref().and_then(Live::base),
+        previous: base,
         ifindex: interface.index,
         xdp_mode: options.xdp_mode,
         digest: policy.digest(),

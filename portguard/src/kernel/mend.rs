@@ -52,6 +52,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> 
         xdp_mode: lost.meta.xdp_mode,
         site: lost.meta.site.clone(),
         confirm_within,
+        is_refresh: false,
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;
     publish(vec![next]).map(drop)

@@ -1,7 +1,5 @@
 //! Interfaces that were deleted and come back: the guard went with them, and is put in force again.
 
-use std::io::{self, Write as _};
-
 use anyhow::Context as _;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -18,9 +16,8 @@ const LINK_EVENTS: u32 = 1;
 /// If an interface cannot be guarded again.
 pub(super) fn look() -> anyhow::Result<()> {
     let names = bpffs::lock().and_then(|lock| mend(&lock))?;
-    let mut err = io::stderr().lock();
-    for name in names {
-        writeln!(err, "{name}: is back, and guarded again")?;
+    for interface in names {
+        tracing::info!(%interface, "is back, and guarded again");
     }
     Ok(())
 }
@@ -37,7 +34,7 @@ pub(super) fn watch() -> anyhow::Result<()> {
     loop {
         // After the socket is open: what changes from now on is not missed.
         if let Err(error) = look() {
-            super::log(&format!("warning: {error:#}"));
+            tracing::warn!("{error:#}");
         }
         // Events that were lost are as good as events: there is something to look at.
         let _ = socket.recv_from_full();
