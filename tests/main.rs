@@ -21,7 +21,13 @@ mod guard;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod report_page;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]

@@ -68,10 +68,31 @@ impl Live {
 /// # Errors
 /// If there is a link of ours that no generation of this version explains.
 pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
+    /// Swaps that may come one after the other while somebody looks.
+    const TRIES: usize = 16;
     let pin = layout.link(Direction::Ingress);
-    let Some(attached) = attach::inspect(&pin)? else {
-        return Ok(None);
-    };
+    let mut tries = 0;
+    loop {
+        let Some(attached) = attach::inspect(&pin)? else {
+            return Ok(None);
+        };
+        let program = attached.program;
+        let result = live_of(layout, &pin, attached);
+        // Who looks holds no lock: a swap in between has removed the generation that the link ran before.
+        let is_swapped = attach::inspect(&pin)?.is_none_or(|link| link.program != program);
+        tries += 1;
+        if result.is_ok() || !is_swapped || tries == TRIES {
+            return result;
+        }
+    }
+}
+
+/// The generation that runs the program of a link, if it is still that.
+fn live_of(
+    layout: &Layout,
+    pin: &Path,
+    attached: attach::Attached,
+) -> anyhow::Result<Option<Live>> {
     let mut warnings = Vec::new();
     if attached.ifindex == 0 {
         warnings.push(
