@@ -25,7 +25,6 @@ fn violations_become_lines() -> Result<()> {
     std::fs::create_dir_all(&generation)?;
     let result = (|| {
         let facts = HostFacts {
-            sample_mask: 0,
             ..HostFacts::default()
         };
         let mut loaded = load(&image, &facts, Some(&layout.shared()))?;

@@ -1,6 +1,7 @@
 //! Layout of what the kernel and the host share: plain integers, explicit padding, sizes asserted.
 
 pub use crate::flow::Set;
+pub use crate::knock::Set as Knocks;
 pub use crate::tables::{Facts, Host6};
 
 use crate::tables::Key;
@@ -29,12 +30,48 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+/// How many violations there were in a unit of time (about a second), which says which of them are looked at closely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Pace {
+    /// The unit, modulo 2^32.
+    pub tick: u32,
+    /// Violations in it.
+    pub seen: u32,
+}
+
+/// So many violations of a unit of time are looked at closely one and all.
+pub const PACE: u32 = 64;
+/// Of those beyond, one in so many, which stands for itself and those before it: a power of two.
+pub const SPARSE: u32 = 256;
+
+impl Pace {
+    /// Another violation: for how many it stands if it is to be looked at closely, else 0.
+    #[inline(always)]
+    pub const fn next(self, tick: u32) -> (Self, u32) {
+        let seen = if self.tick == tick { self.seen } else { 0 };
+        let weight = if seen < PACE {
+            1
+        } else if seen % SPARSE == PACE - 1 {
+            SPARSE
+        } else {
+            0
+        };
+        let seen = seen.wrapping_add(1);
+        (Self { tick, seen }, weight)
+    }
+}
+
 /// Violations by key, one CPU's share: 32-bit counts side by side, and totals by reason.
 ///
 /// A count that wraps is carried into the map `CARRY`, so that sums stay exact.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Violations {
+    /// Of this chunk.
+    pub pace: Pace,
+    /// Padding.
+    pub reserved: u64,
     /// Closed to everybody.
     pub closed: Counter,
     /// Open to other peers.
@@ -177,7 +214,7 @@ pub const EVENT_HEAD: usize = 96;
 
 const _: () = {
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Violations>() == 32 + 4 * CHUNK_KEYS as usize);
+    assert!(size_of::<Violations>() == 48 + 4 * CHUNK_KEYS as usize);
     assert!(
         size_of::<Violations>() <= 32 * 1024,
         "a per-CPU element is at most 32 KiB"
@@ -185,6 +222,8 @@ const _: () = {
     assert!(size_of::<Cells>() == 32 * 1024);
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Set>() == 64);
+    assert!(size_of::<Knocks>() == 512);
+    assert!(size_of::<Pace>() == 8);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Facts>() == 64 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);

@@ -25,8 +25,16 @@ pub const INGRESS: &str = "portguard_xdp";
 /// Name of the egress program.
 pub const EGRESS: &str = "portguard_tc";
 
-/// Maps that outlive a generation: counters, events and flows.
-pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "EVENTS", "FLOWS"];
+/// Maps that outlive a generation: counters, who knocked, events and flows.
+pub const SHARED: [&str; 7] = [
+    "CELLS",
+    "VIOLATIONS",
+    "CARRY",
+    "SLOTS",
+    "KNOCKS",
+    "EVENTS",
+    "FLOWS",
+];
 
 /// Name of the map that holds the program of the generation before.
 const fn previous(direction: Direction) -> &'static str {
@@ -48,8 +56,6 @@ pub struct HostFacts {
     pub tick_shift: u32,
     /// See [`Facts::flow_key`].
     pub flow_key: [u64; 2],
-    /// See [`Facts::sample_mask`].
-    pub sample_mask: u32,
     /// See [`Facts::deadline`].
     pub deadline: u64,
 }
@@ -60,7 +66,6 @@ impl Default for HostFacts {
             multi_buffer: true,
             tick_shift: 8,
             flow_key: [0; 2],
-            sample_mask: u32::MAX,
             deadline: 0,
         }
     }
@@ -91,7 +96,6 @@ pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::R
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
-        sample_mask: host.sample_mask,
         deadline: host.deadline,
         tcp_idle: units(image.facts.tcp_idle),
         udp_idle: units(image.facts.udp_idle),

@@ -389,8 +389,6 @@ fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
 /// flows of these answers would let the strangers go on. What the host itself has open is seeded from its sockets.
 fn host_facts(previous: Option<&Meta>, enforce: bool) -> anyhow::Result<HostFacts> {
     let mut facts = HostFacts {
-        // Every violation may become an event; whether one does, the listeners and the quota of its reason say.
-        sample_mask: 0,
         tick_shift: tick_shift(),
         ..HostFacts::default()
     };

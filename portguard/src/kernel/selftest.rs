@@ -49,7 +49,6 @@ pub fn run(
     twin_image.facts.flow_mask = 0;
     let twin_host = HostFacts {
         deadline: 0,
-        sample_mask: u32::MAX,
         ..*host
     };
     let mut twin = object::load(&twin_image, &twin_host, None)?;
