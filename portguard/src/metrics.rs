@@ -1,6 +1,7 @@
 //! The exposition text of Prometheus and of OpenMetrics. Labels are bounded by the policy, never by what the network
-//! sends: undocumented ports are counted by transport, and how many there were.
+//! sends: undocumented ports are counted by transport, and how many there were. Only the few heaviest callers are named.
 
+mod callers;
 mod names;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     rows(&mut text, observed);
     undocumented(&mut text, observed);
     troubles(&mut text, observed);
+    callers::write(&mut text, observed);
     names::write(&mut text, &seen.names);
     if let Some(drift) = &seen.drift {
         let name = "portguard_drift_ports";

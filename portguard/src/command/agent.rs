@@ -176,7 +176,7 @@ impl Watched {
         let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
         let mut counts = BTreeMap::new();
         if !seen.is_empty() {
-            for item in drift::gather(&drift::in_force(&observed), &seen)? {
+            for item in drift::gather(&drift::in_force(&observed), &seen, &[])? {
                 *counts.entry(item.state).or_default() += 1;
             }
         }

@@ -236,7 +236,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| (start + Duration::from_secs(seconds), seconds);
         let mut names = tracked(start);
-        let mut answer =
+        let answer =
             |names: &mut Names, answer, seconds| names.answered("a", answer, at(seconds), &BOUNDS);
         answer(&mut names, v4(&[1], 30), 0);
         answer(&mut names, v4(&[2], 30), 99);
