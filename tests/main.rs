@@ -19,6 +19,7 @@ mod events;
 #[cfg(test)]
 mod export_nft;
 #[cfg(test)]
+mod faults;
 mod flows;
 #[cfg(test)]
 mod guard;

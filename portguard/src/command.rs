@@ -1,6 +1,7 @@
 //! The verbs of the command line. Each file owns its arguments and its `run`.
 
 pub mod agent;
+pub mod bench;
 pub mod catalog;
 pub mod check;
 pub mod confirm;

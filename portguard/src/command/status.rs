@@ -9,6 +9,7 @@ use crate::kernel::bpffs;
 use crate::kernel::deadline;
 use crate::kernel::egress::EgressHook;
 use crate::kernel::generation::{self, Live};
+use crate::kernel::namespaces::unknown_sessions;
 use crate::policy::Outbound;
 
 /// Show what is in force on every guarded interface
@@ -107,6 +108,9 @@ fn describe(name: String, live: Live) -> Interface {
         ));
     }
     let settings = &meta.policy.settings;
+    if settings.enforce {
+        warnings.extend(unknown_sessions());
+    }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
             "loaded by portguard {}, this is {}",
