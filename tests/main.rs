@@ -5,6 +5,8 @@ mod agent;
 #[cfg(test)]
 mod bypass;
 #[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod confirm;
@@ -20,6 +22,7 @@ mod events;
 mod export_nft;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod guard;
@@ -28,7 +31,13 @@ mod lifecycle;
 #[cfg(test)]
 mod living;
 #[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod report_page;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]

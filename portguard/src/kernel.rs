@@ -24,6 +24,7 @@ pub mod preflight;
 pub mod probe;
 pub mod publish;
 pub mod readback;
+pub mod refresh;
 pub mod seed;
 pub mod selftest;
 pub mod sessions;

@@ -141,6 +141,7 @@ fn compiled(args: &LoadArgs) -> anyhow::Result<Option<Vec<Job>>> {
             .map(|path| path.display().to_string()),
         confirm_within: safety::confirm_within(&args.safety, &policies),
         migrate: args.safety.migrate,
+        is_refresh: false,
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
@@ -168,6 +169,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                     site: stored.site,
                     confirm_within: Duration::ZERO,
                     migrate: args.safety.migrate,
+                    is_refresh: false,
                 },
                 safety: Safety::default(),
             })

@@ -177,16 +177,15 @@ impl<'a> Resolver<'a> {
         }
         match self.resolved.get(&name.to_ascii_lowercase()) {
             Some(addresses) if !addresses.is_empty() => {
-                into.nets.extend(
-                    addresses
-                        .iter()
-                        .map(|address| IpNet::from(address.to_canonical())),
-                );
+                into.domain(name, addresses);
                 into.names.push(format!("domain {name}"));
             }
-            Some(_) => self.absent("unresolved-domain", asking, &key, into, || {
-                format!("{} names {name}, which does not resolve", asking.system.id)
-            }),
+            Some(_) => {
+                self.sets.resolved(name, &[]);
+                self.absent("unresolved-domain", asking, &key, into, || {
+                    format!("{} names {name}, which does not resolve", asking.system.id)
+                });
+            }
             // Nobody asked: an offline command. Closed, and said.
             None => {
                 into.names.push(format!("domain {name}"));
