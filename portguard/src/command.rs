@@ -14,6 +14,7 @@ pub mod export;
 pub mod generate;
 pub mod init;
 pub mod load;
+pub mod promote;
 pub mod report;
 pub mod selection;
 pub mod status;

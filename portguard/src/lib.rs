@@ -15,6 +15,7 @@ pub mod diff;
 pub mod drift;
 pub mod error;
 pub mod events;
+pub mod evidence;
 pub mod explain;
 pub mod export;
 pub mod flows;

@@ -1,4 +1,4 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `package`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
@@ -6,6 +6,7 @@
 mod ci;
 mod demo;
 mod lint;
+mod package;
 mod setup;
 mod shell;
 mod tally;
@@ -39,6 +40,8 @@ enum Verb {
     Lint,
     /// Boots other kernels under software emulation and checks the programs there
     VmTest(vm::VmArgs),
+    /// Builds a Debian package, the same bytes each time, and checks it
+    Package(package::PackageArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
     Ci,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(args),
         Verb::Lint => lint::run(),
         Verb::VmTest(args) => vm::run(args),
+        Verb::Package(args) => package::run(args),
         Verb::Ci => ci::run(),
     };
     match done {
