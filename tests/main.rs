@@ -25,6 +25,8 @@ mod lifecycle;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod promote;
 #[cfg(test)]
 mod roles;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::shell::capture;
 use crate::workspace::{root, target};
 
+const MAINTAINER: &str = "portguard <maintainers@portguard.invalid>";
 const DOC: &str = "usr/share/doc/portguard";
 
 /// A folder with all files of the package, and `DEBIAN` beside them.
@@ -57,7 +58,7 @@ impl Tree {
         Ok(copy)
     }
 
-    /// `portguard_0.1.0_amd64.deb`.
+    /// `portguard_0.1.0-1_amd64.deb`.
     pub(super) fn file_name(&self) -> String {
         format!("portguard_{}_{}.deb", self.version, self.architecture)
     }
@@ -125,6 +126,10 @@ impl Tree {
         }
         let changes = fs::read(root().join("CHANGELOG.md"))?;
         self.put_compressed(&format!("{DOC}/changelog.gz"), &changes)?;
+        self.put_compressed(
+            &format!("{DOC}/changelog.Debian.gz"),
+            self.debian_changes()?.as_bytes(),
+        )?;
         let site = capture(Command::new(program).args(["init", "--role", "thoughtspot/node"]))?;
         self.put(&format!("{DOC}/examples/site.toml"), site.as_bytes())?;
         let mit = fs::read_to_string(root().join("LICENSE-MIT"))?;
@@ -134,13 +139,24 @@ impl Tree {
         Ok(())
     }
 
+    fn debian_changes(&self) -> Result<String> {
+        let mut date = Command::new("date");
+        date.args(["--utc", "--rfc-email"])
+            .arg(format!("--date=@{}", self.epoch));
+        Ok(format!(
+            "portguard ({}) unstable; urgency=medium\n\n  * See changelog.gz for what changes for operators.\n\n -- {MAINTAINER}  {}",
+            self.version,
+            capture(&mut date)?
+        ))
+    }
+
     fn control(&self) -> Result<()> {
         let mut kilobytes = 0;
         for file in files(&self.root)? {
             kilobytes += fs::metadata(file)?.len().div_ceil(1024);
         }
         let control = format!(
-            "Package: portguard\nVersion: {}\nArchitecture: {}\nMaintainer: portguard <maintainers@portguard.invalid>\n\
+            "Package: portguard\nVersion: {}\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
              Section: net\nPriority: optional\nInstalled-Size: {kilobytes}\nDepends: libc6 (>= 2.34), libgcc-s1\n\
              Homepage: https://github.com/portguard/portguard\nDescription: makes a vendor's port matrix the firewall of this host\n \
              Judges every packet that a network interface receives by the rows of the\n vendor's document, in the driver (XDP), and counts \
@@ -205,7 +221,9 @@ impl Tree {
 fn version(program: &Path) -> Result<String> {
     let text = capture(Command::new(program).arg("--version"))?;
     let version = text.split_whitespace().nth(1);
-    Ok(version.context("the program tells no version")?.to_owned())
+    let version = version.context("the program tells no version")?;
+    // The first package of that version.
+    Ok(format!("{version}-1"))
 }
 
 fn copyright(mit: &str) -> String {
