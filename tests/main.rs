@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod bypass;
+#[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod confirm;
@@ -19,15 +23,25 @@ mod export_nft;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod living;
+#[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod privileges;
 #[cfg(test)]
 mod promote;
+#[cfg(test)]
+mod report_page;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `package`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `package`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
 
+mod bench;
 mod ci;
 mod demo;
 mod lint;
@@ -42,6 +43,8 @@ enum Verb {
     VmTest(vm::VmArgs),
     /// Builds a Debian package, the same bytes each time, and checks it
     Package(package::PackageArgs),
+    /// Measures what the programs cost on this machine, beside others (root)
+    Bench(bench::BenchArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
     Ci,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::VmTest(args) => vm::run(args),
         Verb::Package(args) => package::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Ci => ci::run(),
     };
     match done {

@@ -168,6 +168,7 @@ fn compiled(
             .map(|path| path.display().to_string()),
         confirm_within: safety::confirm_within(&args.safety, &policies),
         migrate: args.safety.migrate,
+        is_refresh: false,
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
@@ -195,6 +196,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                     site: stored.site,
                     confirm_within: Duration::ZERO,
                     migrate: args.safety.migrate,
+                    is_refresh: false,
                 },
                 safety: Safety::default(),
             })

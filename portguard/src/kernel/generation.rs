@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
@@ -68,10 +69,31 @@ impl Live {
 /// # Errors
 /// If there is a link of ours that no generation of this version explains.
 pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
+    /// Swaps that may come one after the other while somebody looks.
+    const TRIES: usize = 16;
     let pin = layout.link(Direction::Ingress);
-    let Some(attached) = attach::inspect(&pin)? else {
-        return Ok(None);
-    };
+    let mut tries = 0;
+    loop {
+        let Some(attached) = attach::inspect(&pin)? else {
+            return Ok(None);
+        };
+        let program = attached.program;
+        let result = live_of(layout, &pin, attached);
+        // Who looks holds no lock: a swap in between has removed the generation that the link ran before.
+        let is_swapped = attach::inspect(&pin)?.is_none_or(|link| link.program != program);
+        tries += 1;
+        if result.is_ok() || !is_swapped || tries == TRIES {
+            return result;
+        }
+    }
+}
+
+/// The generation that runs the program of a link, if it is still that.
+fn live_of(
+    layout: &Layout,
+    pin: &Path,
+    attached: attach::Attached,
+) -> anyhow::Result<Option<Live>> {
     let mut warnings = Vec::new();
     if attached.ifindex == 0 {
         warnings.push(
@@ -166,6 +188,8 @@ pub struct Options {
     pub confirm_within: Duration,
     /// Take the place of another version's guard.
     pub migrate: bool,
+    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
+    pub is_refresh: bool,
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
@@ -286,13 +310,25 @@ fn prepare_next(
         Fault::usage(error.to_string())
             .hint("narrow the site's own rows, or merge peers that are treated alike")
     })?;
-    let mut loaded = object::load(&image, &host, Some(&shared))?;
+    let (loaded, twin) = thread::scope(|scope| {
+        let twin = scope.spawn(|| selftest::Twin::load(&image, &host));
+        (object::load(&image, &host, Some(&shared)), twin.join())
+    });
+    let mut loaded = loaded?;
     step("loaded")?;
     readback::compare(&loaded, &image)?;
     step("read-back")?;
-    selftest::run(&mut loaded, &image, &host, policy)?;
+    let twin = twin.map_err(|_panic| anyhow!("loading the programs to be tested failed"))??;
+    selftest::run(&mut loaded, twin, policy)?;
     step("tested")?;
-    if let Some(base) = previous.as_ref().and_then(Live::base)
+    let base = previous.as_ref().and_then(|live| {
+        if options.is_refresh {
+            live.meta.previous
+        } else {
+            live.base()
+        }
+    });
+    if let Some(base) = base
         && deadline != 0
     {
         confirm::name_previous(&mut loaded, &layout.generation(base))?;
@@ -300,7 +336,7 @@ fn prepare_next(
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         number,
-        previous: previous.as_ref().and_then(Live::base),
+        previous: base,
         ifindex: interface.index,
         xdp_mode: options.xdp_mode,
         digest: policy.digest(),

@@ -53,6 +53,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> 
         site: lost.meta.site.clone(),
         confirm_within,
         migrate: false,
+        is_refresh: false,
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;
     publish(vec![next]).map(drop)

@@ -1,7 +1,5 @@
 //! Interfaces that were deleted and come back: the guard went with them, and is put in force again.
 
-use std::io::{self, Write as _};
-
 use anyhow::Context as _;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -19,9 +17,8 @@ const LINK_EVENTS: u32 = 1;
 /// If an interface cannot be guarded again.
 pub(super) fn look() -> anyhow::Result<()> {
     let names = bpffs::lock().and_then(|lock| mend(&lock))?;
-    let mut err = io::stderr().lock();
-    for name in names {
-        writeln!(err, "{name}: is back, and guarded again")?;
+    for interface in names {
+        tracing::info!(%interface, "is back, and guarded again");
     }
     Ok(())
 }
@@ -46,6 +43,6 @@ pub(super) fn watch() -> anyhow::Result<()> {
 /// Looks, and says what cannot be mended.
 pub(super) fn look_again() {
     if let Err(error) = look() {
-        super::log(&format!("warning: {error:#}"));
+        tracing::warn!("{error:#}");
     }
 }
