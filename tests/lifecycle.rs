@@ -321,6 +321,36 @@ fn a_renamed_interface_keeps_its_guard() -> Result<()> {
 }
 
 #[test]
+fn a_guard_stays_while_its_interface_is_down_and_what_is_stale_is_swept() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    let before = guarded.status()?.unwrap();
+    for state in ["down", "up"] {
+        let mut ip = std::process::Command::new("ip");
+        ip.args(["link", "set", "dev", guarded.interface(), state]);
+        guarded.link.left.host.output(&mut ip, SOON)?.success()?;
+        ensure!(guarded.status()?.unwrap()["programs"] == before["programs"]);
+    }
+    eventually("the link", || guarded.reaches(BOTH, SOON))?;
+    ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
+
+    let stale = ["unload", "--stale", "--json"].map(str::to_owned);
+    let output = guarded.run(&stale, None)?.success()?;
+    let pins = guarded.pins()?.display().to_string();
+    ensure!(
+        !output.stdout.contains(&pins),
+        "what guards is not stale: {output:?}"
+    );
+    let left = &guarded.link.left;
+    left.host.delete_interface(&left.name)?;
+    let output = guarded.run(&stale, None)?.success()?;
+    ensure!(output.stdout.contains(&pins), "{output:?}");
+    ensure!(!guarded.pins()?.exists());
+    Ok(())
+}
+
+#[test]
 fn the_agent_guards_an_interface_that_comes_back() -> Result<()> {
     let guarded = Guarded::new()?;
     let (left, right) = (guarded.link.left.clone(), guarded.link.right.clone());

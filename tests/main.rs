@@ -37,6 +37,10 @@ mod names;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
+mod privileges;
+#[cfg(test)]
+mod promote;
+#[cfg(test)]
 mod report_page;
 #[cfg(test)]
 mod roles;

@@ -16,6 +16,7 @@ pub mod domains;
 pub mod drift;
 pub mod error;
 pub mod events;
+pub mod evidence;
 pub mod explain;
 pub mod export;
 pub mod flows;

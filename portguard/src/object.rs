@@ -15,6 +15,7 @@ use portguard_common::reason::Direction;
 use crate::error::Fault;
 use crate::flows;
 use crate::image::Image;
+use crate::kernel::preflight::missing_capabilities;
 use crate::kernel::shape::Shape;
 
 /// The object that the build script made.
@@ -348,7 +349,14 @@ fn refused(what: &str, error: anyhow::Error) -> anyhow::Error {
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())
         .and_then(std::io::Error::raw_os_error);
     let text = format!("{error:#}");
+    let missing = missing_capabilities().unwrap_or_default();
     let fault = match errno {
+        // Whatever it says then: without them it says all kinds of things.
+        _ if !missing.is_empty() => Fault::system(format!(
+            "the kernel refused the guard's program (`{what}`): this process lacks {}",
+            missing.join(", ")
+        ))
+        .hint("run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"),
         Some(1 | 13) if !text.contains("verifier") || text.contains("processed 0 insns") => {
             Fault::system("the kernel does not let this process load eBPF programs")
                 .hint("run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")

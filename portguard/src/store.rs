@@ -36,7 +36,7 @@ pub struct Stored {
 }
 
 /// The directory; `None` where nothing is stored: in a network namespace of its own there is no next boot.
-fn directory(layout: &Layout) -> Option<PathBuf> {
+pub(crate) fn directory(layout: &Layout) -> Option<PathBuf> {
     if let Ok(said) = std::env::var(VARIABLE) {
         // systemd separates several by colons.
         return said.split(':').next().map(PathBuf::from);
@@ -73,7 +73,7 @@ pub fn keep(layout: &Layout, live: &Live) -> anyhow::Result<bool> {
 }
 
 /// The whole file or the old one, also if the power fails.
-fn write(directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
     let next = path.with_extension("next");
     let result = (|| {

@@ -1,4 +1,4 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `package`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
@@ -8,6 +8,7 @@ mod ci;
 mod demo;
 mod lint;
 mod nightly;
+mod package;
 mod setup;
 mod shell;
 mod tally;
@@ -43,6 +44,8 @@ enum Verb {
     VmTest(vm::VmArgs),
     /// Runs what takes long: a million frames, the fuzzers, every kernel (root)
     Nightly(nightly::NightlyArgs),
+    /// Builds a Debian package, the same bytes each time, and checks it
+    Package(package::PackageArgs),
     /// Measures what the programs cost on this machine, beside others (root)
     Bench(bench::BenchArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::VmTest(args) => vm::run(args),
         Verb::Nightly(args) => nightly::run(args),
+        Verb::Package(args) => package::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Ci => ci::run(),
     };

@@ -26,6 +26,7 @@ use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::drift::State;
 use crate::error::{Exit, Fault};
+use crate::evidence;
 use crate::history::{self, Sample};
 use crate::human::now;
 use crate::metrics::{self, Format, Seen};
@@ -188,6 +189,9 @@ impl Watched {
             }
         }
         self.drift = Some(counts);
+        for one in &observed {
+            evidence::gather(one, now())?;
+        }
         for report in &seen {
             let sample = Sample::of(report, now());
             history::append(&args.history, &report.name, &sample)

@@ -1,6 +1,6 @@
 //! `portguard load`: compile, load, and put in force.
 
-mod safety;
+pub(super) mod safety;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -32,10 +32,10 @@ use crate::store;
 ///
 /// Compiles the policy, loads it beside what is in force, and swaps in one step. Whatever goes wrong before the swap
 /// leaves the host as it was. Without --enforce (or `mode = "enforce"` in the site) nothing is ever dropped.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
     #[command(flatten)]
-    selection: SelectionArgs,
+    pub(super) selection: SelectionArgs,
     /// Interface to guard; may be repeated [default: those that the site names for this host]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
@@ -46,13 +46,13 @@ pub struct LoadArgs {
     safety: SafetyArgs,
     /// Load what was in force for good before, from the disk: no site file, no resolver (what the systemd unit does)
     #[arg(long, requires = "interfaces", conflicts_with_all = ["config", "roles", "host", "audit", "enforce", "dry_run"])]
-    last_good: bool,
+    pub(super) last_good: bool,
     /// Compile and show what would be loaded; touch nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Write JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// `--xdp-mode`.
@@ -71,7 +71,7 @@ struct Answer {
 }
 
 #[derive(Debug, Serialize)]
-struct LoadedInterface {
+pub(super) struct LoadedInterface {
     interface: String,
     mode: &'static str,
     xdp_mode: &'static str,
@@ -87,24 +87,44 @@ struct LoadedInterface {
 /// # Errors
 /// [`Rejected`] policies, and what the system refuses.
 pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
+    if let Some(done) = execute(args, |_, _, _| Ok(true))? {
+        if args.json {
+            let loaded = done.interfaces;
+            print_json(&Answer { schema: 1, loaded })?;
+        } else {
+            tell(&done);
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// What was loaded.
+pub(super) struct Done {
+    pub(super) interfaces: Vec<LoadedInterface>,
+    within: Duration,
+}
+
+/// Loads what the `gate` lets through, which sees what was compiled; `None` if nothing was to be touched.
+///
+/// # Errors
+/// See [`run`], and those of the gate.
+pub(super) fn execute(
+    args: &LoadArgs,
+    gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
+) -> anyhow::Result<Option<Done>> {
     let jobs = if args.last_good {
         stored(args)?
     } else {
-        match compiled(args)? {
+        match compiled(args, gate)? {
             Some(jobs) => jobs,
-            None => return Ok(Exit::Ok),
+            None => return Ok(None),
         }
     };
     let within = jobs
         .first()
         .map_or(Duration::ZERO, |job| job.options.confirm_within);
-    let loaded = put_in_force(jobs)?;
-    if args.json {
-        print_json(&Answer { schema: 1, loaded })?;
-    } else {
-        tell(&loaded, within);
-    }
-    Ok(Exit::Ok)
+    let interfaces = put_in_force(jobs)?;
+    Ok(Some(Done { interfaces, within }))
 }
 
 /// One interface to load.
@@ -116,12 +136,19 @@ struct Job {
 }
 
 /// From site and catalogs; `None` if nothing is to be touched.
-fn compiled(args: &LoadArgs) -> anyhow::Result<Option<Vec<Job>>> {
+fn compiled(
+    args: &LoadArgs,
+    gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
+) -> anyhow::Result<Option<Vec<Job>>> {
     let site = args.selection.load(Resolving::Always)?;
     let interfaces = find(&interfaces(args, &site)?)?;
     let mut policies = Vec::new();
     for interface in &interfaces {
         policies.push(accept(site.compile(Some(&interface.name)))?);
+    }
+    let plain: Vec<Policy> = policies.iter().map(|one| one.policy.clone()).collect();
+    if !gate(&interfaces, &plain, &site)? {
+        return Ok(None);
     }
     if args.dry_run {
         dry_run(&interfaces, &policies)?;
@@ -307,10 +334,11 @@ fn deadline(live: &Live) -> Option<u64> {
     (!live.is_confirmed).then(|| deadline::wall(live.meta.deadline).ok())?
 }
 
-fn tell(loaded: &[LoadedInterface], within: Duration) {
+/// Says it to a person.
+pub(super) fn tell(done: &Done) {
     let mut err = io::stderr().lock();
     let bold = err.is_terminal();
-    for one in loaded {
+    for one in &done.interfaces {
         let mode = if bold {
             format!("\x1b[1m{}\x1b[0m", one.mode)
         } else {
@@ -323,7 +351,7 @@ fn tell(loaded: &[LoadedInterface], within: Duration) {
             one.interface, one.generation, one.xdp_mode
         );
         if one.confirm_deadline.is_some() {
-            let within = humantime::format_duration(within);
+            let within = humantime::format_duration(done.within);
             let _ = writeln!(
                 err,
                 "  `portguard confirm` within {within}, or nothing is dropped any more that was not dropped before"

@@ -1,8 +1,7 @@
-//! Whether pins go where they last: to the BPF file system that the whole machine sees.
+//! Whether pins go where they last.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -26,14 +25,11 @@ pub fn is_mounted() -> bool {
 /// [`Fault`] if it cannot be mounted, or if what would be mounted is seen by this process only: the guard would end with it.
 pub(super) fn mount_if_missing() -> anyhow::Result<()> {
     if is_mounted() {
-        return if is_of_this_namespace_only() {
-            Err(private("is another one than the machine's").into())
-        } else {
-            Ok(())
-        };
+        // Whoever mounted one for this process alone meant it.
+        return Ok(());
     }
     if is_private() {
-        return Err(private("is not there").into());
+        return Err(private().into());
     }
     mount(
         Some("bpf"),
@@ -50,10 +46,10 @@ pub(super) fn mount_if_missing() -> anyhow::Result<()> {
     })
 }
 
-fn private(what: &str) -> Fault {
+fn private() -> Fault {
     Fault::system(format!(
-        "this process has mounts of its own, in which the BPF file system at `{MOUNT}` {what}: the guard would end with \
-         them, unseen by others"
+        "this process has mounts of its own, without the BPF file system at `{MOUNT}`: a guard pinned in one that is mounted \
+         now would end with them, unseen by others"
     ))
     .hint(
         "`ip netns exec NAME` makes such mounts; `nsenter --net=/run/netns/NAME portguard ...` enters the network \
@@ -70,15 +66,5 @@ fn is_private() -> bool {
         Ok(first) => first.ino() != own.ino(),
         // Looking at process 1 takes CAP_SYS_PTRACE.
         Err(_) => !FIRST.contains(&own.ino()),
-    }
-}
-
-/// Whether process 1 has another file system there. Where it cannot be asked, what is mounted is taken to be everybody's:
-/// services that systemd confines have mounts of their own with the machine's BPF file system in them.
-fn is_of_this_namespace_only() -> bool {
-    let first = Path::new("/proc/1/root").join(MOUNT.trim_start_matches('/'));
-    match (fs::metadata(first), fs::metadata(MOUNT)) {
-        (Ok(first), Ok(own)) => first.dev() != own.dev(),
-        _ => false,
     }
 }

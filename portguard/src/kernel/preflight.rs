@@ -90,15 +90,25 @@ mod capability {
 fn privileges() -> Check {
     let why = "loading programs takes CAP_BPF and CAP_PERFMON, attaching them CAP_NET_ADMIN";
     let check = |grade, found: String| Check::new("privileges", why, grade, found);
-    let set = fs::read_to_string("/proc/thread-self/status")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        });
-    let Some(set) = set else {
+    let Some(missing) = missing_capabilities() else {
         return check(Grade::Note, "cannot be found out".to_owned());
     };
+    if missing.is_empty() {
+        check(
+            Grade::Ok,
+            "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON".to_owned(),
+        )
+    } else {
+        check(Grade::Error, format!("{} missing", missing.join(", ")))
+            .todo("run as root: `sudo portguard ...`")
+    }
+}
+
+/// Which of the capabilities that a guard takes this process has not; `None` = cannot be found out.
+pub fn missing_capabilities() -> Option<Vec<&'static str>> {
+    let text = fs::read_to_string("/proc/thread-self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let set = u64::from_str_radix(line.trim(), 16).ok()?;
     let has = |bit: u32| set >> bit & 1 == 1;
     let needed = [
         ("CAP_NET_ADMIN", has(capability::NET_ADMIN)),
@@ -111,20 +121,8 @@ fn privileges() -> Check {
             has(capability::PERFMON) || has(capability::SYS_ADMIN),
         ),
     ];
-    let missing: Vec<&str> = needed
-        .iter()
-        .filter(|(_, has)| !has)
-        .map(|(name, _)| *name)
-        .collect();
-    if missing.is_empty() {
-        check(
-            Grade::Ok,
-            "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON".to_owned(),
-        )
-    } else {
-        check(Grade::Error, format!("{} missing", missing.join(", ")))
-            .todo("run as root: `sudo portguard ...`")
-    }
+    let missing = needed.iter().filter(|(_, has)| !has);
+    Some(missing.map(|(name, _)| *name).collect())
 }
 
 fn kernel() -> Check {

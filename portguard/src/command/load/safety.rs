@@ -21,7 +21,7 @@ const DEFAULT: Duration = Duration::from_mins(2);
 const SHOWN: usize = 10;
 
 /// How careful to be.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Safety")]
 pub(super) struct SafetyArgs {
     /// Give way to what was in force before unless `portguard confirm` comes in time; 0 = never
@@ -36,7 +36,7 @@ pub(super) struct SafetyArgs {
     pub(super) migrate: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }

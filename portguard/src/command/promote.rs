@@ -1,0 +1,316 @@
+//! `portguard promote`: from audit to enforce, on evidence.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use super::load::{self, LoadArgs, LoadedInterface};
+use super::selection::Loaded;
+use super::table::table;
+use super::{print, print_json};
+use crate::diff::diff;
+use crate::error::{Exit, Fault};
+use crate::evidence::accept::{self, Accepted, Flow, UNLISTED};
+use crate::evidence::judge::{Judged, State, judge};
+use crate::evidence::{self, Evidence};
+use crate::explain::Explainer;
+use crate::human::{duration, grouped, now, plain, time};
+use crate::kernel::interface::Interface;
+use crate::observe;
+use crate::policy::Policy;
+
+/// Seconds of a day: a window of that length has seen every hour.
+const DAY: u64 = 86_400;
+
+/// Enforce what was audited, if what was seen speaks for it
+///
+/// Refuses until the guard has watched for long enough, round the clock, and every flow that enforcing would drop is
+/// admitted by the policy or accepted by somebody. Then it does what `load --enforce` does. Exit code 1 = refused.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    evidence: EvidenceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Evidence")]
+struct EvidenceArgs {
+    /// How long the guard must have watched, gaps not counted; from a day on also at every hour of the day
+    #[arg(long, value_name = "DUR", default_value = "3d", value_parser = load::safety::duration)]
+    window: Duration,
+    /// How many packets it must have judged
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    min_packets: u64,
+    /// Violations that may be dropped; kept for later looks: `tcp/8080`, `out:udp/53=192.0.2.0/24`, `malformed`, `unlisted`
+    #[arg(long = "accept", value_name = "WHAT[=CIDR]", value_parser = Flow::parse, requires = "because")]
+    accept: Vec<Flow>,
+    /// Why they may be dropped
+    #[arg(long, value_name = "REASON", requires = "accept")]
+    because: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    schema: u32,
+    promoted: bool,
+    interfaces: Vec<Case>,
+    loaded: Vec<LoadedInterface>,
+}
+
+/// What speaks for and against an interface.
+#[derive(Debug, Serialize)]
+struct Case {
+    interface: String,
+    since: u64,
+    watched_seconds: u64,
+    window_seconds: u64,
+    hours_of_day: usize,
+    packets: u64,
+    unlisted_bound: u64,
+    /// Why it is refused; empty = it is not.
+    against: Vec<String>,
+    flows: Vec<Judged>,
+}
+
+/// Promotes.
+///
+/// # Errors
+/// Those of `load`, and if nothing is in force to have seen anything.
+pub fn run(args: &PromoteArgs) -> anyhow::Result<Exit> {
+    if args.load.selection.audit || args.load.last_good {
+        return Err(
+            Fault::usage("`promote` enforces, and compiles what it enforces")
+                .hint("leave out `--audit` and `--last-good`")
+                .into(),
+        );
+    }
+    let mut load = args.load.clone();
+    load.selection.enforce = true;
+    let mut cases = Vec::new();
+    let done = load::execute(&load, |interfaces, policies, site| {
+        for (interface, policy) in interfaces.iter().zip(policies) {
+            cases.push(case(args, interface, policy, site)?);
+        }
+        Ok(cases.iter().all(|case| case.against.is_empty()))
+    })?;
+    let is_refused = cases.iter().any(|case| !case.against.is_empty());
+    if load.json {
+        print_json(&Answer {
+            schema: 1,
+            promoted: done.is_some(),
+            interfaces: cases,
+            loaded: done.map(|done| done.interfaces).unwrap_or_default(),
+        })?;
+    } else {
+        print(|out| cases.iter().try_for_each(|case| text(out, case)))?;
+        if let Some(done) = &done {
+            load::tell(done);
+        }
+    }
+    Ok(if is_refused { Exit::Findings } else { Exit::Ok })
+}
+
+fn case(
+    args: &PromoteArgs,
+    interface: &Interface,
+    policy: &Policy,
+    site: &Loaded,
+) -> anyhow::Result<Case> {
+    let name = &interface.name;
+    let observed = observe::interfaces(Some(name))?;
+    let observed = observed.first().with_context(|| {
+        Fault::usage(format!("`{name}` is not guarded"))
+            .hint("`portguard load --audit` first: it is what it sees that decides")
+    })?;
+    let now = now();
+    let evidence = evidence::gather(observed, now)?;
+    let accepted = accepted(args, observed, now)?;
+    let explainer =
+        Explainer::new(policy, &site.catalog).map_err(|error| Fault::usage(error.to_string()))?;
+    let flows = judge(&evidence.causes, policy, &explainer, &accepted);
+    let against = against(args, &evidence, policy, &flows, &accepted);
+    Ok(Case {
+        interface: name.clone(),
+        since: evidence.since,
+        watched_seconds: evidence.watched(),
+        window_seconds: args.evidence.window.as_secs(),
+        hours_of_day: evidence.hours().len(),
+        packets: evidence.judged(),
+        unlisted_bound: evidence.bound.total(),
+        against,
+        flows,
+    })
+}
+
+/// What was accepted before and what is now, which is kept unless nothing is to be touched.
+fn accepted(
+    args: &PromoteArgs,
+    observed: &observe::Observed,
+    now: u64,
+) -> anyhow::Result<Vec<Accepted>> {
+    let mut all = accept::read(&observed.layout)?;
+    let Some(why) = &args.evidence.because else {
+        return Ok(all);
+    };
+    for flow in &args.evidence.accept {
+        all.retain(|known| known.flow != *flow);
+        all.push(Accepted {
+            flow: flow.clone(),
+            by: accept::who(),
+            at: now,
+            why: why.clone(),
+        });
+    }
+    if !args.load.dry_run {
+        accept::keep(&observed.layout, &all)?;
+    }
+    Ok(all)
+}
+
+fn against(
+    args: &PromoteArgs,
+    evidence: &Evidence,
+    policy: &Policy,
+    flows: &[Judged],
+    accepted: &[Accepted],
+) -> Vec<String> {
+    let mut against = Vec::new();
+    let window = args.evidence.window.as_secs();
+    let watched = evidence.watched();
+    if watched < window {
+        against.push(format!(
+            "watched for {} of {} (`--window`)",
+            duration(watched),
+            duration(window)
+        ));
+    }
+    let hours = evidence.hours();
+    if window >= DAY && hours.len() < 24 {
+        let missing: Vec<String> = (0..24)
+            .filter(|hour| !hours.contains(hour))
+            .map(|hour| format!("{hour:02}"))
+            .collect();
+        against.push(format!(
+            "never watched in these hours of the day (UTC): {}",
+            missing.join(", ")
+        ));
+    }
+    let judged = evidence.judged();
+    if judged < args.evidence.min_packets {
+        against.push(format!(
+            "judged {} packets of {} (`--min-packets`)",
+            grouped(judged),
+            grouped(args.evidence.min_packets)
+        ));
+    }
+    // What was admitted until now was never counted as a violation, so that nobody knows who would miss it.
+    let closed = diff(&evidence.policy, policy).closed;
+    if !closed.is_empty() {
+        let words: Vec<String> = closed
+            .iter()
+            .map(|change| {
+                format!(
+                    "{} {} of {}",
+                    change.direction,
+                    change.what,
+                    change.peers.join(", ")
+                )
+            })
+            .collect();
+        against.push(format!(
+            "the policy closes what the audited one admits, so that nothing is known of it: {}; load it in audit first",
+            words.join("; ")
+        ));
+    }
+    let unexplained = flows
+        .iter()
+        .filter(|flow| flow.state == State::Unexplained)
+        .count();
+    if unexplained > 0 {
+        against.push(format!(
+            "{unexplained} flows would be dropped and are neither admitted by the site nor accepted"
+        ));
+    }
+    let is_said = accepted.iter().any(|one| one.flow.what == UNLISTED);
+    let bound = evidence.bound.total();
+    if (bound > 0 || evidence.forgotten > 0) && !is_said {
+        against.push(format!(
+            "there were more flows than can be listed: others sent at most {} packets each (`--accept {UNLISTED}`)",
+            grouped(bound)
+        ));
+    }
+    against
+}
+
+fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}: watched for {} since {}, {} packets",
+        case.interface,
+        duration(case.watched_seconds),
+        time(case.since),
+        grouped(case.packets)
+    )?;
+    if !case.flows.is_empty() {
+        let mut table = table(&[
+            "", "flow", "reason", "peer", "packets", "first", "last", "by",
+        ]);
+        for flow in &case.flows {
+            let by = match (&flow.accepted, flow.rows.is_empty()) {
+                (Some(said), _) => format!("{} on {}: {}", said.by, time(said.at), said.why),
+                (None, false) => flow.rows.join(", "),
+                (None, true) => String::new(),
+            };
+            table.add_row([
+                flow.state.name().to_owned(),
+                format!("{} {}", flow.direction, flow.what),
+                flow.reason.clone(),
+                flow.peer.to_string(),
+                grouped(flow.packets),
+                time(flow.first),
+                time(flow.last),
+                plain(&by),
+            ]);
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
+    }
+    for flow in case
+        .flows
+        .iter()
+        .filter(|flow| flow.state == State::Unexplained)
+    {
+        writeln!(out, "\n{} {} of {}:", flow.direction, flow.what, flow.peer)?;
+        for near in &flow.nearest {
+            writeln!(out, "  {}", plain(&near.words))?;
+        }
+        let accepts = if flow.direction == "out" { "out:" } else { "" };
+        writeln!(
+            out,
+            "  to drop it: `--accept {accepts}{}={} --because ...`",
+            flow.what, flow.peer
+        )?;
+        if let Some(lines) = &flow.site {
+            writeln!(
+                out,
+                "  to admit it, in the site file:\n    {}",
+                lines.replace('\n', "\n    ")
+            )?;
+        }
+    }
+    if case.against.is_empty() {
+        writeln!(
+            out,
+            "\n{}: nothing speaks against enforcing",
+            case.interface
+        )?;
+    }
+    for reason in &case.against {
+        writeln!(out, "\n{}: refused: {}", case.interface, plain(reason))?;
+    }
+    Ok(())
+}
