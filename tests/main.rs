@@ -29,6 +29,8 @@ mod names;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
+mod reasons;
+#[cfg(test)]
 mod report_page;
 #[cfg(test)]
 mod roles;

@@ -191,7 +191,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds {
         least: Duration::from_secs(30),
-        most: Duration::from_secs(600),
+        most: Duration::from_mins(10),
         hold: Duration::from_secs(100),
     };
 
