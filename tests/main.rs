@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod bypass;
+#[cfg(test)]
 mod callers;
 #[cfg(test)]
 mod cli_explain;
@@ -19,9 +21,14 @@ mod events;
 #[cfg(test)]
 mod export_nft;
 #[cfg(test)]
+mod faults;
+mod flows;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod living;
 #[cfg(test)]
 mod monitoring;
 #[cfg(test)]

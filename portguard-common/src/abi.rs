@@ -30,35 +30,48 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// How many violations there were in a unit of time (about a second), which says which of them are looked at closely.
+/// How fast violations come, and when the next of them is looked at closely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Pace {
-    /// The unit, modulo 2^32.
-    pub tick: u32,
-    /// Violations in it.
-    pub seen: u32,
+    /// Jiffies when this unit of time (about a second) is over.
+    pub until: u64,
+    /// Violations up to and with the next that is looked at closely.
+    pub left: u64,
+    /// How many were looked at closely in this unit.
+    pub taken: u64,
 }
 
 /// So many violations of a unit of time are looked at closely one and all.
-pub const PACE: u32 = 64;
-/// Of those beyond, one in so many, which stands for itself and those before it: a power of two.
+pub const PACE: u64 = 64;
+/// Of those beyond, one in so many, which stands for itself and those before it.
 pub const SPARSE: u32 = 256;
 
 impl Pace {
-    /// Another violation: for how many it stands if it is to be looked at closely, else 0.
+    /// Another violation, at a time in jiffies: for how many it stands if it is to be looked at closely, else 0.
+    ///
+    /// Written for the many that are not: a load and a store of their own, and two comparisons.
     #[inline(always)]
-    pub const fn next(self, tick: u32) -> (Self, u32) {
-        let seen = if self.tick == tick { self.seen } else { 0 };
-        let weight = if seen < PACE {
+    pub fn next(&mut self, jiffies: u64, unit: impl FnOnce() -> u64) -> u32 {
+        let left = self.left.wrapping_sub(1);
+        self.left = left;
+        if left != 0 && jiffies < self.until {
+            return 0;
+        }
+        if jiffies >= self.until {
+            self.until = jiffies + unit();
+            self.taken = 1;
+            self.left = 1;
+            return 1;
+        }
+        let stands = if self.taken < PACE { 1 } else { SPARSE };
+        self.taken += 1;
+        self.left = if self.taken < PACE {
             1
-        } else if seen % SPARSE == PACE - 1 {
-            SPARSE
         } else {
-            0
+            u64::from(SPARSE)
         };
-        let seen = seen.wrapping_add(1);
-        (Self { tick, seen }, weight)
+        stands
     }
 }
 
@@ -70,8 +83,6 @@ impl Pace {
 pub struct Violations {
     /// Of this chunk.
     pub pace: Pace,
-    /// Padding.
-    pub reserved: u64,
     /// Closed to everybody.
     pub closed: Counter,
     /// Open to other peers.
@@ -214,7 +225,7 @@ pub const EVENT_HEAD: usize = 96;
 
 const _: () = {
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Violations>() == 48 + 4 * CHUNK_KEYS as usize);
+    assert!(size_of::<Violations>() == 56 + 4 * CHUNK_KEYS as usize);
     assert!(
         size_of::<Violations>() <= 32 * 1024,
         "a per-CPU element is at most 32 KiB"
@@ -223,9 +234,37 @@ const _: () = {
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Set>() == 64);
     assert!(size_of::<Knocks>() == 512);
-    assert!(size_of::<Pace>() == 8);
+    assert!(size_of::<Pace>() == 24);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Facts>() == 64 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{Pace, SPARSE};
+
+    #[test]
+    fn the_first_of_a_unit_are_looked_at_and_of_the_others_one_in_so_many() {
+        let mut pace = Pace::default();
+        let mut looks = |violations: u32, at: u64| -> (u32, u32) {
+            let mut looks = 0;
+            let mut stand = 0;
+            for _ in 0..violations {
+                let stands = pace.next(at, || 256);
+                looks += u32::from(stands > 0);
+                stand += stands;
+            }
+            (looks, stand)
+        };
+        assert_eq!(looks(64, 1), (64, 64));
+        assert_eq!(looks(SPARSE - 1, 256), (0, 0));
+        assert_eq!(looks(1, 256), (1, SPARSE), "it stands for those before it");
+        assert_eq!(looks(10 * SPARSE + 5, 256), (10, 10 * SPARSE));
+        // The next unit starts afresh at its first violation, and as long after it as a unit is.
+        assert_eq!(looks(3, 257), (3, 3));
+        assert_eq!(looks(64, 512), (61, 61));
+        assert_eq!(looks(2, 513), (2, 2));
+    }
+}

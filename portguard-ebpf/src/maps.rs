@@ -313,10 +313,9 @@ impl Maps {
         };
         total.packets += packets;
         total.bytes += bytes;
-        let before = *count;
-        let after = before.wrapping_add(packets as u32);
-        *count = after;
-        if after < before {
+        let after = u64::from(*count) + packets;
+        *count = after as u32;
+        if after >> 32 != 0 {
             carry(direction, key);
         }
         self.pace(pace)
@@ -346,10 +345,7 @@ impl Maps {
 
     #[inline(always)]
     fn pace(&self, pace: &mut Pace) -> u32 {
-        let tick = (self.jiffies() >> self.facts.tick_shift) as u32;
-        let (next, weight) = pace.next(tick);
-        *pace = next;
-        weight
+        pace.next(self.jiffies(), || 1 << self.facts.tick_shift)
     }
 
     /// Who knocks: a set of this CPU's share.

@@ -3,6 +3,8 @@
 //! Each round times the baseline and the program next to each other; the figure is the median of the differences, so that
 //! most of what else the machine does cancels out.
 
+pub mod classes;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -104,27 +106,39 @@ fn paired(
     frame: &[u8],
     effort: Effort,
 ) -> anyhow::Result<Cost> {
-    let mut raw = Vec::new();
-    let mut net = Vec::new();
-    run(bare, frame, effort.repeat)?;
-    run(measured, frame, effort.repeat)?;
+    let mut pairs = Vec::new();
+    nanoseconds(bare, frame, effort.repeat)?;
+    nanoseconds(measured, frame, effort.repeat)?;
     for _ in 0..effort.rounds {
-        let below = run(bare, frame, effort.repeat)?;
-        let above = run(measured, frame, effort.repeat)?;
-        raw.push(above);
-        net.push(above - below);
+        let below = nanoseconds(bare, frame, effort.repeat)?;
+        pairs.push((below, nanoseconds(measured, frame, effort.repeat)?));
     }
-    raw.sort_by(f64::total_cmp);
-    net.sort_by(f64::total_cmp);
-    Ok(Cost {
-        raw: quantile(&raw, 1, 2),
-        net: quantile(&net, 1, 2),
-        spread: (quantile(&net, 3, 4) - quantile(&net, 1, 4)) / 2.0,
-    })
+    Ok(Cost::of(&pairs))
+}
+
+impl Cost {
+    /// From pairs of measurements that were made next to each other: the baseline, and the program. Not a number
+    /// without any.
+    pub fn of(pairs: &[(f64, f64)]) -> Self {
+        let sorted = |figure: fn(&(f64, f64)) -> f64| {
+            let mut figures: Vec<f64> = pairs.iter().map(figure).collect();
+            figures.sort_by(f64::total_cmp);
+            figures
+        };
+        let net = sorted(|(below, above)| above - below);
+        Self {
+            raw: quantile(&sorted(|(_, above)| *above), 1, 2),
+            net: quantile(&net, 1, 2),
+            spread: (quantile(&net, 3, 4) - quantile(&net, 1, 4)) / 2.0,
+        }
+    }
 }
 
 /// Nanoseconds of this thread's CPU time a frame: the kernel's own figure is whole nanoseconds of wall-clock time.
-fn run(program: &impl Measured, frame: &[u8], repeat: u32) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// What the kernel refused.
+pub fn nanoseconds(program: &impl Measured, frame: &[u8], repeat: u32) -> anyhow::Result<f64> {
     let before = thread_time()?;
     program
         .test_run(TestRunOptions {
@@ -137,19 +151,41 @@ fn run(program: &impl Measured, frame: &[u8], repeat: u32) -> anyhow::Result<f64
     Ok(spent.as_secs_f64() * 1e9 / f64::from(repeat.max(1)))
 }
 
+/// What a program answers to a frame.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn answer(program: &impl Measured, frame: &[u8]) -> anyhow::Result<u32> {
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        ..TestRunOptions::default()
+    };
+    let done = program.test_run(options);
+    Ok(done.context("the kernel refused a test run")?.return_value)
+}
+
 fn thread_time() -> anyhow::Result<Duration> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(time.into())
 }
 
-fn quantile(sorted: &[f64], numerator: usize, denominator: usize) -> f64 {
+/// A quantile of sorted figures; not a number without any.
+pub fn quantile(sorted: &[f64], numerator: usize, denominator: usize) -> f64 {
     let index = sorted.len().saturating_sub(1) * numerator / denominator;
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::quantile;
+    use super::{Cost, quantile};
+
+    #[test]
+    fn what_slows_both_of_a_pair_cancels() {
+        let cost = Cost::of(&[(20.0, 26.0), (40.0, 46.0), (21.0, 27.0), (20.0, 25.0)]);
+        assert!((cost.net - 6.0).abs() < 1e-9);
+        assert!((cost.raw - 26.0).abs() < 1e-9);
+        assert!(Cost::of(&[]).net.is_nan());
+    }
 
     #[test]
     fn quantiles_of_what_was_measured() {

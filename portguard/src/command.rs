@@ -1,6 +1,7 @@
 //! The verbs of the command line. Each file owns its arguments and its `run`.
 
 pub mod agent;
+pub mod bench;
 pub mod catalog;
 pub mod check;
 pub mod confirm;
@@ -11,6 +12,7 @@ pub mod drift;
 pub mod events;
 pub mod explain;
 pub mod export;
+pub mod flows;
 pub mod generate;
 pub mod init;
 pub mod load;

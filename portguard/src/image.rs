@@ -4,8 +4,10 @@
 //! it, so that the verdict function of the kernel runs over it on the host.
 
 mod classes;
+mod hosts;
 #[cfg(test)]
 mod laws;
+mod share;
 mod sweep;
 
 use std::fmt;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapInfo, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
 use aya::util::KernelVersion;
@@ -88,17 +89,13 @@ pub struct Loaded {
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
-    let hertz = u64::from(flows::hertz());
-    let units = |seconds: u32| {
-        u32::try_from((u64::from(seconds) * hertz) >> host.tick_shift).unwrap_or(u32::MAX)
-    };
     let mut facts = Facts {
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
         deadline: host.deadline,
-        tcp_idle: units(image.facts.tcp_idle),
-        udp_idle: units(image.facts.udp_idle),
+        tcp_idle: flows::units(image.facts.tcp_idle, host.tick_shift),
+        udp_idle: flows::units(image.facts.udp_idle, host.tick_shift),
         ..image.facts
     };
     if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {
@@ -153,18 +150,40 @@ fn load_object(
         .load(object)
         .map_err(|error| refused("object", error.into()))?;
     fill(&mut ebpf, image)?;
-    let mut loaded = Loaded { ebpf, facts };
-    loaded
-        .ingress()?
-        .load()
-        .map_err(|error| refused(INGRESS, error.into()))?;
-    if facts.flows != 0 {
-        loaded
-            .egress()?
-            .load()
-            .map_err(|error| refused(EGRESS, error.into()))?;
+    verify(&mut ebpf, facts.flows != 0)?;
+    Ok(Loaded { ebpf, facts })
+}
+
+/// Has the kernel take the programs: both at the same time, since its verifier is most of what a load takes.
+fn verify(ebpf: &mut Ebpf, with_egress: bool) -> anyhow::Result<()> {
+    let (mut ingress, mut egress) = (None, None);
+    for (name, program) in ebpf.programs_mut() {
+        match name {
+            INGRESS => ingress = Some(program),
+            EGRESS if with_egress => egress = Some(program),
+            _ => {}
+        }
     }
-    Ok(loaded)
+    let absent = |name| format!("the embedded object has no program `{name}`");
+    let ingress: &mut Xdp = ingress.with_context(|| absent(INGRESS))?.try_into()?;
+    thread::scope(|scope| {
+        let other = egress.map(|program| {
+            scope.spawn(move || -> anyhow::Result<()> {
+                let egress: &mut SchedClassifier = program.try_into()?;
+                egress.load().map_err(|error| refused(EGRESS, error.into()))
+            })
+        });
+        ingress
+            .load()
+            .map_err(|error| refused(INGRESS, error.into()))?;
+        match other {
+            Some(thread) => thread
+                .join()
+                .map_err(|_panic| anyhow!("loading the egress program failed"))?,
+            None if with_egress => Err(anyhow!(absent(EGRESS))),
+            None => Ok(()),
+        }
+    })
 }
 
 /// The object with its ingress program in a section that means frames in one piece: what older kernels take.

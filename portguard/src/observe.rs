@@ -31,8 +31,9 @@ pub struct Observed {
 /// The guarded interfaces of this network namespace, or the one that is named.
 ///
 /// # Errors
-/// If one is named that is not guarded.
+/// If one is named that is not guarded, or this process may not look.
 pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
+    bpffs::check_readable()?;
     let here: Vec<Layout> = bpffs::layouts()
         .into_iter()
         .filter(|layout| layout.interface().1)

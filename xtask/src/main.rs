@@ -1,8 +1,9 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
 
+mod bench;
 mod ci;
 mod demo;
 mod lint;
@@ -39,6 +40,8 @@ enum Verb {
     Lint,
     /// Boots other kernels under software emulation and checks the programs there
     VmTest(vm::VmArgs),
+    /// Measures what the programs cost on this machine, beside others (root)
+    Bench(bench::BenchArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
     Ci,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(args),
         Verb::Lint => lint::run(),
         Verb::VmTest(args) => vm::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Ci => ci::run(),
     };
     match done {

@@ -31,6 +31,8 @@ use crate::human::now;
 use crate::metrics::{self, Format, Seen};
 use crate::observe;
 
+/// How soon the agent puts right what a tool left half done that died.
+const TORN_EVERY: Duration = Duration::from_secs(1);
 /// Connections that are answered at a time.
 const CONNECTIONS: usize = 16;
 /// How often to look which domain names the policies in force have.
@@ -99,6 +101,7 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(super::interrupted()?);
     let mut clock = tokio::time::interval(Duration::from_secs(args.every));
     let mut look = tokio::time::interval(LOOK);
+    let mut torn = tokio::time::interval(TORN_EVERY);
     let mut state = Watched::default();
     let mut refresher = Refresher::new(&args.names);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -108,6 +111,10 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
             _ = clock.tick() => state.sample(args),
             _ = look.tick() => state.said(refresher.look()),
             () = refresher.step() => {}
+            _ = torn.tick() => if returning::is_torn() {
+                // Waits for the tool that is at work, if it is alive.
+                tokio::task::spawn_blocking(returning::look_again);
+            },
             accepted = listener.accept() => {
                 // Out of descriptors, most likely: what was open is answered meanwhile.
                 let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };

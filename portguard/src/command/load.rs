@@ -19,11 +19,12 @@ use crate::diagnostic::{Level, Rejected};
 use crate::error::{Exit, Fault};
 use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::deadline;
+use crate::kernel::fault::step;
 use crate::kernel::generation::{self, Live, Options, Prepared};
 use crate::kernel::interface::{Interface, names};
 use crate::kernel::meta::XdpModeName;
 use crate::kernel::publish::publish;
-use crate::kernel::settle::follow_renames;
+use crate::kernel::settle::settle;
 use crate::policy::{Compiled, Policy};
 use crate::store;
 
@@ -140,6 +141,7 @@ fn compiled(args: &LoadArgs) -> anyhow::Result<Option<Vec<Job>>> {
             .map(|path| path.display().to_string()),
         confirm_within: safety::confirm_within(&args.safety, &policies),
         is_refresh: false,
+        migrate: args.safety.migrate,
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
@@ -167,6 +169,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                     site: stored.site,
                     confirm_within: Duration::ZERO,
                     is_refresh: false,
+                    migrate: args.safety.migrate,
                 },
                 safety: Safety::default(),
             })
@@ -181,7 +184,7 @@ fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
 /// All of them, or none.
 fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let lock = bpffs::lock()?;
-    follow_renames(&lock)?;
+    settle(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut interfaces = Vec::new();
     for job in jobs {
@@ -201,6 +204,7 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let mut loaded = Vec::new();
     for (live, interface) in published.iter().zip(&interfaces) {
         keep(&interface.name, live);
+        step("stored")?;
         loaded.push(describe(interface, live));
     }
     Ok(loaded)

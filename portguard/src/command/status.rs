@@ -11,6 +11,7 @@ use crate::kernel::bpffs;
 use crate::kernel::deadline;
 use crate::kernel::egress::EgressHook;
 use crate::kernel::generation::{self, Live};
+use crate::kernel::namespaces::unknown_sessions;
 use crate::policy::Outbound;
 
 /// Show what is in force on every guarded interface
@@ -112,6 +113,9 @@ fn describe(name: String, live: Live) -> Interface {
         ));
     }
     let settings = &meta.policy.settings;
+    if settings.enforce {
+        warnings.extend(unknown_sessions());
+    }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
             "loaded by portguard {}, this is {}",

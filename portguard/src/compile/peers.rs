@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::inventory::Inventory;
 use super::missing::Missing;
 use super::sets::{Gathered, Sets, narrowed};
@@ -100,6 +102,18 @@ impl<'a> Resolver<'a> {
     pub(super) fn said(&mut self, who: &'a Who) -> Option<Peers> {
         let mut gathered = Gathered::default();
         self.terms.who(who, None, &mut gathered);
+        self.sets.intern(gathered)
+    }
+
+    /// Who is said, and these addresses besides; `None` if nobody is said.
+    pub(super) fn said_and(&mut self, who: &'a Who, besides: &[IpNet]) -> Option<Peers> {
+        let mut gathered = Gathered::default();
+        self.terms.who(who, None, &mut gathered);
+        if gathered.any || !gathered.nets.is_empty() {
+            for net in besides {
+                gathered.prefix(*net);
+            }
+        }
         self.sets.intern(gathered)
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use portguard_common::abi::Block;
-use portguard_common::sources::host_hash;
-use portguard_common::tables::{HOST_PROBES, Host6, Leaf};
+use portguard_common::tables::{Host6, Leaf};
 
+use super::hosts;
+use super::share::share;
 use crate::policy::PeerSet;
 
 /// The address tables, and which sets each class is in.
@@ -72,7 +73,14 @@ impl Classes {
             }
             ancestors.push((prefix, members));
         }
-        this.place_hosts(&hosts);
+        this.has_hosts = !hosts.is_empty();
+        let (table, left) = hosts::place(&hosts);
+        this.hosts = table;
+        for (address, class) in left {
+            this.paint(true, address, 128, class);
+        }
+        let blocks = std::mem::take(&mut this.blocks);
+        this.blocks = share([&mut this.root4, &mut this.root6], blocks);
         if this.blocks.is_empty() {
             this.blocks.push(Block { leaves: [0; 256] });
         }
@@ -134,39 +142,6 @@ impl Classes {
         if let Some(word) = word {
             *word = value;
         }
-    }
-
-    /// Puts hosts into a table that is large enough for each to be found within [`HOST_PROBES`].
-    fn place_hosts(&mut self, hosts: &[(u128, u32)]) {
-        self.has_hosts = !hosts.is_empty();
-        let mut size = (hosts.len() * 2).next_power_of_two();
-        while !self.try_place(hosts, size) {
-            size *= 2;
-        }
-    }
-
-    fn try_place(&mut self, hosts: &[(u128, u32)], size: usize) -> bool {
-        self.hosts = vec![Host6::default(); size];
-        hosts.iter().all(|&(address, class)| {
-            #[expect(clippy::cast_possible_truncation, reason = "takes the two halves")]
-            let (high, low) = ((address >> 64) as u64, address as u64);
-            let start = host_hash(high, low);
-            (0..HOST_PROBES).any(|probe| {
-                let index = start.wrapping_add(probe) as usize & (size - 1);
-                match self.hosts.get_mut(index) {
-                    Some(cell) if cell.class == 0 => {
-                        *cell = Host6 {
-                            high,
-                            low,
-                            class: class + 1,
-                            reserved: 0,
-                        };
-                        true
-                    }
-                    _ => false,
-                }
-            })
-        })
     }
 }
 

@@ -5,21 +5,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
 use super::attach;
 use super::bpffs::{Layout, Lock, remove};
 use super::egress::EgressHook;
+use super::facts;
 use super::fault::step;
 use super::interface::Interface;
 use super::meta::{Meta, XdpModeName};
 use super::publish::unload;
-use super::{confirm, deadline};
-use super::{holder, readback, selftest, settle};
+use super::{confirm, deadline, holder, migrate, readback, selftest};
 use crate::cells::Directory;
 use crate::error::Fault;
 use crate::image::Image;
@@ -187,6 +188,8 @@ pub struct Options {
     pub confirm_within: Duration,
     /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
     pub is_refresh: bool,
+    /// Take the place of another version's guard.
+    pub migrate: bool,
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
@@ -197,6 +200,8 @@ pub struct Prepared {
     pub(super) loaded: Loaded,
     pub(super) meta: Meta,
     pub(super) previous: Option<Live>,
+    /// Another version's guard, whose place it takes.
+    pub(super) other: Option<migrate::Other>,
     /// Whether the swap replaced a program, rather than attached one where there was none.
     pub(super) replaces: bool,
 }
@@ -240,7 +245,10 @@ pub fn prepare(
 ) -> anyhow::Result<Prepared> {
     let layout = Layout::of(&interface.name);
     step("locked")?;
-    settle::refuse_other_versions(&layout)?;
+    if !options.migrate {
+        migrate::refuse(&layout, interface)?;
+    }
+    let other = migrate::other(&layout, interface)?;
     let previous = live(&layout)?;
     let number = if let Some(live) = &previous {
         sweep(&layout, &live.kept())?;
@@ -248,7 +256,9 @@ pub fn prepare(
     } else {
         // What is there without an attached ingress program is half a load, of a tool that was killed.
         unload(lock, &layout)?;
-        refuse_foreign(interface)?;
+        if other.is_none() {
+            refuse_foreign(interface)?;
+        }
         1
     };
     step("swept")?;
@@ -257,7 +267,7 @@ pub fn prepare(
     if result.is_err() {
         discard(&layout, number, is_first);
     }
-    result
+    result.map(|prepared| Prepared { other, ..prepared })
 }
 
 /// Refuses an interface whose hook another program holds, before anything is loaded.
@@ -286,9 +296,9 @@ fn prepare_next(
     let (directory, host) = match &previous {
         Some(live) => (
             live.meta.directory.clone(),
-            host_facts(Some(&live.meta), enforce)?,
+            facts::of_host(Some(&live.meta), enforce)?,
         ),
-        None => (Directory::default(), host_facts(None, enforce)?),
+        None => (Directory::default(), facts::of_host(None, enforce)?),
     };
     let deadline = if options.confirm_within.is_zero() {
         0
@@ -300,11 +310,16 @@ fn prepare_next(
         Fault::usage(error.to_string())
             .hint("narrow the site's own rows, or merge peers that are treated alike")
     })?;
-    let mut loaded = object::load(&image, &host, Some(&shared))?;
+    let (loaded, twin) = thread::scope(|scope| {
+        let twin = scope.spawn(|| selftest::Twin::load(&image, &host));
+        (object::load(&image, &host, Some(&shared)), twin.join())
+    });
+    let mut loaded = loaded?;
     step("loaded")?;
     readback::compare(&loaded, &image)?;
     step("read-back")?;
-    selftest::run(&mut loaded, &image, &host, policy)?;
+    let twin = twin.map_err(|_panic| anyhow!("loading the programs to be tested failed"))??;
+    selftest::run(&mut loaded, twin, policy)?;
     step("tested")?;
     let base = previous.as_ref().and_then(|live| {
         if options.is_refresh {
@@ -344,6 +359,7 @@ fn prepare_next(
         loaded,
         meta,
         previous,
+        other: None,
         replaces: false,
     })
 }
@@ -382,38 +398,6 @@ fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
         layout.interface().0
     ))
     .into())
-}
-
-/// What only this host knows. The flow table outlives generations, and is only of use with the key and the clock that
-/// filled it. From audit to enforce the key is drawn anew all the same: in audit the host answers strangers, too, and the
-/// flows of these answers would let the strangers go on. What the host itself has open is seeded from its sockets.
-fn host_facts(previous: Option<&Meta>, enforce: bool) -> anyhow::Result<HostFacts> {
-    let mut facts = HostFacts {
-        tick_shift: tick_shift(),
-        ..HostFacts::default()
-    };
-    if let Some(meta) = previous {
-        facts.tick_shift = meta.tick_shift;
-    }
-    if let Some(meta) = previous.filter(|meta| meta.policy.settings.enforce || !enforce) {
-        facts.flow_key = meta.flow_key;
-    } else {
-        let mut halves = [[0; 8]; 2];
-        let mut random = fs::File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
-        for half in &mut halves {
-            std::io::Read::read_exact(&mut random, half)?;
-        }
-        facts.flow_key = halves.map(u64::from_le_bytes);
-    }
-    Ok(facts)
-}
-
-/// How far to shift jiffies right for units of about a second: the coarse clock's resolution is one jiffy.
-fn tick_shift() -> u32 {
-    let tick = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
-        .map_or(4_000_000, |resolution| resolution.tv_nsec());
-    let hertz = u32::try_from(1_000_000_000 / tick.max(1)).unwrap_or(250);
-    hertz.max(1).ilog2()
 }
 
 /// Pins a generation: programs and maps that a later tool asks for, its description last.

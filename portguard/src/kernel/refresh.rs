@@ -77,6 +77,7 @@ fn one(
         site: now.meta.site.clone(),
         confirm_within,
         is_refresh: true,
+        migrate: false,
     };
     let interface = Interface::find(&name)?;
     let next = generation::prepare(lock, &interface, &policy, &options)?;

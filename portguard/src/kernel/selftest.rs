@@ -32,26 +32,43 @@ const STRANGERS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, 0xfe)),
 ];
 
+/// The same object once more, to run frames through.
+#[derive(Debug)]
+pub struct Twin {
+    image: Image,
+    loaded: Loaded,
+}
+
+impl Twin {
+    /// Loads it; this needs nothing of the generation that it is to test, and takes as long, so that both are loaded at
+    /// the same time.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn load(image: &Image, host: &HostFacts) -> anyhow::Result<Self> {
+        let mut image = image.clone();
+        image.facts.enforce = 1;
+        // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
+        image.facts.flows = 0;
+        image.facts.flow_mask = 0;
+        let host = HostFacts {
+            deadline: 0,
+            ..*host
+        };
+        let loaded = object::load(&image, &host, None)?;
+        Ok(Self { image, loaded })
+    }
+}
+
 /// Runs the frames.
 ///
 /// # Errors
 /// [`Fault`] at the first verdict that differs, and if the kernel cannot run programs on frames.
-pub fn run(
-    loaded: &mut Loaded,
-    image: &Image,
-    host: &HostFacts,
-    policy: &Policy,
-) -> anyhow::Result<usize> {
-    let mut twin_image = image.clone();
-    twin_image.facts.enforce = 1;
-    // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
-    twin_image.facts.flows = 0;
-    twin_image.facts.flow_mask = 0;
-    let twin_host = HostFacts {
-        deadline: 0,
-        ..*host
-    };
-    let mut twin = object::load(&twin_image, &twin_host, None)?;
+pub fn run(loaded: &mut Loaded, twin: Twin, policy: &Policy) -> anyhow::Result<usize> {
+    let Twin {
+        image: twin_image,
+        loaded: mut twin,
+    } = twin;
     let (real, tested) = (tag(loaded)?, tag(&mut twin)?);
     ensure!(
         real == tested,

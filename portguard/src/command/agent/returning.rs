@@ -5,6 +5,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::kernel::bpffs;
+pub(super) use crate::kernel::mend::is_torn;
 use crate::kernel::mend::mend;
 
 /// Group mask of events about interfaces.
@@ -33,10 +34,15 @@ pub(super) fn watch() -> anyhow::Result<()> {
         .context("cannot listen to changes of interfaces")?;
     loop {
         // After the socket is open: what changes from now on is not missed.
-        if let Err(error) = look() {
-            tracing::warn!("{error:#}");
-        }
+        look_again();
         // Events that were lost are as good as events: there is something to look at.
         let _ = socket.recv_from_full();
+    }
+}
+
+/// Looks, and says what cannot be mended.
+pub(super) fn look_again() {
+    if let Err(error) = look() {
+        tracing::warn!("{error:#}");
     }
 }

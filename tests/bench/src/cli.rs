@@ -1,0 +1,136 @@
+//! The command line, and the order in which things are measured.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use portguard::bench::Effort;
+
+use crate::budget::Budgets;
+use crate::machine::Machine;
+use crate::plan::{Extent, Plan};
+use crate::results::Run;
+use crate::{control, docs, live, measure, scaling, table};
+
+/// Measures portguard's programs on this machine, beside programs that do nothing.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+pub(crate) struct Cli {
+    /// A minute rather than ten: fewer rounds, without the largest policies
+    #[arg(long)]
+    quick: bool,
+    /// Only figures whose name contains this, or one of these: `port/v4,flow/`, `live/`, `control/`
+    #[arg(long, value_name = "PATTERN", default_value = "")]
+    only: String,
+    /// Rounds, each of one measurement a case
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Keep the figures under this name, for `--against`
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Compare with the figures that were kept under this name
+    #[arg(long, value_name = "NAME")]
+    against: Option<String>,
+    /// Write `docs/performance.md` and its pictures
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    docs: bool,
+    /// Write the page from the figures of this file, and measure nothing
+    #[arg(long, hide = true, value_name = "FILE")]
+    docs_from: Option<PathBuf>,
+    /// Where kept figures are
+    #[arg(long, hide = true, default_value = "target/bench")]
+    kept: PathBuf,
+}
+
+impl Cli {
+    pub(crate) fn run(&self) -> Result<()> {
+        if let Some(path) = &self.docs_from {
+            return docs::write(&Run::read(path)?, Path::new("docs"));
+        }
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "loading programs takes root"
+        );
+        let against = match &self.against {
+            Some(name) => Some(Run::read(&self.file(name))?),
+            None => None,
+        };
+        let budgets = Budgets::read()?;
+        let mut run = Run::new(Machine::look());
+        let extent = Extent {
+            only: self.only.clone(),
+            quick: self.quick,
+        };
+        // What needs its CPU to itself, and caches that nothing else has filled, comes first.
+        if extent.wants(&["control/", "memory/"]) {
+            say("control path: compiling");
+            run.control = control::run(self.quick)?;
+        }
+        if extent.wants(&["live/"]) {
+            run.live = live::run(if self.quick { 3 } else { 11 })?;
+        }
+        if extent.wants(&["scaling/"]) {
+            run.scaling = scaling::run(if self.quick { 5 } else { 21 })?;
+        }
+        self.test_runs(&mut run, &extent, &budgets)?;
+        run.judge(&budgets);
+        run.machine.done();
+        if let Some(path) = &self.json {
+            run.write(path)?;
+        }
+        if let Some(name) = &self.save {
+            run.write(&self.file(name))?;
+        }
+        if self.docs {
+            docs::write(&run, Path::new("docs"))?;
+        }
+        table::show(&mut io::stdout().lock(), &run, against.as_ref())?;
+        Ok(())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.kept.join(Path::new(name).with_extension("json"))
+    }
+
+    fn effort(&self) -> Effort {
+        let (rounds, repeat) = if self.quick {
+            (11, 50_000)
+        } else {
+            (31, 200_000)
+        };
+        Effort {
+            rounds: self.rounds.unwrap_or(rounds),
+            repeat,
+        }
+    }
+
+    fn test_runs(&self, run: &mut Run, extent: &Extent, budgets: &Budgets) -> Result<()> {
+        say("loading programs and filling their tables");
+        let mut plan = Plan::new(extent)?;
+        if plan.cases.is_empty() {
+            return Ok(());
+        }
+        measure::stay_on(0)?;
+        let effort = self.effort();
+        let count = plan.cases.len();
+        let measured = measure::all(&mut plan, effort, |round| {
+            if round % 8 == 0 {
+                say(&format!(
+                    "{count} cases, round {round} of {}",
+                    effort.rounds
+                ));
+            }
+        })?;
+        run.add_costs(&plan, &measured, budgets);
+        Ok(())
+    }
+}
+
+/// Says how far it is. Nobody listening is no failure.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

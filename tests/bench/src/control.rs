@@ -1,0 +1,203 @@
+//! The control path: how long it takes to make a policy, to load it and to put it in force, and the memory it takes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use portguard::cells::Directory;
+use portguard::compile::generate::{Size, site};
+use portguard::compile::{Inputs, Selection, compile};
+use portguard::image::Image;
+use portguard::kernel::bpffs::{self, Layout};
+use portguard::kernel::generation::{Options, Prepared, prepare};
+use portguard::kernel::interface::Interface;
+use portguard::kernel::memory;
+use portguard::kernel::meta::XdpModeName;
+use portguard::kernel::publish::{publish, unload};
+use portguard::kernel::sockets::Session;
+use portguard::object::{self, HostFacts};
+use portguard::policy::{Outbound, Policy};
+use portguard::site::Site;
+use portguard_harness::net::Lab;
+
+use crate::cli::say;
+use crate::plan::{plain, ports, sources};
+use crate::results::Quantity;
+
+/// Sessions that are seeded.
+const SESSIONS: u32 = 100_000;
+
+/// Milliseconds and mebibytes, by name.
+pub(crate) fn run(quick: bool) -> Result<Vec<Quantity>> {
+    let mut found = Vec::new();
+    let (prefixes, count) = if quick {
+        (1000, 65_536)
+    } else {
+        (100_000, 65_536)
+    };
+    compiling(&mut found, prefixes)?;
+    let small = small();
+    let largest = largest(count, prefixes);
+    for (name, policy) in [("small", &small), ("largest", &largest)] {
+        if name == "largest" && quick {
+            continue;
+        }
+        tables(&mut found, name, policy)?;
+    }
+    say("control path: loading and swapping on an interface");
+    in_force(&mut found, &small, (!quick).then_some(&largest))?;
+    Ok(found)
+}
+
+/// A role with a hundred rows, a quarter of them for a few peers only.
+fn small() -> Policy {
+    let mut policy = ports(75);
+    let (with_peers, _) = sources(64);
+    policy.sets = with_peers.sets;
+    policy
+        .inbound
+        .extend(with_peers.inbound.into_iter().take(25));
+    policy.settings = plain(Outbound::Audit).settings;
+    policy
+}
+
+fn largest(ports_count: u32, prefixes: u32) -> Policy {
+    let (mut policy, _) = sources(prefixes);
+    policy.inbound.extend(ports(ports_count).inbound);
+    policy.settings = plain(Outbound::Audit).settings;
+    policy.settings.flows = 1 << 20;
+    policy
+}
+
+/// From the text of a site file to a policy.
+fn compiling(found: &mut Vec<Quantity>, prefixes: u32) -> Result<()> {
+    let (catalog, text) = site(Size {
+        hosts: 10_000,
+        roles: 200,
+        prefixes,
+        seed: 7,
+    });
+    let begun = Instant::now();
+    let site = Site::parse("large.toml", text.as_bytes())
+        .ok()
+        .context("the generated site is not sound")?;
+    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+    let compiled = compile(&Inputs {
+        catalog: &catalog,
+        site: &site,
+        host: Selection::Name("host-0".to_owned()),
+        interface: None,
+        local_addresses: &[],
+        hostname: None,
+        resolved: &resolved,
+        files: &files,
+        today: None,
+    });
+    let took = begun.elapsed();
+    drop(compiled);
+    found.push(Quantity::time("control/largest-compile", took));
+    Ok(())
+}
+
+/// Tables on the host, and in the kernel.
+fn tables(found: &mut Vec<Quantity>, name: &str, policy: &Policy) -> Result<()> {
+    let begun = Instant::now();
+    let image = Image::build(policy, Directory::default())?;
+    found.push(Quantity::time(
+        &format!("control/{name}-tables"),
+        begun.elapsed(),
+    ));
+    let host = HostFacts {
+        ..HostFacts::default()
+    };
+    let begun = Instant::now();
+    let loaded = object::load(&image, &host, None)?;
+    found.push(Quantity::time(
+        &format!("control/{name}-programs"),
+        begun.elapsed(),
+    ));
+    let taken = memory::of(&loaded)?;
+    let mut memory = |what: &str, bytes| {
+        found.push(Quantity::memory(&format!("memory/{name}-{what}"), bytes));
+    };
+    memory("shared", taken.generation + taken.shared);
+    memory("cpu", taken.per_cpu);
+    Ok(())
+}
+
+/// On an interface of a namespace of our own.
+fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>) -> Result<()> {
+    let link = Lab::new()?.pair()?;
+    let interface = Interface {
+        name: link.left.name.clone(),
+        index: link.left.index,
+    };
+    let compiled = found
+        .iter()
+        .find(|one| one.name == "control/largest-compile")
+        .map_or(0.0, |one| one.value);
+    let more = link.left.host.run(|| {
+        let mut more = Vec::new();
+        let lock = bpffs::lock()?;
+        let layout = Layout::of(&interface.name);
+        let load = |policy: &Policy| -> Result<(Prepared, Duration)> {
+            let begun = Instant::now();
+            let prepared = prepare(&lock, &interface, policy, &options())?;
+            Ok((prepared, begun.elapsed()))
+        };
+        let outcome = (|| -> Result<()> {
+            let (first, _) = load(small)?;
+            publish(vec![first])?;
+            let (mut second, took) = load(small)?;
+            more.push(Quantity::time("control/small-load", took));
+            let sessions = sessions();
+            let begun = Instant::now();
+            second.seed(&sessions)?;
+            more.push(Quantity::time("control/seed-100000", begun.elapsed()));
+            let begun = Instant::now();
+            publish(vec![second])?;
+            more.push(Quantity::time("control/swap", begun.elapsed()));
+            if let Some(policy) = largest {
+                let (next, took) = load(policy)?;
+                more.push(Quantity::time("control/largest-load", took));
+                let begun = Instant::now();
+                publish(vec![next])?;
+                let swapped = begun.elapsed();
+                more.push(Quantity::time("control/largest-swap", swapped));
+                let total = took + swapped + Duration::from_secs_f64(compiled / 1e3);
+                more.push(Quantity::time("control/largest-total", total));
+            }
+            Ok(())
+        })();
+        unload(&lock, &layout)?;
+        outcome.map(|()| more)
+    })?;
+    found.extend(more);
+    Ok(())
+}
+
+fn options() -> Options {
+    Options {
+        migrate: false,
+        xdp_mode: XdpModeName::Native,
+        site: None,
+        confirm_within: Duration::ZERO,
+    }
+}
+
+fn sessions() -> Vec<Session> {
+    let local = Ipv4Addr::new(10, 77, 0, 1);
+    (0..SESSIONS)
+        .filter_map(|number| {
+            let remote = Ipv4Addr::from(11 << 24 | number >> 14);
+            let port = 32_768 + u16::try_from(number & 0x3fff).ok()?;
+            Some(Session {
+                local: SocketAddr::new(IpAddr::V4(local), port),
+                remote: SocketAddr::new(IpAddr::V4(remote), 443),
+                is_tcp: true,
+                is_accepted: false,
+            })
+        })
+        .collect()
+}

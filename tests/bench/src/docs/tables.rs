@@ -1,0 +1,229 @@
+//! The tables of the page, in Markdown.
+
+use std::fmt::Write as _;
+
+use crate::results::{Figure, Run};
+
+/// What stands at each place of the template.
+pub(super) fn all(run: &Run) -> Vec<(&'static str, String)> {
+    let group =
+        |name: &str| -> Vec<&Figure> { run.costs.iter().filter(|one| one.group == name).collect() };
+    let classes: Vec<&Figure> = [group("reference"), group("class"), group("egress")].concat();
+    vec![
+        ("machine", machine(run)),
+        ("summary", summary(run)),
+        ("missed", missed(run)),
+        ("classes", costs(&classes)),
+        ("growth", costs(&group("growth"))),
+        ("live", live(run)),
+        ("scaling", scaling(run)),
+        ("control", control(run)),
+        ("wire", wire(run)),
+    ]
+}
+
+fn machine(run: &Run) -> String {
+    let machine = &run.machine;
+    let mut text = format!(
+        "{} CPUs, {}{}, Linux {}, portguard {}. Load average {:.1} when it began and {:.1} when it ended{}.",
+        machine.cpus,
+        machine.processor,
+        if machine.is_virtual {
+            " (a virtual machine)"
+        } else {
+            ""
+        },
+        machine.kernel,
+        machine.version,
+        machine.load[0],
+        machine.load[1],
+        if machine.load[0] > 1.5 {
+            ": other work was going on"
+        } else {
+            ""
+        },
+    );
+    if !machine.mitigations.is_empty() {
+        let _ = write!(
+            text,
+            " Guards against speculation: {}.",
+            machine.mitigations.join("; ")
+        );
+    }
+    text
+}
+
+fn summary(run: &Run) -> String {
+    let verdicts = run.verdicts();
+    let met = verdicts.iter().filter(|met| **met).count();
+    format!("**{met} of {} budgets met.**", verdicts.len())
+}
+
+/// What is beyond its budget.
+fn missed(run: &Run) -> String {
+    let mut lines = Vec::new();
+    for one in run.costs.iter().filter(|one| one.met == Some(false)) {
+        lines.push((name(one), format!("{:.1} ns", one.net), one.budget));
+    }
+    for one in run.growth.iter().filter(|one| one.met == Some(false)) {
+        let name = format!("{}, {} to {}", one.name, one.from, one.to);
+        lines.push((name, format!("{:+.1} ns", one.more), one.budget));
+    }
+    for one in run.live.iter().filter(|one| one.met == Some(false)) {
+        let ratio = one.ratio.unwrap_or(f64::NAN);
+        lines.push((one.name.clone(), format!("{ratio:.2}"), one.budget));
+    }
+    for one in run.control.iter().filter(|one| one.met == Some(false)) {
+        let value = format!("{:.1} {}", one.value, one.unit);
+        lines.push((one.name.clone(), value, one.budget));
+    }
+    if lines.is_empty() {
+        return "Nothing is beyond its budget.".to_owned();
+    }
+    let mut text =
+        "Beyond their budgets:\n\n| figure | measured | budget |\n| --- | ---: | ---: |\n"
+            .to_owned();
+    for (name, measured, budget) in lines {
+        let budget = budget.unwrap_or(f64::NAN);
+        let _ = writeln!(text, "| `{name}` | {measured} | {budget} |");
+    }
+    text
+}
+
+fn name(figure: &Figure) -> String {
+    match figure.size {
+        Some(size) => format!("{} @ {size}", figure.name),
+        None => figure.name.clone(),
+    }
+}
+
+const fn word(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => "met",
+        Some(false) => "**missed**",
+        None => "",
+    }
+}
+
+fn budget(budget: Option<f64>) -> String {
+    budget.map_or(String::new(), |budget| format!("{budget}"))
+}
+
+fn costs(figures: &[&Figure]) -> String {
+    let mut text =
+        "| packets | net ns | ± | budget | | raw ns |\n| --- | ---: | ---: | ---: | --- | ---: |\n"
+            .to_owned();
+    for one in figures {
+        let _ = writeln!(
+            text,
+            "| `{}` | {:.1} | {:.1} | {} | {} | {:.1} |",
+            name(one),
+            one.net,
+            one.spread,
+            budget(one.budget),
+            word(one.met),
+            one.raw
+        );
+    }
+    text
+}
+
+fn live(run: &Run) -> String {
+    let mut text =
+        "| in force | ns of the receiver | rate | budget | |\n| --- | ---: | ---: | ---: | --- |\n"
+            .to_owned();
+    for one in &run.live {
+        let title = one.name.trim_start_matches("live/");
+        let _ = match (&one.absent, one.nanoseconds, one.ratio) {
+            (None, Some(nanoseconds), Some(ratio)) => writeln!(
+                text,
+                "| {title} | {nanoseconds:.0} | {ratio:.2} | {} | {} |",
+                budget(one.budget),
+                word(one.met)
+            ),
+            (why, ..) => {
+                let why = why.as_deref().unwrap_or("not measured");
+                writeln!(text, "| {title} | | | | absent: {why} |")
+            }
+        };
+    }
+    text
+}
+
+fn scaling(run: &Run) -> String {
+    let mut text = "| program | one CPU, raw ns | all at once, raw ns | CPUs |\n| --- | ---: | ---: | ---: |\n".to_owned();
+    for one in &run.scaling {
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {:.1} | {} |",
+            one.name, one.alone, one.together, one.cpus
+        );
+    }
+    text
+}
+
+fn control(run: &Run) -> String {
+    let mut text = "| what | measured | budget | |\n| --- | ---: | ---: | --- |\n".to_owned();
+    for one in &run.control {
+        let _ = writeln!(
+            text,
+            "| `{}` | {:.1} {} | {} | {} |",
+            one.name,
+            one.value,
+            one.unit,
+            budget(one.budget),
+            word(one.met)
+        );
+    }
+    text
+}
+
+/// Bits that a frame takes on the wire beside its own: preamble and gap.
+const BESIDE: f64 = 20.0 * 8.0;
+/// What drivers take for a packet that XDP drops, nanoseconds; an assumption, see the page.
+const DRIVER: f64 = 25.0;
+
+/// The arithmetic of fast links.
+fn wire(run: &Run) -> String {
+    let cost = |name: &str| {
+        let found = run.costs.iter().find(|one| one.name == name);
+        found.map_or(f64::NAN, |one| one.net.max(0.0))
+    };
+    let (denied, random) = (
+        cost("flow/v4-tcp-no-flow-syn"),
+        cost("port/v4-random-ports-and-sources"),
+    );
+    let mut text = format!(
+        "With {denied:.1} ns for a denied packet and {random:.1} ns for one of random port and source, and {DRIVER:.0} ns for the driver:\n\n\
+         | link | frame | packets a second | ns a packet on one core | cores, one port | cores, random |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |\n"
+    );
+    for gigabits in [10.0, 25.0, 100.0, 400.0] {
+        for bytes in [64.0, 512.0, 1518.0] {
+            let rate = gigabits * 1e9 / (bytes * 8.0 + BESIDE);
+            let cores = |cost: f64| (rate * (cost + DRIVER) / 1e9).ceil();
+            let _ = writeln!(
+                text,
+                "| {gigabits} Gb/s | {bytes} B | {:.1} M | {:.1} | {:.0} | {:.0} |",
+                rate / 1e6,
+                1e9 / rate,
+                cores(denied),
+                cores(random)
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BESIDE;
+
+    #[test]
+    fn the_wire_carries_what_the_standard_says() {
+        let rate = |gigabits: f64| gigabits * 1e9 / (64.0 * 8.0 + BESIDE);
+        assert!((rate(25.0) / 1e6 - 37.2).abs() < 0.01);
+        assert!((rate(100.0) / 1e6 - 148.8).abs() < 0.02);
+        assert!((rate(400.0) / 1e6 - 595.2).abs() < 0.1);
+    }
+}

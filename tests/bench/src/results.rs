@@ -1,0 +1,268 @@
+//! The figures of a run, as they are kept: `--json`, `--save`, `--against`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::budget::{Budgets, Judged, Unit};
+use crate::machine::Machine;
+use crate::measure::Measured;
+use crate::plan::{Group, Plan};
+
+/// A run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// Version of this format.
+    pub(crate) schema: u32,
+    pub(crate) machine: Machine,
+    /// Costs by test run.
+    pub(crate) costs: Vec<Figure>,
+    /// What grows with the policy: from the smallest to the largest of a series.
+    pub(crate) growth: Vec<Growth>,
+    /// Denied packets on a veth pair.
+    #[serde(default)]
+    pub(crate) live: Vec<Live>,
+    /// Several CPUs at once.
+    #[serde(default)]
+    pub(crate) scaling: Vec<Scaling>,
+    /// Times and sizes of the control path.
+    #[serde(default)]
+    pub(crate) control: Vec<Quantity>,
+}
+
+/// What one case cost.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    /// `reference`, `class`, `egress` or `growth`.
+    pub(crate) group: String,
+    /// Ports, prefixes or flows, in `growth`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u32>,
+    /// Nanoseconds a packet above the program that does nothing.
+    pub(crate) net: f64,
+    /// Half of the distance between the quartiles.
+    pub(crate) spread: f64,
+    /// Nanoseconds with the kernel's test loop.
+    pub(crate) raw: f64,
+    /// The same of the program that does nothing.
+    pub(crate) bare: f64,
+    /// What the net may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<bool>,
+}
+
+/// How a series grew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Growth {
+    pub(crate) name: String,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    /// Nanoseconds more.
+    pub(crate) more: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<bool>,
+}
+
+/// What a denied packet costs its receiver.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Live {
+    pub(crate) name: String,
+    /// CPU time of the receiver a packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nanoseconds: Option<f64>,
+    /// Packets a second of CPU time, against a bare drop right before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<f64>,
+    /// Why it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) absent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<bool>,
+}
+
+/// A program on one CPU, and on several at the same time: nanoseconds a packet, the test loop included.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Scaling {
+    pub(crate) name: String,
+    pub(crate) cpus: usize,
+    pub(crate) alone: f64,
+    pub(crate) together: f64,
+}
+
+/// A time or a size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Quantity {
+    pub(crate) name: String,
+    /// `ms` or `MiB`.
+    pub(crate) unit: String,
+    pub(crate) value: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<bool>,
+}
+
+impl Quantity {
+    pub(crate) fn time(name: &str, time: Duration) -> Self {
+        Self::new(name, "ms", time.as_secs_f64() * 1e3)
+    }
+
+    pub(crate) fn memory(name: &str, bytes: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "sizes of memory")]
+        Self::new(name, "MiB", bytes as f64 / f64::from(1 << 20))
+    }
+
+    fn new(name: &str, unit: &str, value: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            value,
+            budget: None,
+            met: None,
+        }
+    }
+}
+
+impl Group {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Class => "class",
+            Self::Egress => "egress",
+            Self::Growth => "growth",
+        }
+    }
+}
+
+impl Run {
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self {
+            schema: 1,
+            machine,
+            costs: Vec::new(),
+            growth: Vec::new(),
+            live: Vec::new(),
+            scaling: Vec::new(),
+            control: Vec::new(),
+        }
+    }
+
+    /// Takes in what was measured by test run.
+    pub(crate) fn add_costs(&mut self, plan: &Plan, measured: &[Measured], budgets: &Budgets) {
+        for one in measured {
+            let Some(case) = plan.cases.get(one.case) else {
+                continue;
+            };
+            let judged = budgets.judge(&case.name, Unit::Net, one.cost.net);
+            self.costs.push(Figure {
+                name: case.name.clone(),
+                group: case.group.name().to_owned(),
+                size: case.size,
+                net: one.cost.net,
+                spread: one.cost.spread,
+                raw: one.cost.raw,
+                bare: one.bare,
+                budget: judged.map(|judged| judged.budget),
+                met: judged.map(|judged| judged.met),
+            });
+        }
+        self.add_growth(budgets);
+    }
+
+    fn add_growth(&mut self, budgets: &Budgets) {
+        let mut names: Vec<&str> = Vec::new();
+        for figure in self.costs.iter().filter(|figure| figure.size.is_some()) {
+            if !names.contains(&figure.name.as_str()) {
+                names.push(&figure.name);
+            }
+        }
+        for name in names {
+            let series = || self.costs.iter().filter(|figure| figure.name == name);
+            let (Some(first), Some(last)) = (
+                series().min_by_key(|figure| figure.size),
+                series().max_by_key(|figure| figure.size),
+            ) else {
+                continue;
+            };
+            let (from, to) = (first.size.unwrap_or(0), last.size.unwrap_or(0));
+            let more = last.net - first.net;
+            let judged: Option<Judged> = budgets.judge(name, Unit::Growth, more);
+            self.growth.push(Growth {
+                name: name.to_owned(),
+                from,
+                to,
+                more,
+                budget: judged.map(|judged| judged.budget),
+                met: judged.map(|judged| judged.met),
+            });
+        }
+    }
+
+    /// Judges what was measured otherwise than by test run.
+    pub(crate) fn judge(&mut self, budgets: &Budgets) {
+        for live in &mut self.live {
+            let judged = live
+                .ratio
+                .and_then(|ratio| budgets.judge(&live.name, Unit::Ratio, ratio));
+            live.budget = judged.map(|judged| judged.budget);
+            live.met = judged.map(|judged| judged.met);
+        }
+        for quantity in &mut self.control {
+            let unit = if quantity.unit == "ms" {
+                Unit::Milliseconds
+            } else {
+                Unit::Mebibytes
+            };
+            let judged = budgets.judge(&quantity.name, unit, quantity.value);
+            quantity.budget = judged.map(|judged| judged.budget);
+            quantity.met = judged.map(|judged| judged.met);
+        }
+    }
+
+    /// All verdicts: whether each budget that applies was met.
+    pub(crate) fn verdicts(&self) -> Vec<bool> {
+        let costs = self.costs.iter().map(|one| one.met);
+        let growth = self.growth.iter().map(|one| one.met);
+        let live = self.live.iter().map(|one| one.met);
+        let control = self.control.iter().map(|one| one.met);
+        costs
+            .chain(growth)
+            .chain(live)
+            .chain(control)
+            .flatten()
+            .collect()
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make `{}`", directory.display()))?;
+        }
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read `{}`", path.display()))?;
+        let run: Self = serde_json::from_str(&text)
+            .with_context(|| format!("`{}` is no run of this version", path.display()))?;
+        ensure!(
+            run.schema == 1,
+            "`{}` has schema {}, not 1",
+            path.display(),
+            run.schema
+        );
+        Ok(run)
+    }
+}

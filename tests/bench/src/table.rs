@@ -1,0 +1,203 @@
+//! What a person reads.
+
+use std::io::{self, Write};
+
+use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+
+use crate::results::{Figure, Run};
+
+/// All tables of a run; with another one, how much has changed since.
+pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io::Result<()> {
+    let machine = &run.machine;
+    writeln!(
+        out,
+        "portguard {} on Linux {}, {} x {}{}; load {:.1} before, {:.1} after",
+        machine.version,
+        machine.kernel,
+        machine.cpus,
+        machine.processor,
+        if machine.is_virtual { " (virtual)" } else { "" },
+        machine.load[0],
+        machine.load[1],
+    )?;
+    for (group, title) in [
+        ("reference", "What it is compared with"),
+        ("class", "Packets that arrive"),
+        ("egress", "Packets that leave"),
+        ("growth", "Growing policies"),
+    ] {
+        let figures: Vec<&Figure> = run
+            .costs
+            .iter()
+            .filter(|figure| figure.group == group)
+            .collect();
+        if !figures.is_empty() {
+            writeln!(
+                out,
+                "\n{title}: ns a packet above a program that does nothing"
+            )?;
+            writeln!(out, "{}", costs(&figures, against))?;
+        }
+    }
+    if !run.growth.is_empty() {
+        writeln!(out, "\nGrowth from the smallest to the largest policy, ns")?;
+        let mut table = new(&["case", "from", "to", "more", "budget", ""]);
+        for growth in &run.growth {
+            table.add_row(vec![
+                Cell::new(&growth.name),
+                right(growth.from),
+                right(growth.to),
+                right(format!("{:+.1}", growth.more)),
+                right(
+                    growth
+                        .budget
+                        .map_or(String::new(), |budget| format!("< {budget}")),
+                ),
+                verdict(growth.met),
+            ]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    if !run.live.is_empty() {
+        writeln!(
+            out,
+            "\nDenied packets on a veth pair, CPU time of the receiver; rate against a bare drop right before"
+        )?;
+        writeln!(out, "{}", live(run))?;
+    }
+    if !run.scaling.is_empty() {
+        writeln!(
+            out,
+            "\nOne port on several CPUs at once, ns a packet with the test loop"
+        )?;
+        let mut table = new(&["program", "one CPU", "all", "CPUs"]);
+        for one in &run.scaling {
+            table.add_row(vec![
+                Cell::new(&one.name),
+                right(format!("{:.1}", one.alone)),
+                right(format!("{:.1}", one.together)),
+                right(one.cpus),
+            ]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    if !run.control.is_empty() {
+        writeln!(out, "\nControl path")?;
+        let mut table = new(&["what", "value", "", "budget", ""]);
+        for one in &run.control {
+            table.add_row(vec![
+                Cell::new(&one.name),
+                right(format!("{:.1}", one.value)),
+                Cell::new(&one.unit),
+                right(
+                    one.budget
+                        .map_or(String::new(), |budget| format!("{budget}")),
+                ),
+                verdict(one.met),
+            ]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    let verdicts = run.verdicts();
+    let met = verdicts.iter().filter(|met| **met).count();
+    writeln!(out, "\n{met} of {} budgets met", verdicts.len())
+}
+
+fn live(run: &Run) -> Table {
+    let mut table = new(&["case", "ns", "rate", "budget", ""]);
+    for one in &run.live {
+        let figure = |value: Option<f64>, digits: usize| {
+            right(value.map_or(String::new(), |value| format!("{value:.digits$}")))
+        };
+        let last = match &one.absent {
+            Some(why) => Cell::new(format!("absent: {why}")),
+            None => verdict(one.met),
+        };
+        table.add_row(vec![
+            Cell::new(&one.name),
+            figure(one.nanoseconds, 0),
+            figure(one.ratio, 2),
+            right(
+                one.budget
+                    .map_or(String::new(), |budget| format!(">= {budget}")),
+            ),
+            last,
+        ]);
+    }
+    table
+}
+
+fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
+    let mut head = vec!["case", "net", "±", "budget", "", "raw", "bare"];
+    if against.is_some() {
+        head.push("before");
+        head.push("change");
+    }
+    let mut table = new(&head);
+    for figure in figures {
+        let name = match figure.size {
+            Some(size) => format!("{} @ {size}", figure.name),
+            None => figure.name.clone(),
+        };
+        let mut row = vec![
+            Cell::new(name),
+            right(format!("{:.1}", figure.net)),
+            right(format!("{:.1}", figure.spread)),
+            right(
+                figure
+                    .budget
+                    .map_or(String::new(), |budget| format!("{budget}")),
+            ),
+            verdict(figure.met),
+            right(format!("{:.1}", figure.raw)),
+            right(format!("{:.1}", figure.bare)),
+        ];
+        if let Some(before) = against {
+            let found = before
+                .costs
+                .iter()
+                .find(|other| other.name == figure.name && other.size == figure.size);
+            row.push(right(
+                found.map_or(String::new(), |b| format!("{:.1}", b.net)),
+            ));
+            row.push(change(figure, found));
+        }
+        table.add_row(row);
+    }
+    table
+}
+
+/// Beyond what both runs scatter, in colour.
+fn change(now: &Figure, before: Option<&Figure>) -> Cell {
+    let Some(before) = before else {
+        return Cell::new("");
+    };
+    let change = now.net - before.net;
+    let cell = right(format!("{change:+.1}"));
+    if change.abs() <= now.spread + before.spread {
+        cell
+    } else if change < 0.0 {
+        cell.fg(Color::Green)
+    } else {
+        cell.fg(Color::Red)
+    }
+}
+
+fn new(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(head);
+    table
+}
+
+fn right(text: impl ToString) -> Cell {
+    Cell::new(text.to_string()).set_alignment(CellAlignment::Right)
+}
+
+fn verdict(met: Option<bool>) -> Cell {
+    match met {
+        Some(true) => Cell::new("met").fg(Color::Green),
+        Some(false) => Cell::new("MISSED").fg(Color::Red),
+        None => Cell::new(""),
+    }
+}

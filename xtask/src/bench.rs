@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: what portguard costs on this machine. The measuring is `portguard-bench`, built with optimisation.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::setup;
+use crate::shell::{Missing, show, step};
+use crate::workspace::{cargo, is_root, root, target, which};
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct BenchArgs {
+    /// `--help` says them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    setup::ensure(&[])?;
+    step(
+        "building with optimisation",
+        cargo().args(["build", "--release", "--package", "portguard-bench"]),
+    )?;
+    let program = target().join("release/portguard-bench");
+    let mut command = if is_root() {
+        Command::new(program)
+    } else if which("sudo").is_some() {
+        let mut sudo = Command::new("sudo");
+        sudo.arg(program);
+        sudo
+    } else {
+        return Err(Missing::error(
+            "measuring loads eBPF programs and makes network namespaces of its own, which takes root",
+            "as root: cargo xtask bench",
+        ));
+    };
+    show(command.args(&args.args).current_dir(root()))
+}
