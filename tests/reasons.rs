@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
-use portguard_harness::frames::{Frame, Icmp, Ipv4, Tcp, Udp};
+use portguard_harness::frames::{Frame, Icmp, Ipv4, Udp};
 use portguard_harness::traffic::PacketSocket;
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use super::guard::{Guarded, LONG, eventually};
 
 /// Opened by the site to everybody, and to somebody else.
 const OPEN: u16 = 7_001;
+const OTHERS: u16 = 7_002;
 const CLOSED: u16 = 61_001;
 /// The first fragment of a datagram whose rest is `fragment`, by another identification: nothing is put together.
 const IDENTIFICATION: u16 = 77;
@@ -28,13 +29,13 @@ fn frames(guarded: &Guarded) -> Vec<(&'static str, Vec<u8>)> {
         frame()
             .ipv4(ip())
             .icmpv4(Icmp::new(kind, 0))
-            .payload(vec![0; 32])
+            .payload(vec![0; 200])
     };
     let udp = |port| {
         frame()
             .ipv4(ip())
             .udp(Udp::new(40_000, port))
-            .payload(vec![0; 20])
+            .payload(vec![0; 200])
     };
     let built = |frame: Frame| frame.build();
     vec![
@@ -48,21 +49,17 @@ fn frames(guarded: &Guarded) -> Vec<(&'static str, Vec<u8>)> {
         ("management", built(udp(OPEN))),
         ("dhcp", built(udp(68))),
         ("undocumented-port", built(udp(CLOSED))),
-        // ThoughtSpot's, for other peers than this one.
-        (
-            "undocumented-peer",
-            built(frame().ipv4(ip()).tcp(Tcp::syn(40_000, 443))),
-        ),
+        ("undocumented-peer", built(udp(OTHERS))),
         (
             "undocumented-protocol",
-            built(frame().ipv4(ip().protocol(47)).payload(vec![0; 32])),
+            built(frame().ipv4(ip().protocol(47)).payload(vec![0; 200])),
         ),
         (
             "fragment",
             built(
                 frame()
                     .ipv4(ip().fragment(IDENTIFICATION, 64, false).protocol(17))
-                    .payload(vec![0; 32]),
+                    .payload(vec![0; 200]),
             ),
         ),
         (
@@ -71,7 +68,7 @@ fn frames(guarded: &Guarded) -> Vec<(&'static str, Vec<u8>)> {
                 frame()
                     .ipv4(ip().ihl(4))
                     .udp(Udp::new(40_000, OPEN))
-                    .payload(vec![0; 20]),
+                    .payload(vec![0; 200]),
             ),
         ),
     ]
@@ -109,7 +106,8 @@ fn every_reason_is_counted_exactly_in_audit_and_in_enforce_and_over_reloads() ->
         .into_iter()
         .enumerate()
     {
-        guarded.load(mode, &[OPEN], &["--force"])?;
+        let others = format!("udp/{OTHERS}=192.0.2.0/24");
+        guarded.load(mode, &[OPEN], &["--force", "--management", &others])?;
         let before = first.get_or_insert(counted(&guarded)?).clone();
         let socket = right.host.run(|| PacketSocket::open(&right.name))?;
         for (index, (reason, frame)) in frames.iter().enumerate() {
