@@ -22,6 +22,7 @@ mod events;
 mod export_nft;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod guard;

@@ -54,10 +54,13 @@ fn agent(guarded: &Guarded, more: &[&str]) -> Result<Process> {
     guarded.link.left.host.start(&mut Guarded::command(&args))
 }
 
+/// Who sends, and who receives.
+type Threads = (JoinHandle<Result<u64>>, JoinHandle<Result<()>>);
+
 /// Sends from an address of the peer until told to end, each burst when the one before has arrived.
 struct Stream {
     ended: Arc<AtomicBool>,
-    threads: Option<(JoinHandle<Result<u64>>, JoinHandle<Result<()>>)>,
+    threads: Option<Threads>,
 }
 
 impl Stream {

@@ -208,7 +208,12 @@ fn a_flood_of_one_reason_leaves_room_for_events_of_another() -> Result<()> {
         if let Block::EnhancedPacket(packet) = block?.into_owned() {
             let comment = packet.options.iter().find_map(|option| match option {
                 EnhancedPacketOption::Comment(text) => Some(text.to_string()),
-                _ => None,
+                EnhancedPacketOption::Flags(_)
+                | EnhancedPacketOption::Hash(_)
+                | EnhancedPacketOption::DropCount(_)
+                | EnhancedPacketOption::CustomBinary(_)
+                | EnhancedPacketOption::CustomUtf8(_)
+                | EnhancedPacketOption::Unknown(_) => None,
             });
             comments.push(comment.context("a comment")?);
         }

@@ -100,8 +100,8 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     notify("READY=1");
     let mut stop = std::pin::pin!(super::interrupted()?);
     let mut clock = tokio::time::interval(Duration::from_secs(args.every));
-    let mut look = tokio::time::interval(LOOK);
     let mut torn = tokio::time::interval(TORN_EVERY);
+    let mut look = tokio::time::interval(LOOK);
     let mut state = Watched::default();
     let mut refresher = Refresher::new(&args.names);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -109,12 +109,12 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
         tokio::select! {
             () = &mut stop => break,
             _ = clock.tick() => state.sample(args),
-            _ = look.tick() => state.said(refresher.look()),
-            () = refresher.step() => {}
             _ = torn.tick() => if returning::is_torn() {
                 // Waits for the tool that is at work, if it is alive.
                 tokio::task::spawn_blocking(returning::look_again);
             },
+            _ = look.tick() => state.said(refresher.look()),
+            () = refresher.step() => {}
             accepted = listener.accept() => {
                 // Out of descriptors, most likely: what was open is answered meanwhile.
                 let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };

@@ -140,8 +140,8 @@ fn compiled(args: &LoadArgs) -> anyhow::Result<Option<Vec<Job>>> {
             .as_ref()
             .map(|path| path.display().to_string()),
         confirm_within: safety::confirm_within(&args.safety, &policies),
-        is_refresh: false,
         migrate: args.safety.migrate,
+        is_refresh: false,
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
@@ -168,8 +168,8 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                     xdp_mode: stored.xdp_mode,
                     site: stored.site,
                     confirm_within: Duration::ZERO,
-                    is_refresh: false,
                     migrate: args.safety.migrate,
+                    is_refresh: false,
                 },
                 safety: Safety::default(),
             })

@@ -186,10 +186,10 @@ pub struct Options {
     pub site: Option<String>,
     /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
     pub confirm_within: Duration,
-    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
-    pub is_refresh: bool,
     /// Take the place of another version's guard.
     pub migrate: bool,
+    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
+    pub is_refresh: bool,
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.

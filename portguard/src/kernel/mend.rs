@@ -52,8 +52,8 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> 
         xdp_mode: lost.meta.xdp_mode,
         site: lost.meta.site.clone(),
         confirm_within,
-        is_refresh: false,
         migrate: false,
+        is_refresh: false,
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;
     publish(vec![next]).map(drop)

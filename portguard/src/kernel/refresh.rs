@@ -73,11 +73,11 @@ fn one(
         }
     };
     let options = Options {
+        migrate: false,
         xdp_mode: now.meta.xdp_mode,
         site: now.meta.site.clone(),
         confirm_within,
         is_refresh: true,
-        migrate: false,
     };
     let interface = Interface::find(&name)?;
     let next = generation::prepare(lock, &interface, &policy, &options)?;

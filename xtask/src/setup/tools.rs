@@ -28,13 +28,13 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 pub(crate) const TEST: [Tool; 5] = [
     tool("ip", "iproute2", "foreign neighbours on the hook"),
     tool("nft", "nftables", "the second opinion on exported policies"),
+    tool("busybox", "busybox", "clients and servers of DHCP and HTTP"),
     tool(
         "prometheus",
         "prometheus",
         "scrapes and alert rules as users have them",
     ),
     tool("chromium", "chromium", "reports as users see them"),
-    tool("busybox", "busybox", "clients and servers of DHCP and HTTP"),
 ];
 
 /// What `vm-test` calls; `apt-get` and `dpkg-deb`, by which it gets its kernels, are Debian's own.
