@@ -5,9 +5,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::counters::Snapshot;
-use portguard::kernel::bpffs::Layout;
-use portguard_common::tables::Key;
 use portguard_harness::frames::{Frame, Ipv4, Udp};
 use portguard_harness::traffic::PacketSocket;
 use serde_json::Value;
@@ -36,13 +33,22 @@ fn flood(
     /// Frames that a queue holds.
     const BURST: u64 = 128;
     let (from, to) = (&guarded.link.right, &guarded.link.left);
-    let layout = to.host.run(|| Ok(Layout::of(&to.name)))?;
-    let counted = || -> Result<u64> {
-        let snapshot = Snapshot::read(&layout.shared(), 0)?;
-        let place = (false, Key::port(1, port));
-        Ok(snapshot.violations.get(&place).copied().unwrap_or(0))
+    // Cheaper to ask than the counters, and in audit all that arrives goes on.
+    let arrived = || -> Result<u64> {
+        let text = to
+            .host
+            .run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
+        let (_, numbers) = lines
+            .find(|(name, _)| *name == to.name)
+            .context("the interface")?;
+        Ok(numbers
+            .split_whitespace()
+            .nth(1)
+            .context("packets")?
+            .parse()?)
     };
-    let before = counted()?;
+    let before = arrived()?;
     let socket = from.host.run(|| PacketSocket::open(&from.name))?;
     for number in 0..count {
         let frame = Frame::between(from, to)
@@ -53,8 +59,12 @@ fn flood(
         socket.send(&frame)?;
         if (number + 1) % BURST == 0 || number + 1 == count {
             let deadline = Instant::now() + Duration::from_secs(10);
-            while counted()? < before + number + 1 {
-                ensure!(Instant::now() < deadline, "{} of {number}", counted()?);
+            while arrived()? < before + number + 1 {
+                ensure!(
+                    Instant::now() < deadline,
+                    "{} of {number}",
+                    arrived()? - before
+                );
                 std::thread::yield_now();
             }
         }
@@ -76,6 +86,7 @@ fn few_violations_are_put_down_to_their_callers_exactly() -> Result<()> {
     let counters = json(&guarded, &["counters", "--by", "peer", "--json"])?;
     let interface = &counters["interfaces"][0];
     assert_eq!(interface["knocking"]["bound"], 0);
+    assert_eq!(interface["knocking"]["exact"], true, "{interface}");
     for (peer, packets) in [(HEAVY, 30), (LIGHT, 7)] {
         let caller = caller(interface, &peer.to_string()).context("a caller")?;
         assert_eq!(
@@ -129,7 +140,7 @@ fn few_violations_are_put_down_to_their_callers_exactly() -> Result<()> {
 
 #[test]
 fn a_spoofed_flood_hides_nobody_heavy_and_the_bound_is_kept() -> Result<()> {
-    const FLOOD: u64 = 120_000;
+    const FLOOD: u64 = 60_000;
     let guarded = Guarded::new()?;
     guarded.load("--audit", &[], &[])?;
     let name = guarded.interface();
@@ -162,13 +173,11 @@ fn a_spoofed_flood_hides_nobody_heavy_and_the_bound_is_kept() -> Result<()> {
     );
     let mut truth = std::collections::BTreeMap::<Ipv4Addr, u64>::new();
     // One in four of one source, all others spoofed, none twice.
+    let mut random = fastrand::Rng::with_seed(7);
     flood(&guarded, PORT, FLOOD, |number| {
         let [_, a, b, c] = u32::try_from(number).unwrap_or(0).to_be_bytes();
-        let source = if number % 4 == 0 {
-            HEAVY
-        } else {
-            Ipv4Addr::new(100, a, b, c)
-        };
+        let spoofed = Ipv4Addr::new(100, a, b, c);
+        let source = if random.u8(..4) == 0 { HEAVY } else { spoofed };
         *truth.entry(source).or_default() += 1;
         source
     })?;
@@ -185,12 +194,13 @@ fn a_spoofed_flood_hides_nobody_heavy_and_the_bound_is_kept() -> Result<()> {
     println!(
         "{sent} of {FLOOD} sent by the heavy one: {packets}, {error} of them unsure; bound {bound}"
     );
-    // Beyond the first 64 a second one in 256 stands for all: 30,000 packets are some 117 samples, whose deviation is
-    // about 9 %; a third is far outside.
+    // Beyond the first 64 a second one in 256 stands for all: 15,000 packets are some 59 samples, whose deviation is
+    // about an eighth, and the last of each second stand for nobody: three deviations and these.
     ensure!(
-        packets.abs_diff(sent) < sent / 3 + error,
+        packets.abs_diff(sent) < sent / 2 + error,
         "{packets} for {sent}"
     );
+    ensure!(interface["knocking"]["exact"] == false);
     // Whoever sent more than the bound is named; so nobody unnamed may have.
     ensure!(bound < sent, "{bound}");
     let known = interface["knocking"]["callers"]

@@ -41,6 +41,8 @@ mod privileges;
 #[cfg(test)]
 mod promote;
 #[cfg(test)]
+mod reasons;
+#[cfg(test)]
 mod report_page;
 #[cfg(test)]
 mod roles;

@@ -2,6 +2,7 @@
 //! and the dashboard's queries answered by it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ fn ask(host: &Host, path: &str) -> Result<Value> {
         let mut stream = TcpStream::connect_timeout(&address, LONG)?;
         stream.set_read_timeout(Some(LONG))?;
         // 1.0: no chunks.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n")?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").context("an answer")?;
@@ -78,7 +79,7 @@ fn query(host: &Host, expression: &str) -> Result<Value> {
         if byte.is_ascii_alphanumeric() {
             text.push(char::from(byte));
         } else {
-            text += &format!("%{byte:02X}");
+            let _ = write!(text, "%{byte:02X}");
         }
         text
     });
@@ -138,7 +139,7 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
             }
         }
         Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -181,7 +182,7 @@ fn a_prometheus_scrapes_and_answers_the_dashboard_and_the_alerts() -> Result<()>
     let groups = rules["data"]["groups"].as_array().context("groups")?;
     for rule in groups
         .iter()
-        .flat_map(|group| group["rules"].as_array())
+        .filter_map(|group| group["rules"].as_array())
         .flatten()
     {
         assert_ne!(rule["health"], "err", "{rule}");
@@ -209,7 +210,7 @@ fn a_prometheus_scrapes_and_answers_the_dashboard_and_the_alerts() -> Result<()>
     let panels = dashboard["panels"].as_array().context("panels")?;
     for target in panels
         .iter()
-        .flat_map(|panel| panel["targets"].as_array())
+        .filter_map(|panel| panel["targets"].as_array())
         .flatten()
     {
         let expression = target["expr"].as_str().context("an expression")?;

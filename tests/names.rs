@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,13 +54,13 @@ fn agent(guarded: &Guarded, more: &[&str]) -> Result<Process> {
     guarded.link.left.host.start(&mut Guarded::command(&args))
 }
 
+/// Who sends, and who receives.
+type Threads = (JoinHandle<Result<u64>>, JoinHandle<Result<()>>);
+
 /// Sends from an address of the peer until told to end, each burst when the one before has arrived.
 struct Stream {
     ended: Arc<AtomicBool>,
-    threads: Option<(
-        std::thread::JoinHandle<Result<u64>>,
-        std::thread::JoinHandle<Result<()>>,
-    )>,
+    threads: Option<Threads>,
 }
 
 impl Stream {

@@ -132,6 +132,29 @@ fn report(directory: &Path) -> Result<PathBuf> {
     Ok(page)
 }
 
+/// Reads the size of every page of a PDF file.
+fn are_sheets_of_a4(pdf: &[u8]) -> Result<()> {
+    let pdf = String::from_utf8_lossy(pdf);
+    let boxes: Vec<&str> = pdf
+        .split("/MediaBox [")
+        .skip(1)
+        .filter_map(|rest| rest.split(']').next())
+        .collect();
+    assert!((1..=40).contains(&boxes.len()), "{} sheets", boxes.len());
+    for sheet in boxes {
+        let edges: Vec<f64> = sheet
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        let is_close = |a: f64, b: f64| (a - b).abs() < 2.0;
+        assert!(
+            is_close(edges[2], SHEET_POINTS.0) && is_close(edges[3], SHEET_POINTS.1),
+            "{sheet}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn a_browser_shows_it_whole_and_asks_nobody() -> Result<()> {
     let directory = std::env::temp_dir().join(format!("portguard-page-{}", std::process::id()));
@@ -161,25 +184,7 @@ fn a_browser_shows_it_whole_and_asks_nobody() -> Result<()> {
     };
     let asked: Vec<&str> = log.lines().filter(of_page).collect();
     assert!(asked.is_empty(), "{asked:#?}");
-    let pdf = std::fs::read(sheets)?;
-    let pdf = String::from_utf8_lossy(&pdf);
-    let boxes: Vec<&str> = pdf
-        .split("/MediaBox [")
-        .skip(1)
-        .filter_map(|rest| rest.split(']').next())
-        .collect();
-    assert!((1..=40).contains(&boxes.len()), "{} sheets", boxes.len());
-    for sheet in boxes {
-        let edges: Vec<f64> = sheet
-            .split_whitespace()
-            .map(str::parse)
-            .collect::<Result<_, _>>()?;
-        let is_close = |a: f64, b: f64| (a - b).abs() < 2.0;
-        assert!(
-            is_close(edges[2], SHEET_POINTS.0) && is_close(edges[3], SHEET_POINTS.1),
-            "{sheet}"
-        );
-    }
+    are_sheets_of_a4(&std::fs::read(sheets)?)?;
 
     // A copy that measures itself, at the width of a sheet.
     let text = std::fs::read_to_string(&page)?;

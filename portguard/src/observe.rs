@@ -106,8 +106,9 @@ impl Observed {
     /// If the kernel does not say.
     pub fn knocking(&self, catalog: &Catalog, most: usize) -> anyhow::Result<Knocking> {
         let knocks = self.knocks()?;
+        let counted = Report::new(&self.name, &self.live.meta, &self.raw);
         Ok(Knocking::new(
-            &knocks,
+            (&knocks, counted.violations.packets),
             &self.live.meta.policy,
             catalog,
             most,

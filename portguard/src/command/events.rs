@@ -39,7 +39,8 @@ pub struct EventsArgs {
     /// Write one JSON object a line
     #[arg(long)]
     json: bool,
-    /// Write the heads of the frames to a pcapng file, with the reason as each packet's comment
+    /// Write the heads of the frames to a pcapng file, with the reason as each packet's comment; the kernel keeps none of
+    /// frames shorter than 96 bytes
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 }

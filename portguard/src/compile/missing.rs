@@ -98,12 +98,40 @@ impl Missing {
             let diagnostic = Diagnostic::new(Level::Note, "domain-not-asked", message);
             diagnostics.push(diagnostic.at(first(rows)).hint(hint));
         }
-        for (what, rows) in &self.everybody {
+        self.report_everybody(diagnostics);
+    }
+}
+
+impl Missing {
+    /// The site has decided about these: one word a system is enough to be reminded.
+    fn report_everybody(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let mut systems: BTreeMap<&str, (Vec<String>, Vec<String>)> = BTreeMap::new();
+        for (what, wanted) in &self.everybody {
+            let (system, peer) = what.split_once('/').unwrap_or(("", what));
+            let (peers, rows) = systems.entry(system).or_default();
+            peers.push(peer.to_owned());
+            for row in wanted
+                .iter()
+                .filter(|row| !rows.contains(row))
+                .collect::<Vec<_>>()
+            {
+                rows.push(row.clone());
+            }
+        }
+        for (system, (peers, mut rows)) in systems {
+            rows.sort();
+            let count = peers.len();
+            let noun = if count == 1 { "peer" } else { "peers" };
             let message = format!(
-                "nobody gave `{what}`; it is judged as any, as the site says: rows {}",
-                some_of(rows)
+                "nobody gave {count} {noun} of {system} ({}); judged as any, as the site says: rows {}",
+                some_of(&peers),
+                some_of(&rows)
             );
-            diagnostics.push(Diagnostic::warning("unresolved-any", message).at(first(rows)));
+            let hint = format!(
+                "write them under [systems.{system}.peers], or give each by `--peer {system}/NAME=CIDR,...`"
+            );
+            let diagnostic = Diagnostic::warning("unresolved-any", message).at(first(&rows));
+            diagnostics.push(diagnostic.hint(hint));
         }
     }
 }

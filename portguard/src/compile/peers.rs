@@ -109,7 +109,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn said_and(&mut self, who: &'a Who, besides: &[IpNet]) -> Option<Peers> {
         let mut gathered = Gathered::default();
         self.terms.who(who, None, &mut gathered);
-        if gathered.any || !gathered.nets.is_empty() {
+        if gathered.any || !gathered.nets.is_empty() || !gathered.domains.is_empty() {
             for net in besides {
                 gathered.prefix(*net);
             }

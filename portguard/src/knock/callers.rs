@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use portguard_common::abi::{PACE, SPARSE};
 use portguard_common::packet::{Malformed, protocol};
 use portguard_common::reason::Reason;
 use serde::Serialize;
@@ -12,11 +13,20 @@ use crate::explain::{self, Near};
 use crate::human::{grouped, rfc3339};
 use crate::policy::Policy;
 
+/// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / SPARSE)` to this power.
+const MISSED: u64 = 1_177;
+
 /// Who is knocking at one interface, since its first load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Knocking {
-    /// Whoever caused more packets than this is among the callers.
+    /// Whoever caused more packets than this is among the callers, as far as violations were looked at.
     pub bound: u64,
+    /// Whether every violation was looked at; if not, numbers of packets are estimates.
+    pub exact: bool,
+    /// Violations by the exact counters.
+    pub violations: u64,
+    /// How many of them are put down to somebody, whether known or displaced by a heavier caller.
+    pub attributed: u64,
     /// How many callers are known; `callers` may be the heaviest of them only.
     pub known: usize,
     /// Heaviest first.
@@ -58,11 +68,22 @@ pub struct Caller {
 }
 
 impl Knocking {
-    /// The `most` heaviest callers, with the rows of `policy` and `catalog` that come near.
-    pub fn new(knocks: &Knocks, policy: &Policy, catalog: &Catalog, most: usize) -> Self {
+    /// The `most` heaviest callers of so many `violations`, with the rows of `policy` and `catalog` that come near.
+    pub fn new(
+        (knocks, violations): (&Knocks, u64),
+        policy: &Policy,
+        catalog: &Catalog,
+        most: usize,
+    ) -> Self {
         let heaviest = knocks.heaviest.iter().take(most);
+        // Who takes a place inherits its count: the sum over all places is that of everything that was put down.
+        let attributed = knocks.heaviest.iter().map(|knock| knock.packets).sum();
         Self {
             bound: knocks.bound,
+            // Callers may have come between the two looks.
+            exact: attributed >= violations,
+            violations,
+            attributed,
             known: knocks.heaviest.len(),
             callers: heaviest
                 .map(|knock| Caller::new(knock, policy, catalog))
@@ -72,15 +93,21 @@ impl Knocking {
 
     /// What is known of those that are not shown, in words.
     pub fn words(&self) -> String {
-        let bound = if self.bound == 0 {
-            "all callers are known".to_owned()
-        } else {
-            format!(
-                "nobody with more than {} packets is missing",
-                grouped(self.bound)
-            )
-        };
-        format!("{bound}; above 64 violations a second numbers are estimated from one in 256")
+        match (self.exact, self.bound) {
+            (true, 0) => "every violation was looked at: all callers are known, with exact numbers"
+                .to_owned(),
+            (true, bound) => format!(
+                "every violation was looked at: nobody with more than {} packets is missing",
+                grouped(bound)
+            ),
+            (false, bound) => format!(
+                "estimated: beyond {PACE} violations a second one in {SPARSE} was looked at, and {} of {} are put down to \
+                 somebody; a caller with fewer than {} packets may be missing",
+                grouped(self.attributed),
+                grouped(self.violations),
+                grouped(bound + MISSED)
+            ),
+        }
     }
 }
 
@@ -290,13 +317,11 @@ mod tests {
             bound: 0,
         };
         let catalog = Catalog::default();
-        let knocking = Knocking::new(&knocks, &policy, &catalog, 10);
+        let knocking = Knocking::new((&knocks, 1_203), &policy, &catalog, 10);
         assert_eq!(knocking.callers[0].near(), "a/talk (other transport)");
-        assert!(knocking.words().starts_with("all callers are known"));
-        assert!(
-            Knocking::new(&knocks, &policy, &catalog, 0)
-                .callers
-                .is_empty()
-        );
+        assert!(knocking.exact && knocking.words().contains("all callers are known"));
+        let flood = Knocking::new((&knocks, 9_999), &policy, &catalog, 0);
+        assert!(flood.callers.is_empty() && flood.known == 1);
+        assert!(!flood.exact && flood.words().contains("1,203 of 9,999"));
     }
 }

@@ -33,7 +33,7 @@ impl Name {
     /// What is not as it should be, in words.
     pub fn trouble(&self) -> Option<String> {
         let Self { name, error, .. } = self;
-        if let Some(error) = error {
+        if let Some(error) = error.as_ref().filter(|_| self.is_used) {
             let kept = self
                 .answered
                 .map_or("those it was loaded with".to_owned(), |at| {
@@ -76,7 +76,7 @@ pub(super) fn write(text: &mut Text, Names { names, swaps }: &Names) {
         "Whether the last question for a domain name failed (1), so that the answer before it stays.",
     );
     for name in names {
-        let value = u64::from(name.error.is_some());
+        let value = u64::from(name.is_used && name.error.is_some());
         text.sample("portguard_domain_stale", &[("domain", &name.name)], value);
     }
     text.gauge(

@@ -17,6 +17,9 @@ fn knocking() -> Knocking {
     };
     Knocking {
         bound: 2,
+        exact: true,
+        violations: 12,
+        attributed: 12,
         known: 3,
         callers: vec![crate::knock::Caller::plain(&knock)],
     }

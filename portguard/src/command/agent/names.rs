@@ -153,20 +153,21 @@ impl Names {
         }
         name.due = now + wait.clamp(bounds.least, bounds.most);
         let had = std::mem::replace(&mut name.error, error.clone());
-        match error {
-            Some(why) => {
-                name.failures += 1;
-                // Once, not every minute.
-                if had.as_ref() == Some(&why) {
-                    News::Nothing
-                } else {
-                    News::Failed(why)
-                }
-            }
-            None => {
-                name.answered = Some(wall);
-                had.map_or(News::Nothing, |_| News::Recovered)
-            }
+        let Some(why) = error else {
+            name.answered = Some(wall);
+            let is_back = had.is_some() && name.is_used;
+            return if is_back {
+                News::Recovered
+            } else {
+                News::Nothing
+            };
+        };
+        name.failures += 1;
+        // Once, not every minute; and not of a name that no set follows.
+        if had.as_ref() == Some(&why) || !name.is_used {
+            News::Nothing
+        } else {
+            News::Failed(why)
         }
     }
 
@@ -186,10 +187,11 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domains::{DomainSet, Part};
 
     const BOUNDS: Bounds = Bounds {
         least: Duration::from_secs(30),
-        most: Duration::from_secs(600),
+        most: Duration::from_mins(10),
         hold: Duration::from_secs(100),
     };
 
@@ -200,7 +202,13 @@ mod tests {
     fn tracked(now: Instant) -> Names {
         let domains = Domains {
             names: Answers::from([("a".to_owned(), vec![ip(1)])]),
-            sets: Vec::new(),
+            sets: vec![DomainSet {
+                set: 0,
+                parts: vec![Part {
+                    prefixes: Vec::new(),
+                    names: vec!["a".to_owned()],
+                }],
+            }],
         };
         let mut names = Names::default();
         names.track([&domains].into_iter(), now);

@@ -134,7 +134,7 @@ fn the_screen_says_all_without_colour() {
         bound: 28,
     };
     let guard = observed(0, 0);
-    let knocking = Knocking::new(&knocks, &guard.live.meta.policy, &top.catalog, 9);
+    let knocking = Knocking::new((&knocks, 128), &guard.live.meta.policy, &top.catalog, 9);
     top.callers.insert("eth0".to_owned(), knocking);
     top.turn(1);
     let sources = screen(&top, 120, 24);

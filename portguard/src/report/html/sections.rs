@@ -7,7 +7,7 @@ use super::escape;
 use crate::counters::PortCount;
 use crate::drift::{Item, State};
 use crate::history;
-use crate::human::grouped;
+use crate::human::{duration, grouped};
 
 /// Ports of violations that are listed by interface.
 const LISTED: usize = 20;
@@ -15,8 +15,10 @@ const LISTED: usize = 20;
 const FINDINGS: usize = 500;
 /// Ports of violations that are plotted.
 const PLOTTED: usize = 8;
-/// Columns of the plot over time.
+/// Columns of the plot over time, at most.
 const COLUMNS: usize = 96;
+/// Samples in a column, at least, on average.
+const SAMPLES: usize = 2;
 
 /// In sentences, for who reads no further.
 pub(super) fn summary(page: &mut String, evidence: &Evidence) {
@@ -86,9 +88,15 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
         any = true;
         ports.sort_by_key(|port| std::cmp::Reverse(port.violations.packets));
         let name = escape(&report.name);
-        let over_time = history::violations(&guard.history, COLUMNS);
+        // Columns that are narrower than the time between samples would be gaps and spikes.
+        let columns = COLUMNS.min(guard.history.len() / SAMPLES).max(1);
+        let over_time = history::violations(&guard.history, columns);
         if !over_time.is_empty() {
-            let _ = write!(page, "<h3>{name}: violations over time</h3>");
+            let width = match over_time.as_slice() {
+                [(first, _), (second, _), ..] => format!(", each {}", duration(second - first)),
+                _ => String::new(),
+            };
+            let _ = write!(page, "<h3>{name}: violations over time{width}</h3>");
             page.push_str(&svg::columns(
                 "violations over time",
                 &over_time,
@@ -139,7 +147,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
             let _ = write!(
                 page,
                 "<p class=\"soft\">and {} more ports with {} packets together; the CSV report lists all.</p>",
-                rest.len(),
+                grouped(rest.len() as u64),
                 grouped(packets)
             );
         }
