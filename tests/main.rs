@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod confirm;
