@@ -26,7 +26,8 @@ fn what_is_in_force_is_measured_and_left_alone() -> Result<()> {
     assert_eq!(nothing.code(), 2, "{}", nothing.stderr);
     assert!(nothing.stderr.contains("hint:"), "{}", nothing.stderr);
 
-    guarded.load("--enforce", &[7001], &[])?;
+    let restricted = ["--management", "tcp/7003=192.0.2.0/24"];
+    guarded.load("--enforce", &[7001], &restricted)?;
     assert!(!guarded.reaches(7002, SHORT)?, "one violation to count");
     let before = (guarded.status()?, counters(&guarded)?, guarded.pinned()?);
     let answer = bench(&guarded, &["--interface", guarded.interface()])?;

@@ -106,18 +106,20 @@ fn memory_keeps_its_budget() {
     }
 }
 
-/// Different ones, the same each time: /24 to /32, IPv6 networks and IPv6 hosts, spread over the whole space.
+/// Different ones, the same each time: IPv4 networks and hosts spread over the whole space; IPv6 networks of sites with 256
+/// each, sixteen sites to a provider; and IPv6 hosts.
 fn prefixes(count: u32) -> Vec<IpNet> {
     let mut prefixes: Vec<IpNet> = (0..count)
         .map(|index| {
             // An odd factor visits every number once.
             let spread = index.wrapping_mul(0x9e37_79b1);
-            let high = u128::from(spread) << 64;
+            let provider = u128::from(spread >> 21) << 96;
+            let site = u128::from(spread >> 10 & 15) << 80 | u128::from(spread >> 13 & 0xff) << 64;
             match index % 4 {
                 0 => Ipv4Net::new_assert((spread & !0xff).into(), 24).into(),
                 1 => Ipv4Net::new_assert(spread.into(), 32).into(),
-                2 => Ipv6Net::new_assert((0x2001 << 112 | high).into(), 64).into(),
-                _ => Ipv6Net::new_assert((0xfd00 << 112 | high | 1).into(), 128).into(),
+                2 => Ipv6Net::new_assert((0x2001 << 112 | provider | site).into(), 64).into(),
+                _ => Ipv6Net::new_assert((0xfd00 << 112 | u128::from(spread)).into(), 128).into(),
             }
         })
         .collect();
