@@ -8,8 +8,10 @@ use portguard::flows::{Flows, Inserted};
 use portguard::image::Image;
 use portguard::object::{HostFacts, Loaded, load};
 use portguard::policy::{Grant, GrantKind, Outbound, Peers, Policy, Settings};
-use portguard_common::abi::{Counter, EVENT_HEAD, Event, control, slot};
+use portguard_common::abi::{Counter, EVENT_HEAD, Event, Knocks, SPARSE, control, slot};
+use portguard_common::addr::Addr;
 use portguard_common::flow::Tuple;
+use portguard_common::knock::{Knock, SETS};
 use portguard_common::reason::{Direction, Reason};
 
 const DROP: u32 = 1;
@@ -270,7 +272,6 @@ fn overdue_generations_give_way() {
 fn events_are_for_listeners() {
     for multi_buffer in [false, true] {
         let host = HostFacts {
-            sample_mask: 0,
             multi_buffer,
             ..HostFacts::default()
         };
@@ -294,13 +295,75 @@ fn events_are_for_listeners() {
         assert_eq!(usize::from(number(&heard[1], 68)), EVENT_HEAD, "captured");
         assert_eq!(heard[1][72..72 + EVENT_HEAD], sent(9, SYN)[..EVENT_HEAD]);
 
-        // A flood has a bounded share.
-        for _ in 0..1000 {
-            ingress(guard, &frame);
+        // A flood has a bounded share, whatever the ports that it is for.
+        for port in (1..16).map(|chunk| chunk * 4096) {
+            let frame = tcp((PEER, 9), (HOST, port), SYN, 40);
+            for _ in 0..100 {
+                ingress(guard, &frame);
+            }
         }
         assert!(counter(guard, slot::EVENTS_LOST).0 > 500);
         assert!(events(guard).len() < 400);
     }
+}
+
+/// All of `(what, packets)` that the kernel keeps of who knocked.
+fn knocks(guard: &Loaded) -> Vec<Knock> {
+    let map: PerCpuArray<&MapData, Knocks> = guard.map("KNOCKS").unwrap().try_into().unwrap();
+    (0..SETS)
+        .flat_map(|set| map.get(&set, 0).unwrap().to_vec())
+        .flat_map(|set| set.places)
+        .filter(|knock| !knock.is_empty())
+        .collect()
+}
+
+#[test]
+fn who_knocks_is_noted_without_listeners() {
+    let host = HostFacts {
+        // Units of time longer than the test.
+        tick_shift: 30,
+        ..HostFacts::default()
+    };
+    let guard = &mut guard(Outbound::Audit, &host);
+    for _ in 0..10 {
+        ingress(guard, &received(9, SYN));
+        egress(guard, &sent(9, SYN), None);
+    }
+    let noted = knocks(guard);
+    let sum = |direction: Direction, field: fn(&Knock) -> u64| -> u64 {
+        let of = noted.iter().filter(|knock| knock.direction() == direction);
+        of.map(field).sum()
+    };
+    assert_eq!(sum(Direction::Ingress, |knock| knock.packets), 10);
+    assert_eq!(sum(Direction::Ingress, |knock| knock.dropped), 10);
+    assert_eq!(sum(Direction::Egress, |knock| knock.packets), 10);
+    assert_eq!(sum(Direction::Egress, |knock| knock.dropped), 0);
+    for knock in &noted {
+        let port = match knock.direction() {
+            Direction::Ingress => 40_000,
+            Direction::Egress => 9,
+        };
+        assert_eq!((knock.protocol(), knock.port()), (6, port));
+        assert_eq!(knock.addr(), Addr::v4(u32::from_be_bytes(PEER)));
+        assert_eq!(knock.reason(), Reason::UndocumentedPort as u8);
+        assert!(knock.first > 0 && knock.first <= knock.last);
+    }
+
+    // A flood is sampled beyond the first of a unit of time, and what is not sampled is missing, never too much.
+    let options = TestRunOptions {
+        data_in: Some(&received(9, SYN)),
+        repeat: 10_000,
+        ..TestRunOptions::default()
+    };
+    guard.ingress().unwrap().test_run(options).unwrap();
+    let known: u64 = knocks(guard)
+        .iter()
+        .filter(|knock| knock.direction() == Direction::Ingress)
+        .map(|knock| knock.packets)
+        .sum();
+    let cpus = aya::util::nr_cpus().unwrap() as u64;
+    assert!(known <= 10_010, "{known}");
+    assert!(known > 10_010 - u64::from(SPARSE) * cpus, "{known}");
 }
 
 fn events(guard: &mut Loaded) -> Vec<Vec<u8>> {

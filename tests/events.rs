@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::{TestRun as _, TestRunOptions};
+use portguard::catalog::Catalog;
 use portguard::cells::Directory;
 use portguard::events::Words;
 use portguard::events::stream::{Stream, booted};
@@ -25,7 +26,6 @@ fn violations_become_lines() -> Result<()> {
     std::fs::create_dir_all(&generation)?;
     let result = (|| {
         let facts = HostFacts {
-            sample_mask: 0,
             ..HostFacts::default()
         };
         let mut loaded = load(&image, &facts, Some(&layout.shared()))?;
@@ -51,7 +51,7 @@ fn violations_become_lines() -> Result<()> {
             })?;
             let events = tokio::time::timeout(Duration::from_secs(10), stream.wait()).await??;
             let event = events.first().context("an event")?;
-            let line = Words::new("eth0", &policy).tell(event, booted());
+            let line = Words::new("eth0", &policy, &Catalog::default()).tell(event, booted());
             assert_eq!((line.reason, line.verdict), ("undocumented-port", "pass"));
             assert_eq!(line.source, Some([10, 0, 0, 1].into()));
             assert_eq!(

@@ -5,6 +5,10 @@ mod agent;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod bypass;
+#[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod cli_explain;
 #[cfg(test)]
 mod confirm;
@@ -19,11 +23,23 @@ mod events;
 #[cfg(test)]
 mod export_nft;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod living;
+#[cfg(test)]
+mod monitoring;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod report_page;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]

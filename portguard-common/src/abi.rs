@@ -1,6 +1,7 @@
 //! Layout of what the kernel and the host share: plain integers, explicit padding, sizes asserted.
 
 pub use crate::flow::Set;
+pub use crate::knock::Set as Knocks;
 pub use crate::tables::{Facts, Host6};
 
 use crate::tables::Key;
@@ -29,12 +30,59 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+/// How fast violations come, and when the next of them is looked at closely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Pace {
+    /// Jiffies when this unit of time (about a second) is over.
+    pub until: u64,
+    /// Violations up to and with the next that is looked at closely.
+    pub left: u64,
+    /// How many were looked at closely in this unit.
+    pub taken: u64,
+}
+
+/// So many violations of a unit of time are looked at closely one and all.
+pub const PACE: u64 = 64;
+/// Of those beyond, one in so many, which stands for itself and those before it.
+pub const SPARSE: u32 = 256;
+
+impl Pace {
+    /// Another violation, at a time in jiffies: for how many it stands if it is to be looked at closely, else 0.
+    ///
+    /// Written for the many that are not: a load and a store of their own, and two comparisons.
+    #[inline(always)]
+    pub fn next(&mut self, jiffies: u64, unit: impl FnOnce() -> u64) -> u32 {
+        let left = self.left.wrapping_sub(1);
+        self.left = left;
+        if left != 0 && jiffies < self.until {
+            return 0;
+        }
+        if jiffies >= self.until {
+            self.until = jiffies + unit();
+            self.taken = 1;
+            self.left = 1;
+            return 1;
+        }
+        let stands = if self.taken < PACE { 1 } else { SPARSE };
+        self.taken += 1;
+        self.left = if self.taken < PACE {
+            1
+        } else {
+            u64::from(SPARSE)
+        };
+        stands
+    }
+}
+
 /// Violations by key, one CPU's share: 32-bit counts side by side, and totals by reason.
 ///
 /// A count that wraps is carried into the map `CARRY`, so that sums stay exact.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Violations {
+    /// Of this chunk.
+    pub pace: Pace,
     /// Closed to everybody.
     pub closed: Counter,
     /// Open to other peers.
@@ -177,7 +225,7 @@ pub const EVENT_HEAD: usize = 96;
 
 const _: () = {
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Violations>() == 32 + 4 * CHUNK_KEYS as usize);
+    assert!(size_of::<Violations>() == 56 + 4 * CHUNK_KEYS as usize);
     assert!(
         size_of::<Violations>() <= 32 * 1024,
         "a per-CPU element is at most 32 KiB"
@@ -185,8 +233,38 @@ const _: () = {
     assert!(size_of::<Cells>() == 32 * 1024);
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Set>() == 64);
+    assert!(size_of::<Knocks>() == 512);
+    assert!(size_of::<Pace>() == 24);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Facts>() == 64 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{Pace, SPARSE};
+
+    #[test]
+    fn the_first_of_a_unit_are_looked_at_and_of_the_others_one_in_so_many() {
+        let mut pace = Pace::default();
+        let mut looks = |violations: u32, at: u64| -> (u32, u32) {
+            let mut looks = 0;
+            let mut stand = 0;
+            for _ in 0..violations {
+                let stands = pace.next(at, || 256);
+                looks += u32::from(stands > 0);
+                stand += stands;
+            }
+            (looks, stand)
+        };
+        assert_eq!(looks(64, 1), (64, 64));
+        assert_eq!(looks(SPARSE - 1, 256), (0, 0));
+        assert_eq!(looks(1, 256), (1, SPARSE), "it stands for those before it");
+        assert_eq!(looks(10 * SPARSE + 5, 256), (10, 10 * SPARSE));
+        // The next unit starts afresh at its first violation, and as long after it as a unit is.
+        assert_eq!(looks(3, 257), (3, 3));
+        assert_eq!(looks(64, 512), (61, 61));
+        assert_eq!(looks(2, 513), (2, 2));
+    }
+}

@@ -77,7 +77,7 @@ impl Tuple {
 }
 
 #[inline(always)]
-const fn mix(word: u64, key: u64) -> u64 {
+pub(crate) const fn mix(word: u64, key: u64) -> u64 {
     let mut hash = (word ^ word >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ key << 1 | 1);
     hash ^= hash >> 29;
     hash = hash.wrapping_add(key).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod frame;
 mod ipv4;
 mod ipv6;
+pub mod knock;
 pub mod packet;
 pub mod parse;
 pub mod plain;

@@ -154,6 +154,16 @@ pub trait Subject {
     /// See [`Packet::length`].
     fn length(&self) -> usize;
 
+    /// Key space of a protocol that has ports: see [`crate::tables::Key::space`].
+    #[inline(always)]
+    fn space(&self) -> u32 {
+        match self.protocol() {
+            protocol::TCP => 0,
+            protocol::UDP => 1,
+            _ => 2,
+        }
+    }
+
     /// Whether it asks to open a connection: such a packet never answers anything.
     #[inline(always)]
     fn is_opening(&self) -> bool {

@@ -105,6 +105,9 @@ pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packe
 /// answer, both give the same.
 #[inline(always)]
 pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F>> {
+    if let Some(plain) = Plain::most(frame) {
+        return Some(plain);
+    }
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
     let Network::Payload(payload) = ethernet::<F, false>(frame, &mut packet) else {

@@ -4,7 +4,7 @@
     reason = "`aya::Pod` is a marker that only an `unsafe impl` can give"
 )]
 
-use crate::abi::{Block, Cells, Counter, Event, Facts, Host6, Set, Violations};
+use crate::abi::{Block, Cells, Counter, Event, Facts, Host6, Knocks, Set, Violations};
 
 // SAFETY: `repr(C)`, integers only, no padding: sizes are asserted in `abi`.
 unsafe impl aya::Pod for Counter {}
@@ -22,3 +22,5 @@ unsafe impl aya::Pod for Host6 {}
 unsafe impl aya::Pod for Facts {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Event {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Knocks {}

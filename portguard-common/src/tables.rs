@@ -165,8 +165,8 @@ pub struct Facts {
     pub tick_shift: u32,
     /// The frame may have parts that cannot be read in place.
     pub multi_buffer: u32,
-    /// One violation of a kind in this many is an event; this is a power of two less one. All ones: none.
-    pub sample_mask: u32,
+    /// Padding.
+    pub reserved: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.

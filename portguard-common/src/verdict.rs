@@ -2,7 +2,7 @@
 
 use crate::addr::Addr;
 use crate::flow::{self, Tuple};
-use crate::packet::{Malformed, Shape, Subject, protocol};
+use crate::packet::{Malformed, Shape, Subject};
 use crate::reason::{Direction, Reason};
 use crate::sources;
 use crate::tables::{Key, Tables};
@@ -115,7 +115,7 @@ fn question<T: Tables + ?Sized, S: Subject>(
         Shape::Fragment if facts.strict_fragments != 0 => Reason::StrictFragment,
         Shape::Fragment => Reason::Fragment,
         Shape::Ports => {
-            let key = Key::port(space(packet.protocol()), packet.destination_port());
+            let key = Key::port(packet.space(), packet.destination_port());
             return Question::Granted(key, Reason::UndocumentedPort);
         }
         Shape::Protocol => {
@@ -170,7 +170,7 @@ fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: D
         }
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
-            let listening = Key::port(space(packet.protocol()), packet.source_port());
+            let listening = Key::port(packet.space(), packet.source_port());
             granted(
                 tables,
                 Direction::Ingress,
@@ -181,16 +181,6 @@ fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: D
             .reason
                 == Reason::Granted
         }
-    }
-}
-
-/// Key space of a protocol that has ports.
-#[inline(always)]
-const fn space(number: u8) -> u32 {
-    match number {
-        protocol::TCP => 0,
-        protocol::UDP => 1,
-        _ => 2,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::maps::Maps;
 /// Packets and bytes of a frame.
 pub(crate) type Weight = (u64, u64);
 
-/// Counts a frame; of violations, says how many of the same kind this CPU saw before.
+/// Counts a frame; of a violation, says for how many it stands if it is to be looked at closely: else 0.
 #[inline(always)]
 pub(crate) fn count<S: Subject>(
     maps: &Maps,
@@ -25,7 +25,7 @@ pub(crate) fn count<S: Subject>(
             0
         }
         Reason::UndocumentedPort | Reason::UndocumentedProtocol | Reason::UndocumentedPeer => {
-            let Some(key) = verdict.key else { return 1 };
+            let Some(key) = verdict.key else { return 0 };
             let open = matches!(verdict.reason, Reason::UndocumentedPeer);
             maps.add_violation(direction, key, open, weight)
         }
@@ -41,7 +41,13 @@ pub(crate) fn count<S: Subject>(
                 }
                 _ => {}
             }
-            maps.add_slot(slot::reason(direction, reason), weight)
+            let slot = slot::reason(direction, reason);
+            maps.add_slot(slot, weight);
+            if reason.is_violation() {
+                maps.pace_slot(slot)
+            } else {
+                0
+            }
         }
     }
 }

@@ -1,22 +1,16 @@
 //! Sampled violations for whoever listens.
 #![expect(unsafe_code, reason = "fills a record of the ring buffer in place")]
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use portguard_common::abi::{EVENT_HEAD, EVENTS_A_TICK, Event, control, slot};
 use portguard_common::packet::Packet;
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::verdict::Verdict;
 
+use crate::guard::Sample;
 use crate::hook::Hook;
 use crate::maps::{self, EVENTS, Maps};
-
-/// Whether the `count`th violation of its kind becomes an event.
-#[inline(always)]
-pub(crate) fn is_sampled(maps: &Maps, count: u32) -> bool {
-    let mask = maps.facts().sample_mask;
-    mask != u32::MAX && count & mask == 0
-}
 
 /// Writes an event if anybody listens, or counts it as lost.
 #[inline(always)]
@@ -29,15 +23,9 @@ pub(crate) fn emit<H: Hook>(
     maps: &Maps,
     packet: &Packet,
     verdict: &Verdict,
-    is_drop: bool,
+    sample: Sample,
 ) {
-    let until = maps::control(control::LISTENERS);
-    if until == 0 {
-        return;
-    }
-    // SAFETY: takes nothing, gives a number. Asked for only now: it costs more than all the rest of a verdict.
-    let time = unsafe { bpf_ktime_get_boot_ns() };
-    if until <= time {
+    if maps::control(control::LISTENERS) <= sample.time {
         return;
     }
     if !is_within_quota(maps, H::DIRECTION, verdict) {
@@ -49,12 +37,12 @@ pub(crate) fn emit<H: Hook>(
         return;
     };
     let event = record.write(Event {
-        time,
+        time: sample.time,
         source: [packet.source.high, packet.source.low],
         destination: [packet.destination.high, packet.destination.low],
         ifindex: hook.ifindex(),
         length: packet.length as u32,
-        weight: maps.facts().sample_mask + 1,
+        weight: sample.stands,
         vlan: packet.vlan,
         source_port: packet.source_port,
         destination_port: packet.destination_port,
@@ -64,7 +52,7 @@ pub(crate) fn emit<H: Hook>(
         detail: verdict.cause.map_or(packet.icmp_type, |cause| cause as u8),
         v6: u8::from(packet.source.v6),
         direction: H::DIRECTION as u8,
-        dropped: u8::from(is_drop),
+        dropped: u8::from(sample.is_drop),
         captured: 0,
         reserved: 0,
         head: [0; EVENT_HEAD],

@@ -12,6 +12,7 @@ use crate::count;
 use crate::direct::Direct;
 use crate::event;
 use crate::hook::Hook;
+use crate::knock;
 use crate::maps::{self, Maps};
 
 /// What becomes of a frame.
@@ -28,6 +29,8 @@ pub(crate) enum Outcome {
 
 /// What [`closely`] is called with, rather than the number of an [`Outcome`]: nothing was decided yet.
 const UNDECIDED: u32 = 3;
+/// Above the number of the outcome, [`closely`] is told [`Settled::stands`].
+const STANDS: u32 = 8;
 
 impl Outcome {
     #[inline(always)]
@@ -50,11 +53,8 @@ pub(crate) fn decide<H: Hook>(
     closer: impl FnOnce(H, u32) -> u32,
 ) -> Outcome {
     let decided = match plain(hook, &Maps::new(), hears) {
-        Some(Settled {
-            outcome,
-            is_sampled: false,
-        }) => return outcome,
-        Some(Settled { outcome, .. }) => outcome as u32,
+        Some(Settled { outcome, stands: 0 }) => return outcome,
+        Some(Settled { outcome, stands }) => outcome as u32 | stands << STANDS,
         None => UNDECIDED,
     };
     Outcome::from_number(closer(hook, maps::forgotten(decided)))
@@ -72,10 +72,11 @@ impl Hears for () {
     fn hear<S: Subject>(self, _packet: &S, _verdict: &Verdict) {}
 }
 
-/// What a frame that was judged becomes, and whether somebody should hear of it.
+/// What became of a frame that was judged.
 struct Settled {
     outcome: Outcome,
-    is_sampled: bool,
+    /// For how many violations it stands if it is to be looked at closely, else 0.
+    stands: u32,
 }
 
 /// Judges a plain frame; `None` if it is not plain.
@@ -101,11 +102,11 @@ fn settle<H: Hook, S: Subject>(
         maps.add_slot(slot::OVERDUE, hook.weight(packet.length()));
         return Settled {
             outcome: Outcome::Yield,
-            is_sampled: false,
+            stands: 0,
         };
     }
     let weight = hook.weight(packet.length());
-    let count = count::count(maps, packet, verdict, H::DIRECTION, weight);
+    let stands = count::count(maps, packet, verdict, H::DIRECTION, weight);
     if !is_drop {
         hears.hear(packet, verdict);
     }
@@ -115,7 +116,7 @@ fn settle<H: Hook, S: Subject>(
         } else {
             Outcome::Pass
         },
-        is_sampled: verdict.reason.is_violation() && event::is_sampled(maps, count),
+        stands,
     }
 }
 
@@ -135,29 +136,59 @@ fn is_overdue(maps: &Maps) -> bool {
     deadline != 0 && maps::control(control::CONFIRMED) == 0 && maps::boot_time() > deadline
 }
 
-/// Looks closely at a frame: judges it unless that was `decided` already, and tells whoever listens of a violation that is
-/// sampled. Takes and gives numbers of [`Outcome`].
+/// Looks closely at a frame: judges it unless that was `decided` already, and of a violation that is sampled notes who it
+/// was, and tells whoever listens. Takes and gives numbers of [`Outcome`].
 #[inline(always)]
 pub(crate) fn closely<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
     let maps = &Maps::new();
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    let mut outcome = decided;
+    let mut outcome = decided & ((1 << STANDS) - 1);
+    let mut stands = decided >> STANDS;
     if decided == UNDECIDED {
         let settled = settle(hook, maps, &packet, &verdict, hears);
         outcome = settled.outcome as u32;
-        if !settled.is_sampled {
+        stands = settled.stands;
+        if stands == 0 {
             return outcome;
         }
     }
+    let is_drop = outcome == Outcome::Drop as u32;
+    let time = maps::boot_time();
+    knock::note(
+        hook,
+        maps,
+        &packet,
+        &verdict,
+        Sample {
+            stands,
+            is_drop,
+            time,
+        },
+    );
     event::emit(
         hook,
         maps,
         &packet,
         &verdict,
-        outcome == Outcome::Drop as u32,
+        Sample {
+            stands,
+            is_drop,
+            time,
+        },
     );
     outcome
+}
+
+/// A violation that is looked at closely.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    /// For how many it stands.
+    pub(crate) stands: u32,
+    /// Whether it is dropped.
+    pub(crate) is_drop: bool,
+    /// Boot-time clock, nanoseconds.
+    pub(crate) time: u64,
 }
 
 /// Parses any frame.

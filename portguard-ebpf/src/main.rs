@@ -24,6 +24,7 @@ mod direct;
 mod event;
 mod guard;
 mod hook;
+mod knock;
 mod maps;
 mod remember;
 

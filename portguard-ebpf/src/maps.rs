@@ -1,8 +1,8 @@
 //! Every map and global, and the policy that they hold.
 //!
 //! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `HOSTS`, `ADMIT`, `OWN`,
-//! `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `QUOTAS`.
-//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `FLOWS`, `EVENTS`.
+//! `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `PACES`, `QUOTAS`.
+//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `KNOCKS`, `FLOWS`, `EVENTS`.
 #![expect(
     unsafe_code,
     reason = "map values are reached by pointer; each access stands behind its bound"
@@ -18,11 +18,12 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArra
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::{
-    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Violations,
-    control, slot,
+    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, Knocks, MAX_CELLS, Pace, SLOTS as SLOT_COUNT,
+    Violations, control, slot,
 };
 use portguard_common::addr::Addr;
 use portguard_common::flow::Set;
+use portguard_common::knock::SETS;
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
 
@@ -63,7 +64,7 @@ static FACTS: Frozen<Facts> = Frozen(UnsafeCell::new(Facts {
     udp_idle: 0,
     tick_shift: 0,
     multi_buffer: 0,
-    sample_mask: 0,
+    reserved: 0,
     deadline: 0,
     flow_key: [0; 2],
 }));
@@ -124,6 +125,14 @@ static CARRY: PerCpuHashMap<u32, u64, 4096> = PerCpuHashMap::new();
 /// Counters by slot.
 #[btf_map]
 static SLOTS: PerCpuArray<Counter, { SLOT_COUNT as usize }> = PerCpuArray::new();
+
+/// Who is knocking.
+#[btf_map]
+static KNOCKS: PerCpuArray<Knocks, { SETS as usize }> = PerCpuArray::new();
+
+/// How fast the violations come that have no key, by slot of their reason.
+#[btf_map]
+static PACES: PerCpuArray<Pace, { 2 * slot::DIRECTION as usize }> = PerCpuArray::new();
 
 /// Sampled violations. Declared without a value type: with one, libbpf refuses the object.
 #[btf_map]
@@ -275,7 +284,7 @@ impl Maps {
         counter.bytes += bytes;
     }
 
-    /// Adds a violation under a key, and says how many of this CPU came before it.
+    /// Adds a violation under a key, and says for how many it stands if it is to be looked at closely: else 0.
     #[inline(always)]
     pub(crate) fn add_violation(
         &self,
@@ -286,11 +295,11 @@ impl Maps {
     ) -> u32 {
         let chunk = direction as u32 * CHUNKS + key.0 / portguard_common::abi::CHUNK_KEYS;
         let Some(chunk) = VIOLATIONS.get_ptr_mut(chunk) else {
-            return 1;
+            return 0;
         };
         let index = (key.0 % portguard_common::abi::CHUNK_KEYS) as usize;
         // SAFETY: a live per-CPU element that no other program of this CPU runs beside; the index is masked.
-        let (total, count) = unsafe {
+        let (total, count, pace) = unsafe {
             let total = if open {
                 &raw mut (*chunk).peer
             } else {
@@ -299,36 +308,50 @@ impl Maps {
             (
                 &mut *total,
                 &mut *(&raw mut (*chunk).counts).cast::<u32>().add(index),
+                &mut (*chunk).pace,
             )
         };
         total.packets += packets;
         total.bytes += bytes;
-        let before = *count;
-        let after = before.wrapping_add(packets as u32);
-        *count = after;
-        if after < before {
+        let after = u64::from(*count) + packets;
+        *count = after as u32;
+        if after >> 32 != 0 {
             carry(direction, key);
         }
-        before
+        self.pace(pace)
     }
 
-    /// Adds to a slot, and says how many of this CPU came before it.
+    /// Adds to a slot.
     #[inline(always)]
-    pub(crate) fn add_slot(&self, slot: u32, (packets, bytes): Weight) -> u32 {
+    pub(crate) fn add_slot(&self, slot: u32, (packets, bytes): Weight) {
         let Some(counter) = SLOTS.get_ptr_mut(slot) else {
-            return 1;
+            return;
         };
         // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
         let counter = unsafe { &mut *counter };
-        let before = counter.packets;
         counter.packets += packets;
         counter.bytes += bytes;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the low bits are what sampling looks at"
-        )]
-        let before = before as u32;
-        before
+    }
+
+    /// As [`Self::add_violation`] says, for a violation that has a slot and no key.
+    #[inline(always)]
+    pub(crate) fn pace_slot(&self, slot: u32) -> u32 {
+        let Some(pace) = PACES.get_ptr_mut(slot) else {
+            return 0;
+        };
+        // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
+        self.pace(unsafe { &mut *pace })
+    }
+
+    #[inline(always)]
+    fn pace(&self, pace: &mut Pace) -> u32 {
+        pace.next(self.jiffies(), || 1 << self.facts.tick_shift)
+    }
+
+    /// Who knocks: a set of this CPU's share.
+    #[inline(always)]
+    pub(crate) fn knocks(set: u32) -> Option<*mut Knocks> {
+        KNOCKS.get_ptr_mut(set)
     }
 }
 

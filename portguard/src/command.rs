@@ -12,6 +12,7 @@ pub mod drift;
 pub mod events;
 pub mod explain;
 pub mod export;
+pub mod flows;
 pub mod generate;
 pub mod init;
 pub mod load;

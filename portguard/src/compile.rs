@@ -252,6 +252,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
     }
 
     fn finish(mut self) -> Policy {
+        self.policy.domains = self.peers.sets.domains();
         self.policy.sets = self.peers.sets.finish();
         for grants in [&mut self.policy.inbound, &mut self.policy.outbound] {
             grants.sort_by(|a, b| {

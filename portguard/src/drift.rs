@@ -10,10 +10,16 @@ use serde::Serialize;
 use crate::catalog::Transport;
 use crate::counters::{PortCount, Report};
 use crate::image::{Span, spans};
+use crate::knock::{Caller, of_port};
 use crate::listeners::{Listener, Published};
 use crate::policy::{GrantKind, Policy};
 
 pub use state::State;
+
+/// Callers that are kept for a port.
+const CALLERS: usize = 8;
+/// Callers that a line for people names.
+const NAMED: usize = 2;
 
 /// One port, or range of ports, and how the three views of it agree.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +54,9 @@ pub struct Item {
     /// Packets that were, or would be, dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub violations: Option<u64>,
+    /// Who caused the violations, heaviest first, as far as the kernel kept it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Caller>,
 }
 
 /// What is known besides the policy.
@@ -63,6 +72,8 @@ pub struct Views<'a> {
     pub seen: &'a [Report],
     /// Ports that the kernel gives to sockets that did not ask for one.
     pub ephemeral: (u16, u16),
+    /// Who caused violations, heaviest first.
+    pub callers: &'a [Caller],
 }
 
 /// Compares, findings first, then by direction, transport and port.
@@ -257,6 +268,7 @@ fn blank(direction: Direction, transport: Transport, first: u16, last: u16) -> I
         behind: Vec::new(),
         passed: None,
         violations: None,
+        callers: Vec::new(),
     }
 }
 
@@ -326,6 +338,12 @@ fn look(item: &mut Item, views: &Views<'_>) {
     }
     item.passed = Some(passed);
     item.violations = Some(violations);
+    let ports = item.port_first..=item.port_last;
+    let transport = item.transport.to_string();
+    item.callers = of_port(views.callers, item.direction, &transport, ports)
+        .take(CALLERS)
+        .cloned()
+        .collect();
 }
 
 impl Item {
@@ -334,7 +352,7 @@ impl Item {
         self
     }
 
-    /// `nginx (nginx.service)`, `-> 172.17.0.2:80`.
+    /// `nginx (nginx.service)`, `-> 172.17.0.2:80`; for traffic that nobody listens for `from 192.0.2.7 (12)`.
     pub fn who(&self) -> String {
         let mut words: Vec<String> = Vec::new();
         let mut add = |word: String| {
@@ -347,6 +365,19 @@ impl Item {
             add(format!("-> {}", published.to));
         }
         self.behind.iter().flat_map(tell).for_each(&mut add);
+        if words.is_empty() && self.state == State::UndocumentedTrafficSeen {
+            let verb = if self.direction == Direction::Egress.name() {
+                "to"
+            } else {
+                "from"
+            };
+            for caller in self.callers.iter().take(NAMED) {
+                words.push(format!("{verb} {} ({})", caller.who(), caller.amount()));
+            }
+            if self.callers.len() > NAMED {
+                words.push("...".to_owned());
+            }
+        }
         if words.is_empty() {
             "-".to_owned()
         } else {

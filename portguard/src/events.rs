@@ -12,16 +12,15 @@ use portguard_common::packet::{Malformed, protocol};
 use portguard_common::reason::{Direction, Reason};
 use serde::Serialize;
 
-use crate::catalog::Transport;
+use crate::catalog::{Catalog, Transport};
+use crate::explain::{self, Near};
 use crate::human::rfc3339;
 use crate::image::{Span, spans};
 use crate::policy::Policy;
 
 pub use decode::decode;
 
-/// Ports that are this far apart are near.
-const NEAR: u16 = 16;
-/// Rows that are named as near.
+/// Rows that a line for people names as near.
 const NEAREST: usize = 3;
 
 /// One event as it is written, one JSON object a line.
@@ -70,23 +69,27 @@ pub struct Line {
     pub weight: u32,
     /// Rows that open this port to other peers.
     pub rows: Vec<String>,
-    /// Rows that come near: same number on another transport, or a number close by.
-    pub nearest: Vec<String>,
+    /// Rows that come near, as `explain` names them.
+    pub nearest: Vec<Near>,
 }
 
 /// Spans of a policy's grants, cut once for all events.
 #[derive(Debug)]
 pub struct Words<'a> {
     interface: &'a str,
+    policy: &'a Policy,
+    catalog: &'a Catalog,
     inbound: Vec<Span<'a>>,
     outbound: Vec<Span<'a>>,
 }
 
 impl<'a> Words<'a> {
-    /// For what one interface reports.
-    pub fn new(interface: &'a str, policy: &'a Policy) -> Self {
+    /// For what one interface reports; the catalog is asked for rows that come near.
+    pub fn new(interface: &'a str, policy: &'a Policy, catalog: &'a Catalog) -> Self {
         Self {
             interface,
+            policy,
+            catalog,
             inbound: spans(&policy.inbound),
             outbound: spans(&policy.outbound),
         }
@@ -103,9 +106,10 @@ impl<'a> Words<'a> {
         let port = |number: u16| (is_ip && has_ports(event.protocol)).then_some(number);
         let is_icmp = is_ip && matches!(event.protocol, protocol::ICMP | protocol::ICMPV6);
         let (rows, nearest) = match port(event.destination_port) {
-            Some(port) if reason.is_some_and(about_ports) => {
-                self.rows(direction, event.protocol, port)
-            }
+            Some(port) if reason.is_some_and(about_ports) => (
+                self.rows(direction, event.protocol, port),
+                self.nearest(direction, event, port),
+            ),
             _ => Default::default(),
         };
         Line {
@@ -132,39 +136,30 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Rows of a port, and those that come near it.
-    fn rows(&self, direction: Direction, protocol: u8, port: u16) -> (Vec<String>, Vec<String>) {
+    /// Rows of a port.
+    fn rows(&self, direction: Direction, protocol: u8, port: u16) -> Vec<String> {
         let spans = match direction {
             Direction::Ingress => &self.inbound,
             Direction::Egress => &self.outbound,
         };
-        let same = spans
-            .iter()
-            .filter(|span| number(span.transport) == protocol);
-        let here: Vec<String> = same
-            .clone()
-            .filter(|span| (span.first..=span.last).contains(&port))
-            .flat_map(names)
-            .collect();
-        if !here.is_empty() {
-            return (unique(here), Vec::new());
-        }
-        let other = spans.iter().filter(|span| {
-            number(span.transport) != protocol && (span.first..=span.last).contains(&port)
+        let here = spans.iter().filter(|span| {
+            number(span.transport) == protocol && (span.first..=span.last).contains(&port)
         });
-        let mut near: Vec<(u16, &Span<'_>)> = other.map(|span| (0, span)).collect();
-        near.extend(same.filter_map(|span| {
-            let away = if port < span.first {
-                span.first - port
-            } else {
-                port - span.last
-            };
-            (away <= NEAR).then_some((away, span))
-        }));
-        near.sort_by_key(|(away, _)| *away);
-        let mut near = unique(near.into_iter().flat_map(|(_, span)| names(span)).collect());
-        near.truncate(NEAREST);
-        (Vec::new(), near)
+        unique(here.flat_map(names).collect())
+    }
+
+    fn nearest(&self, direction: Direction, event: &Event, port: u16) -> Vec<Near> {
+        let transport = match event.protocol {
+            protocol::TCP => Transport::Tcp,
+            protocol::UDP => Transport::Udp,
+            _ => Transport::Sctp,
+        };
+        let remote = match direction {
+            Direction::Ingress => event.source,
+            Direction::Egress => event.destination,
+        };
+        let asked = (direction, transport, port, address(event.v6, remote));
+        explain::nearest(self.policy, self.catalog, asked)
     }
 }
 
@@ -259,7 +254,10 @@ impl Line {
         if !self.rows.is_empty() {
             words.push(format!("open to other peers by {}", self.rows.join(", ")));
         } else if !self.nearest.is_empty() {
-            words.push(format!("near {}", self.nearest.join(", ")));
+            let near = self.nearest.iter().map(|near| near.row.clone());
+            let mut near = unique(near.collect());
+            near.truncate(NEAREST);
+            words.push(format!("near {}", near.join(", ")));
         }
         if self.weight > 1 {
             words.push(format!("(one of {})", self.weight));

@@ -25,7 +25,7 @@ use crate::cells::Directory;
 use crate::image::{Image, TooLarge};
 use crate::policy::{Grant, Outbound, Policy};
 
-pub use nearest::Near;
+pub use nearest::{Near, nearest};
 
 /// Answers for one policy.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl<'a> Explainer<'a> {
             ("not-judged".to_owned(), Vec::new())
         };
         let nearest = if is_judged && verdict.reason.is_violation() {
-            nearest::find(self.policy, self.catalog, packet, direction)
+            nearest::of(self.policy, self.catalog, packet, direction)
         } else {
             Vec::new()
         };

@@ -43,6 +43,11 @@ pub fn now(tick_shift: u32) -> anyhow::Result<u64> {
     ))
 }
 
+/// Seconds as cells count them, rounded down.
+pub fn units(seconds: u32, tick_shift: u32) -> u32 {
+    u32::try_from((u64::from(seconds) * u64::from(hertz())) >> tick_shift).unwrap_or(u32::MAX)
+}
+
 /// The flow table of one interface.
 pub struct Flows<T> {
     sets: Array<T, Set>,

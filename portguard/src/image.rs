@@ -128,7 +128,7 @@ impl Image {
             udp_idle: settings.udp_idle,
             tick_shift: 0,
             multi_buffer: 0,
-            sample_mask: u32::MAX,
+            reserved: 0,
             deadline: 0,
             flow_key: [0; 2],
         };

@@ -1,5 +1,8 @@
 //! The exposition text of Prometheus and of OpenMetrics. Labels are bounded by the policy, never by what the network
-//! sends: undocumented ports are counted by transport, and how many there were.
+//! sends: undocumented ports are counted by transport, and how many there were. Only the few heaviest callers are named.
+
+mod callers;
+mod names;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -10,6 +13,8 @@ use portguard_common::reason::Direction;
 
 use crate::drift::State;
 use crate::observe::Observed;
+
+pub use names::{Name, Names};
 
 /// Which of the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +88,17 @@ fn escape(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// All metrics of the guarded interfaces; `drift` is the number of ports by state, if somebody looked.
-pub fn text(observed: &[Observed], drift: Option<&BTreeMap<State, u64>>, format: Format) -> String {
+/// What the agent itself knows.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Number of ports by state, if somebody looked.
+    pub drift: Option<BTreeMap<State, u64>>,
+    /// Domain names.
+    pub names: Names,
+}
+
+/// All metrics of the guarded interfaces.
+pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     let mut text = Text {
         format,
         out: String::with_capacity(16 * 1024),
@@ -97,7 +111,9 @@ pub fn text(observed: &[Observed], drift: Option<&BTreeMap<State, u64>>, format:
     rows(&mut text, observed);
     undocumented(&mut text, observed);
     troubles(&mut text, observed);
-    if let Some(drift) = drift {
+    callers::write(&mut text, observed);
+    names::write(&mut text, &seen.names);
+    if let Some(drift) = &seen.drift {
         let name = "portguard_drift_ports";
         text.gauge(name, "Ports by how document, listeners and traffic agree.");
         for state in State::ALL {
@@ -313,7 +329,7 @@ mod tests {
             text.sample("a_total", &[("k", "x\"\\\n"), ("l", "")], 5);
             assert_eq!(text.out, wanted);
         }
-        assert!(text(&[], None, Format::OpenMetrics).ends_with("# EOF\n"));
+        assert!(text(&[], &Seen::default(), Format::OpenMetrics).ends_with("# EOF\n"));
         assert_eq!(
             Format::accepted("application/openmetrics-text;version=1.0.0,*/*;q=0.1"),
             Format::OpenMetrics

@@ -26,8 +26,16 @@ pub const INGRESS: &str = "portguard_xdp";
 /// Name of the egress program.
 pub const EGRESS: &str = "portguard_tc";
 
-/// Maps that outlive a generation: counters, events and flows.
-pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "EVENTS", "FLOWS"];
+/// Maps that outlive a generation: counters, who knocked, events and flows.
+pub const SHARED: [&str; 7] = [
+    "CELLS",
+    "VIOLATIONS",
+    "CARRY",
+    "SLOTS",
+    "KNOCKS",
+    "EVENTS",
+    "FLOWS",
+];
 
 /// Name of the map that holds the program of the generation before.
 const fn previous(direction: Direction) -> &'static str {
@@ -49,8 +57,6 @@ pub struct HostFacts {
     pub tick_shift: u32,
     /// See [`Facts::flow_key`].
     pub flow_key: [u64; 2],
-    /// See [`Facts::sample_mask`].
-    pub sample_mask: u32,
     /// See [`Facts::deadline`].
     pub deadline: u64,
 }
@@ -61,7 +67,6 @@ impl Default for HostFacts {
             multi_buffer: true,
             tick_shift: 8,
             flow_key: [0; 2],
-            sample_mask: u32::MAX,
             deadline: 0,
         }
     }
@@ -84,18 +89,13 @@ pub struct Loaded {
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
-    let hertz = u64::from(flows::hertz());
-    let units = |seconds: u32| {
-        u32::try_from((u64::from(seconds) * hertz) >> host.tick_shift).unwrap_or(u32::MAX)
-    };
     let mut facts = Facts {
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
-        sample_mask: host.sample_mask,
         deadline: host.deadline,
-        tcp_idle: units(image.facts.tcp_idle),
-        udp_idle: units(image.facts.udp_idle),
+        tcp_idle: flows::units(image.facts.tcp_idle, host.tick_shift),
+        udp_idle: flows::units(image.facts.udp_idle, host.tick_shift),
         ..image.facts
     };
     if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {

@@ -5,10 +5,13 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 
+use crate::catalog::Catalog;
 use crate::counters::{Report, Resets, Snapshot};
 use crate::error::Fault;
+use crate::events::stream::booted;
 use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::generation::{self, Live};
+use crate::knock::{Knocking, Knocks};
 
 /// A guarded interface at one moment.
 #[derive(Debug)]
@@ -28,8 +31,9 @@ pub struct Observed {
 /// The guarded interfaces of this network namespace, or the one that is named.
 ///
 /// # Errors
-/// If one is named that is not guarded.
+/// If one is named that is not guarded, or this process may not look.
 pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
+    bpffs::check_readable()?;
     let here: Vec<Layout> = bpffs::layouts()
         .into_iter()
         .filter(|layout| layout.interface().1)
@@ -94,6 +98,29 @@ impl Observed {
         report.since = last.map(|reset| reset.at).or_else(|| self.first_load());
         report.reset = last.cloned();
         report
+    }
+
+    /// Who is knocking: the `most` heaviest causes of violations, with the rows that come near.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn knocking(&self, catalog: &Catalog, most: usize) -> anyhow::Result<Knocking> {
+        let knocks = self.knocks()?;
+        Ok(Knocking::new(
+            &knocks,
+            &self.live.meta.policy,
+            catalog,
+            most,
+        ))
+    }
+
+    /// The causes of violations by themselves.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn knocks(&self) -> anyhow::Result<Knocks> {
+        Knocks::read(&self.layout.shared(), booted())
+            .with_context(|| format!("cannot read who is knocking at `{}`", self.name))
     }
 
     /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
+use crate::domains::Domains;
 
 /// The effective matrix of one host. Deterministic: same inputs, equal value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct Policy {
     pub roles: Vec<String>,
     /// Ids of the systems, sorted.
     pub systems: Vec<String>,
-    /// Peer sets that grants refer to by index; no two have equal prefixes.
+    /// Peer sets that grants refer to by index; no two are equal and follow the same domain names.
     pub sets: Vec<PeerSet>,
     /// What may come in, in the order management, baseline, documented, site; then by row.
     pub inbound: Vec<Grant>,
@@ -34,6 +35,9 @@ pub struct Policy {
     pub omitted: Vec<Omitted>,
     /// How the data plane behaves.
     pub settings: Settings,
+    /// Domain names, what they resolved to, and the sets that follow them.
+    #[serde(default, skip_serializing_if = "Domains::is_empty")]
+    pub domains: Domains,
 }
 
 /// A set of peers with the words that name it.
@@ -41,7 +45,7 @@ pub struct Policy {
 pub struct PeerSet {
     /// As a reader would say it: `role thoughtspot/node`, `group admins`, `208.83.110.20`; several joined by `, `.
     pub name: String,
-    /// Sorted, aggregated, both families. Never empty.
+    /// Sorted, aggregated, both families. Empty only where domain names have resolved to nothing that the site admits.
     pub prefixes: Vec<IpNet>,
 }
 

@@ -9,6 +9,7 @@ mod svg;
 use crate::counters::{Report, Reset};
 use crate::drift::{Item, State};
 use crate::history::Sample;
+use crate::knock::Knocking;
 use crate::policy::Policy;
 
 pub use csv::csv;
@@ -49,6 +50,8 @@ pub struct Guard {
     pub warnings: Vec<String>,
     /// Resets of the counters.
     pub resets: Vec<Reset>,
+    /// Who caused violations.
+    pub knocking: Knocking,
     /// Samples over time, if an agent ran.
     pub history: Vec<Sample>,
 }

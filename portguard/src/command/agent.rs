@@ -1,10 +1,13 @@
-//! `portguard agent`: metrics, samples for the report, interfaces that come back. The guard works without it.
+//! `portguard agent`: metrics, samples for the report, interfaces that come back, domain names whose addresses change.
+//! The guard works without it.
 
 mod http;
+mod log;
+mod names;
+mod refresh;
 mod returning;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
@@ -18,18 +21,24 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::http::{Request, Response, serve};
+use self::log::LogFormat;
+use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::drift::State;
 use crate::error::{Exit, Fault};
 use crate::history::{self, Sample};
 use crate::human::now;
-use crate::metrics::{self, Format};
+use crate::metrics::{self, Format, Seen};
 use crate::observe;
 
+/// How soon the agent puts right what a tool left half done that died.
+const TORN_EVERY: Duration = Duration::from_secs(1);
 /// Connections that are answered at a time.
 const CONNECTIONS: usize = 16;
+/// How often to look which domain names the policies in force have.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// Serve metrics, keep samples for the report, and guard interfaces again that come back
+/// Serve metrics, keep samples for the report, follow domain names, and guard interfaces again that come back
 ///
 /// The guard is in the kernel and works without the agent: ending it changes nothing about what is dropped or counted.
 #[derive(Debug, Args)]
@@ -44,6 +53,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     every: u64,
+    /// How to write the log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+    #[command(flatten)]
+    names: NamesArgs,
     /// Guard again what came back, and end
     #[arg(long)]
     once: bool,
@@ -54,6 +68,7 @@ pub struct AgentArgs {
 /// # Errors
 /// If the address cannot be listened on.
 pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
+    log::begin(args.log);
     if args.once {
         returning::look()?;
         return Ok(Exit::Ok);
@@ -61,7 +76,7 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
     // Waits in the kernel, and ends with the process.
     std::thread::spawn(|| {
         if let Err(error) = returning::watch() {
-            log(&format!("error: {error:#}"));
+            tracing::error!("{error:#}");
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -78,33 +93,42 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
         anyhow::Error::new(error).context(fault.hint("choose another address with `--listen`"))
     })?;
     let address = listener.local_addr()?;
-    log(&format!("listening address={address}"));
+    tracing::info!(%address, "listening");
     if !address.ip().is_loopback() {
-        log("warning: metrics are served to other hosts, without authentication");
+        tracing::warn!("metrics are served to other hosts, without authentication");
     }
     notify("READY=1");
     let mut stop = std::pin::pin!(super::interrupted()?);
     let mut clock = tokio::time::interval(Duration::from_secs(args.every));
+    let mut torn = tokio::time::interval(TORN_EVERY);
+    let mut look = tokio::time::interval(LOOK);
     let mut state = Watched::default();
+    let mut refresher = Refresher::new(&args.names);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         tokio::select! {
             () = &mut stop => break,
             _ = clock.tick() => state.sample(args),
+            _ = torn.tick() => if returning::is_torn() {
+                // Waits for the tool that is at work, if it is alive.
+                tokio::task::spawn_blocking(returning::look_again);
+            },
+            _ = look.tick() => state.said(refresher.look()),
+            () = refresher.step() => {}
             accepted = listener.accept() => {
                 // Out of descriptors, most likely: what was open is answered meanwhile.
                 let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-                let drift = state.drift.clone();
+                let seen = Seen { drift: state.drift.clone(), names: refresher.state() };
                 tokio::spawn(async move {
-                    serve(peer, |request| answer(request, drift.as_ref())).await;
+                    serve(peer, |request| answer(request, &seen)).await;
                     drop(permit);
                 });
             }
         }
     }
     notify("STOPPING=1");
-    log("ended; the guard goes on");
+    tracing::info!("ended; the guard goes on");
     Ok(())
 }
 
@@ -119,13 +143,16 @@ struct Watched {
 impl Watched {
     /// Writes a sample, and looks for drift and for changes worth a line.
     fn sample(&mut self, args: &AgentArgs) {
-        let error = match self.try_sample(args) {
-            Ok(()) => String::new(),
-            Err(error) => format!("{error:#}"),
-        };
-        // Once, not every minute.
-        if error != self.last_error && !error.is_empty() {
-            log(&format!("error: {error}"));
+        let result = self.try_sample(args);
+        self.said(result);
+    }
+
+    /// Logs an error once, not every minute.
+    fn said(&mut self, result: anyhow::Result<()>) {
+        let Err(error) = result else { return };
+        let error = format!("{error:#}");
+        if error != self.last_error {
+            tracing::error!("{error}");
         }
         self.last_error = error;
     }
@@ -134,30 +161,29 @@ impl Watched {
         let observed = observe::interfaces(None)?;
         let mut generations = BTreeMap::new();
         for one in &observed {
-            let number = one.live.meta.number;
-            if self.generations.get(&one.name) != Some(&number) {
-                let mode = one.live.meta.policy.settings.enforce;
-                log(&format!(
-                    "generation interface={} number={number} mode={} digest={}",
-                    one.name,
-                    if mode { "enforce" } else { "audit" },
-                    one.live.meta.digest
-                ));
+            let meta = &one.live.meta;
+            if self.generations.get(&one.name) != Some(&meta.number) {
+                let enforce = meta.policy.settings.enforce;
+                tracing::info!(
+                    interface = %one.name,
+                    number = meta.number,
+                    mode = if enforce { "enforce" } else { "audit" },
+                    digest = %meta.digest,
+                    "generation"
+                );
             }
-            generations.insert(one.name.clone(), number);
+            generations.insert(one.name.clone(), meta.number);
         }
-        for gone in self
-            .generations
-            .keys()
-            .filter(|name| !generations.contains_key(*name))
-        {
-            log(&format!("warning: no longer guarded interface={gone}"));
+        let before = std::mem::replace(&mut self.generations, generations);
+        for interface in before.keys() {
+            if !self.generations.contains_key(interface) {
+                tracing::warn!(%interface, "no longer guarded");
+            }
         }
-        self.generations = generations;
         let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
         let mut counts = BTreeMap::new();
         if !seen.is_empty() {
-            for item in drift::gather(&drift::in_force(&observed), &seen)? {
+            for item in drift::gather(&drift::in_force(&observed), &seen, &[])? {
                 *counts.entry(item.state).or_default() += 1;
             }
         }
@@ -171,7 +197,7 @@ impl Watched {
     }
 }
 
-fn answer(request: &Request, drift: Option<&BTreeMap<State, u64>>) -> Response {
+fn answer(request: &Request, seen: &Seen) -> Response {
     const PLAIN: &str = "text/plain; charset=utf-8";
     match request.path.as_str() {
         "/metrics" => match observe::interfaces(None) {
@@ -180,13 +206,13 @@ fn answer(request: &Request, drift: Option<&BTreeMap<State, u64>>) -> Response {
                 Response {
                     status: "200 OK",
                     media_type: format.media_type(),
-                    body: metrics::text(&observed, drift, format),
+                    body: metrics::text(&observed, seen, format),
                 }
             }
             Err(error) => failed(&error),
         },
         "/healthz" => match observe::interfaces(None) {
-            Ok(observed) => health(&observed),
+            Ok(observed) => health(&observed, &seen.names),
             Err(error) => failed(&error),
         },
         "/" => Response {
@@ -203,8 +229,8 @@ fn answer(request: &Request, drift: Option<&BTreeMap<State, u64>>) -> Response {
 }
 
 /// Healthy is: something is guarded, and all of it is as it should be.
-fn health(observed: &[observe::Observed]) -> Response {
-    let troubles: Vec<String> = observed
+fn health(observed: &[observe::Observed], names: &metrics::Names) -> Response {
+    let mut troubles: Vec<String> = observed
         .iter()
         .flat_map(|one| {
             let name = &one.name;
@@ -214,6 +240,7 @@ fn health(observed: &[observe::Observed]) -> Response {
                 .map(move |warning| format!("{name}: {warning}"))
         })
         .collect();
+    troubles.extend(names.names.iter().filter_map(metrics::Name::trouble));
     let (status, body) = if observed.is_empty() {
         (
             "503 Service Unavailable",
@@ -237,10 +264,6 @@ fn failed(error: &anyhow::Error) -> Response {
         media_type: "text/plain; charset=utf-8",
         body: format!("{error:#}\n"),
     }
-}
-
-fn log(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", crate::human::plain(line));
 }
 
 /// Tells the service manager, where one asked to be told; nothing depends on it.

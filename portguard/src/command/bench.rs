@@ -106,7 +106,6 @@ fn measure(name: String, live: &Live, rounds: u32) -> anyhow::Result<Interface> 
         .context("the policy in force cannot be built again")?;
     let host = HostFacts {
         // As it is in force: events are possible, and since nobody listens to this copy, none are written.
-        sample_mask: 0,
         tick_shift: meta.tick_shift,
         ..HostFacts::default()
     };

@@ -10,7 +10,7 @@ use crate::kernel::bpffs::{self, Layout, Lock};
 use crate::kernel::confirm;
 use crate::kernel::generation::{self, Live};
 use crate::kernel::publish::roll_back;
-use crate::kernel::settle::follow_renames;
+use crate::kernel::settle::settle;
 
 /// Keep what was loaded with `--confirm-within`
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ fn tell(name: &str, what: &str) -> io::Result<()> {
 }
 
 fn guarded(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<(String, Layout, Live)>> {
-    follow_renames(lock)?;
+    settle(lock)?;
     let layouts: Vec<Layout> = if named.is_empty() {
         bpffs::layouts()
             .into_iter()

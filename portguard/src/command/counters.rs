@@ -14,9 +14,13 @@ use serde::Serialize;
 
 use self::text::Rates;
 use super::{print, print_json};
+use crate::catalog::Catalog;
 use crate::counters::{Report, Snapshot, details};
 use crate::error::Exit;
 use crate::observe::{self, Observed};
+
+/// Callers that are listed unless `--top` says more.
+const CALLERS: usize = 20;
 
 /// Show counters by port, row, reason or peer, with the document's rows cited
 #[derive(Debug, Args)]
@@ -62,7 +66,7 @@ pub enum By {
     Row,
     /// Reason of the verdict.
     Reason,
-    /// Peers that the policy names.
+    /// Peers that the policy names, and whoever causes violations.
     Peer,
 }
 
@@ -85,19 +89,29 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     }
     let observed = observe::interfaces(args.interface.as_deref())?;
     if args.json {
-        let interfaces = observed.iter().map(|one| narrowed(one, args)).collect();
+        let all = observed.iter().map(|one| narrowed(one, args));
+        let interfaces = all.collect::<anyhow::Result<_>>()?;
         let schema = 1;
         print_json(&Answer { schema, interfaces })?;
     } else {
-        print(|out| out.write_all(&screen(args, &observed, None)?))?;
+        let screen = screen(args, &observed, None)?;
+        print(|out| out.write_all(&screen))?;
     }
     Ok(Exit::Ok)
 }
 
-fn narrowed(one: &Observed, args: &CountersArgs) -> Report {
+fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Report> {
     let mut report = one.report(args.raw);
     narrow(&mut report, args);
-    report
+    if args.by == By::Peer {
+        let most = match (args.top, args.json) {
+            (Some(top), _) => top,
+            (None, true) => usize::MAX,
+            (None, false) => CALLERS,
+        };
+        report.knocking = Some(one.knocking(&Catalog::embedded()?, most)?);
+    }
+    Ok(report)
 }
 
 /// When the counters were last looked at, and what they were.
@@ -110,7 +124,7 @@ fn screen(
     args: &CountersArgs,
     observed: &[Observed],
     before: Option<&Before>,
-) -> io::Result<Vec<u8>> {
+) -> anyhow::Result<Vec<u8>> {
     let mut out = Vec::new();
     if observed.is_empty() {
         writeln!(out, "no interface is guarded")?;
@@ -134,7 +148,7 @@ fn screen(
         } else {
             one.counted()
         };
-        let report = narrowed(one, args);
+        let report = narrowed(one, args)?;
         text::interface(
             &mut out,
             &report,

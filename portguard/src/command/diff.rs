@@ -94,6 +94,7 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
 
 /// Names are resolved as `load` does: the question is what loading would change.
 fn against_running(args: &DiffArgs) -> anyhow::Result<Vec<Comparison>> {
+    bpffs::check_readable()?;
     let interfaces: Vec<String> = match &args.interface {
         Some(interface) => vec![interface.clone()],
         None => bpffs::layouts()

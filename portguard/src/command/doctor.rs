@@ -3,12 +3,13 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use clap::Args;
+use portguard_common::reason::Direction;
 use serde::Serialize;
 
 use super::{print, print_json};
 use crate::error::Exit;
+use crate::kernel::attach;
 use crate::kernel::bpffs::Layout;
-use crate::kernel::generation;
 use crate::kernel::interface::Interface;
 use crate::kernel::preflight::{Check, Grade, check_host, check_interface};
 
@@ -83,13 +84,15 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
 }
 
 fn examine(interface: &Interface) -> Vec<Check> {
-    let live = generation::live(&Layout::of(&interface.name))
-        .ok()
-        .flatten();
-    let own: Vec<u32> = live
+    // Also what another version of portguard runs there: `load` says what to do about that.
+    let layout = Layout::of(&interface.name);
+    let mut layouts = layout.of_other_versions();
+    layouts.push(layout);
+    let own: Vec<u32> = layouts
         .iter()
-        .flat_map(|live| [live.ingress, live.egress])
-        .flatten()
+        .flat_map(|layout| [Direction::Ingress, Direction::Egress].map(|way| layout.link(way)))
+        .filter_map(|pin| attach::inspect(&pin).ok().flatten())
+        .map(|link| link.program)
         .collect();
     check_interface(interface, &own)
 }

@@ -10,10 +10,12 @@ use serde::Serialize;
 use super::selection::{Resolving, SelectionArgs};
 use super::table::table;
 use super::{print, print_json};
+use crate::catalog::Catalog;
 use crate::counters::Report;
 use crate::drift::{Item, State, Views, compare};
 use crate::error::{Exit, Fault};
 use crate::human::{grouped, plain};
+use crate::knock::Caller;
 use crate::listeners::{elsewhere, ephemeral, listeners, published};
 use crate::observe::{self, Observed};
 use crate::policy::Policy;
@@ -60,7 +62,8 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let policy = policy(args, &observed)?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
-    let mut items = gather(&policy, &seen)?;
+    let callers = callers(&observed)?;
+    let mut items = gather(&policy, &seen, &callers)?;
     if args.findings {
         items.retain(|item| item.finding);
     }
@@ -94,15 +97,34 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// If the kernel does not tell what listens.
-pub(super) fn gather(policy: &Policy, seen: &[Report]) -> anyhow::Result<Vec<Item>> {
+pub(super) fn gather(
+    policy: &Policy,
+    seen: &[Report],
+    callers: &[Caller],
+) -> anyhow::Result<Vec<Item>> {
     let views = Views {
         listeners: listeners().context("cannot read what listens")?,
         published: published(),
         elsewhere: elsewhere(),
         seen,
         ephemeral: ephemeral(),
+        callers,
     };
     Ok(compare(policy, &views))
+}
+
+/// Who causes violations on any of the interfaces, heaviest first.
+///
+/// # Errors
+/// If the kernel does not say.
+pub(super) fn callers(observed: &[Observed]) -> anyhow::Result<Vec<Caller>> {
+    let catalog = Catalog::embedded()?;
+    let mut all = Vec::new();
+    for one in observed {
+        all.extend(one.knocking(&catalog, usize::MAX)?.callers);
+    }
+    all.sort_by_key(|caller| std::cmp::Reverse(caller.packets));
+    Ok(all)
 }
 
 /// The policy that was asked for, or those in force taken together.

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use portguard_common::abi::{Event, slot};
 
+use crate::catalog::Catalog;
 use crate::error::Exit;
 use crate::events::pcap::Capture;
 use crate::events::stream::{Stream, booted};
@@ -125,11 +126,15 @@ fn ended(error: io::Error) -> anyhow::Result<bool> {
 }
 
 async fn listen(args: &EventsArgs, observed: &[Observed], mut sink: Sink) -> anyhow::Result<()> {
+    let catalog = Catalog::embedded()?;
     let mut streams = Vec::new();
     for one in observed {
         let stream = Stream::open(&one.layout)?;
         stream.announce()?;
-        streams.push((stream, Words::new(&one.name, &one.live.meta.policy)));
+        streams.push((
+            stream,
+            Words::new(&one.name, &one.live.meta.policy, &catalog),
+        ));
     }
     let mut lost: Vec<u64> = observed.iter().map(|one| lost_of(&one.raw)).collect();
     let mut stop = std::pin::pin!(super::interrupted()?);

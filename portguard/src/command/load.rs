@@ -19,11 +19,12 @@ use crate::diagnostic::{Level, Rejected};
 use crate::error::{Exit, Fault};
 use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::deadline;
+use crate::kernel::fault::step;
 use crate::kernel::generation::{self, Live, Options, Prepared};
 use crate::kernel::interface::{Interface, names};
 use crate::kernel::meta::XdpModeName;
 use crate::kernel::publish::publish;
-use crate::kernel::settle::follow_renames;
+use crate::kernel::settle::settle;
 use crate::policy::{Compiled, Policy};
 use crate::store;
 
@@ -139,6 +140,8 @@ fn compiled(args: &LoadArgs) -> anyhow::Result<Option<Vec<Job>>> {
             .as_ref()
             .map(|path| path.display().to_string()),
         confirm_within: safety::confirm_within(&args.safety, &policies),
+        migrate: args.safety.migrate,
+        is_refresh: false,
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
@@ -165,6 +168,8 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                     xdp_mode: stored.xdp_mode,
                     site: stored.site,
                     confirm_within: Duration::ZERO,
+                    migrate: args.safety.migrate,
+                    is_refresh: false,
                 },
                 safety: Safety::default(),
             })
@@ -179,7 +184,7 @@ fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
 /// All of them, or none.
 fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let lock = bpffs::lock()?;
-    follow_renames(&lock)?;
+    settle(&lock)?;
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut interfaces = Vec::new();
     for job in jobs {
@@ -199,6 +204,7 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let mut loaded = Vec::new();
     for (live, interface) in published.iter().zip(&interfaces) {
         keep(&interface.name, live);
+        step("stored")?;
         loaded.push(describe(interface, live));
     }
     Ok(loaded)

@@ -8,12 +8,16 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{drift, print};
+use crate::catalog::Catalog;
 use crate::counters::Report;
 use crate::error::Exit;
 use crate::history;
 use crate::human::now;
 use crate::observe;
 use crate::report::{Evidence, Guard, csv, html, markdown};
+
+/// Callers that a report lists by interface.
+const CALLERS: usize = 25;
 
 /// Write a report for a security review: the matrix with live numbers, violations, drift, digests and citations
 #[derive(Debug, Args)]
@@ -79,11 +83,17 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(args.raw)).collect();
-    let drift = drift::gather(&drift::in_force(&observed), &seen)?;
+    let callers = drift::callers(&observed)?;
+    let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+    let catalog = Catalog::embedded()?;
+    let knocking = observed.iter().map(|one| one.knocking(&catalog, CALLERS));
+    let knocking = knocking.collect::<anyhow::Result<Vec<_>>>()?;
     let guards: Vec<Guard> = observed
         .into_iter()
         .zip(seen)
-        .map(|(one, report)| Guard {
+        .zip(knocking)
+        .map(|((one, report), knocking)| Guard {
+            knocking,
             history: history::read(&args.history, &one.name),
             report,
             policy: one.live.meta.policy,

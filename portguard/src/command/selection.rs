@@ -1,7 +1,8 @@
 //! What `check`, `explain`, `load` and others compile: a site file, a host or roles, and flags in place of either.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -10,7 +11,9 @@ use ipnet::IpNet;
 
 use crate::catalog::Catalog;
 use crate::compile::{self, Inputs, Selection};
+use crate::human::plain;
 use crate::policy::{Compiled, Outbound};
+use crate::resolve;
 use crate::site::{self, Flags, Mode, Site, Unresolved};
 
 mod machine;
@@ -78,6 +81,9 @@ pub struct SelectionArgs {
     /// Ask the resolver for domain names, also where the command is otherwise offline
     #[arg(long)]
     pub resolve: bool,
+    /// Name server to ask [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = crate::resolve::server, env = "PORTGUARD_RESOLVER")]
+    pub resolver: Option<SocketAddr>,
 }
 
 /// `--unresolved-peers`.
@@ -196,7 +202,18 @@ impl SelectionArgs {
             today: machine::today(),
         };
         if self.resolve || resolving == Resolving::Always {
-            loaded.resolved = resolve(compile::domains(&loaded.inputs(None)));
+            let names = compile::domains(&loaded.inputs(None));
+            let (resolved, failures) = resolve::once(names, self.resolver)?;
+            // A name that does not resolve has no addresses; the compiler says what follows.
+            loaded.resolved = resolved;
+            for (name, why) in failures {
+                let _ = writeln!(
+                    io::stderr().lock(),
+                    "warning: domain {} does not resolve: {}",
+                    plain(&name),
+                    plain(&why)
+                );
+            }
         }
         Ok(loaded)
     }
@@ -247,26 +264,4 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {shown}"))?;
     Ok(bytes)
-}
-
-/// A name that does not resolve has no addresses; the compiler says what follows.
-fn resolve(names: impl IntoIterator<Item = String>) -> BTreeMap<String, Vec<IpAddr>> {
-    let ask = |name: &str| -> Vec<IpAddr> {
-        let found = (name, 0).to_socket_addrs();
-        let mut addresses: Vec<_> = found
-            .into_iter()
-            .flatten()
-            .map(|socket| socket.ip())
-            .collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
-    };
-    names
-        .into_iter()
-        .map(|name| {
-            let found = ask(&name);
-            (name, found)
-        })
-        .collect()
 }

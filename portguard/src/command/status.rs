@@ -4,11 +4,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{print, print_json};
+use crate::domains::Answers;
 use crate::error::Exit;
+use crate::human::plain;
 use crate::kernel::bpffs;
 use crate::kernel::deadline;
 use crate::kernel::egress::EgressHook;
 use crate::kernel::generation::{self, Live};
+use crate::kernel::namespaces::unknown_sessions;
 use crate::policy::Outbound;
 
 /// Show what is in force on every guarded interface
@@ -48,6 +51,9 @@ struct Interface {
     previous: Option<u64>,
     loaded_at: u64,
     loaded_by: String,
+    /// Domain names, and the addresses that are admitted for each.
+    #[serde(skip_serializing_if = "Answers::is_empty")]
+    domains: Answers,
     warnings: Vec<String>,
 }
 
@@ -107,6 +113,9 @@ fn describe(name: String, live: Live) -> Interface {
         ));
     }
     let settings = &meta.policy.settings;
+    if settings.enforce {
+        warnings.extend(unknown_sessions());
+    }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
             "loaded by portguard {}, this is {}",
@@ -131,6 +140,7 @@ fn describe(name: String, live: Live) -> Interface {
         previous: meta.previous,
         loaded_at: meta.loaded_at,
         loaded_by: meta.version,
+        domains: meta.policy.domains.names,
         warnings,
     }
 }
@@ -175,6 +185,15 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                     out,
                     "  unconfirmed gives way in {left} s unless `portguard confirm` comes first"
                 )?;
+            }
+            for (name, addresses) in &interface.domains {
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                let addresses = if addresses.is_empty() {
+                    "no address when it was loaded".to_owned()
+                } else {
+                    addresses.join(", ")
+                };
+                writeln!(out, "  domain      {}: {addresses}", plain(name))?;
             }
             for warning in &interface.warnings {
                 writeln!(out, "  warning: {warning}")?;

@@ -3,6 +3,7 @@
 mod draw;
 mod state;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,12 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use self::state::Top;
+use crate::catalog::Catalog;
 use crate::error::{Exit, Fault};
-use crate::events::stream::Stream;
 use crate::observe;
+
+/// Callers that can be scrolled to.
+const CALLERS: usize = 200;
 
 /// Watch the guard: rates, ports, violations and who sends them
 ///
@@ -40,28 +44,10 @@ pub fn run(args: &TopArgs) -> anyhow::Result<Exit> {
             .hint("`portguard counters --watch` writes to anything")
             .into());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot read events")?;
-    let _inside = runtime.enter();
-    let mut top = Top::new(args.interface.clone());
+    let mut top = Top::new(args.interface.clone(), Catalog::embedded()?);
     look(&mut top)?;
-    let mut streams = Vec::new();
-    for one in observe::layouts(None)? {
-        // Somebody else may read them: then there are no sources, and the rest goes on.
-        match Stream::open(&one) {
-            Ok(stream) => streams.push(stream),
-            Err(error) => top.notice = Some(format!("sources are not shown: {error}")),
-        }
-    }
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
-    let result = show(
-        &mut terminal,
-        &mut top,
-        &mut streams,
-        Duration::from_secs(args.every),
-    );
+    let result = show(&mut terminal, &mut top, Duration::from_secs(args.every));
     ratatui::restore();
     result?;
     Ok(Exit::Ok)
@@ -74,16 +60,16 @@ fn look(top: &mut Top) -> anyhow::Result<()> {
             .hint("`portguard load` guards one")
             .into());
     }
+    let mut callers = BTreeMap::new();
+    for one in &observed {
+        callers.insert(one.name.clone(), one.knocking(&top.catalog, CALLERS)?);
+    }
     top.update(observed, Instant::now());
+    top.callers = callers;
     Ok(())
 }
 
-fn show(
-    terminal: &mut DefaultTerminal,
-    top: &mut Top,
-    streams: &mut [Stream],
-    every: Duration,
-) -> anyhow::Result<()> {
+fn show(terminal: &mut DefaultTerminal, top: &mut Top, every: Duration) -> anyhow::Result<()> {
     let mut next = Instant::now() + every;
     loop {
         terminal.draw(|frame| draw::draw(frame, top))?;
@@ -97,10 +83,6 @@ fn show(
             continue;
         }
         next = Instant::now() + every;
-        for stream in streams.iter_mut() {
-            stream.announce()?;
-            top.knock(&stream.ready());
-        }
         if !top.is_paused {
             look(top)?;
         }

@@ -1,5 +1,7 @@
 //! What the site itself opens: management, baseline services, protocols, rows of its own.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::Compiler;
 use crate::catalog::{Direction, Transport};
 use crate::diagnostic::{Diagnostic, Level};
@@ -40,6 +42,9 @@ const SERVICES: [Service; 4] = [
         &[(Transport::Udp, 123)],
     ),
 ];
+
+/// All `DHCPv6` servers and relays of a link (RFC 8415 section 7.1).
+const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 impl<'a> Compiler<'a, '_> {
     pub(super) fn management(&mut self) {
@@ -120,7 +125,7 @@ impl<'a> Compiler<'a, '_> {
             };
             let judged = self.inputs.site.outbound != Outbound::Off;
             let row = format!("baseline/{name}");
-            let grant = |&(transport, port): &(Transport, u16)| Grant {
+            let grant = |&(transport, port): &(Transport, u16), peers| Grant {
                 kind: GrantKind::Baseline,
                 transport,
                 first: port,
@@ -128,9 +133,18 @@ impl<'a> Compiler<'a, '_> {
                 peers,
                 row: row.clone(),
             };
-            self.policy.inbound.extend(inbound.iter().map(grant));
+            let inbound_grants = inbound.iter().map(|port| grant(port, peers));
+            self.policy.inbound.extend(inbound_grants);
             if judged {
-                self.policy.outbound.extend(outbound.iter().map(grant));
+                // Who looks for a server does not know it yet, and asks them all.
+                let all = match name {
+                    "dhcp" => vec![IpAddr::V4(Ipv4Addr::BROADCAST).into()],
+                    "dhcp6" => vec![IpAddr::V6(DHCP6_SERVERS).into()],
+                    _ => Vec::new(),
+                };
+                let peers = self.peers.said_and(who, &all).unwrap_or(peers);
+                let outbound_grants = outbound.iter().map(|port| grant(port, peers));
+                self.policy.outbound.extend(outbound_grants);
             }
             if judged || !inbound.is_empty() {
                 let place = self.place_of(who);

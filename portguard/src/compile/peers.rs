@@ -105,6 +105,18 @@ impl<'a> Resolver<'a> {
         self.sets.intern(gathered)
     }
 
+    /// Who is said, and these addresses besides; `None` if nobody is said.
+    pub(super) fn said_and(&mut self, who: &'a Who, besides: &[IpNet]) -> Option<Peers> {
+        let mut gathered = Gathered::default();
+        self.terms.who(who, None, &mut gathered);
+        if gathered.any || !gathered.nets.is_empty() {
+            for net in besides {
+                gathered.prefix(*net);
+            }
+        }
+        self.sets.intern(gathered)
+    }
+
     fn fresh(&mut self, asking: Asking<'a>) -> Result<Peers, String> {
         let mut gathered = Gathered::default();
         for peer in &asking.row.peers {
@@ -165,16 +177,15 @@ impl<'a> Resolver<'a> {
         }
         match self.resolved.get(&name.to_ascii_lowercase()) {
             Some(addresses) if !addresses.is_empty() => {
-                into.nets.extend(
-                    addresses
-                        .iter()
-                        .map(|address| IpNet::from(address.to_canonical())),
-                );
+                into.domain(name, addresses);
                 into.names.push(format!("domain {name}"));
             }
-            Some(_) => self.absent("unresolved-domain", asking, &key, into, || {
-                format!("{} names {name}, which does not resolve", asking.system.id)
-            }),
+            Some(_) => {
+                self.sets.resolved(name, &[]);
+                self.absent("unresolved-domain", asking, &key, into, || {
+                    format!("{} names {name}, which does not resolve", asking.system.id)
+                });
+            }
             // Nobody asked: an offline command. Closed, and said.
             None => {
                 into.names.push(format!("domain {name}"));

@@ -1,9 +1,11 @@
 //! Sets of prefixes: gathered, narrowed, and each distinct one kept once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::domains::{Answers, DomainSet, Domains, Part, intersection, net};
 use crate::policy::{PeerSet, Peers};
 
 /// Names of more are cut short.
@@ -15,6 +17,10 @@ pub(super) struct Gathered {
     pub(super) any: bool,
     pub(super) nets: Vec<IpNet>,
     pub(super) names: Vec<String>,
+    /// Domain names (lower-case), with what they resolved to.
+    pub(super) domains: BTreeMap<String, Vec<IpAddr>>,
+    /// Only what is in these, too: kept apart where either has domain names, whose answers change.
+    within: Option<Box<Gathered>>,
 }
 
 impl Gathered {
@@ -28,6 +34,43 @@ impl Gathered {
         });
         self.nets.push(net);
     }
+
+    /// What a domain name stands for now, and that it may stand for something else later.
+    pub(super) fn domain(&mut self, name: &str, addresses: &[IpAddr]) {
+        let name = name.to_ascii_lowercase();
+        self.domains.insert(name, addresses.to_vec());
+    }
+
+    fn prefixes(&self) -> Vec<IpNet> {
+        let resolved = self.domains.values().flatten();
+        let mut nets: Vec<IpNet> = resolved.map(|address| net(*address)).collect();
+        nets.extend(&self.nets);
+        let mut own = IpNet::aggregate(&nets);
+        own.sort_unstable();
+        match &self.within {
+            None => own,
+            Some(within) => intersection(&own, &within.prefixes()),
+        }
+    }
+
+    /// How to compute the prefixes anew; nothing where no domain name has a say.
+    fn parts(&self) -> Vec<Part> {
+        let levels: Vec<&Self> = std::iter::once(self)
+            .chain(self.within.as_deref())
+            .collect();
+        if levels.iter().all(|level| level.domains.is_empty()) {
+            return Vec::new();
+        }
+        let part = |level: &&Self| {
+            let mut prefixes = IpNet::aggregate(&level.nets);
+            prefixes.sort_unstable();
+            Part {
+                prefixes,
+                names: level.domains.keys().cloned().collect(),
+            }
+        };
+        levels.iter().map(part).collect()
+    }
 }
 
 /// Distinct sets, in the order in which they were first wanted.
@@ -38,16 +81,27 @@ pub(super) struct Sets {
     interned: HashMap<u64, Vec<u32>>,
     /// Names of each set, before they are joined.
     names: Vec<BTreeSet<String>>,
+    /// How each set follows domain names; empty where it does not.
+    parts: Vec<Vec<Part>>,
+    /// Domain names that were met, with what they resolved to.
+    domains: Answers,
 }
 
 impl Sets {
     /// The peers' set; `None` if nobody is left.
     pub(super) fn intern(&mut self, gathered: Gathered) -> Option<Peers> {
+        for (name, addresses) in gathered
+            .domains
+            .iter()
+            .chain(gathered.within.iter().flat_map(|within| &within.domains))
+        {
+            self.resolved(name, addresses);
+        }
         if gathered.any {
             return Some(Peers::Any);
         }
-        let mut prefixes = IpNet::aggregate(&gathered.nets);
-        prefixes.sort_unstable();
+        let prefixes = gathered.prefixes();
+        let parts = gathered.parts();
         if prefixes.is_empty() {
             return None;
         }
@@ -60,6 +114,7 @@ impl Sets {
             self.found
                 .get(*index as usize)
                 .is_some_and(|set| set.prefixes == prefixes)
+                && self.parts.get(*index as usize) == Some(&parts)
         });
         let index = same.unwrap_or_else(|| {
             let index = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
@@ -69,12 +124,32 @@ impl Sets {
                 prefixes,
             });
             self.names.push(BTreeSet::new());
+            self.parts.push(parts);
             index
         });
         if let Some(names) = self.names.get_mut(index as usize) {
             names.extend(gathered.names);
         }
         Some(Peers::Set(index))
+    }
+
+    /// A domain name that was asked for.
+    pub(super) fn resolved(&mut self, name: &str, addresses: &[IpAddr]) {
+        let known = self.domains.entry(name.to_ascii_lowercase()).or_default();
+        known.clear();
+        known.extend(addresses);
+    }
+
+    /// The domain names, and the sets that follow them.
+    pub(super) fn domains(&mut self) -> Domains {
+        let sets = std::mem::take(&mut self.parts).into_iter().zip(0..);
+        Domains {
+            names: std::mem::take(&mut self.domains),
+            sets: sets
+                .filter(|(parts, _)| !parts.is_empty())
+                .map(|(parts, set)| DomainSet { set, parts })
+                .collect(),
+        }
     }
 
     /// The sets, named.
@@ -105,54 +180,22 @@ pub(super) fn narrowed(document: Gathered, narrow: Gathered) -> Gathered {
         (true, _) => narrow,
         (_, true) => document,
         (false, false) => {
-            let nets = intersection(
-                &IpNet::aggregate(&document.nets),
-                &IpNet::aggregate(&narrow.nets),
-            );
-            Gathered {
-                any: false,
-                nets,
-                names: narrow.names,
+            let is_fixed = document.domains.is_empty() && narrow.domains.is_empty();
+            let names = narrow.names.clone();
+            if is_fixed {
+                let nets = intersection(&document.prefixes(), &narrow.prefixes());
+                Gathered {
+                    nets,
+                    names,
+                    ..Gathered::default()
+                }
+            } else {
+                Gathered {
+                    within: Some(Box::new(narrow)),
+                    names,
+                    ..document
+                }
             }
         }
-    }
-}
-
-/// Prefixes in both; each list is sorted and disjoint, so one pass over both does.
-fn intersection(left: &[IpNet], right: &[IpNet]) -> Vec<IpNet> {
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
-    let mut both = Vec::new();
-    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        if a.contains(*b) {
-            both.push(**b);
-            right.next();
-        } else if b.contains(*a) {
-            both.push(**a);
-            left.next();
-        } else if a < b {
-            left.next();
-        } else {
-            right.next();
-        }
-    }
-    both
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intersection_keeps_the_narrower() {
-        let nets = |text: &str| {
-            text.split(' ')
-                .map(|net| net.parse().unwrap())
-                .collect::<Vec<IpNet>>()
-        };
-        let left = nets("10.0.0.0/8 192.168.1.0/24 2001:db8::/32");
-        let right = nets("10.1.0.0/16 10.3.0.0/16 192.168.0.0/16 2001:db8:1::/48 fd00::/8");
-        let both = nets("10.1.0.0/16 10.3.0.0/16 192.168.1.0/24 2001:db8:1::/48");
-        assert_eq!(intersection(&left, &right), both);
-        assert_eq!(intersection(&right, &left), both);
     }
 }

@@ -15,8 +15,11 @@ pub(super) struct Terms<'a> {
     files: &'a BTreeMap<String, Vec<IpNet>>,
     inventory: Inventory<'a>,
     /// Groups, flattened.
-    groups: BTreeMap<&'a str, Vec<IpNet>>,
+    groups: BTreeMap<&'a str, Group>,
 }
+
+/// A group's prefixes, and domain names with what they resolved to.
+type Group = (Vec<IpNet>, BTreeMap<String, Vec<IpAddr>>);
 
 impl<'a> Terms<'a> {
     pub(super) fn new(inputs: &Inputs<'a>, inventory: Inventory<'a>) -> Self {
@@ -71,9 +74,10 @@ impl<'a> Terms<'a> {
                 into.names.push(format!("host {name}"));
             }
             Term::Domain(name) => {
-                let addresses = self.resolved.get(name).into_iter().flatten();
-                into.nets
-                    .extend(addresses.map(|address| IpNet::from(address.to_canonical())));
+                // One that nobody asked for is nobody here.
+                if let Some(addresses) = self.resolved.get(name) {
+                    into.domain(name, addresses);
+                }
                 into.names.push(format!("domain {name}"));
             }
             Term::File(path) => {
@@ -84,8 +88,9 @@ impl<'a> Terms<'a> {
     }
 
     fn group(&mut self, name: &'a str, above: &mut Vec<&'a str>, into: &mut Gathered) {
-        if let Some(nets) = self.groups.get(name) {
+        if let Some((nets, domains)) = self.groups.get(name) {
             into.nets.extend(nets);
+            into.domains.extend(domains.clone());
             return;
         }
         let Some(group) = self
@@ -104,6 +109,7 @@ impl<'a> Terms<'a> {
         above.pop();
         let nets = IpNet::aggregate(&members.nets);
         into.nets.extend(&nets);
-        self.groups.insert(name, nets);
+        into.domains.extend(members.domains.clone());
+        self.groups.insert(name, (nets, members.domains));
     }
 }

@@ -4,5 +4,6 @@ mod embedded;
 pub(super) mod fixture;
 mod laws;
 mod messages;
+mod names;
 mod scale;
 mod shapes;

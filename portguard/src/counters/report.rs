@@ -13,6 +13,7 @@ use crate::catalog::Transport;
 use crate::cells::Cell;
 use crate::image::spans;
 use crate::kernel::meta::Meta;
+use crate::knock::Knocking;
 
 /// Packets and bytes, as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,6 +69,9 @@ pub struct Report {
     pub rows: Vec<RowCount>,
     /// By the peers that the policy names.
     pub peers: Vec<PeerCount>,
+    /// Who caused violations, since the first load; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knocking: Option<Knocking>,
 }
 
 /// Packets and bytes of one reason.
@@ -203,6 +207,7 @@ impl Report {
             ports: ports(meta, snapshot),
             rows: rows(meta, snapshot),
             peers: peers(meta, snapshot),
+            knocking: None,
         }
     }
 }

@@ -60,6 +60,7 @@ fn report(ports: Vec<PortCount>) -> Report {
         ports,
         rows: Vec::new(),
         peers: Vec::new(),
+        knocking: None,
     }
 }
 
@@ -132,6 +133,7 @@ fn every_state_by_its_name() {
         elsewhere: vec![listener(Transport::Tcp, 80, "0.0.0.0")],
         seen: &seen,
         ephemeral: (32_768, 60_999),
+        callers: &[],
     };
     let items = compare(&policy(), &views);
     assert_eq!(

@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use aya::maps::{Array, Map, MapData, RingBuf};
-use nix::time::{ClockId, clock_gettime};
 use portguard_common::abi::{Event, control};
 use tokio::io::unix::AsyncFd;
 
@@ -13,6 +12,7 @@ use super::decode;
 use crate::error::Fault;
 use crate::kernel::bpffs::Layout;
 use crate::kernel::confirm::CONTROL;
+use crate::kernel::deadline;
 
 /// How long an announcement holds, in nanoseconds: a listener that died is forgotten after so long.
 const LEASE: u64 = 3_000_000_000;
@@ -121,10 +121,7 @@ impl Drop for Stream {
 
 /// Nanoseconds since boot, suspension included: the clock of the events.
 pub fn boot_time() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
-        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
-        seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
-    })
+    deadline::now().map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(0))
 }
 
 /// The wall clock at boot, in nanoseconds since the Unix epoch, by the clocks of now.

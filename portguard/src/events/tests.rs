@@ -30,6 +30,10 @@ fn event() -> Event {
     }
 }
 
+static NONE: Catalog = Catalog {
+    systems: std::collections::BTreeMap::new(),
+};
+
 fn policy() -> Policy {
     let grant = |transport, first, last, row: &str| Grant {
         kind: GrantKind::Documented,
@@ -52,7 +56,7 @@ fn policy() -> Policy {
 #[test]
 fn a_line_has_the_fields_of_the_contract() {
     let policy = policy();
-    let line = Words::new("eth0", &policy).tell(&event(), BOOTED);
+    let line = Words::new("eth0", &policy, &NONE).tell(&event(), BOOTED);
     let json = serde_json::to_value(&line).unwrap();
     assert_eq!(
         json,
@@ -60,20 +64,27 @@ fn a_line_has_the_fields_of_the_contract() {
             "time": "2026-11-22T00:15:00.123456Z", "interface": "eth0", "direction": "in", "verdict": "pass",
             "reason": "undocumented-port", "source": "10.0.0.1", "destination": "10.0.0.2", "transport": "tcp",
             "source_port": 40000, "destination_port": 444, "vlan": 100, "length": 66, "weight": 64,
-            "rows": [], "nearest": ["a/quic", "a/https"]
+            "rows": [], "nearest": line.nearest
         })
     );
+    // As `explain` has it.
+    let near: Vec<_> = line
+        .nearest
+        .iter()
+        .map(|near| (near.kind, near.row.as_str()))
+        .collect();
+    assert_eq!(near, [("other-transport", "a/quic")]);
     assert_eq!(
         line.text(),
         "2026-11-22T00:15:00.123456Z eth0 in would drop undocumented-port tcp 10.0.0.1:40000 -> 10.0.0.2:444 \
-         vlan 100 66 bytes near a/quic, a/https (one of 64)"
+         vlan 100 66 bytes near a/quic (one of 64)"
     );
 }
 
 #[test]
 fn the_reason_decides_which_fields_there_are() {
     let policy = policy();
-    let words = Words::new("eth0", &policy);
+    let words = Words::new("eth0", &policy, &NONE);
     let peer = Event {
         reason: Reason::UndocumentedPeer as u8,
         destination_port: 443,
@@ -136,7 +147,7 @@ fn captures_are_read_back_with_their_comments() {
     use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
     use pcap_file::pcapng::{Block, PcapNgReader};
     let policy = policy();
-    let line = Words::new("eth0", &policy).tell(&event(), BOOTED);
+    let line = Words::new("eth0", &policy, &NONE).tell(&event(), BOOTED);
     let mut file = Vec::new();
     let mut capture = pcap::Capture::new(&mut file, &["eth0"]).unwrap();
     assert!(capture.write(0, &event(), &line, BOOTED).unwrap());

@@ -51,23 +51,35 @@ struct Asked<'a> {
     remote: IpAddr,
 }
 
-/// Finds the nearest rows, the most telling first. Nothing for packets without ports.
-pub(super) fn find(
+/// Finds the rows that are nearest to a packet. Nothing for packets without ports.
+pub(super) fn of(
     policy: &Policy,
     catalog: &Catalog,
     packet: &Packet,
     direction: Direction,
 ) -> Vec<Near> {
-    let (Shape::Ports, Some(transport)) = (packet.shape, transport_of(packet.protocol)) else {
-        return Vec::new();
-    };
+    match (packet.shape, transport_of(packet.protocol)) {
+        (Shape::Ports, Some(transport)) => {
+            let (port, remote) = (packet.destination_port, remote(packet, direction));
+            nearest(policy, catalog, (direction, transport, port, remote))
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Finds the nearest rows, the most telling first: of direction, transport, destination port and the other end.
+pub fn nearest(
+    policy: &Policy,
+    catalog: &Catalog,
+    (direction, transport, port, remote): (Direction, Transport, u16, IpAddr),
+) -> Vec<Near> {
     let asked = Asked {
         policy,
         catalog,
         direction,
         transport,
-        port: packet.destination_port,
-        remote: remote(packet, direction),
+        port,
+        remote,
     };
     let mut found = asked.same_port();
     found.extend(asked.other_transport());

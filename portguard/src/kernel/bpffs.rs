@@ -5,6 +5,7 @@
 //!     shared/CELLS ...                     network namespace is added as "@INODE")
 //!     link_in, link_out                    the attachments: what these links run is in force
 //!     gen-7/in, gen-7/out, gen-7/meta ...  a generation: its programs, and what it is made of
+//!     swapping/                            there while a tool replaces first one and then the other attachment
 //! ```
 //!
 //! No file says which generation is live: the link does, by the program that it runs. A tool that was killed anywhere
@@ -13,16 +14,17 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use portguard_common::abi::ABI_VERSION;
 use portguard_common::reason::Direction;
 
+use super::mounts::{MOUNT, mount_if_missing};
 use crate::error::Fault;
 
-const MOUNT: &str = "/sys/fs/bpf";
+pub use super::mounts::is_mounted;
 
 /// Directory of all guards of this ABI version.
 pub fn root() -> PathBuf {
@@ -82,7 +84,7 @@ impl Layout {
         };
         entries(top)
             .into_iter()
-            .filter(|root| root != own)
+            .filter(|root| root != own && is_version(root))
             .map(|root| Self {
                 directory: root.join(name),
             })
@@ -105,6 +107,23 @@ impl Layout {
         self.directory.join(format!("gen-{number}"))
     }
 
+    /// The mark of a tool that is between the swap of one attachment and that of the other.
+    pub fn swapping(&self) -> PathBuf {
+        self.directory.join("swapping")
+    }
+
+    /// Inode of the network namespace that the interface is of, if it is not the machine's first.
+    pub fn namespace(&self) -> Option<u64> {
+        let name = self.directory.file_name()?.to_str()?;
+        name.split_once('@')?.1.parse().ok()
+    }
+
+    /// The ABI version whose root it is under, as the directory is called.
+    pub fn version(&self) -> String {
+        let root = self.directory.parent().and_then(Path::file_name);
+        root.unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Numbers of the generations that have a directory, ascending.
     pub fn generations(&self) -> Vec<u64> {
         let mut numbers: Vec<u64> = entries(&self.directory)
@@ -120,6 +139,12 @@ impl Layout {
         numbers.sort_unstable();
         numbers
     }
+}
+
+fn is_version(root: &Path) -> bool {
+    let name = root.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix('v')
+        .is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Sees that this process may look at the pins: without, a guarded host would look unguarded.
@@ -176,59 +201,136 @@ fn foreign_namespace() -> Option<u64> {
     is_foreign.then_some(own)
 }
 
+/// Where the lock of this process's network namespace is: guards of other namespaces are no business of ours. It is the
+/// same for all versions, and on the file system of the pins: whoever sees one sees the other.
+fn lock_path() -> PathBuf {
+    let name = foreign_namespace().map_or_else(|| "host".to_owned(), |inode| format!("@{inode}"));
+    Path::new(MOUNT).join("portguard/locks").join(name)
+}
+
+/// Locks of other network namespaces: their inodes and places.
+pub(super) fn foreign_locks() -> Vec<(u64, PathBuf)> {
+    let own = lock_path();
+    entries(own.parent().unwrap_or(&own))
+        .into_iter()
+        .filter(|path| *path != own)
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?;
+            Some((name.strip_prefix('@')?.parse().ok()?, path))
+        })
+        .collect()
+}
+
+/// How long to wait for another tool.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often to try meanwhile: a file lock tells nobody that it is free.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// Held while pins change; released when dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
+pub struct Lock {
+    /// The lock is the open file's.
+    directory: File,
+    path: PathBuf,
+}
 
-/// Sees that bpffs is mounted, makes the root directory, and waits for the lock.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Nothing is left of a namespace that ends. Who waits for it finds out, see `is_still_there`.
+        if self.is_still_there() {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+impl Lock {
+    /// Whether others that look for the lock find this one.
+    fn is_still_there(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        match (self.directory.metadata(), fs::metadata(&self.path)) {
+            (Ok(own), Ok(there)) => own.ino() == there.ino(),
+            _ => false,
+        }
+    }
+}
+
+/// Sees that bpffs is mounted, makes the root directory, and waits for the lock of this network namespace.
 ///
 /// # Errors
-/// If there is no bpffs and none can be mounted, or no privilege to write to it.
+/// If there is no bpffs and none can be mounted, no privilege to write to it, or another tool that does not end.
 pub fn lock() -> anyhow::Result<Lock> {
     mount_if_missing()?;
-    let root = root();
-    fs::create_dir_all(&root).map_err(|error| {
-        let fault = Fault::system(format!("cannot make `{}`", root.display()));
+    let path = lock_path();
+    make(&root())?;
+    let begun = Instant::now();
+    let mut is_said = false;
+    loop {
+        make(&path)?;
+        let directory = match File::open(&path) {
+            // Whoever had it has removed it just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.with_context(|| format!("cannot open `{}`", path.display()))?,
+        };
+        match directory.try_lock() {
+            Ok(()) => {
+                let path = path.clone();
+                let lock = Lock { directory, path };
+                if lock.is_still_there() {
+                    return Ok(lock);
+                }
+                continue;
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
+            }
+            Err(TryLockError::WouldBlock) if begun.elapsed() > PATIENCE => {
+                return Err(Fault::system(format!(
+                    "another portguard{} is at work and does not end",
+                    owner(&directory)
+                ))
+                .hint("end it: what it left half done is put right by the next one")
+                .into());
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !is_said {
+            let _ = writeln!(
+                io::stderr().lock(),
+                "waiting for another portguard{} to finish",
+                owner(&directory)
+            );
+            is_said = true;
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+fn make(directory: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(directory).map_err(|error| {
+        let fault = Fault::system(format!("cannot make `{}`", directory.display()));
         anyhow::Error::new(error).context(if nix::unistd::geteuid().is_root() {
             fault
         } else {
             fault.hint("run as root: `sudo portguard ...`")
         })
-    })?;
-    let directory =
-        File::open(&root).with_context(|| format!("cannot open `{}`", root.display()))?;
-    if let Err(TryLockError::WouldBlock) = directory.try_lock() {
-        let _ = writeln!(
-            io::stderr().lock(),
-            "waiting for another portguard to finish"
-        );
-    }
-    directory
-        .lock()
-        .with_context(|| format!("cannot lock `{}`", root.display()))?;
-    Ok(Lock(directory))
-}
-
-/// Whether the kernel's BPF file system is where pins go.
-pub fn is_mounted() -> bool {
-    statfs(MOUNT).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
-}
-
-fn mount_if_missing() -> anyhow::Result<()> {
-    if is_mounted() {
-        return Ok(());
-    }
-    mount(
-        Some("bpf"),
-        MOUNT,
-        Some("bpf"),
-        MsFlags::empty(),
-        Some("mode=0700"),
-    )
-    .map_err(|errno| {
-        anyhow::Error::new(errno).context(
-            Fault::system(format!("the BPF file system is not mounted at `{MOUNT}`"))
-                .hint(format!("as root: `mount -t bpf bpf {MOUNT}`")),
-        )
     })
+}
+
+/// Who holds the lock, as far as the kernel tells: ` (process 42)`.
+fn owner(file: &File) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = file.metadata().map_or(0, |found| found.ino()).to_string();
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks
+        .lines()
+        .filter(|line| line.contains("FLOCK"))
+        .find_map(|line| {
+            let words: Vec<&str> = line
+                .split_whitespace()
+                .filter(|word| *word != "->")
+                .collect();
+            let place = words.get(5)?;
+            (place.rsplit(':').next() == Some(&inode)).then(|| words.get(4).copied())?
+        })
+        .map_or_else(String::new, |process| format!(" (process {process})"))
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, Map, MapData, MapError, ProgramArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::abi::control;
@@ -13,6 +13,7 @@ use portguard_common::reason::Direction;
 
 use super::bpffs::{Layout, Lock};
 use super::deadline;
+use super::fault::step;
 use super::generation::Live;
 use crate::error::Fault;
 use crate::object::Loaded;
@@ -54,10 +55,30 @@ pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<boo
         .hint("`portguard rollback` makes that final; `portguard load` tries again")
         .into());
     }
+    step("confirming")?;
     control_of(layout, live.meta.number)?
         .set(control::CONFIRMED, 1, 0)
         .context("cannot confirm")?;
+    step("confirmed")?;
+    forget_previous(layout, live.meta.number)?;
     Ok(true)
+}
+
+/// Lets go of the programs that a generation would have given way to: they would stay in the kernel for nothing.
+pub(super) fn forget_previous(layout: &Layout, number: u64) -> anyhow::Result<()> {
+    for name in PREVIOUS {
+        let path = layout.generation(number).join(name);
+        let map = MapData::from_pin(&path)
+            .with_context(|| format!("cannot open `{}`", path.display()))?;
+        let mut programs: ProgramArray<MapData> = Map::ProgramArray(map).try_into()?;
+        match programs.clear_index(&0) {
+            Err(MapError::KeyNotFound) => {}
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result.with_context(|| format!("cannot empty `{}`", path.display()))?,
+        }
+    }
+    Ok(())
 }
 
 /// Names the programs that a generation gives way to.

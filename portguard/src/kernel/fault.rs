@@ -1,7 +1,7 @@
 //! Named steps at which tests make the tool fail, die or wait. Without the feature `fault-injection` they are nothing.
 
 /// The steps of `load`, in the order in which they come by.
-pub const LOAD_STEPS: [&str; 14] = [
+pub const LOAD_STEPS: [&str; 17] = [
     "locked",
     "swept",
     "shared",
@@ -12,17 +12,35 @@ pub const LOAD_STEPS: [&str; 14] = [
     "described",
     "seeded",
     "prepared",
+    "marked",
     "egress",
     "ingress",
+    "swapped",
     "published",
     "finished",
+    "stored",
 ];
 
 /// The steps of `unload`.
 pub const UNLOAD_STEPS: [&str; 3] = ["unload-ingress", "unload-egress", "unload-pins"];
 
 /// The steps of `rollback`.
-pub const ROLLBACK_STEPS: [&str; 2] = ["rollback-described", "rollback-swapped"];
+pub const ROLLBACK_STEPS: [&str; 5] = [
+    "rollback-described",
+    "revert-marked",
+    "revert-ingress",
+    "revert-egress",
+    "rollback-swapped",
+];
+
+/// The steps of `confirm`.
+pub const CONFIRM_STEPS: [&str; 2] = ["confirming", "confirmed"];
+
+/// The steps of `load --migrate` that an ordinary load has not.
+pub const MIGRATE_STEPS: [&str; 1] = ["migrated-link"];
+
+/// The steps of healing what a tool left that died.
+pub const HEAL_STEPS: [&str; 1] = ["healed"];
 
 /// Passes a named step.
 ///

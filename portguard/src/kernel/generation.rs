@@ -15,12 +15,12 @@ use portguard_common::reason::Direction;
 use super::attach;
 use super::bpffs::{Layout, Lock, remove};
 use super::egress::EgressHook;
+use super::facts;
 use super::fault::step;
 use super::interface::Interface;
 use super::meta::{Meta, XdpModeName};
 use super::publish::unload;
-use super::{confirm, deadline};
-use super::{holder, readback, selftest, settle};
+use super::{confirm, deadline, holder, migrate, readback, selftest};
 use crate::cells::Directory;
 use crate::error::Fault;
 use crate::image::Image;
@@ -69,10 +69,31 @@ impl Live {
 /// # Errors
 /// If there is a link of ours that no generation of this version explains.
 pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
+    /// Swaps that may come one after the other while somebody looks.
+    const TRIES: usize = 16;
     let pin = layout.link(Direction::Ingress);
-    let Some(attached) = attach::inspect(&pin)? else {
-        return Ok(None);
-    };
+    let mut tries = 0;
+    loop {
+        let Some(attached) = attach::inspect(&pin)? else {
+            return Ok(None);
+        };
+        let program = attached.program;
+        let result = live_of(layout, &pin, attached);
+        // Who looks holds no lock: a swap in between has removed the generation that the link ran before.
+        let is_swapped = attach::inspect(&pin)?.is_none_or(|link| link.program != program);
+        tries += 1;
+        if result.is_ok() || !is_swapped || tries == TRIES {
+            return result;
+        }
+    }
+}
+
+/// The generation that runs the program of a link, if it is still that.
+fn live_of(
+    layout: &Layout,
+    pin: &Path,
+    attached: attach::Attached,
+) -> anyhow::Result<Option<Live>> {
     let mut warnings = Vec::new();
     if attached.ifindex == 0 {
         warnings.push(
@@ -165,6 +186,10 @@ pub struct Options {
     pub site: Option<String>,
     /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
     pub confirm_within: Duration,
+    /// Take the place of another version's guard.
+    pub migrate: bool,
+    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
+    pub is_refresh: bool,
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
@@ -175,6 +200,8 @@ pub struct Prepared {
     pub(super) loaded: Loaded,
     pub(super) meta: Meta,
     pub(super) previous: Option<Live>,
+    /// Another version's guard, whose place it takes.
+    pub(super) other: Option<migrate::Other>,
     /// Whether the swap replaced a program, rather than attached one where there was none.
     pub(super) replaces: bool,
 }
@@ -218,7 +245,10 @@ pub fn prepare(
 ) -> anyhow::Result<Prepared> {
     let layout = Layout::of(&interface.name);
     step("locked")?;
-    settle::refuse_other_versions(&layout)?;
+    if !options.migrate {
+        migrate::refuse(&layout, interface)?;
+    }
+    let other = migrate::other(&layout, interface)?;
     let previous = live(&layout)?;
     let number = if let Some(live) = &previous {
         sweep(&layout, &live.kept())?;
@@ -226,7 +256,9 @@ pub fn prepare(
     } else {
         // What is there without an attached ingress program is half a load, of a tool that was killed.
         unload(lock, &layout)?;
-        refuse_foreign(interface)?;
+        if other.is_none() {
+            refuse_foreign(interface)?;
+        }
         1
     };
     step("swept")?;
@@ -235,7 +267,7 @@ pub fn prepare(
     if result.is_err() {
         discard(&layout, number, is_first);
     }
-    result
+    result.map(|prepared| Prepared { other, ..prepared })
 }
 
 /// Refuses an interface whose hook another program holds, before anything is loaded.
@@ -264,9 +296,9 @@ fn prepare_next(
     let (directory, host) = match &previous {
         Some(live) => (
             live.meta.directory.clone(),
-            host_facts(Some(&live.meta), enforce)?,
+            facts::of_host(Some(&live.meta), enforce)?,
         ),
-        None => (Directory::default(), host_facts(None, enforce)?),
+        None => (Directory::default(), facts::of_host(None, enforce)?),
     };
     let deadline = if options.confirm_within.is_zero() {
         0
@@ -289,7 +321,14 @@ fn prepare_next(
     let twin = twin.map_err(|_panic| anyhow!("loading the programs to be tested failed"))??;
     selftest::run(&mut loaded, twin, policy)?;
     step("tested")?;
-    if let Some(base) = previous.as_ref().and_then(Live::base)
+    let base = previous.as_ref().and_then(|live| {
+        if options.is_refresh {
+            live.meta.previous
+        } else {
+            live.base()
+        }
+    });
+    if let Some(base) = base
         && deadline != 0
     {
         confirm::name_previous(&mut loaded, &layout.generation(base))?;
@@ -297,7 +336,7 @@ fn prepare_next(
     let meta = Meta {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         number,
-        previous: previous.as_ref().and_then(Live::base),
+        previous: base,
         ifindex: interface.index,
         xdp_mode: options.xdp_mode,
         digest: policy.digest(),
@@ -320,6 +359,7 @@ fn prepare_next(
         loaded,
         meta,
         previous,
+        other: None,
         replaces: false,
     })
 }
@@ -358,40 +398,6 @@ fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
         layout.interface().0
     ))
     .into())
-}
-
-/// What only this host knows. The flow table outlives generations, and is only of use with the key and the clock that
-/// filled it. From audit to enforce the key is drawn anew all the same: in audit the host answers strangers, too, and the
-/// flows of these answers would let the strangers go on. What the host itself has open is seeded from its sockets.
-fn host_facts(previous: Option<&Meta>, enforce: bool) -> anyhow::Result<HostFacts> {
-    let mut facts = HostFacts {
-        // Every violation may become an event; whether one does, the listeners and the quota of its reason say.
-        sample_mask: 0,
-        tick_shift: tick_shift(),
-        ..HostFacts::default()
-    };
-    if let Some(meta) = previous {
-        facts.tick_shift = meta.tick_shift;
-    }
-    if let Some(meta) = previous.filter(|meta| meta.policy.settings.enforce || !enforce) {
-        facts.flow_key = meta.flow_key;
-    } else {
-        let mut halves = [[0; 8]; 2];
-        let mut random = fs::File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
-        for half in &mut halves {
-            std::io::Read::read_exact(&mut random, half)?;
-        }
-        facts.flow_key = halves.map(u64::from_le_bytes);
-    }
-    Ok(facts)
-}
-
-/// How far to shift jiffies right for units of about a second: the coarse clock's resolution is one jiffy.
-fn tick_shift() -> u32 {
-    let tick = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
-        .map_or(4_000_000, |resolution| resolution.tv_nsec());
-    let hertz = u32::try_from(1_000_000_000 / tick.max(1)).unwrap_or(250);
-    hertz.max(1).ilog2()
 }
 
 /// Pins a generation: programs and maps that a later tool asks for, its description last.

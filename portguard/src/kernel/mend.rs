@@ -10,7 +10,7 @@ use super::deadline;
 use super::generation::{self, Live, Options, live};
 use super::interface::Interface;
 use super::publish::publish;
-use super::{attach, settle};
+use super::{attach, journal, settle};
 
 /// Loads anew, by what their pins say, the guards of this network namespace whose interfaces were gone and are back.
 /// Says which.
@@ -18,7 +18,7 @@ use super::{attach, settle};
 /// # Errors
 /// What the system refuses; the other interfaces are tried all the same.
 pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
-    settle::follow_renames(lock)?;
+    settle::settle(lock)?;
     let mut mended = Vec::new();
     let mut outcome = Ok(());
     for layout in bpffs::layouts() {
@@ -52,7 +52,14 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> 
         xdp_mode: lost.meta.xdp_mode,
         site: lost.meta.site.clone(),
         confirm_within,
+        migrate: false,
+        is_refresh: false,
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;
     publish(vec![next]).map(drop)
+}
+
+/// Whether a tool died, or is at work, between the attachments of a guard of this network namespace: cheap to ask often.
+pub fn is_torn() -> bool {
+    journal::is_any_open()
 }

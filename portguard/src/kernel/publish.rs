@@ -14,7 +14,8 @@ use super::egress::{self, EgressHook};
 use super::fault::step;
 use super::generation::{Live, Prepared, live, sweep};
 use super::interface::Interface;
-use super::meta::Meta;
+use super::meta::{Meta, XdpModeName};
+use super::{holder, journal, migrate};
 use crate::error::Fault;
 
 /// Puts generations in force, one interface after the other; if one cannot be, those before it are taken back.
@@ -29,6 +30,9 @@ pub fn publish(mut prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
     }
     let mut published = Vec::new();
     for next in &prepared {
+        if let Some(other) = &next.other {
+            migrate::take_over(&next.layout, &other.layout)?;
+        }
         step("published")?;
         let mut kept = vec![next.meta.number];
         kept.extend(next.meta.previous);
@@ -72,7 +76,7 @@ impl Prepared {
     /// Attaches or swaps, egress first: it knows the host's conversations before ingress asks for them. After an error
     /// what was in force before is in force again.
     fn swap(&mut self) -> anyhow::Result<()> {
-        let pin = self.layout.link(Direction::Ingress);
+        let pin = self.holder().link(Direction::Ingress);
         let attached = attach::inspect(&pin)?;
         // A link whose interface is gone, or that holds another interface which had the name before, guards nothing here.
         self.replaces = attached.is_some_and(|link| link.ifindex == self.interface.index);
@@ -106,7 +110,9 @@ impl Prepared {
     }
 
     fn swap_both(&mut self, pin: &Path) -> anyhow::Result<()> {
-        let egress_pin = self.layout.link(Direction::Egress);
+        let egress_pin = self.holder().link(Direction::Egress);
+        journal::begin(&self.layout)?;
+        step("marked")?;
         if let Some(hook) = self.meta.egress_hook {
             egress::set(self.loaded.egress()?, &self.interface, hook, &egress_pin)?;
         }
@@ -125,10 +131,24 @@ impl Prepared {
                 .and_then(|live| live.meta.egress_hook);
             egress::clear(&self.interface, hook, &egress_pin)?;
         }
-        step("ingress")
+        step("ingress")?;
+        journal::end(&self.layout)?;
+        step("swapped")
+    }
+
+    /// Whose links are replaced: another version's, where it is migrated.
+    fn holder(&self) -> &Layout {
+        self.other
+            .as_ref()
+            .map_or(&self.layout, |other| &other.layout)
     }
 
     fn is_same_mode(&self) -> bool {
+        if self.other.is_some() {
+            let now = holder::xdp(self.interface.index).unwrap_or_default();
+            let is_generic = now.iter().any(|holder| holder.hook == "generic XDP");
+            return is_generic == (self.meta.xdp_mode == XdpModeName::Generic);
+        }
         self.previous
             .as_ref()
             .is_none_or(|live| live.meta.xdp_mode == self.meta.xdp_mode)
@@ -136,6 +156,9 @@ impl Prepared {
 
     /// Puts what was in force before back in force.
     fn take_back(&self) -> anyhow::Result<()> {
+        if let Some(other) = &self.other {
+            return migrate::undo(other);
+        }
         match &self.previous {
             Some(live) if self.replaces => revert(
                 &self.layout,
@@ -168,15 +191,22 @@ pub fn revert(
         XdpAttachType::Interface,
     )
     .with_context(|| format!("generation {} has no program any more", to.number))?;
+    journal::begin(layout)?;
+    step("revert-marked")?;
     attach::replace_xdp(&mut program, &layout.link(Direction::Ingress))?;
+    step("revert-ingress")?;
     let pin = layout.link(Direction::Egress);
     match to.egress_hook {
         Some(hook) => {
             let mut program = SchedClassifier::from_pin(directory.join(Direction::Egress.name()))?;
-            egress::set(&mut program, interface, hook, &pin)
+            egress::set(&mut program, interface, hook, &pin)?;
         }
-        None => egress::clear(interface, hook, &pin).map(drop),
+        None => {
+            egress::clear(interface, hook, &pin)?;
+        }
     }
+    step("revert-egress")?;
+    journal::end(layout)
 }
 
 /// Goes back to the generation before the one in force, which is removed. The counters keep their meaning.

@@ -53,7 +53,6 @@ impl Twin {
         image.facts.flow_mask = 0;
         let host = HostFacts {
             deadline: 0,
-            sample_mask: u32::MAX,
             ..*host
         };
         let loaded = object::load(&image, &host, None)?;

@@ -1,4 +1,5 @@
-//! What is done about pins before any other change: follow renamed interfaces, and keep off other versions' pins.
+//! What is done about pins before any other change: follow renamed interfaces, heal what a dead tool left, and remove what
+//! nothing can come back to.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -10,13 +11,29 @@ use portguard_common::reason::Direction;
 use super::attach;
 use super::bpffs::{self, Layout, Lock};
 use super::interface::Interface;
-use crate::error::Fault;
+use super::{journal, namespaces};
+
+/// All of it.
+///
+/// # Errors
+/// If pins cannot be changed.
+pub fn settle(lock: &Lock) -> anyhow::Result<()> {
+    follow_renames(lock)?;
+    journal::heal(lock)?;
+    for directory in sweep_stale(lock, false)? {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "removed `{directory}`: its network namespace is gone"
+        );
+    }
+    Ok(())
+}
 
 /// Gives the pins of interfaces of this network namespace the names that the interfaces have now, and says so.
 ///
 /// # Errors
 /// If pins cannot be renamed.
-pub fn follow_renames(_lock: &Lock) -> anyhow::Result<()> {
+fn follow_renames(_lock: &Lock) -> anyhow::Result<()> {
     let mut moves = Vec::new();
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
@@ -58,22 +75,41 @@ fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot rename `{}` to `{}`", from.display(), to.display()))
 }
 
-/// Refuses an interface that a version of portguard with other tables guards.
+/// Removes pins of network namespaces that nobody is in any more: what they guarded is gone with them. Says which. With
+/// `all`, also those of interfaces that are gone from this namespace, and of namespaces of which it cannot be told.
 ///
 /// # Errors
-/// [`Fault`], naming the pins and what removes them.
-pub fn refuse_other_versions(layout: &Layout) -> Result<(), Fault> {
-    let others = layout.of_other_versions();
-    let Some(other) = others.first() else {
-        return Ok(());
-    };
-    let (name, _) = layout.interface();
-    Err(Fault::system(format!(
-        "`{name}` is guarded by another version of portguard, whose tables differ: `{}`, this version's are `{}`",
-        other.directory.display(),
-        layout.directory.display()
-    ))
-    .hint(format!(
-        "`portguard unload --interface {name}` removes that guard, counters included; then load again"
-    )))
+/// If pins cannot be removed.
+pub fn sweep_stale(_lock: &Lock, all: bool) -> anyhow::Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for layout in bpffs::layouts() {
+        let (name, is_here) = layout.interface();
+        // What cannot be opened is not known to be stale.
+        let Ok(link) = attach::inspect(&layout.link(Direction::Ingress)) else {
+            continue;
+        };
+        if link.is_some_and(|link| link.ifindex != 0) {
+            continue;
+        }
+        let is_stale = match layout.namespace() {
+            _ if is_here => all && Interface::find(&name).is_err(),
+            Some(inode) => match namespaces::is_alive(inode) {
+                Some(alive) => !alive,
+                None => all,
+            },
+            None => false,
+        };
+        if is_stale {
+            bpffs::remove(&layout.directory)
+                .with_context(|| format!("cannot remove `{}`", layout.directory.display()))?;
+            swept.push(layout.directory.display().to_string());
+        }
+    }
+    for (inode, lock) in bpffs::foreign_locks() {
+        if namespaces::is_alive(inode) == Some(false) {
+            // Nobody can be waiting for it; whoever removes it first does.
+            let _ = bpffs::remove(&lock);
+        }
+    }
+    Ok(swept)
 }

@@ -1,5 +1,6 @@
 //! One self-contained page: no script, no resource from elsewhere.
 
+mod callers;
 mod evidence;
 mod sections;
 
@@ -41,6 +42,7 @@ pub fn html(evidence: &Evidence) -> String {
     tiles(&mut page, evidence);
     sections::summary(&mut page, evidence);
     sections::violations(&mut page, evidence);
+    callers::callers(&mut page, evidence);
     sections::drift(&mut page, evidence);
     for guard in &evidence.guards {
         evidence::matrix(&mut page, guard);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::Evidence;
 use super::matrix::lines;
 use crate::human::{bytes, duration, grouped, plain, time};
+use crate::knock::Knocking;
 
 /// A table cell: no bar and no line break of its own.
 fn cell(text: &str) -> String {
@@ -77,6 +78,7 @@ pub fn markdown(evidence: &Evidence) -> String {
                 if reason.violation { "violation" } else { "" }
             );
         }
+        callers(&mut out, &guard.knocking);
         out.push_str("\n| | port | peers | rows | passed | bytes | other peers |\n|---|---|---|---|---:|---:|---:|\n");
         for line in lines(guard) {
             let rows: Vec<&str> = line.rows.iter().map(|(row, _)| *row).collect();
@@ -94,4 +96,28 @@ pub fn markdown(evidence: &Evidence) -> String {
         }
     }
     out
+}
+
+/// Who is knocking; nothing where nobody is.
+fn callers(out: &mut String, knocking: &Knocking) {
+    if knocking.callers.is_empty() {
+        return;
+    }
+    let words = knocking.words();
+    let _ = writeln!(out, "\nWho is knocking since the first load ({words}):\n");
+    out.push_str("| | peer | to | reason | packets | first | last | nearest row |\n|---|---|---|---|---:|---|---|---|\n");
+    for caller in &knocking.callers {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            caller.direction,
+            cell(caller.who()),
+            cell(&caller.what()),
+            caller.reason,
+            caller.amount(),
+            caller.first,
+            caller.last,
+            cell(&caller.near())
+        );
+    }
 }

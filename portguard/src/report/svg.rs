@@ -7,8 +7,8 @@ use crate::human::{grouped, short, time};
 
 /// Horizontal bars: label, value, class of the bar.
 pub(super) fn bars(title: &str, values: &[(String, u64, &str)]) -> String {
-    const LABEL: usize = 190;
-    const WIDTH: usize = 560;
+    const LABEL: usize = 240;
+    const WIDTH: usize = 600;
     const STEP: usize = 26;
     let most = values
         .iter()

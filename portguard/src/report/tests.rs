@@ -2,6 +2,26 @@ use super::*;
 use crate::counters::{Count, Packets, PortCount, ReasonCount, RowCount};
 use crate::policy::{Grant, GrantKind, Omitted, Peers, RowFacts};
 
+fn knocking() -> Knocking {
+    let knock = crate::knock::Knock {
+        direction: portguard_common::reason::Direction::Ingress,
+        reason: portguard_common::reason::Reason::UndocumentedPort,
+        protocol: 6,
+        port: 6667,
+        peer: "2001:db8:0:7::9".parse().unwrap(),
+        packets: 12,
+        error: 2,
+        dropped: 0,
+        first: 1_000_000_000_000,
+        last: 2_000_000_000_000,
+    };
+    Knocking {
+        bound: 2,
+        known: 3,
+        callers: vec![crate::knock::Caller::plain(&knock)],
+    }
+}
+
 #[expect(clippy::too_many_lines, reason = "one value, written out")]
 fn evidence() -> Evidence {
     let nasty = "<script>alert('x')</script>|\"".to_owned();
@@ -56,6 +76,7 @@ fn evidence() -> Evidence {
             bytes: 0,
         }],
         peers: Vec::new(),
+        knocking: None,
     };
     let policy = Policy {
         roles: vec!["a/node".to_owned()],
@@ -107,6 +128,7 @@ fn evidence() -> Evidence {
             site: None,
             warnings: vec!["careful".to_owned()],
             resets: Vec::new(),
+            knocking: knocking(),
             history: vec![sample(1_000, 0), sample(2_000, 17)],
         }],
         drift,
@@ -124,6 +146,9 @@ fn the_page_holds_all_and_asks_nobody() {
         "undocumented-traffic-seen",
         "documented-not-listening",
         "does not hold",
+        "2001:db8:0:7::/64",
+        "10 to 12",
+        "and 2 more",
         "careful",
         "violations over time",
         "&lt;script&gt;alert(&#39;x&#39;)",
@@ -152,6 +177,10 @@ fn markdown_and_csv_have_the_same_numbers() {
     );
     assert!(
         text.contains("# Port matrix evidence: node&lt;1>"),
+        "{text}"
+    );
+    assert!(
+        text.contains("| in | 2001:db8:0:7::/64 | tcp/6667 | undocumented-port | 10 to 12 |"),
         "{text}"
     );
     let text = csv(&evidence());

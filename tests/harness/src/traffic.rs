@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use packet::{PacketSocket, contains};
 pub use ping::ping;
-pub use scan::{Answer, Scan, scan_tcp};
+pub use scan::{Answer, Scan, scan_tcp, scan_udp};
 pub use tcp::{
     Connection, Listeners, TcpEcho, connect, connect_from, exchange_tcp, raise_file_limit,
 };

@@ -25,9 +25,16 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 }
 
 /// What the tests call.
-pub(crate) const TEST: [Tool; 2] = [
+pub(crate) const TEST: [Tool; 5] = [
     tool("ip", "iproute2", "foreign neighbours on the hook"),
     tool("nft", "nftables", "the second opinion on exported policies"),
+    tool("busybox", "busybox", "clients and servers of DHCP and HTTP"),
+    tool(
+        "prometheus",
+        "prometheus",
+        "scrapes and alert rules as users have them",
+    ),
+    tool("chromium", "chromium", "reports as users see them"),
 ];
 
 /// What `vm-test` calls; `apt-get` and `dpkg-deb`, by which it gets its kernels, are Debian's own.
@@ -47,5 +54,37 @@ pub(super) fn ensure(tools: &[Tool]) -> Result<()> {
     }
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     let purposes: Vec<&str> = missing.iter().map(|tool| tool.purpose).collect();
-    apt::install(&packages, &purposes.join(", "))
+    apt::install(&packages, &purposes.join(", "))?;
+    services::stop(&packages);
+    Ok(())
+}
+
+/// Debian starts what its packages bring; nobody asked for more than the programs.
+mod services {
+    use std::process::Command;
+
+    use crate::shell::{capture, say};
+    use crate::workspace::{is_root, which};
+
+    /// Stops the services of packages that were not there before.
+    pub(super) fn stop(packages: &[&str]) {
+        if which("systemctl").is_none() {
+            return;
+        }
+        for service in packages.iter().filter(|package| **package == "prometheus") {
+            let mut command = if is_root() {
+                Command::new("systemctl")
+            } else {
+                let mut sudo = Command::new("sudo");
+                sudo.arg("systemctl");
+                sudo
+            };
+            // Where no service manager runs there is nothing to stop.
+            if capture(command.args(["disable", "--now", service])).is_ok() {
+                say(format_args!(
+                    "stopped the service `{service}` that its package started"
+                ));
+            }
+        }
+    }
 }

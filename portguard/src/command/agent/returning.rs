@@ -1,12 +1,11 @@
 //! Interfaces that were deleted and come back: the guard went with them, and is put in force again.
 
-use std::io::{self, Write as _};
-
 use anyhow::Context as _;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::kernel::bpffs;
+pub(super) use crate::kernel::mend::is_torn;
 use crate::kernel::mend::mend;
 
 /// Group mask of events about interfaces.
@@ -18,9 +17,8 @@ const LINK_EVENTS: u32 = 1;
 /// If an interface cannot be guarded again.
 pub(super) fn look() -> anyhow::Result<()> {
     let names = bpffs::lock().and_then(|lock| mend(&lock))?;
-    let mut err = io::stderr().lock();
-    for name in names {
-        writeln!(err, "{name}: is back, and guarded again")?;
+    for interface in names {
+        tracing::info!(%interface, "is back, and guarded again");
     }
     Ok(())
 }
@@ -36,10 +34,15 @@ pub(super) fn watch() -> anyhow::Result<()> {
         .context("cannot listen to changes of interfaces")?;
     loop {
         // After the socket is open: what changes from now on is not missed.
-        if let Err(error) = look() {
-            super::log(&format!("warning: {error:#}"));
-        }
+        look_again();
         // Events that were lost are as good as events: there is something to look at.
         let _ = socket.recv_from_full();
+    }
+}
+
+/// Looks, and says what cannot be mended.
+pub(super) fn look_again() {
+    if let Err(error) = look() {
+        tracing::warn!("{error:#}");
     }
 }

@@ -6,6 +6,7 @@ use super::By;
 use crate::command::table::table;
 use crate::counters::{Count, PortCount, Report};
 use crate::human::{bytes, duration, grouped, now, plain};
+use crate::knock::Knocking;
 
 /// Rates beside sums: what was counted in a number of seconds.
 pub(super) struct Rates<'a> {
@@ -186,10 +187,51 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
         lines.add_row(cells);
     }
     writeln!(out, "{lines}")?;
-    writeln!(
-        out,
-        "these are the peers that the policy names; `portguard events` shows the addresses of violations"
-    )
+    match &report.knocking {
+        Some(knocking) => callers(out, knocking),
+        None => Ok(()),
+    }
+}
+
+/// Whoever causes violations, in numbers that say how sure they are.
+fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
+    if knocking.callers.is_empty() {
+        return writeln!(out, "\nnobody caused a violation since the first load");
+    }
+    writeln!(out, "\nwho is knocking, since the first load:\n")?;
+    let mut lines = table(&[
+        "",
+        "peer",
+        "to",
+        "reason",
+        "packets",
+        "first",
+        "last",
+        "nearest row",
+    ]);
+    let second = |time: &str| format!("{}Z", time.get(..19).unwrap_or(time));
+    for caller in &knocking.callers {
+        lines.add_row([
+            caller.direction.to_owned(),
+            caller.who().to_owned(),
+            caller.what(),
+            caller.reason.to_owned(),
+            caller.amount(),
+            second(&caller.first),
+            second(&caller.last),
+            plain(&caller.near()),
+        ]);
+    }
+    writeln!(out, "{lines}\n")?;
+    let more = knocking.known - knocking.callers.len();
+    if more > 0 {
+        writeln!(
+            out,
+            "and {} more; `--top` or `--json` shows them",
+            grouped(more as u64)
+        )?;
+    }
+    writeln!(out, "{}", knocking.words())
 }
 
 fn reasons(

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::error::Fault;
 use crate::kernel::interface::Interface;
+use crate::kernel::namespaces::unknown_sessions;
 use crate::kernel::operator;
 use crate::kernel::probe::{Probe, is_granted};
 use crate::kernel::seed::Seeded;
@@ -30,6 +31,9 @@ pub(super) struct SafetyArgs {
     /// Enforce although open sessions, or your own, would be cut
     #[arg(long)]
     pub(super) force: bool,
+    /// Take the place of another portguard version's guard, without a gap; its counters and flows end with it
+    #[arg(long)]
+    pub(super) migrate: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -165,6 +169,9 @@ pub(super) fn tell(interface: &Interface, seeded: Seeded, sorted: &Sorted) {
         sorted.documented.len(),
         sorted.cut.len()
     );
+    if let Some(unknown) = unknown_sessions() {
+        let _ = writeln!(err, "  warning: {unknown}");
+    }
     if seeded.evicted > 0 {
         let _ = writeln!(
             err,

@@ -31,7 +31,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
     match top.view {
         0 => ports(frame, body, top, guard, |_| true),
         1 => ports(frame, body, top, guard, |port| port.violations.packets > 0),
-        2 => sources(frame, body, top),
+        2 => callers(frame, body, top, name),
         _ => unused(frame, body, top, guard),
     }
     footer(frame, foot, top);
@@ -167,26 +167,33 @@ fn ports(
     table(frame, area, top, rows.collect(), &widths, &header);
 }
 
-fn sources(frame: &mut Frame<'_>, area: Rect, top: &Top) {
-    let found = top.sources.top(200);
-    let rows = found
-        .iter()
+fn callers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
+    let known = top.callers.get(name).into_iter();
+    let rows = known
+        .flat_map(|knocking| &knocking.callers)
         .skip(top.offset)
-        .map(|((source, port), weight)| {
-            let sure = weight.count - weight.error;
-            let words = if weight.error == 0 {
-                format!("about {}", grouped(weight.count))
-            } else {
-                format!("{} to {}", grouped(sure), grouped(weight.count))
-            };
-            Row::new([source.to_string(), port.to_string(), words])
+        .map(|caller| {
+            let time = caller.last.get(11..19).unwrap_or_default().to_owned();
+            Row::new([
+                Cell::from(caller.direction),
+                Cell::from(caller.who().to_owned()).bold(),
+                Cell::from(caller.what()),
+                Cell::from(caller.amount()).style(Style::new().fg(Color::Red)),
+                Cell::from(time),
+                Cell::from(caller.reason),
+                Cell::from(plain(&caller.near())),
+            ])
         });
     let widths = [
-        Constraint::Length(42),
+        Constraint::Length(3),
+        Constraint::Max(26),
+        Constraint::Length(14),
+        Constraint::Length(16),
         Constraint::Length(8),
+        Constraint::Length(24),
         Constraint::Fill(1),
     ];
-    let header = ["source", "to port", "violations, by samples"];
+    let header = ["", "peer", "to", "packets", "last", "reason", "nearest row"];
     table(frame, area, top, rows.collect(), &widths, &header);
 }
 
@@ -236,8 +243,5 @@ fn footer(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         words.push("  ".into());
     }
     words.push("tab view  up/down scroll  n interface  space pause  q quit".into());
-    if let Some(notice) = &top.notice {
-        words.push(format!("   {}", plain(notice)).into());
-    }
     frame.render_widget(Line::from(words), area);
 }

@@ -1,23 +1,18 @@
 //! What the dashboard shows, apart from how.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::time::Instant;
 
-use portguard_common::abi::Event;
-use portguard_common::addr::Addr;
-
+use crate::catalog::Catalog;
 use crate::counters::{Report, Snapshot};
-use crate::knock::Heaviest;
+use crate::knock::Knocking;
 use crate::observe::Observed;
 
 /// Rates that are remembered for the plots.
 const REMEMBERED: usize = 240;
-/// Sources that are told apart.
-const SOURCES: usize = 1024;
 
 /// The views, in the order of the tab key.
-pub(super) const VIEWS: [&str; 4] = ["ports", "violations", "sources", "never used"];
+pub(super) const VIEWS: [&str; 4] = ["ports", "violations", "who is knocking", "never used"];
 
 /// Everything on the screen.
 pub(super) struct Top {
@@ -31,10 +26,10 @@ pub(super) struct Top {
     pub(super) offset: usize,
     /// Whether time stands still.
     pub(super) is_paused: bool,
-    /// Something to say at the bottom.
-    pub(super) notice: Option<String>,
-    /// Sources of violations, by sampled weight.
-    pub(super) sources: Heaviest<(IpAddr, u16)>,
+    /// For the rows that come near.
+    pub(super) catalog: Catalog,
+    /// Who causes violations, by interface.
+    pub(super) callers: BTreeMap<String, Knocking>,
 }
 
 /// One interface.
@@ -58,15 +53,15 @@ pub(super) struct Guard {
 }
 
 impl Top {
-    pub(super) fn new(shown: Option<String>) -> Self {
+    pub(super) fn new(shown: Option<String>, catalog: Catalog) -> Self {
         Self {
             guards: BTreeMap::new(),
             shown,
             view: 0,
             offset: 0,
             is_paused: false,
-            notice: None,
-            sources: Heaviest::new(SOURCES),
+            catalog,
+            callers: BTreeMap::new(),
         }
     }
 
@@ -88,17 +83,6 @@ impl Top {
             .is_some_and(|name| self.guards.contains_key(name))
         {
             self.shown = self.guards.keys().next().cloned();
-        }
-    }
-
-    /// Counts events to their sources.
-    pub(super) fn knock(&mut self, events: &[Event]) {
-        for event in events.iter().filter(|event| event.direction == 0) {
-            let [high, low] = event.source;
-            let v6 = event.v6 == 1;
-            let source = IpAddr::from(Addr { v6, high, low });
-            let place = (source, event.destination_port);
-            self.sources.add(place, u64::from(event.weight.max(1)));
         }
     }
 

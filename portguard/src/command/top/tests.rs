@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use portguard_common::abi::{Counter, EVENT_HEAD, Event};
+use portguard_common::abi::Counter;
+use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::Key;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -13,6 +14,7 @@ use crate::image::Image;
 use crate::kernel::bpffs::Layout;
 use crate::kernel::generation::Live;
 use crate::kernel::meta::{Meta, XdpModeName};
+use crate::knock::{Knock, Knocking, Knocks};
 use crate::observe::Observed;
 use crate::policy::{Grant, GrantKind, Peers, Policy};
 
@@ -81,7 +83,7 @@ fn screen(top: &Top, width: u16, height: u16) -> String {
 
 fn top() -> Top {
     let start = Instant::now();
-    let mut top = Top::new(None);
+    let mut top = Top::new(None, Catalog::default());
     top.update(vec![observed(10, 1)], start);
     top.update(vec![observed(510, 201)], start + Duration::from_secs(2));
     top
@@ -115,32 +117,31 @@ fn the_screen_says_all_without_colour() {
         violations.contains("udp/161") && !violations.contains("tcp/443"),
         "{violations}"
     );
-    let event = Event {
-        time: 0,
-        source: [0, 0x0a00_0001],
-        destination: [0, 2],
-        ifindex: 2,
-        length: 60,
-        weight: 64,
-        vlan: 0,
-        source_port: 1,
-        destination_port: 161,
-        ethertype: 0x0800,
-        reason: 16,
+    let knock = Knock {
+        direction: Direction::Ingress,
+        reason: Reason::UndocumentedPort,
         protocol: 17,
-        detail: 0,
-        v6: 0,
-        direction: 0,
+        port: 161,
+        peer: [10, 0, 0, 1].into(),
+        packets: 128,
+        error: 28,
         dropped: 0,
-        captured: 0,
-        reserved: 0,
-        head: [0; EVENT_HEAD],
+        first: 0,
+        last: 3_661_000_000_000,
     };
-    top.knock(&[event, event]);
+    let knocks = Knocks {
+        heaviest: vec![knock],
+        bound: 28,
+    };
+    let guard = observed(0, 0);
+    let knocking = Knocking::new(&knocks, &guard.live.meta.policy, &top.catalog, 9);
+    top.callers.insert("eth0".to_owned(), knocking);
     top.turn(1);
     let sources = screen(&top, 120, 24);
     assert!(
-        sources.contains("10.0.0.1") && sources.contains("about 128"),
+        sources.contains("10.0.0.1")
+            && sources.contains("100 to 128")
+            && sources.contains("01:01:01"),
         "{sources}"
     );
 }

@@ -51,7 +51,7 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
         }
     }
     page.push_str(
-        "<nav><a href=\"#violations\">Violations</a><a href=\"#drift\">Documented, listening, seen</a>\
+        "<nav><a href=\"#violations\">Violations</a><a href=\"#callers\">Who is knocking</a><a href=\"#drift\">Documented, listening, seen</a>\
          <a href=\"#matrix\">The matrix with live numbers</a><a href=\"#unused\">Rows never used</a>\
          <a href=\"#omitted\">Rows that open nothing here</a><a href=\"#provenance\">Provenance</a></nav>",
     );

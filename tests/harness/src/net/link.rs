@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol,
 };
 
 use super::netlink::{ADDRESS6_EVENTS, LINK_EVENTS, Netlink};
 use super::{Host, SETTLE};
+use crate::frames::number;
 
 /// One end of a link to be.
 #[derive(Debug, Clone)]
@@ -150,6 +151,47 @@ impl Interface {
     pub fn add_address(&self, address: IpNet) -> Result<()> {
         self.host
             .run(|| Netlink::open(0)?.add_address(self.index, address.addr(), address.prefix_len()))
+    }
+
+    /// Makes an interface of this one for frames with a VLAN tag of this id and protocol (0x8100 or 0x88a8), up, with an
+    /// address that is usable at once.
+    pub fn add_vlan(&self, name: &str, protocol: u16, id: u16, address: &[IpNet]) -> Result<Self> {
+        let mut message = LinkMessage::default();
+        let protocol = if protocol == number::QINQ {
+            VlanProtocol::Ieee8021Ad
+        } else {
+            VlanProtocol::Ieee8021Q
+        };
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Link(self.index),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Vlan),
+                LinkInfo::Data(InfoData::Vlan(vec![
+                    InfoVlan::Id(id),
+                    InfoVlan::Protocol(protocol),
+                ])),
+            ]),
+        ];
+        let index = self.host.run(|| {
+            let mut netlink = Netlink::open(0)?;
+            netlink
+                .create(message)
+                .with_context(|| format!("making VLAN {id} of `{}`", self.name))?;
+            let index = netlink.index(name)?;
+            netlink.set_up(index, true)?;
+            for net in address {
+                netlink.add_address(index, net.addr(), net.prefix_len())?;
+            }
+            Ok(index)
+        })?;
+        Ok(Self {
+            host: self.host.clone(),
+            name: name.to_owned(),
+            index,
+            mac: self.mac,
+            addresses: address.to_vec(),
+        })
     }
 
     /// Adds a route through this interface: by a gateway, or straight to whoever answers neighbour discovery.

@@ -221,6 +221,24 @@ impl Listeners {
         address: IpAddr,
         ports: impl IntoIterator<Item = u16>,
     ) -> Result<Self> {
+        Self::listen(host, address, ports, true)
+    }
+
+    /// As [`Self::start`], and an IPv6 address listens for IPv4 as well.
+    pub fn start_dual(
+        host: &Host,
+        address: IpAddr,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Result<Self> {
+        Self::listen(host, address, ports, false)
+    }
+
+    fn listen(
+        host: &Host,
+        address: IpAddr,
+        ports: impl IntoIterator<Item = u16>,
+        only_v6: bool,
+    ) -> Result<Self> {
         raise_file_limit()?;
         let ports: Vec<u16> = ports.into_iter().collect();
         host.run(|| {
@@ -234,11 +252,11 @@ impl Listeners {
                 let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
                 socket.set_reuse_address(true)?;
                 if address.is_ipv6() {
-                    socket.set_only_v6(true)?;
+                    socket.set_only_v6(only_v6)?;
                 }
                 socket
                     .bind(&SocketAddr::new(address, port).into())
-                    .and_then(|()| socket.listen(64))
+                    .and_then(|()| socket.listen(4096))
                     .with_context(|| format!("listening on TCP port {port} of {address}"))?;
                 sockets.push(socket);
             }

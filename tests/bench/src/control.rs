@@ -120,7 +120,6 @@ fn tables(found: &mut Vec<Quantity>, name: &str, policy: &Policy) -> Result<()> 
     let (image, took) = best(|| Ok(Image::build(policy, Directory::default())?))?;
     found.push(Quantity::time(&format!("control/{name}-tables"), took));
     let host = HostFacts {
-        sample_mask: 0,
         ..HostFacts::default()
     };
     let (loaded, took) = best(|| object::load(&image, &host, None))?;
@@ -199,6 +198,7 @@ fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>)
 
 fn options() -> Options {
     Options {
+        migrate: false,
         xdp_mode: XdpModeName::Native,
         site: None,
         confirm_within: Duration::ZERO,

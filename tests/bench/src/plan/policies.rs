@@ -23,7 +23,6 @@ pub(crate) const SHARED_PORT: u16 = 5432;
 pub(crate) fn load(policy: &Policy) -> Result<Loaded> {
     let image = Image::build(policy, Directory::default())?;
     let host = HostFacts {
-        sample_mask: 0,
         flow_key: [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321],
         ..HostFacts::default()
     };

@@ -1,0 +1,294 @@
+//! Who is knocking: the heaviest causes of violations, in memory that no flood makes grow.
+//!
+//! Space-Saving (Metwally, Agrawal, El Abbadi, 2005) in sets of eight: what has no place takes that of the lightest in its
+//! set, and inherits its count as its error. So a count is never below what was added to it, and above by no more than its
+//! error, which is at most an eighth of all that was added to its set; whoever has more than that is in the table.
+
+use crate::addr::Addr;
+use crate::flow;
+use crate::packet::{Shape, Subject};
+use crate::reason::Direction;
+use crate::verdict::Verdict;
+
+/// Places in a set.
+pub const WAYS: usize = 8;
+
+/// Sets a CPU has: a power of two.
+pub const SETS: u32 = 128;
+
+/// Whom and what violations are put down to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// The other end: the source of what arrives, the destination of what is sent.
+    pub peer: Addr,
+    /// See [`Who::what`].
+    what: u64,
+}
+
+/// One of the heaviest: plain words, as in the kernel's map. One cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Knock {
+    /// The peer's address as in [`Addr`]: of the same /64, the last that was seen.
+    pub peer: [u64; 2],
+    /// Family, direction, reason, protocol and port: see [`Knock::direction`] and the others. Zero = an empty place.
+    pub what: u64,
+    /// Packets: at least the true number.
+    pub packets: u64,
+    /// By how much that may be too high.
+    pub error: u64,
+    /// How many of them were dropped, not only counted.
+    pub dropped: u64,
+    /// Boot-time clock of the first, nanoseconds.
+    pub first: u64,
+    /// Of the last.
+    pub last: u64,
+}
+
+/// Places that the same hash leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Set {
+    /// The places.
+    pub places: [Knock; WAYS],
+}
+
+const TAKEN: u64 = 1 << 63;
+const V6: u64 = 1 << 62;
+
+impl Who {
+    /// The cause of a violation.
+    #[inline(always)]
+    pub fn of<S: Subject>(packet: &S, verdict: &Verdict, direction: Direction) -> Self {
+        let peer = match direction {
+            Direction::Ingress => packet.source(),
+            Direction::Egress => packet.destination(),
+        };
+        let port = match packet.shape() {
+            Shape::Ports => packet.destination_port(),
+            Shape::Icmp => packet.icmp_type().into(),
+            Shape::NonIp => packet.ethertype(),
+            Shape::Malformed(cause) => cause as u16,
+            Shape::Arp | Shape::Fragment | Shape::Protocol => 0,
+        };
+        Self::new(
+            peer,
+            direction,
+            verdict.reason as u8,
+            packet.protocol(),
+            port,
+        )
+    }
+
+    /// From its parts; `port` is what [`Knock::port`] says.
+    #[inline(always)]
+    pub const fn new(
+        peer: Addr,
+        direction: Direction,
+        reason: u8,
+        protocol: u8,
+        port: u16,
+    ) -> Self {
+        let family = if peer.v6 { V6 } else { 0 };
+        let what = TAKEN
+            | family
+            | (direction as u64) << 32
+            | (reason as u64) << 24
+            | (protocol as u64) << 16
+            | port as u64;
+        Self { peer, what }
+    }
+
+    /// Which set it belongs to, for who knows the key.
+    #[inline(always)]
+    pub fn set(&self, key: [u64; 2]) -> u32 {
+        let address = if self.peer.v6 {
+            self.peer.high
+        } else {
+            self.peer.low
+        };
+        let [first, second] = key;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low bits are what is asked for"
+        )]
+        let hash = flow::mix(address ^ first, self.what ^ second) as u32;
+        hash & (SETS - 1)
+    }
+
+    /// Whether a place is its own: the same IPv4 address, or the same IPv6 /64 (who has one has all of it).
+    #[inline(always)]
+    pub const fn is_at(&self, place: &Knock) -> bool {
+        let [high, low] = place.peer;
+        place.what == self.what
+            && (if self.peer.v6 {
+                high == self.peer.high
+            } else {
+                low == self.peer.low
+            })
+    }
+}
+
+impl Set {
+    /// The place of `who`: its own, else an empty one, else the lightest.
+    #[inline(always)]
+    pub fn place(&self, who: &Who) -> usize {
+        let mut lightest = 0;
+        let mut least = u64::MAX;
+        for (index, place) in self.places.iter().enumerate() {
+            if who.is_at(place) {
+                return index;
+            }
+            if place.packets < least {
+                least = place.packets;
+                lightest = index;
+            }
+        }
+        lightest
+    }
+}
+
+impl Knock {
+    /// What this place becomes when `who` adds `packets` at a `time`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add(&self, who: &Who, packets: u64, is_drop: bool, time: u64) -> Self {
+        let own = who.is_at(self);
+        let dropped = if is_drop { packets } else { 0 };
+        Self {
+            peer: [who.peer.high, who.peer.low],
+            what: who.what,
+            packets: self.packets + packets,
+            error: if own { self.error } else { self.packets },
+            dropped: if own { self.dropped + dropped } else { dropped },
+            first: if own { self.first } else { time },
+            last: time,
+        }
+    }
+
+    /// Whether nobody is here.
+    pub const fn is_empty(&self) -> bool {
+        self.what == 0
+    }
+
+    /// The peer.
+    pub const fn addr(&self) -> Addr {
+        let [high, low] = self.peer;
+        Addr {
+            v6: self.what & V6 != 0,
+            high,
+            low,
+        }
+    }
+
+    /// Which way.
+    pub const fn direction(&self) -> Direction {
+        if self.what >> 32 & 1 == 0 {
+            Direction::Ingress
+        } else {
+            Direction::Egress
+        }
+    }
+
+    /// Number of the [`crate::reason::Reason`].
+    #[expect(clippy::cast_possible_truncation, reason = "takes an octet")]
+    pub const fn reason(&self) -> u8 {
+        (self.what >> 24) as u8
+    }
+
+    /// IP protocol.
+    #[expect(clippy::cast_possible_truncation, reason = "takes an octet")]
+    pub const fn protocol(&self) -> u8 {
+        (self.what >> 16) as u8
+    }
+
+    /// Destination port; ICMP type; EtherType of what is not IP; number of the [`crate::packet::Malformed`].
+    #[expect(clippy::cast_possible_truncation, reason = "takes two octets")]
+    pub const fn port(&self) -> u16 {
+        self.what as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::vec;
+
+    use super::*;
+
+    extern crate std;
+
+    #[test]
+    fn a_flood_of_sources_neither_grows_it_nor_hides_the_heavy() {
+        let mut table = vec![Set::default(); SETS as usize];
+        let mut added = vec![0_u64; SETS as usize];
+        let mut truth: HashMap<(Addr, u64), u64> = HashMap::new();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for step in 0..400_000_u64 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            // One in 64 of one peer, one in 128 of another, the rest spoofed at random.
+            #[expect(clippy::cast_possible_truncation, reason = "a random address")]
+            let (peer, port) = match step % 128 {
+                0 | 64 => (Addr::v4(1), 22),
+                32 => (Addr::v6(2, random), 23),
+                _ => (Addr::v4(random as u32 | 1 << 31), 80),
+            };
+            let who = Who::new(peer, Direction::Ingress, 16, 6, port);
+            let set = who.set([5, 7]) as usize;
+            let place = table[set].place(&who);
+            let knock = &mut table[set].places[place];
+            *knock = knock.add(&who, 1, true, step);
+            added[set] += 1;
+            let key = if peer.v6 {
+                Addr::v6(peer.high, 0)
+            } else {
+                peer
+            };
+            *truth.entry((key, who.what)).or_default() += 1;
+        }
+        let mut found = 0;
+        for (set, bound) in table.iter().zip(added) {
+            for knock in set.places {
+                let addr = knock.addr();
+                let key = if addr.v6 {
+                    Addr::v6(addr.high, 0)
+                } else {
+                    addr
+                };
+                let true_count = truth[&(key, knock.what)];
+                assert!(knock.packets >= true_count);
+                assert!(knock.packets - knock.error <= true_count);
+                assert!(knock.error <= bound / WAYS as u64);
+                assert!(knock.first <= knock.last);
+                if matches!((addr.v6, addr.high, addr.low), (false, 0, 1) | (true, 2, _)) {
+                    found += 1;
+                    assert!(knock.error < true_count / 2, "{knock:?}");
+                }
+            }
+        }
+        assert_eq!(found, 2);
+    }
+
+    #[test]
+    fn a_knock_says_what_it_was() {
+        let who = Who::new(Addr::v6(1, 2), Direction::Egress, 17, 132, 65_535);
+        let knock = Knock::default()
+            .add(&who, 3, false, 9)
+            .add(&who, 4, true, 11);
+        assert_eq!(
+            (
+                knock.direction(),
+                knock.reason(),
+                knock.protocol(),
+                knock.port()
+            ),
+            (Direction::Egress, 17, 132, 65_535)
+        );
+        assert_eq!((knock.addr(), knock.is_empty()), (Addr::v6(1, 2), false));
+        assert_eq!((knock.packets, knock.dropped, knock.error), (7, 4, 0));
+        assert_eq!((knock.first, knock.last), (9, 11));
+        assert!(Knock::default().is_empty());
+    }
+}

@@ -1,0 +1,328 @@
+//! `portguard flows`: how full the flow table is, and whether it has one conversation.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use aya::maps::{Array, Map, MapData};
+use clap::Args;
+use portguard_common::abi::{Facts, Set, slot};
+use portguard_common::flow::{Tuple, WAYS};
+use portguard_common::packet::protocol;
+use serde::Serialize;
+
+use super::{print, print_json};
+use crate::error::{Exit, Fault};
+use crate::flows::{Flows, Occupancy, units};
+use crate::human::{bytes, duration, grouped, plain};
+use crate::kernel::bpffs;
+use crate::observe::{self, Observed};
+
+/// Show how full the flow table is, and whether a conversation is in it
+///
+/// The table holds the conversations that the host itself opened, so that their answers come in. Its size is fixed; only
+/// what the host sends writes to it. With `--live` exit code 0 says that an answer would be let in, 1 that none would.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Only this interface
+    #[arg(short, long, value_name = "IF")]
+    interface: Option<String>,
+    /// Whether this conversation is known: tcp, udp or sctp, the host's end, the other end
+    #[arg(long, num_args = 3, value_names = ["PROTO", "LOCAL:PORT", "REMOTE:PORT"])]
+    live: Option<Vec<String>>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    schema: u32,
+    interfaces: Vec<Table>,
+}
+
+/// The flow table of one interface.
+#[derive(Debug, Serialize)]
+struct Table {
+    name: String,
+    /// Whether there is one: without judging what the host sends there is none.
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occupancy: Option<Occupied>,
+    /// New conversations since the first load, and how many of them took the place of one that may have lived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evicted: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeouts: Option<Timeouts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
+}
+
+#[derive(Debug, Serialize)]
+struct Occupied {
+    capacity: u64,
+    memory_bytes: u64,
+    live: u64,
+    stale: u64,
+    full_sets: u64,
+    ages: Ages,
+}
+
+/// Live conversations by when they were last refreshed.
+#[derive(Debug, Serialize)]
+struct Ages {
+    within_minute: u64,
+    within_ten_minutes: u64,
+    within_hour: u64,
+    longer: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Timeouts {
+    tcp_idle_seconds: u32,
+    udp_idle_seconds: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Live {
+    live: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_seconds: Option<u64>,
+}
+
+/// Shows the flow tables of this network namespace's guards.
+///
+/// # Errors
+/// If an interface is named that is not guarded, a conversation cannot be understood, and what the system refuses.
+pub fn run(args: &FlowsArgs) -> anyhow::Result<Exit> {
+    let asked = args.live.as_deref().map(tuple).transpose()?;
+    bpffs::check_readable()?;
+    let mut interfaces = Vec::new();
+    for one in observe::interfaces(args.interface.as_deref())? {
+        let name = one.name.clone();
+        let table = look(&one, asked.as_ref())
+            .with_context(|| format!("cannot read the flow table of `{}`", plain(&name)))?;
+        interfaces.push(table);
+    }
+    let known = |table: &Table| table.live.as_ref().is_some_and(|live| live.live);
+    let is_missing = asked.is_some() && !interfaces.iter().any(known);
+    if args.json {
+        let schema = 1;
+        print_json(&Answer { schema, interfaces })?;
+    } else {
+        text(&interfaces)?;
+    }
+    Ok(if is_missing { Exit::Findings } else { Exit::Ok })
+}
+
+/// A conversation as the host sees it.
+fn tuple(words: &[String]) -> Result<Tuple, Fault> {
+    let wrong = |what: String| {
+        Fault::usage(what)
+            .hint("e.g. `portguard flows --live tcp 192.0.2.1:40000 [2001:db8::1]:443`")
+    };
+    let [transport, local, remote] = words else {
+        return Err(wrong("`--live` wants a protocol and two ends".to_owned()));
+    };
+    let protocol = match transport.as_str() {
+        "tcp" => protocol::TCP,
+        "udp" => protocol::UDP,
+        "sctp" => protocol::SCTP,
+        _ => {
+            return Err(wrong(format!(
+                "`{}` is not tcp, udp or sctp",
+                plain(transport)
+            )));
+        }
+    };
+    let end = |text: &str| -> Result<SocketAddr, Fault> {
+        text.parse()
+            .map_err(|error| wrong(format!("`{}` is no ADDRESS:PORT: {error}", plain(text))))
+    };
+    let (local, remote) = (end(local)?, end(remote)?);
+    // An IPv4 packet stays one, however a socket writes its addresses.
+    let (ours, theirs) = (local.ip().to_canonical(), remote.ip().to_canonical());
+    if ours.is_ipv4() != theirs.is_ipv4() {
+        return Err(wrong(format!(
+            "{ours} and {theirs} are of different families"
+        )));
+    }
+    Ok(Tuple {
+        protocol,
+        local: ours.into(),
+        remote: theirs.into(),
+        local_port: local.port(),
+        remote_port: remote.port(),
+    })
+}
+
+fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
+    let meta = &one.live.meta;
+    if meta.egress_hook.is_none() {
+        return Ok(Table {
+            name: one.name.clone(),
+            enabled: false,
+            occupancy: None,
+            created: None,
+            evicted: None,
+            timeouts: None,
+            live: None,
+        });
+    }
+    let settings = &meta.policy.settings;
+    let facts = Facts {
+        flow_key: meta.flow_key,
+        flow_mask: meta.flow_sets.saturating_sub(1),
+        tick_shift: meta.tick_shift,
+        tcp_idle: units(settings.tcp_idle, meta.tick_shift),
+        udp_idle: units(settings.udp_idle, meta.tick_shift),
+        ..Facts::default()
+    };
+    let pin = MapData::from_pin(one.layout.shared().join("FLOWS"))?;
+    let sets: Array<MapData, Set> = Map::from_map_data(pin)?.try_into()?;
+    let flows = Flows::new(sets, facts);
+    let Occupancy {
+        capacity,
+        live,
+        stale,
+        full_sets,
+        ages: [within_minute, within_ten_minutes, within_hour, longer],
+    } = flows.occupancy()?;
+    let found = asked
+        .map(|tuple| flows.age(tuple))
+        .transpose()?
+        .map(|idle_seconds| Live {
+            live: idle_seconds.is_some(),
+            idle_seconds,
+        });
+    Ok(Table {
+        name: one.name.clone(),
+        enabled: true,
+        occupancy: Some(Occupied {
+            capacity,
+            memory_bytes: capacity / WAYS as u64 * size_of::<Set>() as u64,
+            live,
+            stale,
+            full_sets,
+            ages: Ages {
+                within_minute,
+                within_ten_minutes,
+                within_hour,
+                longer,
+            },
+        }),
+        created: Some(one.raw.slot(slot::FLOWS_CREATED).packets),
+        evicted: Some(one.raw.slot(slot::FLOWS_EVICTED).packets),
+        timeouts: Some(Timeouts {
+            tcp_idle_seconds: settings.tcp_idle,
+            udp_idle_seconds: settings.udp_idle,
+        }),
+        live: found,
+    })
+}
+
+fn text(interfaces: &[Table]) -> anyhow::Result<()> {
+    print(|out| {
+        if interfaces.is_empty() {
+            writeln!(out, "no interface is guarded")?;
+        }
+        for table in interfaces {
+            let name = plain(&table.name);
+            let (Some(occupied), Some(timeouts)) = (&table.occupancy, &table.timeouts) else {
+                writeln!(
+                    out,
+                    "{name}: no flow table: outbound is off, and answers come in by the rows alone"
+                )?;
+                continue;
+            };
+            let ages = &occupied.ages;
+            writeln!(
+                out,
+                "{name}: {} conversations of the host in {} cells ({})",
+                grouped(occupied.live),
+                grouped(occupied.capacity),
+                bytes(occupied.memory_bytes)
+            )?;
+            writeln!(
+                out,
+                "  last sent   {} within a minute, {} within ten, {} within an hour, {} longer ago",
+                grouped(ages.within_minute),
+                grouped(ages.within_ten_minutes),
+                grouped(ages.within_hour),
+                grouped(ages.longer)
+            )?;
+            writeln!(
+                out,
+                "  forgotten   tcp and sctp after {}, others after {}; {} cells hold such",
+                duration(timeouts.tcp_idle_seconds.into()),
+                duration(timeouts.udp_idle_seconds.into()),
+                grouped(occupied.stale)
+            )?;
+            writeln!(
+                out,
+                "  created     {}, of which {} took the place of one that may have lived",
+                grouped(table.created.unwrap_or_default()),
+                grouped(table.evicted.unwrap_or_default())
+            )?;
+            if occupied.full_sets > 0 {
+                writeln!(
+                    out,
+                    "  full        {} of {} sets: a new conversation there takes the oldest's place; `flows` in `[timeouts]` makes more",
+                    grouped(occupied.full_sets),
+                    grouped(occupied.capacity / WAYS as u64)
+                )?;
+            }
+            if let Some(live) = &table.live {
+                match live.idle_seconds {
+                    Some(idle) => writeln!(
+                        out,
+                        "  live        yes, last sent {} ago: its answers are let in",
+                        duration(idle)
+                    )?,
+                    None => writeln!(
+                        out,
+                        "  live        no: its answers are let in by a row only"
+                    )?,
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: [&str; 3]) -> Vec<String> {
+        words.map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn conversations_are_read() {
+        let read = tuple(&words(["tcp", "192.0.2.1:40000", "[::ffff:192.0.2.9]:443"])).unwrap();
+        assert_eq!((read.protocol, read.local_port), (protocol::TCP, 40_000));
+        assert!(!read.remote.v6, "an IPv4 packet, however it is written");
+        let v6 = tuple(&words(["udp", "[2001:db8::1]:5000", "[2001:db8::2]:53"])).unwrap();
+        assert!(v6.remote.v6 && v6.remote_port == 53);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (given, wanted) in [
+            (
+                ["gre", "192.0.2.1:1", "192.0.2.2:1"],
+                "`gre` is not tcp, udp or sctp",
+            ),
+            (
+                ["tcp", "192.0.2.1", "192.0.2.2:1"],
+                "`192.0.2.1` is no ADDRESS:PORT",
+            ),
+            (["tcp", "192.0.2.1:1", "[::1]:1"], "different families"),
+        ] {
+            let error = tuple(&words(given)).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Whether pins go where they last: to the BPF file system that the whole machine sees.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use crate::error::Fault;
+
+/// Where the kernel's BPF file system belongs.
+pub(super) const MOUNT: &str = "/sys/fs/bpf";
+
+/// Inodes that the machine's first mount namespace has: a fixed one since Linux 6.18, the first that was given out before.
+const FIRST: [u64; 4] = [0xefff_fff8, 0xf000_0000, 0xf000_0001, 0xf000_0002];
+
+/// Whether the kernel's BPF file system is where pins go.
+pub fn is_mounted() -> bool {
+    statfs(MOUNT).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Sees that the BPF file system is there, and that it is everybody's.
+///
+/// # Errors
+/// [`Fault`] if it cannot be mounted, or if what would be mounted is seen by this process only: the guard would end with it.
+pub(super) fn mount_if_missing() -> anyhow::Result<()> {
+    if is_mounted() {
+        return if is_of_this_namespace_only() {
+            Err(private("is another one than the machine's").into())
+        } else {
+            Ok(())
+        };
+    }
+    if is_private() {
+        return Err(private("is not there").into());
+    }
+    mount(
+        Some("bpf"),
+        MOUNT,
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    )
+    .map_err(|errno| {
+        anyhow::Error::new(errno).context(
+            Fault::system(format!("the BPF file system is not mounted at `{MOUNT}`"))
+                .hint(format!("as root: `mount -t bpf bpf {MOUNT}`")),
+        )
+    })
+}
+
+fn private(what: &str) -> Fault {
+    Fault::system(format!(
+        "this process has mounts of its own, in which the BPF file system at `{MOUNT}` {what}: the guard would end with \
+         them, unseen by others"
+    ))
+    .hint(
+        "`ip netns exec NAME` makes such mounts; `nsenter --net=/run/netns/NAME portguard ...` enters the network \
+         namespace only",
+    )
+}
+
+/// Whether this process sees other mounts than process 1, the machine's or the container's first.
+fn is_private() -> bool {
+    let Ok(own) = fs::metadata("/proc/thread-self/ns/mnt") else {
+        return false;
+    };
+    match fs::metadata("/proc/1/ns/mnt") {
+        Ok(first) => first.ino() != own.ino(),
+        // Looking at process 1 takes CAP_SYS_PTRACE.
+        Err(_) => !FIRST.contains(&own.ino()),
+    }
+}
+
+/// Whether process 1 has another file system there. Where it cannot be asked, what is mounted is taken to be everybody's:
+/// services that systemd confines have mounts of their own with the machine's BPF file system in them.
+fn is_of_this_namespace_only() -> bool {
+    let first = Path::new("/proc/1/root").join(MOUNT.trim_start_matches('/'));
+    match (fs::metadata(first), fs::metadata(MOUNT)) {
+        (Ok(first), Ok(own)) => first.dev() != own.dev(),
+        _ => false,
+    }
+}

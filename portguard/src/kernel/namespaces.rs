@@ -1,0 +1,93 @@
+//! The other network namespaces of this machine, as far as they can be seen.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Where tools keep names of network namespaces: iproute2, Docker.
+const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+
+/// Names of other network namespaces than this process's, sorted.
+fn others() -> Vec<String> {
+    let own = inode(Path::new("/proc/thread-self/ns/net"));
+    let mut names = BTreeSet::new();
+    for directory in NAMED {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if inode(&entry.path()) != own {
+                names.insert(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// What cannot be known of sessions: those of other network namespaces whose packets pass through here. Nothing where this
+/// one passes no packets on, or there are no others that have names.
+pub fn unknown_sessions() -> Option<String> {
+    let others = others();
+    if others.is_empty() || !is_forwarding() {
+        return None;
+    }
+    Some(format!(
+        "this host passes packets on, and sockets of other network namespaces are not seen: sessions that {} opened before \
+         this were not carried over, unless the policy documents them",
+        others.join(", ")
+    ))
+}
+
+fn is_forwarding() -> bool {
+    ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
+        .iter()
+        .any(|key| {
+            fs::read_to_string(format!("/proc/sys/net/{key}")).is_ok_and(|text| text.trim() != "0")
+        })
+}
+
+/// Whether anybody is in, or has a name for, the network namespace with this inode; `None` = cannot be told, since some
+/// process does not let itself be looked at.
+pub fn is_alive(wanted: u64) -> Option<bool> {
+    let mut is_complete = true;
+    for directory in NAMED {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if inode(&entry.path()) == Some(wanted) {
+                return Some(true);
+            }
+        }
+    }
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let is_process = entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit());
+        if !is_process {
+            continue;
+        }
+        match fs::metadata(entry.path().join("ns/net")) {
+            Ok(there) if there.ino() == wanted => return Some(true),
+            Ok(_) => {}
+            // It ended meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => is_complete = false,
+        }
+    }
+    is_complete.then_some(false)
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|found| found.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_is_alive_and_a_made_up_one_is_not() {
+        let own = inode(Path::new("/proc/thread-self/ns/net")).expect("an inode");
+        assert_eq!(is_alive(own), Some(true));
+        assert_ne!(is_alive(1), Some(true));
+    }
+}

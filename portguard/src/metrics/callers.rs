@@ -1,0 +1,42 @@
+//! Metrics of the heaviest causes of violations: so many series and no more, whatever the network sends.
+
+use super::Text;
+use crate::knock::Caller;
+use crate::observe::Observed;
+
+/// Callers that are named by interface. To become one of them takes more packets since the first load than the lightest
+/// of them has sent: names change rarely.
+const NAMED: usize = 10;
+
+pub(super) fn write(text: &mut Text, observed: &[Observed]) {
+    let name = "portguard_caller_packets";
+    text.gauge(
+        name,
+        "Violations of the heaviest callers since the first load, at least; IPv6 by /64.",
+    );
+    let mut bounds = Vec::new();
+    for one in observed {
+        // Without it everything else is still worth a scrape.
+        let Ok(knocks) = one.knocks() else { continue };
+        bounds.push((&one.name, knocks.bound));
+        for knock in knocks.heaviest.iter().take(NAMED) {
+            let caller = Caller::plain(knock);
+            let labels = [
+                ("interface", one.name.as_str()),
+                ("direction", caller.direction),
+                ("reason", caller.reason),
+                ("peer", caller.who()),
+                ("port", &caller.what()),
+            ];
+            text.sample(name, &labels, caller.packets - caller.error);
+        }
+    }
+    let name = "portguard_caller_bound_packets";
+    text.gauge(
+        name,
+        "Callers with more violations than this are known, and counted.",
+    );
+    for (interface, bound) in bounds {
+        text.sample(name, &[("interface", interface)], bound);
+    }
+}

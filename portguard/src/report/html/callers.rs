@@ -1,0 +1,71 @@
+//! Who is knocking, and the row of a document that comes nearest.
+
+use std::fmt::Write as _;
+
+use super::super::Evidence;
+use super::escape;
+use crate::human::grouped;
+use crate::knock::Caller;
+
+/// The heaviest causes of violations, interface by interface.
+pub(super) fn callers(page: &mut String, evidence: &Evidence) {
+    page.push_str("<h2 id=\"callers\">Who is knocking</h2>");
+    let mut any = false;
+    for guard in &evidence.guards {
+        let knocking = &guard.knocking;
+        if knocking.callers.is_empty() {
+            continue;
+        }
+        any = true;
+        let _ = write!(
+            page,
+            "<h3>{}</h3><p class=\"soft\">The heaviest causes of violations since the first load, as the kernel kept them: \
+             {}. IPv6 peers stand for their /64.</p>\
+             <table><thead><tr><th>Peer</th><th>To</th><th>Reason</th><th class=\"n\">Packets</th>\
+             <th>First and last seen</th><th class=\"wide\">Nearest row</th></tr></thead><tbody>",
+            escape(&guard.report.name),
+            escape(&knocking.words())
+        );
+        for caller in &knocking.callers {
+            line(page, caller);
+        }
+        page.push_str("</tbody></table>");
+        let more = knocking.known - knocking.callers.len();
+        if more > 0 {
+            let _ = write!(
+                page,
+                "<p class=\"soft\">and {} more; <code>portguard counters --by peer --json</code> has all.</p>",
+                grouped(more as u64)
+            );
+        }
+    }
+    if !any {
+        page.push_str("<p><span class=\"mark good\">nobody</span> Nobody caused a violation.</p>");
+    }
+}
+
+fn line(page: &mut String, caller: &Caller) {
+    let near = caller.nearest.first().map_or_else(
+        || "<span class=\"soft\">none comes near</span>".to_owned(),
+        |near| {
+            format!(
+                "{}<br><span class=\"soft\">{}</span>",
+                escape(&near.words),
+                escape(&near.citation)
+            )
+        },
+    );
+    let second = |time: &str| time.get(..19).unwrap_or(time).replace('T', " ");
+    let _ = write!(
+        page,
+        "<tr><td class=\"p\">{}</td><td class=\"p\">{} {}</td><td>{}</td><td class=\"n alarm\">{}</td>\
+         <td class=\"t\">{}<br>{}</td><td>{near}</td></tr>",
+        escape(caller.who()),
+        caller.direction,
+        escape(&caller.what()),
+        caller.reason,
+        caller.amount(),
+        second(&caller.first),
+        second(&caller.last),
+    );
+}
