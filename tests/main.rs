@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
-mod bench;
+mod bench_verb;
 #[cfg(test)]
 mod bypass;
 #[cfg(test)]
