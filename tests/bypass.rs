@@ -25,9 +25,10 @@ use shapes::{Cut, Shape};
 fn malformed(frames: &[Vec<u8>]) -> Option<Malformed> {
     frames.iter().find_map(|frame| {
         let packet = parse(&mut frame.as_slice()).ok()?;
-        match packet.shape {
-            Parsed::Malformed(cause) => Some(cause),
-            _ => None,
+        if let Parsed::Malformed(cause) = packet.shape {
+            Some(cause)
+        } else {
+            None
         }
     })
 }

@@ -4,9 +4,11 @@
 
 mod budget;
 mod coverage;
+mod egress;
 mod pieces;
 mod policies;
 mod tally;
+mod tracked;
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -18,7 +20,7 @@ use portguard::object::{HostFacts, Loaded, load};
 use portguard::policy::Policy;
 use portguard_common::tables::Tables as _;
 use portguard_common::verdict;
-use portguard_harness::frames::{Extension, Frame, Generator, Ipv6, Label, Tcp};
+use portguard_harness::frames::{Extension, Frame, Generator, Ipv6, Label, Tcp, mutate};
 
 use coverage::Coverage;
 use pieces::Path;
@@ -115,6 +117,8 @@ struct Stream {
     generator: Generator,
     index: usize,
     noise: usize,
+    damage: fastrand::Rng,
+    previous: Vec<u8>,
 }
 
 impl Stream {
@@ -123,6 +127,8 @@ impl Stream {
             generator: Generator::new(seed).palette(policies::palette()),
             index: 0,
             noise: 0,
+            damage: fastrand::Rng::with_seed(seed),
+            previous: Vec::new(),
         }
     }
 
@@ -135,6 +141,16 @@ impl Stream {
             self.index += 1;
             self.noise = self.noise.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
             let noise = self.noise >> 33;
+            // Damage upon damage: what one leaves, the next begins with.
+            if self.index % 4 == 1 {
+                for _ in 0..noise % 5 {
+                    mutate(&mut self.damage, frame, &self.previous);
+                }
+                if frame.len() < SHORTEST {
+                    continue;
+                }
+            }
+            self.previous.clone_from(frame);
             if self.index.is_multiple_of(16) {
                 frame.resize(frame.len() + noise % 9_000, 0x5a);
             }

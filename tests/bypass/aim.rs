@@ -14,6 +14,10 @@ pub(super) const OPEN: [u16; 2] = [7001, 7002];
 pub(super) const CLOSED: u16 = 7009;
 
 /// One packet to a port of a host.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is independent of the others"
+)]
 #[derive(Debug, Clone)]
 pub(super) struct Aim {
     pub(super) v6: bool,

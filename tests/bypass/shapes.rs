@@ -1,4 +1,8 @@
 //! The hostile shapes, each with a name: those of both families are here.
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one fragment is a list of ranges, too"
+)]
 
 use std::ops::Range;
 
@@ -109,7 +113,14 @@ impl Shape {
 }
 
 pub(super) fn all() -> Vec<Shape> {
-    [fragments(), frames(), shapes4::all(), shapes6::all()].concat()
+    [
+        fragments(),
+        frames(),
+        transports(),
+        shapes4::all(),
+        shapes6::all(),
+    ]
+    .concat()
 }
 
 /// In pieces of so many bytes.
@@ -294,6 +305,11 @@ fn frames() -> Vec<Shape> {
             let ranges = portguard_harness::frames::split(frame.len() - start, 8000);
             portguard_harness::frames::fragments(&frame, aim.id, &ranges)
         }),
+    ]
+}
+
+fn transports() -> Vec<Shape> {
+    vec![
         shape("odd-length", |aim| {
             let mut payload = aim.payload();
             payload.truncate(7);

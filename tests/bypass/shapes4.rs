@@ -1,4 +1,8 @@
 //! Shapes of IPv4.
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one fragment is a list of ranges, too"
+)]
 
 use portguard_harness::frames::{Extension, fragments};
 
@@ -17,7 +21,7 @@ fn route(aim: &Aim, kind: u8, pointer: u8) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn all() -> Vec<Shape> {
-    [headers(), optional(), pieces()].concat()
+    [headers(), ends(), optional(), pieces()].concat()
 }
 
 fn headers() -> Vec<Shape> {
@@ -94,6 +98,12 @@ fn headers() -> Vec<Shape> {
         .v4()
         .cut("ip-version")
         .vain(),
+    ]
+}
+
+/// Where it is for and where it says to come from.
+fn ends() -> Vec<Shape> {
+    vec![
         shape("ttl-1", |aim| {
             Ok(vec![aim.with4(|mut header| {
                 header.ttl = 1;
@@ -205,7 +215,8 @@ fn pieces() -> Vec<Shape> {
         .v4(),
         shape("beyond-64-kib", |aim| {
             let mut all = aim.pieces(&[0..24])?;
-            let last = aim.with4(|header| header.fragment(aim.id as u16, 0x1fff, false));
+            let id = u16::try_from(aim.id & 0xffff)?;
+            let last = aim.with4(|header| header.fragment(id, 0x1fff, false));
             all.push(last);
             Ok(all)
         })

@@ -1,4 +1,8 @@
 //! Shapes of IPv6.
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one fragment is a list of ranges, too"
+)]
 
 use anyhow::Result;
 use portguard_harness::frames::{Extension, fragments, number};

@@ -21,7 +21,7 @@ const STREAM: usize = 1 << 20;
 
 /// An exchange of one large datagram, asked again: what a sender learns about the path costs it the datagram.
 fn exchange_large(target: SocketAddr, socket: &std::net::UdpSocket) -> Result<bool> {
-    let bytes: Vec<u8> = (0..LARGE).map(|at| (at % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250_u8).cycle().take(LARGE).collect();
     for _ in 0..4 {
         socket.send_to(&bytes, target)?;
         let back = receive_datagram(socket, Instant::now() + SOON / 2)?;
@@ -63,7 +63,7 @@ fn datagrams_in_fragments_come_and_go() -> Result<()> {
 
 #[test]
 fn streams_find_the_mtu_of_their_path() -> Result<()> {
-    let bytes: Vec<u8> = (0..STREAM).map(|at| (at % 253) as u8).collect();
+    let bytes: Vec<u8> = (0..=252_u8).cycle().take(STREAM).collect();
     for outbound in OUTBOUND {
         let town = Town::new()?;
         let _services = town.services()?;

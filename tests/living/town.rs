@@ -131,10 +131,10 @@ pub(super) struct Town {
 
 /// What the server offers; ends with this.
 pub(super) struct Services {
-    _names: Vec<NameServer>,
-    _times: Vec<TimeServer>,
-    _echoes: Vec<(TcpEcho, UdpEcho)>,
-    _pages: Vec<Process>,
+    names: Vec<NameServer>,
+    times: Vec<TimeServer>,
+    echoes: Vec<(TcpEcho, UdpEcho)>,
+    pages: Vec<Process>,
     folder: PathBuf,
 }
 
@@ -204,24 +204,24 @@ impl Town {
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("page"), PAGE)?;
         let mut services = Services {
-            _names: Vec::new(),
-            _times: Vec::new(),
-            _echoes: Vec::new(),
-            _pages: Vec::new(),
+            names: Vec::new(),
+            times: Vec::new(),
+            echoes: Vec::new(),
+            pages: Vec::new(),
             folder,
         };
         for address in self.server.both() {
             let at = |port| SocketAddr::new(address, port);
-            services._names.push(NameServer::start(host, at(53))?);
-            services._times.push(TimeServer::start(host, at(123))?);
-            services._echoes.push((
+            services.names.push(NameServer::start(host, at(53))?);
+            services.times.push(TimeServer::start(host, at(123))?);
+            services.echoes.push((
                 TcpEcho::start(host, at(8001))?,
                 UdpEcho::start(host, at(8001))?,
             ));
             let mut httpd = Command::new("busybox");
             httpd.args(["httpd", "-f", "-p", &at(80).to_string(), "-h"]);
             services
-                ._pages
+                .pages
                 .push(host.start(httpd.arg(&services.folder))?);
             eventually("the page server", || {
                 host.run(|| Ok(connect(at(80), SOON).is_connected()))

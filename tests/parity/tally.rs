@@ -43,15 +43,20 @@ impl Tally {
         Self::default()
     }
 
-    /// Counts a frame where the contract says.
+    /// Counts a frame that arrives where the contract says.
     pub(super) fn add(&mut self, packet: &Packet, verdict: &Verdict) {
+        self.add_to(Direction::Ingress, packet, verdict);
+    }
+
+    /// Counts a frame of a direction where the contract says.
+    pub(super) fn add_to(&mut self, direction: Direction, packet: &Packet, verdict: &Verdict) {
         let bytes = packet.length as u64;
-        let direction = Direction::Ingress;
         match verdict.reason {
             Reason::Granted => self.count(Place::Cell(u32::from(verdict.cell)), bytes),
             Reason::UndocumentedPort | Reason::UndocumentedProtocol | Reason::UndocumentedPeer => {
                 let key = verdict.key.expect("what was looked up").0;
-                let (chunk, index) = (key / CHUNK_KEYS, key % CHUNK_KEYS);
+                let chunk = direction as u32 * CHUNKS + key / CHUNK_KEYS;
+                let index = key % CHUNK_KEYS;
                 self.count(Place::Violation(chunk, index), 0);
                 if verdict.reason == Reason::UndocumentedPeer {
                     self.count(Place::Peer(chunk), bytes);
@@ -126,6 +131,13 @@ impl Tally {
         let carry: PerCpuHashMap<&MapData, u32, u64> = map(loaded, "CARRY");
         assert_eq!(carry.keys().count(), 0, "no count has wrapped");
         this
+    }
+
+    /// Leaves out what the flow table says of itself.
+    pub(super) fn forget_flows(&mut self) {
+        for slot in [slot::FLOWS_CREATED, slot::FLOWS_EVICTED] {
+            self.counters.remove(&Place::Slot(slot));
+        }
     }
 
     /// Fails with the places that differ.

@@ -1,4 +1,4 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod demo;
 mod lint;
+mod nightly;
 mod setup;
 mod shell;
 mod tally;
@@ -40,6 +41,8 @@ enum Verb {
     Lint,
     /// Boots other kernels under software emulation and checks the programs there
     VmTest(vm::VmArgs),
+    /// Runs what takes long: a million frames, the fuzzers, every kernel (root)
+    Nightly(nightly::NightlyArgs),
     /// Measures what the programs cost on this machine, beside others (root)
     Bench(bench::BenchArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(args),
         Verb::Lint => lint::run(),
         Verb::VmTest(args) => vm::run(args),
+        Verb::Nightly(args) => nightly::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Ci => ci::run(),
     };

@@ -13,20 +13,20 @@ use crate::{setup, workspace};
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestArgs {
     /// Only tests whose name contains one of these
-    filter: Vec<String>,
+    pub(crate) filter: Vec<String>,
     /// Only the tests of this package; again for more
     #[arg(long, short, value_name = "NAME")]
-    package: Vec<String>,
+    pub(crate) package: Vec<String>,
     /// Show what tests print though they pass
     #[arg(long)]
-    nocapture: bool,
+    pub(crate) nocapture: bool,
     /// Build with optimisation: a slower build, faster tests
     #[arg(long)]
-    release: bool,
+    pub(crate) release: bool,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    let tally = all(args)?;
+    let tally = all(args, Vec::new())?;
     result(tally);
     if !tally.is_good() {
         bail!("not every test passed");
@@ -36,15 +36,17 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
 
 /// Everything, for `ci`.
 pub(crate) fn everything() -> Result<Tally> {
-    all(&TestArgs {
+    let args = TestArgs {
         filter: Vec::new(),
         package: Vec::new(),
         nocapture: false,
         release: false,
-    })
+    };
+    all(&args, Vec::new())
 }
 
-fn all(args: &TestArgs) -> Result<Tally> {
+/// Tests with variables of the environment set for them.
+pub(crate) fn all(args: &TestArgs, variables: Vec<(String, String)>) -> Result<Tally> {
     let TestArgs {
         filter,
         package,
@@ -59,6 +61,7 @@ fn all(args: &TestArgs) -> Result<Tally> {
         let runner = "target.'cfg(all())'.runner = ['sudo', '--preserve-env']";
         command.args(["--config", runner]);
     }
+    command.envs(variables);
     command.args(["test", "--no-fail-fast"]);
     if package.is_empty() {
         command.arg("--workspace");

@@ -67,6 +67,11 @@ pub(crate) fn run(args: &VmArgs) -> Result<()> {
     Ok(())
 }
 
+/// All kernels, for `nightly`.
+pub(crate) fn everything() -> Result<Tally> {
+    check(&kernels::read()?)
+}
+
 /// The required kernels, for `ci`.
 pub(crate) fn required() -> Result<Tally> {
     let all = kernels::read()?;
