@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod bench_verb;
+#[cfg(test)]
 mod bypass;
 #[cfg(test)]
 mod callers;

@@ -38,39 +38,53 @@ pub struct Pace {
     pub until: u64,
     /// Violations up to and with the next that is looked at closely.
     pub left: u64,
+    /// For how many that one stands: what `left` was when it was set.
+    pub stride: u64,
     /// How many were looked at closely in this unit.
     pub taken: u64,
 }
 
 /// So many violations of a unit of time are looked at closely one and all.
 pub const PACE: u64 = 64;
-/// Of those beyond, one in so many, which stands for itself and those before it.
+/// Of those beyond, about one in so many, drawn by lot, which stands for itself and those before it: a power of two.
 pub const SPARSE: u32 = 256;
 
 impl Pace {
     /// Another violation, at a time in jiffies: for how many it stands if it is to be looked at closely, else 0.
     ///
-    /// Written for the many that are not: a load and a store of their own, and two comparisons.
+    /// Written for the many that are not: a load and a store of their own, and two comparisons. The lot keeps a sender whose
+    /// packets come at equal distances from being missed, or from being taken for all of them.
     #[inline(always)]
-    pub fn next(&mut self, jiffies: u64, unit: impl FnOnce() -> u64) -> u32 {
+    pub fn next(
+        &mut self,
+        jiffies: u64,
+        unit: impl FnOnce() -> u64,
+        lot: impl FnOnce() -> u32,
+    ) -> u32 {
         let left = self.left.wrapping_sub(1);
         self.left = left;
         if left != 0 && jiffies < self.until {
             return 0;
         }
         if jiffies >= self.until {
-            self.until = jiffies + unit();
-            self.taken = 1;
-            self.left = 1;
+            *self = Self {
+                until: jiffies + unit(),
+                left: 1,
+                stride: 1,
+                taken: 1,
+            };
             return 1;
         }
-        let stands = if self.taken < PACE { 1 } else { SPARSE };
+        #[expect(clippy::cast_possible_truncation, reason = "below 2 x SPARSE")]
+        let stands = self.stride as u32;
         self.taken += 1;
-        self.left = if self.taken < PACE {
+        self.stride = if self.taken < PACE {
             1
         } else {
-            u64::from(SPARSE)
+            // 1 to 2 x SPARSE - 1: SPARSE in the mean.
+            u64::from(lot() & (2 * SPARSE - 1)).max(1)
         };
+        self.left = self.stride;
         stands
     }
 }
@@ -225,7 +239,7 @@ pub const EVENT_HEAD: usize = 96;
 
 const _: () = {
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Violations>() == 56 + 4 * CHUNK_KEYS as usize);
+    assert!(size_of::<Violations>() == 64 + 4 * CHUNK_KEYS as usize);
     assert!(
         size_of::<Violations>() <= 32 * 1024,
         "a per-CPU element is at most 32 KiB"
@@ -234,7 +248,7 @@ const _: () = {
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Set>() == 64);
     assert!(size_of::<Knocks>() == 512);
-    assert!(size_of::<Pace>() == 24);
+    assert!(size_of::<Pace>() == 32);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Facts>() == 64 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
@@ -252,7 +266,7 @@ mod tests {
             let mut looks = 0;
             let mut stand = 0;
             for _ in 0..violations {
-                let stands = pace.next(at, || 256);
+                let stands = pace.next(at, || 256, || SPARSE);
                 looks += u32::from(stands > 0);
                 stand += stands;
             }
@@ -266,5 +280,28 @@ mod tests {
         assert_eq!(looks(3, 257), (3, 3));
         assert_eq!(looks(64, 512), (61, 61));
         assert_eq!(looks(2, 513), (2, 2));
+    }
+
+    #[test]
+    fn packets_at_equal_distances_get_their_share() {
+        let mut pace = Pace::default();
+        let mut random = 0x9e37_79b9_u32;
+        let mut shares = [0_u32; 4];
+        for step in 0..400_000 {
+            let stands = pace.next(
+                1,
+                || 256,
+                || {
+                    random ^= random << 13;
+                    random ^= random >> 17;
+                    random ^= random << 5;
+                    random
+                },
+            );
+            shares[step % 4] += stands;
+        }
+        for share in shares {
+            assert!((85_000..115_000).contains(&share), "{shares:?}");
+        }
     }
 }

@@ -57,20 +57,30 @@ pub(crate) fn emit<H: Hook>(
         reserved: 0,
         head: [0; EVENT_HEAD],
     });
-    let whole = hook.whole(maps);
-    let length = if whole > EVENT_HEAD {
-        EVENT_HEAD
-    } else {
-        whole
-    };
-    // The whole head, or nothing: a variable length is more than older verifiers can follow here.
-    if length == EVENT_HEAD && hook.is_split(maps) {
-        let head = (&raw mut event.head).cast();
-        if hook.copy(0, head, EVENT_HEAD as u32) {
-            event.captured = EVENT_HEAD as u16;
-        }
+    if hook.is_split(maps) {
+        event.captured = capture(hook, hook.whole(maps), &mut event.head);
     }
     record.submit(0);
+}
+
+/// Copies what a capture of this frame shows, and says how long that is: one of some lengths that frames often have, since
+/// a variable one is more than older verifiers can follow here.
+#[inline(always)]
+fn capture<H: Hook>(hook: H, whole: usize, head: &mut [u8; EVENT_HEAD]) -> u16 {
+    let head = (&raw mut *head).cast();
+    macro_rules! lengths {
+        ($($length:literal),*) => {
+            $(
+                const { assert!($length <= EVENT_HEAD) };
+                if whole >= $length {
+                    return if hook.copy(0, head, $length) { $length } else { 0 };
+                }
+            )*
+        };
+    }
+    // All that there is room for; TCP with time stamps; the shortest that a wire knows; TCP, UDP and ARP on a virtual one.
+    lengths!(96, 74, 66, 60, 54, 42, 14);
+    0
 }
 
 /// Every reason has so many events a tick of its own, so that a flood of one leaves room for the others.

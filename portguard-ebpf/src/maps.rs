@@ -15,7 +15,7 @@ use core::ptr;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::{
     Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, Knocks, MAX_CELLS, Pace, SLOTS as SLOT_COUNT,
@@ -345,7 +345,12 @@ impl Maps {
 
     #[inline(always)]
     fn pace(&self, pace: &mut Pace) -> u32 {
-        pace.next(self.jiffies(), || 1 << self.facts.tick_shift)
+        pace.next(
+            self.jiffies(),
+            || 1 << self.facts.tick_shift,
+            // SAFETY: takes nothing, gives a number.
+            || unsafe { bpf_get_prandom_u32() },
+        )
     }
 
     /// Who knocks: a set of this CPU's share.

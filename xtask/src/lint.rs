@@ -49,14 +49,11 @@ fn kernel_code() -> Result<()> {
         "bpfel"
     };
     let mut command = setup::bpf_cargo();
-    command.args([
-        "clippy",
-        "--package",
-        "portguard-ebpf",
-        "--features",
-        "bpf",
-        "--bins",
-    ]);
+    command.args(["clippy", "--bins"]);
+    for package in ["portguard-ebpf", "portguard-bench-ebpf"] {
+        let feature = format!("{package}/bpf");
+        command.args(["--package", package, "--features", &feature]);
+    }
     command.args(["--release", "--target", &format!("{endian}-unknown-none")]);
     command.arg("--target-dir").arg(target().join("lint-bpf"));
     command.args(["--", "-D", "warnings"]);

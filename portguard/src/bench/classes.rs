@@ -1,9 +1,8 @@
-//! Frames of every kind that a policy tells apart, to measure it with.
+//! Frames of every kind that a policy tells apart as they arrive, to measure it with.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use serde::Serialize;
 
 use crate::catalog::Transport;
 use crate::image::spans;
@@ -13,24 +12,12 @@ use crate::policy::{Peers, Policy};
 /// A kind of packets, by one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {
-    /// Which way it goes.
-    pub direction: Way,
     /// `tcp4-closed`: stable, kebab-case.
     pub name: String,
     /// What it is, for people: `TCP port 443 from 192.0.2.7`.
     pub what: String,
     /// An Ethernet frame.
     pub frame: Vec<u8>,
-}
-
-/// Arriving or leaving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Way {
-    /// Judged by the ingress program.
-    In,
-    /// Judged by the egress program.
-    Out,
 }
 
 /// Peers that hardly any site names.
@@ -82,7 +69,6 @@ pub fn classes(policy: &Policy) -> Vec<Class> {
 
 fn arriving(name: &str, probe: &Probe) -> Class {
     Class {
-        direction: Way::In,
         name: name.to_owned(),
         what: probe.to_string(),
         frame: frame(probe),
@@ -150,7 +136,6 @@ fn others() -> Vec<Class> {
         port: 1,
     };
     let other = |name: &str, what: &str, frame| Class {
-        direction: Way::In,
         name: name.to_owned(),
         what: what.to_owned(),
         frame,

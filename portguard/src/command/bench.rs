@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::table::table;
 use super::{print, print_json};
-use crate::bench::classes::{Way, classes};
+use crate::bench::classes::classes;
 use crate::bench::{Baseline, Cost, Effort};
 use crate::error::{Exit, Fault};
 use crate::image::Image;
@@ -59,7 +59,7 @@ struct Bytes {
 
 #[derive(Debug, Serialize)]
 struct Measured {
-    direction: Way,
+    direction: &'static str,
     class: String,
     what: String,
     verdict: &'static str,
@@ -127,7 +127,7 @@ fn measure(name: String, live: &Live, rounds: u32) -> anyhow::Result<Interface> 
         let (verdict, cost) = one(&mut scratch, &mut baseline, &class.frame, effort)
             .with_context(|| format!("class `{}`", class.name))?;
         measured.push(Measured {
-            direction: class.direction,
+            direction: "in",
             class: class.name,
             what: class.what,
             verdict,

@@ -22,7 +22,7 @@ pub(super) fn share(roots: [&mut Vec<u32>; 2], blocks: Vec<Block>) -> Vec<Block>
             .for_each(|leaf| follow(leaf, &words));
         let word = match uniform(&block) {
             Some(class) => class,
-            None => Leaf::BLOCK | keep(&mut kept, &mut known, block),
+            None => Leaf::BLOCK | keep(&mut kept, &mut known, &block),
         };
         if let Some(place) = words.get_mut(index) {
             *place = word;
@@ -51,7 +51,7 @@ fn uniform(block: &Block) -> Option<u32> {
 }
 
 /// The number of a block that is equal to this one.
-fn keep(kept: &mut Vec<Block>, known: &mut HashMap<u64, Vec<u32>>, block: Block) -> u32 {
+fn keep(kept: &mut Vec<Block>, known: &mut HashMap<u64, Vec<u32>>, block: &Block) -> u32 {
     let mut hasher = DefaultHasher::new();
     block.leaves.hash(&mut hasher);
     let alike = known.entry(hasher.finish()).or_default();
@@ -63,7 +63,7 @@ fn keep(kept: &mut Vec<Block>, known: &mut HashMap<u64, Vec<u32>>, block: Block)
         return *number;
     }
     let number = u32::try_from(kept.len()).unwrap_or(Leaf::VALUE);
-    kept.push(block);
+    kept.push(*block);
     alike.push(number);
     number
 }

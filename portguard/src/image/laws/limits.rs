@@ -157,7 +157,7 @@ fn a_hundred_thousand_prefixes() {
         hosts >> 10
     );
     assert!(
-        took < Duration::from_secs(5),
+        took < Duration::from_secs(20),
         "{took:?} without optimisation"
     );
     // Beside these there are 10 MiB of tables that do not grow, a million flows included.

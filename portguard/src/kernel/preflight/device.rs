@@ -1,9 +1,10 @@
 //! The interface's part of the preflight: what kind it is, its driver, and who is on its hooks.
 
+mod throughput;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
@@ -79,10 +80,11 @@ pub fn check_interface(interface: &Interface, own: &[u32]) -> Vec<Check> {
         kind(&facts),
         driver(&facts),
         mtu(&facts),
-        queues(&facts),
+        throughput::queues(interface, facts.queues),
         xdp(interface, own),
         tcx(interface, own),
     ];
+    checks.extend(throughput::ring(interface));
     checks.extend(features(interface));
     checks
 }
@@ -206,19 +208,6 @@ fn mtu(facts: &Facts) -> Check {
     } else {
         Check::new("mtu", why, Grade::Ok, found)
     }
-}
-
-fn queues(facts: &Facts) -> Check {
-    let why =
-        "each receive queue is served by one CPU: with one queue, a flood has one CPU to exhaust";
-    let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let found = format!("{} receive queues, {cpus} CPUs", facts.queues);
-    let grade = if facts.queues == 1 && cpus > 1 {
-        Grade::Note
-    } else {
-        Grade::Ok
-    };
-    Check::new("queues", why, grade, found)
 }
 
 fn xdp(interface: &Interface, own: &[u32]) -> Check {

@@ -34,7 +34,7 @@ fn draw(run: &Run, path: &Path) -> Painted {
     let highest = all.fold(20.0, |highest: f64, (_, cost)| highest.max(*cost));
     let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
     area.fill(&WHITE)?;
-    let title = "Cost does not follow the size of the policy";
+    let title = "What a packet costs as the policy grows";
     area.draw(&Text::new(title, (24, 24), letters(20, INK, Side::Right)))?;
     let note =
         "nanoseconds a packet above a program that does nothing; sizes on a logarithmic axis";

@@ -66,7 +66,10 @@ impl Peer {
                 &format!(
                     "table netdev pg {{ set s {{ type inet_service; elements = {{ {} }} }}
                      chain c {{ type filter hook ingress device \"{name}\" priority 0; policy drop;
-                     meta l4proto tcp tcp dport @s accept; }} }}",
+                     tcp dport @s accept
+                     }}
+                     }}
+",
                     PORTS.join(", ")
                 ),
             ),
@@ -116,7 +119,10 @@ impl Peer {
 fn input(state: &str) -> String {
     format!(
         "table inet pg {{ set s {{ type inet_service; elements = {{ {} }} }}
-         chain c {{ type filter hook input priority filter; policy drop; {state} tcp dport @s accept; }} }}",
+         chain c {{ type filter hook input priority filter; policy drop; {state} tcp dport @s accept
+         }}
+         }}
+",
         PORTS.join(", ")
     )
 }

@@ -170,13 +170,22 @@ fn prefix4(rng: &mut Rng) -> Ipv4Net {
 }
 
 fn prefix6(rng: &mut Rng) -> Ipv6Net {
-    let length = *rng.choice(&[32, 40, 48, 56, 64, 64, 64]).unwrap_or(&64);
+    let length = match rng.u8(..100) {
+        0 => 32,
+        1..5 => 48,
+        5..15 => 56,
+        _ => 64,
+    };
     Ipv6Net::new_assert(host6(rng), length).trunc()
 }
 
-/// A host in 2000::/4, in as many networks as a large site has.
+/// A host in one of a hundred thousand networks: 2,048 providers with a /32 each, sixteen sites with a /48 each, whose
+/// networks are numbered from zero.
 pub(crate) fn host6(rng: &mut Rng) -> Ipv6Addr {
-    Ipv6Addr::from(2 << 124 | u128::from(rng.u32(..1 << 20)) << 96 | rng.u128(..1 << 96))
+    let provider = u128::from(rng.u32(..1 << 11)) << 96;
+    let site = u128::from(rng.u32(..1 << 4)) << 80;
+    let network = u128::from(rng.u32(..1 << 8)) << 64;
+    Ipv6Addr::from(0x2a00 << 112 | provider | site | network | u128::from(rng.u64(..)))
 }
 
 /// Addresses in random order, one a prefix.
