@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 pub const WAYS: usize = 8;
 
 /// Sets a CPU has: a power of two.
-pub const SETS: u32 = 128;
+pub const SETS: u32 = 64;
 
 /// Whom and what violations are put down to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

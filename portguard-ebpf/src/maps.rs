@@ -120,7 +120,7 @@ static VIOLATIONS: PerCpuArray<Violations, { 2 * CHUNKS as usize }> = PerCpuArra
 
 /// How often a count of `VIOLATIONS` has wrapped, by direction and key.
 #[btf_map]
-static CARRY: PerCpuHashMap<u32, u64, 4096> = PerCpuHashMap::new();
+static CARRY: PerCpuHashMap<u32, u64, 1024> = PerCpuHashMap::new();
 
 /// Counters by slot.
 #[btf_map]

@@ -199,6 +199,7 @@ fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>)
 fn options() -> Options {
     Options {
         migrate: false,
+        is_refresh: false,
         xdp_mode: XdpModeName::Native,
         site: None,
         confirm_within: Duration::ZERO,

@@ -190,6 +190,10 @@ fn new(head: &[&str]) -> Table {
     table
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers and strings made for it"
+)]
 fn right(text: impl ToString) -> Cell {
     Cell::new(text.to_string()).set_alignment(CellAlignment::Right)
 }

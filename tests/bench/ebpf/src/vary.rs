@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 #![expect(
+    clippy::needless_pass_by_value,
     unsafe_code,
     reason = "linker attributes, packet memory, and globals that the loader fills"
 )]

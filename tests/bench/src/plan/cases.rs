@@ -139,6 +139,7 @@ fn references(plan: &mut Plan, extent: &Extent) -> Result<()> {
 }
 
 /// Ports alone decide.
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn port(plan: &mut Plan) -> Result<()> {
     let guard = load(&plain(Outbound::Off))?;
     let program = plan.program(Program::Guard(Box::new(guard), Hook::Ingress));

@@ -130,7 +130,9 @@ pub(crate) fn sources(count: u32) -> (Policy, Members) {
         }
         dealt += 1;
     }
-    sets.iter_mut().for_each(|set| set.prefixes.sort());
+    for set in &mut sets {
+        set.prefixes.sort();
+    }
     sets.retain(|set| !set.prefixes.is_empty());
     let mut inbound = Vec::new();
     for group in 0..u16::try_from(sets.len()).unwrap_or(0) {
