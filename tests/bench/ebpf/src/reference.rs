@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 #![expect(
+    clippy::needless_pass_by_value,
     unsafe_code,
     reason = "linker attributes, packet memory, and counters reached by pointer"
 )]
