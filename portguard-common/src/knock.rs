@@ -19,9 +19,9 @@ pub const SETS: u32 = 64;
 /// Whom and what violations are put down to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Who {
-    /// The other end: the source of what arrives, the destination of what is sent.
-    pub peer: Addr,
-    /// See [`Who::what`].
+    /// The other end: the source of what arrives, the destination of what is sent. As in [`Knock::peer`].
+    peer: [u64; 2],
+    /// As in [`Knock::what`].
     what: u64,
 }
 
@@ -96,17 +96,16 @@ impl Who {
             | (reason as u64) << 24
             | (protocol as u64) << 16
             | port as u64;
-        Self { peer, what }
+        Self {
+            peer: [peer.high, peer.low],
+            what,
+        }
     }
 
     /// Which set it belongs to, for who knows the key.
     #[inline(always)]
     pub fn set(&self, key: [u64; 2]) -> u32 {
-        let address = if self.peer.v6 {
-            self.peer.high
-        } else {
-            self.peer.low
-        };
+        let address = self.network();
         let [first, second] = key;
         #[expect(
             clippy::cast_possible_truncation,
@@ -116,33 +115,54 @@ impl Who {
         hash & (SETS - 1)
     }
 
+    /// The same, of which a verifier knows nothing any more: see [`Set::place`].
+    #[inline(always)]
+    #[must_use]
+    pub fn forget(self, forget: impl Fn(u64) -> u64) -> Self {
+        let Self {
+            peer: [high, low],
+            what,
+        } = self;
+        Self {
+            peer: [forget(high), forget(low)],
+            what: forget(what),
+        }
+    }
+
     /// Whether a place is its own: the same IPv4 address, or the same IPv6 /64 (who has one has all of it).
     #[inline(always)]
     pub const fn is_at(&self, place: &Knock) -> bool {
         let [high, low] = place.peer;
-        place.what == self.what
-            && (if self.peer.v6 {
-                high == self.peer.high
-            } else {
-                low == self.peer.low
-            })
+        let network = if self.what & V6 == 0 { low } else { high };
+        place.what == self.what && network == self.network()
+    }
+
+    #[inline(always)]
+    const fn network(&self) -> u64 {
+        let [high, low] = self.peer;
+        if self.what & V6 == 0 { low } else { high }
     }
 }
 
 impl Set {
     /// The place of `who`: its own, else an empty one, else the lightest.
+    ///
+    /// `forget` gives back a number of which a verifier knows nothing any more: where programs call each other, verifiers
+    /// before 6.4 go on once for each value that a number may have.
     #[inline(always)]
-    pub fn place(&self, who: &Who) -> usize {
+    pub fn place(&self, who: &Who, forget: impl Fn(u64) -> u64) -> u64 {
         let mut lightest = 0;
         let mut least = u64::MAX;
-        for (index, place) in self.places.iter().enumerate() {
+        for (index, place) in (0..).zip(&self.places) {
             if who.is_at(place) {
-                return index;
+                return forget(index);
             }
-            if place.packets < least {
-                least = place.packets;
+            let packets = forget(place.packets);
+            if packets < least {
+                least = packets;
                 lightest = index;
             }
+            (lightest, least) = (forget(lightest), forget(least));
         }
         lightest
     }
@@ -156,7 +176,7 @@ impl Knock {
         let own = who.is_at(self);
         let dropped = if is_drop { packets } else { 0 };
         Self {
-            peer: [who.peer.high, who.peer.low],
+            peer: who.peer,
             what: who.what,
             packets: self.packets + packets,
             error: if own { self.error } else { self.packets },
@@ -237,7 +257,7 @@ mod tests {
             };
             let who = Who::new(peer, Direction::Ingress, 16, 6, port);
             let set = who.set([5, 7]) as usize;
-            let place = table[set].place(&who);
+            let place = usize::try_from(table[set].place(&who, |number| number)).unwrap();
             let knock = &mut table[set].places[place];
             *knock = knock.add(&who, 1, true, step);
             added[set] += 1;

@@ -1,6 +1,8 @@
 //! Sampled violations for whoever listens.
 #![expect(unsafe_code, reason = "fills a record of the ring buffer in place")]
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use portguard_common::abi::{EVENT_HEAD, EVENTS_A_TICK, Event, control, slot};
 use portguard_common::packet::Packet;
@@ -36,7 +38,14 @@ pub(crate) fn emit<H: Hook>(
         maps.add_slot(slot::EVENTS_LOST, (1, 0));
         return;
     };
-    let event = record.write(Event {
+    let event = record.as_mut_ptr();
+    macro_rules! write {
+        ($($field:ident: $value:expr),* $(,)?) => {
+            // SAFETY: fields of a record that was reserved for an event.
+            unsafe { $((&raw mut (*event).$field).write($value);)* }
+        };
+    }
+    write! {
         time: sample.time,
         source: [packet.source.high, packet.source.low],
         destination: [packet.destination.high, packet.destination.low],
@@ -53,21 +62,28 @@ pub(crate) fn emit<H: Hook>(
         v6: u8::from(packet.source.v6),
         direction: H::DIRECTION as u8,
         dropped: u8::from(sample.is_drop),
-        captured: 0,
         reserved: 0,
-        head: [0; EVENT_HEAD],
-    });
-    if hook.is_split(maps) {
-        event.captured = capture(hook, hook.whole(maps), &mut event.head);
     }
+    // SAFETY: the head lies in the record.
+    let head = unsafe { &raw mut (*event).head }.cast::<u64>();
+    for word in 0..EVENT_HEAD / 8 {
+        // Word by word, since a `memset` would be a loop of octets, and one step more of the verifier for each.
+        // SAFETY: in the head, whose place in the record is a multiple of eight.
+        unsafe { head.add(word).write_volatile(0) };
+    }
+    let captured = if hook.is_split(maps) {
+        capture(hook, hook.whole(maps), head.cast())
+    } else {
+        0
+    };
+    write! { captured: captured }
     record.submit(0);
 }
 
 /// Copies what a capture of this frame shows, and says how long that is: one of some lengths that frames often have, since
 /// a variable one is more than older verifiers can follow here.
 #[inline(always)]
-fn capture<H: Hook>(hook: H, whole: usize, head: &mut [u8; EVENT_HEAD]) -> u16 {
-    let head = (&raw mut *head).cast();
+fn capture<H: Hook>(hook: H, whole: usize, head: *mut c_void) -> u16 {
     macro_rules! lengths {
         ($($length:literal),*) => {
             $(

@@ -1,6 +1,7 @@
 //! From a frame to what becomes of it: the plain path inlined, all that is rare in a function of its own.
 
 use portguard_common::abi::{control, slot};
+use portguard_common::knock::Who;
 use portguard_common::packet::{Malformed, Packet, Shape, Subject};
 use portguard_common::parse::{Nonlinear, parse_plain, parse_tagged};
 use portguard_common::reason::Direction;
@@ -105,11 +106,12 @@ fn settle<H: Hook, S: Subject>(
             stands: 0,
         };
     }
-    let weight = hook.weight(packet.length());
-    let stands = count::count(maps, packet, verdict, H::DIRECTION, weight);
+    // Before the frame is counted: what counting says would be one more thing for verifiers to tell states apart by.
     if !is_drop {
         hears.hear(packet, verdict);
     }
+    let weight = hook.weight(packet.length());
+    let stands = count::count(maps, packet, verdict, H::DIRECTION, weight);
     Settled {
         outcome: if is_drop {
             Outcome::Drop
@@ -153,30 +155,18 @@ pub(crate) fn closely<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 
             return outcome;
         }
     }
-    let is_drop = outcome == Outcome::Drop as u32;
-    let time = maps::boot_time();
-    knock::note(
-        hook,
-        maps,
-        &packet,
-        &verdict,
-        Sample {
-            stands,
-            is_drop,
-            time,
-        },
-    );
-    event::emit(
-        hook,
-        maps,
-        &packet,
-        &verdict,
-        Sample {
-            stands,
-            is_drop,
-            time,
-        },
-    );
+    let sample = Sample {
+        stands,
+        is_drop: outcome == Outcome::Drop as u32,
+        time: maps::boot_time(),
+    };
+    // All that is kept of the packet beyond the event, and forgotten: so the verifier walks through the note once, and not
+    // once for each kind of packet.
+    let who = Who::of(&packet, &verdict, H::DIRECTION).forget(knock::opaque);
+    let (packets, _) = hook.weight(packet.length);
+    let packets = knock::opaque(packets * u64::from(stands));
+    event::emit(hook, maps, &packet, &verdict, sample);
+    knock::note(maps, &who, packets, sample);
     outcome
 }
 

@@ -11,7 +11,7 @@ use portguard_harness::traffic::{PacketSocket, contains};
 use serde_json::Value;
 
 /// Longer than anything here takes, under emulation too.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// How long a frame is waited for that must not come.
 const SILENCE: Duration = Duration::from_millis(300);

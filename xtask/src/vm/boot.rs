@@ -14,7 +14,7 @@ use super::{Guest, pack};
 use crate::workspace::target;
 
 /// The longest that a machine may take; many times what one needs, since a loaded host slows it down.
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// What a machine left behind.
 #[derive(Debug)]

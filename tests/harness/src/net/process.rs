@@ -98,9 +98,10 @@ impl Process {
     /// Waits for the end, and returns all output; at the timeout the process is killed, which is an error.
     pub fn output(mut self, timeout: Duration) -> Result<Output> {
         let Some(status) = self.wait(timeout)? else {
+            let threads = threads(self.id());
             self.kill();
             bail!(
-                "{} did not end within {timeout:?}\nstdout: {}\nstderr: {}",
+                "{} did not end within {timeout:?}\nthreads: {threads}\nstdout: {}\nstderr: {}",
                 self.what,
                 self.stdout.text(),
                 self.stderr.text()
@@ -232,4 +233,24 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         || haystack
             .windows(needle.len())
             .any(|window| window == needle)
+}
+
+/// What each thread of a process waits for in the kernel, as far as it can be told: for who asks why it did not end.
+fn threads(process: u32) -> String {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else {
+        return "gone".into();
+    };
+    let read = |task: &std::path::Path, name: &str| {
+        let text = std::fs::read_to_string(task.join(name)).unwrap_or_default();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    tasks
+        .flatten()
+        .map(|task| task.path())
+        .map(|task| {
+            let [comm, wchan, stack] = ["comm", "wchan", "stack"].map(|name| read(&task, name));
+            format!("{comm} in {wchan} [{stack}]")
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
 }
