@@ -28,6 +28,17 @@ pub(super) fn read(report: &mut Report<'_>, file: &mut Fields<'_>) -> Option<Sys
     let id = file.text(report, "system");
     if let Some(id) = &id {
         check_id(report, id);
+        if RESERVED.contains(&id.value.as_str()) {
+            let message = format!(
+                "{} is what rows of the site's own are called",
+                quoted(&id.value)
+            );
+            report.add(
+                id.at,
+                Diagnostic::error("reserved-id", message)
+                    .hint("choose another name for the system"),
+            );
+        }
     }
     let name = file.text(report, "name");
     let document = file.text(report, "document");
@@ -64,6 +75,9 @@ pub(super) fn read(report: &mut Report<'_>, file: &mut Fields<'_>) -> Option<Sys
         rows: Vec::new(),
     })
 }
+
+/// First words of rows that no document has: a system of that name would be cited for them.
+const RESERVED: [&str; 3] = ["baseline", "management", "site"];
 
 fn check_id(report: &mut Report<'_>, id: &Text) {
     if let Err(finding) = cells::id(&id.value) {

@@ -71,13 +71,32 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Whole or not at all.
+/// Whole or not at all, where there is a file or none; what is no regular file (a device, a pipe, a symbolic link) is
+/// written to as it stands.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    fs::write(&part, text)?;
-    fs::rename(part, path)
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        return fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(path)?
+            .write_all(text.as_bytes());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    // Made anew, or not at all: nobody has put a link of this name there.
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&part)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&part, path));
+    if written
+        .as_ref()
+        .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
+    {
+        let _ = fs::remove_file(&part);
+    }
+    written
 }
 
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
@@ -115,4 +134,38 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         guards,
         drift,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_stays_what_it_is() {
+        let directory =
+            std::env::temp_dir().join(format!("portguard-report-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let [target, link, pipe] = ["target", "link", "pipe"].map(|name| directory.join(name));
+        replace(&target, "one").unwrap();
+        symlink(&target, &link).unwrap();
+        replace(&link, "two").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "two");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read_to_string(pipe).unwrap()
+        });
+        replace(&pipe, "three").unwrap();
+        assert_eq!(reader.join().unwrap(), "three");
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            3,
+            "nothing is left"
+        );
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -103,14 +103,16 @@ fn describe(name: String, live: Live) -> Interface {
     let deadline = (!is_confirmed).then_some(meta.deadline);
     let left = deadline.and_then(|deadline| deadline::left(deadline).ok().flatten());
     if deadline.is_some() && left.is_none() {
-        warnings.push(format!(
-            "not confirmed in time: generation {} has given way to {}; `portguard rollback` makes that final",
-            meta.number,
-            meta.previous.map_or_else(
-                || "audit".to_owned(),
-                |number| format!("generation {number}")
-            )
-        ));
+        warnings.push(match meta.previous {
+            Some(number) => format!(
+                "not confirmed in time: generation {} has given way to generation {number}; `portguard rollback` makes that final",
+                meta.number
+            ),
+            None => format!(
+                "not confirmed in time: generation {} drops nothing any more; load it again and confirm it, or `portguard unload` it",
+                meta.number
+            ),
+        });
     }
     let settings = &meta.policy.settings;
     if settings.enforce {

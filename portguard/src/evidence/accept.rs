@@ -5,6 +5,7 @@ use std::{env, fmt, fs, io};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
+use portguard_common::reason::{Direction, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::Cause;
@@ -73,7 +74,12 @@ impl Flow {
             matches!(transport, "tcp" | "udp" | "sctp" | "ip" | "icmp" | "icmpv6")
                 && port.parse::<u16>().is_ok()
         });
-        let is_name = !what.is_empty() && what.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let is_name = what == UNLISTED
+            || Reason::ALL.iter().any(|reason| {
+                let is_meant = |way| reason.name(way) == what;
+                reason.is_violation()
+                    && (is_meant(Direction::Ingress) || is_meant(Direction::Egress))
+            });
         if !is_port && !is_name {
             return Err(format!(
                 "`{what}` is no `PROTO/PORT` and no name of a reason: write it like `tcp/8080=192.0.2.7`"
@@ -82,15 +88,23 @@ impl Flow {
         let peer = peer
             .map(|peer| {
                 let address = peer.parse().map(|address: std::net::IpAddr| address.into());
-                peer.parse::<IpNet>()
+                let peer = peer
+                    .parse::<IpNet>()
                     .or(address)
-                    .map_err(|_error| format!("`{peer}` is neither an address nor a prefix"))
+                    .map_err(|_error| format!("`{peer}` is neither an address nor a prefix"))?;
+                if peer != peer.trunc() {
+                    return Err(format!(
+                        "`{peer}` has bits set behind its prefix: did you mean `{}`?",
+                        peer.trunc()
+                    ));
+                }
+                Ok(peer)
             })
             .transpose()?;
         Ok(Self {
             direction: direction.to_owned(),
             what: what.to_owned(),
-            peer: peer.map(|peer| peer.trunc()),
+            peer,
         })
     }
 
