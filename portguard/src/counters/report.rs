@@ -14,6 +14,7 @@ use crate::cells::Cell;
 use crate::image::spans;
 use crate::kernel::meta::Meta;
 use crate::knock::Knocking;
+use crate::policy::Outbound;
 
 /// Packets and bytes, as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,8 +50,10 @@ pub struct Report {
     pub generation: u64,
     /// Digest of its policy.
     pub digest: String,
-    /// `audit` or `enforce`.
+    /// What becomes of violations that arrive: `audit` or `enforce`.
     pub mode: &'static str,
+    /// Of those that are sent: `off`, `audit` or `enforce`.
+    pub outbound: &'static str,
     /// Seconds since the Unix epoch that these numbers count from: the first load or the last reset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
@@ -198,6 +201,11 @@ impl Report {
                 "enforce"
             } else {
                 "audit"
+            },
+            outbound: match meta.policy.settings.outbound {
+                Outbound::Off => "off",
+                Outbound::Audit => "audit",
+                Outbound::Enforce => "enforce",
             },
             since: None,
             reset: None,

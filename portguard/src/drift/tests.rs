@@ -52,6 +52,7 @@ fn report(ports: Vec<PortCount>) -> Report {
         generation: 1,
         digest: String::new(),
         mode: "audit",
+        outbound: "audit",
         since: None,
         reset: None,
         totals: Count::default(),

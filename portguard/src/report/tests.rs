@@ -52,6 +52,7 @@ fn evidence() -> Evidence {
         generation: 3,
         digest: "ab".repeat(32),
         mode: "audit",
+        outbound: "audit",
         since: Some(1_000),
         reset: None,
         totals: Count {

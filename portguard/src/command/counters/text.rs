@@ -66,10 +66,11 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         grouped(report.totals.packets),
         bytes(report.totals.bytes),
         grouped(report.violations.packets),
-        if report.mode == "enforce" {
-            "violations, dropped"
-        } else {
-            "violations, which enforcing would drop"
+        match (report.mode, report.outbound) {
+            ("enforce", "audit") =>
+                "violations: those that arrived were dropped, those that were sent only counted",
+            ("enforce", _) => "violations, dropped",
+            _ => "violations, which enforcing would drop",
         },
     )?;
     if let Some(reset) = &report.reset {
@@ -87,10 +88,10 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 }
 
 fn violated(report: &Report) -> &'static str {
-    if report.mode == "enforce" {
-        "dropped"
-    } else {
-        "would drop"
+    match (report.mode, report.outbound) {
+        ("enforce", "audit") => "violations",
+        ("enforce", _) => "dropped",
+        _ => "would drop",
     }
 }
 
@@ -247,7 +248,12 @@ fn reasons(
     header.push("verdict");
     let mut lines = table(&header);
     for reason in &report.reasons {
-        let verdict = match (reason.violation, report.mode) {
+        let mode = if reason.direction == "out" {
+            report.outbound
+        } else {
+            report.mode
+        };
+        let verdict = match (reason.violation, mode) {
             (false, _) => "pass",
             (true, "enforce") => "drop",
             (true, _) => "would drop",
