@@ -39,8 +39,8 @@ pub struct EventsArgs {
     /// Write one JSON object a line
     #[arg(long)]
     json: bool,
-    /// Write the heads of the frames to a pcapng file, with the reason as each packet's comment; the kernel keeps none of
-    /// frames shorter than 96 bytes
+    /// Write the heads of the frames to a pcapng file, with the reason as each packet's comment; the kernel keeps the first
+    /// 96 bytes, of shorter frames 74, 66, 60, 54, 42 or 14
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 }
