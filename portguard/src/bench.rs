@@ -164,7 +164,8 @@ pub fn answer(program: &impl Measured, frame: &[u8]) -> anyhow::Result<u32> {
     Ok(done.context("the kernel refused a test run")?.return_value)
 }
 
-fn thread_time() -> anyhow::Result<Duration> {
+/// The CPU time of this thread: what else the machine does is not in it.
+pub(crate) fn thread_time() -> anyhow::Result<Duration> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(time.into())
 }

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use portguard_harness::net::Interface;
@@ -70,8 +69,6 @@ fn flush(interface: &Interface) -> Result<()> {
 
 fn state(interface: &Interface, address: IpAddr) -> Result<String> {
     let told = ip(interface, &["neighbour", "show", &address.to_string()])?;
-    // Read again soon: a poll a millisecond is more than there is to see.
-    std::thread::sleep(Duration::from_millis(10));
     Ok(told
         .split_whitespace()
         .last()

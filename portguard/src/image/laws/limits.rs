@@ -10,6 +10,7 @@ use portguard_common::tables::{Host6, Key};
 
 use super::super::TooLarge;
 use super::{Image, Question, build, compare, random};
+use crate::bench::thread_time;
 use crate::catalog::Transport;
 use crate::cells::Directory;
 use crate::policy::{Grant, GrantKind, PeerSet, Peers, Policy};
@@ -118,12 +119,6 @@ fn v6(address: u128, length: u8) -> IpNet {
         .into()
 }
 
-fn thread_time() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .unwrap()
-        .into()
-}
-
 /// Mixed lengths of both families, the worst kinds included: time, memory, and a sample of answers.
 #[test]
 fn a_hundred_thousand_prefixes() {
@@ -146,9 +141,9 @@ fn a_hundred_thousand_prefixes() {
         ..Policy::default()
     };
     // Of this thread alone: what else the machine does at the time is not the compiler's.
-    let start = thread_time();
+    let start = thread_time().unwrap();
     let image = build(&policy);
-    let took = thread_time().saturating_sub(start);
+    let took = thread_time().unwrap().saturating_sub(start);
     let blocks = image.blocks.len() * 1024;
     let hosts = image.hosts.len() * size_of::<Host6>();
     println!(
