@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapInfo, ProgramArra
 use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use portguard_common::abi::{Block, Facts, Host6};
+use portguard_common::abi::{Block, Facts, Host6, Step};
 use portguard_common::reason::Direction;
 
 use crate::error::Fault;
@@ -140,6 +140,7 @@ fn load_object(
         .override_global("ROOT4", image.root4.as_slice(), true)
         .override_global("ROOT6", image.root6.as_slice(), true)
         .map_max_entries("BLOCKS", entries(image.blocks.len()))
+        .map_max_entries("STEPS", entries(image.steps.len()))
         .map_max_entries("HOSTS", entries(image.hosts.len()))
         .map_max_entries("ADMIT", entries(image.admit.len()))
         .map_max_entries("OWN", entries(image.own.len().max(1)))
@@ -311,6 +312,12 @@ fn fill(ebpf: &mut Ebpf, image: &Image) -> anyhow::Result<()> {
         blocks
             .set(index, block, 0)
             .context("cannot fill map `BLOCKS`")?;
+    }
+    let mut steps: Array<&mut MapData, Step> = map(ebpf, "STEPS")?.try_into()?;
+    for (step, index) in image.steps.iter().zip(0..) {
+        steps
+            .set(index, step, 0)
+            .context("cannot fill map `STEPS`")?;
     }
     let mut hosts: Array<&mut MapData, Host6> = map(ebpf, "HOSTS")?.try_into()?;
     for (host, index) in image

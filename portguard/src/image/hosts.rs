@@ -2,10 +2,10 @@
 
 use portguard_common::abi::Block;
 use portguard_common::sources::host_hash;
-use portguard_common::tables::{HOST_PROBES, Host6};
+use portguard_common::tables::{HOST_PROBES, Host6, Step};
 
-/// What a host costs that stands among the prefixes instead: a block for nearly every octet below the root's.
-const PAINTED: usize = 12 * size_of::<Block>();
+/// What a host may cost that stands among the prefixes instead: a block, and a step to it.
+const AMONG_PREFIXES: usize = size_of::<Block>() + size_of::<Step>();
 
 /// A host and its address class.
 pub(super) type Host = (u128, u32);
@@ -19,7 +19,7 @@ pub(super) fn place(hosts: &[Host]) -> (Vec<Host6>, Vec<Host>) {
     let mut size = (hosts.len() * 2).next_power_of_two();
     loop {
         let (table, left) = try_place(hosts, size);
-        if left.len() * PAINTED <= size * size_of::<Host6>() {
+        if left.len() * AMONG_PREFIXES <= size * size_of::<Host6>() {
             return (table, left);
         }
         size *= 2;

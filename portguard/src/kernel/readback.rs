@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow};
 use aya::Pod;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use portguard_common::abi::{Block, Facts, Host6, MAX_CELLS};
+use portguard_common::abi::{Block, Facts, Host6, MAX_CELLS, Step};
 use portguard_common::tables::Key;
 
 use crate::error::Fault;
@@ -29,6 +29,7 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
     array(map("BLOCKS")?, "BLOCKS", &image.blocks, |a: &Block, b| {
         a.leaves == b.leaves
     })?;
+    array(map("STEPS")?, "STEPS", &image.steps, |a: &Step, b| a == b)?;
     array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
     array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
     let own: BpfHashMap<_, [u64; 3], u32> = map("OWN")?.try_into()?;
