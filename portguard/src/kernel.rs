@@ -20,6 +20,7 @@ pub mod namespaces;
 pub mod netlink;
 pub mod operator;
 pub mod pages;
+mod pair;
 pub mod preflight;
 pub mod probe;
 pub mod publish;

@@ -5,10 +5,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
@@ -19,8 +18,9 @@ use super::facts;
 use super::fault::step;
 use super::interface::Interface;
 use super::meta::{Meta, XdpModeName};
+use super::pair::Pair;
 use super::publish::unload;
-use super::{confirm, deadline, holder, migrate, readback, selftest};
+use super::{confirm, deadline, holder, migrate, pair, selftest};
 use crate::cells::Directory;
 use crate::error::Fault;
 use crate::image::Image;
@@ -310,16 +310,15 @@ fn prepare_next(
         Fault::usage(error.to_string())
             .hint("narrow the site's own rows, or merge peers that are treated alike")
     })?;
-    let (loaded, twin) = thread::scope(|scope| {
-        let twin = scope.spawn(|| selftest::Twin::load(&image, &host));
-        (object::load(&image, &host, Some(&shared)), twin.join())
-    });
-    let mut loaded = loaded?;
+    let directory = layout.generation(number);
+    fs::create_dir(&directory).map_err(|error| cannot_write(error, &directory))?;
+    let Pair {
+        mut loaded,
+        mut twin,
+    } = pair::load(&image, &host, &shared, &directory)?;
     step("loaded")?;
-    readback::compare(&loaded, &image)?;
     step("read-back")?;
-    let twin = twin.map_err(|_panic| anyhow!("loading the programs to be tested failed"))??;
-    selftest::run(&mut loaded, twin, policy)?;
+    selftest::run(&mut loaded, &mut twin, policy)?;
     step("tested")?;
     let base = previous.as_ref().and_then(|live| {
         if options.is_refresh {
@@ -352,7 +351,7 @@ fn prepare_next(
         policy: policy.clone(),
         directory: image.directory,
     };
-    pin(&layout.generation(number), &mut loaded, &meta)?;
+    pin(&directory, &mut loaded, &meta)?;
     Ok(Prepared {
         interface: interface.clone(),
         layout: layout.clone(),
@@ -402,7 +401,6 @@ fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
 
 /// Pins a generation: programs and maps that a later tool asks for, its description last.
 fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()> {
-    fs::create_dir(directory).map_err(|error| cannot_write(error, directory))?;
     let failed = |path: &Path| format!("cannot pin `{}`", path.display());
     let path = directory.join(Direction::Ingress.name());
     loaded

@@ -12,7 +12,7 @@ use portguard_common::tables::Key;
 
 use crate::error::Fault;
 use crate::image::Image;
-use crate::object::Loaded;
+use crate::object::{GLOBALS, Tables};
 
 /// Values of frozen globals are read whole, up to half a megabyte, through the stack.
 const STACK: usize = 32 << 20;
@@ -24,8 +24,8 @@ const KEYS: usize = Key::COUNT as usize;
 ///
 /// # Errors
 /// [`Fault`] naming the first map that differs.
-pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
-    let map = |name: &str| loaded.map(name);
+pub fn compare(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
+    let map = |name: &str| tables.map(name);
     array(map("BLOCKS")?, "BLOCKS", &image.blocks, |a: &Block, b| {
         a.leaves == b.leaves
     })?;
@@ -36,22 +36,13 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
     if keys != image.own.iter().map(|address| address.words()).collect() {
         return Err(differs("OWN"));
     }
-    let globals = [
-        ".rodata.facts",
-        ".rodata.in",
-        ".rodata.out",
-        ".rodata.rules",
-        ".rodata.root4",
-        ".rodata.root6",
-    ];
-    let maps: Vec<&Map> = globals.into_iter().map(map).collect::<Result<_, _>>()?;
-    let facts = loaded.facts;
+    let maps: Vec<&Map> = GLOBALS.into_iter().map(map).collect::<Result<_, _>>()?;
     let compared = thread::scope(|scope| {
         let job = move || {
             let [f, i, o, rules, r4, r6] = maps.as_slice() else {
                 return Err(anyhow!("six maps were asked for"));
             };
-            global(f, ".rodata.facts", |there: &Facts| *there == facts)?;
+            global(f, ".rodata.facts", |there: &Facts| there == facts)?;
             global(i, ".rodata.in", |there: &[u16; KEYS]| {
                 there[..] == image.inbound
             })?;

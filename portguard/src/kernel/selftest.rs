@@ -1,10 +1,12 @@
 //! Before a generation is put in force, frames are run through it and its verdicts compared: with those of the verdict
 //! function over the image, and with the grants of the policy themselves.
 //!
-//! The frames go through a twin: the same object with the same image, but with counters, flows and events of its own, in
-//! enforce, so that a verdict shows in what the program returns whatever the mode is to be.
+//! The frames go through a twin: the same object with the same globals and the very tables of the generation, but with
+//! counters, flows and events of its own, in enforce, so that a verdict shows in what the program returns whatever the mode
+//! is to be.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use aya::{TestRun as _, TestRunOptions};
@@ -17,7 +19,7 @@ use super::probe::{Probe, frame, is_granted};
 use crate::catalog::Transport;
 use crate::error::Fault;
 use crate::image::{Image, spans};
-use crate::object::{self, HostFacts, Loaded};
+use crate::object::{self, HostFacts, Loaded, Opened, Pins};
 use crate::policy::{Peers, Policy};
 
 /// `XDP_DROP`.
@@ -39,24 +41,52 @@ pub struct Twin {
     loaded: Loaded,
 }
 
-impl Twin {
-    /// Loads it; this needs nothing of the generation that it is to test, and takes as long, so that both are loaded at
-    /// the same time.
+/// A twin whose program is not in the kernel yet.
+#[derive(Debug)]
+pub(super) struct Unverified {
+    image: Image,
+    /// To be verified.
+    pub(super) opened: Opened,
+}
+
+impl Unverified {
+    /// Makes its maps, but for the tables, which it shares with the generation that it is to test: they are pinned in a
+    /// directory.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn load(image: &Image, host: &HostFacts) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        image: &Image,
+        host: &HostFacts,
+        tables: &Path,
+        frags: bool,
+    ) -> anyhow::Result<Self> {
         let mut image = image.clone();
         image.facts.enforce = 1;
         // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
         image.facts.flows = 0;
         image.facts.flow_mask = 0;
+        // Frames for a test run come in one piece. Without the code for others the verifier has a third less to do.
         let host = HostFacts {
             deadline: 0,
+            multi_buffer: false,
             ..*host
         };
-        let loaded = object::load(&image, &host, None)?;
-        Ok(Self { image, loaded })
+        let pins = Pins {
+            shared: None,
+            tables: Some(tables),
+        };
+        let opened = object::open(&image, &host, pins, frags)?;
+        Ok(Self { image, opened })
+    }
+
+    /// Once its program is in the kernel.
+    pub(super) fn into_twin(self) -> Twin {
+        let Self { image, opened } = self;
+        Twin {
+            image,
+            loaded: opened.into_loaded(),
+        }
     }
 }
 
@@ -64,12 +94,12 @@ impl Twin {
 ///
 /// # Errors
 /// [`Fault`] at the first verdict that differs, and if the kernel cannot run programs on frames.
-pub fn run(loaded: &mut Loaded, twin: Twin, policy: &Policy) -> anyhow::Result<usize> {
+pub fn run(loaded: &mut Loaded, twin: &mut Twin, policy: &Policy) -> anyhow::Result<usize> {
     let Twin {
         image: twin_image,
-        loaded: mut twin,
+        loaded: twin,
     } = twin;
-    let (real, tested) = (tag(loaded)?, tag(&mut twin)?);
+    let (real, tested) = (tag(loaded)?, tag(twin)?);
     ensure!(
         real == tested,
         "the program that was tested ({tested:#x}) is not the one that was loaded ({real:#x})"
@@ -93,7 +123,7 @@ pub fn run(loaded: &mut Loaded, twin: Twin, policy: &Policy) -> anyhow::Result<u
         let packet = parse(&mut bytes.as_slice())
             .ok()
             .context("a frame that is not linear")?;
-        let judged = verdict::ingress(&twin_image, &packet);
+        let judged = verdict::ingress(twin_image, &packet);
         if judged.is_drop(true) != kernel {
             return Err(differs(
                 probe,
