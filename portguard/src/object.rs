@@ -16,7 +16,7 @@ use portguard_common::reason::Direction;
 use crate::image::Image;
 use crate::kernel::shape::Shape;
 
-pub use open::{Opened, Pins, as_kernel_allows, open, verify};
+pub use open::{Opened, Placing, as_kernel_allows, facts, open, verify};
 pub use tables::{GLOBALS, Tables};
 
 /// The object that the build script made.
@@ -91,12 +91,13 @@ pub struct Loaded {
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
-    let pins = Pins {
+    let facts = facts(&image.facts, host, shared);
+    let placing = Placing {
         shared,
-        tables: None,
+        ..Placing::default()
     };
     as_kernel_allows(|frags| {
-        let mut opened = open(image, host, pins, frags)?;
+        let mut opened = open(image, facts, placing, frags)?;
         let mut tables = opened.tables()?;
         verify(&mut [&mut opened], || tables.fill(image))?;
         Ok(opened.into_loaded())
@@ -150,6 +151,14 @@ impl Loaded {
             .program_mut(EGRESS)
             .context("the embedded object has no egress program")?;
         Ok(program.try_into()?)
+    }
+
+    /// Handles of its tables.
+    ///
+    /// # Errors
+    /// If the object is not ours.
+    pub fn tables(&self) -> anyhow::Result<Tables> {
+        Tables::of(&self.ebpf)
     }
 
     /// Names the program of the generation before this one that decides when this one is overdue.

@@ -36,6 +36,15 @@ pub fn compare(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<
     if keys != image.own.iter().map(|address| address.words()).collect() {
         return Err(differs("OWN"));
     }
+    globals(tables, image, facts)
+}
+
+/// Compares what each object has for itself.
+///
+/// # Errors
+/// As [`compare`].
+pub fn globals(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
+    let map = |name: &str| tables.map(name);
     let maps: Vec<&Map> = GLOBALS.into_iter().map(map).collect::<Result<_, _>>()?;
     let compared = thread::scope(|scope| {
         let job = move || {

@@ -6,11 +6,11 @@
 //! is to be.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use ipnet::IpNet;
+use portguard_common::abi::Facts;
 use portguard_common::parse::parse;
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
@@ -19,7 +19,7 @@ use super::probe::{Probe, frame, is_granted};
 use crate::catalog::Transport;
 use crate::error::Fault;
 use crate::image::{Image, spans};
-use crate::object::{self, HostFacts, Loaded, Opened, Pins};
+use crate::object::{HostFacts, Loaded};
 use crate::policy::{Peers, Policy};
 
 /// `XDP_DROP`.
@@ -37,56 +37,30 @@ const STRANGERS: [IpAddr; 2] = [
 /// The same object once more, to run frames through.
 #[derive(Debug)]
 pub struct Twin {
-    image: Image,
-    loaded: Loaded,
+    /// What it holds.
+    pub(super) image: Image,
+    /// Its program.
+    pub(super) loaded: Loaded,
 }
 
-/// A twin whose program is not in the kernel yet.
-#[derive(Debug)]
-pub(super) struct Unverified {
-    image: Image,
-    /// To be verified.
-    pub(super) opened: Opened,
-}
-
-impl Unverified {
-    /// Makes its maps, but for the tables, which it shares with the generation that it is to test: they are pinned in a
-    /// directory.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub(super) fn open(
-        image: &Image,
-        host: &HostFacts,
-        tables: &Path,
-        frags: bool,
-    ) -> anyhow::Result<Self> {
-        let mut image = image.clone();
-        image.facts.enforce = 1;
+/// What makes an image that of a twin.
+pub(super) fn of_twin(facts: &Facts) -> Facts {
+    Facts {
+        enforce: 1,
         // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
-        image.facts.flows = 0;
-        image.facts.flow_mask = 0;
-        // Frames for a test run come in one piece. Without the code for others the verifier has a third less to do.
-        let host = HostFacts {
-            deadline: 0,
-            multi_buffer: false,
-            ..*host
-        };
-        let pins = Pins {
-            shared: None,
-            tables: Some(tables),
-        };
-        let opened = object::open(&image, &host, pins, frags)?;
-        Ok(Self { image, opened })
+        flows: 0,
+        flow_mask: 0,
+        ..*facts
     }
+}
 
-    /// Once its program is in the kernel.
-    pub(super) fn into_twin(self) -> Twin {
-        let Self { image, opened } = self;
-        Twin {
-            image,
-            loaded: opened.into_loaded(),
-        }
+/// What its program is told of the host. Frames for a test run come in one piece: without the code for others the verifier
+/// has a third less to do.
+pub(super) fn host_of_twin(host: &HostFacts) -> HostFacts {
+    HostFacts {
+        deadline: 0,
+        multi_buffer: false,
+        ..*host
     }
 }
 

@@ -19,13 +19,23 @@ use crate::image::Image;
 /// The first kernel that knows XDP programs for frames in several pieces.
 const FRAGS: KernelVersion = KernelVersion::new(5, 18, 0);
 
-/// Where maps are pinned that are not an object's alone.
+/// Which maps are not an object's alone, and how large its own are.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Pins<'a> {
+pub struct Placing<'a> {
     /// Directory of the maps named in [`SHARED`]: reused from there, or created there.
     pub shared: Option<&'a Path>,
     /// Directory of those named in [`TABLES`], likewise.
     pub tables: Option<&'a Path>,
+    /// Leave room in the tables for addresses to come.
+    pub room: bool,
+}
+
+impl Placing<'_> {
+    /// How many elements a table of so many gets: a quarter more, and at least 64.
+    fn entries(&self, count: usize) -> u32 {
+        let more = if self.room { count / 4 + 64 } else { 0 };
+        u32::try_from(count + more).unwrap_or(u32::MAX)
+    }
 }
 
 /// An object whose maps are in the kernel, and whose programs are not yet.
@@ -53,11 +63,14 @@ pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> anyhow::Result<T>) -> anyho
 /// What the kernel refused.
 pub fn open(
     image: &Image,
-    host: &HostFacts,
-    pins: Pins<'_>,
+    facts: Facts,
+    placing: Placing<'_>,
     frags: bool,
 ) -> anyhow::Result<Opened> {
-    let facts = facts(image, host, pins.shared, frags);
+    let facts = Facts {
+        multi_buffer: facts.multi_buffer & u32::from(frags),
+        ..facts
+    };
     let flow_sets = if facts.flows == 0 {
         1
     } else {
@@ -73,13 +86,17 @@ pub fn open(
         .override_global("RULES", image.rules.as_slice(), true)
         .override_global("ROOT4", image.root4.as_slice(), true)
         .override_global("ROOT6", image.root6.as_slice(), true)
-        .map_max_entries("BLOCKS", entries(image.blocks.len()))
-        .map_max_entries("HOSTS", entries(image.hosts.len()))
-        .map_max_entries("ADMIT", entries(image.admit.len()))
-        .map_max_entries("OWN", entries(image.own.len().max(1)))
+        .map_max_entries("BLOCKS", placing.entries(image.blocks.len()))
+        .map_max_entries("HOSTS", u32::try_from(image.hosts.len())?)
+        .map_max_entries("ADMIT", placing.entries(image.admit.len()))
+        .map_max_entries("OWN", u32::try_from(image.own.len().max(1))?)
         .map_max_entries("FLOWS", flow_sets);
-    let shared = pins.shared.map(|directory| (directory, SHARED.as_slice()));
-    let tables = pins.tables.map(|directory| (directory, TABLES.as_slice()));
+    let shared = placing
+        .shared
+        .map(|directory| (directory, SHARED.as_slice()));
+    let tables = placing
+        .tables
+        .map(|directory| (directory, TABLES.as_slice()));
     let paths: Vec<(&str, PathBuf)> = [shared, tables]
         .into_iter()
         .flatten()
@@ -101,16 +118,16 @@ pub fn open(
     Ok(Opened { ebpf, facts })
 }
 
-/// The facts as this host is to have them.
-fn facts(image: &Image, host: &HostFacts, shared: Option<&Path>, frags: bool) -> Facts {
+/// An image's facts as this host is to have them.
+pub fn facts(of: &Facts, host: &HostFacts, shared: Option<&Path>) -> Facts {
     let mut facts = Facts {
-        multi_buffer: u32::from(host.multi_buffer && frags),
+        multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
         deadline: host.deadline,
-        tcp_idle: flows::units(image.facts.tcp_idle, host.tick_shift),
-        udp_idle: flows::units(image.facts.udp_idle, host.tick_shift),
-        ..image.facts
+        tcp_idle: flows::units(of.tcp_idle, host.tick_shift),
+        udp_idle: flows::units(of.udp_idle, host.tick_shift),
+        ..*of
     };
     if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {
         facts.flow_mask = sets.max_entries().max(1) - 1;
@@ -234,10 +251,6 @@ fn without_frags(object: &[u8]) -> Vec<u8> {
         }
     }
     object
-}
-
-fn entries(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

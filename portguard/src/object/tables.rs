@@ -1,11 +1,12 @@
-//! Handles of a generation's tables: to fill them and to read them back, whatever else is done with the object.
+//! Handles of a generation's tables: to fill them, to read them back and to give them other addresses, whatever else is done
+//! with the object.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
-use aya::Ebpf;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use aya::{Ebpf, Pod};
 use portguard_common::abi::{Block, Host6};
 
 use super::TABLES;
@@ -22,6 +23,18 @@ pub const GLOBALS: [&str; 6] = [
     ".rodata.root6",
 ];
 
+/// The first level of the address tables.
+const ROOTS: [&str; 2] = [".rodata.root4", ".rodata.root6"];
+
+/// What a root is called in an object that does not freeze it.
+fn open_name(name: &str) -> &str {
+    match name {
+        ".rodata.root4" => ".data.root4",
+        ".rodata.root6" => ".data.root6",
+        other => other,
+    }
+}
+
 /// The tables of a generation, and its globals, by name.
 #[derive(Debug)]
 pub struct Tables {
@@ -32,6 +45,11 @@ impl Tables {
     /// Of an object.
     pub(super) fn of(ebpf: &Ebpf) -> anyhow::Result<Self> {
         let maps = TABLES.into_iter().chain(GLOBALS).map(|name| {
+            let name = if ebpf.map(name).is_none() {
+                open_name(name)
+            } else {
+                name
+            };
             let map = ebpf
                 .map(name)
                 .with_context(|| format!("the embedded object has no map `{name}`"))?;
@@ -56,6 +74,7 @@ impl Tables {
     pub fn map(&self, name: &str) -> anyhow::Result<&Map> {
         self.maps
             .get(name)
+            .or_else(|| self.maps.get(open_name(name)))
             .with_context(|| format!("there is no table `{name}`"))
     }
 
@@ -100,4 +119,96 @@ impl Tables {
         }
         Ok(())
     }
+
+    /// Whether the tables have room for an image, and what is frozen is the same in it: then [`Self::change`] will do.
+    ///
+    /// # Errors
+    /// If the kernel does not say how large they are.
+    pub fn can_become(&self, now: &Image, next: &Image) -> anyhow::Result<bool> {
+        let has_room = |name: &str, count: usize| -> anyhow::Result<bool> {
+            let there = memory::data(self.map(name)?)?.info()?.max_entries();
+            Ok(u32::try_from(count).is_ok_and(|count| count <= there))
+        };
+        Ok(now.inbound == next.inbound
+            && now.outbound == next.outbound
+            && now.rules == next.rules
+            && now.own == next.own
+            && now.hosts.len() == next.hosts.len()
+            && (self.has_open_roots() || (now.root4 == next.root4 && now.root6 == next.root6))
+            && has_room("BLOCKS", next.blocks.len())?
+            && has_room("ADMIT", next.admit.len())?)
+    }
+
+    /// Whether the first level of the address tables can still be written.
+    fn has_open_roots(&self) -> bool {
+        ROOTS
+            .iter()
+            .all(|name| self.maps.contains_key(open_name(name)))
+    }
+
+    /// Gives the tables what another image has in them. No program that reads them may be attached: the writes come one
+    /// after the other.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the tables are of no use then.
+    pub fn change(&mut self, now: &Image, next: &Image) -> anyhow::Result<()> {
+        self.change_roots(now, next)?;
+        let same = |a: &Block, b: &Block| a.leaves == b.leaves;
+        change(self.map_mut("BLOCKS")?, &now.blocks, &next.blocks, same)
+            .context("cannot change map `BLOCKS`")?;
+        change(self.map_mut("HOSTS")?, &now.hosts, &next.hosts, |a, b| {
+            a == b
+        })
+        .context("cannot change map `HOSTS`")?;
+        change(self.map_mut("ADMIT")?, &now.admit, &next.admit, |a, b| {
+            a == b
+        })
+        .context("cannot change map `ADMIT`")
+    }
+
+    /// The first level alone: each object has one of its own.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn change_roots(&mut self, now: &Image, next: &Image) -> anyhow::Result<()> {
+        let roots = [
+            (&now.root4, &next.root4, ROOTS[0]),
+            (&now.root6, &next.root6, ROOTS[1]),
+        ];
+        for (now, next, name) in roots {
+            if now == next {
+                continue;
+            }
+            let words: Box<[u32; 65_536]> = next
+                .clone()
+                .into_boxed_slice()
+                .try_into()
+                .ok()
+                .context("a root of another size")?;
+            let mut root: Array<&mut MapData, [u32; 65_536]> =
+                self.map_mut(open_name(name))?.try_into()?;
+            root.set(0, words.as_ref(), 0)
+                .with_context(|| format!("cannot change map `{}`", open_name(name)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the elements that differ.
+fn change<V: Pod>(
+    map: &mut Map,
+    now: &[V],
+    next: &[V],
+    same: impl Fn(&V, &V) -> bool,
+) -> anyhow::Result<()> {
+    let mut array: Array<&mut MapData, V> = map.try_into()?;
+    for (index, value) in (0..).zip(next) {
+        let is_there = now
+            .get(index as usize)
+            .is_some_and(|there| same(there, value));
+        if !is_there {
+            array.set(index, value, 0)?;
+        }
+    }
+    Ok(())
 }
