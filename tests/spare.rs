@@ -163,6 +163,8 @@ fn each_refresh_admits_exactly_the_new_address() -> Result<()> {
         let peer = PEERS[turn];
         let refreshed = named.refresh(peer)?;
         number += 1;
+        // The first takes the spare, and leaves none; from the third on the two take turns.
+        assert_eq!(refreshed.from_spare, number != 3, "{refreshed:?}");
         assert_eq!(named.admitted()?, [peer], "after {refreshed:?}");
         let meta = &refreshed.live.meta;
         assert_eq!((meta.number, meta.previous), (number, None));

@@ -19,21 +19,12 @@ pub const GLOBALS: [&str; 6] = [
     ".rodata.in",
     ".rodata.out",
     ".rodata.rules",
-    ".rodata.root4",
-    ".rodata.root6",
+    ".data.o.root4",
+    ".data.o.root6",
 ];
 
 /// The first level of the address tables.
-const ROOTS: [&str; 2] = [".rodata.root4", ".rodata.root6"];
-
-/// What a root is called in an object that does not freeze it.
-fn open_name(name: &str) -> &str {
-    match name {
-        ".rodata.root4" => ".data.root4",
-        ".rodata.root6" => ".data.root6",
-        other => other,
-    }
-}
+const ROOTS: [&str; 2] = [".data.o.root4", ".data.o.root6"];
 
 /// The tables of a generation, and its globals, by name.
 #[derive(Debug)]
@@ -45,11 +36,6 @@ impl Tables {
     /// Of an object.
     pub(super) fn of(ebpf: &Ebpf) -> anyhow::Result<Self> {
         let maps = TABLES.into_iter().chain(GLOBALS).map(|name| {
-            let name = if ebpf.map(name).is_none() {
-                open_name(name)
-            } else {
-                name
-            };
             let map = ebpf
                 .map(name)
                 .with_context(|| format!("the embedded object has no map `{name}`"))?;
@@ -74,7 +60,6 @@ impl Tables {
     pub fn map(&self, name: &str) -> anyhow::Result<&Map> {
         self.maps
             .get(name)
-            .or_else(|| self.maps.get(open_name(name)))
             .with_context(|| format!("there is no table `{name}`"))
     }
 
@@ -134,16 +119,8 @@ impl Tables {
             && now.rules == next.rules
             && now.own == next.own
             && now.hosts.len() == next.hosts.len()
-            && (self.has_open_roots() || (now.root4 == next.root4 && now.root6 == next.root6))
             && has_room("BLOCKS", next.blocks.len())?
             && has_room("ADMIT", next.admit.len())?)
-    }
-
-    /// Whether the first level of the address tables can still be written.
-    fn has_open_roots(&self) -> bool {
-        ROOTS
-            .iter()
-            .all(|name| self.maps.contains_key(open_name(name)))
     }
 
     /// Gives the tables what another image has in them. No program that reads them may be attached: the writes come one
@@ -185,10 +162,9 @@ impl Tables {
                 .try_into()
                 .ok()
                 .context("a root of another size")?;
-            let mut root: Array<&mut MapData, [u32; 65_536]> =
-                self.map_mut(open_name(name))?.try_into()?;
+            let mut root: Array<&mut MapData, [u32; 65_536]> = self.map_mut(name)?.try_into()?;
             root.set(0, words.as_ref(), 0)
-                .with_context(|| format!("cannot change map `{}`", open_name(name)))?;
+                .with_context(|| format!("cannot change map `{name}`"))?;
         }
         Ok(())
     }
