@@ -16,10 +16,7 @@ use portguard_harness::traffic::PacketSocket;
 use serde_json::Value;
 
 use super::shapes::{Shape, Why, shapes};
-use crate::guard::{Guarded, LONG, eventually};
-
-/// Frames that the queue of a link surely holds.
-const BURST: u64 = 64;
+use crate::guard::{Guarded, LONG};
 
 const MATRIX: &str = r#"
 schema = 1
@@ -174,8 +171,7 @@ fn counted(guarded: &Guarded) -> Result<Sums> {
     Ok(sums)
 }
 
-/// Sends what the host is told that it may, or (`is_drop`) may not; what comes to it in bursts that the queue of the link
-/// holds, and sees each taken from it.
+/// Sends what the host is told that it may, or (`is_drop`) may not, and what it receives.
 fn send(
     guarded: &Guarded,
     socket: &PacketSocket,
@@ -189,30 +185,7 @@ fn send(
         }
         return Ok(());
     }
-    let mut left = count;
-    while left > 0 {
-        let burst = left.min(BURST);
-        let wanted = received(guarded)? + burst;
-        for _ in 0..burst {
-            socket.send(&shape.frame)?;
-        }
-        left -= burst;
-        eventually("the frames arrived", || Ok(received(guarded)? >= wanted))?;
-    }
-    Ok(())
-}
-
-/// Frames that the guarded interface took, whatever became of them.
-fn received(guarded: &Guarded) -> Result<u64> {
-    let left = &guarded.link.left;
-    let text = left
-        .host
-        .run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
-    let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
-    let line = lines.find(|(name, _)| *name == left.name);
-    let (_, numbers) = line.context("the interface")?;
-    let packets = numbers.split_whitespace().nth(1).context("packets")?;
-    Ok(packets.parse()?)
+    guarded.receive(socket, &shape.frame, count)
 }
 
 /// Notes what was sent under the names that it has in counters.
