@@ -1,5 +1,6 @@
 //! The agent: metrics that a Prometheus reads, health, and an end that leaves the guard on.
 
+mod crowd;
 mod killed;
 
 use std::io::{Read as _, Write as _};
