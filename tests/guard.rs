@@ -157,17 +157,25 @@ impl Guarded {
         Ok(packets.parse()?)
     }
 
-    /// Sends a frame from the peer so many times, in bursts that the queue of the link holds, and sees each taken from it.
+    /// Sends a frame from the peer so many times: see [`Self::receive_all`].
     pub(crate) fn receive(&self, socket: &PacketSocket, frame: &[u8], count: u64) -> Result<()> {
-        const BURST: u64 = 64;
-        let mut left = count;
-        while left > 0 {
-            let burst = left.min(BURST);
-            let wanted = self.received()? + burst;
-            for _ in 0..burst {
-                socket.send(frame)?;
+        self.receive_all(socket, (0..count).map(|_| frame))
+    }
+
+    /// Sends frames from the peer in bursts that the queue of the link holds, and sees each taken from it.
+    pub(crate) fn receive_all<F: AsRef<[u8]>>(
+        &self,
+        socket: &PacketSocket,
+        frames: impl IntoIterator<Item = F>,
+    ) -> Result<()> {
+        const BURST: usize = 64;
+        let mut wanted = self.received()?;
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            for frame in frames.by_ref().take(BURST) {
+                socket.send(frame.as_ref())?;
+                wanted += 1;
             }
-            left -= burst;
             eventually("the frames arrived", || Ok(self.received()? >= wanted))?;
         }
         Ok(())
