@@ -1,7 +1,8 @@
 //! What a loaded program costs: nanoseconds a frame above a bare drop, measured by test run on this very host.
 //!
-//! Each round times the baseline and the program next to each other; the figure is the median of the differences, so that
-//! most of what else the machine does cancels out.
+//! Each trial times the program between two timings of the baseline. Cores change their speed within milliseconds: a
+//! virtual machine's neighbour on the other thread of a core takes half of it. So only trials count in which the baseline
+//! was about as fast as it ever was, before and after; the figure is the median of their differences.
 
 pub mod classes;
 
@@ -28,9 +29,9 @@ pub struct Baseline {
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Pairs of measurements.
+    /// Visits of [`VISIT`] trials each.
     pub rounds: u32,
-    /// Frames a measurement.
+    /// Frames a timing: for about half a millisecond, less than the while that a core keeps its speed.
     pub repeat: u32,
 }
 
@@ -38,9 +39,30 @@ impl Default for Effort {
     fn default() -> Self {
         Self {
             rounds: 21,
-            repeat: 200_000,
+            repeat: 25_000,
         }
     }
+}
+
+/// Trials of a visit.
+pub const VISIT: usize = 8;
+
+/// How much slower than at its fastest the baseline may be in a trial that counts. What makes cores slower makes them
+/// slower by more.
+const DISTURBED: f64 = 1.15;
+
+/// Trials that have to count; with fewer, all do.
+const ENOUGH: usize = 8;
+
+/// One timing of a program between two of the baseline, nanoseconds a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trial {
+    /// The baseline right before.
+    pub before: f64,
+    /// The program.
+    pub program: f64,
+    /// The baseline right after.
+    pub after: f64,
 }
 
 /// What a frame costs, nanoseconds.
@@ -48,10 +70,14 @@ impl Default for Effort {
 pub struct Cost {
     /// Median of the program alone, the kernel's test loop included.
     pub raw: f64,
+    /// Median of the baseline.
+    pub bare: f64,
     /// Median of what it takes above the baseline.
     pub net: f64,
     /// Half of the distance between the quartiles of that.
     pub spread: f64,
+    /// The share of trials that counted; 0 if too few would have, so that all did.
+    pub undisturbed: f64,
 }
 
 impl Baseline {
@@ -106,32 +132,88 @@ fn paired(
     frame: &[u8],
     effort: Effort,
 ) -> anyhow::Result<Cost> {
-    let mut pairs = Vec::new();
-    nanoseconds(bare, frame, effort.repeat)?;
-    nanoseconds(measured, frame, effort.repeat)?;
+    let mut trials = Vec::new();
     for _ in 0..effort.rounds {
-        let below = nanoseconds(bare, frame, effort.repeat)?;
-        pairs.push((below, nanoseconds(measured, frame, effort.repeat)?));
+        let time = |program: bool| {
+            if program {
+                nanoseconds(measured, frame, effort.repeat)
+            } else {
+                nanoseconds(bare, frame, effort.repeat)
+            }
+        };
+        visit(&mut trials, time)?;
     }
-    Ok(Cost::of(&pairs))
+    Ok(Cost::of(&trials, fastest(&trials)))
+}
+
+/// Makes [`VISIT`] trials; `time` times the program, or else the baseline. A timing in front that does not count brings
+/// back to the caches what others threw out.
+///
+/// # Errors
+/// Those of `time`.
+pub fn visit(
+    trials: &mut Vec<Trial>,
+    mut time: impl FnMut(bool) -> anyhow::Result<f64>,
+) -> anyhow::Result<()> {
+    time(true)?;
+    let mut before = time(false)?;
+    for _ in 0..VISIT {
+        let program = time(true)?;
+        let after = time(false)?;
+        trials.push(Trial {
+            before,
+            program,
+            after,
+        });
+        before = after;
+    }
+    Ok(())
+}
+
+/// How fast the baseline is when nothing disturbs it: the twentieth part of its timings that were fastest were no slower.
+pub fn fastest<'a>(trials: impl IntoIterator<Item = &'a Trial>) -> f64 {
+    let figures = trials.into_iter().map(|trial| trial.before).collect();
+    quantile(&sorted(figures), 1, 20)
+}
+
+impl Trial {
+    fn net(&self) -> f64 {
+        self.program - self.bare()
+    }
+
+    const fn bare(&self) -> f64 {
+        f64::midpoint(self.before, self.after)
+    }
 }
 
 impl Cost {
-    /// From pairs of measurements that were made next to each other: the baseline, and the program. Not a number
-    /// without any.
-    pub fn of(pairs: &[(f64, f64)]) -> Self {
-        let sorted = |figure: fn(&(f64, f64)) -> f64| {
-            let mut figures: Vec<f64> = pairs.iter().map(figure).collect();
-            figures.sort_by(f64::total_cmp);
-            figures
-        };
-        let net = sorted(|(below, above)| above - below);
+    /// From trials, and how fast the baseline is when nothing disturbs it. Not a number without any.
+    pub fn of(trials: &[Trial], fastest: f64) -> Self {
+        let all = trials.len();
+        let counts = |trial: &&Trial| trial.before.max(trial.after) <= fastest * DISTURBED;
+        let mut counted: Vec<&Trial> = trials.iter().filter(counts).collect();
+        #[expect(clippy::cast_precision_loss, reason = "numbers of trials")]
+        let mut undisturbed = counted.len() as f64 / all.max(1) as f64;
+        if counted.len() < ENOUGH {
+            counted = trials.iter().collect();
+            undisturbed = 0.0;
+        }
+        let figures =
+            |figure: fn(&Trial) -> f64| sorted(counted.iter().map(|trial| figure(trial)).collect());
+        let net = figures(Trial::net);
         Self {
-            raw: quantile(&sorted(|(_, above)| *above), 1, 2),
+            raw: quantile(&figures(|trial| trial.program), 1, 2),
+            bare: quantile(&figures(Trial::bare), 1, 2),
             net: quantile(&net, 1, 2),
             spread: (quantile(&net, 3, 4) - quantile(&net, 1, 4)) / 2.0,
+            undisturbed,
         }
     }
+}
+
+fn sorted(mut figures: Vec<f64>) -> Vec<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures
 }
 
 /// Nanoseconds of this thread's CPU time a frame: the kernel's own figure is whole nanoseconds of wall-clock time.
@@ -178,14 +260,51 @@ pub fn quantile(sorted: &[f64], numerator: usize, denominator: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, quantile};
+    use super::{Cost, ENOUGH, Trial, VISIT, fastest, quantile, visit};
+
+    fn trial(before: f64, program: f64, after: f64) -> Trial {
+        Trial {
+            before,
+            program,
+            after,
+        }
+    }
 
     #[test]
-    fn what_slows_both_of_a_pair_cancels() {
-        let cost = Cost::of(&[(20.0, 26.0), (40.0, 46.0), (21.0, 27.0), (20.0, 25.0)]);
-        assert!((cost.net - 6.0).abs() < 1e-9);
-        assert!((cost.raw - 26.0).abs() < 1e-9);
-        assert!(Cost::of(&[]).net.is_nan());
+    fn what_slows_both_cancels_and_what_slows_one_does_not_count() {
+        let mut trials = vec![trial(10.0, 16.0, 10.0); ENOUGH];
+        trials.extend(vec![trial(13.0, 29.0, 13.0); 30]);
+        trials.extend([trial(10.0, 25.0, 13.0), trial(13.0, 16.0, 10.0)]);
+        assert!((fastest(&trials) - 10.0).abs() < 1e-9);
+        let cost = Cost::of(&trials, fastest(&trials));
+        assert!((cost.net - 6.0).abs() < 1e-9, "{cost:?}");
+        assert!((cost.raw - 16.0).abs() < 1e-9);
+        assert!((cost.bare - 10.0).abs() < 1e-9);
+        assert!((cost.undisturbed - 0.2).abs() < 1e-9);
+        assert!(Cost::of(&[], fastest(&[])).net.is_nan());
+    }
+
+    #[test]
+    fn all_count_where_too_few_would() {
+        let mut trials = vec![trial(13.0, 29.0, 13.0); 30];
+        trials.push(trial(10.0, 16.0, 10.0));
+        let cost = Cost::of(&trials, 10.0);
+        assert!((cost.net - 16.0).abs() < 1e-9);
+        assert!(cost.undisturbed.abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_visit_lays_each_timing_between_two() {
+        let mut trials = Vec::new();
+        let mut clock = 0.0;
+        visit(&mut trials, |program| {
+            clock += 1.0;
+            Ok(if program { 100.0 + clock } else { clock })
+        })
+        .unwrap();
+        assert_eq!(trials.len(), VISIT);
+        assert_eq!(trials[0], trial(2.0, 103.0, 4.0));
+        assert_eq!(trials[1], trial(4.0, 105.0, 6.0));
     }
 
     #[test]

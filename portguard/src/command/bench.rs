@@ -24,7 +24,7 @@ pub struct BenchArgs {
     /// Measure the policy of this interface only
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Pairs of measurements a kind of packets
+    /// Visits of eight trials a kind of packets
     #[arg(long, value_name = "N", default_value_t = 21,
           value_parser = clap::value_parser!(u32).range(3..=1001))]
     rounds: u32,
@@ -68,6 +68,8 @@ struct Measured {
     spread_nanoseconds: f64,
     /// With the kernel's test loop.
     raw_nanoseconds: f64,
+    /// The share of trials that counted, since the core was at its fastest; 0 if nearly none was, so that all did.
+    undisturbed: f64,
 }
 
 /// Measures, and prints.
@@ -134,6 +136,7 @@ fn measure(name: String, live: &Live, rounds: u32) -> anyhow::Result<Interface> 
             net_nanoseconds: cost.net,
             spread_nanoseconds: cost.spread,
             raw_nanoseconds: cost.raw,
+            undisturbed: cost.undisturbed,
         });
     }
     Ok(Interface {
@@ -195,7 +198,18 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
         }
         writeln!(
             out,
-            "ns: CPU time a packet, above a program that drops everything; hot caches, no driver"
-        )
+            "ns: CPU time a packet, above a program that drops everything; hot caches, no driver, the core to itself"
+        )?;
+        let disturbed = interfaces
+            .iter()
+            .flat_map(|one| &one.classes)
+            .any(|class| class.undisturbed == 0.0);
+        if disturbed {
+            writeln!(
+                out,
+                "a core was hardly ever at its full speed: the figures are those of a busy machine; try again, or more --rounds"
+            )?;
+        }
+        Ok(())
     })
 }

@@ -98,9 +98,9 @@ impl Cli {
 
     fn effort(&self) -> Effort {
         let (rounds, repeat) = if self.quick {
-            (11, 50_000)
+            (5, 25_000)
         } else {
-            (31, 200_000)
+            (31, 25_000)
         };
         Effort {
             rounds: self.rounds.unwrap_or(rounds),

@@ -1,4 +1,4 @@
-//! Rounds of pairs: each case and, right before it, the program that does nothing with the same frames.
+//! Rounds of visits: each case, between timings of the program that does nothing with the same frames.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use portguard::bench::{Cost, Effort};
+use portguard::bench::{Cost, Effort, Trial, fastest, visit};
 
 use crate::plan::{ANY, Case, Plan};
 use crate::programs::{Hook, Program, reference, varied};
@@ -16,8 +16,6 @@ use crate::programs::{Hook, Program, reference, varied};
 pub(crate) struct Measured {
     pub(crate) case: usize,
     pub(crate) cost: Cost,
-    /// Median of the baseline beside it.
-    pub(crate) bare: f64,
 }
 
 /// Frames of a case whose verdict is looked at before it is measured.
@@ -28,7 +26,7 @@ struct Cell {
     case: usize,
     bare: Runs,
     program: Runs,
-    pairs: Vec<(f64, f64)>,
+    trials: Vec<Trial>,
 }
 
 /// A program of the plan's, or one of this cell's own.
@@ -78,7 +76,7 @@ pub(crate) fn all(
             case: index,
             bare: ready(below)?,
             program: ready(case.program)?,
-            pairs: Vec::new(),
+            trials: Vec::new(),
         });
     }
     let mut rng = Rng::new();
@@ -91,25 +89,48 @@ pub(crate) fn all(
                 .cases
                 .get(cell.case)
                 .map_or(&[][..], |case| &case.frame);
-            let below = time(&mut plan.programs, &mut cell.bare, frame, effort.repeat)?;
-            let above = time(&mut plan.programs, &mut cell.program, frame, effort.repeat)?;
+            let mut trials = Vec::new();
+            visit(&mut trials, |program| {
+                let runs = if program {
+                    &mut cell.program
+                } else {
+                    &mut cell.bare
+                };
+                time(&mut plan.programs, runs, frame, effort.repeat)
+            })?;
             if round > 0 {
-                cell.pairs.push((below, above));
+                cell.trials.extend(trials);
             }
         }
     }
     cells.sort_by_key(|cell| cell.case);
+    // The baseline is the same program for all cases of a hook whose frames do not vary.
+    let shared: BTreeMap<usize, f64> = bare
+        .values()
+        .map(|below| {
+            let same = cells.iter().filter(|cell| cell.bare.is_shared(*below));
+            (*below, fastest(same.flat_map(|cell| &cell.trials)))
+        })
+        .collect();
     Ok(cells
-        .into_iter()
+        .iter()
         .map(|cell| {
-            let below: Vec<(f64, f64)> = cell.pairs.iter().map(|(b, _)| (0.0, *b)).collect();
+            let fastest = match &cell.bare {
+                Runs::Shared(below) => shared.get(below).copied().unwrap_or(f64::NAN),
+                Runs::Own(_) => fastest(&cell.trials),
+            };
             Measured {
                 case: cell.case,
-                cost: Cost::of(&cell.pairs),
-                bare: Cost::of(&below).raw,
+                cost: Cost::of(&cell.trials, fastest),
             }
         })
         .collect())
+}
+
+impl Runs {
+    fn is_shared(&self, index: usize) -> bool {
+        matches!(self, Self::Shared(shared) if *shared == index)
+    }
 }
 
 fn time(programs: &mut [Program], runs: &mut Runs, frame: &[u8], repeat: u32) -> Result<f64> {

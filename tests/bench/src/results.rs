@@ -50,6 +50,9 @@ pub(crate) struct Figure {
     pub(crate) raw: f64,
     /// The same of the program that does nothing.
     pub(crate) bare: f64,
+    /// The share of trials that counted, see [`portguard::bench::Cost`].
+    #[serde(default)]
+    pub(crate) undisturbed: f64,
     /// What the net may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<f64>,
@@ -171,7 +174,8 @@ impl Run {
                 net: one.cost.net,
                 spread: one.cost.spread,
                 raw: one.cost.raw,
-                bare: one.bare,
+                bare: one.cost.bare,
+                undisturbed: one.cost.undisturbed,
                 budget: judged.map(|judged| judged.budget),
                 met: judged.map(|judged| judged.met),
             });

@@ -128,7 +128,7 @@ fn live(run: &Run) -> Table {
 }
 
 fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
-    let mut head = vec!["case", "net", "±", "budget", "", "raw", "bare"];
+    let mut head = vec!["case", "net", "±", "budget", "", "raw", "bare", "counted"];
     if against.is_some() {
         head.push("before");
         head.push("change");
@@ -151,6 +151,7 @@ fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
             verdict(figure.met),
             right(format!("{:.1}", figure.raw)),
             right(format!("{:.1}", figure.bare)),
+            right(counted(figure)),
         ];
         if let Some(before) = against {
             let found = before
@@ -165,6 +166,15 @@ fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
         table.add_row(row);
     }
     table
+}
+
+/// How much of what was measured counted: "all" if too little would have.
+pub(crate) fn counted(figure: &Figure) -> String {
+    if figure.undisturbed > 0.0 {
+        format!("{:.0}%", figure.undisturbed * 100.0)
+    } else {
+        "all".to_owned()
+    }
 }
 
 /// Beyond what both runs scatter, in colour.

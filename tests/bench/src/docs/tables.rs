@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::results::{Figure, Run};
+use crate::table::counted;
 
 /// What stands at each place of the template.
 pub(super) fn all(run: &Run) -> Vec<(&'static str, String)> {
@@ -111,18 +112,19 @@ fn budget(budget: Option<f64>) -> String {
 
 fn costs(figures: &[&Figure]) -> String {
     let mut text =
-        "| packets | net ns | ± | budget | | raw ns |\n| --- | ---: | ---: | ---: | --- | ---: |\n"
+        "| packets | net ns | ± | budget | | raw ns | counted |\n| --- | ---: | ---: | ---: | --- | ---: | ---: |\n"
             .to_owned();
     for one in figures {
         let _ = writeln!(
             text,
-            "| `{}` | {:.1} | {:.1} | {} | {} | {:.1} |",
+            "| `{}` | {:.1} | {:.1} | {} | {} | {:.1} | {} |",
             name(one),
             one.net,
             one.spread,
             budget(one.budget),
             word(one.met),
-            one.raw
+            one.raw,
+            counted(one)
         );
     }
     text
