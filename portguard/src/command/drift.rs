@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::selection::{Resolving, SelectionArgs};
-use super::table::table;
+use super::table::sparing;
 use super::{print, print_json};
 use crate::catalog::Catalog;
 use crate::counters::Report;
@@ -219,7 +219,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
 }
 
 fn lines(items: &[&Item]) -> comfy_table::Table {
-    let mut table = table(&[
+    let header = [
         "  ",
         "port",
         "who",
@@ -227,7 +227,8 @@ fn lines(items: &[&Item]) -> comfy_table::Table {
         "violations",
         "rows",
         "purpose",
-    ]);
+    ];
+    let (mut table, _) = sparing(&header, &["purpose"]);
     let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
     for item in items {
         table.add_row([
