@@ -1,5 +1,9 @@
 //! The agent: metrics that a Prometheus reads, health, and an end that leaves the guard on.
 
+mod crowd;
+mod flood;
+mod killed;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! Who is knocking: told without an agent or a listener, with a bound that is kept, from memory that a flood cannot grow.
 
+mod six;
+
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};

@@ -24,7 +24,8 @@ use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn pin_to(cpu: usize) -> Result<()> {
+/// Keeps the calling thread, and those that it starts, on one CPU.
+pub(crate) fn pin_to(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)

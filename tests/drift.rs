@@ -1,5 +1,7 @@
 //! Drift on a host of its own: what listens there, and what knocked.
 
+mod real;
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Events from the loaded program to lines, through the kernel's ring buffer.
 
+mod lost;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};

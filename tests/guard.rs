@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use portguard::kernel::bpffs::Layout;
 use portguard_harness::net::{Lab, Link, Output, Process};
-use portguard_harness::traffic::{exchange_udp, udp_socket};
+use portguard_harness::traffic::{PacketSocket, exchange_udp, udp_socket};
 use serde_json::Value;
 
 /// The longest that a command may take, on a busy machine.
@@ -141,6 +141,44 @@ impl Guarded {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// Frames that the guarded interface took, whatever became of them.
+    pub(crate) fn received(&self) -> Result<u64> {
+        let text = self
+            .link
+            .left
+            .host
+            .run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
+        let line = lines.find(|(name, _)| *name == self.interface());
+        let (_, numbers) = line.context("the interface")?;
+        let packets = numbers.split_whitespace().nth(1).context("packets")?;
+        Ok(packets.parse()?)
+    }
+
+    /// Sends a frame from the peer so many times: see [`Self::receive_all`].
+    pub(crate) fn receive(&self, socket: &PacketSocket, frame: &[u8], count: u64) -> Result<()> {
+        self.receive_all(socket, (0..count).map(|_| frame))
+    }
+
+    /// Sends frames from the peer in bursts that the queue of the link holds, and sees each taken from it.
+    pub(crate) fn receive_all<F: AsRef<[u8]>>(
+        &self,
+        socket: &PacketSocket,
+        frames: impl IntoIterator<Item = F>,
+    ) -> Result<()> {
+        const BURST: usize = 64;
+        let mut wanted = self.received()?;
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            for frame in frames.by_ref().take(BURST) {
+                socket.send(frame.as_ref())?;
+                wanted += 1;
+            }
+            eventually("the frames arrived", || Ok(self.received()? >= wanted))?;
+        }
+        Ok(())
     }
 
     /// Whether a datagram from the peer reaches a socket of the host on this port, and an answer comes back.

@@ -189,13 +189,31 @@ fn undocumented_published(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
     let ports: BTreeSet<(Transport, u16)> = views
         .published
         .iter()
-        .map(|one| (one.transport, one.port))
+        .flat_map(|one| one.ports().map(|port| (one.transport, port)))
         .filter(|place| !is_open(open, *place) && !listens(*place))
         .collect();
-    ports
-        .into_iter()
-        .map(|(transport, port)| {
-            let mut item = blank(Direction::Ingress, transport, port, port);
+    // What is handed on as a range is told as one, as far as no document and no listener comes between.
+    let mut runs: Vec<(Transport, u16, u16)> = Vec::new();
+    for (transport, port) in ports {
+        let is_of =
+            |one: &Published, port| one.transport == transport && one.ports().contains(&port);
+        match runs.last_mut() {
+            Some((same, _, last))
+                if *same == transport
+                    && last.checked_add(1) == Some(port)
+                    && views
+                        .published
+                        .iter()
+                        .any(|one| is_of(one, *last) && is_of(one, port)) =>
+            {
+                *last = port;
+            }
+            _ => runs.push((transport, port, port)),
+        }
+    }
+    runs.into_iter()
+        .map(|(transport, first, last)| {
+            let mut item = blank(Direction::Ingress, transport, first, last);
             look(&mut item, views);
             item.state = State::PublishedUndocumented;
             item.judged()
@@ -222,6 +240,7 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
             places.insert((port.direction, transport, port.port));
         }
     }
+    let served = served(told);
     places
         .into_iter()
         .map(|(direction, transport, port)| {
@@ -232,8 +251,35 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
             };
             let mut item = blank(direction, transport, port, port);
             look(&mut item, views);
-            item.state = State::UndocumentedTrafficSeen;
+            let is_answer = direction == Direction::Egress
+                && port >= views.ephemeral.0
+                && !item.callers.is_empty()
+                && item
+                    .callers
+                    .iter()
+                    .all(|caller| served.contains(&(transport, caller.who())));
+            item.state = if is_answer {
+                State::UndocumentedAnswers
+            } else {
+                State::UndocumentedTrafficSeen
+            };
             item.judged()
+        })
+        .collect()
+}
+
+/// Who calls services that no document opens: those are findings, and what they answer in audit is none of its own.
+fn served(told: &[Item]) -> BTreeSet<(Transport, &str)> {
+    told.iter()
+        .filter(|item| {
+            matches!(
+                item.state,
+                State::ListeningUndocumented | State::PublishedUndocumented
+            )
+        })
+        .flat_map(|item| {
+            let callers = item.callers.iter();
+            callers.map(|caller| (item.transport, caller.who()))
         })
         .collect()
 }
@@ -304,7 +350,12 @@ fn look(item: &mut Item, views: &Views<'_>) {
         let published: Vec<Published> = views
             .published
             .iter()
-            .filter(|one| covers(one.transport, one.port))
+            .filter(|one| {
+                let ports = one.ports();
+                one.transport == item.transport
+                    && *ports.start() <= item.port_last
+                    && item.port_first <= *ports.end()
+            })
             .cloned()
             .collect();
         let behind = views
@@ -312,7 +363,8 @@ fn look(item: &mut Item, views: &Views<'_>) {
             .iter()
             .filter(|one| {
                 published.iter().any(|published| {
-                    (published.transport, published.inner_port()) == (one.transport, one.port)
+                    published.transport == one.transport
+                        && published.inner_ports().contains(&one.port)
                 })
             })
             .cloned()
@@ -365,7 +417,11 @@ impl Item {
             add(format!("-> {}", published.to));
         }
         self.behind.iter().flat_map(tell).for_each(&mut add);
-        if words.is_empty() && self.state == State::UndocumentedTrafficSeen {
+        let is_traffic = matches!(
+            self.state,
+            State::UndocumentedTrafficSeen | State::UndocumentedAnswers
+        );
+        if words.is_empty() && is_traffic {
             let verb = if self.direction == Direction::Egress.name() {
                 "to"
             } else {

@@ -12,15 +12,13 @@ use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
-use self::http::{Request, Response, serve};
+use self::http::{Request, Response, Room};
 use self::log::LogFormat;
 use self::refresh::{NamesArgs, Refresher};
 use super::drift;
@@ -29,13 +27,12 @@ use crate::error::{Exit, Fault};
 use crate::evidence;
 use crate::history::{self, Sample};
 use crate::human::now;
+use crate::knock::Caller;
 use crate::metrics::{self, Format, Seen};
 use crate::observe;
 
 /// How soon the agent puts right what a tool left half done that died.
 const TORN_EVERY: Duration = Duration::from_secs(1);
-/// Connections that are answered at a time.
-const CONNECTIONS: usize = 16;
 /// How often to look which domain names the policies in force have.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -105,7 +102,7 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(LOOK);
     let mut state = Watched::default();
     let mut refresher = Refresher::new(&args.names);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut room = Room::default();
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -119,12 +116,8 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
             accepted = listener.accept() => {
                 // Out of descriptors, most likely: what was open is answered meanwhile.
                 let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };
-                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
                 let seen = Seen { drift: state.drift.clone(), names: refresher.state() };
-                tokio::spawn(async move {
-                    serve(peer, |request| answer(request, &seen)).await;
-                    drop(permit);
-                });
+                room.serve(peer, move |request| answer(request, &seen));
             }
         }
     }
@@ -184,7 +177,11 @@ impl Watched {
         let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
         let mut counts = BTreeMap::new();
         if !seen.is_empty() {
-            for item in drift::gather(&drift::in_force(&observed), &seen, &[])? {
+            let mut callers = Vec::new();
+            for one in &observed {
+                callers.extend(one.knocks()?.heaviest.iter().map(Caller::plain));
+            }
+            for item in drift::gather(&drift::in_force(&observed), &seen, &callers)? {
                 *counts.entry(item.state).or_default() += 1;
             }
         }

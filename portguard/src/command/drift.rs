@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::selection::{Resolving, SelectionArgs};
-use super::table::table;
+use super::table::sparing;
 use super::{print, print_json};
 use crate::catalog::Catalog;
 use crate::counters::Report;
@@ -102,10 +102,16 @@ pub(super) fn gather(
     seen: &[Report],
     callers: &[Caller],
 ) -> anyhow::Result<Vec<Item>> {
+    let published = published();
     let views = Views {
         listeners: listeners().context("cannot read what listens")?,
-        published: published(),
-        elsewhere: elsewhere(),
+        // Who is at the other end matters only where something is handed on, and takes a look at every process.
+        elsewhere: if published.is_empty() {
+            Vec::new()
+        } else {
+            elsewhere()
+        },
+        published,
         seen,
         ephemeral: ephemeral(),
         callers,
@@ -185,7 +191,11 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
         if of.is_empty() {
             continue;
         }
-        if state == State::UndocumentedTrafficSeen {
+        let is_traffic = matches!(
+            state,
+            State::UndocumentedTrafficSeen | State::UndocumentedAnswers
+        );
+        if is_traffic {
             of.sort_by_key(|item| std::cmp::Reverse(item.violations));
             left_out = of.len().saturating_sub(top);
             of.truncate(top);
@@ -193,7 +203,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
         let mark = if state.is_finding() { "! " } else { "" };
         writeln!(out, "{mark}{}: {}", state.name(), state.meaning())?;
         writeln!(out, "{}\n", lines(&of))?;
-        if state == State::UndocumentedTrafficSeen && left_out > 0 {
+        if is_traffic && left_out > 0 {
             writeln!(
                 out,
                 "  and {left_out} more ports; `--top` or `--json` shows them\n"
@@ -209,7 +219,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
 }
 
 fn lines(items: &[&Item]) -> comfy_table::Table {
-    let mut table = table(&[
+    let header = [
         "  ",
         "port",
         "who",
@@ -217,7 +227,8 @@ fn lines(items: &[&Item]) -> comfy_table::Table {
         "violations",
         "rows",
         "purpose",
-    ]);
+    ];
+    let (mut table, _) = sparing(&header, &["purpose"]);
     let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
     for item in items {
         table.add_row([

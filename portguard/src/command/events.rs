@@ -156,10 +156,20 @@ async fn listen(args: &EventsArgs, observed: &[Observed], mut sink: Sink) -> any
                 let (index, events) = found?;
                 let Some((_, words)) = streams.get(index) else { continue };
                 if !sink.write(u32::try_from(index)?, words, &events)? {
-                    break;
+                    return Ok(());
                 }
             }
         }
+    }
+    // What came since the last look, and what there was no room for since the last word.
+    for (index, (stream, words)) in streams.iter_mut().enumerate() {
+        stream.hush()?;
+        if !sink.write(u32::try_from(index)?, words, &stream.ready())? {
+            return Ok(());
+        }
+    }
+    for (one, lost) in observed.iter().zip(&mut lost) {
+        tell_lost(one, lost)?;
     }
     Ok(())
 }

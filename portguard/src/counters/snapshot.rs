@@ -169,6 +169,10 @@ impl Snapshot {
                     self.totals.entry((egress, Keyed::Peer)).or_default(),
                     share.peer,
                 );
+                // Nearly all of them: what counts by key counts here first.
+                if share.closed.packets == 0 && share.peer.packets == 0 {
+                    continue;
+                }
                 for (count, key) in share
                     .counts
                     .iter()

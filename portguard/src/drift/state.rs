@@ -30,11 +30,13 @@ pub enum State {
     LoopbackOnly,
     /// A UDP socket on a port that the kernel picked: a client's, most likely.
     EphemeralSocket,
+    /// Sent to ports that clients pick, to callers of undocumented services: their answers, most likely.
+    UndocumentedAnswers,
 }
 
 impl State {
     /// All states, findings first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ListeningUndocumented,
         Self::PublishedUndocumented,
         Self::UndocumentedTrafficSeen,
@@ -47,6 +49,7 @@ impl State {
         Self::DocumentedNeverUsed,
         Self::LoopbackOnly,
         Self::EphemeralSocket,
+        Self::UndocumentedAnswers,
     ];
 
     /// Stable name.
@@ -64,6 +67,7 @@ impl State {
             Self::DocumentedNeverUsed => "documented-never-used",
             Self::LoopbackOnly => "loopback-only",
             Self::EphemeralSocket => "ephemeral-socket",
+            Self::UndocumentedAnswers => "undocumented-answers",
         }
     }
 
@@ -95,6 +99,9 @@ impl State {
             Self::LoopbackOnly => "reached by this host itself only",
             Self::EphemeralSocket => {
                 "a UDP socket on a port that the kernel picked, most likely a client's"
+            }
+            Self::UndocumentedAnswers => {
+                "sent to ports that clients pick, to callers of undocumented services above: most likely answers to them"
             }
         }
     }

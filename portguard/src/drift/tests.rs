@@ -113,11 +113,13 @@ fn every_state_by_its_name() {
         count("in", "udp", 1900, 0, 1),
         count("out", "tcp", 6667, 0, 2),
     ])];
-    let published = |port, to: &str| Published {
+    let range = |port, port_last, to: &str| Published {
         transport: Transport::Tcp,
         port,
+        port_last,
         to: to.to_owned(),
     };
+    let published = |port, to: &str| range(port, None, to);
     let views = Views {
         listeners: vec![
             listener(Transport::Tcp, 443, "0.0.0.0"),
@@ -130,6 +132,8 @@ fn every_state_by_its_name() {
         published: vec![
             published(7000, "172.17.0.2:80"),
             published(8080, "172.17.0.3:80"),
+            // Its first is documented.
+            range(9010, Some(9012), "172.17.0.4"),
         ],
         elsewhere: vec![listener(Transport::Tcp, 80, "0.0.0.0")],
         seen: &seen,
@@ -144,12 +148,13 @@ fn every_state_by_its_name() {
             "in tcp/5000 documented-loopback-only",
             "in tcp/8080 published-undocumented",
             "in tcp/8443 documented-not-listening",
+            "in tcp/9011-9012 published-undocumented",
             "in udp/1900 undocumented-traffic-seen",
             "out tcp/6667 undocumented-traffic-seen",
             "in tcp/443 documented-used",
             "in tcp/6379 loopback-only",
             "in tcp/7000 documented-published",
-            "in tcp/9000-9010 documented-listening-unused",
+            "in tcp/9000-9010 documented-published",
             "in udp/40000 ephemeral-socket",
             "out tcp/25 documented-used",
             "out tcp/389 documented-never-used",
@@ -163,6 +168,58 @@ fn every_state_by_its_name() {
     );
     assert_eq!(items[0].violations, Some(9));
     assert_eq!(items[2].behind.len(), 1);
+}
+
+#[test]
+fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
+    let caller = |direction, port, peer: &str| Caller {
+        direction,
+        reason: "",
+        transport: "tcp",
+        port,
+        cause: None,
+        peer: Some(peer.to_owned()),
+        last_address: None,
+        packets: 1,
+        error: 0,
+        dropped: 0,
+        first: String::new(),
+        last: String::new(),
+        nearest: Vec::new(),
+    };
+    let seen = [report(vec![
+        count("in", "tcp", 22, 0, 9),
+        count("out", "tcp", 40_001, 0, 3),
+        count("out", "tcp", 40_002, 0, 3),
+        count("out", "tcp", 40_003, 0, 3),
+        count("out", "tcp", 6667, 0, 3),
+    ])];
+    let callers = [
+        caller("in", 22, "192.0.2.1"),
+        caller("out", 40_001, "192.0.2.1"),
+        // Somebody else, too; nobody that is known; no port that clients pick.
+        caller("out", 40_002, "192.0.2.1"),
+        caller("out", 40_002, "192.0.2.2"),
+        caller("out", 6667, "192.0.2.1"),
+    ];
+    let views = Views {
+        listeners: vec![listener(Transport::Tcp, 22, "0.0.0.0")],
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+        callers: &callers,
+        ..Views::default()
+    };
+    let items = compare(&Policy::default(), &views);
+    assert_eq!(
+        states(&items),
+        [
+            "in tcp/22 listening-undocumented",
+            "out tcp/6667 undocumented-traffic-seen",
+            "out tcp/40002 undocumented-traffic-seen",
+            "out tcp/40003 undocumented-traffic-seen",
+            "out tcp/40001 undocumented-answers",
+        ]
+    );
 }
 
 #[test]

@@ -71,6 +71,14 @@ impl Stream {
         self.set_listeners(boot_time().saturating_add(LEASE))
     }
 
+    /// Says that nobody listens any more: what is in the ring now is all there is.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn hush(&self) -> anyhow::Result<()> {
+        self.set_listeners(0)
+    }
+
     fn set_listeners(&self, until: u64) -> anyhow::Result<()> {
         for number in self.layout.generations() {
             let path = self.layout.generation(number).join(CONTROL);
@@ -115,7 +123,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Best effort: the lease ends by itself.
-        let _ = self.set_listeners(0);
+        let _ = self.hush();
     }
 }
 

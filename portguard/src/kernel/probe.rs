@@ -1,7 +1,7 @@
 //! Frames for the self-test: the least that makes the guard judge a port and a peer.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::catalog::Transport;
 use crate::policy::{Peers, Policy};
@@ -30,6 +30,12 @@ impl fmt::Display for Probe {
 /// A source port that no catalog documents.
 const SOURCE_PORT: u16 = 61_001;
 
+/// Where frames go: link-local addresses, which are the host's own whatever the policy says of its scope.
+const HERE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(169, 254, 7, 1),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
+);
+
 /// The frame: Ethernet, IP, and a transport header with ports. Checksums are zero: the guard leaves them to the stack.
 pub fn frame(probe: &Probe) -> Vec<u8> {
     let (protocol, length) = match probe.transport {
@@ -54,13 +60,13 @@ pub fn frame(probe: &Probe) -> Vec<u8> {
                 0x08, 0x00, 0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0,
             ]);
             bytes.extend(peer.octets());
-            bytes.extend([192, 0, 2, 1]);
+            bytes.extend(HERE.0.octets());
         }
         IpAddr::V6(peer) => {
             let [high, low] = length.to_be_bytes();
             bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0, high, low, protocol, 64]);
             bytes.extend(peer.octets());
-            bytes.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            bytes.extend(HERE.1.octets());
         }
     }
     bytes.extend(transport);

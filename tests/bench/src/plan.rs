@@ -1,6 +1,7 @@
 //! What is measured: policies, frames, and what of it the budget is for.
 
 mod cases;
+mod flood;
 mod frames;
 mod growth;
 mod policies;
@@ -87,6 +88,7 @@ impl Plan {
     pub(crate) fn new(extent: &Extent) -> Result<Self> {
         let mut plan = Self::default();
         cases::add(&mut plan, extent).context("cannot prepare the packet classes")?;
+        flood::add(&mut plan, extent).context("cannot prepare the flood")?;
         growth::add(&mut plan, extent).context("cannot prepare the growing policies")?;
         plan.cases
             .retain(|case| extent.only.is_empty() || extent.has(&case.name));

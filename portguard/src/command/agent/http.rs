@@ -1,14 +1,44 @@
-//! As much of HTTP/1.1 as a scrape needs: one GET a connection, bounded in size and in time.
+//! As much of HTTP/1.1 as a scrape needs: one GET a connection, bounded in size, in time and in number.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 /// The longest request that is read.
 const LIMIT: usize = 8 * 1024;
-/// How long a peer may take.
+/// How long a peer may take to ask: a scraper asks at once.
+const TO_ASK: Duration = Duration::from_secs(3);
+/// How long a peer may take altogether.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that are open at a time: beyond, whoever has been there longest makes room.
+const CONNECTIONS: usize = 64;
+
+/// The connections that are open, so that peers who say nothing keep nobody else out.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    open: VecDeque<AbortHandle>,
+}
+
+impl Room {
+    /// Serves a peer in a task of its own.
+    pub(super) fn serve(
+        &mut self,
+        peer: TcpStream,
+        answer: impl FnOnce(&Request) -> Response + Send + 'static,
+    ) {
+        self.open.retain(|task| !task.is_finished());
+        if self.open.len() >= CONNECTIONS
+            && let Some(longest) = self.open.pop_front()
+        {
+            longest.abort();
+        }
+        self.open
+            .push_back(tokio::spawn(serve(peer, answer)).abort_handle());
+    }
+}
 
 /// What was asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,9 +62,9 @@ pub(super) struct Response {
 }
 
 /// Reads one request, answers, and closes. What goes wrong with a peer is the peer's affair.
-pub(super) async fn serve(mut peer: TcpStream, answer: impl FnOnce(&Request) -> Response) {
+async fn serve(mut peer: TcpStream, answer: impl FnOnce(&Request) -> Response) {
     let _ = tokio::time::timeout(PATIENCE, async {
-        let head = read(&mut peer).await?;
+        let head = tokio::time::timeout(TO_ASK, read(&mut peer)).await??;
         let (response, is_head) = match parse(&head) {
             Ok(request) => (answer(&request), request.is_head),
             Err(status) => {
@@ -57,7 +87,8 @@ pub(super) async fn serve(mut peer: TcpStream, answer: impl FnOnce(&Request) -> 
         if !is_head {
             peer.write_all(response.body.as_bytes()).await?;
         }
-        peer.shutdown().await
+        peer.shutdown().await?;
+        Ok::<_, std::io::Error>(())
     })
     .await;
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::By;
-use crate::command::table::table;
+use crate::command::table::{sparing, table};
 use crate::counters::{Count, PortCount, Report};
 use crate::human::{bytes, duration, grouped, now, plain};
 use crate::knock::Knocking;
@@ -70,6 +70,8 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             ("enforce", "audit") =>
                 "violations: those that arrived were dropped, those that were sent only counted",
             ("enforce", _) => "violations, dropped",
+            (_, "enforce") =>
+                "violations: those that were sent were dropped, those that arrived only counted",
             _ => "violations, which enforcing would drop",
         },
     )?;
@@ -89,7 +91,7 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 
 fn violated(report: &Report) -> &'static str {
     match (report.mode, report.outbound) {
-        ("enforce", "audit") => "violations",
+        ("enforce", "audit") | ("audit", "enforce") => "violations",
         ("enforce", _) => "dropped",
         _ => "would drop",
     }
@@ -101,7 +103,7 @@ fn ports(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
         header.extend(["passed/s", "violations/s"]);
     }
     header.extend(["rows", "purpose"]);
-    let mut lines = table(&header);
+    let (mut lines, _) = sparing(&header, &["purpose"]);
     for port in &report.ports {
         let mut cells = vec![
             port.direction.to_owned(),
@@ -147,7 +149,7 @@ fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::
         header.push("packets/s");
     }
     header.extend(["role", "purpose", "document"]);
-    let mut lines = table(&header);
+    let (mut lines, _) = sparing(&header, &["role", "document"]);
     for row in &report.rows {
         let mut cells = vec![plain(&row.row), grouped(row.packets), bytes(row.bytes)];
         if let Some(rates) = rates {
@@ -200,7 +202,7 @@ fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
         return writeln!(out, "\nnobody caused a violation since the first load");
     }
     writeln!(out, "\nwho is knocking, since the first load:\n")?;
-    let mut lines = table(&[
+    let header = [
         "",
         "peer",
         "to",
@@ -209,8 +211,18 @@ fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
         "first",
         "last",
         "nearest row",
-    ]);
-    let second = |time: &str| format!("{}Z", time.get(..19).unwrap_or(time));
+    ];
+    let (mut lines, is_narrow) = sparing(&header, &["first", "nearest row"]);
+    let is_short = lines.width().is_some_and(|width| width < 150);
+    let second = |time: &str| {
+        let time = time.get(..19).unwrap_or(time);
+        if is_short {
+            // Without the year, where room is dear.
+            time.get(5..16).unwrap_or(time).replace('T', " ")
+        } else {
+            format!("{time}Z")
+        }
+    };
     for caller in &knocking.callers {
         lines.add_row([
             caller.direction.to_owned(),
@@ -224,6 +236,9 @@ fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
         ]);
     }
     writeln!(out, "{lines}\n")?;
+    if is_narrow {
+        writeln!(out, "a wider terminal, or `--json`, shows the nearest rows")?;
+    }
     let more = knocking.known - knocking.callers.len();
     if more > 0 {
         writeln!(

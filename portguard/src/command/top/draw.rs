@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use portguard_common::reason::Direction;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
@@ -9,9 +10,13 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::state::{Guard, Top, VIEWS};
-use crate::counters::PortCount;
+use crate::counters::{PortCount, Report, RowCount};
 use crate::events::stream::boot_time;
 use crate::human::{bytes, duration, grouped, plain, short};
+use crate::knock::Caller;
+
+/// From so many columns on, numbers are shown in full, and more of them.
+const WIDE: u16 = 110;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
@@ -65,21 +70,43 @@ fn summary(frame: &mut Frame<'_>, area: Rect, name: &str, guard: &Guard) {
         first.push(Span::from(words).bold().reversed());
     }
     let second = format!(
-        "{} packets, {}  {} violations {}",
+        "{} packets, {}  {}",
         grouped(report.totals.packets),
         bytes(report.totals.bytes),
-        grouped(report.violations.packets),
-        if report.mode == "enforce" {
-            "dropped"
-        } else {
-            "that enforcing would drop"
-        },
+        violations(report),
     );
     let third = guard.warnings.first().map_or(String::new(), |warning| {
         format!("warning: {}", plain(warning))
     });
     let lines = vec![Line::from(first), second.into(), Line::from(third).bold()];
     frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// How many violations there were, and what becomes of them: each direction has a mode of its own.
+fn violations(report: &Report) -> String {
+    let of = |direction: Direction| -> u64 {
+        let reasons = report.reasons.iter();
+        reasons
+            .filter(|reason| reason.violation && reason.direction == direction.name())
+            .map(|reason| reason.packets)
+            .sum()
+    };
+    let (inwards, outwards) = (of(Direction::Ingress), of(Direction::Egress));
+    let total = grouped(report.violations.packets);
+    match (report.mode == "enforce", report.outbound == "enforce") {
+        (true, false) if outwards > 0 => format!(
+            "{total} violations: {} in, dropped; {} out, counted only",
+            grouped(inwards),
+            grouped(outwards)
+        ),
+        (false, true) if inwards > 0 => format!(
+            "{total} violations: {} in, counted only; {} out, dropped",
+            grouped(inwards),
+            grouped(outwards)
+        ),
+        (true, _) | (_, true) => format!("{total} violations dropped"),
+        (false, false) => format!("{total} violations that enforcing would drop"),
+    }
 }
 
 fn sparklines(frame: &mut Frame<'_>, area: Rect, guard: &Guard) {
@@ -130,93 +157,161 @@ fn ports(
         let total = port.passed.packets + port.violations.packets;
         Reverse((passed + violations, total))
     });
-    let rows = lines
-        .iter()
-        .skip(top.offset)
-        .map(|(port, (passed, violations))| {
-            let documented = if port.rows.is_empty() {
-                "not documented".to_owned()
-            } else {
-                plain(&port.rows.join(", "))
-            };
-            let alarm = if port.violations.packets > 0 {
-                Style::new().fg(Color::Red)
-            } else {
-                Style::new()
-            };
-            Row::new([
-                Cell::from(port.direction),
-                Cell::from(port.name()).bold(),
-                Cell::from(grouped(port.passed.packets)),
-                Cell::from(format!("{}/s", short(*passed))),
-                Cell::from(grouped(port.violations.packets)).style(alarm),
-                Cell::from(format!("{}/s", short(*violations))).style(alarm),
-                Cell::from(documented),
-            ])
-        });
-    let widths = [
-        Constraint::Length(3),
-        Constraint::Length(15),
-        Constraint::Length(13),
-        Constraint::Length(9),
-        Constraint::Length(13),
-        Constraint::Length(9),
-        Constraint::Fill(1),
+    let is_wide = area.width >= WIDE;
+    // In full where there is room.
+    let number = if is_wide { grouped } else { short };
+    let columns = if is_wide {
+        [3, 15, 13, 9, 13, 9]
+    } else {
+        [3, 15, 8, 8, 10, 8]
+    };
+    let room = rest(area, &columns);
+    let rows = shown(&lines, top).map(|(port, (passed, violations))| {
+        let documented = if port.rows.is_empty() {
+            "not documented".to_owned()
+        } else {
+            plain(&port.rows.join(", "))
+        };
+        let alarm = if port.violations.packets > 0 {
+            Style::new().fg(Color::Red)
+        } else {
+            Style::new()
+        };
+        let right = |text: String| Cell::from(Line::from(text).right_aligned());
+        Row::new([
+            Cell::from(port.direction),
+            Cell::from(port.name()).bold(),
+            right(number(port.passed.packets)),
+            right(format!("{}/s", short(*passed))),
+            right(number(port.violations.packets)).style(alarm),
+            right(format!("{}/s", short(*violations))).style(alarm),
+            Cell::from(fit(&documented, room)),
+        ])
+    });
+    let header = [
+        "",
+        "port",
+        ">passed",
+        ">rate",
+        ">violations",
+        ">rate",
+        "rows",
     ];
-    let header = ["", "port", "passed", "rate", "violations", "rate", "rows"];
-    table(frame, area, top, rows.collect(), &widths, &header);
+    table(frame, area, top, rows.collect(), &columns, &header);
 }
 
 fn callers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
-    let known = top.callers.get(name).into_iter();
-    let rows = known
+    let known: Vec<&Caller> = top
+        .callers
+        .get(name)
+        .into_iter()
         .flat_map(|knocking| &knocking.callers)
-        .skip(top.offset)
-        .map(|caller| {
+        .collect();
+    let is_wide = area.width >= WIDE;
+    // Addresses and numbers before all else; what is left out on a narrow screen is in `counters --by peer`.
+    let (peer, to) = if is_wide { (24, 18) } else { (23, 16) };
+    let (columns, header): (&[u16], &[&str]) = if is_wide {
+        (
+            &[3, peer, to, 16, 8, 24],
+            &[
+                "",
+                "peer",
+                "to",
+                ">packets",
+                "last",
+                "reason",
+                "nearest row",
+            ],
+        )
+    } else {
+        (
+            &[3, peer, to, 10],
+            &["", "peer", "to", ">packets", "reason"],
+        )
+    };
+    let room = rest(area, columns);
+    let rows = shown(&known, top).map(|caller| {
+        // The reason says that it is malformed: why fits beside it.
+        let what = caller
+            .cause
+            .map_or_else(|| caller.what(), ToOwned::to_owned);
+        let amount = if is_wide {
+            caller.amount()
+        } else {
+            short(caller.packets)
+        };
+        let mut cells = vec![
+            Cell::from(caller.direction),
+            Cell::from(fit(caller.who(), peer.into())).bold(),
+            Cell::from(fit(&what, to.into())),
+            Cell::from(Line::from(amount).right_aligned()).style(Style::new().fg(Color::Red)),
+        ];
+        if is_wide {
             let time = caller.last.get(11..19).unwrap_or_default().to_owned();
-            Row::new([
-                Cell::from(caller.direction),
-                Cell::from(caller.who().to_owned()).bold(),
-                Cell::from(caller.what()),
-                Cell::from(caller.amount()).style(Style::new().fg(Color::Red)),
-                Cell::from(time),
-                Cell::from(caller.reason),
-                Cell::from(plain(&caller.near())),
-            ])
-        });
-    let widths = [
-        Constraint::Length(3),
-        Constraint::Max(26),
-        Constraint::Length(14),
-        Constraint::Length(16),
-        Constraint::Length(8),
-        Constraint::Length(24),
-        Constraint::Fill(1),
-    ];
-    let header = ["", "peer", "to", "packets", "last", "reason", "nearest row"];
-    table(frame, area, top, rows.collect(), &widths, &header);
+            cells.push(Cell::from(time));
+            cells.push(Cell::from(caller.reason));
+            cells.push(Cell::from(fit(&plain(&caller.near()), room)));
+        } else {
+            cells.push(Cell::from(fit(caller.reason, room)));
+        }
+        Row::new(cells)
+    });
+    table(frame, area, top, rows.collect(), columns, header);
 }
 
 fn unused(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
-    let never = guard.report.rows.iter().filter(|row| row.packets == 0);
-    let rows = never
-        .skip(top.offset)
-        .map(|row| Row::new([plain(&row.row), plain(&row.purpose), plain(&row.citation)]));
-    let widths = [
-        Constraint::Fill(2),
-        Constraint::Fill(3),
-        Constraint::Fill(2),
-    ];
+    let never: Vec<&RowCount> = guard
+        .report
+        .rows
+        .iter()
+        .filter(|row| row.packets == 0)
+        .collect();
+    // Names of rows in full: they are what one looks for.
+    let longest = never.iter().map(|row| row.row.chars().count()).max();
+    let name = longest.unwrap_or(0).min(usize::from(area.width) / 2).max(3);
+    let name = u16::try_from(name).unwrap_or(u16::MAX);
+    let purpose = area.width.saturating_sub(name + 4) / 2;
+    let columns = [name, purpose];
+    let room = rest(area, &columns);
+    let rows = shown(&never, top).map(|row| {
+        Row::new([
+            fit(&plain(&row.row), name.into()),
+            fit(&plain(&row.purpose), purpose.into()),
+            fit(&plain(&row.citation), room),
+        ])
+    });
     let header = ["row", "purpose", "document"];
-    table(frame, area, top, rows.collect(), &widths, &header);
+    table(frame, area, top, rows.collect(), &columns, &header);
 }
 
+/// The lines from the one that was scrolled to; the last stays on the screen.
+fn shown<'l, T>(lines: &'l [T], top: &Top) -> impl Iterator<Item = &'l T> {
+    let last = lines.len().saturating_sub(1);
+    lines.iter().skip(top.offset.min(last))
+}
+
+/// What columns of these widths leave for the last one: a space between each two, and the frame around.
+fn rest(area: Rect, columns: &[u16]) -> usize {
+    let taken: u16 = columns.iter().map(|width| width + 1).sum();
+    usize::from(area.width.saturating_sub(taken + 2))
+}
+
+/// A text that shows where it was cut.
+fn fit(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(room.saturating_sub(1)).collect();
+    kept + "…"
+}
+
+/// Draws rows below a header; a `>` before its word stands over numbers. The last column takes what the others leave.
 fn table(
     frame: &mut Frame<'_>,
     area: Rect,
     top: &Top,
     rows: Vec<Row<'_>>,
-    widths: &[Constraint],
+    columns: &[u16],
     header: &[&str],
 ) {
     let titles = VIEWS.iter().enumerate().flat_map(|(index, view)| {
@@ -229,8 +324,13 @@ fn table(
         [word, " ".into()]
     });
     let block = Block::bordered().title(titles.collect::<Line<'_>>());
-    let header = Row::new(header.iter().map(|word| Cell::from((*word).to_owned()))).underlined();
-    let table = Table::new(rows, widths.iter().copied())
+    let words = header.iter().map(|word| match word.strip_prefix('>') {
+        Some(word) => Line::from(word.to_owned()).right_aligned(),
+        None => Line::from((*word).to_owned()),
+    });
+    let header = Row::new(words.map(Cell::from)).underlined();
+    let widths = columns.iter().map(|width| Constraint::Length(*width));
+    let table = Table::new(rows, widths.chain([Constraint::Fill(1)]))
         .header(header)
         .block(block);
     frame.render_widget(table, area);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::catalog::Catalog;
 use crate::counters::{Report, Snapshot};
+use crate::kernel::generation::Live;
 use crate::knock::Knocking;
 use crate::observe::Observed;
 
@@ -114,6 +115,15 @@ impl Top {
     }
 }
 
+/// When the generation gives way; 0 once it is confirmed.
+fn deadline(live: &Live) -> u64 {
+    if live.is_confirmed {
+        0
+    } else {
+        live.meta.deadline
+    }
+}
+
 impl Guard {
     fn first(report: Report, one: Observed, at: Instant) -> Self {
         let nothing = one.raw.since(&one.raw);
@@ -123,7 +133,7 @@ impl Guard {
             seconds: 1.0,
             passed: VecDeque::new(),
             violations: VecDeque::new(),
-            deadline: one.live.meta.deadline,
+            deadline: deadline(&one.live),
             warnings: one.live.warnings,
             snapshot: one.raw,
             at,
@@ -135,7 +145,7 @@ impl Guard {
         self.delta = Report::new(&one.name, &one.live.meta, &since);
         self.seconds = at.duration_since(self.at).as_secs_f64().max(0.001);
         self.report = report;
-        self.deadline = one.live.meta.deadline;
+        self.deadline = deadline(&one.live);
         self.warnings = one.live.warnings;
         self.snapshot = one.raw;
         self.at = at;

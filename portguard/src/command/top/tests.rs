@@ -147,6 +147,67 @@ fn the_screen_says_all_without_colour() {
 }
 
 #[test]
+fn each_direction_has_its_mode_and_what_is_confirmed_gives_no_way() {
+    let mut both = observed(10, 200);
+    both.live.meta.policy.settings.enforce = true;
+    let out = (
+        (true, Keyed::Port),
+        Counter {
+            packets: 7,
+            bytes: 700,
+        },
+    );
+    both.raw.totals.extend([out]);
+    both.live.is_confirmed = true;
+    let mut top = Top::new(None, Catalog::default());
+    top.update(vec![both], Instant::now());
+    let shown = screen(&top, 80, 24);
+    assert!(
+        shown.contains("207 violations: 200 in, dropped; 7 out, counted only"),
+        "{shown}"
+    );
+    assert!(!shown.contains("unconfirmed"), "{shown}");
+}
+
+#[test]
+fn narrow_screens_cut_no_address_and_say_where_they_cut() {
+    let mut top = top();
+    let knock = Knock {
+        direction: Direction::Ingress,
+        reason: Reason::UndocumentedProtocol,
+        protocol: 47,
+        port: 0,
+        peer: "2001:db8:aaaa:bbbb::7".parse().unwrap(),
+        packets: 1_234_567,
+        error: 0,
+        dropped: 0,
+        first: 0,
+        last: 0,
+    };
+    let knocks = Knocks {
+        heaviest: vec![knock],
+        bound: 0,
+    };
+    let guard = observed(0, 0);
+    let knocking = Knocking::new((&knocks, 1), &guard.live.meta.policy, &top.catalog, 9);
+    top.callers.insert("eth0".to_owned(), knocking);
+    top.turn(2);
+    let shown = screen(&top, 80, 24);
+    for wanted in [
+        "2001:db8:aaaa:bbbb::/64 ",
+        "protocol 47",
+        "1.2 M",
+        "undocumented-protocol",
+    ] {
+        assert!(shown.contains(wanted), "{wanted}\n{shown}");
+    }
+    assert!(screen(&top, 60, 24).contains('…'));
+    // Scrolled beyond the end, the last line stays.
+    top.scroll(1_000);
+    assert!(screen(&top, 80, 24).contains("protocol 47"));
+}
+
+#[test]
 fn keys_do_what_the_footer_says_and_small_screens_do_no_harm() {
     let mut top = top();
     let none = KeyModifiers::NONE;

@@ -21,8 +21,8 @@ pub(super) fn callers(page: &mut String, evidence: &Evidence) {
             page,
             "<h3>{}</h3><p class=\"soft\">The heaviest causes of violations since the first load, as the kernel kept them: \
              {}. IPv6 peers stand for their /64.</p>\
-             <table><thead><tr><th>Peer</th><th>To</th><th>Reason</th><th class=\"n\">Packets</th>\
-             <th>First and last seen</th><th class=\"near\">Nearest row</th></tr></thead><tbody>",
+             <table><thead><tr><th class=\"fit\">Peer</th><th class=\"fit\">To</th>\
+             <th class=\"fit\">Reason</th><th class=\"n fit\">Packets</th><th class=\"fit\">First and last seen</th><th>Nearest row</th></tr></thead><tbody>",
             escape(&guard.report.name),
             escape(&knocking.words())
         );

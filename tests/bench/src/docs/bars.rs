@@ -88,6 +88,7 @@ fn title(family: &str) -> &str {
         "source" => "Sources decide, 1,000 prefixes",
         "source100k" => "Sources decide, 100,000 prefixes",
         "egress" => "What the host sends",
+        "flood" => "A flood from spoofed sources",
         other => other,
     }
 }

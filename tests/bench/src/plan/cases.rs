@@ -84,12 +84,12 @@ const PORTS4: Places = Places {
     ports: PORTS4_AT,
     cold: false,
 };
-const BOTH4: Places = Places {
+pub(super) const BOTH4: Places = Places {
     address: SOURCE4_AT,
     ports: PORTS4_AT,
     ..PORTS4
 };
-const BOTH6: Places = Places {
+pub(super) const BOTH6: Places = Places {
     address: SOURCE6_AT,
     v6: true,
     ports: PORTS6_AT,
@@ -107,7 +107,7 @@ fn random_ports(rng: &mut Rng) -> Vec<Variation> {
 }
 
 /// An address of 11.0.0.0/8, which no policy here names.
-fn stranger(rng: &mut Rng) -> IpAddr {
+pub(super) fn stranger(rng: &mut Rng) -> IpAddr {
     Ipv4Addr::from(11 << 24 | rng.u32(..1 << 24)).into()
 }
 

@@ -73,6 +73,15 @@ impl PacketSocket {
         }
     }
 
+    /// Sends one frame, and says whether it went out: what a program drops on its way is `false`, and is not sent again.
+    pub fn offer(&self, frame: &[u8]) -> Result<bool> {
+        match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOBUFS) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("offering {} bytes", frame.len())),
+        }
+    }
+
     /// The next frame that arrived, `None` at the deadline.
     pub fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
         self.find(deadline, |_| true)

@@ -1,0 +1,184 @@
+//! Callers by IPv6: a network of 64 bits is one caller, times are those of its packets, and the error bound that is stated
+//! is kept by each.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use portguard::human::{now, rfc3339};
+use portguard_harness::frames::{Frame, Ipv6, Udp};
+use portguard_harness::traffic::PacketSocket;
+use serde_json::Value;
+
+use super::{PORT, caller, json};
+use crate::counters::pin_to;
+use crate::guard::Guarded;
+
+/// Ports of sixteen parts of the table, each with a pace of its own: so many violations of each are all looked at.
+const PORTS: u16 = 16;
+const EACH: u16 = 62;
+/// Of these, the packets of one caller that is heavier than all others.
+const HEAVY: u16 = 12;
+
+fn network(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 7, number, 0, 0, 0, 0)
+}
+
+fn address(network: Ipv6Addr, host: u16) -> Ipv6Addr {
+    Ipv6Addr::from_bits(network.to_bits() | u128::from(host))
+}
+
+struct Sender<'g> {
+    guarded: &'g Guarded,
+    socket: PacketSocket,
+}
+
+impl<'g> Sender<'g> {
+    fn new(guarded: &'g Guarded) -> Result<Self> {
+        let right = &guarded.link.right;
+        Ok(Self {
+            guarded,
+            socket: right.host.run(|| PacketSocket::open(&right.name))?,
+        })
+    }
+
+    fn frame(&self, source: Ipv6Addr, port: u16) -> Vec<u8> {
+        let (from, to) = (&self.guarded.link.right, &self.guarded.link.left);
+        Frame::between(from, to)
+            .ipv6(Ipv6::new(source, to.v6()))
+            .udp(Udp::new(40_000, port))
+            .payload(vec![0; 20])
+            .build()
+    }
+
+    fn send(&self, source: Ipv6Addr, port: u16, count: u64) -> Result<()> {
+        let frame = self.frame(source, port);
+        self.guarded.receive(&self.socket, &frame, count)
+    }
+}
+
+fn knocking(guarded: &Guarded) -> Result<Value> {
+    let name = guarded.interface();
+    let args = ["counters", "--by", "peer", "--json", "--interface", name];
+    let counters = json(guarded, &args)?;
+    Ok(counters["interfaces"][0].clone())
+}
+
+/// A time as the tool writes it, seconds since the epoch.
+fn at(seconds: u64) -> String {
+    rfc3339(seconds * 1_000_000_000)
+}
+
+#[test]
+fn a_network_is_one_caller_from_its_first_packet_to_its_last() -> Result<()> {
+    let guarded = Guarded::new()?;
+    guarded.load("--audit", &[], &[])?;
+    let sender = Sender::new(&guarded)?;
+    let before = now();
+    for host in 1..=5 {
+        sender.send(address(network(1), host), PORT, 6)?;
+    }
+    sender.send(address(network(2), 9), PORT, 7)?;
+    let middle = now();
+    // Another second, so that times tell the bursts apart.
+    crate::guard::eventually("a second", || Ok(now() > middle))?;
+    sender.send(address(network(1), 0xfe), PORT, 2)?;
+    let after = now();
+
+    let interface = knocking(&guarded)?;
+    assert_eq!(interface["knocking"]["bound"], 0);
+    assert_eq!(interface["knocking"]["exact"], true);
+    let callers = &interface["knocking"]["callers"];
+    assert_eq!(callers.as_array().map(Vec::len), Some(2), "{callers}");
+    let one = caller(&interface, "2001:db8:7:1::/64").context("a caller")?;
+    assert_eq!(
+        (&one["packets"], &one["error"], &one["dropped"]),
+        (&32.into(), &0.into(), &0.into())
+    );
+    assert_eq!(one["last_address"], "2001:db8:7:1::fe");
+    let (first, last) = (&one["first"], &one["last"]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    assert!(
+        at(before) <= text(first) && text(first) < at(middle + 1),
+        "{first}: {before} to {middle}"
+    );
+    assert!(
+        at(middle + 1) <= text(last) && text(last) < at(after + 1),
+        "{last}: {middle} to {after}"
+    );
+    let other = caller(&interface, "2001:db8:7:2::/64").context("another")?;
+    assert_eq!(
+        (&other["packets"], &other["last_address"]),
+        (&7.into(), &"2001:db8:7:2::9".into())
+    );
+    assert!(text(&other["last"]) < at(middle + 1));
+    Ok(())
+}
+
+#[test]
+fn more_networks_than_there_are_places_for_keep_the_bound() -> Result<()> {
+    // One CPU takes them all: each has places of its own.
+    pin_to(0)?;
+    let guarded = Guarded::new()?;
+    guarded.load("--enforce", &[], &["--force", "--confirm-within", "0"])?;
+    let sender = Sender::new(&guarded)?;
+    let mut truth: BTreeMap<(String, u16), u64> = BTreeMap::new();
+    let mut frames = Vec::new();
+    for step in 0..EACH {
+        for index in 0..PORTS {
+            let port = 3_000 + 4_096 * index;
+            // A heavy one comes every other time, and between them nobody twice.
+            let number = if step % 2 == 0 && step / 2 < HEAVY {
+                index
+            } else {
+                1_000 + step * PORTS + index
+            };
+            let network = network(number);
+            frames.push(sender.frame(address(network, 1 + step), port));
+            *truth.entry((format!("{network}/64"), port)).or_default() += 1;
+        }
+    }
+    guarded.receive_all(&sender.socket, &frames)?;
+    let sent = u64::from(EACH * PORTS);
+    let interface = knocking(&guarded)?;
+    let knocking = &interface["knocking"];
+    assert_eq!(
+        (&knocking["exact"], &knocking["violations"]),
+        (&true.into(), &sent.into())
+    );
+    let bound = knocking["bound"].as_u64().context("a bound")?;
+    println!("{} callers, bound {bound}", truth.len());
+    // There were more callers than places, and yet the bound says something.
+    ensure!((1..u64::from(HEAVY)).contains(&bound), "{bound}");
+    let mut known: BTreeMap<(String, u16), (u64, u64)> = BTreeMap::new();
+    for caller in knocking["callers"].as_array().context("callers")? {
+        let number = |key: &str| caller[key].as_u64().context("a number");
+        let peer = caller["peer"].as_str().context("a peer")?.to_owned();
+        known.insert(
+            (peer, u16::try_from(number("port")?)?),
+            (number("packets")?, number("error")?),
+        );
+    }
+    ensure!(
+        known.len() < truth.len(),
+        "{} of {}",
+        known.len(),
+        truth.len()
+    );
+    for (who, (packets, error)) in &known {
+        let sent = truth
+            .get(who)
+            .with_context(|| format!("{who:?} never knocked"))?;
+        ensure!(
+            (packets - error..=*packets).contains(sent),
+            "{who:?}: {sent}, told {packets} less {error}"
+        );
+    }
+    for (who, sent) in &truth {
+        ensure!(
+            *sent <= bound || known.contains_key(who),
+            "{who:?} sent {sent} and is missing"
+        );
+    }
+    Ok(())
+}
