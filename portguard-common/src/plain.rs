@@ -32,11 +32,11 @@ const SHORTEST4: usize = ETHERNET + IPV4 + 20;
 const SHORTEST6: usize = ETHERNET + IPV6 + 8;
 
 impl<F: Frame + Clone> Plain<F> {
-    /// The frames that are seen most, with no VLAN tag, by one check of their length and reads at fixed places. What it
-    /// says `None` to may still be plain.
+    /// The frames that are seen most, behind so many bytes of tags, by one check of their length and reads at fixed places.
+    /// What it says `None` to may still be plain.
     #[inline(always)]
-    pub(crate) fn most(frame: &F) -> Option<Self> {
-        let header = frame.window::<SHORTEST4>(0)?;
+    pub(crate) fn most(frame: &F, tags: usize) -> Option<Self> {
+        let header = frame.window::<SHORTEST4>(tags)?;
         let length = frame.linear();
         if header.u16::<12>() == ETHERTYPE_IPV4 {
             // Version and length of the header; neither a fragment nor the first of some.
@@ -49,13 +49,13 @@ impl<F: Frame + Clone> Plain<F> {
                 protocol::UDP => (1, IPV4 + 8),
                 _ => return None,
             };
-            if total < least || ETHERNET + total > length || frame.is_segmented() {
+            if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
                 return None;
             }
             let destination_port = header.u16::<36>();
             return Some(Self {
                 frame: frame.clone(),
-                at: ETHERNET,
+                at: tags + ETHERNET,
                 v6: false,
                 space,
                 destination_port,
@@ -65,7 +65,7 @@ impl<F: Frame + Clone> Plain<F> {
         if header.u16::<12>() != ETHERTYPE_IPV6 {
             return None;
         }
-        let header = frame.window::<SHORTEST6>(0)?;
+        let header = frame.window::<SHORTEST6>(tags)?;
         if header.u8::<14>() >> 4 != 6 {
             return None;
         }
@@ -75,13 +75,13 @@ impl<F: Frame + Clone> Plain<F> {
             protocol::UDP => (1, 8),
             _ => return None,
         };
-        if payload < least || ETHERNET + IPV6 + payload > length || frame.is_segmented() {
+        if payload < least || tags + ETHERNET + IPV6 + payload > length || frame.is_segmented() {
             return None;
         }
         let destination_port = header.u16::<56>();
         Some(Self {
             frame: frame.clone(),
-            at: ETHERNET,
+            at: tags + ETHERNET,
             v6: true,
             space,
             destination_port,

@@ -41,19 +41,41 @@ pub(crate) fn reference(name: &'static str) -> Result<Program> {
             .map_max_entries("OPEN", 1);
     }
     let mut ebpf = loader.load(REFERENCE)?;
-    if name == "naive" {
-        open_ports(&mut ebpf)?;
+    match name {
+        "naive" => open_ports(&mut ebpf)?,
+        "lean" => open_classes(&mut ebpf)?,
+        _ => {}
     }
     load(&mut ebpf, name)?;
     Ok(Program::Own(Box::new(ebpf), name, hook))
 }
 
-/// Opens the ports that the policy of the plain cases opens.
+/// The ports that the policy of the plain cases opens.
+const OPEN: [u16; 4] = [22, 80, 443, 5432];
+/// The same of UDP.
+const OPEN_UDP: u16 = 53;
+
 fn open_ports(ebpf: &mut Ebpf) -> Result<()> {
     let map = ebpf.map_mut("OPEN").context("no map `OPEN`")?;
     let mut open: Array<&mut MapData, u32> = map.try_into()?;
-    for key in [22, 80, 443, 5432, 65_536 + 53] {
-        open.set(key, 1, 0)?;
+    for port in OPEN {
+        open.set(port.into(), 1, 0)?;
+    }
+    open.set(65_536 + u32::from(OPEN_UDP), 1, 0)?;
+    Ok(())
+}
+
+fn open_classes(ebpf: &mut Ebpf) -> Result<()> {
+    let map = ebpf.map_mut("CLASSES").context("no map `CLASSES`")?;
+    let mut classes: Array<&mut MapData, [u8; 65_536]> = map.try_into()?;
+    for (space, ports) in [(0, OPEN.as_slice()), (1, &[OPEN_UDP])] {
+        let mut table = Box::new([0; 65_536]);
+        for port in ports {
+            if let Some(class) = table.get_mut(usize::from(*port)) {
+                *class = 1;
+            }
+        }
+        classes.set(space, table.as_ref(), 0)?;
     }
     Ok(())
 }

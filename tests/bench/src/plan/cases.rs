@@ -124,17 +124,28 @@ fn references(plan: &mut Plan, extent: &Extent) -> Result<()> {
         syn.clone(),
         DROP,
     ));
-    let naive = plan.program(reference("naive")?);
-    let name = "reference/naive";
-    plan.push(hot(Group::Reference, naive, name, syn.clone(), DROP));
-    let case = hot(
-        Group::Reference,
-        naive,
-        "reference/naive-random-ports",
-        syn,
-        DROP,
-    );
-    plan.push(turns(case, random_ports(&mut Rng::with_seed(1)), PORTS4));
+    for name in ["naive", "lean"] {
+        let program = plan.program(reference(name)?);
+        let title = format!("reference/{name}");
+        let own = |title: String| hot(Group::Reference, program, title, syn.clone(), DROP);
+        plan.push(own(title.clone()));
+        let random = own(format!("{title}-random-ports"));
+        plan.push(turns(random, random_ports(&mut Rng::with_seed(1)), PORTS4));
+    }
+    let lean = plan.program(reference("lean")?);
+    for (kind, frame, answer) in [
+        ("allow", tcp(ends(false), (40_000, 443), SYN), PASS),
+        ("v6", tcp(ends(true), (40_000, CLOSED), SYN), DROP),
+        ("vlan", tagged(&[number::VLAN], false, CLOSED), DROP),
+    ] {
+        plan.push(hot(
+            Group::Reference,
+            lean,
+            format!("reference/lean-{kind}"),
+            frame.build(),
+            answer,
+        ));
+    }
     Ok(())
 }
 
