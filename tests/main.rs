@@ -50,3 +50,5 @@ mod report_page;
 mod roles;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod spare;

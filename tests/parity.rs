@@ -7,6 +7,7 @@ mod coverage;
 mod egress;
 mod pieces;
 mod policies;
+mod stack;
 mod tally;
 mod tracked;
 

@@ -2,7 +2,7 @@
 
 pub use crate::flow::Set;
 pub use crate::knock::Set as Knocks;
-pub use crate::tables::{Facts, Host6};
+pub use crate::tables::{Facts, Host6, Step};
 
 use crate::tables::Key;
 
@@ -250,6 +250,7 @@ const _: () = {
     assert!(size_of::<Knocks>() == 512);
     assert!(size_of::<Pace>() == 32);
     assert!(size_of::<Host6>() == 24);
+    assert!(size_of::<Step>() == 32);
     assert!(size_of::<Facts>() == 64 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(core::mem::offset_of!(Event, head) == 72 && EVENT_HEAD.is_multiple_of(8));

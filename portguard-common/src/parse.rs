@@ -96,7 +96,10 @@ pub fn parse<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
 pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packet, Nonlinear> {
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
-    let network = ethernet::<F, true>(frame, &mut packet);
+    let network = match ethernet(frame, &mut packet) {
+        Ok(at) => network::<F, true>(frame, &mut packet, at),
+        Err(done) => done,
+    };
     finish(frame, packet, network)
 }
 
@@ -110,7 +113,8 @@ pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F
     }
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
-    let Network::Payload(payload) = ethernet::<F, false>(frame, &mut packet) else {
+    let at = ethernet(frame, &mut packet).ok()?;
+    let Network::Payload(payload) = network::<F, false>(frame, &mut packet, at) else {
         return None;
     };
     let Packet {
@@ -119,7 +123,7 @@ pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F
         source: Addr { v6, .. },
         ..
     } = packet;
-    Plain::new(frame, protocol, v6, length, payload)
+    Plain::new(frame, at, (v6, protocol), length, payload.end)
 }
 
 /// Parses from the network header at `at` on, for frames whose EtherType and VLAN tag are known from elsewhere.
@@ -154,18 +158,18 @@ fn finish<F: Frame + ?Sized>(
     Ok(packet)
 }
 
-/// Without `EVERY`, what is not plain may be called [`Network::Nonlinear`]; here and in the modules of IP.
+/// Ethernet and its tags: where the network header starts, or what the frame is if there is none.
 #[inline(always)]
-fn ethernet<F: Frame + ?Sized, const EVERY: bool>(frame: &mut F, packet: &mut Packet) -> Network {
+fn ethernet<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet) -> Result<usize, Network> {
     let Some(header) = frame.window::<14>(0) else {
-        return short(frame, ETHERNET);
+        return Err(short(frame, ETHERNET));
     };
     packet.ethertype = header.u16::<12>();
     let mut at = ETHERNET;
     if is_vlan(packet.ethertype) {
         let is_tagged = packet.vlan != 0;
         let Some(tag) = frame.window::<4>(at) else {
-            return short(frame, at + 4);
+            return Err(short(frame, at + 4));
         };
         if !is_tagged {
             packet.vlan = u32::from(tag.u16::<0>()) | 1 << 16;
@@ -174,26 +178,24 @@ fn ethernet<F: Frame + ?Sized, const EVERY: bool>(frame: &mut F, packet: &mut Pa
         at += 4;
         if is_vlan(packet.ethertype) {
             if is_tagged {
-                return Network::Done(Shape::Malformed(Malformed::VlanDepth));
+                return Err(Network::Done(Shape::Malformed(Malformed::VlanDepth)));
             }
             let Some(tag) = frame.window::<4>(at) else {
-                return short(frame, at + 4);
+                return Err(short(frame, at + 4));
             };
             packet.ethertype = tag.u16::<2>();
             at += 4;
             if is_vlan(packet.ethertype) {
-                return Network::Done(Shape::Malformed(Malformed::VlanDepth));
+                return Err(Network::Done(Shape::Malformed(Malformed::VlanDepth)));
             }
         }
     }
-    if EVERY {
-        // One state for the verifier, however many tags there are; the mask gives it a bound.
-        frame.renew();
-        at = frame.forget(at) & 31;
-    }
-    network::<F, EVERY>(frame, packet, at)
+    // One state for verifiers, however many tags there are; the mask gives it a bound.
+    frame.renew();
+    Ok(frame.forget(at) & 31)
 }
 
+/// Without `EVERY`, what is not plain may be called [`Network::Nonlinear`]; in the modules of IP, too.
 #[inline(always)]
 fn network<F: Frame + ?Sized, const EVERY: bool>(
     frame: &mut F,

@@ -1,9 +1,9 @@
 //! Plain packets: what nearly every packet is, parsed just far enough to look its port up.
 
 use crate::addr::Addr;
-use crate::frame::{Frame, HEADER_SPAN, Window};
+use crate::frame::{Frame, Window};
 use crate::packet::{Shape, Subject, protocol};
-use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Payload};
+use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// A well-formed TCP, UDP or SCTP packet without IP options or extension headers, no fragment, all headers in place.
 ///
@@ -12,7 +12,8 @@ use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Payload};
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<F> {
     frame: F,
-    /// Where the transport header starts.
+    /// Where the network header starts. The transport header is at a fixed distance from it: verifiers take no way back
+    /// from an offset that they do not know.
     at: usize,
     v6: bool,
     /// As in [`Subject::space`], which is asked for most often; the protocol follows from it.
@@ -21,13 +22,14 @@ pub struct Plain<F> {
     length: usize,
 }
 
+const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 
 /// Ethernet, IPv4 and TCP without tags and options: with padding, no frame on a wire is shorter (802.3 section 4A.4.2).
-const SHORTEST4: usize = 14 + IPV4 + 20;
+const SHORTEST4: usize = ETHERNET + IPV4 + 20;
 /// Ethernet, IPv6 and UDP.
-const SHORTEST6: usize = 14 + IPV6 + 8;
+const SHORTEST6: usize = ETHERNET + IPV6 + 8;
 
 impl<F: Frame + Clone> Plain<F> {
     /// The frames that are seen most, with no VLAN tag, by one check of their length and reads at fixed places. What it
@@ -47,13 +49,13 @@ impl<F: Frame + Clone> Plain<F> {
                 protocol::UDP => (1, IPV4 + 8),
                 _ => return None,
             };
-            if total < least || 14 + total > length || frame.is_segmented() {
+            if total < least || ETHERNET + total > length || frame.is_segmented() {
                 return None;
             }
             let destination_port = header.u16::<36>();
             return Some(Self {
                 frame: frame.clone(),
-                at: 14 + IPV4,
+                at: ETHERNET,
                 v6: false,
                 space,
                 destination_port,
@@ -73,13 +75,13 @@ impl<F: Frame + Clone> Plain<F> {
             protocol::UDP => (1, 8),
             _ => return None,
         };
-        if payload < least || 14 + IPV6 + payload > length || frame.is_segmented() {
+        if payload < least || ETHERNET + IPV6 + payload > length || frame.is_segmented() {
             return None;
         }
         let destination_port = header.u16::<56>();
         Some(Self {
             frame: frame.clone(),
-            at: 14 + IPV6,
+            at: ETHERNET,
             v6: true,
             space,
             destination_port,
@@ -87,24 +89,20 @@ impl<F: Frame + Clone> Plain<F> {
         })
     }
 
-    /// From a frame whose network header has been looked at.
+    /// From a frame whose network header at `at`, without options, has been looked at; the packet ends at `end`.
     #[inline(always)]
     pub(crate) fn new(
         frame: &F,
-        protocol: u8,
-        v6: bool,
+        at: usize,
+        (v6, protocol): (bool, u8),
         length: usize,
-        payload: Payload,
+        end: usize,
     ) -> Option<Self> {
-        let Payload { at, end, whole: _ } = payload;
-        // Before anything else, and on `at` alone: it is what the verifier bounds the packet pointer by.
-        if at > HEADER_SPAN - 14 {
-            return None;
-        }
+        let payload = at + if v6 { IPV6 } else { IPV4 };
         let (space, destination_port) = match protocol {
-            protocol::TCP if at + 20 <= end => (0, frame.window::<14>(at)?.u16::<2>()),
-            protocol::UDP if at + 8 <= end => (1, frame.window::<4>(at)?.u16::<2>()),
-            protocol::SCTP if at + 12 <= end => (2, frame.window::<4>(at)?.u16::<2>()),
+            protocol::TCP if payload + 20 <= end => (0, frame.window::<14>(payload)?.u16::<2>()),
+            protocol::UDP if payload + 8 <= end => (1, frame.window::<4>(payload)?.u16::<2>()),
+            protocol::SCTP if payload + 12 <= end => (2, frame.window::<4>(payload)?.u16::<2>()),
             _ => return None,
         };
         Some(Self {
@@ -117,10 +115,16 @@ impl<F: Frame + Clone> Plain<F> {
         })
     }
 
+    #[inline(always)]
+    fn transport<const N: usize>(&self) -> Option<F::Window<N>> {
+        let network = if self.v6 { IPV6 } else { IPV4 };
+        self.frame.again().window::<N>(self.at + network)
+    }
+
     /// The addresses of an IPv6 header, source first.
     #[inline(always)]
     fn ends6<const O: usize, const P: usize>(&self) -> Addr {
-        let header = self.frame.again().window::<40>(self.at - IPV6);
+        let header = self.frame.again().window::<IPV6>(self.at);
         header.map_or(Addr::v6(0, 0), |header| {
             Addr::v6(header.u64::<O>(), header.u64::<P>())
         })
@@ -128,7 +132,7 @@ impl<F: Frame + Clone> Plain<F> {
 
     #[inline(always)]
     fn end4<const O: usize>(&self) -> Addr {
-        let header = self.frame.again().window::<20>(self.at - IPV4);
+        let header = self.frame.again().window::<IPV4>(self.at);
         Addr::v4(header.map_or(0, |header| header.u32::<O>()))
     }
 }
@@ -182,7 +186,7 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn source_port(&self) -> u16 {
-        let header = self.frame.again().window::<4>(self.at);
+        let header = self.transport::<4>();
         header.map_or(0, |header| header.u16::<0>())
     }
 
@@ -201,17 +205,17 @@ impl<F: Frame + Clone> Subject for Plain<F> {
         if self.space != 0 {
             return 0;
         }
-        let header = self.frame.again().window::<14>(self.at);
+        let header = self.transport::<14>();
         header.map_or(0, |header| header.u8::<13>())
     }
 
     #[inline(always)]
     fn hop_limit(&self) -> u8 {
         if self.v6 {
-            let header = self.frame.again().window::<40>(self.at - IPV6);
+            let header = self.frame.again().window::<IPV6>(self.at);
             header.map_or(0, |header| header.u8::<7>())
         } else {
-            let header = self.frame.again().window::<20>(self.at - IPV4);
+            let header = self.frame.again().window::<IPV4>(self.at);
             header.map_or(0, |header| header.u8::<8>())
         }
     }

@@ -4,7 +4,7 @@
     reason = "`aya::Pod` is a marker that only an `unsafe impl` can give"
 )]
 
-use crate::abi::{Block, Cells, Counter, Event, Facts, Host6, Knocks, Set, Violations};
+use crate::abi::{Block, Cells, Counter, Event, Facts, Host6, Knocks, Set, Step, Violations};
 
 // SAFETY: `repr(C)`, integers only, no padding: sizes are asserted in `abi`.
 unsafe impl aya::Pod for Counter {}
@@ -18,6 +18,8 @@ unsafe impl aya::Pod for Block {}
 unsafe impl aya::Pod for Set {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Host6 {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Step {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Facts {}
 // SAFETY: as above.

@@ -117,17 +117,45 @@ impl Rule {
 /// A word of the address tables.
 ///
 /// ```text
-/// bit 31     more specific prefixes below: the rest is a block index
-/// bits 0-30  address class, or block index
+/// bits 31-30  00 address class   01 the same, and hosts of other classes here   10 block   11 step
+/// bits 0-29   address class, or number of a block or step
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leaf(pub u32);
 
 impl Leaf {
-    /// Bit 31.
-    pub const BLOCK: u32 = 1 << 31;
-    /// Bits 0 to 30.
-    pub const VALUE: u32 = Self::BLOCK - 1;
+    /// Bit 31: more specific prefixes below.
+    pub const MORE: u32 = 1 << 31;
+    /// Bit 30: with [`Self::MORE`] a step, otherwise hosts.
+    pub const OTHER: u32 = 1 << 30;
+    /// A block follows.
+    pub const BLOCK: u32 = Self::MORE;
+    /// A step follows.
+    pub const STEP: u32 = Self::MORE | Self::OTHER;
+    /// An address class, and the host table has hosts here.
+    pub const HOSTS: u32 = Self::OTHER;
+    /// Bits 0 to 29.
+    pub const VALUE: u32 = Self::OTHER - 1;
+}
+
+/// Bits that all prefixes below have in common: one comparison instead of a block for each octet of them.
+///
+/// An address is taken as two halves of 64 bits; IPv4 stands in the first 32 bits of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Step {
+    /// What the bits of `mask` must be; the others are zero.
+    pub bits: u64,
+    /// Which bits of the half are compared.
+    pub mask: u64,
+    /// The [`Leaf`] of addresses that differ: a class.
+    pub miss: u32,
+    /// The [`Leaf`] of those that do not.
+    pub next: u32,
+    /// How many bits of the half come before the octet that a block in `next` is indexed by.
+    pub rotate: u32,
+    /// 0 = of the first half, 1 = of the second.
+    pub half: u32,
 }
 
 /// Facts that hold as long as a generation lives; the kernel's copy is frozen, so that its verifier removes what they
@@ -204,6 +232,8 @@ pub trait Tables {
     fn root4(&self, index: u16) -> Leaf;
     /// Root of the IPv6 table, by the first 16 bits of an address.
     fn root6(&self, index: u16) -> Leaf;
+    /// A step by number.
+    fn step(&self, index: u32) -> Option<&Step>;
     /// A word of a block.
     fn block(&self, block: u32, index: u8) -> Leaf;
     /// A cell of the host table.

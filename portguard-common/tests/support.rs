@@ -6,7 +6,7 @@ use portguard_common::frame::{Frame, HEADER_SPAN};
 use portguard_common::packet::{Malformed, Packet, Shape};
 use portguard_common::parse::{Nonlinear, parse};
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
+use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::verdict::{self, Verdict};
 
 /// Cells by what they count.
@@ -87,6 +87,10 @@ impl Tables for Matrix {
 
     fn root6(&self, index: u16) -> Leaf {
         Leaf(u32::from(index == 0xfd00))
+    }
+
+    fn step(&self, _index: u32) -> Option<&Step> {
+        None
     }
 
     fn block(&self, _block: u32, _index: u8) -> Leaf {

@@ -1,7 +1,7 @@
 //! Every map and global, and the policy that they hold.
 //!
-//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `HOSTS`, `ADMIT`, `OWN`,
-//! `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `PACES`, `QUOTAS`.
+//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `STEPS`, `HOSTS`, `ADMIT`,
+//! `OWN`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `PACES`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `KNOCKS`, `FLOWS`, `EVENTS`.
 #![expect(
     unsafe_code,
@@ -25,7 +25,7 @@ use portguard_common::addr::Addr;
 use portguard_common::flow::Set;
 use portguard_common::knock::SETS;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
+use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Tables};
 
 use crate::count::Weight;
 
@@ -97,6 +97,10 @@ static ROOT6: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
 /// Blocks of both families; the loader sets how many.
 #[btf_map]
 static BLOCKS: Array<Block, 1> = Array::new();
+
+/// Steps of both families; the loader sets how many.
+#[btf_map]
+static STEPS: Array<Step, 1> = Array::new();
 
 /// The host table; the loader sets how many cells.
 #[btf_map]
@@ -405,6 +409,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn root6(&self, index: u16) -> Leaf {
         Leaf(ROOT6.at(root_index(index)))
+    }
+
+    #[inline(always)]
+    fn step(&self, index: u32) -> Option<&Step> {
+        STEPS.get(index)
     }
 
     #[inline(always)]

@@ -7,8 +7,8 @@ mod classes;
 mod hosts;
 #[cfg(test)]
 mod laws;
-mod share;
 mod sweep;
+mod tree;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use portguard_common::abi::{Block, MAX_CELLS};
 use portguard_common::addr::Addr;
 use portguard_common::flow::Set;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Tables};
+use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Tables};
 
 use crate::cells::Directory;
 use crate::policy::{Outbound, Policy};
@@ -42,6 +42,8 @@ pub struct Image {
     pub root6: Vec<u32>,
     /// Blocks of both families; at least one.
     pub blocks: Vec<Block>,
+    /// Steps of both families; at least one.
+    pub steps: Vec<Step>,
     /// IPv6 hosts, open addressing; a power of two.
     pub hosts: Vec<Host6>,
     /// Admission by address class and peer class; at least one word.
@@ -136,6 +138,7 @@ impl Image {
             root4,
             root6,
             blocks,
+            steps,
             hosts,
             ..
         } = classes;
@@ -147,6 +150,7 @@ impl Image {
             root4,
             root6,
             blocks,
+            steps,
             hosts,
             admit,
             own,
@@ -182,6 +186,10 @@ impl Tables for Image {
 
     fn root6(&self, index: u16) -> Leaf {
         Leaf(at(&self.root6, u32::from(index)))
+    }
+
+    fn step(&self, index: u32) -> Option<&Step> {
+        self.steps.get(index as usize)
     }
 
     fn block(&self, block: u32, index: u8) -> Leaf {
@@ -223,6 +231,7 @@ impl fmt::Debug for Image {
         f.debug_struct("Image")
             .field("facts", &self.facts)
             .field("blocks", &self.blocks.len())
+            .field("steps", &self.steps.len())
             .field("hosts", &self.hosts.len())
             .field("admit", &self.admit.len())
             .field("cells", &self.directory.cells.len())

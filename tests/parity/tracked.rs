@@ -6,7 +6,7 @@ use portguard_common::addr::Addr;
 use portguard_common::flow;
 use portguard_common::packet::{Packet, Shape, Subject as _};
 use portguard_common::reason::{Direction, Reason};
-use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Tables};
+use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::verdict::{self, Verdict};
 
 /// An image and its flows. Time stands still: no test is as long as a flow lives.
@@ -76,6 +76,10 @@ impl Tables for Tracked<'_> {
 
     fn root6(&self, index: u16) -> Leaf {
         self.image.root6(index)
+    }
+
+    fn step(&self, index: u32) -> Option<&Step> {
+        self.image.step(index)
     }
 
     fn block(&self, block: u32, index: u8) -> Leaf {

@@ -1,13 +1,13 @@
-//! Address classes: which sets an address is in, as one small number, found by strides.
+//! Address classes: which sets an address is in, as one small number.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use portguard_common::abi::Block;
-use portguard_common::tables::{Host6, Leaf};
+use portguard_common::tables::{Host6, Leaf, Step};
 
 use super::hosts;
-use super::share::share;
+use super::tree::{Prefix, Tree};
 use crate::policy::PeerSet;
 
 /// The address tables, and which sets each class is in.
@@ -15,6 +15,7 @@ pub(super) struct Classes {
     pub(super) root4: Vec<u32>,
     pub(super) root6: Vec<u32>,
     pub(super) blocks: Vec<Block>,
+    pub(super) steps: Vec<Step>,
     pub(super) hosts: Vec<Host6>,
     pub(super) has_hosts: bool,
     /// By class: the sets that its addresses are in, sorted. Class 0 is in none.
@@ -35,16 +36,10 @@ impl Classes {
                 }
             }
         }
-        let mut this = Self {
-            root4: vec![0; 65_536],
-            root6: vec![0; 65_536],
-            blocks: Vec::new(),
-            hosts: vec![Host6::default()],
-            has_hosts: false,
-            members: vec![Vec::new()],
-        };
+        // By class: its sets. By sets: their class.
+        let mut classes: Vec<Vec<u32>> = vec![Vec::new()];
         let mut known: BTreeMap<Vec<u32>, u32> = BTreeMap::from([(Vec::new(), 0)]);
-        let mut hosts = Vec::new();
+        let (mut four, mut six, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
         // Ancestors of the prefix at hand, with the sets that hold there.
         let mut ancestors: Vec<((bool, u128, u8), Vec<u32>)> = Vec::new();
         for (prefix, named) in prefixes {
@@ -61,94 +56,49 @@ impl Classes {
             members.extend(named);
             members.sort_unstable();
             members.dedup();
+            if ancestors.last().is_some_and(|(_, sets)| *sets == members) {
+                // Nothing that the prefix around it does not say.
+                continue;
+            }
             let class = *known.entry(members.clone()).or_insert_with(|| {
-                this.members.push(members.clone());
-                u32::try_from(this.members.len() - 1).unwrap_or(Leaf::VALUE)
+                classes.push(members.clone());
+                u32::try_from(classes.len() - 1).unwrap_or(Leaf::VALUE)
             });
             let (v6, address, length) = prefix;
+            let within = |address| Prefix {
+                address,
+                length: u32::from(length),
+                class,
+            };
             match (v6, length) {
                 (true, 128) => hosts.push((address, class)),
-                (true, _) => this.paint(true, address, length, class),
-                (false, _) => this.paint(false, address << 96, length, class),
+                (true, _) => six.push(within(address)),
+                (false, _) => four.push(within(address << 96)),
             }
             ancestors.push((prefix, members));
         }
-        this.has_hosts = !hosts.is_empty();
         let (table, left) = hosts::place(&hosts);
-        this.hosts = table;
-        for (address, class) in left {
-            this.paint(true, address, 128, class);
-        }
-        let blocks = std::mem::take(&mut this.blocks);
-        this.blocks = share([&mut this.root4, &mut this.root6], blocks);
-        if this.blocks.is_empty() {
-            this.blocks.push(Block { leaves: [0; 256] });
-        }
-        this
-    }
-
-    /// Gives all addresses of a prefix a class; longer prefixes within it come later and paint over it.
-    ///
-    /// `address` is left-aligned in 128 bits for both families.
-    fn paint(&mut self, v6: bool, address: u128, length: u8, class: u32) {
-        let mut at = Place::Root(v6, (address >> 112) as usize);
-        let mut bits = 16u8;
-        while length > bits {
-            let word = self.word(at);
-            let block = if word & Leaf::BLOCK != 0 {
-                word & Leaf::VALUE
-            } else {
-                self.blocks.push(Block {
-                    leaves: [word; 256],
-                });
-                let block = u32::try_from(self.blocks.len() - 1).unwrap_or(Leaf::VALUE);
-                self.set(at, Leaf::BLOCK | block);
-                block
-            };
-            bits += 8;
-            at = Place::Block(
-                block as usize,
-                (address >> (128 - u32::from(bits)) & 0xff) as usize,
-            );
-        }
-        for step in 0..1usize << (bits - length) {
-            let place = match at {
-                Place::Root(v6, index) => Place::Root(v6, index + step),
-                Place::Block(block, index) => Place::Block(block, index + step),
-            };
-            self.set(place, class);
+        six.extend(left.iter().map(|&(address, class)| Prefix {
+            address,
+            length: 128,
+            class,
+        }));
+        six.sort_unstable();
+        let addresses: Vec<u128> = hosts.iter().map(|(address, _)| *address).collect();
+        let mut tree = Tree::default();
+        let root4 = tree.root(&four, &[]);
+        let root6 = tree.root(&six, &addresses);
+        let (blocks, steps) = tree.finish();
+        Self {
+            root4,
+            root6,
+            blocks,
+            steps,
+            hosts: table,
+            has_hosts: !hosts.is_empty(),
+            members: classes,
         }
     }
-
-    fn word(&self, place: Place) -> u32 {
-        match place {
-            Place::Root(false, index) => self.root4.get(index),
-            Place::Root(true, index) => self.root6.get(index),
-            Place::Block(block, index) => self.blocks.get(block).and_then(|b| b.leaves.get(index)),
-        }
-        .copied()
-        .unwrap_or(0)
-    }
-
-    fn set(&mut self, place: Place, value: u32) {
-        let word = match place {
-            Place::Root(false, index) => self.root4.get_mut(index),
-            Place::Root(true, index) => self.root6.get_mut(index),
-            Place::Block(block, index) => self
-                .blocks
-                .get_mut(block)
-                .and_then(|b| b.leaves.get_mut(index)),
-        };
-        if let Some(word) = word {
-            *word = value;
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    Root(bool, usize),
-    Block(usize, usize),
 }
 
 /// Family, first address and length: IPv4 addresses in the low 32 bits.

@@ -2,13 +2,16 @@
 
 use portguard_common::abi::Block;
 use portguard_common::sources::host_hash;
-use portguard_common::tables::{HOST_PROBES, Host6};
+use portguard_common::tables::{HOST_PROBES, Host6, Step};
 
-/// What a host costs that stands among the prefixes instead: a block for nearly every octet below the root's.
-const PAINTED: usize = 12 * size_of::<Block>();
+/// What a host may cost that stands among the prefixes instead: a block, and a step to it.
+const AMONG_PREFIXES: usize = size_of::<Block>() + size_of::<Step>();
 
 /// A host and its address class.
 pub(super) type Host = (u128, u32);
+
+/// Cells of a table with any host at all: room for more of them later without another mask.
+const FEWEST: usize = 64;
 
 /// Places hosts. Those that found no room within reach are the second half of the answer: to be kept as prefixes, which
 /// say the same, only slower.
@@ -16,10 +19,13 @@ pub(super) type Host = (u128, u32);
 /// The table has at least twice as many cells as there are hosts, and grows as long as that saves memory; so its size is
 /// bounded by the number of hosts, whatever their hashes.
 pub(super) fn place(hosts: &[Host]) -> (Vec<Host6>, Vec<Host>) {
-    let mut size = (hosts.len() * 2).next_power_of_two();
+    let mut size = match hosts {
+        [] => 1,
+        _ => (hosts.len() * 2).next_power_of_two().max(FEWEST),
+    };
     loop {
         let (table, left) = try_place(hosts, size);
-        if left.len() * PAINTED <= size * size_of::<Host6>() {
+        if left.len() * AMONG_PREFIXES <= size * size_of::<Host6>() {
             return (table, left);
         }
         size *= 2;
@@ -117,7 +123,7 @@ mod tests {
             let (table, left) = place(&hosts);
             assert!(table.len().is_power_of_two());
             assert!(
-                table.len() <= (8 * hosts.len()).next_power_of_two(),
+                table.len() <= (8 * hosts.len()).next_power_of_two().max(super::FEWEST),
                 "{} cells for {count}",
                 table.len()
             );

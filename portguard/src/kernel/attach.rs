@@ -100,9 +100,11 @@ pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
     let link = PinnedLink::from_pin(pin)
         .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(link))?;
-    program
+    let id = program
         .attach_to_link(link)
         .context("cannot replace the ingress program")?;
+    // The pin keeps the link: whoever holds the program on, as the agent does, must not.
+    drop(program.take_link(id)?);
     Ok(())
 }
 

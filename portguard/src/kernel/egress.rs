@@ -78,7 +78,9 @@ fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> 
     if inspect(pin)?.is_some_and(|link| link.ifindex == interface.index) {
         let link = PinnedLink::from_pin(pin)
             .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
-        program.attach_to_link(SchedClassifierLink::try_from(FdLink::from(link))?)?;
+        let id = program.attach_to_link(SchedClassifierLink::try_from(FdLink::from(link))?)?;
+        // The pin keeps it.
+        drop(program.take_link(id)?);
         return Ok(());
     }
     attach::detach(pin)?;

@@ -1,31 +1,20 @@
-//! Generations: look at what is in force, and prepare what shall be.
-//!
-//! [`prepare`] does everything that can fail without touching what is in force: load, fill, read back, test, pin beside
-//! the others. [`super::publish`] then swaps the links.
+//! Generations: what is in force, and what is left of those that were. [`super::prepare`] makes the next.
 
-use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
-use super::attach;
-use super::bpffs::{Layout, Lock, remove};
+use super::attach::{self, Attached};
+use super::bpffs::{Layout, remove};
+use super::confirm;
 use super::egress::EgressHook;
-use super::facts;
-use super::fault::step;
 use super::interface::Interface;
-use super::meta::{Meta, XdpModeName};
-use super::publish::unload;
-use super::{confirm, deadline, holder, migrate, readback, selftest};
-use crate::cells::Directory;
+use super::meta::Meta;
 use crate::error::Fault;
-use crate::image::Image;
-use crate::object::{self, HostFacts, Loaded};
-use crate::policy::Policy;
+
+pub use super::prepare::{Options, Prepared, prepare};
 
 /// Flows in a set.
 const WAYS: u32 = 8;
@@ -89,22 +78,7 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
 }
 
 /// The generation that runs the program of a link, if it is still that.
-fn live_of(
-    layout: &Layout,
-    pin: &Path,
-    attached: attach::Attached,
-) -> anyhow::Result<Option<Live>> {
-    let mut warnings = Vec::new();
-    if attached.ifindex == 0 {
-        warnings.push(
-            "the interface that this guard was attached to is gone: load again where it is back"
-                .to_owned(),
-        );
-    } else if let Some(now) = renamed(layout, attached.ifindex) {
-        warnings.push(format!(
-            "the interface is called `{now}` now: load or unload it by that name"
-        ));
-    }
+fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> anyhow::Result<Option<Live>> {
     let number = layout
         .generations()
         .into_iter()
@@ -118,7 +92,23 @@ fn live_of(
         return Err(fault.into());
     };
     let meta = Meta::read(&layout.generation(number).join("meta"))?;
-    let meant = program_of(layout, number, Direction::Egress);
+    explained(layout, attached, meta).map(Some)
+}
+
+/// What is in force by a link, given the description of the generation that it runs.
+pub(super) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyhow::Result<Live> {
+    let mut warnings = Vec::new();
+    if attached.ifindex == 0 {
+        warnings.push(
+            "the interface that this guard was attached to is gone: load again where it is back"
+                .to_owned(),
+        );
+    } else if let Some(now) = renamed(layout, attached.ifindex) {
+        warnings.push(format!(
+            "the interface is called `{now}` now: load or unload it by that name"
+        ));
+    }
+    let meant = program_of(layout, meta.number, Direction::Egress);
     let egress = match meta.egress_hook {
         // A filter has no pin to be asked; it is what was put there.
         Some(EgressHook::Clsact) => meant,
@@ -137,14 +127,14 @@ fn live_of(
             wanted * WAYS
         ));
     }
-    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, number);
-    Ok(Some(Live {
+    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, meta.number);
+    Ok(Live {
         is_confirmed,
         meta,
         ingress: Some(attached.program),
         egress,
         warnings,
-    }))
+    })
 }
 
 /// The name that the interface of a layout has now, if it is another one.
@@ -175,254 +165,4 @@ pub fn sweep(layout: &Layout, kept: &[u64]) -> anyhow::Result<()> {
         remove(&directory).with_context(|| format!("cannot remove `{}`", directory.display()))?;
     }
     Ok(())
-}
-
-/// How to load.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// XDP mode.
-    pub xdp_mode: XdpModeName,
-    /// The site file's path, to be shown.
-    pub site: Option<String>,
-    /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
-    pub confirm_within: Duration,
-    /// Take the place of another version's guard.
-    pub migrate: bool,
-    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
-    pub is_refresh: bool,
-}
-
-/// A generation that is ready: in the kernel, pinned, attached to nothing.
-#[derive(Debug)]
-pub struct Prepared {
-    pub(super) interface: Interface,
-    pub(super) layout: Layout,
-    pub(super) loaded: Loaded,
-    pub(super) meta: Meta,
-    pub(super) previous: Option<Live>,
-    /// Another version's guard, whose place it takes.
-    pub(super) other: Option<migrate::Other>,
-    /// Whether the swap replaced a program, rather than attached one where there was none.
-    pub(super) replaces: bool,
-}
-
-impl Prepared {
-    /// What is to be published.
-    pub fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
-    /// What is in force until then.
-    pub fn previous(&self) -> Option<&Live> {
-        self.previous.as_ref()
-    }
-
-    /// Removes what was prepared.
-    pub fn withdraw(&self) {
-        discard(&self.layout, self.meta.number, self.previous.is_none());
-    }
-}
-
-/// Removes a generation that is not in force, and everything else where none is. Best effort: it follows an error that
-/// says more than one about the clean-up would, and the next tool removes what this leaves.
-pub(super) fn discard(layout: &Layout, number: u64, is_first: bool) {
-    let _ = if is_first {
-        remove(&layout.directory)
-    } else {
-        remove(&layout.generation(number))
-    };
-}
-
-/// Loads a policy for an interface, beside what is in force there.
-///
-/// # Errors
-/// Everything that can go wrong before the swap; nothing is left behind then.
-pub fn prepare(
-    lock: &Lock,
-    interface: &Interface,
-    policy: &Policy,
-    options: &Options,
-) -> anyhow::Result<Prepared> {
-    let layout = Layout::of(&interface.name);
-    step("locked")?;
-    if !options.migrate {
-        migrate::refuse(&layout, interface)?;
-    }
-    let other = migrate::other(&layout, interface)?;
-    let previous = live(&layout)?;
-    let number = if let Some(live) = &previous {
-        sweep(&layout, &live.kept())?;
-        layout.generations().last().copied().unwrap_or_default() + 1
-    } else {
-        // What is there without an attached ingress program is half a load, of a tool that was killed.
-        unload(lock, &layout)?;
-        if other.is_none() {
-            refuse_foreign(interface)?;
-        }
-        1
-    };
-    step("swept")?;
-    let is_first = previous.is_none();
-    let result = prepare_next(&layout, interface, policy, options, previous, number);
-    if result.is_err() {
-        discard(&layout, number, is_first);
-    }
-    result.map(|prepared| Prepared { other, ..prepared })
-}
-
-/// Refuses an interface whose hook another program holds, before anything is loaded.
-fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
-    // Where the kernel does not say, attaching will tell.
-    let holders = holder::xdp(interface.index).unwrap_or_default();
-    match holders.first() {
-        None => Ok(()),
-        Some(holder) => Err(attach::occupied(interface, holder).into()),
-    }
-}
-
-fn prepare_next(
-    layout: &Layout,
-    interface: &Interface,
-    policy: &Policy,
-    options: &Options,
-    previous: Option<Live>,
-    number: u64,
-) -> anyhow::Result<Prepared> {
-    let shared = layout.shared();
-    fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
-    check_shapes(layout)?;
-    step("shared")?;
-    let enforce = policy.settings.enforce;
-    let (directory, host) = match &previous {
-        Some(live) => (
-            live.meta.directory.clone(),
-            facts::of_host(Some(&live.meta), enforce)?,
-        ),
-        None => (Directory::default(), facts::of_host(None, enforce)?),
-    };
-    let deadline = if options.confirm_within.is_zero() {
-        0
-    } else {
-        deadline::after(options.confirm_within)?
-    };
-    let host = HostFacts { deadline, ..host };
-    let image = Image::build(policy, directory).map_err(|error| {
-        Fault::usage(error.to_string())
-            .hint("narrow the site's own rows, or merge peers that are treated alike")
-    })?;
-    let (loaded, twin) = thread::scope(|scope| {
-        let twin = scope.spawn(|| selftest::Twin::load(&image, &host));
-        (object::load(&image, &host, Some(&shared)), twin.join())
-    });
-    let mut loaded = loaded?;
-    step("loaded")?;
-    readback::compare(&loaded, &image)?;
-    step("read-back")?;
-    let twin = twin.map_err(|_panic| anyhow!("loading the programs to be tested failed"))??;
-    selftest::run(&mut loaded, twin, policy)?;
-    step("tested")?;
-    let base = previous.as_ref().and_then(|live| {
-        if options.is_refresh {
-            live.meta.previous
-        } else {
-            live.base()
-        }
-    });
-    if let Some(base) = base
-        && deadline != 0
-    {
-        confirm::name_previous(&mut loaded, &layout.generation(base))?;
-    }
-    let meta = Meta {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        number,
-        previous: base,
-        ifindex: interface.index,
-        xdp_mode: options.xdp_mode,
-        digest: policy.digest(),
-        loaded_at: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-        deadline,
-        egress_hook: (loaded.facts.flows != 0).then(|| EgressHook::of(interface)),
-        flow_key: host.flow_key,
-        tick_shift: host.tick_shift,
-        flow_sets: loaded.facts.flow_mask + 1,
-        site: options.site.clone(),
-        policy: policy.clone(),
-        directory: image.directory,
-    };
-    pin(&layout.generation(number), &mut loaded, &meta)?;
-    Ok(Prepared {
-        interface: interface.clone(),
-        layout: layout.clone(),
-        loaded,
-        meta,
-        previous,
-        other: None,
-        replaces: false,
-    })
-}
-
-/// Says what it means that nothing can be written to bpffs.
-pub(super) fn cannot_write(error: std::io::Error, path: &Path) -> anyhow::Error {
-    let fault = Fault::system(format!("cannot make `{}`", path.display()));
-    let fault = match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::ENOMEM) => {
-            fault.hint("the BPF file system or the kernel's memory is full: `portguard doctor`")
-        }
-        Some(libc::EPERM | libc::EACCES) => fault.hint("run as root: `sudo portguard ...`"),
-        Some(libc::EROFS) => fault.hint("the BPF file system is mounted read-only: remount it"),
-        _ => fault,
-    };
-    anyhow::Error::new(error).context(fault)
-}
-
-/// Refuses to reuse shared maps of another shape.
-fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
-    let shared = layout.shared();
-    let differences: Vec<String> = object::shared_shapes()?
-        .iter()
-        .flat_map(|(name, shape)| shape.differences(name, &shared.join(name)))
-        .collect();
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Fault::system(format!(
-        "`{}` is of another version of portguard",
-        shared.display()
-    ))
-    .hint(format!(
-        "{}\n`portguard unload --interface {}` removes it, counters included; then load again",
-        differences.join("\n"),
-        layout.interface().0
-    ))
-    .into())
-}
-
-/// Pins a generation: programs and maps that a later tool asks for, its description last.
-fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()> {
-    fs::create_dir(directory).map_err(|error| cannot_write(error, directory))?;
-    let failed = |path: &Path| format!("cannot pin `{}`", path.display());
-    let path = directory.join(Direction::Ingress.name());
-    loaded
-        .ingress()?
-        .pin(&path)
-        .with_context(|| failed(&path))?;
-    if meta.egress_hook.is_some() {
-        let path = directory.join(Direction::Egress.name());
-        loaded.egress()?.pin(&path).with_context(|| failed(&path))?;
-    }
-    // The kernel empties a table of programs that no file and no process holds any more.
-    let [previous_in, previous_out] = confirm::PREVIOUS;
-    for name in [confirm::CONTROL, previous_in, previous_out] {
-        let path = directory.join(name);
-        loaded
-            .map(name)?
-            .pin(&path)
-            .with_context(|| failed(&path))?;
-    }
-    step("pinned")?;
-    meta.pin(&directory.join("meta"))?;
-    step("described")
 }

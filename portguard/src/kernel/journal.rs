@@ -12,9 +12,10 @@ use super::attach;
 use super::bpffs::{self, Layout, Lock, remove};
 use super::egress::{self, EgressHook};
 use super::fault::step;
-use super::generation::{cannot_write, live, program_of, sweep};
+use super::generation::{live, program_of, sweep};
 use super::interface::Interface;
 use super::migrate;
+use super::prepare::cannot_write;
 use super::publish::unload;
 
 /// Marks that the attachments are about to change.

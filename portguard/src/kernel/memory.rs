@@ -41,11 +41,15 @@ pub fn of(loaded: &Loaded) -> anyhow::Result<Memory> {
     Ok(memory)
 }
 
+/// What every kind of map has.
+///
+/// # Errors
+/// If the object has no such kind.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "maps have many kinds, of which the object has these"
 )]
-fn data(map: &Map) -> anyhow::Result<&MapData> {
+pub(crate) fn data(map: &Map) -> anyhow::Result<&MapData> {
     Ok(match map {
         Map::Array(data)
         | Map::PerCpuArray(data)

@@ -12,9 +12,10 @@ use super::attach;
 use super::bpffs::{Layout, Lock, remove};
 use super::egress::{self, EgressHook};
 use super::fault::step;
-use super::generation::{Live, Prepared, live, sweep};
+use super::generation::{Live, Prepared, explained, program_of, sweep};
 use super::interface::Interface;
 use super::meta::{Meta, XdpModeName};
+use super::pair::Pair;
 use super::{holder, journal, migrate};
 use crate::error::Fault;
 
@@ -22,14 +23,23 @@ use crate::error::Fault;
 ///
 /// # Errors
 /// What the kernel refuses; what was in force then still is.
-pub fn publish(mut prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
+pub fn publish(prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
+    let published = publish_and_keep(prepared)?;
+    Ok(published.into_iter().map(|(live, _)| live).collect())
+}
+
+/// As [`publish`] does; gives the programs to who may want them later.
+///
+/// # Errors
+/// Those of [`publish`].
+pub(super) fn publish_and_keep(mut prepared: Vec<Prepared>) -> anyhow::Result<Vec<(Live, Pair)>> {
     let result = swap_all(&mut prepared);
     if let Err(error) = result {
         prepared.iter().for_each(Prepared::withdraw);
         return Err(error);
     }
     let mut published = Vec::new();
-    for next in &prepared {
+    for next in prepared {
         if let Some(other) = &next.other {
             migrate::take_over(&next.layout, &other.layout)?;
         }
@@ -38,9 +48,14 @@ pub fn publish(mut prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
         kept.extend(next.meta.previous);
         sweep(&next.layout, &kept)?;
         step("finished")?;
-        let live =
-            live(&next.layout)?.context("the generation was published, and yet is not in force")?;
-        published.push(live);
+        let not_there = "the generation was published, and yet is not in force";
+        let attached = attach::inspect(&next.layout.link(Direction::Ingress))?;
+        let own = program_of(&next.layout, next.meta.number, Direction::Ingress);
+        let attached = attached
+            .filter(|link| Some(link.program) == own)
+            .context(not_there)?;
+        let live = explained(&next.layout, attached, next.meta)?;
+        published.push((live, next.pair));
     }
     Ok(published)
 }
@@ -114,10 +129,15 @@ impl Prepared {
         journal::begin(&self.layout)?;
         step("marked")?;
         if let Some(hook) = self.meta.egress_hook {
-            egress::set(self.loaded.egress()?, &self.interface, hook, &egress_pin)?;
+            egress::set(
+                self.pair.loaded.egress()?,
+                &self.interface,
+                hook,
+                &egress_pin,
+            )?;
         }
         step("egress")?;
-        let program = self.loaded.ingress()?;
+        let program = self.pair.loaded.ingress()?;
         if self.replaces {
             attach::replace_xdp(program, pin)?;
         } else {

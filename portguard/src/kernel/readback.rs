@@ -7,12 +7,12 @@ use std::thread;
 use anyhow::{Context as _, anyhow};
 use aya::Pod;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use portguard_common::abi::{Block, Facts, Host6, MAX_CELLS};
+use portguard_common::abi::{Block, Facts, Host6, MAX_CELLS, Step};
 use portguard_common::tables::Key;
 
 use crate::error::Fault;
 use crate::image::Image;
-use crate::object::Loaded;
+use crate::object::{GLOBALS, Tables};
 
 /// Values of frozen globals are read whole, up to half a megabyte, through the stack.
 const STACK: usize = 32 << 20;
@@ -24,11 +24,12 @@ const KEYS: usize = Key::COUNT as usize;
 ///
 /// # Errors
 /// [`Fault`] naming the first map that differs.
-pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
-    let map = |name: &str| loaded.map(name);
+pub fn compare(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
+    let map = |name: &str| tables.map(name);
     array(map("BLOCKS")?, "BLOCKS", &image.blocks, |a: &Block, b| {
         a.leaves == b.leaves
     })?;
+    array(map("STEPS")?, "STEPS", &image.steps, |a: &Step, b| a == b)?;
     array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
     array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
     let own: BpfHashMap<_, [u64; 3], u32> = map("OWN")?.try_into()?;
@@ -36,22 +37,22 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
     if keys != image.own.iter().map(|address| address.words()).collect() {
         return Err(differs("OWN"));
     }
-    let globals = [
-        ".rodata.facts",
-        ".rodata.in",
-        ".rodata.out",
-        ".rodata.rules",
-        ".rodata.root4",
-        ".rodata.root6",
-    ];
-    let maps: Vec<&Map> = globals.into_iter().map(map).collect::<Result<_, _>>()?;
-    let facts = loaded.facts;
+    globals(tables, image, facts)
+}
+
+/// Compares what each object has for itself.
+///
+/// # Errors
+/// As [`compare`].
+pub fn globals(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
+    let map = |name: &str| tables.map(name);
+    let maps: Vec<&Map> = GLOBALS.into_iter().map(map).collect::<Result<_, _>>()?;
     let compared = thread::scope(|scope| {
         let job = move || {
             let [f, i, o, rules, r4, r6] = maps.as_slice() else {
                 return Err(anyhow!("six maps were asked for"));
             };
-            global(f, ".rodata.facts", |there: &Facts| *there == facts)?;
+            global(f, ".rodata.facts", |there: &Facts| there == facts)?;
             global(i, ".rodata.in", |there: &[u16; KEYS]| {
                 there[..] == image.inbound
             })?;
@@ -63,10 +64,10 @@ pub fn compare(loaded: &Loaded, image: &Image) -> anyhow::Result<()> {
                 ".rodata.rules",
                 |there: &[u32; MAX_CELLS as usize]| there[..] == image.rules,
             )?;
-            global(r4, ".rodata.root4", |there: &[u32; 65_536]| {
+            global(r4, ".data.o.root4", |there: &[u32; 65_536]| {
                 there[..] == image.root4
             })?;
-            global(r6, ".rodata.root6", |there: &[u32; 65_536]| {
+            global(r6, ".data.o.root6", |there: &[u32; 65_536]| {
                 there[..] == image.root6
             })
         };

@@ -5,17 +5,32 @@ use std::time::Duration;
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
-use super::generation::{self, Live, Options, live};
+use super::generation::{Live, Options, live};
 use super::interface::Interface;
-use super::publish::publish;
+use super::prepare::prepare_from;
+use super::publish::publish_and_keep;
+use super::spare::Spares;
 use super::{attach, bpffs, deadline};
 use crate::domains::Answers;
 
+/// An interface whose addresses were swapped in.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// Its name.
+    pub interface: String,
+    /// What is in force now.
+    pub live: Live,
+    /// Whether its programs were there already, and only tables were written.
+    pub from_spare: bool,
+}
+
 /// Swaps in the addresses, on every interface of this network namespace where they change a set. Says where it did.
+///
+/// With a spare pair of programs nothing has to be verified, which takes milliseconds; without, it is a load like any other.
 ///
 /// # Errors
 /// What the system refuses; the other interfaces are tried all the same, and what was in force still is.
-pub fn refresh(answers: &Answers) -> anyhow::Result<Vec<(String, Live)>> {
+pub fn refresh(answers: &Answers, spares: &mut Spares) -> anyhow::Result<Vec<Refreshed>> {
     // Seen without the lock that there is nothing to do, most of the time.
     let changes = |live: &Live| live.meta.policy.with_answers(answers).is_some();
     let layouts = bpffs::layouts().into_iter();
@@ -31,8 +46,12 @@ pub fn refresh(answers: &Answers) -> anyhow::Result<Vec<(String, Live)>> {
     let mut outcome = Ok(());
     for layout in layouts {
         let (name, _) = layout.interface();
-        match one(&lock, &layout, answers) {
-            Ok(Some(live)) => swapped.push((name, live)),
+        match one(&lock, &layout, answers, spares) {
+            Ok(Some((live, from_spare))) => swapped.push(Refreshed {
+                interface: name,
+                live,
+                from_spare,
+            }),
             Ok(None) => {}
             Err(error) => {
                 outcome = Err(error).with_context(|| format!("cannot refresh `{name}`"));
@@ -49,7 +68,8 @@ fn one(
     lock: &bpffs::Lock,
     layout: &bpffs::Layout,
     answers: &Answers,
-) -> anyhow::Result<Option<Live>> {
+    spares: &mut Spares,
+) -> anyhow::Result<Option<(Live, bool)>> {
     let (name, _) = layout.interface();
     // Under the lock: somebody may have loaded another policy meanwhile.
     let Some(now) = live(layout)? else {
@@ -80,6 +100,31 @@ fn one(
         is_refresh: true,
     };
     let interface = Interface::find(&name)?;
-    let next = generation::prepare(lock, &interface, &policy, &options)?;
-    Ok(publish(vec![next])?.pop())
+    let spare = spares.take(layout);
+    let next = prepare_from(lock, &interface, &policy, &options, spare)?;
+    Ok(publish_and_keep(vec![next])?.pop().map(|(live, pair)| {
+        let from_spare = pair.is_changed;
+        spares.put(layout, pair);
+        (live, from_spare)
+    }))
+}
+
+/// Loads spare programs for interfaces whose policies have domain names, so that their next refresh takes milliseconds.
+///
+/// # Errors
+/// What the system refuses: the next refresh takes longer then.
+pub fn provide(spares: &mut Spares) -> anyhow::Result<()> {
+    spares.forget_gone();
+    let own = bpffs::layouts().into_iter();
+    for layout in own.filter(|layout| layout.interface().1) {
+        if !live(&layout)?.is_some_and(|live| spares.lacks(&layout, &live)) {
+            continue;
+        }
+        let (name, _) = layout.interface();
+        let lock = bpffs::lock()?;
+        spares
+            .provide(&lock, &layout)
+            .with_context(|| format!("cannot load spare programs for `{name}`"))?;
+    }
+    Ok(())
 }

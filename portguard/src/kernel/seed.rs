@@ -29,8 +29,8 @@ impl Prepared {
         if self.meta.egress_hook.is_none() {
             return Ok(seeded);
         }
-        let facts = self.loaded.facts;
-        let sets: Array<&mut MapData, _> = self.loaded.map_mut("FLOWS")?.try_into()?;
+        let facts = self.pair.loaded.facts;
+        let sets: Array<&mut MapData, _> = self.pair.loaded.map_mut("FLOWS")?.try_into()?;
         let mut flows = Flows::new(sets, facts);
         for session in sessions {
             let tuple = Tuple {

@@ -1,14 +1,16 @@
 //! Before a generation is put in force, frames are run through it and its verdicts compared: with those of the verdict
 //! function over the image, and with the grants of the policy themselves.
 //!
-//! The frames go through a twin: the same object with the same image, but with counters, flows and events of its own, in
-//! enforce, so that a verdict shows in what the program returns whatever the mode is to be.
+//! The frames go through a twin: the same object with the same globals and the very tables of the generation, but with
+//! counters, flows and events of its own, in enforce, so that a verdict shows in what the program returns whatever the mode
+//! is to be.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use ipnet::IpNet;
+use portguard_common::abi::Facts;
 use portguard_common::parse::parse;
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
@@ -17,7 +19,7 @@ use super::probe::{Probe, frame, is_granted};
 use crate::catalog::Transport;
 use crate::error::Fault;
 use crate::image::{Image, spans};
-use crate::object::{self, HostFacts, Loaded};
+use crate::object::{HostFacts, Loaded};
 use crate::policy::{Peers, Policy};
 
 /// `XDP_DROP`.
@@ -35,28 +37,30 @@ const STRANGERS: [IpAddr; 2] = [
 /// The same object once more, to run frames through.
 #[derive(Debug)]
 pub struct Twin {
-    image: Image,
-    loaded: Loaded,
+    /// What it holds.
+    pub(super) image: Image,
+    /// Its program.
+    pub(super) loaded: Loaded,
 }
 
-impl Twin {
-    /// Loads it; this needs nothing of the generation that it is to test, and takes as long, so that both are loaded at
-    /// the same time.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn load(image: &Image, host: &HostFacts) -> anyhow::Result<Self> {
-        let mut image = image.clone();
-        image.facts.enforce = 1;
+/// What makes an image that of a twin.
+pub(super) fn of_twin(facts: &Facts) -> Facts {
+    Facts {
+        enforce: 1,
         // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
-        image.facts.flows = 0;
-        image.facts.flow_mask = 0;
-        let host = HostFacts {
-            deadline: 0,
-            ..*host
-        };
-        let loaded = object::load(&image, &host, None)?;
-        Ok(Self { image, loaded })
+        flows: 0,
+        flow_mask: 0,
+        ..*facts
+    }
+}
+
+/// What its program is told of the host. Frames for a test run come in one piece: without the code for others the verifier
+/// has a third less to do.
+pub(super) fn host_of_twin(host: &HostFacts) -> HostFacts {
+    HostFacts {
+        deadline: 0,
+        multi_buffer: false,
+        ..*host
     }
 }
 
@@ -64,12 +68,12 @@ impl Twin {
 ///
 /// # Errors
 /// [`Fault`] at the first verdict that differs, and if the kernel cannot run programs on frames.
-pub fn run(loaded: &mut Loaded, twin: Twin, policy: &Policy) -> anyhow::Result<usize> {
+pub fn run(loaded: &mut Loaded, twin: &mut Twin, policy: &Policy) -> anyhow::Result<usize> {
     let Twin {
         image: twin_image,
-        loaded: mut twin,
+        loaded: twin,
     } = twin;
-    let (real, tested) = (tag(loaded)?, tag(&mut twin)?);
+    let (real, tested) = (tag(loaded)?, tag(twin)?);
     ensure!(
         real == tested,
         "the program that was tested ({tested:#x}) is not the one that was loaded ({real:#x})"
@@ -93,7 +97,7 @@ pub fn run(loaded: &mut Loaded, twin: Twin, policy: &Policy) -> anyhow::Result<u
         let packet = parse(&mut bytes.as_slice())
             .ok()
             .context("a frame that is not linear")?;
-        let judged = verdict::ingress(&twin_image, &packet);
+        let judged = verdict::ingress(twin_image, &packet);
         if judged.is_drop(true) != kernel {
             return Err(differs(
                 probe,

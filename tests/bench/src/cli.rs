@@ -75,6 +75,8 @@ impl Cli {
         }
         if extent.wants(&["scaling/"]) {
             run.scaling = scaling::run(if self.quick { 5 } else { 21 })?;
+            say("several receive queues");
+            run.queues = scaling::queues(if self.quick { 3 } else { 11 })?;
         }
         self.test_runs(&mut run, &extent, &budgets)?;
         run.judge(&budgets);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use portguard::catalog::Transport;
 use portguard::cells::Directory;
 use portguard::compile::generate::{Size, site};
 use portguard::compile::{Inputs, Selection, compile};
+use portguard::domains::{Answers, DomainSet, Part};
 use portguard::image::Image;
 use portguard::kernel::bpffs::{self, Layout};
 use portguard::kernel::generation::{Options, Prepared, prepare};
@@ -15,9 +17,11 @@ use portguard::kernel::interface::Interface;
 use portguard::kernel::memory;
 use portguard::kernel::meta::XdpModeName;
 use portguard::kernel::publish::{publish, unload};
+use portguard::kernel::refresh::{provide, refresh};
 use portguard::kernel::sockets::Session;
+use portguard::kernel::spare::Spares;
 use portguard::object::{self, HostFacts};
-use portguard::policy::{Outbound, Policy};
+use portguard::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy};
 use portguard::site::Site;
 use portguard_harness::net::Lab;
 
@@ -63,6 +67,11 @@ pub(crate) fn run(quick: bool) -> Result<Vec<Quantity>> {
     }
     say("control path: loading and swapping on an interface");
     in_force(&mut found, &small, (!quick).then_some(&largest))?;
+    say("control path: newer addresses of a domain name");
+    edits(&mut found, "edit", &named(small))?;
+    if !quick {
+        edits(&mut found, "largest-edit", &named(largest))?;
+    }
     Ok(found)
 }
 
@@ -84,6 +93,76 @@ fn largest(ports_count: u32, prefixes: u32) -> Policy {
     policy.settings = plain(Outbound::Audit).settings;
     policy.settings.flows = 1 << 20;
     policy
+}
+
+/// The domain name whose addresses change.
+const NAME: &str = "peer.example";
+
+/// The same policy with one port more, open to a domain name.
+fn named(mut policy: Policy) -> Policy {
+    let set = u32::try_from(policy.sets.len()).unwrap_or(u32::MAX);
+    policy.sets.push(PeerSet {
+        name: NAME.to_owned(),
+        prefixes: Vec::new(),
+    });
+    policy.domains.names.insert(NAME.to_owned(), Vec::new());
+    policy.domains.sets.push(DomainSet {
+        set,
+        parts: vec![Part {
+            prefixes: Vec::new(),
+            names: vec![NAME.to_owned()],
+        }],
+    });
+    policy.inbound.push(Grant {
+        kind: GrantKind::Documented,
+        transport: Transport::Udp,
+        first: 9_443,
+        last: 9_443,
+        peers: Peers::Set(set),
+        row: "bench/named".to_owned(),
+    });
+    let first = answers(0);
+    policy.with_answers(&first).unwrap_or(policy)
+}
+
+/// Other addresses each time, in networks of their own.
+fn answers(turn: u8) -> Answers {
+    let addresses = [1, 2].map(|host| IpAddr::from([11, turn, 7, host]));
+    Answers::from([(NAME.to_owned(), addresses.to_vec())])
+}
+
+/// Addresses of a domain name change, as the agent has it.
+fn edits(found: &mut Vec<Quantity>, what: &str, policy: &Policy) -> Result<()> {
+    let link = Lab::new()?.pair()?;
+    let interface = Interface {
+        name: link.left.name.clone(),
+        index: link.left.index,
+    };
+    let took = link.left.host.run(|| {
+        let layout = Layout::of(&interface.name);
+        let outcome = (|| -> Result<Duration> {
+            let lock = bpffs::lock()?;
+            publish(vec![prepare(&lock, &interface, policy, &options())?])?;
+            drop(lock);
+            let mut spares = Spares::default();
+            let mut shortest = Duration::MAX;
+            for turn in 1..=5 {
+                provide(&mut spares)?;
+                let begun = Instant::now();
+                let refreshed = refresh(&answers(turn), &mut spares)?;
+                shortest = shortest.min(begun.elapsed());
+                ensure!(refreshed.len() == 1, "the addresses were not swapped in");
+                if !refreshed.iter().all(|one| one.from_spare) {
+                    say("programs were verified again");
+                }
+            }
+            Ok(shortest)
+        })();
+        unload(&bpffs::lock()?, &layout)?;
+        outcome
+    })?;
+    found.push(Quantity::time(&format!("control/{what}"), took));
+    Ok(())
 }
 
 /// From the text of a site file to a policy.

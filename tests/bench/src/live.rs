@@ -1,14 +1,20 @@
-//! Denied packets at full rate over a veth pair: portguard, a bare drop and other firewalls, each in turn.
+//! Packets at full rate over a veth pair: portguard, a bare drop and other firewalls, each in turn.
 //!
 //! A generator on one CPU, the receiver's polling thread on another. What counts is the CPU time of the receiver a
-//! packet; a bare drop runs right before every case, so that what slows the machine down cancels out.
+//! packet; a bare drop runs right before every case, so that what slows the machine down cancels out. A bare drop reads
+//! nothing of the packet, so that its figure lacks the wait for memory that every filter has; a second baseline reads the
+//! Ethernet type before it drops.
 
 mod peers;
 mod stage;
+mod traffic;
+
+pub(crate) use stage::{Stage, cpus};
+pub(crate) use traffic::Traffic;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use portguard::bench::quantile;
 use portguard::policy::Outbound;
@@ -18,123 +24,199 @@ use crate::plan::{load, plain};
 use crate::programs::{Hook, Program, reference};
 use crate::results::Live;
 use peers::Peer;
-use stage::Stage;
 
 /// How long each measurement takes.
 const RUN: Duration = Duration::from_millis(300);
 
+/// The programs, by name; cases refer to them by index.
+struct Programs(Vec<(&'static str, Program)>);
+
+impl Programs {
+    fn load() -> Result<Self> {
+        let guard = load(&plain(Outbound::Audit))?;
+        let mut programs = vec![("portguard", Program::Guard(Box::new(guard), Hook::Ingress))];
+        for (title, name) in [
+            ("naive", "naive"),
+            ("bare drop", "bare_drop"),
+            ("touching drop", "touching_drop"),
+            ("bare pass", "bare_pass"),
+        ] {
+            programs.push((title, reference(name)?));
+        }
+        Ok(Self(programs))
+    }
+
+    fn get(&mut self, title: &str) -> Result<&mut Program> {
+        self.0
+            .iter_mut()
+            .find_map(|(own, program)| (*own == title).then_some(program))
+            .with_context(|| format!("no program `{title}`"))
+    }
+}
+
 /// What is in force on the receiving interface during a measurement.
+#[derive(Debug, Clone, Copy)]
 enum Guard {
-    /// A program on the XDP hook.
-    Xdp(&'static str, Box<Program>),
+    /// A program on the XDP hook, by name.
+    Xdp(&'static str),
     /// Another firewall.
     Peer(Peer),
 }
 
-impl Guard {
+/// Something in force, and what it gets.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    guard: Guard,
+    traffic: Traffic,
+}
+
+impl Case {
     fn name(&self) -> String {
-        match self {
-            Self::Xdp(name, _) => (*name).to_owned(),
-            Self::Peer(peer) => peer.name().to_owned(),
+        let guard = match self.guard {
+            Guard::Xdp(name) => name,
+            Guard::Peer(peer) => peer.name(),
+        };
+        match self.traffic {
+            Traffic::Denied => guard.to_owned(),
+            Traffic::RandomPorts => format!("{guard}, random ports"),
+            Traffic::Allowed => format!("{guard}, allowed"),
         }
     }
 }
 
+/// What needs no other software.
+const CASES: [Case; 7] = {
+    const fn case(name: &'static str, traffic: Traffic) -> Case {
+        Case {
+            guard: Guard::Xdp(name),
+            traffic,
+        }
+    }
+    [
+        case("portguard", Traffic::Denied),
+        case("naive", Traffic::Denied),
+        case("touching drop", Traffic::Denied),
+        case("portguard", Traffic::RandomPorts),
+        case("naive", Traffic::RandomPorts),
+        case("portguard", Traffic::Allowed),
+        case("naive", Traffic::Allowed),
+    ]
+};
+
 /// Measures all; those that are absent are named with the reason.
 pub(crate) fn run(rounds: u32) -> Result<Vec<Live>> {
     let stage = Stage::new()?;
-    let mut bare = reference("bare_drop")?;
-    let guard = load(&plain(Outbound::Audit))?;
-    let mut guards = vec![
-        Guard::Xdp(
-            "portguard",
-            Box::new(Program::Guard(Box::new(guard), Hook::Ingress)),
-        ),
-        Guard::Xdp("naive", Box::new(reference("naive")?)),
-    ];
+    let mut programs = Programs::load()?;
+    let mut cases = CASES.to_vec();
     let mut results: Vec<Live> = Vec::new();
     for peer in Peer::ALL {
         match peer.absent() {
             Some(why) => results.push(Live::absent(peer.name(), &why)),
-            None => guards.push(Guard::Peer(peer)),
+            None => cases.push(Case {
+                guard: Guard::Peer(peer),
+                traffic: Traffic::Denied,
+            }),
         }
     }
-    let mut measured: Vec<(Guard, Vec<Sample>)> = guards
-        .into_iter()
-        .map(|guard| (guard, Vec::new()))
-        .collect();
+    let mut measured: Vec<(Case, Vec<Sample>)> =
+        cases.into_iter().map(|case| (case, Vec::new())).collect();
     let mut rng = Rng::new();
-    let mut bares = Vec::new();
     for round in 0..rounds {
         say(&format!("live, round {} of {rounds}", round + 1));
         rng.shuffle(&mut measured);
-        measured.retain_mut(|(guard, samples)| match pair(&stage, &mut bare, guard) {
-            Ok(sample) => {
-                bares.push(sample.bare);
-                samples.push(sample);
-                true
-            }
-            Err(error) => {
-                results.push(Live::absent(&guard.name(), &format!("{error:#}")));
-                false
-            }
-        });
+        measured.retain_mut(
+            |(case, samples)| match sample(&stage, &mut programs, *case) {
+                Ok(sample) => {
+                    samples.push(sample);
+                    true
+                }
+                Err(error) => {
+                    results.push(Live::absent(&case.name(), &format!("{error:#}")));
+                    false
+                }
+            },
+        );
     }
-    bares.sort_by(f64::total_cmp);
-    results.push(Live::of("bare drop", &bares, &[1.0]));
-    for (guard, samples) in &measured {
-        let sorted = |figure: fn(&Sample) -> f64| {
-            let mut figures: Vec<f64> = samples.iter().map(figure).collect();
-            figures.sort_by(f64::total_cmp);
-            figures
-        };
-        let ratios = sorted(|sample| sample.bare / sample.guarded);
+    for (title, traffic) in [
+        ("bare drop", Traffic::Denied),
+        ("bare pass, allowed", Traffic::Allowed),
+    ] {
+        let of = measured.iter().filter(|(case, _)| case.traffic == traffic);
+        let bares = sorted(of.flat_map(|(_, samples)| samples.iter().map(|one| one.bare)));
+        if !bares.is_empty() {
+            results.push(Live::of(title, &bares, &[1.0], &[]));
+        }
+    }
+    for (case, samples) in &measured {
+        let ratios = sorted(samples.iter().map(|one| one.bare / one.guarded));
+        let touching = samples.iter();
+        let touching = touching.filter_map(|one| Some(one.touching? / one.guarded));
         results.push(Live::of(
-            &guard.name(),
-            &sorted(|sample| sample.guarded),
+            &case.name(),
+            &sorted(samples.iter().map(|one| one.guarded)),
             &ratios,
+            &sorted(touching),
         ));
     }
     results.sort_by(|a, b| b.ratio.unwrap_or(0.0).total_cmp(&a.ratio.unwrap_or(0.0)));
     Ok(results)
 }
 
-/// Nanoseconds of the receiver a packet: under the bare drop, and right after it under the guard.
+fn sorted(figures: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures
+}
+
+/// Nanoseconds of the receiver a packet: under the baselines, and right after them under the guard.
 struct Sample {
     bare: f64,
+    /// For packets that are dropped.
+    touching: Option<f64>,
     guarded: f64,
 }
 
-fn pair(stage: &Stage, bare: &mut Program, guard: &mut Guard) -> Result<Sample> {
-    let below = under(stage, bare)?;
-    let guarded = match guard {
-        Guard::Xdp(_, program) => under(stage, program)?,
+fn sample(stage: &Stage, programs: &mut Programs, case: Case) -> Result<Sample> {
+    let traffic = case.traffic;
+    let (bare, touching) = if traffic == Traffic::Allowed {
+        (under(stage, programs.get("bare pass")?, traffic)?, None)
+    } else {
+        let touching = under(stage, programs.get("touching drop")?, traffic)?;
+        (
+            under(stage, programs.get("bare drop")?, traffic)?,
+            Some(touching),
+        )
+    };
+    let guarded = match case.guard {
+        Guard::Xdp(name) => under(stage, programs.get(name)?, traffic)?,
         Guard::Peer(peer) => {
             peer.put(stage)?;
-            let cost = stage.flood(RUN);
+            let cost = stage.flood(RUN, traffic);
             peer.clear(stage);
             cost?
         }
     };
     Ok(Sample {
-        bare: below,
+        bare,
+        touching,
         guarded,
     })
 }
 
-fn under(stage: &Stage, program: &mut Program) -> Result<f64> {
+fn under(stage: &Stage, program: &mut Program, traffic: Traffic) -> Result<f64> {
     let attached = stage.attach(program)?;
-    let cost = stage.flood(RUN);
+    let cost = stage.flood(RUN, traffic);
     drop(attached);
     cost
 }
 
 impl Live {
-    fn of(name: &str, sorted: &[f64], ratios: &[f64]) -> Self {
+    fn of(name: &str, sorted: &[f64], ratios: &[f64], touching: &[f64]) -> Self {
         Self {
             name: format!("live/{name}"),
             nanoseconds: Some(quantile(sorted, 1, 2)),
             ratio: Some(quantile(ratios, 1, 2)),
+            touching: (!touching.is_empty()).then(|| quantile(touching, 1, 2)),
             absent: None,
             budget: None,
             met: None,
@@ -146,6 +228,7 @@ impl Live {
             name: format!("live/{name}"),
             nanoseconds: None,
             ratio: None,
+            touching: None,
             absent: Some(why.to_owned()),
             budget: None,
             met: None,

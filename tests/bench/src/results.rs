@@ -28,6 +28,9 @@ pub(crate) struct Run {
     /// Several CPUs at once.
     #[serde(default)]
     pub(crate) scaling: Vec<Scaling>,
+    /// Several receive queues.
+    #[serde(default)]
+    pub(crate) queues: Vec<Queues>,
     /// Times and sizes of the control path.
     #[serde(default)]
     pub(crate) control: Vec<Quantity>,
@@ -84,6 +87,9 @@ pub(crate) struct Live {
     /// Packets a second of CPU time, against a bare drop right before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratio: Option<f64>,
+    /// The same against a drop that has read the packet's Ethernet type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) touching: Option<f64>,
     /// Why it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) absent: Option<String>,
@@ -100,6 +106,18 @@ pub(crate) struct Scaling {
     pub(crate) cpus: usize,
     pub(crate) alone: f64,
     pub(crate) together: f64,
+}
+
+/// Denied packets from all CPUs to an interface with so many receive queues.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Queues {
+    pub(crate) name: String,
+    /// Receive queues.
+    pub(crate) count: usize,
+    /// Millions of packets a second that were received.
+    pub(crate) rate: f64,
+    /// CPU time of the receiver a packet.
+    pub(crate) nanoseconds: f64,
 }
 
 /// A time or a size.
@@ -156,6 +174,7 @@ impl Run {
             growth: Vec::new(),
             live: Vec::new(),
             scaling: Vec::new(),
+            queues: Vec::new(),
             control: Vec::new(),
         }
     }

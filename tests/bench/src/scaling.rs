@@ -1,4 +1,9 @@
-//! Several CPUs at once, all with packets for one port: what they have to share costs them.
+//! Several CPUs at once, all with packets for one port: what they have to share costs them. By test run, and live with
+//! several receive queues.
+
+mod queues;
+
+pub(crate) use queues::run as queues;
 
 use std::sync::Barrier;
 use std::thread;

@@ -61,7 +61,7 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
     if !run.live.is_empty() {
         writeln!(
             out,
-            "\nDenied packets on a veth pair, CPU time of the receiver; rate against a bare drop right before"
+            "\nPackets on a veth pair, CPU time of the receiver; rate against a bare drop (or pass) right before, and against a drop that has read the Ethernet type"
         )?;
         writeln!(out, "{}", live(run))?;
     }
@@ -80,6 +80,13 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
             ]);
         }
         writeln!(out, "{table}")?;
+    }
+    if !run.queues.is_empty() {
+        writeln!(
+            out,
+            "\nDenied packets from all CPUs to a veth with several receive queues, which the same CPUs poll"
+        )?;
+        writeln!(out, "{}", queues(run))?;
     }
     if !run.control.is_empty() {
         writeln!(out, "\nControl path")?;
@@ -103,8 +110,21 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
     writeln!(out, "\n{met} of {} budgets met", verdicts.len())
 }
 
+fn queues(run: &Run) -> Table {
+    let mut table = new(&["program", "queues", "Mpackets/s", "ns of the receiver"]);
+    for one in &run.queues {
+        table.add_row(vec![
+            Cell::new(&one.name),
+            right(one.count),
+            right(format!("{:.2}", one.rate)),
+            right(format!("{:.0}", one.nanoseconds)),
+        ]);
+    }
+    table
+}
+
 fn live(run: &Run) -> Table {
-    let mut table = new(&["case", "ns", "rate", "budget", ""]);
+    let mut table = new(&["case", "ns", "rate", "of touching", "budget", ""]);
     for one in &run.live {
         let figure = |value: Option<f64>, digits: usize| {
             right(value.map_or(String::new(), |value| format!("{value:.digits$}")))
@@ -117,6 +137,7 @@ fn live(run: &Run) -> Table {
             Cell::new(&one.name),
             figure(one.nanoseconds, 0),
             figure(one.ratio, 2),
+            figure(one.touching, 2),
             right(
                 one.budget
                     .map_or(String::new(), |budget| format!(">= {budget}")),

@@ -10,8 +10,9 @@ use super::names::{Bounds, Names, News};
 use crate::command::load::keep;
 use crate::domains::Domains;
 use crate::human::now;
-use crate::kernel::generation::{self, Live};
-use crate::kernel::refresh::refresh;
+use crate::kernel::generation;
+use crate::kernel::refresh::{Refreshed, provide, refresh};
+use crate::kernel::spare::Spares;
 use crate::metrics;
 use crate::observe;
 use crate::resolve::{Answer, Resolver, server};
@@ -41,8 +42,16 @@ pub(super) struct NamesArgs {
     hold: u64,
 }
 
-/// What was swapped in, by interface.
-type Swapped = anyhow::Result<Vec<(String, Live)>>;
+/// What was swapped in.
+type Swapped = anyhow::Result<Vec<Refreshed>>;
+
+/// Work of the kernel that has come to its end.
+enum Done {
+    /// Addresses were swapped in.
+    Swapped(Swapped),
+    /// Programs were loaded for the next time.
+    Provided(anyhow::Result<()>),
+}
 
 /// Questions, answers and swaps.
 pub(super) struct Refresher {
@@ -52,11 +61,15 @@ pub(super) struct Refresher {
     /// Made when the first name is met: without names nobody needs a name server.
     resolver: Option<Resolver>,
     questions: JoinSet<(String, Answer)>,
-    swaps: JoinSet<Swapped>,
+    swaps: JoinSet<(Done, Spares)>,
+    /// Programs for the next swap; while one is under way, it has them.
+    spares: Spares,
     /// There are answers that no swap has taken yet.
     has_news: bool,
     /// The last swap failed, and is tried again.
     has_failed: bool,
+    /// Programs for the next swap could not be loaded: not tried again before that.
+    cannot_provide: bool,
     swapped: u64,
 }
 
@@ -73,8 +86,10 @@ impl Refresher {
             resolver: None,
             questions: JoinSet::new(),
             swaps: JoinSet::new(),
+            spares: Spares::default(),
             has_news: false,
             has_failed: false,
+            cannot_provide: false,
             swapped: 0,
         }
     }
@@ -88,12 +103,17 @@ impl Refresher {
         }
         self.has_news = std::mem::take(&mut self.has_failed);
         let mut policies: Vec<Domains> = Vec::new();
+        let mut lacks_spares = false;
         for layout in observe::layouts(None)? {
             if let Some(live) = generation::live(&layout)? {
+                lacks_spares |= self.spares.lacks(&layout, &live);
                 policies.push(live.meta.policy.domains);
             }
         }
         self.names.track(policies.iter(), Instant::now());
+        if lacks_spares && !self.has_news && !self.cannot_provide {
+            self.provide();
+        }
         Ok(())
     }
 
@@ -110,7 +130,10 @@ impl Refresher {
                 }
             }
             Some(swapped) = self.swaps.join_next() => match swapped {
-                Ok(swapped) => self.swapped(swapped),
+                Ok((done, spares)) => {
+                    self.spares = spares;
+                    self.done(done);
+                }
                 Err(error) => tracing::error!("a swap broke off: {error}"),
             },
         }
@@ -169,18 +192,49 @@ impl Refresher {
         self.has_news = false;
         let answers = self.names.answers();
         // Loading takes the kernel a while; scrapes are answered meanwhile.
-        self.swaps.spawn_blocking(move || refresh(&answers));
+        let mut spares = std::mem::take(&mut self.spares);
+        self.swaps
+            .spawn_blocking(move || (Done::Swapped(refresh(&answers, &mut spares)), spares));
+    }
+
+    /// Has programs loaded for the next swap, where there are none; nothing waits for that.
+    fn provide(&mut self) {
+        let mut spares = std::mem::take(&mut self.spares);
+        self.swaps
+            .spawn_blocking(move || (Done::Provided(provide(&mut spares)), spares));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Swapped(swapped) => {
+                self.swapped(swapped);
+                self.cannot_provide = false;
+            }
+            Done::Provided(Ok(())) => {
+                tracing::info!("programs for the next swap of addresses are ready");
+            }
+            Done::Provided(Err(error)) => {
+                self.cannot_provide = true;
+                tracing::warn!("{error:#}: the next swap of addresses takes longer");
+            }
+        }
     }
 
     fn swapped(&mut self, swapped: Swapped) {
         match swapped {
             Ok(swapped) => {
-                for (interface, live) in swapped {
+                for Refreshed {
+                    interface,
+                    live,
+                    from_spare,
+                } in swapped
+                {
                     self.swapped += 1;
                     tracing::info!(
                         %interface,
                         generation = live.meta.number,
                         digest = %live.meta.digest,
+                        from_spare,
                         "addresses of domain names changed: swapped"
                     );
                     keep(&interface, &live);

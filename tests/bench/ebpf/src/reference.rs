@@ -21,6 +21,22 @@ pub(crate) fn bare_drop(_ctx: XdpContext) -> u32 {
     XDP_DROP
 }
 
+/// Looks at the frame as every filter has to, and drops: what a filter waits for the frame's first line of memory.
+#[xdp(frags)]
+pub(crate) fn touching_drop(ctx: XdpContext) -> u32 {
+    match read::<u16>(ctx.data(), 12, ctx.data_end()) {
+        // Nothing here sends that.
+        Some(0xffff) => XDP_PASS,
+        _ => XDP_DROP,
+    }
+}
+
+/// Lets everything through.
+#[xdp(frags)]
+pub(crate) fn bare_pass(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
 #[btf_map]
 static COUNTER: PerCpuArray<u64, 1> = PerCpuArray::new();
 

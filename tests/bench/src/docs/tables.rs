@@ -18,6 +18,7 @@ pub(super) fn all(run: &Run) -> Vec<(&'static str, String)> {
         ("growth", costs(&group("growth"))),
         ("live", live(run)),
         ("scaling", scaling(run)),
+        ("queues", queues(run)),
         ("control", control(run)),
         ("wire", wire(run)),
     ]
@@ -132,20 +133,22 @@ fn costs(figures: &[&Figure]) -> String {
 
 fn live(run: &Run) -> String {
     let mut text =
-        "| in force | ns of the receiver | rate | budget | |\n| --- | ---: | ---: | ---: | --- |\n"
+        "| in force | ns of the receiver | rate | rate against a touching drop | budget | |\n| --- | ---: | ---: | ---: | ---: | --- |\n"
             .to_owned();
     for one in &run.live {
         let title = one.name.trim_start_matches("live/");
         let _ = match (&one.absent, one.nanoseconds, one.ratio) {
             (None, Some(nanoseconds), Some(ratio)) => writeln!(
                 text,
-                "| {title} | {nanoseconds:.0} | {ratio:.2} | {} | {} |",
+                "| {title} | {nanoseconds:.0} | {ratio:.2} | {} | {} | {} |",
+                one.touching
+                    .map_or(String::new(), |ratio| format!("{ratio:.2}")),
                 budget(one.budget),
                 word(one.met)
             ),
             (why, ..) => {
                 let why = why.as_deref().unwrap_or("not measured");
-                writeln!(text, "| {title} | | | | absent: {why} |")
+                writeln!(text, "| {title} | | | | | absent: {why} |")
             }
         };
     }
@@ -159,6 +162,18 @@ fn scaling(run: &Run) -> String {
             text,
             "| {} | {:.1} | {:.1} | {} |",
             one.name, one.alone, one.together, one.cpus
+        );
+    }
+    text
+}
+
+fn queues(run: &Run) -> String {
+    let mut text = "| program | receive queues | million packets a second | ns of the receiver |\n| --- | ---: | ---: | ---: |\n".to_owned();
+    for one in &run.queues {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.0} |",
+            one.name, one.count, one.rate, one.nanoseconds
         );
     }
     text

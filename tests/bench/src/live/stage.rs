@@ -2,43 +2,49 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{Array, MapData};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::programs::xdp::XdpLinkId;
 use aya::programs::{Xdp, XdpMode};
-use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunAttrs, TestRunOptions};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
-use portguard_harness::frames::{Frame, Ipv4, Tcp};
-use portguard_harness::net::{Lab, Link, Output};
+use portguard_harness::net::{End, Lab, Link, Output, unique_name};
 
+use super::traffic::{Generator, Traffic};
 use crate::measure::stay_on;
 use crate::programs::Program;
-
-static GENERATE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-generate"));
 
 /// CPU of the generator.
 const SENDER: usize = 0;
 /// CPU of the receiver, where there is more than one.
 const RECEIVER: usize = 1;
-/// Frames between two looks at the clock.
-const BURST: u32 = 1 << 15;
 /// How long a command may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The pair: the left end is guarded, the right end floods.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub(super) link: Link,
-    /// The thread that polls the guarded interface.
-    poller: Pid,
+    /// The threads that poll the guarded interface, one a queue.
+    pollers: Vec<Pid>,
+}
+
+/// What a flood came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flood {
+    /// Packets that were received.
+    pub(crate) packets: u64,
+    /// CPU time of the polling threads, nanoseconds.
+    pub(crate) spent: u64,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 /// A program on the XDP hook of the guarded interface, until it is dropped.
-pub(super) struct Attached<'a> {
+pub(crate) struct Attached<'a> {
     program: &'a mut Xdp,
     link: Option<XdpLinkId>,
 }
@@ -53,8 +59,26 @@ impl Drop for Attached<'_> {
 }
 
 impl Stage {
-    pub(super) fn new() -> Result<Self> {
-        let link = Lab::new()?.pair()?;
+    pub(crate) fn new() -> Result<Self> {
+        let receiver = RECEIVER.min(cpus() - 1);
+        Self::with_queues(&[receiver])
+    }
+
+    /// One receive queue for each of these CPUs, whose thread stays there.
+    pub(crate) fn with_queues(cpus: &[usize]) -> Result<Self> {
+        let lab = Lab::new()?;
+        let queues = u32::try_from(cpus.len())?;
+        let end = |prefix: &str, address: &str| {
+            End::new(&unique_name(prefix))
+                .queues(queues)
+                .address(address)
+        };
+        let link = lab.connect(
+            &lab.host("left")?,
+            &end("pgl", "10.77.0.1/24"),
+            &lab.host("right")?,
+            &end("pgr", "10.77.0.2/24"),
+        )?;
         let name = &link.left.name;
         // Frames that no XDP program takes are still polled by the veth itself, as a card's driver would.
         let mut gro = std::process::Command::new("ethtool");
@@ -64,17 +88,22 @@ impl Stage {
             .and_then(Output::success)
             .context("`ethtool` is needed for the live measurements: install it")?;
         link.left.host.run(|| threaded(name))?;
-        let poller = poller(name)?;
-        if let Some(cpu) = [RECEIVER].into_iter().find(|cpu| *cpu < cpus()) {
+        let pollers = pollers(name)?;
+        ensure!(
+            pollers.len() == cpus.len(),
+            "{} threads poll {queues} queues",
+            pollers.len()
+        );
+        for (poller, cpu) in pollers.iter().zip(cpus) {
             let mut set = CpuSet::new();
-            set.set(cpu)?;
-            sched_setaffinity(poller, &set).context("cannot move the polling thread")?;
+            set.set(*cpu)?;
+            sched_setaffinity(*poller, &set).context("cannot move a polling thread")?;
         }
-        Ok(Self { link, poller })
+        Ok(Self { link, pollers })
     }
 
     /// Attaches a program to the guarded interface.
-    pub(super) fn attach<'a>(&self, program: &'a mut Program) -> Result<Attached<'a>> {
+    pub(crate) fn attach<'a>(&self, program: &'a mut Program) -> Result<Attached<'a>> {
         let index = self.link.left.index;
         let xdp = program.xdp()?;
         let (program, link) = self.link.left.host.run(move || {
@@ -99,14 +128,48 @@ impl Stage {
     ///
     /// # Errors
     /// If the guarded host answered, or received nothing: then something else was measured.
-    pub(super) fn flood(&self, run: Duration) -> Result<f64> {
+    pub(super) fn flood(&self, run: Duration, traffic: Traffic) -> Result<f64> {
+        let flood = self.flood_from(&[SENDER], run, traffic)?;
+        #[expect(clippy::cast_precision_loss, reason = "figures of a second")]
+        Ok(flood.spent as f64 / flood.packets as f64)
+    }
+
+    /// Floods from several CPUs at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::flood`].
+    pub(crate) fn flood_from(
+        &self,
+        cpus: &[usize],
+        run: Duration,
+        traffic: Traffic,
+    ) -> Result<Flood> {
         let (before, spent_before) = (self.counters()?, self.spent()?);
+        let begun = Instant::now();
         self.link.right.host.run(|| {
-            stay_on(SENDER)?;
-            let mut generator = Generator::new(&self.link)?;
-            generator.send(run)
+            let ready = Barrier::new(cpus.len());
+            thread::scope(|scope| {
+                let senders: Vec<_> = cpus
+                    .iter()
+                    .map(|cpu| {
+                        scope.spawn(|| {
+                            let made =
+                                stay_on(*cpu).and_then(|()| Generator::new(&self.link, traffic));
+                            ready.wait();
+                            made?.send(run)
+                        })
+                    })
+                    .collect();
+                for sender in senders {
+                    sender
+                        .join()
+                        .map_err(|_panic| anyhow!("a sender failed"))??;
+                }
+                Ok(())
+            })
         })?;
         self.settle()?;
+        let took = begun.elapsed();
         let (after, spent_after) = (self.counters()?, self.spent()?);
         let received = after.received - before.received;
         ensure!(received > 10_000, "only {received} packets arrived");
@@ -114,8 +177,11 @@ impl Stage {
             after.sent - before.sent < received / 1000,
             "the host answered what should have been dropped"
         );
-        #[expect(clippy::cast_precision_loss, reason = "figures of a second")]
-        Ok((spent_after - spent_before) as f64 / received as f64)
+        Ok(Flood {
+            packets: received,
+            spent: spent_after - spent_before,
+            took,
+        })
     }
 
     /// Waits until what is under way has been received.
@@ -133,12 +199,16 @@ impl Stage {
         }
     }
 
-    /// CPU time of the polling thread, nanoseconds.
+    /// CPU time of the polling threads, nanoseconds.
     fn spent(&self) -> Result<u64> {
-        let path = format!("/proc/{}/schedstat", self.poller);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
-        let first = text.split_whitespace().next().context("no CPU time")?;
-        Ok(first.parse()?)
+        let times = self.pollers.iter().map(|poller| {
+            let path = format!("/proc/{poller}/schedstat");
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
+            let first = text.split_whitespace().next().context("no CPU time")?;
+            Ok(first.parse::<u64>()?)
+        });
+        times.sum()
     }
 
     fn counters(&self) -> Result<Counters> {
@@ -173,7 +243,7 @@ struct Counters {
     sent: u64,
 }
 
-fn cpus() -> usize {
+pub(crate) fn cpus() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -189,75 +259,24 @@ fn threaded(name: &str) -> Result<()> {
     fs::write(&path, "1").with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// The kernel's thread that polls an interface.
-fn poller(name: &str) -> Result<Pid> {
+/// The kernel's threads that poll an interface, in the order of its queues.
+fn pollers(name: &str) -> Result<Vec<Pid>> {
     // Names of threads are cut at 15 characters.
     let wanted: String = format!("napi/{name}-").chars().take(15).collect();
+    let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
             continue;
         };
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         if comm.trim_end().starts_with(wanted.trim_end()) {
-            return Ok(Pid::from_raw(pid));
+            found.push(Pid::from_raw(pid));
         }
     }
-    bail!("no thread polls `{name}`: this kernel does not poll in threads (Linux 5.12)")
-}
-
-/// Sends frames as fast as the kernel takes them.
-struct Generator {
-    ebpf: Ebpf,
-    context: Vec<u8>,
-}
-
-impl Generator {
-    /// Call in the sender's namespace.
-    fn new(link: &Link) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().load(GENERATE)?;
-        let frame = Frame::between(&link.right, &link.left)
-            .ipv4(Ipv4::new(link.right.v4(), link.left.v4()))
-            .tcp(Tcp::syn(40_000, 9999))
-            .pad(60)
-            .build();
-        let mut words = [0u32; 16];
-        for (word, bytes) in words.iter_mut().zip(frame.chunks_exact(4)) {
-            *word = u32::from_ne_bytes(bytes.try_into()?);
-        }
-        let map = ebpf.map_mut("FRAMES").context("no map `FRAMES`")?;
-        let mut frames: Array<&mut MapData, [u32; 16]> = map.try_into()?;
-        frames.set(0, words, 0)?;
-        generator(&mut ebpf)?.load()?;
-        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, 60, 0, link.right.index, 0, 0];
-        let context = context.iter().flat_map(|word: &u32| word.to_ne_bytes());
-        Ok(Self {
-            ebpf,
-            context: context.collect(),
-        })
-    }
-
-    fn send(&mut self, run: Duration) -> Result<()> {
-        let program = generator(&mut self.ebpf)?;
-        let begun = Instant::now();
-        while begun.elapsed() < run {
-            program
-                .test_run(TestRunOptions {
-                    data_in: Some(&[0; 60]),
-                    ctx_in: Some(&self.context),
-                    repeat: BURST,
-                    attrs: TestRunAttrs::new().xdp_live_frames(64),
-                    ..TestRunOptions::default()
-                })
-                .context("this kernel sends no frames from test runs (Linux 5.18)")?;
-        }
-        Ok(())
-    }
-}
-
-fn generator(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = ebpf
-        .program_mut("generate")
-        .context("no program `generate`")?;
-    Ok(program.try_into()?)
+    ensure!(
+        !found.is_empty(),
+        "no thread polls `{name}`: this kernel does not poll in threads (Linux 5.12)"
+    );
+    found.sort();
+    Ok(found)
 }
