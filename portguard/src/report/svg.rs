@@ -50,12 +50,14 @@ pub(super) fn columns(title: &str, values: &[(u64, u64)], end: u64) -> String {
     const HEIGHT: u64 = 170;
     const LEFT: u64 = 48;
     const BOTTOM: u64 = 24;
+    // Even, so that the line in the middle stands for a whole number.
     let most = values
         .iter()
         .map(|(_, value)| *value)
         .max()
         .unwrap_or(0)
-        .max(1);
+        .max(2)
+        .next_multiple_of(2);
     let count = u64::try_from(values.len()).unwrap_or(1).max(1);
     let floor = HEIGHT - BOTTOM;
     let mut svg = format!(

@@ -100,8 +100,30 @@ impl Top {
         self.offset = 0;
     }
 
+    /// Not beyond the last line, so that the way back is as long as the way there.
     pub(super) fn scroll(&mut self, by: isize) {
-        self.offset = self.offset.saturating_add_signed(by);
+        let last = self.lines().saturating_sub(1);
+        self.offset = self.offset.saturating_add_signed(by).min(last);
+    }
+
+    /// Lines of the view that is shown.
+    fn lines(&self) -> usize {
+        let Some((name, guard)) = self.guard() else {
+            return 0;
+        };
+        let report = &guard.report;
+        match self.view {
+            0 => report.ports.len(),
+            1 => {
+                let ports = report.ports.iter();
+                ports.filter(|port| port.violations.packets > 0).count()
+            }
+            2 => self
+                .callers
+                .get(name)
+                .map_or(0, |knocking| knocking.callers.len()),
+            _ => report.rows.iter().filter(|row| row.packets == 0).count(),
+        }
     }
 
     pub(super) fn next_interface(&mut self) {

@@ -218,8 +218,15 @@ fn keys_do_what_the_footer_says_and_small_screens_do_no_harm() {
     assert!(screen(&top, 100, 24).contains("never used"));
     assert!(!is_end(&mut top, KeyCode::Up, none));
     assert_eq!(top.offset, 0);
+    // Ports: three lines (one is ping's), and the last stays. In another view one begins at the top.
+    assert!(!is_end(&mut top, KeyCode::Tab, none));
     assert!(!is_end(&mut top, KeyCode::PageDown, none));
-    assert_eq!(top.offset, 10);
+    assert_eq!((top.view, top.offset), (0, 2));
+    assert!(!is_end(&mut top, KeyCode::Up, none));
+    assert_eq!(top.offset, 1);
+    assert!(!is_end(&mut top, KeyCode::Down, none));
+    assert!(!is_end(&mut top, KeyCode::Right, none));
+    assert_eq!((top.view, top.offset), (1, 0));
     is_end(&mut top, KeyCode::Char('n'), none);
     assert_eq!(top.shown.as_deref(), Some("eth0"));
     is_end(&mut top, KeyCode::Char(' '), none);

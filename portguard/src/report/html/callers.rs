@@ -21,8 +21,8 @@ pub(super) fn callers(page: &mut String, evidence: &Evidence) {
             page,
             "<h3>{}</h3><p class=\"soft\">The heaviest causes of violations since the first load, as the kernel kept them: \
              {}. IPv6 peers stand for their /64.</p>\
-             <table><thead><tr><th class=\"fit\">Peer</th><th class=\"fit\">To</th>\
-             <th class=\"fit\">Reason</th><th class=\"n fit\">Packets</th><th class=\"fit\">First and last seen</th><th>Nearest row</th></tr></thead><tbody>",
+             <table><thead><tr><th class=\"fit\">Peer</th>\
+             <th class=\"fit\">To, and reason</th><th class=\"n fit\">Packets</th><th class=\"fit\">First and last seen</th><th>Nearest row</th></tr></thead><tbody>",
             escape(&guard.report.name),
             escape(&knocking.words())
         );
@@ -58,7 +58,7 @@ fn line(page: &mut String, caller: &Caller) {
     let second = |time: &str| time.get(..19).unwrap_or(time).replace('T', " ");
     let _ = write!(
         page,
-        "<tr><td class=\"p\">{}</td><td class=\"p\">{} {}</td><td class=\"t\">{}</td><td class=\"n alarm\">{}</td>\
+        "<tr><td class=\"p\">{}</td><td class=\"p\">{} {}<br><span class=\"soft\">{}</span></td><td class=\"n alarm\">{}</td>\
          <td class=\"t\">{}<br>{}</td><td>{near}</td></tr>",
         escape(caller.who()),
         caller.direction,
