@@ -186,8 +186,7 @@ fn what_can_be_gone_back_to_is_no_spare() -> Result<()> {
     named.provide()?;
     named.refresh(PEERS[1])?;
     // By another tool: what the refresh put in force is now what to go back to.
-    let other = policy(7_002)?;
-    named.load(&other)?;
+    named.load(&policy(7_001)?)?;
     for peer in [PEERS[2], PEERS[1], PEERS[2]] {
         named.refresh(peer)?;
         assert_eq!(named.admitted()?, [peer]);

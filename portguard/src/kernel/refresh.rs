@@ -114,7 +114,6 @@ fn one(
 /// # Errors
 /// What the system refuses: the next refresh takes longer then.
 pub fn provide(spares: &mut Spares) -> anyhow::Result<()> {
-    spares.forget_gone();
     let own = bpffs::layouts().into_iter();
     for layout in own.filter(|layout| layout.interface().1) {
         if !live(&layout)?.is_some_and(|live| spares.lacks(&layout, &live)) {

@@ -102,6 +102,7 @@ impl Refresher {
             return Ok(());
         }
         self.has_news = std::mem::take(&mut self.has_failed);
+        self.spares.forget_gone();
         let mut policies: Vec<Domains> = Vec::new();
         let mut lacks_spares = false;
         for layout in observe::layouts(None)? {
