@@ -20,14 +20,12 @@ pub fn class<T: Tables + ?Sized>(tables: &T, address: Addr) -> u32 {
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "takes the first 16 bits")]
 fn class4<T: Tables + ?Sized>(tables: &T, address: u32) -> u32 {
     let root = tables.root4((address >> 16) as u16);
     walk::<T, ROUNDS4>(tables, root, u64::from(address) << 32, 0) & Leaf::VALUE
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "takes the first 16 bits")]
 fn class6<T: Tables + ?Sized>(tables: &T, address: Addr) -> u32 {
     let Addr { high, low, .. } = address;
     let root = tables.root6((high >> 48) as u16);

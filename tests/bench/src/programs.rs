@@ -69,12 +69,13 @@ fn open_classes(ebpf: &mut Ebpf) -> Result<()> {
     let map = ebpf.map_mut("CLASSES").context("no map `CLASSES`")?;
     let mut classes: Array<&mut MapData, [u8; 65_536]> = map.try_into()?;
     for (space, ports) in [(0, OPEN.as_slice()), (1, &[OPEN_UDP])] {
-        let mut table = Box::new([0; 65_536]);
+        let mut table = vec![0; 65_536];
         for port in ports {
             if let Some(class) = table.get_mut(usize::from(*port)) {
                 *class = 1;
             }
         }
+        let table: Box<[u8; 65_536]> = table.try_into().ok().context("a table of another size")?;
         classes.set(space, table.as_ref(), 0)?;
     }
     Ok(())
