@@ -116,13 +116,24 @@ pub(crate) fn naive(ctx: XdpContext) -> u32 {
     }
 }
 
-/// By transport (TCP, UDP): a class a port, 0 = closed.
+/// By port: a class, 0 = closed.
+#[repr(C)]
+pub(crate) struct Classes {
+    classes: [u8; 65_536],
+}
+
+/// TCP, UDP.
 #[btf_map]
-static CLASSES: Array<[u8; 65_536], 2> = Array::new();
+static CLASSES: Array<Classes, 2> = Array::new();
 
 /// Dropped and passed, of 4,096 ports side by side.
+#[repr(C)]
+pub(crate) struct Chunk {
+    counts: [u32; 8192],
+}
+
 #[btf_map]
-static DENSE: PerCpuArray<[[u32; 2]; 4096], 32> = PerCpuArray::new();
+static DENSE: PerCpuArray<Chunk, 32> = PerCpuArray::new();
 
 /// The tables that a fast guard needs for ports, and nothing else: up to two tags, both families, no options, fragments or
 /// extension headers; no sources, flows, bytes or callers. What is left is what portguard's other promises cost.
@@ -179,8 +190,8 @@ pub(crate) fn lean(ctx: XdpContext) -> u32 {
     };
     // SAFETY: a port is below the number of classes; the counters are this CPU's, and their indices below theirs.
     let is_open = unsafe {
-        let is_open = *classes.cast::<u8>().add(port) != 0;
-        let count = dense
+        let is_open = *(&raw const (*classes).classes).cast::<u8>().add(port) != 0;
+        let count = (&raw mut (*dense).counts)
             .cast::<u32>()
             .add((port & 4095) << 1 | usize::from(is_open));
         *count += 1;
