@@ -25,7 +25,7 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
     /// Visits of eight trials a kind of packets
-    #[arg(long, value_name = "N", default_value_t = 21,
+    #[arg(long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(3..=1001))]
     rounds: u32,
     /// Write JSON

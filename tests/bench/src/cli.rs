@@ -100,9 +100,9 @@ impl Cli {
 
     fn effort(&self) -> Effort {
         let (rounds, repeat) = if self.quick {
-            (5, 25_000)
+            (3, 25_000)
         } else {
-            (31, 25_000)
+            (10, 25_000)
         };
         Effort {
             rounds: self.rounds.unwrap_or(rounds),
