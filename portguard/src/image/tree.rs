@@ -267,7 +267,6 @@ mod tests {
         Addr::v6((address >> 64) as u64, address as u64)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "takes the first 32 bits")]
     fn v4(address: u128) -> Addr {
         Addr::v4((address >> 96) as u32)
     }

@@ -181,13 +181,14 @@ pub(crate) fn lean(ctx: XdpContext) -> u32 {
     let Some(port) = read::<u16>(start, ports + 2, end) else {
         return XDP_DROP;
     };
-    let port = usize::from(u16::from_be(port));
+    let port = u16::from_be(port);
     let (Some(classes), Some(dense)) = (
         CLASSES.get_ptr(space),
-        DENSE.get_ptr_mut(space << 4 | (port >> 12) as u32),
+        DENSE.get_ptr_mut(space << 4 | u32::from(port >> 12)),
     ) else {
         return XDP_DROP;
     };
+    let port = usize::from(port);
     // SAFETY: a port is below the number of classes; the counters are this CPU's, and their indices below theirs.
     let is_open = unsafe {
         let is_open = *(&raw const (*classes).classes).cast::<u8>().add(port) != 0;
