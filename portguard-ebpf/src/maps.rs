@@ -1,7 +1,7 @@
 //! Every map and global, and the policy that they hold.
 //!
-//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES`, `ROOT4`, `ROOT6` (frozen globals), `BLOCKS`, `STEPS`, `HOSTS`, `ADMIT`,
-//! `OWN`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `PACES`, `QUOTAS`.
+//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
+//! `ADMIT`, `OWN`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `PACES`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `KNOCKS`, `FLOWS`, `EVENTS`.
 #![expect(
     unsafe_code,
@@ -29,11 +29,12 @@ use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Table
 
 use crate::count::Weight;
 
-/// A global that the loader fills and the kernel freezes.
+/// A global that the loader fills and no program writes. The kernel freezes those in sections named `.rodata`.
 #[repr(transparent)]
 pub(crate) struct Frozen<T>(UnsafeCell<T>);
 
-// SAFETY: nobody writes: the loader fills it before the program runs, and the kernel freezes the map that it lies in.
+// SAFETY: nobody writes while programs run: the loader fills it before, and refills what the kernel does not freeze only
+// while the program is attached nowhere.
 unsafe impl<T> Sync for Frozen<T> {}
 
 impl<T, const N: usize> Frozen<[T; N]> {
@@ -84,14 +85,15 @@ static OUT: Frozen<[u16; Key::COUNT as usize]> = Frozen(UnsafeCell::new([0; Key:
 #[unsafe(link_section = ".rodata.rules")]
 static RULES: Frozen<[u32; MAX_CELLS as usize]> = Frozen(UnsafeCell::new([0; MAX_CELLS as usize]));
 
-/// IPv4 by the first 16 bits.
+/// IPv4 by the first 16 bits. Not frozen, nor is that of IPv6: the verifier would prune nothing by it, since no address is a
+/// constant, and so a program that is attached nowhere can be given other addresses.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".rodata.root4")]
+#[unsafe(link_section = ".data.root4")]
 static ROOT4: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
 
 /// IPv6 by the first 16 bits.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".rodata.root6")]
+#[unsafe(link_section = ".data.root6")]
 static ROOT6: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
 
 /// Blocks of both families; the loader sets how many.

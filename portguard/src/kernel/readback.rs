@@ -64,10 +64,10 @@ pub fn globals(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<
                 ".rodata.rules",
                 |there: &[u32; MAX_CELLS as usize]| there[..] == image.rules,
             )?;
-            global(r4, ".data.o.root4", |there: &[u32; 65_536]| {
+            global(r4, ".data.root4", |there: &[u32; 65_536]| {
                 there[..] == image.root4
             })?;
-            global(r6, ".data.o.root6", |there: &[u32; 65_536]| {
+            global(r6, ".data.root6", |there: &[u32; 65_536]| {
                 there[..] == image.root6
             })
         };

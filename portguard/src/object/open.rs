@@ -2,7 +2,6 @@
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
@@ -109,9 +108,9 @@ pub fn open(
     }
     let older;
     let object = if frags {
-        OPEN.as_slice()
+        OBJECT
     } else {
-        older = without_frags(&OPEN);
+        older = without_frags(OBJECT);
         &older
     };
     let ebpf = loader
@@ -237,31 +236,19 @@ pub fn verify(
     })
 }
 
-/// The object as every kernel takes it: the first level of the address tables is in sections that the loader does not
-/// freeze. Freezing makes nothing faster, since no address is a constant; and what is not frozen can be given other addresses
-/// while its programs are attached nowhere.
-static OPEN: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let root4 = renamed(OBJECT, b".rodata.root4\0", b".data.o.root4\0");
-    renamed(&root4, b".rodata.root6\0", b".data.o.root6\0")
-});
-
 /// The object with its ingress program in a section that means frames in one piece: what older kernels take.
 fn without_frags(object: &[u8]) -> Vec<u8> {
-    renamed(object, b"xdp.frags\0", b"xdp\0frags\0")
-}
-
-/// The object with another name for its sections of a name.
-fn renamed<const N: usize>(object: &[u8], from: &[u8; N], to: &[u8; N]) -> Vec<u8> {
+    const NAME: &[u8] = b"xdp.frags\0";
     let mut object = object.to_vec();
     let places: Vec<usize> = object
-        .windows(N)
+        .windows(NAME.len())
         .enumerate()
-        .filter(|(_, window)| window == from)
+        .filter(|(_, window)| *window == NAME)
         .map(|(place, _)| place)
         .collect();
     for place in places {
-        if let Some(name) = object.get_mut(place..place + N) {
-            name.copy_from_slice(to);
+        if let Some(dot) = object.get_mut(place + 3) {
+            *dot = 0;
         }
     }
     object

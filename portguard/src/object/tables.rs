@@ -19,12 +19,12 @@ pub const GLOBALS: [&str; 6] = [
     ".rodata.in",
     ".rodata.out",
     ".rodata.rules",
-    ".data.o.root4",
-    ".data.o.root6",
+    ".data.root4",
+    ".data.root6",
 ];
 
 /// The first level of the address tables.
-const ROOTS: [&str; 2] = [".data.o.root4", ".data.o.root6"];
+const ROOTS: [&str; 2] = [".data.root4", ".data.root6"];
 
 /// The tables of a generation, and its globals, by name.
 #[derive(Debug)]
