@@ -25,6 +25,15 @@ pub struct Published {
 }
 
 impl Published {
+    fn new(transport: Transport, (first, last): (u16, u16), to: &str) -> Self {
+        Self {
+            transport,
+            port: first,
+            port_last: (first != last).then_some(last),
+            to: to.to_owned(),
+        }
+    }
+
     /// The ports outside.
     pub fn ports(&self) -> RangeInclusive<u16> {
         self.port..=self.port_last.unwrap_or(self.port)
@@ -120,12 +129,9 @@ fn rule(steps: &[Value]) -> Option<Vec<Published>> {
     let ports: Vec<(u16, u16)> = elements(right).filter_map(ends).collect();
     let each = transports.iter().flat_map(|transport| {
         let to = &to;
-        ports.iter().map(move |(first, last)| Published {
-            transport: *transport,
-            port: *first,
-            port_last: (first != last).then_some(*last),
-            to: to.clone(),
-        })
+        ports
+            .iter()
+            .map(move |ends| Published::new(*transport, *ends, to))
     });
     Some(each.collect())
 }
@@ -206,12 +212,7 @@ fn parts(line: &str) -> Option<Vec<Published>> {
     let transport = transport(after("-p")?)?;
     let ports = after("--dport").or_else(|| after("--dports"))?;
     let each = ports.split(',').filter_map(|part| range(part, ':'));
-    let published = each.map(|(first, last)| Published {
-        transport,
-        port: first,
-        port_last: (first != last).then_some(last),
-        to: to.clone(),
-    });
+    let published = each.map(|ends| Published::new(transport, ends, &to));
     Some(published.collect())
 }
 
