@@ -6,7 +6,7 @@ use crate::packet::{Malformed, Packet, Shape, protocol};
 use crate::parse::{Network, Payload, Whole, short};
 
 /// Header without options.
-const HEADER: usize = 20;
+pub(crate) const HEADER: usize = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 

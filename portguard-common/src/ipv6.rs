@@ -5,7 +5,7 @@ use crate::frame::{Frame, HEADER_SPAN, Window};
 use crate::packet::{Malformed, Packet, Shape, protocol};
 use crate::parse::{Network, Payload, Whole, short};
 
-const HEADER: usize = 40;
+pub(crate) const HEADER: usize = 40;
 /// Extension headers that are walked.
 pub(crate) const MAX_EXTENSION_HEADERS: usize = 8;
 const MORE_FRAGMENTS: u16 = 1;

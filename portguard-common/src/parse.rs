@@ -13,7 +13,7 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// IPv6 (RFC 2464).
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Length of an Ethernet header without tags.
-const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 /// VLAN tags that are walked.
 pub const MAX_VLAN_TAGS: usize = 2;
 

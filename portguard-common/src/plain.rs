@@ -2,8 +2,10 @@
 
 use crate::addr::Addr;
 use crate::frame::{Frame, Window};
+use crate::ipv4::HEADER as IPV4;
+use crate::ipv6::HEADER as IPV6;
 use crate::packet::{Shape, Subject, protocol};
-use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// A well-formed TCP, UDP or SCTP packet without IP options or extension headers, no fragment, all headers in place.
 ///
@@ -21,10 +23,6 @@ pub struct Plain<F> {
     destination_port: u16,
     length: usize,
 }
-
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const IPV6: usize = 40;
 
 /// Ethernet, IPv4 and TCP without tags and options: with padding, no frame on a wire is shorter (802.3 section 4A.4.2).
 const SHORTEST4: usize = ETHERNET + IPV4 + 20;
