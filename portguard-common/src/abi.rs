@@ -114,11 +114,17 @@ pub struct Cells {
 }
 
 /// One block of an address table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Block {
     /// [`crate::tables::Leaf`]s by the next eight bits of the address.
     pub leaves: [u32; 256],
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self { leaves: [0; 256] }
+    }
 }
 
 /// Slots of the counters by reason: `reason` itself from 0, EtherTypes from 32, malformed causes from 48, each plus 64

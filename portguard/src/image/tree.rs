@@ -65,7 +65,7 @@ impl Tree {
             ..
         } = self;
         if blocks.is_empty() {
-            blocks.push(Block { leaves: [0; 256] });
+            blocks.push(Block::default());
         }
         if steps.is_empty() {
             steps.push(Step::default());

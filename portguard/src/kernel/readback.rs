@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow};
 use aya::Pod;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use portguard_common::abi::{Block, Facts, Host6, MAX_CELLS, Step};
+use portguard_common::abi::{Facts, MAX_CELLS};
 use portguard_common::tables::Key;
 
 use crate::error::Fault;
@@ -26,12 +26,10 @@ const KEYS: usize = Key::COUNT as usize;
 /// [`Fault`] naming the first map that differs.
 pub fn compare(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
     let map = |name: &str| tables.map(name);
-    array(map("BLOCKS")?, "BLOCKS", &image.blocks, |a: &Block, b| {
-        a.leaves == b.leaves
-    })?;
-    array(map("STEPS")?, "STEPS", &image.steps, |a: &Step, b| a == b)?;
-    array(map("HOSTS")?, "HOSTS", &image.hosts, |a: &Host6, b| a == b)?;
-    array(map("ADMIT")?, "ADMIT", &image.admit, |a: &u32, b| a == b)?;
+    array(map("BLOCKS")?, "BLOCKS", &image.blocks)?;
+    array(map("STEPS")?, "STEPS", &image.steps)?;
+    array(map("HOSTS")?, "HOSTS", &image.hosts)?;
+    array(map("ADMIT")?, "ADMIT", &image.admit)?;
     let own: BpfHashMap<_, [u64; 3], u32> = map("OWN")?.try_into()?;
     let keys: BTreeSet<[u64; 3]> = own.keys().collect::<Result<_, _>>()?;
     if keys != image.own.iter().map(|address| address.words()).collect() {
@@ -89,18 +87,14 @@ fn differs(name: &str) -> anyhow::Error {
     .into()
 }
 
-fn array<V: Pod>(
-    map: &Map,
-    name: &str,
-    meant: &[V],
-    same: impl Fn(&V, &V) -> bool,
-) -> anyhow::Result<()> {
+fn array<V: Pod + PartialEq>(map: &Map, name: &str, meant: &[V]) -> anyhow::Result<()> {
     let there: Array<&MapData, V> = map.try_into()?;
     for (value, index) in meant.iter().zip(0..) {
         let read = there
             .get(&index, 0)
             .with_context(|| format!("cannot read map `{name}` back"))?;
-        if !same(read.borrow(), value) {
+        let there: &V = read.borrow();
+        if there != value {
             return Err(differs(name));
         }
     }

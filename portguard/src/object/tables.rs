@@ -7,7 +7,6 @@ use std::os::fd::AsFd as _;
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
 use aya::{Ebpf, Pod};
-use portguard_common::abi::{Block, Host6, Step};
 
 use super::TABLES;
 use crate::image::Image;
@@ -74,39 +73,41 @@ impl Tables {
     /// # Errors
     /// What the kernel refuses.
     pub fn fill(&mut self, image: &Image) -> anyhow::Result<()> {
-        let mut blocks: Array<&mut MapData, Block> = self.map_mut("BLOCKS")?.try_into()?;
-        for (block, index) in image.blocks.iter().zip(0..) {
-            blocks
-                .set(index, block, 0)
-                .context("cannot fill map `BLOCKS`")?;
-        }
-        let mut steps: Array<&mut MapData, Step> = self.map_mut("STEPS")?.try_into()?;
-        for (step, index) in image.steps.iter().zip(0..) {
-            steps
-                .set(index, step, 0)
-                .context("cannot fill map `STEPS`")?;
-        }
-        let mut hosts: Array<&mut MapData, Host6> = self.map_mut("HOSTS")?.try_into()?;
-        let used = image
-            .hosts
-            .iter()
-            .zip(0..)
-            .filter(|(host, _)| host.class != 0);
-        for (host, index) in used {
-            hosts
-                .set(index, host, 0)
-                .context("cannot fill map `HOSTS`")?;
-        }
-        let mut admit: Array<&mut MapData, u32> = self.map_mut("ADMIT")?.try_into()?;
-        for (word, index) in image.admit.iter().zip(0..).filter(|(word, _)| **word != 0) {
-            admit
-                .set(index, word, 0)
-                .context("cannot fill map `ADMIT`")?;
-        }
+        self.write(None, image)?;
         let mut own: BpfHashMap<&mut MapData, [u64; 3], u32> = self.map_mut("OWN")?.try_into()?;
         for address in &image.own {
             own.insert(address.words(), 1, 0)
                 .context("cannot fill map `OWN`")?;
+        }
+        Ok(())
+    }
+
+    /// Writes what an image has in the arrays, but for what is there: of the image `now`, or, where there was none, zeros.
+    fn write(&mut self, now: Option<&Image>, next: &Image) -> anyhow::Result<()> {
+        self.array("BLOCKS", now.map(|now| &*now.blocks), &next.blocks)?;
+        self.array("STEPS", now.map(|now| &*now.steps), &next.steps)?;
+        self.array("HOSTS", now.map(|now| &*now.hosts), &next.hosts)?;
+        self.array("ADMIT", now.map(|now| &*now.admit), &next.admit)
+    }
+
+    fn array<V: Pod + PartialEq + Default>(
+        &mut self,
+        name: &str,
+        now: Option<&[V]>,
+        next: &[V],
+    ) -> anyhow::Result<()> {
+        let zero = V::default();
+        let mut array: Array<&mut MapData, V> = self.map_mut(name)?.try_into()?;
+        for (index, value) in (0..).zip(next) {
+            let there = match now {
+                Some(now) => now.get(index as usize),
+                None => Some(&zero),
+            };
+            if there != Some(value) {
+                array
+                    .set(index, value, 0)
+                    .with_context(|| format!("cannot write map `{name}`"))?;
+            }
         }
         Ok(())
     }
@@ -137,21 +138,7 @@ impl Tables {
     /// What the kernel refuses; the tables are of no use then.
     pub fn change(&mut self, now: &Image, next: &Image) -> anyhow::Result<()> {
         self.change_roots(now, next)?;
-        let same = |a: &Block, b: &Block| a.leaves == b.leaves;
-        change(self.map_mut("BLOCKS")?, &now.blocks, &next.blocks, same)
-            .context("cannot change map `BLOCKS`")?;
-        change(self.map_mut("STEPS")?, &now.steps, &next.steps, |a, b| {
-            a == b
-        })
-        .context("cannot change map `STEPS`")?;
-        change(self.map_mut("HOSTS")?, &now.hosts, &next.hosts, |a, b| {
-            a == b
-        })
-        .context("cannot change map `HOSTS`")?;
-        change(self.map_mut("ADMIT")?, &now.admit, &next.admit, |a, b| {
-            a == b
-        })
-        .context("cannot change map `ADMIT`")
+        self.write(Some(now), next)
     }
 
     /// The first level alone: each object has one of its own.
@@ -179,23 +166,4 @@ impl Tables {
         }
         Ok(())
     }
-}
-
-/// Writes the elements that differ.
-fn change<V: Pod>(
-    map: &mut Map,
-    now: &[V],
-    next: &[V],
-    same: impl Fn(&V, &V) -> bool,
-) -> anyhow::Result<()> {
-    let mut array: Array<&mut MapData, V> = map.try_into()?;
-    for (index, value) in (0..).zip(next) {
-        let is_there = now
-            .get(index as usize)
-            .is_some_and(|there| same(there, value));
-        if !is_there {
-            array.set(index, value, 0)?;
-        }
-    }
-    Ok(())
 }
