@@ -21,6 +21,8 @@ pub struct Plain<F> {
     /// As in [`Subject::space`], which is asked for most often; the protocol follows from it.
     space: u32,
     destination_port: u16,
+    /// As in [`Subject::tcp_flags`]. Kept, since who knocks mostly asks to open a connection.
+    flags: u8,
     length: usize,
 }
 
@@ -28,6 +30,8 @@ pub struct Plain<F> {
 const SHORTEST4: usize = ETHERNET + IPV4 + 20;
 /// Ethernet, IPv6 and UDP.
 const SHORTEST6: usize = ETHERNET + IPV6 + 8;
+/// Ethernet, IPv6 and TCP.
+const SHORTEST6_TCP: usize = ETHERNET + IPV6 + 20;
 
 impl<F: Frame + Clone> Plain<F> {
     /// The frames that are seen most, behind so many bytes of tags, by one check of their length and reads at fixed places.
@@ -42,9 +46,9 @@ impl<F: Frame + Clone> Plain<F> {
                 return None;
             }
             let total = usize::from(header.u16::<16>());
-            let (space, least) = match header.u8::<23>() {
-                protocol::TCP => (0, IPV4 + 20),
-                protocol::UDP => (1, IPV4 + 8),
+            let (space, least, flags) = match header.u8::<23>() {
+                protocol::TCP => (0, IPV4 + 20, header.u8::<47>()),
+                protocol::UDP => (1, IPV4 + 8, 0),
                 _ => return None,
             };
             if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
@@ -57,6 +61,7 @@ impl<F: Frame + Clone> Plain<F> {
                 v6: false,
                 space,
                 destination_port,
+                flags,
                 length,
             });
         }
@@ -68,9 +73,12 @@ impl<F: Frame + Clone> Plain<F> {
             return None;
         }
         let payload = usize::from(header.u16::<18>());
-        let (space, least) = match header.u8::<20>() {
-            protocol::TCP => (0, 20),
-            protocol::UDP => (1, 8),
+        let (space, least, flags) = match header.u8::<20>() {
+            protocol::TCP => {
+                let header = frame.window::<SHORTEST6_TCP>(tags)?;
+                (0, 20, header.u8::<67>())
+            }
+            protocol::UDP => (1, 8, 0),
             _ => return None,
         };
         if payload < least || tags + ETHERNET + IPV6 + payload > length || frame.is_segmented() {
@@ -83,6 +91,7 @@ impl<F: Frame + Clone> Plain<F> {
             v6: true,
             space,
             destination_port,
+            flags,
             length,
         })
     }
@@ -97,10 +106,13 @@ impl<F: Frame + Clone> Plain<F> {
         end: usize,
     ) -> Option<Self> {
         let payload = at + if v6 { IPV6 } else { IPV4 };
-        let (space, destination_port) = match protocol {
-            protocol::TCP if payload + 20 <= end => (0, frame.window::<14>(payload)?.u16::<2>()),
-            protocol::UDP if payload + 8 <= end => (1, frame.window::<4>(payload)?.u16::<2>()),
-            protocol::SCTP if payload + 12 <= end => (2, frame.window::<4>(payload)?.u16::<2>()),
+        let (space, destination_port, flags) = match protocol {
+            protocol::TCP if payload + 20 <= end => {
+                let header = frame.window::<14>(payload)?;
+                (0, header.u16::<2>(), header.u8::<13>())
+            }
+            protocol::UDP if payload + 8 <= end => (1, frame.window::<4>(payload)?.u16::<2>(), 0),
+            protocol::SCTP if payload + 12 <= end => (2, frame.window::<4>(payload)?.u16::<2>(), 0),
             _ => return None,
         };
         Some(Self {
@@ -109,6 +121,7 @@ impl<F: Frame + Clone> Plain<F> {
             v6,
             space,
             destination_port,
+            flags,
             length,
         })
     }
@@ -183,6 +196,30 @@ impl<F: Frame + Clone> Subject for Plain<F> {
     }
 
     #[inline(always)]
+    fn ends(&self) -> (Addr, Addr, u16) {
+        let frame = self.frame.again();
+        if self.v6 {
+            let header = frame.window::<{ IPV6 + 4 }>(self.at);
+            header.map_or((Addr::v6(0, 0), Addr::v6(0, 0), 0), |header| {
+                (
+                    Addr::v6(header.u64::<8>(), header.u64::<16>()),
+                    Addr::v6(header.u64::<24>(), header.u64::<32>()),
+                    header.u16::<IPV6>(),
+                )
+            })
+        } else {
+            let header = frame.window::<{ IPV4 + 4 }>(self.at);
+            header.map_or((Addr::v4(0), Addr::v4(0), 0), |header| {
+                (
+                    Addr::v4(header.u32::<12>()),
+                    Addr::v4(header.u32::<16>()),
+                    header.u16::<IPV4>(),
+                )
+            })
+        }
+    }
+
+    #[inline(always)]
     fn source_port(&self) -> u16 {
         let header = self.transport::<4>();
         header.map_or(0, |header| header.u16::<0>())
@@ -200,11 +237,7 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn tcp_flags(&self) -> u8 {
-        if self.space != 0 {
-            return 0;
-        }
-        let header = self.transport::<14>();
-        header.map_or(0, |header| header.u8::<13>())
+        self.flags
     }
 
     #[inline(always)]

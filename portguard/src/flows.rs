@@ -98,13 +98,8 @@ impl<T: Borrow<MapData>> Flows<T> {
         let set = self.set(hashed.set & self.facts.flow_mask)?;
         Ok(set.find(hashed.tag).and_then(|cell| {
             let age = age(cell, now);
-            flow::is_fresh(
-                age,
-                tuple.protocol,
-                self.facts.tcp_idle,
-                self.facts.udp_idle,
-            )
-            .then(|| self.seconds(age))
+            flow::is_fresh(age, tuple.space, self.facts.tcp_idle, self.facts.udp_idle)
+                .then(|| self.seconds(age))
         }))
     }
 
