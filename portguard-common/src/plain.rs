@@ -5,7 +5,7 @@ use crate::frame::{Frame, Window};
 use crate::ipv4::HEADER as IPV4;
 use crate::ipv6::HEADER as IPV6;
 use crate::packet::{Shape, Subject, protocol};
-use crate::parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_vlan};
 
 /// A well-formed TCP, UDP or SCTP packet without IP options or extension headers, no fragment, all headers in place.
 ///
@@ -26,6 +26,8 @@ pub struct Plain<F> {
     length: usize,
 }
 
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
 /// Ethernet, IPv4 and TCP without tags and options: with padding, no frame on a wire is shorter (802.3 section 4A.4.2).
 const SHORTEST4: usize = ETHERNET + IPV4 + 20;
 /// Ethernet, IPv6 and UDP.
@@ -34,41 +36,56 @@ const SHORTEST6: usize = ETHERNET + IPV6 + 8;
 const SHORTEST6_TCP: usize = ETHERNET + IPV6 + 20;
 
 impl<F: Frame + Clone> Plain<F> {
-    /// The frames that are seen most, behind so many bytes of tags, by one check of their length and reads at fixed places.
+    /// The frames that are seen most, by one check of their length and reads at fixed places: without a tag, or behind one.
     /// What it says `None` to may still be plain.
     #[inline(always)]
-    pub(crate) fn most(frame: &F, tags: usize) -> Option<Self> {
+    pub(crate) fn most(frame: &F) -> Option<Self> {
+        match frame.window::<SHORTEST4>(0)?.u16::<12>() {
+            ETHERTYPE_IPV4 => Self::most4(frame, 0),
+            ETHERTYPE_IPV6 => Self::most6(frame, 0),
+            ethertype if is_vlan(ethertype) => match frame.window::<SHORTEST4>(TAG)?.u16::<12>() {
+                ETHERTYPE_IPV4 => Self::most4(frame, TAG),
+                ETHERTYPE_IPV6 => Self::most6(frame, TAG),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// IPv4 behind so many bytes of tags.
+    #[inline(always)]
+    fn most4(frame: &F, tags: usize) -> Option<Self> {
         let header = frame.window::<SHORTEST4>(tags)?;
         let length = frame.linear();
-        if header.u16::<12>() == ETHERTYPE_IPV4 {
-            // Version and length of the header; neither a fragment nor the first of some.
-            if header.u8::<14>() != 0x45 || header.u16::<20>() & 0x3fff != 0 {
-                return None;
-            }
-            let total = usize::from(header.u16::<16>());
-            let (space, least, flags) = match header.u8::<23>() {
-                protocol::TCP => (0, IPV4 + 20, header.u8::<47>()),
-                protocol::UDP => (1, IPV4 + 8, 0),
-                _ => return None,
-            };
-            if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
-                return None;
-            }
-            let destination_port = header.u16::<36>();
-            return Some(Self {
-                frame: frame.clone(),
-                at: tags + ETHERNET,
-                v6: false,
-                space,
-                destination_port,
-                flags,
-                length,
-            });
-        }
-        if header.u16::<12>() != ETHERTYPE_IPV6 {
+        // Version and length of the header; neither a fragment nor the first of some.
+        if header.u8::<14>() != 0x45 || header.u16::<20>() & 0x3fff != 0 {
             return None;
         }
+        let total = usize::from(header.u16::<16>());
+        let (space, least, flags) = match header.u8::<23>() {
+            protocol::TCP => (0, IPV4 + 20, header.u8::<47>()),
+            protocol::UDP => (1, IPV4 + 8, 0),
+            _ => return None,
+        };
+        if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
+            return None;
+        }
+        Some(Self {
+            frame: frame.clone(),
+            at: tags + ETHERNET,
+            v6: false,
+            space,
+            destination_port: header.u16::<36>(),
+            flags,
+            length,
+        })
+    }
+
+    /// IPv6 behind so many bytes of tags.
+    #[inline(always)]
+    fn most6(frame: &F, tags: usize) -> Option<Self> {
         let header = frame.window::<SHORTEST6>(tags)?;
+        let length = frame.linear();
         if header.u8::<14>() >> 4 != 6 {
             return None;
         }
@@ -84,13 +101,12 @@ impl<F: Frame + Clone> Plain<F> {
         if payload < least || tags + ETHERNET + IPV6 + payload > length || frame.is_segmented() {
             return None;
         }
-        let destination_port = header.u16::<56>();
         Some(Self {
             frame: frame.clone(),
             at: tags + ETHERNET,
             v6: true,
             space,
-            destination_port,
+            destination_port: header.u16::<56>(),
             flags,
             length,
         })
