@@ -36,18 +36,23 @@ const SHORTEST6: usize = ETHERNET + IPV6 + 8;
 const SHORTEST6_TCP: usize = ETHERNET + IPV6 + 20;
 
 impl<F: Frame + Clone> Plain<F> {
-    /// The frames that are seen most, by one check of their length and reads at fixed places: without a tag, or behind one.
-    /// What it says `None` to may still be plain.
+    /// The frames that are seen most, by one check of their length and reads at fixed places, for each number of tags; `vlan`
+    /// is a tag that is known from elsewhere, or 0. What it says `None` to may still be plain.
     #[inline(always)]
-    pub(crate) fn most(frame: &F) -> Option<Self> {
-        match frame.window::<SHORTEST4>(0)?.u16::<12>() {
-            ETHERTYPE_IPV4 => Self::most4(frame, 0),
-            ETHERTYPE_IPV6 => Self::most6(frame, 0),
-            ethertype if is_vlan(ethertype) => match frame.window::<SHORTEST4>(TAG)?.u16::<12>() {
-                ETHERTYPE_IPV4 => Self::most4(frame, TAG),
-                ETHERTYPE_IPV6 => Self::most6(frame, TAG),
-                _ => None,
-            },
+    pub(crate) fn most(frame: &F, vlan: u32) -> Option<Self> {
+        let third = || None;
+        let second = || Self::behind(frame, 2 * TAG, third);
+        let first = || Self::behind(frame, TAG, || if vlan == 0 { second() } else { None });
+        Self::behind(frame, 0, first)
+    }
+
+    /// Behind so many bytes of tags; where another one follows, as `deeper` says.
+    #[inline(always)]
+    fn behind(frame: &F, tags: usize, deeper: impl FnOnce() -> Option<Self>) -> Option<Self> {
+        match frame.window::<SHORTEST4>(tags)?.u16::<12>() {
+            ETHERTYPE_IPV4 => Self::most4(frame, tags),
+            ETHERTYPE_IPV6 => Self::most6(frame, tags),
+            ethertype if is_vlan(ethertype) => deeper(),
             _ => None,
         }
     }
