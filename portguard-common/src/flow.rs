@@ -128,9 +128,14 @@ impl Place {
 }
 
 impl Set {
-    /// The first cell with this tag, if there is one.
+    /// A cell with this tag, if there is one: nearly always at [`home`].
     #[inline(always)]
     pub fn find(&self, tag: u64) -> Option<u64> {
+        if let Some(cell) = self.cells.get(home(tag))
+            && same_flow(*cell, tag)
+        {
+            return Some(*cell);
+        }
         for cell in &self.cells {
             let cell = *cell;
             if same_flow(cell, tag) {
@@ -169,6 +174,14 @@ impl Set {
         }
         Place::Taken(oldest, oldest_age)
     }
+}
+
+/// The cell of its set that a flow takes if it is free, so that it is looked at first: one way, which processors foresee,
+/// instead of eight.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "three bits")]
+pub const fn home(tag: u64) -> usize {
+    (tag >> TIME_BITS) as usize & (WAYS - 1)
 }
 
 /// A cell's content.
