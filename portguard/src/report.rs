@@ -10,6 +10,7 @@ use crate::counters::{Report, Reset};
 use crate::drift::{Item, State};
 use crate::history::Sample;
 use crate::knock::Knocking;
+use crate::nat::Unread;
 use crate::policy::Policy;
 
 pub use csv::csv;
@@ -29,6 +30,8 @@ pub struct Evidence {
     pub guards: Vec<Guard>,
     /// Documented, listening and seen, compared.
     pub drift: Vec<Item>,
+    /// Rules of the packet filter that were not understood.
+    pub unread: Vec<Unread>,
 }
 
 /// One guarded interface.

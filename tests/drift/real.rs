@@ -177,6 +177,7 @@ fn check_schema(answer: &Value) -> Result<()> {
             "interfaces",
             "since",
             "findings",
+            "unread",
             "states",
             "items"
         ])

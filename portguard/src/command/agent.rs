@@ -181,7 +181,8 @@ impl Watched {
             for one in &observed {
                 callers.extend(one.knocks()?.heaviest.iter().map(Caller::plain));
             }
-            for item in drift::gather(&drift::in_force(&observed), &seen, &callers)? {
+            let (items, _) = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+            for item in items {
                 *counts.entry(item.state).or_default() += 1;
             }
         }

@@ -16,7 +16,8 @@ use crate::drift::{Item, State, Views, compare};
 use crate::error::{Exit, Fault};
 use crate::human::{grouped, plain};
 use crate::knock::Caller;
-use crate::listeners::{elsewhere, ephemeral, listeners, published};
+use crate::listeners::{elsewhere, ephemeral, listeners};
+use crate::nat::{self, Unread, World};
 use crate::observe::{self, Observed};
 use crate::policy::Policy;
 
@@ -50,6 +51,8 @@ struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
     findings: usize,
+    /// Rules of the packet filter that were not understood: what they hand on is not among the items.
+    unread: Vec<Unread>,
     states: BTreeMap<&'static str, usize>,
     items: Vec<Item>,
 }
@@ -63,7 +66,8 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let policy = policy(args, &observed)?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
     let callers = callers(&observed)?;
-    let mut items = gather(&policy, &seen, &callers)?;
+    let (mut items, unread) = gather(&policy, &seen, &callers)?;
+    warn(&unread);
     if args.findings {
         items.retain(|item| item.finding);
     }
@@ -78,6 +82,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         interfaces: seen.iter().map(|report| report.name.clone()).collect(),
         since: seen.iter().filter_map(|report| report.since).max(),
         findings: items.iter().filter(|item| item.finding).count(),
+        unread,
         states,
         items,
     };
@@ -86,14 +91,29 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     } else {
         print(|out| text(out, &answer, args.top))?;
     }
-    Ok(if answer.findings > 0 {
+    // A rule that nobody understood may hand anything on.
+    let is_blind = answer.unread.iter().any(|one| !one.rule.chain.is_empty());
+    Ok(if answer.findings > 0 || is_blind {
         Exit::Findings
     } else {
         Exit::Ok
     })
 }
 
-/// Compares a policy with this host.
+/// Says on standard error what of the packet filter was not understood.
+pub(super) fn warn(unread: &[Unread]) {
+    let mut err = io::stderr().lock();
+    for one in unread {
+        let _ = writeln!(
+            err,
+            "warning: not read, may hand ports on: {}: {}",
+            plain(&one.rule.to_string()),
+            plain(&one.why)
+        );
+    }
+}
+
+/// Compares a policy with this host; beside it, the rules of the packet filter that were not understood.
 ///
 /// # Errors
 /// If the kernel does not tell what listens.
@@ -101,12 +121,13 @@ pub(super) fn gather(
     policy: &Policy,
     seen: &[Report],
     callers: &[Caller],
-) -> anyhow::Result<Vec<Item>> {
-    let published = published();
+) -> anyhow::Result<(Vec<Item>, Vec<Unread>)> {
+    let guarded: Vec<String> = seen.iter().map(|report| report.name.clone()).collect();
+    let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
     let views = Views {
         listeners: listeners().context("cannot read what listens")?,
         // Who is at the other end matters only where something is handed on, and takes a look at every process.
-        elsewhere: if published.is_empty() {
+        elsewhere: if published.iter().all(|one| one.is_host) {
             Vec::new()
         } else {
             elsewhere()
@@ -116,7 +137,7 @@ pub(super) fn gather(
         ephemeral: ephemeral(),
         callers,
     };
-    Ok(compare(policy, &views))
+    Ok((compare(policy, &views), unread))
 }
 
 /// Who causes violations on any of the interfaces, heaviest first.
@@ -209,6 +230,12 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
                 "  and {left_out} more ports; `--top` or `--json` shows them\n"
             )?;
         }
+    }
+    if !answer.unread.is_empty() {
+        writeln!(
+            out,
+            "the packet filter was not read in whole: see the warnings, or `unread` in the JSON"
+        )?;
     }
     let ports = if answer.findings == 1 {
         "port"

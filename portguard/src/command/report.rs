@@ -103,7 +103,8 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(args.raw)).collect();
     let callers = drift::callers(&observed)?;
-    let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+    let (drift, unread) = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+    drift::warn(&unread);
     let catalog = Catalog::embedded()?;
     let knocking = observed.iter().map(|one| one.knocking(&catalog, CALLERS));
     let knocking = knocking.collect::<anyhow::Result<Vec<_>>>()?;
@@ -133,6 +134,7 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         made_at: now(),
         guards,
         drift,
+        unread,
     })
 }
 

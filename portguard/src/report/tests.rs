@@ -136,6 +136,7 @@ fn evidence() -> Evidence {
             history: vec![sample(1_000, 0), sample(2_000, 17)],
         }],
         drift,
+        unread: Vec::new(),
     }
 }
 

@@ -1,0 +1,137 @@
+//! Sets of destination ports, by transport: exact, and cheap to cut and join.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use crate::catalog::Transport;
+
+/// The transports that have ports here, in the order of their words.
+const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
+/// Words of 64 ports a transport.
+const WORDS: usize = 1 << 10;
+
+/// Which ports of which transports: a bit each.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Ports(Vec<u64>);
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ranges()).finish()
+    }
+}
+
+impl Ports {
+    /// None.
+    pub(super) fn none() -> Self {
+        Self(vec![0; TRANSPORTS.len() * WORDS])
+    }
+
+    /// All ports of all transports.
+    pub(super) fn all() -> Self {
+        Self(vec![u64::MAX; TRANSPORTS.len() * WORDS])
+    }
+
+    /// All ports of one transport.
+    pub(super) fn of(transport: Transport) -> Self {
+        Self::such(|which, _| which == transport)
+    }
+
+    /// Those that a test holds for.
+    pub(super) fn such(mut test: impl FnMut(Transport, u16) -> bool) -> Self {
+        let mut ports = Self::none();
+        for (words, transport) in ports.0.chunks_mut(WORDS).zip(TRANSPORTS) {
+            for (word, first) in words.iter_mut().zip((0..=u16::MAX).step_by(64)) {
+                for bit in 0..64 {
+                    *word |= u64::from(test(transport, first + bit)) << bit;
+                }
+            }
+        }
+        ports
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let both = self.0.iter().zip(&other.0);
+        Self(both.map(|(one, other)| one & other).collect())
+    }
+
+    /// Adds those of another.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (one, other) in self.0.iter_mut().zip(&other.0) {
+            *one |= other;
+        }
+    }
+
+    /// Takes those of another away.
+    pub(super) fn remove(&mut self, other: &Self) {
+        for (one, other) in self.0.iter_mut().zip(&other.0) {
+            *one &= !other;
+        }
+    }
+
+    /// Those that are not of another.
+    #[must_use]
+    pub(super) fn without(mut self, other: &Self) -> Self {
+        self.remove(other);
+        self
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// As ranges, by transport and port.
+    pub(super) fn ranges(&self) -> Vec<(Transport, RangeInclusive<u16>)> {
+        let mut found: Vec<(Transport, RangeInclusive<u16>)> = Vec::new();
+        for (words, transport) in self.0.chunks(WORDS).zip(TRANSPORTS) {
+            for (word, first) in words.iter().zip((0..=u16::MAX).step_by(64)) {
+                if *word == 0 {
+                    continue;
+                }
+                for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+                    let port = first + bit;
+                    match found.last_mut() {
+                        Some((same, range))
+                            if *same == transport && range.end().checked_add(1) == Some(port) =>
+                        {
+                            *range = *range.start()..=port;
+                        }
+                        _ => found.push((transport, port..=port)),
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_cut_joined_and_told_as_ranges() {
+        let range = |ports: RangeInclusive<u16>| Ports::such(|_, port| ports.contains(&port));
+        let tcp = Ports::of(Transport::Tcp);
+        let mut some = range(63..=64).and(&tcp);
+        some.add(&range(65..=65).and(&tcp));
+        some.add(&range(65_535..=65_535).and(&Ports::of(Transport::Sctp)));
+        assert_eq!(
+            some.ranges(),
+            [
+                (Transport::Tcp, 63..=65),
+                (Transport::Sctp, 65_535..=65_535)
+            ]
+        );
+        some.remove(&range(64..=64));
+        assert_eq!(some.ranges().len(), 3);
+        assert!(some.clone().without(&some).is_empty());
+        assert_eq!(
+            Ports::all().ranges(),
+            TRANSPORTS.map(|transport| (transport, 0..=65_535))
+        );
+        assert_eq!(Ports::all().and(&some), some);
+    }
+}
