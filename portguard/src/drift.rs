@@ -1,6 +1,7 @@
 //! Drift: what is documented, what listens and what was seen, side by side. Pure: everything is handed in.
 
 mod item;
+mod portless;
 mod state;
 
 use std::collections::BTreeSet;
@@ -12,12 +13,13 @@ use crate::counters::{PortCount, Report};
 use crate::image::{Span, spans};
 use crate::knock::Caller;
 use crate::listeners::{Listener, Namespace};
-use crate::nat::Published;
+use crate::nat::{Published, Unread};
 use crate::policy::{GrantKind, Policy};
 
 use item::{blank, document, look};
 
 pub use item::Item;
+pub use portless::Portless;
 pub use state::State;
 
 /// What is known besides the policy.
@@ -37,7 +39,34 @@ pub struct Views<'a> {
     pub callers: &'a [Caller],
 }
 
-/// Compares, findings first, then by direction, transport and port.
+/// Everything that was compared.
+#[derive(Debug, Clone, Default)]
+pub struct Drift {
+    /// By port.
+    pub items: Vec<Item>,
+    /// Undocumented traffic that no port is behind; each is a finding.
+    pub portless: Vec<Portless>,
+    /// Rules of the packet filter that were not understood: what they hand on is not among the items.
+    pub unread: Vec<Unread>,
+}
+
+impl Drift {
+    /// Items that somebody should do something about.
+    pub fn findings(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| item.finding)
+    }
+
+    /// Compares; what was not `unread` is among the views.
+    pub fn new(policy: &Policy, views: &Views<'_>, unread: Vec<Unread>) -> Self {
+        Self {
+            items: compare(policy, views),
+            portless: portless::portless(views.seen, views.callers),
+            unread,
+        }
+    }
+}
+
+/// Compares by port, findings first, then by direction, transport and port.
 pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
     let inbound = spans(&policy.inbound);
     let outbound = spans(&policy.outbound);
@@ -206,7 +235,7 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
         let Some(transport) = transport_of(port) else {
             continue;
         };
-        if port.violations.packets == 0 || port.documented {
+        if port.violations.packets == 0 {
             continue;
         }
         let is_told = told.iter().any(|item| {
@@ -229,6 +258,14 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
             };
             let mut item = blank(direction, transport, port, port);
             look(&mut item, views);
+            // Of the baseline, which is for certain peers only.
+            let mut of_port = views.seen.iter().flat_map(|report| &report.ports);
+            let line = of_port.find(|line| {
+                line.direction == item.direction
+                    && transport_of(line) == Some(transport)
+                    && line.port == port
+            });
+            item.rows = line.map(|line| line.rows.clone()).unwrap_or_default();
             let is_answer = direction == Direction::Egress
                 && port >= views.ephemeral.0
                 && !item.callers.is_empty()

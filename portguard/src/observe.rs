@@ -1,6 +1,7 @@
 //! What is in force and what it counted, interface by interface: where every view of a running guard begins.
 
 use std::fs;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
@@ -13,6 +14,11 @@ use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::generation::{self, Live};
 use crate::knock::{Knocking, Knocks};
 
+/// How often counters are read for a moment in which no packet came between two looks.
+const LOOKS: u32 = 3;
+/// Packets that may have: more are for want of looking at each.
+const BETWEEN: u64 = 64;
+
 /// A guarded interface at one moment.
 #[derive(Debug)]
 pub struct Observed {
@@ -24,6 +30,8 @@ pub struct Observed {
     pub live: Live,
     /// The counters since the first load.
     pub raw: Snapshot,
+    /// The causes of violations since the first load, of the same moment.
+    pub knocks: Knocks,
     /// Resets, if there were any.
     pub resets: Option<Resets>,
 }
@@ -60,18 +68,37 @@ pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
             continue;
         };
         let shared = layout.shared();
-        let raw = Snapshot::read(&shared, live.meta.directory.cells.len())
-            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+        let (raw, knocks) = look(&name, &live, &shared)?;
         let resets = Resets::read(&shared)?;
         found.push(Observed {
             name,
             layout,
             live,
             raw,
+            knocks,
             resets,
         });
     }
     Ok(found)
+}
+
+/// The counters, and who is knocking, of one moment: they are two maps, and packets come between two looks.
+fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Knocks)> {
+    let booted = booted();
+    let mut tries = LOOKS;
+    loop {
+        tries -= 1;
+        let knocks = Knocks::read(shared, booted)
+            .with_context(|| format!("cannot read who is knocking at `{name}`"))?;
+        let raw = Snapshot::read(shared, live.meta.directory.cells.len())
+            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+        let violations = Report::new(name, &live.meta, &raw).violations.packets;
+        // What is missing is more than may have come between, or nothing.
+        let missing = violations.saturating_sub(knocks.attributed);
+        if tries == 0 || !(1..=BETWEEN).contains(&missing) {
+            return Ok((raw, knocks));
+        }
+    }
 }
 
 impl Observed {
@@ -100,28 +127,19 @@ impl Observed {
         report
     }
 
-    /// Who is knocking: the `most` heaviest causes of violations, with the rows that come near.
-    ///
-    /// # Errors
-    /// If the kernel does not say.
-    pub fn knocking(&self, catalog: &Catalog, most: usize) -> anyhow::Result<Knocking> {
-        let knocks = self.knocks()?;
-        let counted = Report::new(&self.name, &self.live.meta, &self.raw);
-        Ok(Knocking::new(
-            (&knocks, counted.violations.packets),
-            &self.live.meta.policy,
-            catalog,
-            most,
-        ))
-    }
-
-    /// The causes of violations by themselves.
-    ///
-    /// # Errors
-    /// If the kernel does not say.
-    pub fn knocks(&self) -> anyhow::Result<Knocks> {
-        Knocks::read(&self.layout.shared(), booted())
-            .with_context(|| format!("cannot read who is knocking at `{}`", self.name))
+    /// Who is knocking: the `most` heaviest causes of violations, since the last reset or (`raw`) since the first load, with
+    /// the rows of a catalog that come near.
+    pub fn knocking(&self, catalog: Option<&Catalog>, most: usize, raw: bool) -> Knocking {
+        let report = self.report(raw);
+        let near = catalog.map(|catalog| (&self.live.meta.policy, catalog));
+        let knocks = match (&report.reset, &self.resets) {
+            (Some(reset), Some(resets)) => {
+                let at = reset.at.saturating_mul(1_000_000_000);
+                &self.knocks.since(resets.mark.as_ref(), at)
+            }
+            _ => &self.knocks,
+        };
+        Knocking::new(knocks, &report, near, most)
     }
 
     /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.

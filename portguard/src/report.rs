@@ -7,10 +7,9 @@ mod matrix;
 mod svg;
 
 use crate::counters::{Report, Reset};
-use crate::drift::{Item, State};
+use crate::drift::{Drift, Item, State};
 use crate::history::Sample;
 use crate::knock::Knocking;
-use crate::nat::Unread;
 use crate::policy::Policy;
 
 pub use csv::csv;
@@ -29,9 +28,7 @@ pub struct Evidence {
     /// Guarded interfaces.
     pub guards: Vec<Guard>,
     /// Documented, listening and seen, compared.
-    pub drift: Vec<Item>,
-    /// Rules of the packet filter that were not understood.
-    pub unread: Vec<Unread>,
+    pub drift: Drift,
 }
 
 /// One guarded interface.
@@ -62,13 +59,14 @@ pub struct Guard {
 impl Evidence {
     /// Items that somebody should do something about.
     fn findings(&self) -> impl Iterator<Item = &Item> {
-        self.drift.iter().filter(|item| item.finding)
+        self.drift.findings()
     }
 
     /// Findings to act on: undocumented traffic is one, however many ports it tried.
     fn to_act_on(&self) -> usize {
         let is_traffic = |item: &&Item| item.state == State::UndocumentedTrafficSeen;
-        let traffic = self.findings().any(|item| is_traffic(&item));
+        let traffic =
+            !self.drift.portless.is_empty() || self.findings().any(|item| is_traffic(&item));
         self.findings().filter(|item| !is_traffic(item)).count() + usize::from(traffic)
     }
 

@@ -179,7 +179,8 @@ fn check_schema(answer: &Value) -> Result<()> {
             "findings",
             "unread",
             "states",
-            "items"
+            "items",
+            "portless"
         ])
     );
     assert_eq!(

@@ -27,7 +27,6 @@ use crate::error::{Exit, Fault};
 use crate::evidence;
 use crate::history::{self, Sample};
 use crate::human::now;
-use crate::knock::Caller;
 use crate::metrics::{self, Format, Seen};
 use crate::observe;
 
@@ -179,10 +178,10 @@ impl Watched {
         if !seen.is_empty() {
             let mut callers = Vec::new();
             for one in &observed {
-                callers.extend(one.knocks()?.heaviest.iter().map(Caller::plain));
+                callers.extend(one.knocking(None, usize::MAX, true).callers);
             }
-            let (items, _) = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
-            for item in items {
+            let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+            for item in drift.items {
                 *counts.entry(item.state).or_default() += 1;
             }
         }

@@ -12,7 +12,7 @@ use super::table::sparing;
 use super::{print, print_json};
 use crate::catalog::Catalog;
 use crate::counters::Report;
-use crate::drift::{Item, State, Views, compare};
+use crate::drift::{Drift, Item, Portless, State, Views};
 use crate::error::{Exit, Fault};
 use crate::human::{grouped, plain};
 use crate::knock::Caller;
@@ -35,7 +35,7 @@ pub struct DriftArgs {
     #[arg(long)]
     findings: bool,
     /// At most N ports of undocumented traffic without a listener; JSON has all
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = super::at_least_one)]
     top: usize,
     /// Write JSON
     #[arg(long)]
@@ -55,6 +55,8 @@ struct Answer {
     unread: Vec<Unread>,
     states: BTreeMap<&'static str, usize>,
     items: Vec<Item>,
+    /// Undocumented traffic that no port is behind; each is a finding.
+    portless: Vec<Portless>,
 }
 
 /// Compares.
@@ -65,8 +67,12 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let policy = policy(args, &observed)?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
-    let callers = callers(&observed)?;
-    let (mut items, unread) = gather(&policy, &seen, &callers)?;
+    let callers = callers(&observed, false)?;
+    let Drift {
+        mut items,
+        portless,
+        unread,
+    } = gather(&policy, &seen, &callers)?;
     warn(&unread);
     if args.findings {
         items.retain(|item| item.finding);
@@ -81,10 +87,11 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         digest: policy.digest(),
         interfaces: seen.iter().map(|report| report.name.clone()).collect(),
         since: seen.iter().filter_map(|report| report.since).max(),
-        findings: items.iter().filter(|item| item.finding).count(),
+        findings: items.iter().filter(|item| item.finding).count() + portless.len(),
         unread,
         states,
         items,
+        portless,
     };
     if args.json {
         print_json(&answer)?;
@@ -113,7 +120,7 @@ pub(super) fn warn(unread: &[Unread]) {
     }
 }
 
-/// Compares a policy with this host; beside it, the rules of the packet filter that were not understood.
+/// Compares a policy with this host.
 ///
 /// # Errors
 /// If the kernel does not tell what listens.
@@ -121,7 +128,7 @@ pub(super) fn gather(
     policy: &Policy,
     seen: &[Report],
     callers: &[Caller],
-) -> anyhow::Result<(Vec<Item>, Vec<Unread>)> {
+) -> anyhow::Result<Drift> {
     let guarded: Vec<String> = seen.iter().map(|report| report.name.clone()).collect();
     let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
     let views = Views {
@@ -137,18 +144,18 @@ pub(super) fn gather(
         ephemeral: ephemeral(),
         callers,
     };
-    Ok((compare(policy, &views), unread))
+    Ok(Drift::new(policy, &views, unread))
 }
 
-/// Who causes violations on any of the interfaces, heaviest first.
+/// Who causes violations on any of the interfaces, heaviest first, since the last reset or (`raw`) the first load.
 ///
 /// # Errors
-/// If the kernel does not say.
-pub(super) fn callers(observed: &[Observed]) -> anyhow::Result<Vec<Caller>> {
+/// If the embedded catalog is damaged.
+pub(super) fn callers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Caller>> {
     let catalog = Catalog::embedded()?;
     let mut all = Vec::new();
     for one in observed {
-        all.extend(one.knocking(&catalog, usize::MAX)?.callers);
+        all.extend(one.knocking(Some(&catalog), usize::MAX, raw).callers);
     }
     all.sort_by_key(|caller| std::cmp::Reverse(caller.packets));
     Ok(all)
@@ -231,18 +238,48 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
             )?;
         }
     }
+    if !answer.portless.is_empty() {
+        writeln!(
+            out,
+            "! without-port: no document opens this, and it has no port\n{}\n",
+            without_port(&answer.portless)
+        )?;
+    }
     if !answer.unread.is_empty() {
         writeln!(
             out,
             "the packet filter was not read in whole: see the warnings, or `unread` in the JSON"
         )?;
     }
-    let ports = if answer.findings == 1 {
-        "port"
-    } else {
-        "ports"
-    };
-    writeln!(out, "findings: {} {ports}", answer.findings)
+    let of_items = answer.items.iter().flat_map(|item| &item.callers);
+    let mut callers = of_items.chain(answer.portless.iter().flat_map(|one| &one.callers));
+    if callers.any(|caller| caller.estimated) {
+        writeln!(out, "~ is an estimate: see `portguard counters --by peer`")?;
+    }
+    let without = answer.portless.len();
+    let ports = answer.findings - without;
+    let s = if ports == 1 { "" } else { "s" };
+    write!(out, "findings: {ports} port{s}")?;
+    if without > 0 {
+        write!(out, ", {without} without a port")?;
+    }
+    writeln!(out)
+}
+
+fn without_port(all: &[Portless]) -> comfy_table::Table {
+    let header = ["  ", "to", "reason", "who", "violations", "rows"];
+    let (mut table, _) = sparing(&header, &["rows"]);
+    for one in all {
+        table.add_row([
+            format!("  {}", one.direction),
+            one.what.clone(),
+            one.reason.clone(),
+            plain(&one.who()),
+            grouped(one.violations),
+            plain(&one.rows.join(", ")),
+        ]);
+    }
+    table
 }
 
 fn lines(items: &[&Item]) -> comfy_table::Table {

@@ -13,6 +13,7 @@ use crate::counters::Report;
 use crate::error::Exit;
 use crate::history;
 use crate::human::now;
+use crate::knock::Knocking;
 use crate::observe;
 use crate::report::{Evidence, Guard, csv, html, markdown};
 
@@ -102,12 +103,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(args.raw)).collect();
-    let callers = drift::callers(&observed)?;
-    let (drift, unread) = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
-    drift::warn(&unread);
+    let callers = drift::callers(&observed, args.raw)?;
+    let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+    drift::warn(&drift.unread);
     let catalog = Catalog::embedded()?;
-    let knocking = observed.iter().map(|one| one.knocking(&catalog, CALLERS));
-    let knocking = knocking.collect::<anyhow::Result<Vec<_>>>()?;
+    let knocking: Vec<Knocking> = observed
+        .iter()
+        .map(|one| one.knocking(Some(&catalog), CALLERS, args.raw))
+        .collect();
     let guards: Vec<Guard> = observed
         .into_iter()
         .zip(seen)
@@ -134,7 +137,6 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         made_at: now(),
         guards,
         drift,
-        unread,
     })
 }
 

@@ -196,17 +196,7 @@ impl Item {
             State::UndocumentedTrafficSeen | State::UndocumentedAnswers
         );
         if words.is_empty() && is_traffic {
-            let verb = if self.direction == Direction::Egress.name() {
-                "to"
-            } else {
-                "from"
-            };
-            for caller in self.callers.iter().take(NAMED) {
-                words.push(format!("{verb} {} ({})", caller.who(), caller.amount()));
-            }
-            if self.callers.len() > NAMED {
-                words.push("...".to_owned());
-            }
+            words.extend(who(self.direction, &self.callers));
         }
         if words.is_empty() {
             "-".to_owned()
@@ -223,6 +213,23 @@ impl Item {
             format!("{}-{}", self.port_first, self.port_last)
         }
     }
+}
+
+/// `from 192.0.2.7 (12), ...`; `to` for what is sent. `None` where nobody is known.
+pub(super) fn who(direction: &str, callers: &[Caller]) -> Option<String> {
+    let verb = if direction == Direction::Egress.name() {
+        "to"
+    } else {
+        "from"
+    };
+    let named = callers.iter().take(NAMED);
+    let mut words: Vec<String> = named
+        .map(|caller| format!("{verb} {} ({})", caller.who(), caller.amount()))
+        .collect();
+    if callers.len() > NAMED {
+        words.push("...".to_owned());
+    }
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn tell(listener: &Listener) -> Vec<String> {

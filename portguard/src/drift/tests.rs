@@ -73,20 +73,8 @@ fn count(
 
 fn report(ports: Vec<PortCount>) -> Report {
     Report {
-        name: "eth0".to_owned(),
-        generation: 1,
-        digest: String::new(),
-        mode: "audit",
-        outbound: "audit",
-        since: None,
-        reset: None,
-        totals: Count::default(),
-        violations: Count::default(),
-        reasons: Vec::new(),
         ports,
-        rows: Vec::new(),
-        peers: Vec::new(),
-        knocking: None,
+        ..crate::counters::tests::report("tcp", &[])
     }
 }
 
@@ -253,7 +241,9 @@ fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
         peer: Some(peer.to_owned()),
         last_address: None,
         packets: 1,
-        error: 0,
+        at_least: 1,
+        at_most: 1,
+        estimated: false,
         dropped: 0,
         first: String::new(),
         last: String::new(),
