@@ -306,3 +306,49 @@ fn violations_without_a_port_are_findings_and_nothing_is_missing_from_any_sum() 
     }
     Ok(())
 }
+
+#[test]
+fn what_cannot_be_meant_or_is_not_there_is_said() -> Result<()> {
+    let guarded = Guarded::new()?;
+    guarded.load("--audit", &[], &[])?;
+    let run = |args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        guarded.run(&args, None)
+    };
+    for args in [["counters", "--top", "0"], ["drift", "--top", "0"]] {
+        let output = run(&args)?;
+        ensure!(
+            output.code() == 2 && output.stderr.contains("above 0"),
+            "{output}"
+        );
+    }
+    // Ping has its words like any other row.
+    let rows = text(&guarded, &["counters", "--by", "row"])?;
+    let ping = rows.lines().find(|line| line.trim_start().starts_with("baseline/echo"));
+    ensure!(ping.is_some_and(|line| line.contains("(ping)")), "{rows}");
+
+    let directory = std::env::temp_dir().join(format!("portguard-agree-{}", std::process::id()));
+    let flag = format!("--history={}", directory.display());
+    let report = ["report", "--format", "html", &flag];
+    let missing = run(&report)?;
+    ensure!(
+        missing.code() == 2 && missing.stderr.contains("there is no directory"),
+        "{missing}"
+    );
+    std::fs::create_dir_all(&directory)?;
+    let empty = run(&report)?.success()?;
+    ensure!(empty.stderr.contains("no samples in"), "{empty}");
+    let file = directory.join(format!("{}.jsonl", guarded.interface()));
+    std::fs::write(
+        file,
+        "{\"at\":1,\"generation\":1,\"packets\":1,\"violations\":0}\n{\"at\":\n",
+    )?;
+    let damaged = run(&report)?.success()?;
+    std::fs::remove_dir_all(&directory)?;
+    let words = "1 line of the samples over time is damaged";
+    ensure!(
+        damaged.stderr.contains(words) && damaged.stdout.contains(words),
+        "{damaged}"
+    );
+    Ok(())
+}

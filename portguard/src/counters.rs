@@ -33,6 +33,7 @@ pub(crate) mod tests {
         let all = ports.iter().map(|(_, packets)| packets).sum();
         Report {
             name: "eth0".to_owned(),
+            warnings: Vec::new(),
             generation: 1,
             digest: String::new(),
             mode: "audit",

@@ -5,13 +5,16 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
+use portguard_common::reason::Direction;
 
 use crate::catalog::Catalog;
 use crate::counters::{Report, Resets, Snapshot};
 use crate::error::Fault;
 use crate::events::stream::booted;
+use crate::kernel::attach;
 use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::generation::{self, Live};
+use crate::kernel::interface::Interface;
 use crate::knock::{Knocking, Knocks};
 
 /// How often counters are read for a moment in which no packet came between two looks.
@@ -22,7 +25,7 @@ const BETWEEN: u64 = 64;
 /// A guarded interface at one moment.
 #[derive(Debug)]
 pub struct Observed {
-    /// Its name.
+    /// The name that it has now. Its pins and its files have the one that it had when it was guarded.
     pub name: String,
     /// Its pins.
     pub layout: Layout,
@@ -49,11 +52,26 @@ pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
     let Some(name) = only else {
         return Ok(here);
     };
-    match here.into_iter().find(|layout| layout.interface().0 == name) {
-        Some(layout) => Ok(vec![layout]),
+    // Who has been given another name is known by it; one that is gone, by its last.
+    let is_called = |layout: &&Layout| called(layout) == name;
+    let is_pinned = |layout: &&Layout| layout.interface().0 == name;
+    let found = here
+        .iter()
+        .find(is_called)
+        .or_else(|| here.iter().find(is_pinned));
+    match found {
+        Some(layout) => Ok(vec![layout.clone()]),
         None => Err(Fault::usage(format!("`{name}` is not guarded"))
             .hint("`portguard status` lists the guarded interfaces")),
     }
+}
+
+/// What the interface of a layout is called now.
+fn called(layout: &Layout) -> String {
+    let attached = attach::inspect(&layout.link(Direction::Ingress));
+    let now = attached.ok().flatten().map(|attached| attached.ifindex);
+    now.and_then(Interface::name_of)
+        .unwrap_or_else(|| layout.interface().0)
 }
 
 /// Looks at all guarded interfaces of this network namespace, or at the one that is named.
@@ -63,7 +81,7 @@ pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
 pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
     let mut found = Vec::new();
     for layout in layouts(only)? {
-        let (name, _) = layout.interface();
+        let name = called(&layout);
         let Some(live) = generation::live(&layout)? else {
             continue;
         };
@@ -124,6 +142,7 @@ impl Observed {
         };
         report.since = last.map(|reset| reset.at).or_else(|| self.first_load());
         report.reset = last.cloned();
+        report.warnings.clone_from(&self.live.warnings);
         report
     }
 
@@ -140,6 +159,11 @@ impl Observed {
             _ => &self.knocks,
         };
         Knocking::new(knocks, &report, near, most)
+    }
+
+    /// The name that its files have: that of its pins.
+    pub fn pinned_name(&self) -> String {
+        self.layout.interface().0
     }
 
     /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.

@@ -189,9 +189,9 @@ impl Watched {
         for one in &observed {
             evidence::gather(one, now())?;
         }
-        for report in &seen {
+        for (one, report) in observed.iter().zip(&seen) {
             let sample = Sample::of(report, now());
-            history::append(&args.history, &report.name, &sample)
+            history::append(&args.history, &one.pinned_name(), &sample)
                 .with_context(|| format!("cannot keep samples in `{}`", args.history.display()))?;
         }
         Ok(())

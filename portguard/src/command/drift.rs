@@ -74,6 +74,16 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         unread,
     } = gather(&policy, &seen, &callers)?;
     warn(&unread);
+    for report in &seen {
+        for warning in &report.warnings {
+            let _ = writeln!(
+                io::stderr(),
+                "warning: {}: {}",
+                plain(&report.name),
+                plain(warning)
+            );
+        }
+    }
     if args.findings {
         items.retain(|item| item.finding);
     }

@@ -47,6 +47,9 @@ impl Count {
 pub struct Report {
     /// Interface.
     pub name: String,
+    /// What is not as it should be, such as that the interface is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Generation in force.
     pub generation: u64,
     /// Digest of its policy.
@@ -198,6 +201,7 @@ impl Report {
         }
         Self {
             name: name.to_owned(),
+            warnings: Vec::new(),
             generation: meta.number,
             digest: meta.digest.clone(),
             mode: if meta.policy.settings.enforce {

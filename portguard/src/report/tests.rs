@@ -52,6 +52,7 @@ fn evidence() -> Evidence {
     };
     let report = Report {
         name: "eth0".to_owned(),
+        warnings: Vec::new(),
         generation: 3,
         digest: "ab".repeat(32),
         mode: "audit",

@@ -77,6 +77,9 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             _ => "violations, which enforcing would drop",
         },
     )?;
+    for warning in &report.warnings {
+        writeln!(out, "  warning: {}", plain(warning))?;
+    }
     if let Some(reset) = &report.reset {
         let note = reset
             .note

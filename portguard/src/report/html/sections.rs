@@ -7,7 +7,7 @@ use super::escape;
 use crate::counters::{PortCount, Report};
 use crate::drift::{Item, State};
 use crate::history;
-use crate::human::{duration, grouped};
+use crate::human::{duration, grouped, time};
 
 /// Ports of violations that are listed by interface.
 const LISTED: usize = 20;
@@ -96,7 +96,12 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
                 [(first, _), (second, _), ..] => format!(", each {}", duration(second - first)),
                 _ => String::new(),
             };
-            let _ = write!(page, "<h3>{name}: violations over time{width}</h3>");
+            let first = guard.history.first().map_or(0, |sample| sample.at);
+            let _ = write!(
+                page,
+                "<h3>{name}: violations over time{width}</h3><p class=\"soft\">Samples of the agent since {}.</p>",
+                time(first)
+            );
             page.push_str(&svg::columns(
                 "violations over time",
                 &over_time,
