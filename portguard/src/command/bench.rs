@@ -1,32 +1,34 @@
 //! `portguard bench`: what the guard costs on this very host.
 
 use anyhow::Context as _;
+use aya::programs::Xdp;
 use clap::Args;
 use serde::Serialize;
 
 use super::table::table;
 use super::{print, print_json};
 use crate::bench::classes::classes;
-use crate::bench::{Baseline, Cost, Effort};
+use crate::bench::{Baseline, Effort, answer};
 use crate::error::{Exit, Fault};
 use crate::image::Image;
 use crate::kernel::generation::{self, Live};
 use crate::kernel::memory::{self, Memory};
-use crate::object::{self, HostFacts, Loaded};
+use crate::object::{self, HostFacts};
 use crate::observe;
 
 /// Measure what a packet costs under the policy in force
 ///
 /// Loads the same program with the same policy once more, with counters, flows and events of its own, and runs frames of
-/// every kind through that. Neither traffic nor the guard's counters notice; it takes a CPU for some seconds.
+/// every kind through that, in a network namespace of its own. Neither traffic nor the guard's counters notice; it takes a
+/// CPU for some seconds.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Measure the policy of this interface only
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Visits of eight trials a kind of packets
-    #[arg(long, value_name = "N", default_value_t = 5,
-          value_parser = clap::value_parser!(u32).range(3..=1001))]
+    /// Visits at most to each kind of packets, of some hundred measurements each
+    #[arg(long, value_name = "N", default_value_t = 12,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Write JSON
     #[arg(long)]
@@ -124,15 +126,17 @@ fn measure(name: String, live: &Live, rounds: u32) -> anyhow::Result<Interface> 
         ..Effort::default()
     };
     let mut baseline = Baseline::load()?;
+    let classes = classes(&meta.policy);
+    let frames: Vec<&[u8]> = classes.iter().map(|class| class.frame.as_slice()).collect();
+    let program = scratch.ingress()?;
+    let costs = baseline.measure(program, &frames, effort)?;
     let mut measured = Vec::new();
-    for class in classes(&meta.policy) {
-        let (verdict, cost) = one(&mut scratch, &mut baseline, &class.frame, effort)
-            .with_context(|| format!("class `{}`", class.name))?;
+    for (class, cost) in classes.iter().zip(costs) {
         measured.push(Measured {
             direction: "in",
-            class: class.name,
-            what: class.what,
-            verdict,
+            class: class.name.clone(),
+            what: class.what.clone(),
+            verdict: verdict(program, &class.frame)?,
             net_nanoseconds: cost.net,
             spread_nanoseconds: cost.spread,
             raw_nanoseconds: cost.raw,
@@ -153,20 +157,12 @@ fn measure(name: String, live: &Live, rounds: u32) -> anyhow::Result<Interface> 
     })
 }
 
-/// What the program makes of a frame, and what it takes for it.
-fn one(
-    scratch: &mut Loaded,
-    baseline: &mut Baseline,
-    frame: &[u8],
-    effort: Effort,
-) -> anyhow::Result<(&'static str, Cost)> {
-    let program = &*scratch.ingress()?;
-    let verdict = match crate::bench::answer(program, frame)? {
+fn verdict(program: &Xdp, frame: &[u8]) -> anyhow::Result<&'static str> {
+    Ok(match answer(program, frame)? {
         1 => "drop",
         2 => "pass",
         _ => "aborted",
-    };
-    Ok((verdict, baseline.measure(program, frame, effort)?))
+    })
 }
 
 fn text(interfaces: &[Interface]) -> anyhow::Result<()> {

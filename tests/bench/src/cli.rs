@@ -23,7 +23,7 @@ pub(crate) struct Cli {
     /// Only figures whose name contains this, or one of these: `port/v4,flow/`, `live/`, `control/`
     #[arg(long, value_name = "PATTERN", default_value = "")]
     only: String,
-    /// Rounds, each of one measurement a case
+    /// Rounds at most, each of one visit to each case that is not measured well enough
     #[arg(long)]
     rounds: Option<u32>,
     /// Write all figures to this file
@@ -99,14 +99,10 @@ impl Cli {
     }
 
     fn effort(&self) -> Effort {
-        let (rounds, repeat) = if self.quick {
-            (3, 25_000)
-        } else {
-            (10, 25_000)
-        };
+        let rounds = if self.quick { 3 } else { 30 };
         Effort {
             rounds: self.rounds.unwrap_or(rounds),
-            repeat,
+            ..Effort::default()
         }
     }
 
@@ -119,15 +115,16 @@ impl Cli {
         measure::stay_on(0)?;
         let effort = self.effort();
         let count = plan.cases.len();
-        let measured = measure::all(&mut plan, effort, |round| {
-            if round % 8 == 0 {
+        let costs = measure::all(&mut plan, effort, |round, unsettled| {
+            if unsettled > 0 {
+                let last = effort.rounds;
                 say(&format!(
-                    "{count} cases, round {round} of {}",
-                    effort.rounds
+                    "round {} of at most {last}: {unsettled} of {count} cases",
+                    round + 1
                 ));
             }
         })?;
-        run.add_costs(&plan, &measured, budgets);
+        run.add_costs(&plan, &costs, budgets);
         Ok(())
     }
 }

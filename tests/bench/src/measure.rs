@@ -6,27 +6,18 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use portguard::bench::{Cost, Effort, Trial, fastest, visit};
+use portguard::bench::{Attached, Campaign, Cost, Effort, Stand};
 
 use crate::plan::{ANY, Case, Plan};
 use crate::programs::{Hook, Program, reference, varied};
-
-/// What a case cost.
-#[derive(Debug, Clone)]
-pub(crate) struct Measured {
-    pub(crate) case: usize,
-    pub(crate) cost: Cost,
-}
 
 /// Frames of a case whose verdict is looked at before it is measured.
 const CHECKED: usize = 64;
 
 /// One case, ready: the baseline and the program, both behind the rewriting program where frames vary.
 struct Cell {
-    case: usize,
     bare: Runs,
     program: Runs,
-    trials: Vec<Trial>,
 }
 
 /// A program of the plan's, or one of this cell's own.
@@ -42,19 +33,19 @@ pub(crate) fn stay_on(cpu: usize) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one CPU")
 }
 
-/// Measures all cases of a plan.
+/// Measures all cases of a plan. `progress` hears of each round, and how many cases it has.
 pub(crate) fn all(
     plan: &mut Plan,
     effort: Effort,
-    mut progress: impl FnMut(u32),
-) -> Result<Vec<Measured>> {
+    mut progress: impl FnMut(u32, usize),
+) -> Result<Vec<Cost>> {
     let mut bare: BTreeMap<Hook, usize> = BTreeMap::new();
     for (hook, name) in [(Hook::Ingress, "bare_drop"), (Hook::Egress, "bare_tc")] {
         plan.programs.push(reference(name)?);
         bare.insert(hook, plan.programs.len() - 1);
     }
     let mut cells = Vec::new();
-    for (case, index) in plan.cases.iter().zip(0..) {
+    for case in &plan.cases {
         check(&mut plan.programs, case).with_context(|| format!("case `{}`", case.name))?;
         let hook = plan
             .programs
@@ -73,73 +64,64 @@ pub(crate) fn all(
             )?)))
         };
         cells.push(Cell {
-            case: index,
             bare: ready(below)?,
             program: ready(case.program)?,
-            trials: Vec::new(),
         });
     }
+    // Programs are attached while they are measured: see `Stand`.
+    let (lower, upper) = (Stand::open()?, Stand::open()?);
+    // The baseline of cases whose frames do not vary is the same program; elsewhere it is the case's own.
+    let mut campaign =
+        Campaign::new(
+            cells
+                .iter()
+                .zip(plan.programs.len()..)
+                .map(|(cell, own)| match cell.bare {
+                    Runs::Shared(below) => below,
+                    Runs::Own(_) => own,
+                }),
+        );
     let mut rng = Rng::new();
-    // The first round warms up.
-    for round in 0..=effort.rounds {
-        progress(round);
-        rng.shuffle(&mut cells);
-        for cell in &mut cells {
-            let frame = plan
-                .cases
-                .get(cell.case)
-                .map_or(&[][..], |case| &case.frame);
-            let mut trials = Vec::new();
-            visit(&mut trials, |program| {
+    for round in 0..effort.rounds {
+        let mut cases = campaign.unsettled();
+        progress(round, cases.len());
+        rng.shuffle(&mut cases);
+        for index in cases {
+            let (Some(cell), Some(case)) = (cells.get_mut(index), plan.cases.get(index)) else {
+                continue;
+            };
+            let _attached = (
+                attach(&lower, &mut plan.programs, &mut cell.bare)?,
+                attach(&upper, &mut plan.programs, &mut cell.program)?,
+            );
+            campaign.visit(index, effort.trials, |program| {
                 let runs = if program {
                     &mut cell.program
                 } else {
                     &mut cell.bare
                 };
-                time(&mut plan.programs, runs, frame, effort.repeat)
+                runs.program(&mut plan.programs)?
+                    .time(&case.frame, effort.repeat)
             })?;
-            if round > 0 {
-                cell.trials.extend(trials);
-            }
         }
     }
-    cells.sort_by_key(|cell| cell.case);
-    // The baseline is the same program for all cases of a hook whose frames do not vary.
-    let shared: BTreeMap<usize, f64> = bare
-        .values()
-        .map(|below| {
-            let same = cells.iter().filter(|cell| cell.bare.is_shared(*below));
-            (*below, fastest(same.flat_map(|cell| &cell.trials)))
-        })
-        .collect();
-    Ok(cells
-        .iter()
-        .map(|cell| {
-            let fastest = match &cell.bare {
-                Runs::Shared(below) => shared.get(below).copied().unwrap_or(f64::NAN),
-                Runs::Own(_) => fastest(&cell.trials),
-            };
-            Measured {
-                case: cell.case,
-                cost: Cost::of(&cell.trials, fastest),
-            }
-        })
-        .collect())
+    Ok(campaign.costs())
+}
+
+fn attach(stand: &Stand, programs: &mut [Program], runs: &mut Runs) -> Result<Option<Attached>> {
+    let program = runs.program(programs)?;
+    match program.hook() {
+        Hook::Ingress => stand.attach(program.xdp()?).map(Some),
+        Hook::Egress => Ok(None),
+    }
 }
 
 impl Runs {
-    fn is_shared(&self, index: usize) -> bool {
-        matches!(self, Self::Shared(shared) if *shared == index)
-    }
-}
-
-fn time(programs: &mut [Program], runs: &mut Runs, frame: &[u8], repeat: u32) -> Result<f64> {
-    match runs {
-        Runs::Own(program) => program.time(frame, repeat),
-        Runs::Shared(index) => programs
-            .get_mut(*index)
-            .context("no such program")?
-            .time(frame, repeat),
+    fn program<'a>(&'a mut self, programs: &'a mut [Program]) -> Result<&'a mut Program> {
+        match self {
+            Self::Own(program) => Ok(program),
+            Self::Shared(index) => programs.get_mut(*index).context("no such program"),
+        }
     }
 }
 

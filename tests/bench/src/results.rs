@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use portguard::bench::Cost;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budgets, Judged, Unit};
 use crate::machine::Machine;
-use crate::measure::Measured;
 use crate::plan::{Group, Plan};
 
 /// A run.
@@ -180,21 +180,18 @@ impl Run {
     }
 
     /// Takes in what was measured by test run.
-    pub(crate) fn add_costs(&mut self, plan: &Plan, measured: &[Measured], budgets: &Budgets) {
-        for one in measured {
-            let Some(case) = plan.cases.get(one.case) else {
-                continue;
-            };
-            let judged = budgets.judge(&case.name, Unit::Net, one.cost.net);
+    pub(crate) fn add_costs(&mut self, plan: &Plan, costs: &[Cost], budgets: &Budgets) {
+        for (case, cost) in plan.cases.iter().zip(costs) {
+            let judged = budgets.judge(&case.name, Unit::Net, cost.net);
             self.costs.push(Figure {
                 name: case.name.clone(),
                 group: case.group.name().to_owned(),
                 size: case.size,
-                net: one.cost.net,
-                spread: one.cost.spread,
-                raw: one.cost.raw,
-                bare: one.cost.bare,
-                undisturbed: one.cost.undisturbed,
+                net: cost.net,
+                spread: cost.spread,
+                raw: cost.raw,
+                bare: cost.bare,
+                undisturbed: cost.undisturbed,
                 budget: judged.map(|judged| judged.budget),
                 met: judged.map(|judged| judged.met),
             });

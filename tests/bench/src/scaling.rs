@@ -9,7 +9,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use anyhow::{Result, anyhow};
-use portguard::bench::{nanoseconds, quantile};
+use portguard::bench::{Stand, nanoseconds, quantile};
 use portguard::policy::Outbound;
 
 use crate::measure::stay_on;
@@ -46,7 +46,9 @@ pub(crate) fn run(rounds: u32) -> Result<Vec<Scaling>> {
 /// Nanoseconds a packet on each of so many CPUs, which begin each round at the same moment.
 fn together(program: &mut Program, cpus: usize, rounds: u32) -> Result<Vec<f64>> {
     let frame = denied();
-    let program = &*program.xdp()?;
+    let program = program.xdp()?;
+    let _attached = Stand::open()?.attach(program)?;
+    let program = &*program;
     let barrier = &Barrier::new(cpus);
     let frame = &frame;
     thread::scope(|scope| {

@@ -206,8 +206,8 @@ fn read<T: Copy>(start: usize, offset: usize, end: usize) -> Option<T> {
     if start + offset + size_of::<T>() > end {
         return None;
     }
-    // SAFETY: within the frame, as just checked; BPF reads at any alignment.
-    Some(unsafe { ptr::read_unaligned((start + offset) as *const T) })
+    // SAFETY: within the frame, as just checked; BPF reads at any alignment. Said to be unaligned, it would be a load an octet.
+    Some(unsafe { ptr::read((start + offset) as *const T) })
 }
 
 #[cfg(not(test))]
