@@ -324,7 +324,9 @@ fn what_cannot_be_meant_or_is_not_there_is_said() -> Result<()> {
     }
     // Ping has its words like any other row.
     let rows = text(&guarded, &["counters", "--by", "row"])?;
-    let ping = rows.lines().find(|line| line.trim_start().starts_with("baseline/echo"));
+    let ping = rows
+        .lines()
+        .find(|line| line.trim_start().starts_with("baseline/echo"));
     ensure!(ping.is_some_and(|line| line.contains("(ping)")), "{rows}");
 
     let directory = std::env::temp_dir().join(format!("portguard-agree-{}", std::process::id()));

@@ -179,12 +179,12 @@ fn history_of(
     let samples = samples.filter(|sample| sample.at >= since).collect();
     let damage = (history.damaged > 0).then(|| {
         let lines = if history.damaged == 1 {
-            "line"
+            "line of the samples over time is"
         } else {
-            "lines"
+            "lines of the samples over time are"
         };
         format!(
-            "{} {lines} of the samples over time are damaged and left out (`{}`)",
+            "{} {lines} damaged and left out (`{}`)",
             history.damaged,
             directory.display()
         )
