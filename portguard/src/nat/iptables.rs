@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Place;
-use super::ports::Ports;
+use super::ports::{Family, Ports};
 use super::rules::{Rule, Step, Table, Target, Truth, When};
 use super::world::{World, is_loopback};
 use crate::catalog::Transport;
@@ -107,6 +107,11 @@ impl Saved {
     fn read(&self, name: &str, lines: &Lines, world: &World) -> Table {
         let mut table = Table {
             begin: vec![BEGIN.to_owned()],
+            family: Some(if self.family == "ip6" {
+                Family::V6
+            } else {
+                Family::V4
+            }),
             ..Table::default()
         };
         for chain in &lines.chains {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::Place;
+use super::ports::Family;
 use super::rules::{Rule, Step, Table, Truth, When};
 use super::world::World;
 use terms::Terms;
@@ -147,10 +148,14 @@ impl Objects<'_> {
     fn read(&self, family: &str, name: &str, world: &World) -> Table {
         let terms = Terms {
             world,
-            family,
             sets: &self.sets,
         };
         let mut table = Table {
+            family: match family {
+                "ip" => Some(Family::V4),
+                "ip6" => Some(Family::V6),
+                _ => None,
+            },
             begin: self.begin.iter().map(|chain| (*chain).to_owned()).collect(),
             ..Table::default()
         };

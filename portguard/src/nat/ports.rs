@@ -1,4 +1,4 @@
-//! Sets of destination ports, by transport: exact, and cheap to cut and join.
+//! Sets of destination ports, by family and transport: exact, and cheap to cut and join.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,7 +10,24 @@ const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::S
 /// Words of 64 ports a transport.
 const WORDS: usize = 1 << 10;
 
-/// Which ports of which transports: a bit each.
+/// IPv4 or IPv6: a rule for one leaves the other alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// In the order of their words.
+const SPACES: [(Family, Transport); 6] = [
+    (Family::V4, Transport::Tcp),
+    (Family::V4, Transport::Udp),
+    (Family::V4, Transport::Sctp),
+    (Family::V6, Transport::Tcp),
+    (Family::V6, Transport::Udp),
+    (Family::V6, Transport::Sctp),
+];
+
+/// Which ports of which transports and families: a bit each.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Ports(Vec<u64>);
 
@@ -23,12 +40,12 @@ impl fmt::Debug for Ports {
 impl Ports {
     /// None.
     pub(super) fn none() -> Self {
-        Self(vec![0; TRANSPORTS.len() * WORDS])
+        Self(vec![0; SPACES.len() * WORDS])
     }
 
     /// All ports of all transports.
     pub(super) fn all() -> Self {
-        Self(vec![u64::MAX; TRANSPORTS.len() * WORDS])
+        Self(vec![u64::MAX; SPACES.len() * WORDS])
     }
 
     /// All ports of one transport.
@@ -36,10 +53,19 @@ impl Ports {
         Self::such(|which, _| which == transport)
     }
 
-    /// Those that a test holds for.
+    /// All ports of one family.
+    pub(super) fn of_family(family: Family) -> Self {
+        let mut ports = Self::none();
+        for (words, (which, _)) in ports.0.chunks_mut(WORDS).zip(SPACES) {
+            words.fill(if which == family { u64::MAX } else { 0 });
+        }
+        ports
+    }
+
+    /// Those that a test holds for, of both families.
     pub(super) fn such(mut test: impl FnMut(Transport, u16) -> bool) -> Self {
         let mut ports = Self::none();
-        for (words, transport) in ports.0.chunks_mut(WORDS).zip(TRANSPORTS) {
+        for (words, (_, transport)) in ports.0.chunks_mut(WORDS).zip(SPACES) {
             for (word, first) in words.iter_mut().zip((0..=u16::MAX).step_by(64)) {
                 for bit in 0..64 {
                     *word |= u64::from(test(transport, first + bit)) << bit;
@@ -82,10 +108,19 @@ impl Ports {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// As ranges, by transport and port.
+    /// Those that are there in either family, in both.
+    #[must_use]
+    pub(super) fn in_any_family(&self) -> Self {
+        let (v4, v6) = self.0.split_at(self.0.len() / 2);
+        let either: Vec<u64> = v4.iter().zip(v6).map(|(v4, v6)| v4 | v6).collect();
+        Self(either.repeat(2))
+    }
+
+    /// As ranges, by transport and port, whatever the family.
     pub(super) fn ranges(&self) -> Vec<(Transport, RangeInclusive<u16>)> {
         let mut found: Vec<(Transport, RangeInclusive<u16>)> = Vec::new();
-        for (words, transport) in self.0.chunks(WORDS).zip(TRANSPORTS) {
+        let any = self.in_any_family();
+        for (words, transport) in any.0.chunks(WORDS).zip(TRANSPORTS) {
             for (word, first) in words.iter().zip((0..=u16::MAX).step_by(64)) {
                 if *word == 0 {
                     continue;
@@ -133,5 +168,8 @@ mod tests {
             TRANSPORTS.map(|transport| (transport, 0..=65_535))
         );
         assert_eq!(Ports::all().and(&some), some);
+        let four = some.and(&Ports::of_family(Family::V4));
+        assert!(four.and(&Ports::of_family(Family::V6)).is_empty());
+        assert_eq!((four.ranges(), four.in_any_family()), (some.ranges(), some));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Place;
-use super::ports::Ports;
+use super::ports::{Family, Ports};
 
 /// Whether a condition holds for packets that come from outside for this host. What is said of a whole rule is the least of
 /// what is said of its conditions.
@@ -71,6 +71,8 @@ pub(super) struct Rule {
 /// The chains of one table, and those at which packets from outside begin.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    /// Whose packets come here; absent = both.
+    pub(super) family: Option<Family>,
     pub(super) chains: BTreeMap<String, Vec<Rule>>,
     pub(super) begin: Vec<String>,
 }
@@ -84,6 +86,14 @@ impl When {
     /// Whatever the port.
     pub(super) fn only(truth: Truth) -> Self {
         Self { ports: None, truth }
+    }
+
+    /// Of one family, as far as something holds.
+    pub(super) fn of(family: Family, truth: Truth) -> Self {
+        Self {
+            ports: Some(Ports::of_family(family)),
+            truth,
+        }
     }
 
     /// Those to certain ports, and no others.

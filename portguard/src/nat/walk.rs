@@ -47,9 +47,10 @@ pub(super) fn walk(table: &Table, world: &World, reading: &mut Reading) {
             reading: &mut *reading,
             steps: 0,
         };
+        let all = table.family.map_or_else(Ports::all, Ports::of_family);
         let flow = Flow {
-            reach: Ports::all(),
-            sure: Ports::all(),
+            reach: all.clone(),
+            sure: all,
         };
         walk.chain(chain, flow, 0);
     }
@@ -205,8 +206,10 @@ impl Walk<'_> {
                 });
             }
         };
-        add(&flow.sure, true);
-        add(&flow.reach.clone().without(&flow.sure), false);
+        // What is sure in one family is sure, whatever may be in the other.
+        let sure = flow.sure.in_any_family();
+        add(&sure, true);
+        add(&flow.reach.clone().without(&sure), false);
     }
 
     fn unread(&mut self, rule: &Rule, why: &str) {

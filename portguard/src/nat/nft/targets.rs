@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::terms::Terms;
+use super::text;
 use super::values::{addresses, span};
-use crate::nat::rules::{Target, When};
+use crate::nat::ports::Family;
+use crate::nat::rules::{Target, Truth, When};
 
 /// Where a statement sends packets, and which of them.
 pub(super) fn targets(
@@ -15,6 +17,12 @@ pub(super) fn targets(
     body: &Value,
 ) -> Result<Vec<(When, Target)>, String> {
     let mut found = Vec::new();
+    // In a table of both families it is for one, where it says so.
+    let own = match text(body, "family") {
+        "ip" => When::of(Family::V4, Truth::Always),
+        "ip6" => When::of(Family::V6, Truth::Always),
+        _ => When::always(),
+    };
     let addresses = cases(terms, body.get("addr"))?;
     let ports = cases(terms, body.get("port"))?;
     for (when, address) in &addresses {
@@ -27,7 +35,7 @@ pub(super) fn targets(
             if let Some(port) = port {
                 target.ports = ports_of(port).or(target.ports);
             }
-            found.push((when.and(and), target));
+            found.push((own.and(when).and(and), target));
         }
     }
     Ok(found)

@@ -9,15 +9,13 @@ use serde_json::Value;
 use super::text;
 use super::values::{Operator, addresses, bare, is_named, port, protocol, transport};
 use crate::catalog::Transport;
-use crate::nat::ports::Ports;
+use crate::nat::ports::{Family, Ports};
 use crate::nat::rules::{Truth, When};
 use crate::nat::world::World;
 
 /// What is known where an expression stands.
 pub(super) struct Terms<'t> {
     pub(super) world: &'t World,
-    /// Of the table.
-    pub(super) family: &'t str,
     /// Elements of the table's sets and maps.
     pub(super) sets: &'t BTreeMap<&'t str, &'t [Value]>,
 }
@@ -26,12 +24,12 @@ pub(super) struct Terms<'t> {
 enum Key {
     /// The destination port, and what is done to it before it is compared.
     Port(Option<Transport>, Vec<(Operator, u64)>),
-    /// The transport by its name or number.
-    Protocol,
+    /// The transport by its name or number, as the header of one family has it or either.
+    Protocol(Option<Family>),
     /// The name of the interface that it came by.
     Interface,
-    /// The destination address, of IPv6 or not.
-    Address(bool),
+    /// The destination address of a family.
+    Address(Family),
     /// Whether the destination is this host.
     Kind,
     /// IPv4 or IPv6.
@@ -44,6 +42,8 @@ enum Key {
     All(Vec<Key>),
     /// Something else, of packets of this transport.
     Other(Option<Transport>),
+    /// Something else, of packets of this family.
+    OtherOf(Family),
     /// Something that packets with ports do not have.
     Absent,
 }
@@ -108,7 +108,7 @@ impl Terms<'_> {
         match kind.as_str() {
             "payload" => payload(body),
             "meta" => match text(body, "key") {
-                "l4proto" => Key::Protocol,
+                "l4proto" => Key::Protocol(None),
                 "iifname" | "iif" => Key::Interface,
                 "nfproto" | "protocol" => Key::Family,
                 _ => Key::Other(None),
@@ -155,6 +155,7 @@ impl Terms<'_> {
                 Key::Port(transport, done)
             }
             (Key::Absent, _) => Key::Absent,
+            (Key::OtherOf(family) | Key::Address(family), _) => Key::OtherOf(family),
             (Key::Other(transport) | Key::Port(transport, _), _) => Key::Other(transport),
             _ => Key::Other(None),
         }
@@ -185,19 +186,24 @@ impl Terms<'_> {
         let is_equal = matches!(op, "==" | "in" | "!=");
         Ok(match key {
             Key::Port(transport, done) => port(*transport, done, op, elements)?,
-            Key::Protocol if is_equal => protocol(is_not, elements)?,
-            Key::Protocol => return Err(format!("a comparison of transports (`{op}`)")),
+            Key::Protocol(family) if is_equal => {
+                let own = family.map_or_else(When::always, |one| When::of(one, Truth::Always));
+                own.and(&protocol(is_not, elements)?)
+            }
+            Key::Protocol(_) => return Err(format!("a comparison of transports (`{op}`)")),
             Key::Interface if is_equal => When::only(self.world.comes_by(|name| {
                 elements
                     .iter()
                     .any(|element| is_named(element.as_str().unwrap_or_default(), name))
                     != is_not
             })),
-            Key::Address(is_v6) if is_equal => When::only(self.address(*is_v6, is_not, elements)),
+            Key::Address(family) if is_equal => {
+                When::of(*family, self.address(*family, is_not, elements))
+            }
             Key::Kind if is_equal && elements.iter().all(|one| *one == "local") => {
                 When::only(if is_not { Truth::Never } else { Truth::Always })
             }
-            Key::Family if is_equal => When::only(self.family(is_not, elements)),
+            Key::Family if is_equal => family(is_not, elements),
             // What is translated is the first of its connection.
             Key::State if !is_not && elements.iter().any(|one| *one == "new") => When::always(),
             Key::Spread => When::only(Truth::Some),
@@ -215,8 +221,8 @@ impl Terms<'_> {
                 ports: Some(Ports::of(*transport)),
                 truth: Truth::Unknown,
             },
+            Key::Address(family) | Key::OtherOf(family) => When::of(*family, Truth::Unknown),
             Key::Interface
-            | Key::Address(_)
             | Key::Kind
             | Key::Family
             | Key::State
@@ -237,50 +243,32 @@ impl Terms<'_> {
         Ok(all)
     }
 
-    fn address(&self, is_v6: bool, is_not: bool, elements: &[&Value]) -> Truth {
-        let Some(spans) = elements
-            .iter()
-            .map(|element| addresses(element))
-            .collect::<Option<Vec<_>>>()
-        else {
+    fn address(&self, family: Family, is_not: bool, elements: &[&Value]) -> Truth {
+        let spans = elements.iter().map(|element| addresses(element));
+        let Some(spans) = spans.collect::<Option<Vec<_>>>() else {
             return Truth::Unknown;
         };
-        if !is_not
-            && spans
-                .iter()
-                .all(|(first, last)| first.is_loopback() && last.is_loopback())
-        {
+        let mut ends = spans.iter().flat_map(|(first, last)| [first, last]);
+        if !is_not && ends.all(IpAddr::is_loopback) {
             return Truth::Never;
         }
-        let is_within = |address: IpAddr| {
-            spans
-                .iter()
-                .any(|(first, last)| (*first..=*last).contains(&address))
-        };
-        let truth = self
-            .world
-            .is_for(is_v6, |address| is_within(address) != is_not);
-        // Those of the other family are for no such address.
-        if self.family == (if is_v6 { "ip6" } else { "ip" }) {
-            truth
-        } else {
-            truth.min(Truth::Some)
-        }
+        self.world.is_for(family == Family::V6, |address| {
+            let mut spans = spans.iter();
+            spans.any(|(first, last)| (*first..=*last).contains(&address)) != is_not
+        })
     }
+}
 
-    fn family(&self, is_not: bool, elements: &[&Value]) -> Truth {
-        let is_named = |names: [&str; 2]| {
-            elements
-                .iter()
-                .any(|one| names.iter().any(|name| one == name))
-        };
-        let v4 = is_named(["ipv4", "ip"]) != is_not;
-        let v6 = is_named(["ipv6", "ip6"]) != is_not;
-        match (self.family, v4, v6) {
-            (_, true, true) | ("ip", true, _) | ("ip6", _, true) => Truth::Always,
-            (_, false, false) | ("ip" | "ip6", ..) => Truth::Never,
-            _ => Truth::Some,
-        }
+fn family(is_not: bool, elements: &[&Value]) -> When {
+    let is_named = |names: [&str; 2]| {
+        let mut all = elements.iter();
+        all.any(|one| names.iter().any(|name| one == name)) != is_not
+    };
+    match (is_named(["ipv4", "ip"]), is_named(["ipv6", "ip6"])) {
+        (true, true) => When::always(),
+        (true, false) => When::of(Family::V4, Truth::Always),
+        (false, true) => When::of(Family::V6, Truth::Always),
+        (false, false) => When::only(Truth::Never),
     }
 }
 
@@ -305,9 +293,12 @@ fn payload(body: &Value) -> Key {
         ("tcp" | "udp" | "sctp", "dport") => Key::Port(transport(&named), Vec::new()),
         ("th", "dport") => Key::Port(None, Vec::new()),
         ("tcp" | "udp" | "sctp", _) => Key::Other(transport(&named)),
-        ("ip", "protocol") | ("ip6", "nexthdr") => Key::Protocol,
-        ("ip", "daddr") => Key::Address(false),
-        ("ip6", "daddr") => Key::Address(true),
+        ("ip", "protocol") => Key::Protocol(Some(Family::V4)),
+        ("ip6", "nexthdr") => Key::Protocol(Some(Family::V6)),
+        ("ip", "daddr") => Key::Address(Family::V4),
+        ("ip6", "daddr") => Key::Address(Family::V6),
+        ("ip", _) => Key::OtherOf(Family::V4),
+        ("ip6", _) => Key::OtherOf(Family::V6),
         ("icmp" | "icmpv6" | "igmp" | "arp" | "esp" | "ah" | "comp" | "gre", _) => Key::Absent,
         _ => Key::Other(None),
     }

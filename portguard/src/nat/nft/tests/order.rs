@@ -15,7 +15,7 @@ fn chains_order_and_conditions() {
         &["tcp 80-80 -> port 1", "tcp 82-82 -> port 1"],
     );
     // What ended for some: nobody knows which.
-    let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}});
+    let from = meta("mark", "==", 1.into());
     reads(
         &[json!([from.clone(), {"accept": null}]), all()],
         &["tcp 80-82 maybe -> port 1"],
@@ -96,6 +96,34 @@ fn chains_order_and_conditions() {
     );
     // What the host itself sends does not come from outside.
     assert_eq!(told(&read(&[rule("out", 1, all())])), [""; 0]);
+}
+
+#[test]
+fn a_rule_for_one_family_leaves_the_other_alone() {
+    let all = || json!([dport("tcp", "==", json!({"range": [80, 82]})), redirect(1)]);
+    let four = json!([{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "protocol"}}, "right": "tcp"}},
+        {"accept": null}]);
+    reads(&[four, all()], &["tcp 80-82 -> port 1"]);
+    let to = |family: &str, address: &str| json!([dport("tcp", "==", 80.into()), {"dnat": {"family": family, "addr": address}}]);
+    reads(
+        &[
+            to("ip", "10.0.0.2"),
+            to("ip6", "fd00::9"),
+            to("ip", "10.0.0.3"),
+        ],
+        &["tcp 80-80 -> 10.0.0.2", "tcp 80-80 -> fd00::9"],
+    );
+    let own = json!([{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "daddr"}}, "right": "fd00::1"}},
+        {"accept": null}]);
+    let six = json!([meta("nfproto", "==", "ipv6".into()), {"accept": null}]);
+    reads(&[own.clone(), six, all()], &["tcp 80-82 -> port 1"]);
+    reads(
+        &[
+            own,
+            json!([meta("nfproto", "==", "ipv6".into()), all()[0], redirect(4)]),
+        ],
+        &[],
+    );
 }
 
 #[test]
