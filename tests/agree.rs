@@ -103,6 +103,11 @@ fn after_a_reset_callers_count_from_then_as_counters_do() -> Result<()> {
     flood(&guarded, PORT, 5, |_| HEAVY)?;
 
     let drift = json(&guarded, &["drift", "--json"])?;
+    let window = &drift["windows"][0];
+    assert_eq!(
+        (&window["since"], &window["reset"]),
+        (&drift["since"], &true.into())
+    );
     let item = item(&drift, PORT)?;
     assert_eq!(item["violations"], 12);
     for (peer, sent) in [(LIGHT, 7), (HEAVY, 5)] {

@@ -116,6 +116,13 @@ impl Published {
     }
 }
 
+impl Unread {
+    /// Whether it is a rule, which may hand anything on; else a tool that did not answer.
+    pub fn is_rule(&self) -> bool {
+        !self.rule.chain.is_empty()
+    }
+}
+
 impl fmt::Display for Place {
     /// `inet nat prerouting handle 12`, `iptables -A DOCKER ...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -176,6 +176,7 @@ fn check_schema(answer: &Value) -> Result<()> {
             "digest",
             "interfaces",
             "since",
+            "windows",
             "findings",
             "unread",
             "states",

@@ -14,7 +14,7 @@ use crate::catalog::Catalog;
 use crate::counters::Report;
 use crate::drift::{Drift, Item, Portless, State, Views};
 use crate::error::{Exit, Fault};
-use crate::human::{grouped, plain};
+use crate::human::{grouped, plain, time};
 use crate::knock::Caller;
 use crate::listeners::{elsewhere, ephemeral, listeners};
 use crate::nat::{self, Unread, World};
@@ -48,8 +48,11 @@ struct Answer {
     roles: Vec<String>,
     digest: String,
     interfaces: Vec<String>,
+    /// The latest moment that any of them counts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
+    /// From when each of them counts: sums over several are of these windows.
+    windows: Vec<Window>,
     findings: usize,
     /// Rules of the packet filter that were not understood: what they hand on is not among the items.
     unread: Vec<Unread>,
@@ -57,6 +60,17 @@ struct Answer {
     items: Vec<Item>,
     /// Undocumented traffic that no port is behind; each is a finding.
     portless: Vec<Portless>,
+}
+
+/// From when an interface counts.
+#[derive(Debug, Serialize)]
+struct Window {
+    interface: String,
+    /// Seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+    /// Whether that is a reset, or else the first load.
+    reset: bool,
 }
 
 /// Compares.
@@ -97,6 +111,14 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         digest: policy.digest(),
         interfaces: seen.iter().map(|report| report.name.clone()).collect(),
         since: seen.iter().filter_map(|report| report.since).max(),
+        windows: seen
+            .iter()
+            .map(|report| Window {
+                interface: report.name.clone(),
+                since: report.since,
+                reset: report.reset.is_some(),
+            })
+            .collect(),
         findings: items.iter().filter(|item| item.finding).count() + portless.len(),
         unread,
         states,
@@ -109,7 +131,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         print(|out| text(out, &answer, args.top))?;
     }
     // A rule that nobody understood may hand anything on.
-    let is_blind = answer.unread.iter().any(|one| !one.rule.chain.is_empty());
+    let is_blind = answer.unread.iter().any(Unread::is_rule);
     Ok(if answer.findings > 0 || is_blind {
         Exit::Findings
     } else {
@@ -218,6 +240,19 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
             out,
             "no guard counts here: what was seen is unknown; `portguard load --audit` finds out\n"
         )?;
+    }
+    for window in &answer.windows {
+        let Some(since) = window.since else { continue };
+        let from = if window.reset {
+            "the last reset"
+        } else {
+            "the first load"
+        };
+        let name = plain(&window.interface);
+        writeln!(out, "{name}: counted since {from}, {}", time(since))?;
+    }
+    if !answer.windows.is_empty() {
+        writeln!(out)?;
     }
     let mut left_out = 0;
     for state in State::ALL {
