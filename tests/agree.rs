@@ -122,6 +122,7 @@ fn after_a_reset_callers_count_from_then_as_counters_do() -> Result<()> {
     let peers = ["counters", "--by", "peer", "--json"];
     let counters = json(&guarded, &peers)?;
     let interface = &counters["interfaces"][0];
+    assert_eq!(drift["digest"], interface["digest"]);
     let knocking = &interface["knocking"];
     assert_eq!(
         (

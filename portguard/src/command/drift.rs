@@ -79,7 +79,7 @@ struct Window {
 /// If there is neither a policy nor a guard, and what the system refuses.
 pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
-    let policy = policy(args, &observed)?;
+    let (policy, digest) = policy(args, &observed)?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
     let callers = callers(&observed, false)?;
     let Drift {
@@ -108,7 +108,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let answer = Answer {
         schema: 1,
         roles: policy.roles.clone(),
-        digest: policy.digest(),
+        digest,
         interfaces: seen.iter().map(|report| report.name.clone()).collect(),
         since: seen.iter().filter_map(|report| report.since).max(),
         windows: seen
@@ -193,13 +193,18 @@ pub(super) fn callers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Ca
     Ok(all)
 }
 
-/// The policy that was asked for, or those in force taken together.
-fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<Policy> {
+/// The policy that was asked for, or those in force taken together; and the digest that it is known by.
+fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, String)> {
     let selection = &args.selection;
     let is_asked =
         selection.config.is_some() || selection.host.is_some() || !selection.roles.is_empty();
-    if !is_asked && !observed.is_empty() {
-        return Ok(in_force(observed));
+    if !is_asked && let Some((first, others)) = observed.split_first() {
+        let policy = in_force(observed);
+        let own = &first.live.meta.digest;
+        // One policy on all interfaces has its digest; several taken together have one of their own.
+        let is_one = others.iter().all(|one| one.live.meta.digest == *own);
+        let digest = if is_one { own.clone() } else { policy.digest() };
+        return Ok((policy, digest));
     }
     let compiled = selection.load(Resolving::WhenTold)?.compile(None);
     if compiled.policy == Policy::default() {
@@ -207,7 +212,8 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<Policy> {
             .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or load a guard")
             .into());
     }
-    Ok(compiled.policy)
+    let digest = compiled.policy.digest();
+    Ok((compiled.policy, digest))
 }
 
 /// The policies of all interfaces as one: a port is documented if it is on any of them.

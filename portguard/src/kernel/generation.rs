@@ -110,8 +110,9 @@ pub(super) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyh
         };
         warnings.push(format!("{gone}{or_else}"));
     } else if let Some(now) = renamed(layout, attached.ifindex) {
+        let (then, _) = layout.interface();
         warnings.push(format!(
-            "the interface is called `{now}` now: load or unload it by that name"
+            "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
         ));
     }
     let meant = program_of(layout, meta.number, Direction::Egress);
