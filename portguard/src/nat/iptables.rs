@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Place;
-use super::ports::{Family, Ports};
+use super::ports::{Family, Others, Ports};
 use super::rules::{Rule, Step, Table, Target, Truth, When};
 use super::world::{World, is_loopback};
 use crate::catalog::Transport;
@@ -328,7 +328,12 @@ fn transports(name: &str, is_not: bool) -> When {
         "all" | "0" => return When::always(),
         _ => None,
     };
-    When::to(Ports::such(|which, _| (wanted == Some(which)) != is_not))
+    let others = match (wanted, is_not) {
+        (Some(_), false) => Others::None,
+        (Some(_), true) => Others::All,
+        (None, _) => Others::Some,
+    };
+    When::to(Ports::such(|which, _| (wanted == Some(which)) != is_not).with(others))
 }
 
 fn ports(list: &str, is_not: bool) -> Result<When, String> {

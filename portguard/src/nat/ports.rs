@@ -27,9 +27,20 @@ const SPACES: [(Family, Transport); 6] = [
     (Family::V6, Transport::Sctp),
 ];
 
-/// Which ports of which transports and families: a bit each.
+/// How many of the protocols that have no ports, such as GRE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Others {
+    None,
+    Some,
+    All,
+}
+
+/// Which ports of which transports and families, a bit each; and of each family, how many of the other protocols.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Ports(Vec<u64>);
+pub(super) struct Ports {
+    bits: Vec<u64>,
+    others: [Others; 2],
+}
 
 impl fmt::Debug for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,12 +51,30 @@ impl fmt::Debug for Ports {
 impl Ports {
     /// None.
     pub(super) fn none() -> Self {
-        Self(vec![0; SPACES.len() * WORDS])
+        Self {
+            bits: vec![0; SPACES.len() * WORDS],
+            others: [Others::None; 2],
+        }
     }
 
-    /// All ports of all transports.
+    /// All ports of all transports, and whatever has none.
     pub(super) fn all() -> Self {
-        Self(vec![u64::MAX; SPACES.len() * WORDS])
+        Self {
+            bits: vec![u64::MAX; SPACES.len() * WORDS],
+            others: [Others::All; 2],
+        }
+    }
+
+    /// With so many of the protocols that have no ports.
+    #[must_use]
+    pub(super) fn with(mut self, others: Others) -> Self {
+        self.others = [others; 2];
+        self
+    }
+
+    /// Whether there is any protocol among them that has no ports.
+    pub(super) fn has_others(&self) -> bool {
+        self.others != [Others::None; 2]
     }
 
     /// All ports of one transport.
@@ -53,10 +82,14 @@ impl Ports {
         Self::such(|which, _| which == transport)
     }
 
-    /// All ports of one family.
+    /// Everything of one family.
     pub(super) fn of_family(family: Family) -> Self {
         let mut ports = Self::none();
-        for (words, (which, _)) in ports.0.chunks_mut(WORDS).zip(SPACES) {
+        ports.others = match family {
+            Family::V4 => [Others::All, Others::None],
+            Family::V6 => [Others::None, Others::All],
+        };
+        for (words, (which, _)) in ports.bits.chunks_mut(WORDS).zip(SPACES) {
             words.fill(if which == family { u64::MAX } else { 0 });
         }
         ports
@@ -65,7 +98,7 @@ impl Ports {
     /// Those that a test holds for, of both families.
     pub(super) fn such(mut test: impl FnMut(Transport, u16) -> bool) -> Self {
         let mut ports = Self::none();
-        for (words, (_, transport)) in ports.0.chunks_mut(WORDS).zip(SPACES) {
+        for (words, (_, transport)) in ports.bits.chunks_mut(WORDS).zip(SPACES) {
             for (word, first) in words.iter_mut().zip((0..=u16::MAX).step_by(64)) {
                 for bit in 0..64 {
                     *word |= u64::from(test(transport, first + bit)) << bit;
@@ -78,21 +111,33 @@ impl Ports {
     /// Those of both.
     #[must_use]
     pub(super) fn and(&self, other: &Self) -> Self {
-        let both = self.0.iter().zip(&other.0);
-        Self(both.map(|(one, other)| one & other).collect())
+        let both = self.bits.iter().zip(&other.bits);
+        let ([one4, one6], [other4, other6]) = (self.others, other.others);
+        Self {
+            bits: both.map(|(one, other)| one & other).collect(),
+            others: [one4.min(other4), one6.min(other6)],
+        }
     }
 
     /// Adds those of another.
     pub(super) fn add(&mut self, other: &Self) {
-        for (one, other) in self.0.iter_mut().zip(&other.0) {
+        for (one, other) in self.bits.iter_mut().zip(&other.bits) {
             *one |= other;
+        }
+        for (one, other) in self.others.iter_mut().zip(other.others) {
+            *one = (*one).max(other);
         }
     }
 
-    /// Takes those of another away.
+    /// Takes those of another away. Of protocols without ports, nobody knows which some are.
     pub(super) fn remove(&mut self, other: &Self) {
-        for (one, other) in self.0.iter_mut().zip(&other.0) {
+        for (one, other) in self.bits.iter_mut().zip(&other.bits) {
             *one &= !other;
+        }
+        for (one, other) in self.others.iter_mut().zip(other.others) {
+            if other == Others::All {
+                *one = Others::None;
+            }
         }
     }
 
@@ -105,22 +150,26 @@ impl Ports {
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
+        !self.has_others() && self.bits.iter().all(|word| *word == 0)
     }
 
     /// Those that are there in either family, in both.
     #[must_use]
     pub(super) fn in_any_family(&self) -> Self {
-        let (v4, v6) = self.0.split_at(self.0.len() / 2);
+        let (v4, v6) = self.bits.split_at(self.bits.len() / 2);
         let either: Vec<u64> = v4.iter().zip(v6).map(|(v4, v6)| v4 | v6).collect();
-        Self(either.repeat(2))
+        let [others4, others6] = self.others;
+        Self {
+            bits: either.repeat(2),
+            others: [others4.max(others6); 2],
+        }
     }
 
     /// As ranges, by transport and port, whatever the family.
     pub(super) fn ranges(&self) -> Vec<(Transport, RangeInclusive<u16>)> {
         let mut found: Vec<(Transport, RangeInclusive<u16>)> = Vec::new();
         let any = self.in_any_family();
-        for (words, transport) in any.0.chunks(WORDS).zip(TRANSPORTS) {
+        for (words, transport) in any.bits.chunks(WORDS).zip(TRANSPORTS) {
             for (word, first) in words.iter().zip((0..=u16::MAX).step_by(64)) {
                 if *word == 0 {
                     continue;

@@ -190,6 +190,13 @@ impl Walk<'_> {
         let is_host = to
             .addresses
             .is_none_or(|(first, last)| first == last && self.world.is_own(first));
+        if flow.reach.has_others() {
+            let why = format!(
+                "sends what has no port, such as GRE or ping, to {}",
+                to.told()
+            );
+            self.unread(rule, &why);
+        }
         let mut add = |ports: &Ports, is_certain| {
             for (transport, range) in ports.ranges() {
                 let (first, last) = range.into_inner();

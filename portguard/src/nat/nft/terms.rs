@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::text;
 use super::values::{Operator, addresses, bare, is_named, port, protocol, transport};
 use crate::catalog::Transport;
-use crate::nat::ports::{Family, Ports};
+use crate::nat::ports::{Family, Others, Ports};
 use crate::nat::rules::{Truth, When};
 use crate::nat::world::World;
 
@@ -44,7 +44,7 @@ enum Key {
     Other(Option<Transport>),
     /// Something else, of packets of this family.
     OtherOf(Family),
-    /// Something that packets with ports do not have.
+    /// Something of a protocol that has no ports.
     Absent,
 }
 
@@ -216,7 +216,10 @@ impl Terms<'_> {
             Key::All(keys) if keys.iter().any(|key| matches!(key, Key::Port(..))) => {
                 return Err("a comparison of ports with others at once".to_owned());
             }
-            Key::Absent => When::only(Truth::Never),
+            Key::Absent => When {
+                ports: Some(Ports::none().with(Others::Some)),
+                truth: Truth::Unknown,
+            },
             Key::Other(Some(transport)) => When {
                 ports: Some(Ports::of(*transport)),
                 truth: Truth::Unknown,

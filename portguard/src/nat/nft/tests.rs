@@ -150,7 +150,21 @@ fn ports_in_the_rule_in_sets_and_compared() {
         &["udp 7936-8191 -> port 1"],
     );
     let protocol = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "protocol"}}, "right": "gre"}});
-    reads(&[json!([protocol, to()])], &[]);
+    // What has no port is told to be handed on, and no more.
+    let gre = read(&[rule("pre", 1, json!([protocol, to()]))]);
+    assert_eq!((told(&gre), gre.unread.len()), (vec![], 1));
+    assert!(gre.unread[0].why.contains("no port"), "{gre:?}");
+    reads(
+        &[
+            json!([{"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "gre"}}, {"accept": null}]),
+            json!([
+                meta("l4proto", "!=", json!({"set": ["icmp", "udp", "sctp"]})),
+                dport("tcp", "==", 7.into()),
+                to()
+            ]),
+        ],
+        &["tcp 7-7 -> 172.17.0.2:80"],
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::catalog::Transport;
-use crate::nat::ports::Ports;
+use crate::nat::ports::{Others, Ports};
 use crate::nat::rules::When;
 
 /// What is done to a number.
@@ -99,9 +99,15 @@ pub(super) fn protocol(is_not: bool, elements: &[&Value]) -> Result<When, String
     {
         return Err(format!("transports as `{strange}`"));
     }
-    Ok(When::to(Ports::such(|which, _| {
-        elements.iter().any(|one| transport(one) == Some(which)) != is_not
-    })))
+    let ports =
+        Ports::such(|which, _| elements.iter().any(|one| transport(one) == Some(which)) != is_not);
+    let names_others = elements.iter().any(|one| transport(one).is_none());
+    let others = match (is_not, names_others) {
+        (false, false) => Others::None,
+        (true, false) => Others::All,
+        (_, true) => Others::Some,
+    };
+    Ok(When::to(ports.with(others)))
 }
 
 /// Whether an interface has a name, or begins as it says: `eth*`.

@@ -21,11 +21,15 @@ fn chains_order_and_conditions() {
         &["tcp 80-82 maybe -> port 1"],
     );
     reads(
-        &[json!([from.clone(), redirect(2)])],
+        &[json!([
+            from.clone(),
+            meta("l4proto", "!=", json!({"set": ["udp", "gre"]})),
+            dport("th", "!=", 0.into()),
+            redirect(2)
+        ])],
         &[
-            "tcp 0-65535 maybe -> port 2",
-            "udp 0-65535 maybe -> port 2",
-            "sctp 0-65535 maybe -> port 2",
+            "tcp 1-65535 maybe -> port 2",
+            "sctp 1-65535 maybe -> port 2",
         ],
     );
     reads(
