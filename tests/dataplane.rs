@@ -178,7 +178,7 @@ fn seeded_flows_live() {
     let facts = guard.facts;
     let address = |octets: [u8; 4]| std::net::IpAddr::from(octets).into();
     let tuple = Tuple {
-        protocol: 6,
+        space: 0,
         local: address(HOST),
         remote: address(PEER),
         local_port: 40_000,

@@ -129,6 +129,16 @@ impl Packet {
     }
 }
 
+/// Key space of a protocol that has ports: see [`crate::tables::Key::space`].
+#[inline(always)]
+pub const fn space(protocol: u8) -> u32 {
+    match protocol {
+        protocol::TCP => 0,
+        protocol::UDP => 1,
+        _ => 2,
+    }
+}
+
 /// What a verdict asks about a packet: of facts that were all gathered, or of a frame, when it comes to that.
 pub trait Subject {
     /// See [`Packet::shape`].
@@ -154,14 +164,16 @@ pub trait Subject {
     /// See [`Packet::length`].
     fn length(&self) -> usize;
 
-    /// Key space of a protocol that has ports: see [`crate::tables::Key::space`].
+    /// See [`space`].
     #[inline(always)]
     fn space(&self) -> u32 {
-        match self.protocol() {
-            protocol::TCP => 0,
-            protocol::UDP => 1,
-            _ => 2,
-        }
+        space(self.protocol())
+    }
+
+    /// Source, destination and source port, which are all asked for where one of them is.
+    #[inline(always)]
+    fn ends(&self) -> (Addr, Addr, u16) {
+        (self.source(), self.destination(), self.source_port())
     }
 
     /// Whether it asks to open a connection: such a packet never answers anything.

@@ -108,12 +108,7 @@ pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packe
 /// answer, both give the same.
 #[inline(always)]
 pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F>> {
-    if let Some(plain) = Plain::most(frame, 0) {
-        return Some(plain);
-    }
-    if is_vlan(frame.window::<14>(0)?.u16::<12>())
-        && let Some(plain) = Plain::most(frame, 4)
-    {
+    if let Some(plain) = Plain::most(frame, vlan) {
         return Some(plain);
     }
     let mut packet = Packet::new(frame.linear());

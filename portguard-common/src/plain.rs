@@ -5,7 +5,7 @@ use crate::frame::{Frame, Window};
 use crate::ipv4::HEADER as IPV4;
 use crate::ipv6::HEADER as IPV6;
 use crate::packet::{Shape, Subject, protocol};
-use crate::parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_vlan};
 
 /// A well-formed TCP, UDP or SCTP packet without IP options or extension headers, no fragment, all headers in place.
 ///
@@ -21,68 +21,98 @@ pub struct Plain<F> {
     /// As in [`Subject::space`], which is asked for most often; the protocol follows from it.
     space: u32,
     destination_port: u16,
+    /// As in [`Subject::tcp_flags`]. Kept, since who knocks mostly asks to open a connection.
+    flags: u8,
     length: usize,
 }
 
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
 /// Ethernet, IPv4 and TCP without tags and options: with padding, no frame on a wire is shorter (802.3 section 4A.4.2).
 const SHORTEST4: usize = ETHERNET + IPV4 + 20;
 /// Ethernet, IPv6 and UDP.
 const SHORTEST6: usize = ETHERNET + IPV6 + 8;
+/// Ethernet, IPv6 and TCP.
+const SHORTEST6_TCP: usize = ETHERNET + IPV6 + 20;
 
 impl<F: Frame + Clone> Plain<F> {
-    /// The frames that are seen most, behind so many bytes of tags, by one check of their length and reads at fixed places.
-    /// What it says `None` to may still be plain.
+    /// The frames that are seen most, by one check of their length and reads at fixed places, for each number of tags; `vlan`
+    /// is a tag that is known from elsewhere, or 0. What it says `None` to may still be plain.
     #[inline(always)]
-    pub(crate) fn most(frame: &F, tags: usize) -> Option<Self> {
+    pub(crate) fn most(frame: &F, vlan: u32) -> Option<Self> {
+        let third = || None;
+        let second = || Self::behind(frame, 2 * TAG, third);
+        let first = || Self::behind(frame, TAG, || if vlan == 0 { second() } else { None });
+        Self::behind(frame, 0, first)
+    }
+
+    /// Behind so many bytes of tags; where another one follows, as `deeper` says.
+    #[inline(always)]
+    fn behind(frame: &F, tags: usize, deeper: impl FnOnce() -> Option<Self>) -> Option<Self> {
+        match frame.window::<SHORTEST4>(tags)?.u16::<12>() {
+            ETHERTYPE_IPV4 => Self::most4(frame, tags),
+            ETHERTYPE_IPV6 => Self::most6(frame, tags),
+            ethertype if is_vlan(ethertype) => deeper(),
+            _ => None,
+        }
+    }
+
+    /// IPv4 behind so many bytes of tags.
+    #[inline(always)]
+    fn most4(frame: &F, tags: usize) -> Option<Self> {
         let header = frame.window::<SHORTEST4>(tags)?;
         let length = frame.linear();
-        if header.u16::<12>() == ETHERTYPE_IPV4 {
-            // Version and length of the header; neither a fragment nor the first of some.
-            if header.u8::<14>() != 0x45 || header.u16::<20>() & 0x3fff != 0 {
-                return None;
-            }
-            let total = usize::from(header.u16::<16>());
-            let (space, least) = match header.u8::<23>() {
-                protocol::TCP => (0, IPV4 + 20),
-                protocol::UDP => (1, IPV4 + 8),
-                _ => return None,
-            };
-            if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
-                return None;
-            }
-            let destination_port = header.u16::<36>();
-            return Some(Self {
-                frame: frame.clone(),
-                at: tags + ETHERNET,
-                v6: false,
-                space,
-                destination_port,
-                length,
-            });
-        }
-        if header.u16::<12>() != ETHERTYPE_IPV6 {
+        // Version and length of the header; neither a fragment nor the first of some.
+        if header.u8::<14>() != 0x45 || header.u16::<20>() & 0x3fff != 0 {
             return None;
         }
+        let total = usize::from(header.u16::<16>());
+        let (space, least, flags) = match header.u8::<23>() {
+            protocol::TCP => (0, IPV4 + 20, header.u8::<47>()),
+            protocol::UDP => (1, IPV4 + 8, 0),
+            _ => return None,
+        };
+        if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
+            return None;
+        }
+        Some(Self {
+            frame: frame.clone(),
+            at: tags + ETHERNET,
+            v6: false,
+            space,
+            destination_port: header.u16::<36>(),
+            flags,
+            length,
+        })
+    }
+
+    /// IPv6 behind so many bytes of tags.
+    #[inline(always)]
+    fn most6(frame: &F, tags: usize) -> Option<Self> {
         let header = frame.window::<SHORTEST6>(tags)?;
+        let length = frame.linear();
         if header.u8::<14>() >> 4 != 6 {
             return None;
         }
         let payload = usize::from(header.u16::<18>());
-        let (space, least) = match header.u8::<20>() {
-            protocol::TCP => (0, 20),
-            protocol::UDP => (1, 8),
+        let (space, least, flags) = match header.u8::<20>() {
+            protocol::TCP => {
+                let header = frame.window::<SHORTEST6_TCP>(tags)?;
+                (0, 20, header.u8::<67>())
+            }
+            protocol::UDP => (1, 8, 0),
             _ => return None,
         };
         if payload < least || tags + ETHERNET + IPV6 + payload > length || frame.is_segmented() {
             return None;
         }
-        let destination_port = header.u16::<56>();
         Some(Self {
             frame: frame.clone(),
             at: tags + ETHERNET,
             v6: true,
             space,
-            destination_port,
+            destination_port: header.u16::<56>(),
+            flags,
             length,
         })
     }
@@ -97,10 +127,13 @@ impl<F: Frame + Clone> Plain<F> {
         end: usize,
     ) -> Option<Self> {
         let payload = at + if v6 { IPV6 } else { IPV4 };
-        let (space, destination_port) = match protocol {
-            protocol::TCP if payload + 20 <= end => (0, frame.window::<14>(payload)?.u16::<2>()),
-            protocol::UDP if payload + 8 <= end => (1, frame.window::<4>(payload)?.u16::<2>()),
-            protocol::SCTP if payload + 12 <= end => (2, frame.window::<4>(payload)?.u16::<2>()),
+        let (space, destination_port, flags) = match protocol {
+            protocol::TCP if payload + 20 <= end => {
+                let header = frame.window::<14>(payload)?;
+                (0, header.u16::<2>(), header.u8::<13>())
+            }
+            protocol::UDP if payload + 8 <= end => (1, frame.window::<4>(payload)?.u16::<2>(), 0),
+            protocol::SCTP if payload + 12 <= end => (2, frame.window::<4>(payload)?.u16::<2>(), 0),
             _ => return None,
         };
         Some(Self {
@@ -109,6 +142,7 @@ impl<F: Frame + Clone> Plain<F> {
             v6,
             space,
             destination_port,
+            flags,
             length,
         })
     }
@@ -183,6 +217,30 @@ impl<F: Frame + Clone> Subject for Plain<F> {
     }
 
     #[inline(always)]
+    fn ends(&self) -> (Addr, Addr, u16) {
+        let frame = self.frame.again();
+        if self.v6 {
+            let header = frame.window::<{ IPV6 + 4 }>(self.at);
+            header.map_or((Addr::v6(0, 0), Addr::v6(0, 0), 0), |header| {
+                (
+                    Addr::v6(header.u64::<8>(), header.u64::<16>()),
+                    Addr::v6(header.u64::<24>(), header.u64::<32>()),
+                    header.u16::<IPV6>(),
+                )
+            })
+        } else {
+            let header = frame.window::<{ IPV4 + 4 }>(self.at);
+            header.map_or((Addr::v4(0), Addr::v4(0), 0), |header| {
+                (
+                    Addr::v4(header.u32::<12>()),
+                    Addr::v4(header.u32::<16>()),
+                    header.u16::<IPV4>(),
+                )
+            })
+        }
+    }
+
+    #[inline(always)]
     fn source_port(&self) -> u16 {
         let header = self.transport::<4>();
         header.map_or(0, |header| header.u16::<0>())
@@ -200,11 +258,7 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn tcp_flags(&self) -> u8 {
-        if self.space != 0 {
-            return 0;
-        }
-        let header = self.transport::<14>();
-        header.map_or(0, |header| header.u8::<13>())
+        self.flags
     }
 
     #[inline(always)]

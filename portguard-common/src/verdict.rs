@@ -245,22 +245,14 @@ fn granted<T: Tables + ?Sized>(
 /// The conversation of a packet with ports, from the host's view.
 #[inline(always)]
 pub fn tuple<S: Subject>(packet: &S, direction: Direction) -> Tuple {
+    let (source, destination, source_port) = packet.ends();
+    let destination_port = packet.destination_port();
     let (local, remote, local_port, remote_port) = match direction {
-        Direction::Ingress => (
-            packet.destination(),
-            packet.source(),
-            packet.destination_port(),
-            packet.source_port(),
-        ),
-        Direction::Egress => (
-            packet.source(),
-            packet.destination(),
-            packet.source_port(),
-            packet.destination_port(),
-        ),
+        Direction::Ingress => (destination, source, destination_port, source_port),
+        Direction::Egress => (source, destination, source_port, destination_port),
     };
     Tuple {
-        protocol: packet.protocol(),
+        space: packet.space(),
         local,
         remote,
         local_port,
@@ -281,7 +273,7 @@ fn is_live<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
     let now = flow::now(tables.jiffies(), facts.tick_shift);
     flow::is_fresh(
         flow::age(cell, now),
-        packet.protocol(),
+        packet.space(),
         facts.tcp_idle,
         facts.udp_idle,
     )

@@ -40,21 +40,35 @@ pub(crate) fn remember<S: Subject>(maps: &Maps, packet: &S, verdict: &Verdict) {
     if matches!(place, Place::Taken(_, age) if age <= u64::from(facts.tcp_idle)) {
         maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
     }
-    replace(set, old, flow::cell(hashed.tag, now));
+    replace(
+        set,
+        flow::home(hashed.tag),
+        old,
+        flow::cell(hashed.tag, now),
+    );
 }
 
 /// One store of eight bytes, so that no reader ever sees half a cell. If `old` is gone by now, another CPU took its cell:
 /// then nothing is written until the next packet of this flow.
 #[inline(always)]
-fn replace(set: *mut Set, old: u64, new: u64) {
+fn replace(set: *mut Set, home: usize, old: u64, new: u64) {
     let cells = set.cast::<u64>();
-    for index in 0..flow::WAYS {
+    let replaced_at = |index: usize| {
         // SAFETY: one of the eight cells of a live array element.
         let cell = unsafe { cells.add(index) };
         // SAFETY: aligned, and whole cells only are ever stored there.
-        if unsafe { ptr::read_volatile(cell) } == old {
+        let is_old = unsafe { ptr::read_volatile(cell) } == old;
+        if is_old {
             // SAFETY: as above.
             unsafe { ptr::write_volatile(cell, new) };
+        }
+        is_old
+    };
+    if replaced_at(home) {
+        return;
+    }
+    for index in 0..flow::WAYS {
+        if replaced_at(index) {
             return;
         }
     }

@@ -4,7 +4,7 @@
 //! written again by the next packet of its flow.
 
 use std::borrow::{Borrow, BorrowMut};
-use std::fmt;
+use std::{fmt, iter};
 
 use anyhow::Context as _;
 use aya::maps::{Array, MapData};
@@ -98,13 +98,8 @@ impl<T: Borrow<MapData>> Flows<T> {
         let set = self.set(hashed.set & self.facts.flow_mask)?;
         Ok(set.find(hashed.tag).and_then(|cell| {
             let age = age(cell, now);
-            flow::is_fresh(
-                age,
-                tuple.protocol,
-                self.facts.tcp_idle,
-                self.facts.udp_idle,
-            )
-            .then(|| self.seconds(age))
+            flow::is_fresh(age, tuple.space, self.facts.tcp_idle, self.facts.udp_idle)
+                .then(|| self.seconds(age))
         }))
     }
 
@@ -170,7 +165,9 @@ impl<T: BorrowMut<MapData>> Flows<T> {
         let Some(old) = place.replaces() else {
             return Ok(Inserted::Known);
         };
-        if let Some(cell) = set.cells.iter_mut().find(|cell| **cell == old) {
+        let ways = iter::once(flow::home(hashed.tag)).chain(0..flow::WAYS);
+        let mut free = ways.filter(|way| set.cells.get(*way) == Some(&old));
+        if let Some(cell) = free.next().and_then(|way| set.cells.get_mut(way)) {
             *cell = flow::cell(hashed.tag, now.wrapping_sub(MARGIN));
         }
         self.sets

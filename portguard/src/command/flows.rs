@@ -7,7 +7,7 @@ use aya::maps::{Array, Map, MapData};
 use clap::Args;
 use portguard_common::abi::{Facts, Set, slot};
 use portguard_common::flow::{Tuple, WAYS};
-use portguard_common::packet::protocol;
+use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
 use super::{print, print_json};
@@ -149,7 +149,7 @@ fn tuple(words: &[String]) -> Result<Tuple, Fault> {
         )));
     }
     Ok(Tuple {
-        protocol,
+        space: space(protocol),
         local: ours.into(),
         remote: theirs.into(),
         local_port: local.port(),
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn conversations_are_read() {
         let read = tuple(&words(["tcp", "192.0.2.1:40000", "[::ffff:192.0.2.9]:443"])).unwrap();
-        assert_eq!((read.protocol, read.local_port), (protocol::TCP, 40_000));
+        assert_eq!((read.space, read.local_port), (0, 40_000));
         assert!(!read.remote.v6, "an IPv4 packet, however it is written");
         let v6 = tuple(&words(["udp", "[2001:db8::1]:5000", "[2001:db8::2]:53"])).unwrap();
         assert!(v6.remote.v6 && v6.remote_port == 53);

@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, MapData};
 use portguard_common::flow::Tuple;
-use portguard_common::packet::protocol;
+use portguard_common::packet::{protocol, space};
 
 use super::fault::step;
 use super::generation::Prepared;
@@ -34,11 +34,11 @@ impl Prepared {
         let mut flows = Flows::new(sets, facts);
         for session in sessions {
             let tuple = Tuple {
-                protocol: if session.is_tcp {
+                space: space(if session.is_tcp {
                     protocol::TCP
                 } else {
                     protocol::UDP
-                },
+                }),
                 local: session.local.ip().into(),
                 remote: session.remote.ip().into(),
                 local_port: session.local.port(),

@@ -37,6 +37,7 @@ impl Programs {
         let mut programs = vec![("portguard", Program::Guard(Box::new(guard), Hook::Ingress))];
         for (title, name) in [
             ("naive", "naive"),
+            ("lean", "lean"),
             ("bare drop", "bare_drop"),
             ("touching drop", "touching_drop"),
             ("bare pass", "bare_pass"),
@@ -85,7 +86,7 @@ impl Case {
 }
 
 /// What needs no other software.
-const CASES: [Case; 7] = {
+const CASES: [Case; 8] = {
     const fn case(name: &'static str, traffic: Traffic) -> Case {
         Case {
             guard: Guard::Xdp(name),
@@ -95,6 +96,7 @@ const CASES: [Case; 7] = {
     [
         case("portguard", Traffic::Denied),
         case("naive", Traffic::Denied),
+        case("lean", Traffic::Denied),
         case("touching drop", Traffic::Denied),
         case("portguard", Traffic::RandomPorts),
         case("naive", Traffic::RandomPorts),

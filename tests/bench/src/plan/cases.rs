@@ -8,6 +8,7 @@ use portguard::flows::Flows;
 use portguard::object::Loaded;
 use portguard::policy::Outbound;
 use portguard_common::flow::Tuple;
+use portguard_common::packet::space;
 use portguard_harness::frames::{Extension, Ipv4, Tcp, number};
 
 use super::frames::{
@@ -267,7 +268,7 @@ fn flow(plan: &mut Plan) -> Result<()> {
     let own = |v6: bool, protocol| {
         let (remote, local) = ends(v6);
         Tuple {
-            protocol,
+            space: space(protocol),
             local: local.into(),
             remote: remote.into(),
             local_port: 40_000,
@@ -337,7 +338,7 @@ pub(super) fn flows(plan: &mut Plan, count: u32) -> Result<(usize, Vec<Variation
     let mut guard = load(&policy)?;
     let tuples: Vec<Tuple> = (0..count)
         .map(|_| Tuple {
-            protocol: 6,
+            space: space(6),
             local: IpAddr::from(HOST4).into(),
             remote: stranger(&mut rng).into(),
             local_port: rng.u16(32_768..),
