@@ -1,5 +1,6 @@
 //! Drift on a host of its own: what listens there, and what knocked.
 
+mod filter;
 mod real;
 
 use std::process::Command;

@@ -268,6 +268,9 @@ fn an_interface_that_goes_and_comes_back_can_be_guarded_again() -> Result<()> {
     let status = guarded.status()?.unwrap();
     let warning = status["warnings"][0].as_str().unwrap().to_owned();
     ensure!(warning.contains("is gone"), "{status}");
+    let counters = ["counters", "-i", guarded.interface()].map(str::to_owned);
+    let counters = guarded.run(&counters, None)?.success()?;
+    ensure!(counters.stdout.contains("is gone"), "{counters}");
     // Under the same name; the kernel gives it another index.
     let lab = Lab::new()?;
     guarded.link = lab.connect(&left.host, &end(&left), &right.host, &end(&right))?;
@@ -322,6 +325,17 @@ fn a_renamed_interface_keeps_its_guard() -> Result<()> {
     ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
     let warning = guarded.status()?.unwrap()["warnings"][0].to_string();
     ensure!(warning.contains(&new), "{warning}");
+    // Who looks finds it by the name that it has.
+    for verb in [
+        ["counters", "-i", &new, "--json"],
+        ["drift", "-i", &new, "--json"],
+    ] {
+        let output = guarded.run(&verb.map(str::to_owned), None)?;
+        ensure!(output.code() <= 1, "{output}");
+        let answer: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        let first = &answer["interfaces"][0];
+        ensure!(*first == *new || first["name"] == *new, "{answer}");
+    }
     let mut load = guarded.load_args("--enforce", &[BOTH, SECOND], &[]);
     for arg in &mut load {
         if arg == guarded.interface() {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod agree;
+#[cfg(test)]
 mod bench_verb;
 #[cfg(test)]
 mod bypass;

@@ -47,6 +47,12 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     })
 }
 
+/// A number of things to show: of none there is nothing to see.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a whole number above 0".to_owned())
+}
+
 /// Completes when somebody interrupts or ends this process, who then gets to clean up and to say so with exit code 0.
 fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,63 +1,26 @@
 //! Drift: what is documented, what listens and what was seen, side by side. Pure: everything is handed in.
 
+mod item;
+mod portless;
 mod state;
 
 use std::collections::BTreeSet;
 
 use portguard_common::reason::Direction;
-use serde::Serialize;
 
 use crate::catalog::Transport;
 use crate::counters::{PortCount, Report};
 use crate::image::{Span, spans};
-use crate::knock::{Caller, of_port};
-use crate::listeners::{Listener, Published};
+use crate::knock::Caller;
+use crate::listeners::{Listener, Namespace};
+use crate::nat::{Published, Unread};
 use crate::policy::{GrantKind, Policy};
 
+use item::{blank, document, look};
+
+pub use item::Item;
+pub use portless::Portless;
 pub use state::State;
-
-/// Callers that are kept for a port.
-const CALLERS: usize = 8;
-/// Callers that a line for people names.
-const NAMED: usize = 2;
-
-/// One port, or range of ports, and how the three views of it agree.
-#[derive(Debug, Clone, Serialize)]
-pub struct Item {
-    /// `in` or `out`.
-    pub direction: &'static str,
-    /// TCP, UDP or SCTP.
-    pub transport: Transport,
-    /// First port.
-    pub port_first: u16,
-    /// Last port, inclusive.
-    pub port_last: u16,
-    /// How the views agree.
-    pub state: State,
-    /// Whether somebody should do something about it.
-    pub finding: bool,
-    /// Rows that document it.
-    pub rows: Vec<String>,
-    /// What the rows are for.
-    pub purposes: Vec<String>,
-    /// Where the documents say so.
-    pub citations: Vec<String>,
-    /// What listens there.
-    pub listeners: Vec<Listener>,
-    /// Where it is handed on to.
-    pub published: Vec<Published>,
-    /// Who listens at the other end of that, in another network namespace.
-    pub behind: Vec<Listener>,
-    /// Packets that a grant let pass; absent where no guard counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub passed: Option<u64>,
-    /// Packets that were, or would be, dropped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub violations: Option<u64>,
-    /// Who caused the violations, heaviest first, as far as the kernel kept it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub callers: Vec<Caller>,
-}
 
 /// What is known besides the policy.
 #[derive(Debug, Default)]
@@ -66,8 +29,8 @@ pub struct Views<'a> {
     pub listeners: Vec<Listener>,
     /// What the packet filter hands on.
     pub published: Vec<Published>,
-    /// What listens in other network namespaces.
-    pub elsewhere: Vec<Listener>,
+    /// Other network namespaces.
+    pub elsewhere: Vec<Namespace>,
     /// What was counted, by interface; empty where no guard is loaded.
     pub seen: &'a [Report],
     /// Ports that the kernel gives to sockets that did not ask for one.
@@ -76,7 +39,34 @@ pub struct Views<'a> {
     pub callers: &'a [Caller],
 }
 
-/// Compares, findings first, then by direction, transport and port.
+/// Everything that was compared.
+#[derive(Debug, Clone, Default)]
+pub struct Drift {
+    /// By port.
+    pub items: Vec<Item>,
+    /// Undocumented traffic that no port is behind; each is a finding.
+    pub portless: Vec<Portless>,
+    /// Rules of the packet filter that were not understood: what they hand on is not among the items.
+    pub unread: Vec<Unread>,
+}
+
+impl Drift {
+    /// Items that somebody should do something about.
+    pub fn findings(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| item.finding)
+    }
+
+    /// Compares; what was not `unread` is among the views.
+    pub fn new(policy: &Policy, views: &Views<'_>, unread: Vec<Unread>) -> Self {
+        Self {
+            items: compare(policy, views),
+            portless: portless::portless(views.seen, views.callers),
+            unread,
+        }
+    }
+}
+
+/// Compares by port, findings first, then by direction, transport and port.
 pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
     let inbound = spans(&policy.inbound);
     let outbound = spans(&policy.outbound);
@@ -119,8 +109,8 @@ fn inwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item> 
     let mut item = blank(Direction::Ingress, span.transport, span.first, span.last);
     document(&mut item, policy, span);
     look(&mut item, views);
-    item.state = if !item.published.is_empty() {
-        State::DocumentedPublished
+    item.state = if let Some(state) = handed_on(&item, true) {
+        state
     } else if item.listeners.is_empty() {
         State::DocumentedNotListening
     } else if item.listeners.iter().all(Listener::is_loopback) {
@@ -133,6 +123,25 @@ fn inwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item> 
         }
     };
     Some(item.judged())
+}
+
+/// The state of what the packet filter hands on: away from this host, if some of it goes there. What may be handed on
+/// counts only where nothing else answers.
+fn handed_on(item: &Item, is_documented: bool) -> Option<State> {
+    let answers = item.listeners.iter().any(|one| !one.is_loopback());
+    let mut all = item
+        .published
+        .iter()
+        .filter(|one| one.is_certain || !answers)
+        .peekable();
+    all.peek()?;
+    let is_host = all.all(|one| one.is_host);
+    Some(match (is_documented, is_host) {
+        (true, true) => State::DocumentedRedirected,
+        (true, false) => State::DocumentedPublished,
+        (false, true) => State::RedirectedUndocumented,
+        (false, false) => State::PublishedUndocumented,
+    })
 }
 
 fn outwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item> {
@@ -167,10 +176,11 @@ fn undocumented_listeners(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
             let mut item = blank(Direction::Ingress, transport, port, port);
             look(&mut item, views);
             let (first, last) = views.ephemeral;
+            let is_picked = transport == Transport::Udp && (first..=last).contains(&port);
             item.state = if item.listeners.iter().all(Listener::is_loopback) {
-                State::LoopbackOnly
-            } else if transport == Transport::Udp && (first..=last).contains(&port) {
-                State::EphemeralSocket
+                handed_on(&item, false).unwrap_or(State::LoopbackOnly)
+            } else if is_picked {
+                handed_on(&item, false).unwrap_or(State::EphemeralSocket)
             } else {
                 State::ListeningUndocumented
             };
@@ -192,30 +202,27 @@ fn undocumented_published(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
         .flat_map(|one| one.ports().map(|port| (one.transport, port)))
         .filter(|place| !is_open(open, *place) && !listens(*place))
         .collect();
-    // What is handed on as a range is told as one, as far as no document and no listener comes between.
-    let mut runs: Vec<(Transport, u16, u16)> = Vec::new();
+    // What the same rules hand on is told as one range, as far as no document and no listener comes between.
+    let mut runs: Vec<(Transport, u16, u16, Vec<&Published>)> = Vec::new();
     for (transport, port) in ports {
-        let is_of =
-            |one: &Published, port| one.transport == transport && one.ports().contains(&port);
+        let all = views.published.iter();
+        let of: Vec<&Published> = all
+            .filter(|one| one.transport == transport && one.ports().contains(&port))
+            .collect();
         match runs.last_mut() {
-            Some((same, _, last))
-                if *same == transport
-                    && last.checked_add(1) == Some(port)
-                    && views
-                        .published
-                        .iter()
-                        .any(|one| is_of(one, *last) && is_of(one, port)) =>
+            Some((same, _, last, by))
+                if *same == transport && last.checked_add(1) == Some(port) && *by == of =>
             {
                 *last = port;
             }
-            _ => runs.push((transport, port, port)),
+            _ => runs.push((transport, port, port, of)),
         }
     }
     runs.into_iter()
-        .map(|(transport, first, last)| {
+        .map(|(transport, first, last, _)| {
             let mut item = blank(Direction::Ingress, transport, first, last);
             look(&mut item, views);
-            item.state = State::PublishedUndocumented;
+            item.state = handed_on(&item, false).unwrap_or(State::PublishedUndocumented);
             item.judged()
         })
         .collect()
@@ -228,7 +235,7 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
         let Some(transport) = transport_of(port) else {
             continue;
         };
-        if port.violations.packets == 0 || port.documented {
+        if port.violations.packets == 0 {
             continue;
         }
         let is_told = told.iter().any(|item| {
@@ -251,6 +258,14 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
             };
             let mut item = blank(direction, transport, port, port);
             look(&mut item, views);
+            // Of the baseline, which is for certain peers only.
+            let mut of_port = views.seen.iter().flat_map(|report| &report.ports);
+            let line = of_port.find(|line| {
+                line.direction == item.direction
+                    && transport_of(line) == Some(transport)
+                    && line.port == port
+            });
+            item.rows = line.map(|line| line.rows.clone()).unwrap_or_default();
             let is_answer = direction == Direction::Egress
                 && port >= views.ephemeral.0
                 && !item.callers.is_empty()
@@ -274,7 +289,9 @@ fn served(told: &[Item]) -> BTreeSet<(Transport, &str)> {
         .filter(|item| {
             matches!(
                 item.state,
-                State::ListeningUndocumented | State::PublishedUndocumented
+                State::ListeningUndocumented
+                    | State::PublishedUndocumented
+                    | State::RedirectedUndocumented
             )
         })
         .flat_map(|item| {
@@ -296,171 +313,6 @@ fn transport_of(port: &PortCount) -> Option<Transport> {
         "sctp" => Some(Transport::Sctp),
         _ => None,
     }
-}
-
-fn blank(direction: Direction, transport: Transport, first: u16, last: u16) -> Item {
-    Item {
-        direction: direction.name(),
-        transport,
-        port_first: first,
-        port_last: last,
-        state: State::UndocumentedTrafficSeen,
-        finding: false,
-        rows: Vec::new(),
-        purposes: Vec::new(),
-        citations: Vec::new(),
-        listeners: Vec::new(),
-        published: Vec::new(),
-        behind: Vec::new(),
-        passed: None,
-        violations: None,
-        callers: Vec::new(),
-    }
-}
-
-fn document(item: &mut Item, policy: &Policy, span: &Span<'_>) {
-    let rows: BTreeSet<&str> = span.grants.iter().map(|grant| grant.row.as_str()).collect();
-    for row in rows {
-        item.rows.push(row.to_owned());
-        let Some(facts) = policy.rows.iter().find(|facts| facts.id == row) else {
-            continue;
-        };
-        for (list, text) in [
-            (&mut item.purposes, &facts.purpose),
-            (&mut item.citations, &facts.citation),
-        ] {
-            if !text.is_empty() && !list.contains(text) {
-                list.push(text.clone());
-            }
-        }
-    }
-}
-
-/// Fills in what listens there and what was seen.
-fn look(item: &mut Item, views: &Views<'_>) {
-    let covers = |transport, port| {
-        item.transport == transport && (item.port_first..=item.port_last).contains(&port)
-    };
-    if item.direction == Direction::Ingress.name() {
-        let of = |all: &[Listener]| -> Vec<Listener> {
-            let here = all.iter().filter(|one| covers(one.transport, one.port));
-            here.cloned().collect()
-        };
-        let listeners = of(&views.listeners);
-        let published: Vec<Published> = views
-            .published
-            .iter()
-            .filter(|one| {
-                let ports = one.ports();
-                one.transport == item.transport
-                    && *ports.start() <= item.port_last
-                    && item.port_first <= *ports.end()
-            })
-            .cloned()
-            .collect();
-        let behind = views
-            .elsewhere
-            .iter()
-            .filter(|one| {
-                published.iter().any(|published| {
-                    published.transport == one.transport
-                        && published.inner_ports().contains(&one.port)
-                })
-            })
-            .cloned()
-            .collect();
-        item.listeners = listeners;
-        item.published = published;
-        item.behind = behind;
-    }
-    if views.seen.is_empty() {
-        return;
-    }
-    let (mut passed, mut violations) = (0, 0);
-    for port in views.seen.iter().flat_map(|report| &report.ports) {
-        let last = port.port_last.unwrap_or(port.port);
-        if port.direction == item.direction
-            && transport_of(port) == Some(item.transport)
-            && port.port <= item.port_last
-            && item.port_first <= last
-        {
-            passed += port.passed.packets;
-            violations += port.violations.packets;
-        }
-    }
-    item.passed = Some(passed);
-    item.violations = Some(violations);
-    let ports = item.port_first..=item.port_last;
-    let transport = item.transport.to_string();
-    item.callers = of_port(views.callers, item.direction, &transport, ports)
-        .take(CALLERS)
-        .cloned()
-        .collect();
-}
-
-impl Item {
-    fn judged(mut self) -> Self {
-        self.finding = self.state.is_finding();
-        self
-    }
-
-    /// `nginx (nginx.service)`, `-> 172.17.0.2:80`; for traffic that nobody listens for `from 192.0.2.7 (12)`.
-    pub fn who(&self) -> String {
-        let mut words: Vec<String> = Vec::new();
-        let mut add = |word: String| {
-            if !words.contains(&word) {
-                words.push(word);
-            }
-        };
-        self.listeners.iter().flat_map(tell).for_each(&mut add);
-        for published in &self.published {
-            add(format!("-> {}", published.to));
-        }
-        self.behind.iter().flat_map(tell).for_each(&mut add);
-        let is_traffic = matches!(
-            self.state,
-            State::UndocumentedTrafficSeen | State::UndocumentedAnswers
-        );
-        if words.is_empty() && is_traffic {
-            let verb = if self.direction == Direction::Egress.name() {
-                "to"
-            } else {
-                "from"
-            };
-            for caller in self.callers.iter().take(NAMED) {
-                words.push(format!("{verb} {} ({})", caller.who(), caller.amount()));
-            }
-            if self.callers.len() > NAMED {
-                words.push("...".to_owned());
-            }
-        }
-        if words.is_empty() {
-            "-".to_owned()
-        } else {
-            words.join(", ")
-        }
-    }
-
-    /// `443` or `5000-5010`.
-    pub fn ports(&self) -> String {
-        if self.port_first == self.port_last {
-            self.port_first.to_string()
-        } else {
-            format!("{}-{}", self.port_first, self.port_last)
-        }
-    }
-}
-
-fn tell(listener: &Listener) -> Vec<String> {
-    if listener.processes.is_empty() {
-        return vec!["a process that is not visible".to_owned()];
-    }
-    let each = listener.processes.iter();
-    each.map(|process| match &process.unit {
-        Some(unit) => format!("{} ({unit})", process.name),
-        None => process.name.clone(),
-    })
-    .collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod decode;
 pub mod pcap;
 pub mod stream;
+pub mod tally;
 
 use std::net::IpAddr;
 

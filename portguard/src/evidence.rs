@@ -295,13 +295,13 @@ pub fn gather(observed: &Observed, now: u64) -> anyhow::Result<Evidence> {
     let directory = store::directory(&observed.layout);
     let stored = directory
         .as_deref()
-        .map(|directory| read(directory, &observed.name))
+        .map(|directory| read(directory, &observed.pinned_name()))
         .transpose()?
         .flatten();
     let mut evidence = stored.unwrap_or_else(|| Evidence::new(&seen));
     evidence.absorb(&seen);
     if let Some(directory) = directory {
-        let path = path(&directory, &observed.name);
+        let path = path(&directory, &observed.pinned_name());
         store::write(&directory, &path, &serde_json::to_vec(&evidence)?)
             .with_context(|| format!("cannot keep the evidence in `{}`", path.display()))?;
     }

@@ -71,16 +71,32 @@ fn halve(path: &Path) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// Reads the samples of an interface; none if there is no file. Lines that were cut off are passed over.
-pub fn read(directory: &Path, interface: &str) -> Vec<Sample> {
-    let Ok(file) = File::open(path(directory, interface)) else {
-        return Vec::new();
+/// The samples of an interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// Oldest first.
+    pub samples: Vec<Sample>,
+    /// Lines that are none, and are left out.
+    pub damaged: usize,
+}
+
+/// Reads the samples of an interface; `None` if there is no file.
+///
+/// # Errors
+/// What the file system says.
+pub fn read(directory: &Path, interface: &str) -> io::Result<Option<History>> {
+    let file = match File::open(path(directory, interface)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
     };
-    BufReader::new(file)
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|line| serde_json::from_str(&line).ok())
-        .collect()
+    let mut history = History::default();
+    for line in BufReader::new(file).split(b'\n') {
+        match serde_json::from_slice(&line?) {
+            Ok(sample) => history.samples.push(sample),
+            Err(_not_one) => history.damaged += 1,
+        }
+    }
+    Ok(Some(history))
 }
 
 /// Violations between samples, in at most `buckets` equal spans of time: start of each span and count. Sums that shrink
@@ -151,10 +167,24 @@ mod tests {
             std::env::temp_dir().join(format!("portguard-history-{}", std::process::id()));
         append(&directory, "eth0", &sample(1, 2)).unwrap();
         append(&directory, "eth0", &sample(2, 4)).unwrap();
-        assert_eq!(read(&directory, "eth0"), [sample(1, 2), sample(2, 4)]);
+        let samples = || read(&directory, "eth0").unwrap().unwrap();
+        assert_eq!(samples().samples, [sample(1, 2), sample(2, 4)]);
         halve(&path(&directory, "eth0")).unwrap();
-        assert_eq!(read(&directory, "eth0"), [sample(2, 4)]);
-        assert_eq!(read(&directory, "eth1"), []);
+        assert_eq!(
+            (samples().samples, samples().damaged),
+            (vec![sample(2, 4)], 0)
+        );
+        assert_eq!(read(&directory, "eth1").unwrap(), None);
+        // Cut off, or no text at all: the others are kept, and it is said.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(path(&directory, "eth0"))
+            .unwrap();
+        file.write_all(b"{\"at\":3,\n\xff\xfe\n").unwrap();
+        append(&directory, "eth0", &sample(4, 5)).unwrap();
+        assert_eq!((samples().samples.len(), samples().damaged), (2, 2));
+        fs::create_dir(path(&directory, "eth2")).unwrap();
+        read(&directory, "eth2").unwrap_err();
         fs::remove_dir_all(&directory).unwrap();
     }
 }

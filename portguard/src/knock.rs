@@ -1,6 +1,8 @@
 //! Who is knocking: the heaviest causes of violations, as the kernel keeps them ([`portguard_common::knock`]).
 
+mod bounds;
 mod callers;
+mod mark;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,12 +10,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray};
-use portguard_common::abi;
+use portguard_common::abi::{self, SPARSE};
 use portguard_common::knock as kernel;
 use portguard_common::knock::SETS;
 use portguard_common::reason::{Direction, Reason};
 
 pub use callers::{Caller, Knocking, of_port};
+pub use mark::Mark;
 
 /// The heaviest causes of violations since the first load, and what is not known of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +25,8 @@ pub struct Knocks {
     pub heaviest: Vec<Knock>,
     /// Whoever caused more packets than this is among them.
     pub bound: u64,
+    /// Packets that were put down to anybody, whether still known or displaced: who takes a place inherits its count.
+    pub attributed: u64,
 }
 
 /// One cause of violations, summed over the CPUs.
@@ -46,6 +51,8 @@ pub struct Knock {
     pub error: u64,
     /// How many of them were dropped, not only counted.
     pub dropped: u64,
+    /// How many of them were looked at, at least: each of these it did send.
+    pub looks: u64,
     /// Nanoseconds since the Unix epoch.
     pub first: u64,
     /// Nanoseconds since the Unix epoch.
@@ -93,6 +100,7 @@ impl Knocks {
         let mut heaviest: Vec<Knock> = causes.into_values().collect();
         heaviest.sort_by_key(|knock| std::cmp::Reverse(knock.packets));
         Self {
+            attributed: heaviest.iter().map(|knock| knock.packets).sum(),
             heaviest,
             bound: bounds.iter().sum(),
         }
@@ -108,17 +116,25 @@ impl Knock {
             port: place.port(),
             peer: place.addr().into(),
             packets: place.packets,
-            error: place.error,
+            error: place.error.min(place.packets),
             dropped: place.dropped,
+            looks: Self::looks(place.packets - place.error.min(place.packets)),
             first: booted.saturating_add(place.first),
             last: booted.saturating_add(place.last),
         })
+    }
+
+    /// How many packets were looked at where so many were put down to somebody: each stands for fewer than twice
+    /// [`SPARSE`].
+    pub(crate) fn looks(packets: u64) -> u64 {
+        packets.div_ceil(2 * u64::from(SPARSE) - 1)
     }
 
     fn add(&mut self, other: &Self) {
         self.packets += other.packets;
         self.error += other.error;
         self.dropped += other.dropped;
+        self.looks += other.looks;
         self.first = self.first.min(other.first);
         if other.last > self.last {
             self.last = other.last;

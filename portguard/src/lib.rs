@@ -28,6 +28,7 @@ pub mod knock;
 pub mod listeners;
 pub mod matrix;
 pub mod metrics;
+pub mod nat;
 pub mod object;
 pub mod observe;
 pub mod policy;

@@ -1,7 +1,5 @@
 //! What listens on this host, and whose it is: the kernel's socket tables joined with the files of processes.
 
-mod published;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -13,8 +11,6 @@ use procfs::{FromBufReadSI as _, current_system_info};
 use serde::Serialize;
 
 use crate::catalog::Transport;
-
-pub use published::{Published, published};
 
 /// A process, as far as this one may look.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,8 +79,17 @@ pub fn listeners() -> io::Result<Vec<Listener>> {
         .collect())
 }
 
-/// What listens in the other network namespaces that have processes: containers, mostly.
-pub fn elsewhere() -> Vec<Listener> {
+/// Another network namespace: a container's, mostly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its addresses, loopback among them.
+    pub addresses: Vec<IpAddr>,
+    /// What listens there.
+    pub listeners: Vec<Listener>,
+}
+
+/// The other network namespaces that have processes.
+pub fn elsewhere() -> Vec<Namespace> {
     use std::os::unix::fs::MetadataExt as _;
     let inode = |path: &str| std::fs::metadata(path).ok().map(|meta| meta.ino());
     let own = inode("/proc/thread-self/ns/net");
@@ -101,16 +106,44 @@ pub fn elsewhere() -> Vec<Listener> {
     let mut found = Vec::new();
     for (namespace, pid) in first {
         let owners = owners(members.get(&namespace));
-        for socket in sockets(&format!("/proc/{pid}/net")).unwrap_or_default() {
-            found.push(Listener {
-                transport: socket.transport,
-                port: socket.local.port(),
-                address: socket.local.ip(),
-                processes: owners.get(&socket.inode).cloned().unwrap_or_default(),
-            });
-        }
+        let sockets = sockets(&format!("/proc/{pid}/net")).unwrap_or_default();
+        let listeners = sockets.into_iter().map(|socket| Listener {
+            transport: socket.transport,
+            port: socket.local.port(),
+            address: socket.local.ip(),
+            processes: owners.get(&socket.inode).cloned().unwrap_or_default(),
+        });
+        let read = |name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}"));
+        let routes = read("fib_trie").unwrap_or_default();
+        let six = read("if_inet6").unwrap_or_default();
+        found.push(Namespace {
+            addresses: own_v4(&routes).chain(own_v6(&six)).collect(),
+            listeners: listeners.collect(),
+        });
     }
     found
+}
+
+/// The own addresses in a routing trie: a line `|-- 172.17.0.2`, and below it `/32 host LOCAL`.
+fn own_v4(trie: &str) -> impl Iterator<Item = IpAddr> {
+    let mut leaf: Option<IpAddr> = None;
+    let own = trie.lines().filter_map(move |line| {
+        let line = line.trim();
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address.parse().ok();
+        }
+        leaf.filter(|_| line == "/32 host LOCAL")
+    });
+    own.collect::<BTreeSet<_>>().into_iter()
+}
+
+/// The addresses of a table whose lines begin with 32 hexadecimal digits.
+fn own_v6(table: &str) -> impl Iterator<Item = IpAddr> {
+    table.lines().filter_map(|line| {
+        let digits = line.split_whitespace().next()?;
+        let bits = u128::from_str_radix(digits, 16).ok()?;
+        Some(IpAddr::V6(bits.into()))
+    })
 }
 
 /// Ports that the kernel picks for sockets that did not ask for one.
@@ -262,6 +295,18 @@ mod tests {
         ] {
             assert_eq!(unit(groups).as_deref(), wanted, "{groups}");
         }
+    }
+
+    #[test]
+    fn own_addresses_of_a_namespace() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 172.17.0.0\n        \
+                    /16 link UNICAST\n     |-- 172.17.0.2\n        /32 host LOCAL\n     |-- 172.17.255.255\n        \
+                    /32 link BROADCAST\n";
+        let all: Vec<IpAddr> = own_v4(trie).collect();
+        assert_eq!(all, ["172.17.0.2".parse::<IpAddr>().unwrap()]);
+        let table = "fd000000000000000000000000000002 02 40 00 80 eth0\n";
+        let all: Vec<IpAddr> = own_v6(table).collect();
+        assert_eq!(all, ["fd00::2".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

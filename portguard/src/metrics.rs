@@ -91,10 +91,21 @@ fn escape(value: &str) -> String {
 /// What the agent itself knows.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Number of ports by state, if somebody looked.
-    pub drift: Option<BTreeMap<State, u64>>,
+    /// What drift found, if somebody looked.
+    pub drift: Option<Found>,
     /// Domain names.
     pub names: Names,
+}
+
+/// What a comparison of documents, listeners and traffic found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Number of ports by state.
+    pub ports: BTreeMap<State, u64>,
+    /// Kinds of undocumented traffic that have no port.
+    pub portless: u64,
+    /// Rules of the packet filter that were not understood.
+    pub unread: u64,
 }
 
 /// All metrics of the guarded interfaces.
@@ -119,9 +130,18 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
         for state in State::ALL {
             let finding = if state.is_finding() { "true" } else { "false" };
             let labels = [("state", state.name()), ("finding", finding)];
-            let count = drift.get(&state).copied().unwrap_or(0);
+            let count = drift.ports.get(&state).copied().unwrap_or(0);
             text.sample(name, &labels, count);
         }
+        let name = "portguard_drift_without_port";
+        text.gauge(name, "Kinds of undocumented traffic that have no port.");
+        text.sample(name, &[], drift.portless);
+        let name = "portguard_drift_unread_rules";
+        text.gauge(
+            name,
+            "Rules of the packet filter that may hand ports on and were not understood.",
+        );
+        text.sample(name, &[], drift.unread);
     }
     if format == Format::OpenMetrics {
         text.out.push_str("# EOF\n");

@@ -1,22 +1,31 @@
 //! What is in force and what it counted, interface by interface: where every view of a running guard begins.
 
 use std::fs;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
+use portguard_common::reason::Direction;
 
 use crate::catalog::Catalog;
 use crate::counters::{Report, Resets, Snapshot};
 use crate::error::Fault;
 use crate::events::stream::booted;
+use crate::kernel::attach;
 use crate::kernel::bpffs::{self, Layout};
 use crate::kernel::generation::{self, Live};
+use crate::kernel::interface::Interface;
 use crate::knock::{Knocking, Knocks};
+
+/// How often counters are read for a moment in which no packet came between two looks.
+const LOOKS: u32 = 3;
+/// Packets that may have: more are for want of looking at each.
+const BETWEEN: u64 = 64;
 
 /// A guarded interface at one moment.
 #[derive(Debug)]
 pub struct Observed {
-    /// Its name.
+    /// The name that it has now. Its pins and its files have the one that it had when it was guarded.
     pub name: String,
     /// Its pins.
     pub layout: Layout,
@@ -24,6 +33,8 @@ pub struct Observed {
     pub live: Live,
     /// The counters since the first load.
     pub raw: Snapshot,
+    /// The causes of violations since the first load, of the same moment.
+    pub knocks: Knocks,
     /// Resets, if there were any.
     pub resets: Option<Resets>,
 }
@@ -41,11 +52,26 @@ pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
     let Some(name) = only else {
         return Ok(here);
     };
-    match here.into_iter().find(|layout| layout.interface().0 == name) {
-        Some(layout) => Ok(vec![layout]),
+    // Who has been given another name is known by it; one that is gone, by its last.
+    let is_called = |layout: &&Layout| called(layout) == name;
+    let is_pinned = |layout: &&Layout| layout.interface().0 == name;
+    let found = here
+        .iter()
+        .find(is_called)
+        .or_else(|| here.iter().find(is_pinned));
+    match found {
+        Some(layout) => Ok(vec![layout.clone()]),
         None => Err(Fault::usage(format!("`{name}` is not guarded"))
             .hint("`portguard status` lists the guarded interfaces")),
     }
+}
+
+/// What the interface of a layout is called now.
+fn called(layout: &Layout) -> String {
+    let attached = attach::inspect(&layout.link(Direction::Ingress));
+    let now = attached.ok().flatten().map(|attached| attached.ifindex);
+    now.and_then(Interface::name_of)
+        .unwrap_or_else(|| layout.interface().0)
 }
 
 /// Looks at all guarded interfaces of this network namespace, or at the one that is named.
@@ -55,23 +81,42 @@ pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
 pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
     let mut found = Vec::new();
     for layout in layouts(only)? {
-        let (name, _) = layout.interface();
+        let name = called(&layout);
         let Some(live) = generation::live(&layout)? else {
             continue;
         };
         let shared = layout.shared();
-        let raw = Snapshot::read(&shared, live.meta.directory.cells.len())
-            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+        let (raw, knocks) = look(&name, &live, &shared)?;
         let resets = Resets::read(&shared)?;
         found.push(Observed {
             name,
             layout,
             live,
             raw,
+            knocks,
             resets,
         });
     }
     Ok(found)
+}
+
+/// The counters, and who is knocking, of one moment: they are two maps, and packets come between two looks.
+fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Knocks)> {
+    let booted = booted();
+    let mut tries = LOOKS;
+    loop {
+        tries -= 1;
+        let knocks = Knocks::read(shared, booted)
+            .with_context(|| format!("cannot read who is knocking at `{name}`"))?;
+        let raw = Snapshot::read(shared, live.meta.directory.cells.len())
+            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+        let violations = Report::new(name, &live.meta, &raw).violations.packets;
+        // What is missing is more than may have come between, or nothing.
+        let missing = violations.saturating_sub(knocks.attributed);
+        if tries == 0 || !(1..=BETWEEN).contains(&missing) {
+            return Ok((raw, knocks));
+        }
+    }
 }
 
 impl Observed {
@@ -97,31 +142,28 @@ impl Observed {
         };
         report.since = last.map(|reset| reset.at).or_else(|| self.first_load());
         report.reset = last.cloned();
+        report.warnings.clone_from(&self.live.warnings);
         report
     }
 
-    /// Who is knocking: the `most` heaviest causes of violations, with the rows that come near.
-    ///
-    /// # Errors
-    /// If the kernel does not say.
-    pub fn knocking(&self, catalog: &Catalog, most: usize) -> anyhow::Result<Knocking> {
-        let knocks = self.knocks()?;
-        let counted = Report::new(&self.name, &self.live.meta, &self.raw);
-        Ok(Knocking::new(
-            (&knocks, counted.violations.packets),
-            &self.live.meta.policy,
-            catalog,
-            most,
-        ))
+    /// Who is knocking: the `most` heaviest causes of violations, since the last reset or (`raw`) since the first load, with
+    /// the rows of a catalog that come near.
+    pub fn knocking(&self, catalog: Option<&Catalog>, most: usize, raw: bool) -> Knocking {
+        let report = self.report(raw);
+        let near = catalog.map(|catalog| (&self.live.meta.policy, catalog));
+        let knocks = match (&report.reset, &self.resets) {
+            (Some(reset), Some(resets)) => {
+                let at = reset.at.saturating_mul(1_000_000_000);
+                &self.knocks.since(resets.mark.as_ref(), at)
+            }
+            _ => &self.knocks,
+        };
+        Knocking::new(knocks, &report, near, most)
     }
 
-    /// The causes of violations by themselves.
-    ///
-    /// # Errors
-    /// If the kernel does not say.
-    pub fn knocks(&self) -> anyhow::Result<Knocks> {
-        Knocks::read(&self.layout.shared(), booted())
-            .with_context(|| format!("cannot read who is knocking at `{}`", self.name))
+    /// The name that its files have: that of its pins.
+    pub fn pinned_name(&self) -> String {
+        self.layout.interface().0
     }
 
     /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.

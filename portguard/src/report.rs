@@ -7,7 +7,7 @@ mod matrix;
 mod svg;
 
 use crate::counters::{Report, Reset};
-use crate::drift::{Item, State};
+use crate::drift::{Drift, Item, State};
 use crate::history::Sample;
 use crate::knock::Knocking;
 use crate::policy::Policy;
@@ -28,7 +28,7 @@ pub struct Evidence {
     /// Guarded interfaces.
     pub guards: Vec<Guard>,
     /// Documented, listening and seen, compared.
-    pub drift: Vec<Item>,
+    pub drift: Drift,
 }
 
 /// One guarded interface.
@@ -59,13 +59,14 @@ pub struct Guard {
 impl Evidence {
     /// Items that somebody should do something about.
     fn findings(&self) -> impl Iterator<Item = &Item> {
-        self.drift.iter().filter(|item| item.finding)
+        self.drift.findings()
     }
 
     /// Findings to act on: undocumented traffic is one, however many ports it tried.
     fn to_act_on(&self) -> usize {
         let is_traffic = |item: &&Item| item.state == State::UndocumentedTrafficSeen;
-        let traffic = self.findings().any(|item| is_traffic(&item));
+        let traffic =
+            !self.drift.portless.is_empty() || self.findings().any(|item| is_traffic(&item));
         self.findings().filter(|item| !is_traffic(item)).count() + usize::from(traffic)
     }
 

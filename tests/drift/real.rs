@@ -176,9 +176,12 @@ fn check_schema(answer: &Value) -> Result<()> {
             "digest",
             "interfaces",
             "since",
+            "windows",
             "findings",
+            "unread",
             "states",
-            "items"
+            "items",
+            "portless"
         ])
     );
     assert_eq!(

@@ -16,6 +16,7 @@ use portguard_common::abi::{EVENTS_A_TICK, PACE, slot};
 use portguard_harness::frames::{Frame, Icmp, Ipv4, Udp};
 use portguard_harness::net::unique_name;
 use portguard_harness::traffic::PacketSocket;
+use serde_json::Value;
 
 use crate::guard::{Guarded, LONG};
 
@@ -157,7 +158,9 @@ fn a_listener_says_how_many_it_was_not_told() -> Result<()> {
     let ended = listener.output(LONG)?;
     ensure!(ended.code() == 0, "{ended}");
     let told = ended.stdout.lines();
-    let told = told.filter(|line| line.contains("\"undocumented-port\""));
+    let told = told.filter(|line| {
+        line.contains("\"reason\":\"undocumented-port\"") && !line.contains("summary")
+    });
     let told = told.count() as u64;
     let lost: u64 = ended
         .stderr
@@ -168,5 +171,80 @@ fn a_listener_says_how_many_it_was_not_told() -> Result<()> {
     println!("{sent} to tell, {told} told, {lost} lost, after {knocks} knocks");
     assert!(lost > 0, "{ended}");
     assert_eq!(told + lost, sent, "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn all_that_happened_is_shown_lost_or_said_not_to_be_sampled() -> Result<()> {
+    const FLOOD: u64 = 5_000;
+    let guarded = Guarded::new()?;
+    guarded.load("--audit", &[], &[])?;
+    let (from, to) = (&guarded.link.right, &guarded.link.left);
+    let socket = from.host.run(|| PacketSocket::open(&from.name))?;
+    let name = guarded.interface();
+    let args = ["events", "--follow", "--json", "--interface", name].map(str::to_owned);
+    let listener = guarded.start(&args, None)?;
+    let frame = || {
+        Frame::between(from, to)
+            .payload([0; 20])
+            .ipv4(Ipv4::new(from.v4(), to.v4()))
+    };
+    // Of another reason, until it listens.
+    crate::guard::eventually("the first event", || {
+        guarded.receive(&socket, &frame().protocol(47).build(), 1)?;
+        Ok(!listener.stdout().is_empty())
+    })?;
+    let flood = frame().udp(Udp::new(40_000, port(1))).build();
+    guarded.receive(&socket, &flood, FLOOD)?;
+    listener.interrupt()?;
+    let ended = listener.output(LONG)?;
+    ensure!(ended.code() == 0, "{ended}");
+    let lines: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let last = lines.last().context("a line")?;
+    let summary = &last["summary"];
+    let number = |value: &Value, key: &str| {
+        value[key]
+            .as_u64()
+            .with_context(|| format!("{key}: {value}"))
+    };
+    let events: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line.get("summary").is_none())
+        .collect();
+    let [all, shown, lost, not_sampled] =
+        ["violations", "shown", "lost", "not_sampled"].map(|key| number(summary, key));
+    let (all, shown, lost, not_sampled) = (all?, shown?, lost?, not_sampled?);
+    println!("{all} happened: {shown} shown, {lost} lost, {not_sampled} not sampled");
+    assert_eq!(shown, events.len() as u64);
+    assert_eq!(shown + lost + not_sampled, all);
+    assert!(not_sampled > FLOOD / 2, "{summary}");
+    let reasons = summary["reasons"].as_array().context("reasons")?;
+    let mut sum = 0;
+    for reason in reasons {
+        let told = events
+            .iter()
+            .filter(|event| event["reason"] == reason["reason"])
+            .count();
+        assert_eq!(reason["shown"], told);
+        sum += number(reason, "violations")?;
+    }
+    assert_eq!(sum, all);
+    let flood = reasons
+        .iter()
+        .find(|one| one["reason"] == "undocumented-port");
+    assert_eq!(flood.context("the flood")?["violations"], FLOOD);
+    // For people, at the end.
+    let words = format!("{name}: {} violations: ", portguard::human::grouped(all));
+    assert!(ended.stderr.contains(&words), "{}", ended.stderr);
+    let quiet = ["events", "--seconds", "0", "--interface", name].map(str::to_owned);
+    let quiet = guarded.run(&quiet, None)?.success()?;
+    assert!(
+        quiet.stderr.contains("no violation") && quiet.stdout.is_empty(),
+        "{quiet}"
+    );
     Ok(())
 }

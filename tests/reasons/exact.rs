@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::counters::details;
 use portguard::observe::{self, Observed};
 use portguard::policy::GrantKind;
 use portguard_common::packet::Malformed;
@@ -158,15 +157,22 @@ fn observe(guarded: &Guarded) -> Result<Observed> {
 /// What was counted, by reason, and of malformed frames by cause.
 fn counted(guarded: &Guarded) -> Result<Sums> {
     let seen = observe(guarded)?;
-    let reasons = seen.report(true).reasons.into_iter();
-    let mut sums: Sums = reasons
+    let report = seen.report(true);
+    let mut sums: Sums = report
+        .reasons
+        .into_iter()
         .map(|line| ((line.direction, line.reason), (line.packets, line.bytes)))
         .collect();
-    let causes = details(&seen.raw).into_iter();
+    let causes = report.causes.iter();
     sums.extend(
         causes
-            .filter(|(_, name, _)| name.starts_with("malformed: "))
-            .map(|(direction, name, count)| ((direction, name), (count.packets, count.bytes))),
+            .filter(|cause| cause.kind == "malformed")
+            .map(|cause| {
+                (
+                    (cause.direction, cause.name()),
+                    (cause.packets, cause.bytes),
+                )
+            }),
     );
     Ok(sums)
 }

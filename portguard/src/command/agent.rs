@@ -22,13 +22,11 @@ use self::http::{Request, Response, Room};
 use self::log::LogFormat;
 use self::refresh::{NamesArgs, Refresher};
 use super::drift;
-use crate::drift::State;
 use crate::error::{Exit, Fault};
 use crate::evidence;
 use crate::history::{self, Sample};
 use crate::human::now;
-use crate::knock::Caller;
-use crate::metrics::{self, Format, Seen};
+use crate::metrics::{self, Format, Found, Seen};
 use crate::observe;
 
 /// How soon the agent puts right what a tool left half done that died.
@@ -129,7 +127,7 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
 /// What was seen at the last sample.
 #[derive(Default)]
 struct Watched {
-    drift: Option<BTreeMap<State, u64>>,
+    drift: Option<Found>,
     generations: BTreeMap<String, u64>,
     last_error: String,
 }
@@ -175,23 +173,27 @@ impl Watched {
             }
         }
         let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
-        let mut counts = BTreeMap::new();
+        let mut found = Found::default();
         if !seen.is_empty() {
             let mut callers = Vec::new();
             for one in &observed {
-                callers.extend(one.knocks()?.heaviest.iter().map(Caller::plain));
+                callers.extend(one.knocking(None, usize::MAX, true).callers);
             }
-            for item in drift::gather(&drift::in_force(&observed), &seen, &callers)? {
-                *counts.entry(item.state).or_default() += 1;
+            let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+            for item in &drift.items {
+                *found.ports.entry(item.state).or_default() += 1;
             }
+            found.portless = drift.portless.len() as u64;
+            let rules = drift.unread.iter().filter(|one| one.is_rule());
+            found.unread = rules.count() as u64;
         }
-        self.drift = Some(counts);
+        self.drift = Some(found);
         for one in &observed {
             evidence::gather(one, now())?;
         }
-        for report in &seen {
+        for (one, report) in observed.iter().zip(&seen) {
             let sample = Sample::of(report, now());
-            history::append(&args.history, &report.name, &sample)
+            history::append(&args.history, &one.pinned_name(), &sample)
                 .with_context(|| format!("cannot keep samples in `{}`", args.history.display()))?;
         }
         Ok(())

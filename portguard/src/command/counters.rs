@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::text::Rates;
 use super::{print, print_json};
 use crate::catalog::Catalog;
-use crate::counters::{Report, Snapshot, details};
+use crate::counters::{Report, Snapshot};
 use crate::error::Exit;
 use crate::observe::{self, Observed};
 
@@ -38,7 +38,7 @@ pub struct CountersArgs {
     #[arg(long)]
     violations: bool,
     /// Only the N largest
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::at_least_one)]
     top: Option<usize>,
     /// Since the first load, whatever was reset since
     #[arg(long)]
@@ -89,7 +89,7 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     }
     let observed = observe::interfaces(args.interface.as_deref())?;
     if args.json {
-        let all = observed.iter().map(|one| narrowed(one, args));
+        let all = observed.iter().map(|one| Ok(narrowed(one, args)?.0));
         let interfaces = all.collect::<anyhow::Result<_>>()?;
         let schema = 1;
         print_json(&Answer { schema, interfaces })?;
@@ -100,18 +100,49 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Report> {
-    let mut report = one.report(args.raw);
+/// What a table of ports leaves out of the violations that the line above it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct LeftOut {
+    /// Ports with violations beyond `--top`.
+    ports: usize,
+    /// Violations of these.
+    of_ports: u64,
+    /// Violations that no port is behind.
+    portless: u64,
+}
+
+impl LeftOut {
+    fn of(all: &Report, shown: &Report) -> Self {
+        let sum = |report: &Report| -> u64 {
+            let ports = report.ports.iter();
+            ports.map(|port| port.violations.packets).sum()
+        };
+        let ports = |report: &Report| {
+            let ports = report.ports.iter();
+            ports.filter(|port| port.violations.packets > 0).count()
+        };
+        Self {
+            ports: ports(all) - ports(shown),
+            of_ports: sum(all) - sum(shown),
+            portless: all.violations.packets.saturating_sub(sum(all)),
+        }
+    }
+}
+
+fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<(Report, LeftOut)> {
+    let all = one.report(args.raw);
+    let mut report = all.clone();
     narrow(&mut report, args);
+    let left_out = LeftOut::of(&all, &report);
     if args.by == By::Peer {
         let most = match (args.top, args.json) {
             (Some(top), _) => top,
             (None, true) => usize::MAX,
             (None, false) => CALLERS,
         };
-        report.knocking = Some(one.knocking(&Catalog::embedded()?, most)?);
+        report.knocking = Some(one.knocking(Some(&Catalog::embedded()?), most, args.raw));
     }
-    Ok(report)
+    Ok((report, left_out))
 }
 
 /// When the counters were last looked at, and what they were.
@@ -143,19 +174,8 @@ fn screen(
             delta,
             seconds: *seconds,
         });
-        let counted = if args.raw {
-            one.raw.clone()
-        } else {
-            one.counted()
-        };
-        let report = narrowed(one, args)?;
-        text::interface(
-            &mut out,
-            &report,
-            &details(&counted),
-            args.by,
-            rates.as_ref(),
-        )?;
+        let (report, left_out) = narrowed(one, args)?;
+        text::interface(&mut out, (&report, left_out), args.by, rates.as_ref())?;
     }
     Ok(out)
 }
@@ -216,6 +236,14 @@ fn narrow(report: &mut Report, args: &CountersArgs) {
     if args.violations {
         report.ports.retain(|port| port.violations.packets > 0);
         report.reasons.retain(|reason| reason.violation);
+        let reasons = &report.reasons;
+        report.causes.retain(|cause| {
+            let mut reasons = reasons.iter();
+            cause.kind == "malformed"
+                || reasons.any(|reason| {
+                    reason.reason == "strict-ethertype" && reason.direction == cause.direction
+                })
+        });
     }
     let Some(top) = args.top else {
         return;

@@ -12,11 +12,12 @@ use super::table::sparing;
 use super::{print, print_json};
 use crate::catalog::Catalog;
 use crate::counters::Report;
-use crate::drift::{Item, State, Views, compare};
+use crate::drift::{Drift, Item, Portless, State, Views};
 use crate::error::{Exit, Fault};
-use crate::human::{grouped, plain};
+use crate::human::{grouped, plain, time};
 use crate::knock::Caller;
-use crate::listeners::{elsewhere, ephemeral, listeners, published};
+use crate::listeners::{elsewhere, ephemeral, listeners};
+use crate::nat::{self, Unread, World};
 use crate::observe::{self, Observed};
 use crate::policy::Policy;
 
@@ -34,7 +35,7 @@ pub struct DriftArgs {
     #[arg(long)]
     findings: bool,
     /// At most N ports of undocumented traffic without a listener; JSON has all
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = super::at_least_one)]
     top: usize,
     /// Write JSON
     #[arg(long)]
@@ -47,11 +48,29 @@ struct Answer {
     roles: Vec<String>,
     digest: String,
     interfaces: Vec<String>,
+    /// The latest moment that any of them counts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
+    /// From when each of them counts: sums over several are of these windows.
+    windows: Vec<Window>,
     findings: usize,
+    /// Rules of the packet filter that were not understood: what they hand on is not among the items.
+    unread: Vec<Unread>,
     states: BTreeMap<&'static str, usize>,
     items: Vec<Item>,
+    /// Undocumented traffic that no port is behind; each is a finding.
+    portless: Vec<Portless>,
+}
+
+/// From when an interface counts.
+#[derive(Debug, Serialize)]
+struct Window {
+    interface: String,
+    /// Seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+    /// Whether that is a reset, or else the first load.
+    reset: bool,
 }
 
 /// Compares.
@@ -60,10 +79,25 @@ struct Answer {
 /// If there is neither a policy nor a guard, and what the system refuses.
 pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
-    let policy = policy(args, &observed)?;
+    let (policy, digest) = policy(args, &observed)?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
-    let callers = callers(&observed)?;
-    let mut items = gather(&policy, &seen, &callers)?;
+    let callers = callers(&observed, false)?;
+    let Drift {
+        mut items,
+        portless,
+        unread,
+    } = gather(&policy, &seen, &callers)?;
+    warn(&unread);
+    for report in &seen {
+        for warning in &report.warnings {
+            let _ = writeln!(
+                io::stderr(),
+                "warning: {}: {}",
+                plain(&report.name),
+                plain(warning)
+            );
+        }
+    }
     if args.findings {
         items.retain(|item| item.finding);
     }
@@ -74,23 +108,48 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let answer = Answer {
         schema: 1,
         roles: policy.roles.clone(),
-        digest: policy.digest(),
+        digest,
         interfaces: seen.iter().map(|report| report.name.clone()).collect(),
         since: seen.iter().filter_map(|report| report.since).max(),
-        findings: items.iter().filter(|item| item.finding).count(),
+        windows: seen
+            .iter()
+            .map(|report| Window {
+                interface: report.name.clone(),
+                since: report.since,
+                reset: report.reset.is_some(),
+            })
+            .collect(),
+        findings: items.iter().filter(|item| item.finding).count() + portless.len(),
+        unread,
         states,
         items,
+        portless,
     };
     if args.json {
         print_json(&answer)?;
     } else {
         print(|out| text(out, &answer, args.top))?;
     }
-    Ok(if answer.findings > 0 {
+    // A rule that nobody understood may hand anything on.
+    let is_blind = answer.unread.iter().any(Unread::is_rule);
+    Ok(if answer.findings > 0 || is_blind {
         Exit::Findings
     } else {
         Exit::Ok
     })
+}
+
+/// Says on standard error what of the packet filter was not understood.
+pub(super) fn warn(unread: &[Unread]) {
+    let mut err = io::stderr().lock();
+    for one in unread {
+        let _ = writeln!(
+            err,
+            "warning: not read, may hand ports on: {}: {}",
+            plain(&one.rule.to_string()),
+            plain(&one.why)
+        );
+    }
 }
 
 /// Compares a policy with this host.
@@ -101,12 +160,13 @@ pub(super) fn gather(
     policy: &Policy,
     seen: &[Report],
     callers: &[Caller],
-) -> anyhow::Result<Vec<Item>> {
-    let published = published();
+) -> anyhow::Result<Drift> {
+    let guarded: Vec<String> = seen.iter().map(|report| report.name.clone()).collect();
+    let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
     let views = Views {
         listeners: listeners().context("cannot read what listens")?,
         // Who is at the other end matters only where something is handed on, and takes a look at every process.
-        elsewhere: if published.is_empty() {
+        elsewhere: if published.iter().all(|one| one.is_host) {
             Vec::new()
         } else {
             elsewhere()
@@ -116,30 +176,35 @@ pub(super) fn gather(
         ephemeral: ephemeral(),
         callers,
     };
-    Ok(compare(policy, &views))
+    Ok(Drift::new(policy, &views, unread))
 }
 
-/// Who causes violations on any of the interfaces, heaviest first.
+/// Who causes violations on any of the interfaces, heaviest first, since the last reset or (`raw`) the first load.
 ///
 /// # Errors
-/// If the kernel does not say.
-pub(super) fn callers(observed: &[Observed]) -> anyhow::Result<Vec<Caller>> {
+/// If the embedded catalog is damaged.
+pub(super) fn callers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Caller>> {
     let catalog = Catalog::embedded()?;
     let mut all = Vec::new();
     for one in observed {
-        all.extend(one.knocking(&catalog, usize::MAX)?.callers);
+        all.extend(one.knocking(Some(&catalog), usize::MAX, raw).callers);
     }
     all.sort_by_key(|caller| std::cmp::Reverse(caller.packets));
     Ok(all)
 }
 
-/// The policy that was asked for, or those in force taken together.
-fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<Policy> {
+/// The policy that was asked for, or those in force taken together; and the digest that it is known by.
+fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, String)> {
     let selection = &args.selection;
     let is_asked =
         selection.config.is_some() || selection.host.is_some() || !selection.roles.is_empty();
-    if !is_asked && !observed.is_empty() {
-        return Ok(in_force(observed));
+    if !is_asked && let Some((first, others)) = observed.split_first() {
+        let policy = in_force(observed);
+        let own = &first.live.meta.digest;
+        // One policy on all interfaces has its digest; several taken together have one of their own.
+        let is_one = others.iter().all(|one| one.live.meta.digest == *own);
+        let digest = if is_one { own.clone() } else { policy.digest() };
+        return Ok((policy, digest));
     }
     let compiled = selection.load(Resolving::WhenTold)?.compile(None);
     if compiled.policy == Policy::default() {
@@ -147,7 +212,8 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<Policy> {
             .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or load a guard")
             .into());
     }
-    Ok(compiled.policy)
+    let digest = compiled.policy.digest();
+    Ok((compiled.policy, digest))
 }
 
 /// The policies of all interfaces as one: a port is documented if it is on any of them.
@@ -181,6 +247,19 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
             "no guard counts here: what was seen is unknown; `portguard load --audit` finds out\n"
         )?;
     }
+    for window in &answer.windows {
+        let Some(since) = window.since else { continue };
+        let from = if window.reset {
+            "the last reset"
+        } else {
+            "the first load"
+        };
+        let name = plain(&window.interface);
+        writeln!(out, "{name}: counted since {from}, {}", time(since))?;
+    }
+    if !answer.windows.is_empty() {
+        writeln!(out)?;
+    }
     let mut left_out = 0;
     for state in State::ALL {
         let mut of: Vec<&Item> = answer
@@ -210,12 +289,48 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
             )?;
         }
     }
-    let ports = if answer.findings == 1 {
-        "port"
-    } else {
-        "ports"
-    };
-    writeln!(out, "findings: {} {ports}", answer.findings)
+    if !answer.portless.is_empty() {
+        writeln!(
+            out,
+            "! without-port: no document opens this, and it has no port\n{}\n",
+            without_port(&answer.portless)
+        )?;
+    }
+    if !answer.unread.is_empty() {
+        writeln!(
+            out,
+            "the packet filter was not read in whole: see the warnings, or `unread` in the JSON"
+        )?;
+    }
+    let of_items = answer.items.iter().flat_map(|item| &item.callers);
+    let mut callers = of_items.chain(answer.portless.iter().flat_map(|one| &one.callers));
+    if callers.any(|caller| caller.estimated) {
+        writeln!(out, "~ is an estimate: see `portguard counters --by peer`")?;
+    }
+    let without = answer.portless.len();
+    let ports = answer.findings - without;
+    let s = if ports == 1 { "" } else { "s" };
+    write!(out, "findings: {ports} port{s}")?;
+    if without > 0 {
+        write!(out, ", {without} without a port")?;
+    }
+    writeln!(out)
+}
+
+fn without_port(all: &[Portless]) -> comfy_table::Table {
+    let header = ["  ", "to", "reason", "who", "violations", "rows"];
+    let (mut table, _) = sparing(&header, &["rows"]);
+    for one in all {
+        table.add_row([
+            format!("  {}", one.direction),
+            one.what.clone(),
+            one.reason.clone(),
+            plain(&one.who()),
+            grouped(one.violations),
+            plain(&one.rows.join(", ")),
+        ]);
+    }
+    table
 }
 
 fn lines(items: &[&Item]) -> comfy_table::Table {

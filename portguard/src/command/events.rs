@@ -1,29 +1,36 @@
 //! `portguard events`: sampled violations as they happen.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use portguard_common::abi::{Event, slot};
+use serde::Serialize;
 
 use crate::catalog::Catalog;
+use crate::counters::Snapshot;
 use crate::error::Exit;
 use crate::events::pcap::Capture;
-use crate::events::stream::{Stream, booted};
+use crate::events::stream::{Stream, boot_time, booted};
+use crate::events::tally::{Summary, Tally};
 use crate::events::{Line, Words};
 use crate::human::plain;
 use crate::observe::{self, Observed};
 
 /// How often a listener says that it still listens, and looks for events that were lost.
 const ANNOUNCE: Duration = Duration::from_secs(1);
+/// How often JSON has a summary, if something happened.
+const SUMMARY: Duration = Duration::from_secs(10);
 
 /// Show sampled violations with their reason, and the rows that come near
 ///
 /// The data plane writes events only while somebody listens, a bounded number of each reason in a second; what there is
-/// no room for is counted as lost. `portguard counters` counts all.
+/// no room for is counted as lost. At the end, standard error says how many violations there were, and how many of them were
+/// shown, not sampled, and lost. With `--json` a line with the field `summary` says so, too, at the end and every ten seconds
+/// in which something happened. `portguard counters` counts all.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Only this interface
@@ -74,6 +81,7 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<Exit> {
         Sink {
             capture,
             json: args.json,
+            width: terminal_width(),
         },
     ))?;
     Ok(Exit::Ok)
@@ -83,15 +91,25 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<Exit> {
 struct Sink {
     capture: Option<Capture<BufWriter<File>>>,
     json: bool,
+    /// Columns of the terminal, if it is one.
+    width: Option<usize>,
+}
+
+/// A line of JSON that is no event.
+#[derive(Serialize)]
+struct Told<'s> {
+    summary: &'s Summary,
 }
 
 impl Sink {
     /// Says whether anybody still reads.
-    fn write(&mut self, index: u32, words: &Words<'_>, events: &[Event]) -> anyhow::Result<bool> {
+    fn write(&mut self, listener: &mut Listener<'_>, events: &[Event]) -> anyhow::Result<bool> {
         let booted = booted();
         let mut out = io::stdout().lock();
+        let index = listener.index;
         for event in events {
-            let line = words.tell(event, booted);
+            listener.tally.tell(event);
+            let line = listener.words.tell(event, booted);
             if let Some(capture) = &mut self.capture {
                 capture.write(index, event, &line, booted)?;
             }
@@ -113,7 +131,23 @@ impl Sink {
             serde_json::to_writer(&mut *out, line)?;
             writeln!(out)
         } else {
-            writeln!(out, "{}", plain(&line.text()))
+            writeln!(out, "{}", folded(&plain(&line.text()), self.width))
+        }
+    }
+
+    /// Says how much of what happened was told. Says whether anybody still reads.
+    fn sum_up(&self, summary: &Summary) -> anyhow::Result<bool> {
+        if !self.json {
+            return Ok(true);
+        }
+        let mut out = io::stdout().lock();
+        let written = serde_json::to_writer(&mut out, &Told { summary }).map_err(io::Error::from);
+        match written
+            .and_then(|()| writeln!(out))
+            .and_then(|()| out.flush())
+        {
+            Ok(()) => Ok(true),
+            Err(error) => ended(error),
         }
     }
 }
@@ -126,59 +160,129 @@ fn ended(error: io::Error) -> anyhow::Result<bool> {
     }
 }
 
+/// Who listens to one interface.
+struct Listener<'a> {
+    index: u32,
+    one: &'a Observed,
+    words: Words<'a>,
+    tally: Tally,
+    lost: u64,
+    /// What the last summary said.
+    said: u64,
+}
+
+impl<'a> Listener<'a> {
+    /// Opens the events of an interface: those from now on.
+    fn open(
+        index: usize,
+        one: &'a Observed,
+        catalog: &'a Catalog,
+    ) -> anyhow::Result<(Stream, Self)> {
+        let mut stream = Stream::open(&one.layout)?;
+        // What an earlier listener left is not what happens now.
+        drop(stream.ready());
+        let before = counters(one)?;
+        let listener = Self {
+            index: u32::try_from(index)?,
+            one,
+            words: Words::new(&one.name, &one.live.meta.policy, catalog),
+            lost: lost_of(&before),
+            tally: Tally::new(&one.name, before, now()),
+            said: 0,
+        };
+        stream.announce()?;
+        Ok((stream, listener))
+    }
+
+    /// Says on standard error how many events there was no room for since the last word.
+    fn tell_lost(&mut self, counters: &Snapshot) {
+        let now = lost_of(counters);
+        let lost = now.saturating_sub(self.lost);
+        if lost > 0 {
+            let _ = writeln!(
+                io::stderr(),
+                "{}: {lost} events lost",
+                plain(&self.one.name)
+            );
+        }
+        self.lost = now;
+    }
+
+    fn summary(&mut self, counters: &Snapshot) -> Summary {
+        let meta = &self.one.live.meta;
+        let summary = self.tally.summary(meta, counters, now());
+        self.said = summary.violations;
+        summary
+    }
+}
+
 async fn listen(args: &EventsArgs, observed: &[Observed], mut sink: Sink) -> anyhow::Result<()> {
     let catalog = Catalog::embedded()?;
     let mut streams = Vec::new();
-    for one in observed {
-        let stream = Stream::open(&one.layout)?;
-        stream.announce()?;
-        streams.push((
-            stream,
-            Words::new(&one.name, &one.live.meta.policy, &catalog),
-        ));
+    let mut listeners = Vec::new();
+    for (index, one) in observed.iter().enumerate() {
+        let (stream, listener) = Listener::open(index, one, &catalog)?;
+        streams.push(stream);
+        listeners.push(listener);
     }
-    let mut lost: Vec<u64> = observed.iter().map(|one| lost_of(&one.raw)).collect();
     let mut stop = std::pin::pin!(super::interrupted()?);
     let end = tokio::time::sleep(Duration::from_secs(args.seconds));
     let mut end = std::pin::pin!(end);
     let mut clock = tokio::time::interval(ANNOUNCE);
+    let mut next_summary = Instant::now() + SUMMARY;
     loop {
         tokio::select! {
             () = &mut stop => break,
             () = &mut end, if !args.follow => break,
             _ = clock.tick() => {
-                for ((stream, _), (one, lost)) in streams.iter().zip(observed.iter().zip(&mut lost)) {
+                let is_time = Instant::now() >= next_summary;
+                for (stream, listener) in streams.iter().zip(&mut listeners) {
                     stream.announce()?;
-                    tell_lost(one, lost)?;
+                    let counters = counters(listener.one)?;
+                    listener.tell_lost(&counters);
+                    let said = listener.said;
+                    if is_time {
+                        let summary = listener.summary(&counters);
+                        if summary.violations != said && !sink.sum_up(&summary)? {
+                            return Ok(());
+                        }
+                    }
+                }
+                if is_time {
+                    next_summary = Instant::now() + SUMMARY;
                 }
             }
             found = next(&mut streams) => {
                 let (index, events) = found?;
-                let Some((_, words)) = streams.get(index) else { continue };
-                if !sink.write(u32::try_from(index)?, words, &events)? {
+                let Some(listener) = listeners.get_mut(index) else { continue };
+                if !sink.write(listener, &events)? {
                     return Ok(());
                 }
             }
         }
     }
     // What came since the last look, and what there was no room for since the last word.
-    for (index, (stream, words)) in streams.iter_mut().enumerate() {
+    for (stream, listener) in streams.iter_mut().zip(&mut listeners) {
         stream.hush()?;
-        if !sink.write(u32::try_from(index)?, words, &stream.ready())? {
+        if !sink.write(listener, &stream.ready())? {
             return Ok(());
         }
-    }
-    for (one, lost) in observed.iter().zip(&mut lost) {
-        tell_lost(one, lost)?;
+        let counters = counters(listener.one)?;
+        listener.tell_lost(&counters);
+        let summary = listener.summary(&counters);
+        if !sink.sum_up(&summary)? {
+            return Ok(());
+        }
+        let _ = writeln!(io::stderr(), "{}", plain(&summary.text()));
     }
     Ok(())
 }
 
 /// The first events of any stream.
-async fn next(streams: &mut [(Stream, Words<'_>)]) -> anyhow::Result<(usize, Vec<Event>)> {
+async fn next(streams: &mut [Stream]) -> anyhow::Result<(usize, Vec<Event>)> {
     let mut waiting: Vec<_> = streams
         .iter_mut()
-        .map(|(stream, _)| Box::pin(stream.wait()))
+        .map(|stream| Box::pin(stream.wait()))
         .collect();
     std::future::poll_fn(|context| {
         for (index, wait) in waiting.iter_mut().enumerate() {
@@ -191,18 +295,71 @@ async fn next(streams: &mut [(Stream, Words<'_>)]) -> anyhow::Result<(usize, Vec
     .await
 }
 
-fn lost_of(snapshot: &crate::counters::Snapshot) -> u64 {
+fn counters(one: &Observed) -> anyhow::Result<Snapshot> {
+    Snapshot::read(&one.layout.shared(), 0)
+}
+
+fn lost_of(snapshot: &Snapshot) -> u64 {
     snapshot.slot(slot::EVENTS_LOST).packets
 }
 
-/// Says on standard error how many events there was no room for since the last word.
-fn tell_lost(one: &Observed, before: &mut u64) -> anyhow::Result<()> {
-    let snapshot = crate::counters::Snapshot::read(&one.layout.shared(), 0)?;
-    let now = lost_of(&snapshot);
-    let lost = now.saturating_sub(*before);
-    if lost > 0 {
-        let _ = writeln!(io::stderr(), "{}: {lost} events lost", plain(&one.name));
+/// Nanoseconds since the Unix epoch, by the clock that events are told by.
+fn now() -> u64 {
+    booted().saturating_add(boot_time())
+}
+
+fn terminal_width() -> Option<usize> {
+    let (columns, _) = io::stdout()
+        .is_terminal()
+        .then(ratatui::crossterm::terminal::size)?
+        .ok()?;
+    Some(columns.into())
+}
+
+/// In lines of so many columns, the second and those after it set in: addresses stay in one piece.
+fn folded(text: &str, width: Option<usize>) -> String {
+    const INDENT: &str = "    ";
+    let Some(width) = width.filter(|width| text.chars().count() > *width) else {
+        return text.to_owned();
+    };
+    let mut out = String::with_capacity(text.len() + 2 * INDENT.len());
+    let mut column = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > INDENT.len() && column + 1 + length > width {
+            out.push('\n');
+            out.push_str(INDENT);
+            column = INDENT.len();
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
     }
-    *before = now;
-    Ok(())
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_folded_between_words() {
+        let line = "eth0 in would drop undocumented-port udp 198.18.255.1:40000 -> 10.77.0.1:61000 62 bytes";
+        assert_eq!(folded(line, None), line);
+        assert_eq!(folded(line, Some(200)), line);
+        for width in [30, 40, 80] {
+            let folded = folded(line, Some(width));
+            assert!(
+                folded.lines().all(|line| line.chars().count() <= width),
+                "{folded}"
+            );
+            assert!(folded.lines().skip(1).all(|line| line.starts_with("    ")));
+            let words: Vec<&str> = folded.split_whitespace().collect();
+            assert_eq!(words, line.split(' ').collect::<Vec<_>>());
+        }
+        // What is longer than the terminal is not cut.
+        assert_eq!(folded("aaaaaaaaaa bb", Some(4)), "aaaaaaaaaa\n    bb");
+    }
 }

@@ -10,10 +10,11 @@ use clap::{Args, ValueEnum};
 use super::{drift, print};
 use crate::catalog::Catalog;
 use crate::counters::Report;
-use crate::error::Exit;
-use crate::history;
-use crate::human::now;
-use crate::observe;
+use crate::error::{Exit, Fault};
+use crate::history::{self, Sample};
+use crate::human::{now, plain};
+use crate::knock::Knocking;
+use crate::observe::{self, Observed};
 use crate::report::{Evidence, Guard, csv, html, markdown};
 
 /// Callers that a report lists by interface.
@@ -34,9 +35,9 @@ pub struct ReportArgs {
     /// Since the first load, whatever was reset since
     #[arg(long)]
     raw: bool,
-    /// Where the agent keeps its samples
-    #[arg(long, value_name = "DIR", default_value = history::DIRECTORY)]
-    history: PathBuf,
+    /// Where the agent keeps its samples [default: /var/lib/portguard/history, if it is there]
+    #[arg(long, value_name = "DIR")]
+    history: Option<PathBuf>,
 }
 
 /// `--format`.
@@ -102,25 +103,33 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(args.raw)).collect();
-    let callers = drift::callers(&observed)?;
+    let callers = drift::callers(&observed, args.raw)?;
     let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+    drift::warn(&drift.unread);
     let catalog = Catalog::embedded()?;
-    let knocking = observed.iter().map(|one| one.knocking(&catalog, CALLERS));
-    let knocking = knocking.collect::<anyhow::Result<Vec<_>>>()?;
+    let knocking: Vec<Knocking> = observed
+        .iter()
+        .map(|one| one.knocking(Some(&catalog), CALLERS, args.raw))
+        .collect();
+    let mut histories = Vec::new();
+    for (one, report) in observed.iter().zip(&seen) {
+        histories.push(history_of(args, one, report)?);
+    }
     let guards: Vec<Guard> = observed
         .into_iter()
         .zip(seen)
         .zip(knocking)
-        .map(|((one, report), knocking)| Guard {
+        .zip(histories)
+        .map(|(((one, report), knocking), (history, damage))| Guard {
             knocking,
-            history: history::read(&args.history, &one.name),
+            history,
             report,
             policy: one.live.meta.policy,
             xdp_mode: one.live.meta.xdp_mode.name(),
             loaded_at: one.live.meta.loaded_at,
             loaded_by: one.live.meta.version,
             site: one.live.meta.site,
-            warnings: one.live.warnings,
+            warnings: one.live.warnings.into_iter().chain(damage).collect(),
             resets: one.resets.map(|resets| resets.record).unwrap_or_default(),
         })
         .collect();
@@ -134,6 +143,56 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         guards,
         drift,
     })
+}
+
+/// The samples of an interface from the moment that its report counts from a reset, and what is wrong with them. What there
+/// is not is said, on standard error.
+fn history_of(
+    args: &ReportArgs,
+    one: &Observed,
+    report: &Report,
+) -> anyhow::Result<(Vec<Sample>, Option<String>)> {
+    let name = one.pinned_name();
+    let directory = args.history.as_deref();
+    if let Some(given) = directory.filter(|given| !given.is_dir()) {
+        let fault = Fault::usage(format!("there is no directory `{}`", given.display()));
+        let hint = "`--history` names the one that `portguard agent --history` keeps samples in";
+        return Err(fault.hint(hint).into());
+    }
+    let directory = directory.unwrap_or(Path::new(history::DIRECTORY));
+    let read = history::read(directory, &name).with_context(|| {
+        let place = directory.display();
+        format!("cannot read the samples of `{name}` in `{place}`")
+    })?;
+    let mut err = io::stderr().lock();
+    let Some(history) = read else {
+        let _ = writeln!(
+            err,
+            "{}: no samples in `{}`: nothing is told over time; `portguard agent` keeps them",
+            plain(&name),
+            directory.display()
+        );
+        return Ok((Vec::new(), None));
+    };
+    let since = report.reset.as_ref().map_or(0, |reset| reset.at);
+    let samples = history.samples.into_iter();
+    let samples = samples.filter(|sample| sample.at >= since).collect();
+    let damage = (history.damaged > 0).then(|| {
+        let lines = if history.damaged == 1 {
+            "line of the samples over time is"
+        } else {
+            "lines of the samples over time are"
+        };
+        format!(
+            "{} {lines} damaged and left out (`{}`)",
+            history.damaged,
+            directory.display()
+        )
+    });
+    if let Some(damage) = &damage {
+        let _ = writeln!(err, "warning: {}: {}", plain(&name), plain(damage));
+    }
+    Ok((samples, damage))
 }
 
 #[cfg(test)]

@@ -62,7 +62,10 @@ fn look(top: &mut Top) -> anyhow::Result<()> {
     }
     let mut callers = BTreeMap::new();
     for one in &observed {
-        callers.insert(one.name.clone(), one.knocking(&top.catalog, CALLERS)?);
+        callers.insert(
+            one.name.clone(),
+            one.knocking(Some(&top.catalog), CALLERS, false),
+        );
     }
     top.update(observed, Instant::now());
     top.callers = callers;

@@ -8,6 +8,9 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, ProtocolGrant, RowFacts};
 use crate::site::{OwnRow, Place, Who};
 
+/// The row of ping.
+const ECHO: &str = "baseline/echo";
+
 /// A baseline service: key, row, purpose, inbound ports, outbound ports.
 type Service = (
     &'static str,
@@ -110,6 +113,10 @@ impl<'a> Compiler<'a, '_> {
         self.policy.echo = self.peers.said(&baseline.echo);
         if self.policy.echo.is_none() && baseline.echo != Who::None {
             self.nobody("echo", &self.place_of(&baseline.echo), Level::Warning);
+        }
+        if self.policy.echo.is_some() {
+            let place = self.place_of(&baseline.echo);
+            self.facts(ECHO, "whether the host is there (ping)", &place, false);
         }
         for (name, purpose, inbound, outbound) in SERVICES {
             let who = match name {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Count, Keyed, Snapshot};
 use crate::kernel::pages;
+use crate::knock::Mark;
 
 /// Name of the pin beside the counters.
 const PIN: &str = "resets";
@@ -50,6 +51,8 @@ pub struct Resets {
     pub record: Vec<Reset>,
     /// The counters at the last one.
     pub snapshot: Snapshot,
+    /// What was put down to callers then; absent where an earlier version reset the counters.
+    pub mark: Option<Mark>,
 }
 
 /// As it is written. Keys and enums as numbers and lists, since JSON's objects have neither as keys.
@@ -60,6 +63,8 @@ struct Written {
     violations: Vec<(bool, u32, u64)>,
     totals: Vec<(bool, Keyed, [u64; 2])>,
     slots: Vec<[u64; 2]>,
+    #[serde(default)]
+    knocks: Option<Mark>,
 }
 
 impl Resets {
@@ -90,7 +95,11 @@ impl Resets {
 
     /// The moment to count from.
     pub fn baseline(self) -> Option<Baseline> {
-        let Self { record, snapshot } = self;
+        let Self {
+            record,
+            snapshot,
+            mark: _,
+        } = self;
         record
             .into_iter()
             .next_back()
@@ -107,7 +116,13 @@ fn counter([packets, bytes]: [u64; 2]) -> Counter {
 }
 
 impl From<&Resets> for Written {
-    fn from(Resets { record, snapshot }: &Resets) -> Self {
+    fn from(
+        Resets {
+            record,
+            snapshot,
+            mark,
+        }: &Resets,
+    ) -> Self {
         let Snapshot {
             cells,
             violations,
@@ -126,6 +141,7 @@ impl From<&Resets> for Written {
                 .map(|((egress, keyed), sum)| (*egress, *keyed, pair(*sum)))
                 .collect(),
             slots: slots.iter().copied().map(pair).collect(),
+            knocks: mark.clone(),
         }
     }
 }
@@ -138,6 +154,7 @@ impl From<Written> for Resets {
             violations,
             totals,
             slots,
+            knocks: mark,
         } = written;
         let snapshot = Snapshot {
             cells: cells.into_iter().map(counter).collect(),
@@ -151,7 +168,11 @@ impl From<Written> for Resets {
                 .collect(),
             slots: slots.into_iter().map(counter).collect(),
         };
-        Self { record, snapshot }
+        Self {
+            record,
+            snapshot,
+            mark,
+        }
     }
 }
 
@@ -182,6 +203,7 @@ mod tests {
                 violations: Count::default(),
             }],
             snapshot: snapshot.clone(),
+            mark: Some(Mark::default()),
         };
         let text = serde_json::to_vec(&Written::from(&resets)).unwrap();
         let back: Resets = serde_json::from_slice::<Written>(&text).unwrap().into();

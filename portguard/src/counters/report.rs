@@ -7,6 +7,7 @@ use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::Key;
 use serde::{Deserialize, Serialize};
 
+use super::causes::{CauseCount, causes};
 use super::peers::peers;
 use super::{Reset, Snapshot};
 use crate::catalog::Transport;
@@ -46,6 +47,9 @@ impl Count {
 pub struct Report {
     /// Interface.
     pub name: String,
+    /// What is not as it should be, such as that the interface is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Generation in force.
     pub generation: u64,
     /// Digest of its policy.
@@ -66,13 +70,15 @@ pub struct Report {
     pub violations: Count,
     /// By direction and reason; those that never occurred are left out.
     pub reasons: Vec<ReasonCount>,
+    /// What is behind reasons that have no port: causes of malformed frames, EtherTypes.
+    pub causes: Vec<CauseCount>,
     /// By direction, transport and port; documented ones always, others that had violations.
     pub ports: Vec<PortCount>,
     /// By row, both directions.
     pub rows: Vec<RowCount>,
     /// By the peers that the policy names.
     pub peers: Vec<PeerCount>,
-    /// Who caused violations, since the first load; only where it was asked for.
+    /// Who caused violations; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knocking: Option<Knocking>,
 }
@@ -195,6 +201,7 @@ impl Report {
         }
         Self {
             name: name.to_owned(),
+            warnings: Vec::new(),
             generation: meta.number,
             digest: meta.digest.clone(),
             mode: if meta.policy.settings.enforce {
@@ -212,6 +219,7 @@ impl Report {
             totals,
             violations,
             reasons,
+            causes: causes(snapshot),
             ports: ports(meta, snapshot),
             rows: rows(meta, snapshot),
             peers: peers(meta, snapshot),

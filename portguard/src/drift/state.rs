@@ -10,6 +10,8 @@ pub enum State {
     ListeningUndocumented,
     /// The packet filter hands it on to a container, no document says so.
     PublishedUndocumented,
+    /// The packet filter hands it on to another port of this host, no document says so.
+    RedirectedUndocumented,
     /// Nobody listens and no document says so, yet packets come (or go).
     UndocumentedTrafficSeen,
     /// Documented, and nobody listens.
@@ -24,6 +26,8 @@ pub enum State {
     DocumentedListening,
     /// Documented, and handed on to a container.
     DocumentedPublished,
+    /// Documented, and handed on to another port of this host.
+    DocumentedRedirected,
     /// Documented outbound, not used since counting began.
     DocumentedNeverUsed,
     /// Undocumented, and reached by this host only.
@@ -36,9 +40,10 @@ pub enum State {
 
 impl State {
     /// All states, findings first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ListeningUndocumented,
         Self::PublishedUndocumented,
+        Self::RedirectedUndocumented,
         Self::UndocumentedTrafficSeen,
         Self::DocumentedNotListening,
         Self::DocumentedLoopbackOnly,
@@ -46,6 +51,7 @@ impl State {
         Self::DocumentedListeningUnused,
         Self::DocumentedListening,
         Self::DocumentedPublished,
+        Self::DocumentedRedirected,
         Self::DocumentedNeverUsed,
         Self::LoopbackOnly,
         Self::EphemeralSocket,
@@ -57,6 +63,7 @@ impl State {
         match self {
             Self::ListeningUndocumented => "listening-undocumented",
             Self::PublishedUndocumented => "published-undocumented",
+            Self::RedirectedUndocumented => "redirected-undocumented",
             Self::UndocumentedTrafficSeen => "undocumented-traffic-seen",
             Self::DocumentedNotListening => "documented-not-listening",
             Self::DocumentedLoopbackOnly => "documented-loopback-only",
@@ -64,6 +71,7 @@ impl State {
             Self::DocumentedListeningUnused => "documented-listening-unused",
             Self::DocumentedListening => "documented-listening",
             Self::DocumentedPublished => "documented-published",
+            Self::DocumentedRedirected => "documented-redirected",
             Self::DocumentedNeverUsed => "documented-never-used",
             Self::LoopbackOnly => "loopback-only",
             Self::EphemeralSocket => "ephemeral-socket",
@@ -80,6 +88,9 @@ impl State {
             Self::PublishedUndocumented => {
                 "handed on to a container, and no document opens it: enforcing makes it unreachable"
             }
+            Self::RedirectedUndocumented => {
+                "handed on to another port of this host, and no document opens it: enforcing makes it unreachable"
+            }
             Self::UndocumentedTrafficSeen => {
                 "no document opens this port and nothing listens, yet packets were seen"
             }
@@ -95,6 +106,7 @@ impl State {
             }
             Self::DocumentedListening => "documented and listening; no guard counts its packets",
             Self::DocumentedPublished => "documented, and handed on to a container",
+            Self::DocumentedRedirected => "documented, and handed on to another port of this host",
             Self::DocumentedNeverUsed => "documented outbound, not used since counting began",
             Self::LoopbackOnly => "reached by this host itself only",
             Self::EphemeralSocket => {
@@ -112,9 +124,21 @@ impl State {
             self,
             Self::ListeningUndocumented
                 | Self::PublishedUndocumented
+                | Self::RedirectedUndocumented
                 | Self::UndocumentedTrafficSeen
                 | Self::DocumentedNotListening
                 | Self::DocumentedLoopbackOnly
+        )
+    }
+
+    /// Whether it is said of what the packet filter hands on.
+    pub const fn is_handed_on(self) -> bool {
+        matches!(
+            self,
+            Self::PublishedUndocumented
+                | Self::RedirectedUndocumented
+                | Self::DocumentedPublished
+                | Self::DocumentedRedirected
         )
     }
 }

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::counters::{Count, Packets, PortCount};
+use crate::nat::Place;
 use crate::policy::{Grant, Peers, RowFacts};
 
 fn grant(kind: GrantKind, transport: Transport, first: u16, last: u16, row: &str) -> Grant {
@@ -21,6 +22,30 @@ fn listener(transport: Transport, port: u16, address: &str) -> Listener {
         port,
         address: address.parse::<IpAddr>().unwrap(),
         processes: Vec::new(),
+    }
+}
+
+fn published(port: u16, port_last: Option<u16>, to: &str) -> Published {
+    Published {
+        transport: Transport::Tcp,
+        port,
+        port_last,
+        to: to.to_owned(),
+        is_host: false,
+        is_certain: true,
+        rule: Place::default(),
+        address: to.split(':').next().and_then(|to| to.parse().ok()),
+        inside: to
+            .split_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .map(|port| (port, port)),
+    }
+}
+
+fn namespace(address: &str, port: u16) -> Namespace {
+    Namespace {
+        addresses: vec![address.parse().unwrap()],
+        listeners: vec![listener(Transport::Tcp, port, "0.0.0.0")],
     }
 }
 
@@ -48,20 +73,8 @@ fn count(
 
 fn report(ports: Vec<PortCount>) -> Report {
     Report {
-        name: "eth0".to_owned(),
-        generation: 1,
-        digest: String::new(),
-        mode: "audit",
-        outbound: "audit",
-        since: None,
-        reset: None,
-        totals: Count::default(),
-        violations: Count::default(),
-        reasons: Vec::new(),
         ports,
-        rows: Vec::new(),
-        peers: Vec::new(),
-        knocking: None,
+        ..crate::counters::tests::report("tcp", &[])
     }
 }
 
@@ -113,13 +126,7 @@ fn every_state_by_its_name() {
         count("in", "udp", 1900, 0, 1),
         count("out", "tcp", 6667, 0, 2),
     ])];
-    let range = |port, port_last, to: &str| Published {
-        transport: Transport::Tcp,
-        port,
-        port_last,
-        to: to.to_owned(),
-    };
-    let published = |port, to: &str| range(port, None, to);
+    let one = |port, to: &str| published(port, None, to);
     let views = Views {
         listeners: vec![
             listener(Transport::Tcp, 443, "0.0.0.0"),
@@ -130,12 +137,16 @@ fn every_state_by_its_name() {
             listener(Transport::Udp, 40_000, "0.0.0.0"),
         ],
         published: vec![
-            published(7000, "172.17.0.2:80"),
-            published(8080, "172.17.0.3:80"),
+            one(7000, "172.17.0.2:80"),
+            one(8080, "172.17.0.3:80"),
             // Its first is documented.
-            range(9010, Some(9012), "172.17.0.4"),
+            published(9010, Some(9012), "172.17.0.4"),
         ],
-        elsewhere: vec![listener(Transport::Tcp, 80, "0.0.0.0")],
+        elsewhere: vec![
+            namespace("172.17.0.3", 80),
+            // Another's, on the same port.
+            namespace("172.17.0.9", 80),
+        ],
         seen: &seen,
         ephemeral: (32_768, 60_999),
         callers: &[],
@@ -171,6 +182,55 @@ fn every_state_by_its_name() {
 }
 
 #[test]
+fn what_is_handed_on_is_told_by_where_it_stays_and_how_sure_that_is() {
+    let to_port = |port| Published {
+        is_host: true,
+        address: None,
+        inside: Some((5_353, 5_353)),
+        ..published(port, None, "port 5353")
+    };
+    let perhaps = |port, to: &str| Published {
+        is_certain: false,
+        ..published(port, None, to)
+    };
+    let views = Views {
+        listeners: vec![
+            listener(Transport::Tcp, 5_353, "0.0.0.0"),
+            listener(Transport::Tcp, 443, "0.0.0.0"),
+            listener(Transport::Tcp, 82, "127.0.0.1"),
+        ],
+        published: vec![
+            to_port(53),
+            to_port(8_443),
+            perhaps(80, "172.17.0.2:80"),
+            perhaps(443, "172.17.0.2:80"),
+            // A listener that others do not reach does not keep it from being handed on.
+            published(82, None, "172.17.0.2:80"),
+        ],
+        ..Views::default()
+    };
+    let items = compare(&policy(), &views);
+    let of = |port| items.iter().find(|item| item.port_first == port).unwrap();
+    assert_eq!(
+        (of(53).state, of(53).may),
+        (State::RedirectedUndocumented, false)
+    );
+    assert_eq!(of(53).behind[0].port, 5_353);
+    assert_eq!(of(8_443).state, State::DocumentedRedirected);
+    assert_eq!(
+        (of(80).state, of(80).may),
+        (State::PublishedUndocumented, true)
+    );
+    assert_eq!(of(80).who(), "maybe -> 172.17.0.2:80");
+    assert_eq!(of(82).state, State::PublishedUndocumented);
+    // What listens for certain counts for more than what may be handed on.
+    assert_eq!(
+        (of(443).state, of(443).may),
+        (State::DocumentedListening, false)
+    );
+}
+
+#[test]
 fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
     let caller = |direction, port, peer: &str| Caller {
         direction,
@@ -181,7 +241,9 @@ fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
         peer: Some(peer.to_owned()),
         last_address: None,
         packets: 1,
-        error: 0,
+        at_least: 1,
+        at_most: 1,
+        estimated: false,
         dropped: 0,
         first: String::new(),
         last: String::new(),

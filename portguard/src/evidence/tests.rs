@@ -32,10 +32,12 @@ fn knocks(packets: u64, at: u64) -> Knocks {
             packets,
             error: 0,
             dropped: 0,
+            looks: 1,
             first: at * SECOND,
             last: (at + 1) * SECOND,
         }],
         bound: 0,
+        attributed: packets,
     }
 }
 

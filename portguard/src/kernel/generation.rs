@@ -99,13 +99,20 @@ fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> anyhow::Result<Op
 pub(super) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyhow::Result<Live> {
     let mut warnings = Vec::new();
     if attached.ifindex == 0 {
-        warnings.push(
-            "the interface that this guard was attached to is gone: load again where it is back"
-                .to_owned(),
-        );
+        let gone =
+            "the interface that this guard was attached to is gone: load again where it is back";
+        // Namespaces are known by a number, which the kernel gives again to one that is made later.
+        let or_else = if layout.namespace().is_some() {
+            "; it may have been of an earlier network namespace with the number of this one: \
+             `portguard unload` forgets it"
+        } else {
+            ""
+        };
+        warnings.push(format!("{gone}{or_else}"));
     } else if let Some(now) = renamed(layout, attached.ifindex) {
+        let (then, _) = layout.interface();
         warnings.push(format!(
-            "the interface is called `{now}` now: load or unload it by that name"
+            "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
         ));
     }
     let meant = program_of(layout, meta.number, Direction::Egress);

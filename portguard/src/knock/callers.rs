@@ -1,5 +1,6 @@
 //! Causes of violations in words: who, what for, and the rows that come near.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use portguard_common::abi::{PACE, SPARSE};
@@ -7,8 +8,10 @@ use portguard_common::packet::{Malformed, protocol};
 use portguard_common::reason::Reason;
 use serde::Serialize;
 
+use super::bounds::{Bounds, bounds};
 use super::{Knock, Knocks, network};
 use crate::catalog::{Catalog, Transport};
+use crate::counters::Report;
 use crate::explain::{self, Near};
 use crate::human::{grouped, rfc3339};
 use crate::policy::Policy;
@@ -16,12 +19,19 @@ use crate::policy::Policy;
 /// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / SPARSE)` to this power.
 const MISSED: u64 = 1_177;
 
-/// Who is knocking at one interface, since its first load.
+/// Who is knocking at one interface.
 #[derive(Debug, Clone, Serialize)]
 pub struct Knocking {
+    /// Seconds since the Unix epoch that packets count from, here as in the counters beside: the first load or the last
+    /// reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Whether that is a reset.
+    #[serde(rename = "reset")]
+    pub is_reset: bool,
     /// Whoever caused more packets than this is among the callers, as far as violations were looked at.
     pub bound: u64,
-    /// Whether every violation was looked at; if not, numbers of packets are estimates.
+    /// Whether every violation was looked at; if not, see `estimated` of each caller.
     pub exact: bool,
     /// Violations by the exact counters.
     pub violations: u64,
@@ -53,41 +63,64 @@ pub struct Caller {
     /// The last address of an IPv6 prefix that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_address: Option<IpAddr>,
-    /// Packets, at most: an estimate above 64 a second.
+    /// Packets: by count if `at_least` is `at_most`, else within the two, and never more than its port or cause counted.
     pub packets: u64,
-    /// By how many of them that may be too high.
-    pub error: u64,
-    /// How many of them were dropped, not only counted.
+    /// So many it sent for certain.
+    pub at_least: u64,
+    /// More it did not send.
+    pub at_most: u64,
+    /// Whether `packets` is an estimate, of a sample of the violations; if not, and yet `at_least` is below `at_most`, it
+    /// is the most, and some may be of a caller that had its place before.
+    pub estimated: bool,
+    /// How many of `packets` were dropped, not only counted.
     pub dropped: u64,
-    /// RFC 3339, UTC.
+    /// Of the first packet since the first load, whatever packets count from. RFC 3339, UTC.
     pub first: String,
-    /// RFC 3339, UTC.
+    /// Of the last one. RFC 3339, UTC.
     pub last: String,
     /// Rows that come near.
     pub nearest: Vec<Near>,
 }
 
 impl Knocking {
-    /// The `most` heaviest callers of so many `violations`, with the rows of `policy` and `catalog` that come near.
+    /// The `most` heaviest callers of the violations of a `report` that counts from the same moment; with the rows of a
+    /// policy and a catalog that come `near`, if they are given.
     pub fn new(
-        (knocks, violations): (&Knocks, u64),
-        policy: &Policy,
-        catalog: &Catalog,
+        knocks: &Knocks,
+        report: &Report,
+        near: Option<(&Policy, &Catalog)>,
         most: usize,
     ) -> Self {
-        let heaviest = knocks.heaviest.iter().take(most);
-        // Who takes a place inherits its count: the sum over all places is that of everything that was put down.
-        let attributed = knocks.heaviest.iter().map(|knock| knock.packets).sum();
+        let (bounds, exact) = bounds(knocks, report);
+        let heaviest = knocks.heaviest.iter().zip(bounds);
+        let mut callers: Vec<(&Knock, Caller)> = heaviest
+            .map(|(knock, bounds)| (knock, Caller::told(knock, bounds)))
+            .collect();
+        callers.sort_by_key(|(_, caller)| Reverse(caller.packets));
+        callers.truncate(most);
+        if let Some((policy, catalog)) = near {
+            for (knock, caller) in &mut callers {
+                caller.look_near(knock, policy, catalog);
+            }
+        }
         Self {
+            since: report.since,
+            is_reset: report.reset.is_some(),
             bound: knocks.bound,
-            // Callers may have come between the two looks.
-            exact: attributed >= violations,
-            violations,
-            attributed,
+            exact,
+            violations: report.violations.packets,
+            attributed: knocks.attributed,
             known: knocks.heaviest.len(),
-            callers: heaviest
-                .map(|knock| Caller::new(knock, policy, catalog))
-                .collect(),
+            callers: callers.into_iter().map(|(_, caller)| caller).collect(),
+        }
+    }
+
+    /// `the first load`, or `the last reset`.
+    pub fn since(&self) -> &'static str {
+        if self.is_reset {
+            "the last reset"
+        } else {
+            "the first load"
         }
     }
 
@@ -101,8 +134,8 @@ impl Knocking {
                 grouped(bound)
             ),
             (false, bound) => format!(
-                "estimated: beyond {PACE} violations a second one in {SPARSE} was looked at, and {} of {} are put down to \
-                 somebody; a caller with fewer than {} packets may be missing",
+                "~ is an estimate: beyond {PACE} violations a second one in {SPARSE} was looked at, and {} of {} are put down \
+                 to somebody; a caller with fewer than {} packets may be missing",
                 grouped(self.attributed),
                 grouped(self.violations),
                 grouped(bound + MISSED)
@@ -112,8 +145,18 @@ impl Knocking {
 }
 
 impl Caller {
-    /// Without the rows that come near.
+    /// Of a cause by itself, all of whose packets were looked at.
     pub fn plain(knock: &Knock) -> Self {
+        let bounds = Bounds {
+            packets: knock.packets,
+            at_least: knock.packets.saturating_sub(knock.error),
+            at_most: knock.packets,
+            is_estimate: false,
+        };
+        Self::told(knock, bounds)
+    }
+
+    fn told(knock: &Knock, bounds: Bounds) -> Self {
         let (transport, port, cause) = what(knock);
         let has_peer = !knock.peer.is_unspecified();
         let prefix = match (network(knock.peer), has_peer) {
@@ -129,22 +172,22 @@ impl Caller {
             cause,
             peer: prefix,
             last_address: Some(knock.peer).filter(|peer| has_peer && peer.is_ipv6()),
-            packets: knock.packets,
-            error: knock.error.min(knock.packets),
-            dropped: knock.dropped,
+            packets: bounds.packets,
+            at_least: bounds.at_least,
+            at_most: bounds.at_most,
+            estimated: bounds.is_estimate,
+            dropped: knock.dropped.min(bounds.packets),
             first: rfc3339(knock.first),
             last: rfc3339(knock.last),
             nearest: Vec::new(),
         }
     }
 
-    fn new(knock: &Knock, policy: &Policy, catalog: &Catalog) -> Self {
-        let mut caller = Self::plain(knock);
-        if let Some(transport) = carrier(knock.protocol).filter(|_| caller.has_port()) {
+    fn look_near(&mut self, knock: &Knock, policy: &Policy, catalog: &Catalog) {
+        if let Some(transport) = carrier(knock.protocol).filter(|_| self.has_port()) {
             let asked = (knock.direction, transport, knock.port, knock.peer);
-            caller.nearest = explain::nearest(policy, catalog, asked);
+            self.nearest = explain::nearest(policy, catalog, asked);
         }
-        caller
     }
 
     /// Whether `port` is one.
@@ -169,13 +212,14 @@ impl Caller {
         self.peer.as_deref().unwrap_or("unknown")
     }
 
-    /// `1,203`, or `900 to 1,203` where some of them may be another's.
+    /// `1,203`; `~1,203` where that is an estimate; `900 to 1,203` where some of them may be another's.
     pub fn amount(&self) -> String {
-        if self.error == 0 {
+        if self.estimated {
+            format!("~{}", grouped(self.packets))
+        } else if self.at_least == self.at_most {
             grouped(self.packets)
         } else {
-            let sure = self.packets - self.error;
-            format!("{} to {}", grouped(sure), grouped(self.packets))
+            format!("{} to {}", grouped(self.at_least), grouped(self.at_most))
         }
     }
 
@@ -196,7 +240,7 @@ fn carrier(number: u8) -> Option<Transport> {
     }
 }
 
-fn what(knock: &Knock) -> (&'static str, u16, Option<&'static str>) {
+pub(super) fn what(knock: &Knock) -> (&'static str, u16, Option<&'static str>) {
     match (knock.reason, knock.protocol) {
         (Reason::Malformed, _) => {
             let mut all = Malformed::ALL.into_iter();
@@ -245,6 +289,7 @@ mod tests {
             packets: 1_203,
             error: 0,
             dropped: 3,
+            looks: 3,
             first: 1_000_000_000,
             last: 2_000_000_000,
         }
@@ -294,12 +339,15 @@ mod tests {
     fn amounts_say_how_sure_they_are() {
         let mut caller = Caller::plain(&knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7"));
         assert_eq!(caller.amount(), "1,203");
-        caller.error = 303;
+        caller.at_least = 900;
         assert_eq!(caller.amount(), "900 to 1,203");
+        caller.estimated = true;
+        assert_eq!(caller.amount(), "~1,203");
     }
 
     #[test]
     fn near_rows_are_those_that_explain_names() {
+        use crate::counters::tests::report;
         use crate::policy::{Grant, GrantKind, Peers};
         let policy = Policy {
             inbound: vec![Grant {
@@ -315,12 +363,14 @@ mod tests {
         let knocks = Knocks {
             heaviest: vec![knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7")],
             bound: 0,
+            attributed: 1_203,
         };
         let catalog = Catalog::default();
-        let knocking = Knocking::new((&knocks, 1_203), &policy, &catalog, 10);
+        let near = Some((&policy, &catalog));
+        let knocking = Knocking::new(&knocks, &report("tcp", &[(23, 1_203)]), near, 10);
         assert_eq!(knocking.callers[0].near(), "a/talk (other transport)");
         assert!(knocking.exact && knocking.words().contains("all callers are known"));
-        let flood = Knocking::new((&knocks, 9_999), &policy, &catalog, 0);
+        let flood = Knocking::new(&knocks, &report("tcp", &[(23, 9_999)]), near, 0);
         assert!(flood.callers.is_empty() && flood.known == 1);
         assert!(!flood.exact && flood.words().contains("1,203 of 9,999"));
     }

@@ -1,7 +1,6 @@
 //! Metrics of the heaviest causes of violations: so many series and no more, whatever the network sends.
 
 use super::Text;
-use crate::knock::Caller;
 use crate::observe::Observed;
 
 /// Callers that are named by interface. To become one of them takes more packets since the first load than the lightest
@@ -12,15 +11,14 @@ pub(super) fn write(text: &mut Text, observed: &[Observed]) {
     let name = "portguard_caller_packets";
     text.gauge(
         name,
-        "Violations of the heaviest callers since the first load, at least; IPv6 by /64.",
+        "Violations of the heaviest callers since the first load, estimated where they came too fast to look at each, and never \
+         more than their port counted; IPv6 by /64.",
     );
     let mut bounds = Vec::new();
     for one in observed {
-        // Without it everything else is still worth a scrape.
-        let Ok(knocks) = one.knocks() else { continue };
-        bounds.push((&one.name, knocks.bound));
-        for knock in knocks.heaviest.iter().take(NAMED) {
-            let caller = Caller::plain(knock);
+        let knocking = one.knocking(None, NAMED, true);
+        bounds.push((&one.name, knocking.bound));
+        for caller in &knocking.callers {
             let labels = [
                 ("interface", one.name.as_str()),
                 ("direction", caller.direction),
@@ -28,7 +26,7 @@ pub(super) fn write(text: &mut Text, observed: &[Observed]) {
                 ("peer", caller.who()),
                 ("port", &caller.what()),
             ];
-            text.sample(name, &labels, caller.packets - caller.error);
+            text.sample(name, &labels, caller.packets);
         }
     }
     let name = "portguard_caller_bound_packets";

@@ -52,8 +52,8 @@ pub fn html(evidence: &Evidence) -> String {
     evidence::provenance(&mut page, evidence);
     let _ = writeln!(
         page,
-        "<footer>Made by portguard {} on {}. Every number is a sum that the kernel kept for every packet; none is \
-         sampled or estimated. This file holds all that it shows, and asks nothing of any other host.</footer></main></body></html>",
+        "<footer>Made by portguard {} on {}. Every number is a sum that the kernel kept for every packet, but for those of \
+         callers that stand beside ~, which are estimates. This file holds all that it shows, and asks nothing of any other host.</footer></main></body></html>",
         env!("CARGO_PKG_VERSION"),
         time(evidence.made_at)
     );

@@ -34,26 +34,7 @@ pub fn markdown(evidence: &Evidence) -> String {
             duration(length)
         );
     }
-    let findings: Vec<_> = evidence.findings().collect();
-    let _ = writeln!(out, "\n## Findings: {}\n", findings.len());
-    if !findings.is_empty() {
-        out.push_str("| state | port | | listener | passed | violations | rows |\n|---|---|---|---|---:|---:|---|\n");
-    }
-    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
-    for item in findings {
-        let _ = writeln!(
-            out,
-            "| {} | {}/{} | {} | {} | {} | {} | {} |",
-            item.state.name(),
-            item.transport,
-            item.ports(),
-            item.direction,
-            cell(&item.who()),
-            number(item.passed),
-            number(item.violations),
-            cell(&item.rows.join(", "))
-        );
-    }
+    findings(&mut out, evidence);
     for guard in &evidence.guards {
         let report = &guard.report;
         let _ = writeln!(
@@ -98,13 +79,66 @@ pub fn markdown(evidence: &Evidence) -> String {
     out
 }
 
+/// What somebody should do something about.
+fn findings(out: &mut String, evidence: &Evidence) {
+    let findings: Vec<_> = evidence.findings().collect();
+    let portless = &evidence.drift.portless;
+    let _ = writeln!(out, "\n## Findings: {}\n", findings.len() + portless.len());
+    if !findings.is_empty() {
+        out.push_str("| state | port | | listener | passed | violations | rows |\n|---|---|---|---|---:|---:|---|\n");
+    }
+    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+    for item in findings {
+        let _ = writeln!(
+            out,
+            "| {} | {}/{} | {} | {} | {} | {} | {} |",
+            item.state.name(),
+            item.transport,
+            item.ports(),
+            item.direction,
+            cell(&item.who()),
+            number(item.passed),
+            number(item.violations),
+            cell(&item.rows.join(", "))
+        );
+    }
+    if !portless.is_empty() {
+        out.push_str(
+            "\nWithout a port:\n\n| | what | reason | who | violations |\n|---|---|---|---|---:|\n",
+        );
+    }
+    for one in portless {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} |",
+            one.direction,
+            cell(&one.what),
+            one.reason,
+            cell(&one.who()),
+            grouped(one.violations)
+        );
+    }
+    if !evidence.drift.unread.is_empty() {
+        out.push_str(
+            "\nRules of the packet filter that were not understood, and may hand ports on:\n\n",
+        );
+    }
+    for one in &evidence.drift.unread {
+        let _ = writeln!(out, "- {}: {}", cell(&one.rule.to_string()), cell(&one.why));
+    }
+}
+
 /// Who is knocking; nothing where nobody is.
 fn callers(out: &mut String, knocking: &Knocking) {
     if knocking.callers.is_empty() {
         return;
     }
     let words = knocking.words();
-    let _ = writeln!(out, "\nWho is knocking since the first load ({words}):\n");
+    let _ = writeln!(
+        out,
+        "\nWho is knocking since {} ({words}):\n",
+        knocking.since()
+    );
     out.push_str("| | peer | to | reason | packets | first | last | nearest row |\n|---|---|---|---|---:|---|---|---|\n");
     for caller in &knocking.callers {
         let _ = writeln!(

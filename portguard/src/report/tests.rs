@@ -1,5 +1,5 @@
 use super::*;
-use crate::counters::{Count, Packets, PortCount, ReasonCount, RowCount};
+use crate::counters::{CauseCount, Count, Packets, PortCount, ReasonCount, RowCount};
 use crate::policy::{Grant, GrantKind, Omitted, Peers, RowFacts};
 
 fn knocking() -> Knocking {
@@ -12,10 +12,13 @@ fn knocking() -> Knocking {
         packets: 12,
         error: 2,
         dropped: 0,
+        looks: 1,
         first: 1_000_000_000_000,
         last: 2_000_000_000_000,
     };
     Knocking {
+        since: Some(1_000),
+        is_reset: false,
         bound: 2,
         exact: true,
         violations: 12,
@@ -49,6 +52,7 @@ fn evidence() -> Evidence {
     };
     let report = Report {
         name: "eth0".to_owned(),
+        warnings: Vec::new(),
         generation: 3,
         digest: "ab".repeat(32),
         mode: "audit",
@@ -69,6 +73,13 @@ fn evidence() -> Evidence {
             violation: true,
             packets: 17,
             bytes: 1_700,
+        }],
+        causes: vec![CauseCount {
+            direction: "in",
+            kind: "malformed",
+            cause: "ip-options".to_owned(),
+            packets: 3,
+            bytes: 300,
         }],
         ports: vec![port("in", 443, true, 42, 5), port("in", 6667, false, 0, 12)],
         rows: vec![RowCount {
@@ -112,12 +123,23 @@ fn evidence() -> Evidence {
         packets: 0,
         violations,
     };
-    let drift = crate::drift::compare(
+    let drift = Drift::new(
         &policy,
         &crate::drift::Views {
             seen: std::slice::from_ref(&report),
             ..crate::drift::Views::default()
         },
+        vec![crate::nat::Unread {
+            rule: crate::nat::Place {
+                tool: "nft",
+                family: "inet".to_owned(),
+                table: "nat".to_owned(),
+                chain: "pre".to_owned(),
+                handle: Some(7),
+                rule: None,
+            },
+            why: "`<novel>` is not known".to_owned(),
+        }],
     );
     Evidence {
         host: "node<1>".to_owned(),

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::By;
+use super::{By, LeftOut};
 use crate::command::table::{sparing, table};
-use crate::counters::{Count, PortCount, Report};
+use crate::counters::{CauseCount, PortCount, Report};
 use crate::human::{bytes, duration, grouped, now, plain};
 use crate::knock::Knocking;
 
@@ -34,16 +34,18 @@ impl Rates<'_> {
 /// One interface.
 pub(super) fn interface(
     out: &mut dyn Write,
-    report: &Report,
-    details: &[(&'static str, String, Count)],
+    (report, left_out): (&Report, LeftOut),
     by: By,
     rates: Option<&Rates<'_>>,
 ) -> io::Result<()> {
     head(out, report)?;
     match by {
-        By::Port => ports(out, report, rates),
+        By::Port => {
+            ports(out, report, rates)?;
+            not_listed(out, left_out)
+        }
         By::Row => rows(out, report, rates),
-        By::Reason => reasons(out, report, details, rates),
+        By::Reason => reasons(out, report, rates),
         By::Peer => peers(out, report, rates),
     }
 }
@@ -75,6 +77,9 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             _ => "violations, which enforcing would drop",
         },
     )?;
+    for warning in &report.warnings {
+        writeln!(out, "  warning: {}", plain(warning))?;
+    }
     if let Some(reset) = &report.reset {
         let note = reset
             .note
@@ -126,6 +131,30 @@ fn ports(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
         lines.add_row(cells);
     }
     writeln!(out, "{lines}")
+}
+
+/// What the line at the top counts, and the table does not list.
+fn not_listed(out: &mut dyn Write, left_out: LeftOut) -> io::Result<()> {
+    let LeftOut {
+        ports,
+        of_ports,
+        portless,
+    } = left_out;
+    if of_ports > 0 {
+        writeln!(
+            out,
+            "\nnot listed: {} violations of {ports} more ports; a larger `--top` shows them",
+            grouped(of_ports)
+        )?;
+    }
+    if portless > 0 {
+        writeln!(
+            out,
+            "\nnot listed: {} violations that have no port, such as malformed frames; `--by reason` shows them",
+            grouped(portless)
+        )?;
+    }
+    Ok(())
 }
 
 /// What the rows of a port are for, each purpose once.
@@ -199,9 +228,13 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
 /// Whoever causes violations, in numbers that say how sure they are.
 fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
     if knocking.callers.is_empty() {
-        return writeln!(out, "\nnobody caused a violation since the first load");
+        return writeln!(
+            out,
+            "\nnobody caused a violation since {}",
+            knocking.since()
+        );
     }
-    writeln!(out, "\nwho is knocking, since the first load:\n")?;
+    writeln!(out, "\nwho is knocking, since {}:\n", knocking.since())?;
     let header = [
         "",
         "peer",
@@ -250,12 +283,7 @@ fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
     writeln!(out, "{}", knocking.words())
 }
 
-fn reasons(
-    out: &mut dyn Write,
-    report: &Report,
-    details: &[(&'static str, String, Count)],
-    rates: Option<&Rates<'_>>,
-) -> io::Result<()> {
+fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
     let mut header = vec!["", "reason", "packets", "bytes"];
     if rates.is_some() {
         header.push("packets/s");
@@ -288,26 +316,27 @@ fn reasons(
         }
         cells.push(verdict.to_owned());
         lines.add_row(cells);
-        let inner = details
+        let inner = report
+            .causes
             .iter()
-            .filter(|(side, what, _)| *side == reason.direction && belongs(what, &reason.reason));
-        for (_, what, count) in inner {
+            .filter(|cause| cause.direction == reason.direction && belongs(cause, &reason.reason));
+        for cause in inner {
             lines.add_row([
                 String::new(),
-                format!("  {what}"),
-                grouped(count.packets),
-                bytes(count.bytes),
+                format!("  {}", cause.name()),
+                grouped(cause.packets),
+                bytes(cause.bytes),
             ]);
         }
     }
     writeln!(out, "{lines}")
 }
 
-/// Whether a detail is one of a reason: malformed causes and EtherTypes.
-fn belongs(detail: &str, reason: &str) -> bool {
+/// Whether a cause is one of a reason.
+fn belongs(cause: &CauseCount, reason: &str) -> bool {
     match reason {
-        "malformed" => detail.starts_with("malformed"),
-        "non-ip" | "strict-ethertype" => detail.contains("ethertype"),
+        "malformed" => cause.kind == "malformed",
+        "non-ip" | "strict-ethertype" => cause.kind == "ethertype",
         _ => false,
     }
 }

@@ -238,7 +238,8 @@ fn callers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
         let amount = if is_wide {
             caller.amount()
         } else {
-            short(caller.packets)
+            let about = if caller.estimated { "~" } else { "" };
+            format!("{about}{}", short(caller.packets))
         };
         let mut cells = vec![
             Cell::from(caller.direction),

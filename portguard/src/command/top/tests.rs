@@ -71,6 +71,7 @@ fn observed(passed: u64, violations: u64) -> Observed {
             totals: [((false, Keyed::Port), counter(violations))].into(),
             slots: Vec::new(),
         },
+        knocks: Knocks::default(),
         resets: None,
     }
 }
@@ -126,15 +127,16 @@ fn the_screen_says_all_without_colour() {
         packets: 128,
         error: 28,
         dropped: 0,
+        looks: 1,
         first: 0,
         last: 3_661_000_000_000,
     };
     let knocks = Knocks {
         heaviest: vec![knock],
         bound: 28,
+        attributed: 128,
     };
-    let guard = observed(0, 0);
-    let knocking = Knocking::new((&knocks, 128), &guard.live.meta.policy, &top.catalog, 9);
+    let knocking = Knocking::new(&knocks, &observed(0, 128).report(true), None, 9);
     top.callers.insert("eth0".to_owned(), knocking);
     top.turn(1);
     let sources = screen(&top, 120, 24);
@@ -181,15 +183,16 @@ fn narrow_screens_cut_no_address_and_say_where_they_cut() {
         packets: 1_234_567,
         error: 0,
         dropped: 0,
+        looks: 1,
         first: 0,
         last: 0,
     };
     let knocks = Knocks {
         heaviest: vec![knock],
         bound: 0,
+        attributed: 1_234_567,
     };
-    let guard = observed(0, 0);
-    let knocking = Knocking::new((&knocks, 1), &guard.live.meta.policy, &top.catalog, 9);
+    let knocking = Knocking::new(&knocks, &observed(0, 1_234_567).report(true), None, 9);
     top.callers.insert("eth0".to_owned(), knocking);
     top.turn(2);
     let shown = screen(&top, 80, 24);

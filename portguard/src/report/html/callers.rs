@@ -19,11 +19,12 @@ pub(super) fn callers(page: &mut String, evidence: &Evidence) {
         any = true;
         let _ = write!(
             page,
-            "<h3>{}</h3><p class=\"soft\">The heaviest causes of violations since the first load, as the kernel kept them: \
+            "<h3>{}</h3><p class=\"soft\">The heaviest causes of violations since {}, as the kernel kept them: \
              {}. IPv6 peers stand for their /64.</p>\
              <table><thead><tr><th class=\"fit\">Peer</th>\
              <th class=\"fit\">To, and reason</th><th class=\"n fit\">Packets</th><th class=\"fit\">First and last seen</th><th>Nearest row</th></tr></thead><tbody>",
             escape(&guard.report.name),
+            knocking.since(),
             escape(&knocking.words())
         );
         for caller in &knocking.callers {

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::super::{Evidence, svg};
 use super::escape;
-use crate::counters::PortCount;
+use crate::counters::{PortCount, Report};
 use crate::drift::{Item, State};
 use crate::history;
-use crate::human::{duration, grouped};
+use crate::human::{duration, grouped, time};
 
 /// Ports of violations that are listed by interface.
 const LISTED: usize = 20;
@@ -96,7 +96,12 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
                 [(first, _), (second, _), ..] => format!(", each {}", duration(second - first)),
                 _ => String::new(),
             };
-            let _ = write!(page, "<h3>{name}: violations over time{width}</h3>");
+            let first = guard.history.first().map_or(0, |sample| sample.at);
+            let _ = write!(
+                page,
+                "<h3>{name}: violations over time{width}</h3><p class=\"soft\">Samples of the agent since {}.</p>",
+                time(first)
+            );
             page.push_str(&svg::columns(
                 "violations over time",
                 &over_time,
@@ -140,6 +145,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
                 grouped(port.violations.packets)
             );
         }
+        portless_lines(page, report);
         page.push_str("</tbody></table>");
         let rest = ports.get(LISTED..).unwrap_or_default();
         if !rest.is_empty() {
@@ -157,15 +163,34 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
     }
 }
 
+/// Violations that no port of the table is behind.
+fn portless_lines(page: &mut String, report: &Report) {
+    for one in report
+        .portless()
+        .iter()
+        .filter(|one| one.protocol.is_none() && !one.is_ping)
+    {
+        let _ = write!(
+            page,
+            "<tr><td class=\"p\">{} {}</td><td class=\"n alarm\">{}</td><td><span class=\"soft\">has no port</span></td></tr>",
+            one.direction,
+            escape(&one.what()),
+            grouped(one.packets)
+        );
+    }
+}
+
 /// Findings with what to do, and the other states in numbers.
 pub(super) fn drift(page: &mut String, evidence: &Evidence) {
     page.push_str("<h2 id=\"drift\">Documented, listening, seen</h2>");
-    if evidence.findings().next().is_none() {
+    unread(page, evidence);
+    if evidence.findings().next().is_none() && evidence.drift.portless.is_empty() {
         page.push_str("<p><span class=\"mark good\">no finding</span> Documents, listeners and traffic agree.</p>");
     }
     for state in State::ALL {
         let mut items: Vec<&Item> = evidence
             .drift
+            .items
             .iter()
             .filter(|item| item.state == state)
             .collect();
@@ -200,11 +225,16 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
             let _ = write!(page, "<p class=\"soft\">and {} more</p>", count - FINDINGS);
         }
     }
+    without_port(page, evidence);
     let quiet: Vec<String> = State::ALL
         .into_iter()
         .filter(|state| !state.is_finding())
         .filter_map(|state| {
-            let count = evidence.drift.iter().filter(|item| item.state == state);
+            let count = evidence
+                .drift
+                .items
+                .iter()
+                .filter(|item| item.state == state);
             let count = count.count();
             (count > 0)
                 .then(|| format!("<span class=\"mark soft\">{}</span> {count}", state.name()))
@@ -215,6 +245,44 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
             page,
             "<h3>Nothing to do</h3><p>{}</p>",
             quiet.join(" &nbsp; ")
+        );
+    }
+}
+
+/// Undocumented traffic that no port is behind.
+fn without_port(page: &mut String, evidence: &Evidence) {
+    let all = &evidence.drift.portless;
+    if all.is_empty() {
+        return;
+    }
+    let _ = write!(
+        page,
+        "<h3><span class=\"mark bad\">without-port</span> {}</h3><p class=\"soft\">no document opens this, and it has no port</p>\
+         <table><thead><tr><th>What</th><th>Reason</th><th>Who</th><th class=\"n\">Violations</th></tr></thead><tbody>",
+        all.len()
+    );
+    for one in all {
+        let _ = write!(
+            page,
+            "<tr><td class=\"p\">{} {}</td><td>{}</td><td>{}</td><td class=\"n alarm\">{}</td></tr>",
+            one.direction,
+            escape(&one.what),
+            escape(&one.reason),
+            escape(&one.who()),
+            grouped(one.violations)
+        );
+    }
+    page.push_str("</tbody></table>");
+}
+
+/// What of the packet filter was not understood: an auditor must not take it for read.
+fn unread(page: &mut String, evidence: &Evidence) {
+    for one in &evidence.drift.unread {
+        let _ = write!(
+            page,
+            "<p><span class=\"mark warn\">not read</span> may hand ports on: {}: {}</p>",
+            escape(&one.rule.to_string()),
+            escape(&one.why)
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Frames in and out of one interface, past the IP stack.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -19,6 +19,9 @@ const OUTGOING: u8 = 4;
 const MAX_FRAME: usize = 70_000;
 /// What a burst of small frames needs until the reader comes by.
 const BUFFER: usize = 32 << 20;
+
+/// How long to try to send a frame.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A packet socket bound to one interface of the calling thread's network.
 ///
@@ -57,14 +60,22 @@ impl PacketSocket {
         Ok(socket)
     }
 
-    /// Sends one frame as it is; from 14 bytes to what the MTU allows.
+    /// Sends one frame as it is; from 14 bytes to what the MTU allows. While there is no room it tries again, for ten
+    /// seconds: a program that drops what is sent looks the same.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
-                Err(Errno::EAGAIN | Errno::ENOBUFS) => {
-                    let deadline = Instant::now() + std::time::Duration::from_secs(1);
+                Err(error @ (Errno::EAGAIN | Errno::ENOBUFS)) => {
+                    if Instant::now() >= deadline {
+                        return Err(error).with_context(|| {
+                            format!("sending {} bytes, for {PATIENCE:?}", frame.len())
+                        });
+                    }
                     wait_ready(&self.socket, nix::poll::PollFlags::POLLOUT, deadline)?;
+                    // A queue that has no room for it is ready all the same.
+                    std::thread::yield_now();
                 }
                 Err(error) => {
                     return Err(error).with_context(|| format!("sending {} bytes", frame.len()));

@@ -1,0 +1,89 @@
+//! Violations that no port is behind, as findings.
+
+use serde::Serialize;
+
+use crate::counters::{self, Report};
+use crate::knock::Caller;
+
+/// Callers that are kept.
+const CALLERS: usize = 8;
+
+/// Undocumented traffic of a kind that has no port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Portless {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// Stable name of the reason.
+    pub reason: String,
+    /// In words: `protocol 47 (GRE)`, `malformed (ip-options)`.
+    pub what: String,
+    /// IP protocol, where the reason is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u16>,
+    /// What was malformed, or the EtherType as `0x88cc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Rows that open the protocol to others.
+    pub rows: Vec<String>,
+    /// Packets that were, or would be, dropped.
+    pub violations: u64,
+    /// Who caused them, heaviest first, as far as the kernel kept it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Caller>,
+}
+
+/// Of all interfaces together, heaviest first.
+pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
+    let mut found: Vec<Portless> = Vec::new();
+    for one in seen.iter().flat_map(Report::portless) {
+        let what = one.what();
+        let known = found.iter_mut().find(|known| {
+            (known.direction, &known.reason, &known.what) == (one.direction, &one.reason, &what)
+        });
+        if let Some(known) = known {
+            known.violations += one.packets;
+            known.rows.extend(one.rows);
+            known.rows.sort();
+            known.rows.dedup();
+            continue;
+        }
+        let callers = callers.iter().filter(|caller| is_of(caller, &one));
+        found.push(Portless {
+            what,
+            violations: one.packets,
+            callers: callers.take(CALLERS).cloned().collect(),
+            direction: one.direction,
+            reason: one.reason,
+            protocol: one.protocol,
+            cause: one.cause,
+            rows: one.rows,
+        });
+    }
+    found.sort_by_key(|one| std::cmp::Reverse(one.violations));
+    found
+}
+
+fn is_of(caller: &Caller, one: &counters::Portless) -> bool {
+    let is_same = caller.direction == one.direction && caller.reason == one.reason;
+    is_same
+        && match (one.protocol, caller.transport) {
+            (Some(number), "ip") => caller.port == number,
+            (Some(_), _) => false,
+            (None, "malformed") => one.cause.as_deref() == caller.cause,
+            (None, "ethertype") => {
+                let number = format!("{:#06x}", caller.port);
+                one.cause
+                    .as_ref()
+                    .is_none_or(|cause| *cause == number || cause == "other")
+            }
+            (None, "icmp") => true,
+            (None, _) => one.reason == "strict-fragment",
+        }
+}
+
+impl Portless {
+    /// `from 192.0.2.7 (12)`.
+    pub fn who(&self) -> String {
+        super::item::who(self.direction, &self.callers).unwrap_or_else(|| "-".to_owned())
+    }
+}

@@ -1,0 +1,232 @@
+//! How many packets a caller sent, at least and at most. Counters are exact, by port and by cause; what is put down to callers
+//! is a sample where violations come faster than all can be looked at. Each of the two bounds the other.
+
+use std::collections::BTreeMap;
+
+use portguard_common::abi::CHUNK_KEYS;
+use portguard_common::packet::Malformed;
+use portguard_common::reason::Reason;
+
+use super::{Knock, Knocks};
+use crate::counters::Report;
+
+/// Packets of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// By the samples.
+    pub(super) packets: u64,
+    pub(super) at_least: u64,
+    pub(super) at_most: u64,
+    /// Whether samples are all that is known.
+    pub(super) is_estimate: bool,
+}
+
+/// What an exact counter counts: direction; transport, or reason where there is none; port, or number of the cause.
+type Place = (&'static str, &'static str, u16);
+
+/// Stands for ping, which is counted beside the protocols.
+const PING: &str = "icmp-echo";
+
+/// What is sampled together: direction, and a part of the ports or a reason.
+type Group = (&'static str, &'static str, u32);
+
+/// The reasons that have a counter, and a pace of sampling, by themselves.
+const ALONE: [Reason; 4] = [
+    Reason::Malformed,
+    Reason::Icmp,
+    Reason::StrictFragment,
+    Reason::StrictEthertype,
+];
+
+fn place(knock: &Knock) -> Place {
+    let (side, reason) = (knock.direction.name(), knock.reason);
+    let (transport, port, _) = super::callers::what(knock);
+    if reason == Reason::Malformed {
+        (side, reason.name(knock.direction), knock.port)
+    } else if ALONE.contains(&reason) {
+        (side, reason.name(knock.direction), 0)
+    } else if transport == "icmp" {
+        (side, PING, 0)
+    } else {
+        (side, transport, port)
+    }
+}
+
+fn group(&(side, what, number): &Place) -> Group {
+    let part = u32::from(number) / CHUNK_KEYS;
+    match what {
+        "tcp" | "udp" | "sctp" => (side, what, part),
+        // Protocols and ping are one part.
+        "ip" | PING => (side, "ip", 0),
+        _ => (side, what, 0),
+    }
+}
+
+/// The exact counters of violations.
+fn counted(report: &Report) -> BTreeMap<Place, u64> {
+    let mut found = BTreeMap::new();
+    for port in &report.ports {
+        let (what, number) = match port.transport {
+            "icmp" => (PING, 0),
+            transport => (transport, port.port),
+        };
+        if port.violations.packets > 0 {
+            *found.entry((port.direction, what, number)).or_default() += port.violations.packets;
+        }
+    }
+    for reason in report.reasons.iter().filter(|reason| reason.violation) {
+        let alone = ALONE
+            .into_iter()
+            .filter(|alone| *alone != Reason::Malformed);
+        // The same both ways.
+        let mut names = alone.map(|alone| alone.name(portguard_common::reason::Direction::Ingress));
+        if let Some(name) = names.find(|name| *name == reason.reason) {
+            found.insert((reason.direction, name, 0), reason.packets);
+        }
+    }
+    for cause in report
+        .causes
+        .iter()
+        .filter(|cause| cause.kind == "malformed")
+    {
+        let all = Malformed::ALL.into_iter();
+        for known in all.filter(|known| known.name() == cause.cause) {
+            found.insert((cause.direction, "malformed", known as u16), cause.packets);
+        }
+    }
+    found
+}
+
+/// The bounds of each caller, in their order, and whether every violation was looked at.
+pub(super) fn bounds(knocks: &Knocks, report: &Report) -> (Vec<Bounds>, bool) {
+    let counted = counted(report);
+    let is_exact = knocks.attributed == report.violations.packets;
+    let places: Vec<Place> = knocks.heaviest.iter().map(place).collect();
+    // What is known of each place: packets that were put down to somebody, and of how many that is sure.
+    let mut sums: BTreeMap<Place, (u64, u64)> = BTreeMap::new();
+    for (place, knock) in places.iter().zip(&knocks.heaviest) {
+        let (attributed, looks) = sums.entry(*place).or_default();
+        *attributed += knock.packets;
+        *looks += knock.looks;
+    }
+    // Where nobody lost a place, the sums of each part of the counters tell whether all of that part was looked at.
+    let is_orderly = knocks.heaviest.iter().all(|knock| knock.error == 0);
+    let mut whole: BTreeMap<Group, bool> = BTreeMap::new();
+    for place in counted.keys().chain(&places) {
+        let attributed = sums.get(place).map_or(0, |(attributed, _)| *attributed);
+        let is_same = counted.get(place).copied().unwrap_or(0) == attributed;
+        let whole = whole.entry(group(place)).or_insert(is_orderly);
+        *whole = *whole && is_same;
+    }
+    let each = knocks.heaviest.iter().zip(&places);
+    let bounds = each.map(|(knock, place)| {
+        let count = counted.get(place).copied().unwrap_or(knock.packets);
+        let is_known = is_exact || whole.get(&group(place)).copied().unwrap_or(false);
+        let (at_least, at_most) = if is_known {
+            (knock.packets - knock.error, knock.packets.min(count))
+        } else {
+            // Those that others sent for certain it did not.
+            let others = sums.get(place).map_or(0, |(_, looks)| looks - knock.looks);
+            (knock.looks, count.saturating_sub(others))
+        };
+        let at_most = at_most.max(at_least);
+        let packets = if is_known {
+            knock.packets
+        } else {
+            // Its share of what was sampled at this place, of what came there: samples stand for their neighbours, too.
+            share(
+                knock.packets,
+                sums.get(place).map_or(0, |(sum, _)| *sum),
+                count,
+            )
+        };
+        Bounds {
+            packets: packets.clamp(at_least, at_most),
+            at_least,
+            at_most,
+            is_estimate: !is_known && at_least < at_most,
+        }
+    });
+    (bounds.collect(), is_exact)
+}
+
+/// `part` of `sum`, of another whole.
+fn share(part: u64, sum: u64, whole: u64) -> u64 {
+    let share = (u128::from(part) * u128::from(whole)).checked_div(sum.into());
+    share
+        .and_then(|share| share.try_into().ok())
+        .unwrap_or(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use portguard_common::reason::Direction;
+
+    use super::*;
+    use crate::counters::tests::report;
+
+    fn knock(port: u16, peer: &str, packets: u64) -> Knock {
+        Knock {
+            direction: Direction::Ingress,
+            reason: Reason::UndocumentedPort,
+            protocol: 6,
+            port,
+            peer: peer.parse().unwrap(),
+            packets,
+            error: 0,
+            dropped: 0,
+            looks: Knock::looks(packets),
+            first: 0,
+            last: 0,
+        }
+    }
+
+    fn told(heaviest: Vec<Knock>, ports: &[(u16, u64)]) -> (Vec<(u64, u64, u64)>, bool) {
+        let knocks = Knocks {
+            attributed: heaviest.iter().map(|knock| knock.packets).sum(),
+            heaviest,
+            bound: 0,
+        };
+        let (bounds, is_exact) = bounds(&knocks, &report("tcp", ports));
+        let numbers = bounds
+            .iter()
+            .map(|one| (one.at_least, one.packets, one.at_most));
+        (numbers.collect(), is_exact)
+    }
+
+    #[test]
+    fn all_that_was_looked_at_is_exact() {
+        let (bounds, is_exact) = told(
+            vec![knock(23, "192.0.2.1", 7), knock(23, "192.0.2.2", 3)],
+            &[(23, 10)],
+        );
+        assert_eq!((bounds, is_exact), (vec![(7, 7, 7), (3, 3, 3)], true));
+    }
+
+    #[test]
+    fn nobody_is_told_to_have_sent_more_than_came() {
+        // The one look at the second caller stood for 500 of the first.
+        let (bounds, is_exact) = told(
+            vec![knock(23, "192.0.2.1", 520), knock(24, "192.0.2.2", 500)],
+            &[(23, 1_000), (24, 40)],
+        );
+        assert_eq!(bounds, [(2, 1_000, 1_000), (1, 40, 40)]);
+        assert!(!is_exact);
+        // What another sent for certain, it did not.
+        let (bounds, _) = told(
+            vec![knock(23, "192.0.2.1", 990), knock(23, "192.0.2.2", 1)],
+            &[(23, 900)],
+        );
+        assert_eq!(bounds, [(2, 899, 899), (1, 1, 898)]);
+    }
+
+    #[test]
+    fn a_flood_elsewhere_takes_nothing_from_what_is_exact() {
+        let (bounds, is_exact) = told(
+            vec![knock(50_000, "192.0.2.1", 400), knock(23, "192.0.2.2", 3)],
+            &[(50_000, 1_000), (23, 3)],
+        );
+        assert_eq!(bounds, [(1, 1_000, 1_000), (3, 3, 3)]);
+        assert!(!is_exact);
+    }
+}
