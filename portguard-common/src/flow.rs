@@ -179,7 +179,6 @@ impl Set {
 /// The cell of its set that a flow takes if it is free, so that it is looked at first: one way, which processors foresee,
 /// instead of eight.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "three bits")]
 pub const fn home(tag: u64) -> usize {
     (tag >> TIME_BITS) as usize & (WAYS - 1)
 }
