@@ -1,9 +1,11 @@
 //! Programs in the kernel, ready to be run on frames; attached to nothing.
 
 use anyhow::{Context as _, Result, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{Program as AyaProgram, ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use ipnet::Ipv6Net;
 use portguard::bench::nanoseconds;
 use portguard::object::Loaded;
 
@@ -48,6 +50,24 @@ pub(crate) fn reference(name: &'static str) -> Result<Program> {
     }
     load(&mut ebpf, name)?;
     Ok(Program::Own(Box::new(ebpf), name, hook))
+}
+
+/// The program of [`REFERENCE`] that looks sources up in the kernel's own trie, with these networks.
+pub(crate) fn trie(networks: impl IntoIterator<Item = Ipv6Net>) -> Result<Program> {
+    let networks: Vec<Ipv6Net> = networks.into_iter().collect();
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries("PORTS", 1)
+        .map_max_entries("OPEN", 1)
+        .map_max_entries("TRIE", u32::try_from(networks.len())?)
+        .load(REFERENCE)?;
+    let map = ebpf.map_mut("TRIE").context("no map `TRIE`")?;
+    let mut trie: LpmTrie<&mut MapData, [u8; 16], u32> = map.try_into()?;
+    for network in networks {
+        let key = Key::new(network.prefix_len().into(), network.network().octets());
+        trie.insert(&key, 1, 0)?;
+    }
+    load(&mut ebpf, "trie")?;
+    Ok(Program::Own(Box::new(ebpf), "trie", Hook::Ingress))
 }
 
 /// The ports that the policy of the plain cases opens.

@@ -11,6 +11,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::macros::{btf_map, classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -199,6 +200,26 @@ pub(crate) fn lean(ctx: XdpContext) -> u32 {
         is_open
     };
     if is_open { XDP_PASS } else { XDP_DROP }
+}
+
+/// IPv6 networks and hosts, in the kernel's own map for longest prefixes; the loader sets how many.
+#[btf_map]
+static TRIE: LpmTrie<[u8; 16], u32, 1> = LpmTrie::new();
+
+/// Looks an IPv6 source up there and does nothing else: lets through who is found.
+#[xdp(frags)]
+pub(crate) fn trie(ctx: XdpContext) -> u32 {
+    let Some(source) = read::<[u64; 2]>(ctx.data(), 22, ctx.data_end()) else {
+        return XDP_DROP;
+    };
+    let mut octets = [0; 16];
+    let (high, low) = octets.split_at_mut(8);
+    high.copy_from_slice(&source[0].to_ne_bytes());
+    low.copy_from_slice(&source[1].to_ne_bytes());
+    match TRIE.get(&Key::new(128, octets)) {
+        Some(_) => XDP_PASS,
+        None => XDP_DROP,
+    }
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
+use ipnet::Ipv6Net;
 use portguard::flows::Flows;
 use portguard::object::Loaded;
 use portguard::policy::Outbound;
@@ -17,7 +18,7 @@ use super::frames::{
 };
 use super::policies::{GROUP_PORT, Members, SHARED_PORT, host6, hosts, load, plain, sources};
 use super::{Case, Extent, Group, Hook, Plan};
-use crate::programs::{Places, Program, Variation, reference};
+use crate::programs::{Places, Program, Variation, reference, trie};
 
 /// `XDP_DROP`.
 pub(super) const DROP: u32 = 1;
@@ -432,7 +433,19 @@ fn source(plan: &mut Plan, family: &str, count: u32) -> Result<()> {
     let mut of = varied(of, all, BOTH6);
     // Some of these may be peers; a deep walk is what is measured, whatever comes of it.
     of.answer = super::ANY;
+    let all = of.ways.clone();
     plan.push(of);
+    let hosts = members.hosts.iter().copied().map(Ipv6Net::from);
+    let trie = plan.program(trie(members.v6.iter().copied().chain(hosts))?);
+    let reference = |name: &str, peer: IpAddr, answer| {
+        let frame = tcp((peer, HOST6.into()), (40_000, SHARED_PORT), SYN).build();
+        let name = format!("reference/trie-{family}-{name}");
+        hot(Group::Reference, trie, name, frame, answer)
+    };
+    plan.push(reference("v6-prefix", first.v6, PASS));
+    plan.push(reference("v6-host", first.host, PASS));
+    let spoofed = reference("v6-spoofed", PEER6.into(), super::ANY);
+    plan.push(turns(spoofed, all, BOTH6));
     Ok(())
 }
 
