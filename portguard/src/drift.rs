@@ -2,6 +2,7 @@
 
 mod item;
 mod portless;
+mod seen;
 mod state;
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::collections::BTreeSet;
 use portguard_common::reason::Direction;
 
 use crate::catalog::Transport;
-use crate::counters::{PortCount, Report};
+use crate::counters::Report;
 use crate::image::{Span, spans};
 use crate::knock::Caller;
 use crate::listeners::{Listener, Namespace};
@@ -17,6 +18,7 @@ use crate::nat::{Published, Unread};
 use crate::policy::{GrantKind, Policy};
 
 use item::{blank, document, look};
+use seen::Seen;
 
 pub use item::Item;
 pub use portless::Portless;
@@ -70,21 +72,22 @@ impl Drift {
 pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
     let inbound = spans(&policy.inbound);
     let outbound = spans(&policy.outbound);
+    let seen = &Seen::new(views);
     let mut items: Vec<Item> = Vec::new();
     items.extend(
         inbound
             .iter()
-            .filter_map(|span| inwards(policy, views, span)),
+            .filter_map(|span| inwards(policy, views, seen, span)),
     );
-    items.extend(undocumented_listeners(views, &inbound));
-    items.extend(undocumented_published(views, &inbound));
+    items.extend(undocumented_listeners(views, seen, &inbound));
+    items.extend(undocumented_published(views, seen, &inbound));
     if !views.seen.is_empty() {
         items.extend(
             outbound
                 .iter()
-                .filter_map(|span| outwards(policy, views, span)),
+                .filter_map(|span| outwards(policy, views, seen, span)),
         );
-        items.extend(knocks(views, &items));
+        items.extend(knocks(views, seen, &items));
     }
     items.sort_by_key(|item| {
         (
@@ -97,7 +100,7 @@ pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
     items
 }
 
-fn inwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item> {
+fn inwards(policy: &Policy, views: &Views<'_>, seen: &Seen<'_>, span: &Span<'_>) -> Option<Item> {
     // DHCP is heard on a packet socket, which is no listener.
     if span
         .grants
@@ -108,7 +111,7 @@ fn inwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item> 
     }
     let mut item = blank(Direction::Ingress, span.transport, span.first, span.last);
     document(&mut item, policy, span);
-    look(&mut item, views);
+    look(&mut item, views, seen);
     item.state = if let Some(state) = handed_on(&item, true) {
         state
     } else if item.listeners.is_empty() {
@@ -144,7 +147,7 @@ fn handed_on(item: &Item, is_documented: bool) -> Option<State> {
     })
 }
 
-fn outwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item> {
+fn outwards(policy: &Policy, views: &Views<'_>, seen: &Seen<'_>, span: &Span<'_>) -> Option<Item> {
     if span
         .grants
         .iter()
@@ -154,7 +157,7 @@ fn outwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item>
     }
     let mut item = blank(Direction::Egress, span.transport, span.first, span.last);
     document(&mut item, policy, span);
-    look(&mut item, views);
+    look(&mut item, views, seen);
     item.state = if item.passed.unwrap_or(0) > 0 {
         State::DocumentedUsed
     } else {
@@ -163,7 +166,7 @@ fn outwards(policy: &Policy, views: &Views<'_>, span: &Span<'_>) -> Option<Item>
     Some(item.judged())
 }
 
-fn undocumented_listeners(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
+fn undocumented_listeners(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>]) -> Vec<Item> {
     let ports: BTreeSet<(Transport, u16)> = views
         .listeners
         .iter()
@@ -174,7 +177,7 @@ fn undocumented_listeners(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
         .into_iter()
         .map(|(transport, port)| {
             let mut item = blank(Direction::Ingress, transport, port, port);
-            look(&mut item, views);
+            look(&mut item, views, seen);
             let (first, last) = views.ephemeral;
             let is_picked = transport == Transport::Udp && (first..=last).contains(&port);
             item.state = if item.listeners.iter().all(Listener::is_loopback) {
@@ -189,7 +192,7 @@ fn undocumented_listeners(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
         .collect()
 }
 
-fn undocumented_published(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
+fn undocumented_published(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>]) -> Vec<Item> {
     let listens = |place| {
         views
             .listeners
@@ -221,7 +224,7 @@ fn undocumented_published(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
     runs.into_iter()
         .map(|(transport, first, last, _)| {
             let mut item = blank(Direction::Ingress, transport, first, last);
-            look(&mut item, views);
+            look(&mut item, views, seen);
             item.state = handed_on(&item, false).unwrap_or(State::PublishedUndocumented);
             item.judged()
         })
@@ -229,10 +232,10 @@ fn undocumented_published(views: &Views<'_>, open: &[Span<'_>]) -> Vec<Item> {
 }
 
 /// Undocumented traffic that no other item tells about.
-fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
+fn knocks(views: &Views<'_>, seen: &Seen<'_>, told: &[Item]) -> Vec<Item> {
     let mut places = BTreeSet::new();
     for port in views.seen.iter().flat_map(|report| &report.ports) {
-        let Some(transport) = transport_of(port) else {
+        let Some(transport) = transport_of(port.transport) else {
             continue;
         };
         if port.violations.packets == 0 {
@@ -257,14 +260,10 @@ fn knocks(views: &Views<'_>, told: &[Item]) -> Vec<Item> {
                 Direction::Ingress
             };
             let mut item = blank(direction, transport, port, port);
-            look(&mut item, views);
+            look(&mut item, views, seen);
             // Of the baseline, which is for certain peers only.
-            let mut of_port = views.seen.iter().flat_map(|report| &report.ports);
-            let line = of_port.find(|line| {
-                line.direction == item.direction
-                    && transport_of(line) == Some(transport)
-                    && line.port == port
-            });
+            let mut of_port = seen.lines(item.direction, transport, (port, port));
+            let line = of_port.find(|line| line.port == port);
             item.rows = line.map(|line| line.rows.clone()).unwrap_or_default();
             let is_answer = direction == Direction::Egress
                 && port >= views.ephemeral.0
@@ -306,8 +305,8 @@ fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {
         .any(|span| span.transport == transport && (span.first..=span.last).contains(&port))
 }
 
-fn transport_of(port: &PortCount) -> Option<Transport> {
-    match port.transport {
+fn transport_of(name: &str) -> Option<Transport> {
+    match name {
         "tcp" => Some(Transport::Tcp),
         "udp" => Some(Transport::Udp),
         "sctp" => Some(Transport::Sctp),

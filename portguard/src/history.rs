@@ -85,10 +85,19 @@ pub struct History {
 /// # Errors
 /// What the file system says.
 pub fn read(directory: &Path, interface: &str) -> io::Result<Option<History>> {
-    let file = match File::open(path(directory, interface)) {
+    let path = path(directory, interface);
+    // Asked first: opening a pipe waits for somebody who writes.
+    let facts = match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
+        facts => facts?,
     };
+    if !facts.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "this is no regular file",
+        ));
+    }
+    let file = File::open(path)?;
     let mut history = History::default();
     for line in BufReader::new(file).split(b'\n') {
         match serde_json::from_slice(&line?) {

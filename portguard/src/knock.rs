@@ -15,7 +15,7 @@ use portguard_common::knock as kernel;
 use portguard_common::knock::SETS;
 use portguard_common::reason::{Direction, Reason};
 
-pub use callers::{Caller, Knocking, of_port};
+pub use callers::{Caller, Knocking};
 pub use mark::Mark;
 
 /// The heaviest causes of violations since the first load, and what is not known of the others.

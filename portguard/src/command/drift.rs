@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
 use super::table::sparing;
 use super::{print, print_json};
@@ -206,14 +207,14 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, St
         let digest = if is_one { own.clone() } else { policy.digest() };
         return Ok((policy, digest));
     }
-    let compiled = selection.load(Resolving::WhenTold)?.compile(None);
-    if compiled.policy == Policy::default() {
+    let policy = accept(selection.load(Resolving::WhenTold)?.compile(None))?;
+    if policy == Policy::default() {
         return Err(Fault::usage("there is no policy to compare with")
             .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or load a guard")
             .into());
     }
-    let digest = compiled.policy.digest();
-    Ok((compiled.policy, digest))
+    let digest = policy.digest();
+    Ok((policy, digest))
 }
 
 /// The policies of all interfaces as one: a port is documented if it is on any of them.

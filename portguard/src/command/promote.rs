@@ -278,6 +278,10 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             ]);
         }
         writeln!(out, "{}", table.trim_fmt())?;
+        writeln!(
+            out,
+            "packets of a flow: about so many, from a sample, where violations came faster than 64 a second"
+        )?;
     }
     for flow in case
         .flows

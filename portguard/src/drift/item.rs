@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
-use super::{State, Views, transport_of};
+use super::seen::Seen;
+use super::{State, Views};
 use crate::catalog::Transport;
 use crate::image::Span;
-use crate::knock::{Caller, of_port};
+use crate::knock::Caller;
 use crate::listeners::Listener;
 use crate::nat::Published;
 use crate::policy::Policy;
@@ -99,7 +100,7 @@ pub(super) fn document(item: &mut Item, policy: &Policy, span: &Span<'_>) {
 }
 
 /// Fills in what listens there and what was seen.
-pub(super) fn look(item: &mut Item, views: &Views<'_>) {
+pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
     let covers = |transport, port| {
         item.transport == transport && (item.port_first..=item.port_last).contains(&port)
     };
@@ -148,25 +149,15 @@ pub(super) fn look(item: &mut Item, views: &Views<'_>) {
         return;
     }
     let (mut passed, mut violations) = (0, 0);
-    for port in views.seen.iter().flat_map(|report| &report.ports) {
-        let last = port.port_last.unwrap_or(port.port);
-        if port.direction == item.direction
-            && transport_of(port) == Some(item.transport)
-            && port.port <= item.port_last
-            && item.port_first <= last
-        {
-            passed += port.passed.packets;
-            violations += port.violations.packets;
-        }
+    let ports = (item.port_first, item.port_last);
+    for line in seen.lines(item.direction, item.transport, ports) {
+        passed += line.passed.packets;
+        violations += line.violations.packets;
     }
     item.passed = Some(passed);
     item.violations = Some(violations);
-    let ports = item.port_first..=item.port_last;
-    let transport = item.transport.to_string();
-    item.callers = of_port(views.callers, item.direction, &transport, ports)
-        .take(CALLERS)
-        .cloned()
-        .collect();
+    let callers = seen.callers(item.direction, item.transport, ports);
+    item.callers = callers.into_iter().take(CALLERS).cloned().collect();
 }
 
 impl Item {

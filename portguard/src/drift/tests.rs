@@ -307,3 +307,21 @@ fn findings_come_first_in_the_list_of_states() {
         assert!(!state.meaning().is_empty());
     }
 }
+
+#[test]
+fn a_scan_of_all_ports_takes_no_longer_for_each_of_them() {
+    let ports = (1..=u16::MAX).map(|port| count("in", "tcp", port, 0, 1));
+    let seen = [report(ports.collect())];
+    let views = Views {
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+        ..Views::default()
+    };
+    let start = crate::bench::thread_time().unwrap();
+    let items = compare(&policy(), &views);
+    let took = crate::bench::thread_time().unwrap().saturating_sub(start);
+    let violations: u64 = items.iter().filter_map(|item| item.violations).sum();
+    assert_eq!(violations, u64::from(u16::MAX));
+    // A second as it is built for tests; each port against each other takes a minute.
+    assert!(took.as_secs() < 10, "{took:?}");
+}

@@ -259,20 +259,6 @@ pub(super) fn what(knock: &Knock) -> (&'static str, u16, Option<&'static str>) {
     }
 }
 
-/// The callers of one place, for who compares ports.
-pub fn of_port<'c>(
-    callers: &'c [Caller],
-    direction: &str,
-    transport: &str,
-    ports: std::ops::RangeInclusive<u16>,
-) -> impl Iterator<Item = &'c Caller> {
-    callers.iter().filter(move |caller| {
-        caller.direction == direction
-            && caller.transport == transport
-            && ports.contains(&caller.port)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use portguard_common::reason::Direction;

@@ -21,7 +21,7 @@ use terms::Terms;
 const FOREIGN: &str = "xt";
 
 /// Statements that neither choose packets nor say what becomes of them.
-const SILENT: [&str; 15] = [
+const SILENT: [&str; 14] = [
     "counter",
     "log",
     "comment",
@@ -35,7 +35,6 @@ const SILENT: [&str; 15] = [
     "secmark",
     "last",
     "flow",
-    "dup",
     "continue",
 ];
 /// Statements that let on what nobody knows before.
@@ -66,11 +65,20 @@ struct Objects<'v> {
     rules: Vec<&'v Value>,
     /// Elements of sets and maps.
     sets: BTreeMap<&'v str, &'v [Value]>,
+    /// Those that rules add to.
+    filled: BTreeSet<&'v str>,
     is_foreign: bool,
 }
 
 fn text<'v>(object: &'v Value, key: &str) -> &'v str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether a flag is among those of an object: a word, or a list of words.
+fn has_flag(object: &Value, flag: &str) -> bool {
+    let flags = object.get("flags");
+    let mut all = flags.and_then(Value::as_array).into_iter().flatten();
+    flags.is_some_and(|flags| flags == flag) || all.any(|one| one == flag)
 }
 
 impl<'v> Ruleset<'v> {
@@ -105,6 +113,9 @@ impl<'v> Ruleset<'v> {
                         let elements = object.get("elem").and_then(Value::as_array);
                         let elements = elements.map(Vec::as_slice).unwrap_or_default();
                         table.sets.insert(name, elements);
+                        if has_flag(object, "dynamic") {
+                            table.filled.insert(name);
+                        }
                     }
                     _ => {}
                 }
@@ -149,6 +160,7 @@ impl Objects<'_> {
         let terms = Terms {
             world,
             sets: &self.sets,
+            filled: &self.filled,
         };
         let mut table = Table {
             family: match family {

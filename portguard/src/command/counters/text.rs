@@ -70,10 +70,10 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         grouped(report.violations.packets),
         match (report.mode, report.outbound) {
             ("enforce", "audit") =>
-                "violations: those that arrived were dropped, those that were sent only counted",
-            ("enforce", _) => "violations, dropped",
+                "violations; now, those that arrive are dropped, and those that are sent only counted",
+            ("enforce", _) => "violations; now, they are dropped",
             (_, "enforce") =>
-                "violations: those that were sent were dropped, those that arrived only counted",
+                "violations; now, those that are sent are dropped, and those that arrive only counted",
             _ => "violations, which enforcing would drop",
         },
     )?;
@@ -94,16 +94,8 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out)
 }
 
-fn violated(report: &Report) -> &'static str {
-    match (report.mode, report.outbound) {
-        ("enforce", "audit") | ("audit", "enforce") => "violations",
-        ("enforce", _) => "dropped",
-        _ => "would drop",
-    }
-}
-
 fn ports(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec!["", "port", "passed", "bytes", violated(report)];
+    let mut header = vec!["", "port", "passed", "bytes", "violations"];
     if rates.is_some() {
         header.extend(["passed/s", "violations/s"]);
     }

@@ -104,7 +104,7 @@ fn violations(report: &Report) -> String {
             grouped(inwards),
             grouped(outwards)
         ),
-        (true, _) | (_, true) => format!("{total} violations dropped"),
+        (true, _) | (_, true) => format!("{total} violations; now, they are dropped"),
         (false, false) => format!("{total} violations that enforcing would drop"),
     }
 }

@@ -1,7 +1,7 @@
 //! Expressions of nftables: which packets they choose. Ports and transports are evaluated exactly, for each of the 65,536;
 //! interfaces and destination addresses are held against the host; all else is not known, and said to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub(super) struct Terms<'t> {
     pub(super) world: &'t World,
     /// Elements of the table's sets and maps.
     pub(super) sets: &'t BTreeMap<&'t str, &'t [Value]>,
+    /// Those that rules add to: what stands in them now says nothing of the next packet.
+    pub(super) filled: &'t BTreeSet<&'t str>,
 }
 
 /// What an expression is about.
@@ -48,10 +50,20 @@ enum Key {
     Absent,
 }
 
+impl Key {
+    fn is_of_ports(&self) -> bool {
+        if let Self::All(keys) = self {
+            return keys.iter().any(Self::is_of_ports);
+        }
+        matches!(self, Self::Port(..))
+    }
+}
+
 impl Terms<'_> {
     /// Which packets `left op right` holds for.
     pub(super) fn test(&self, left: &Value, op: &str, right: &Value) -> Result<When, String> {
         let key = self.key(left);
+        self.settled(&key, right)?;
         let elements = self.elements(right)?;
         self.compare(&key, op, &elements)
     }
@@ -61,6 +73,7 @@ impl Terms<'_> {
         let [key, data] =
             [map.get("key"), map.get("data")].map(|part| part.unwrap_or(&Value::Null));
         let key = self.key(key);
+        self.settled(&key, data)?;
         let mut cases = Vec::new();
         let mut rest = None;
         for case in self.elements(data)? {
@@ -158,6 +171,17 @@ impl Terms<'_> {
             (Key::OtherOf(family) | Key::Address(family), _) => Key::OtherOf(family),
             (Key::Other(transport) | Key::Port(transport, _), _) => Key::Other(transport),
             _ => Key::Other(None),
+        }
+    }
+
+    /// Refuses ports by a set that rules add to.
+    fn settled(&self, key: &Key, value: &Value) -> Result<(), String> {
+        let name = value.as_str().and_then(|word| word.strip_prefix('@'));
+        match name.filter(|name| self.filled.contains(name)) {
+            Some(name) if key.is_of_ports() => Err(format!(
+                "ports by the set `{name}`, which is filled as packets come"
+            )),
+            _ => Ok(()),
         }
     }
 

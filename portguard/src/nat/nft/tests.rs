@@ -260,3 +260,30 @@ fn tables_that_are_read_elsewhere_are_left() {
     ruleset.leave("ip", "nat", &["PREROUTING".to_owned()].into());
     assert_eq!(ruleset.tables(&world()).len(), 0);
 }
+
+#[test]
+fn ports_by_a_set_that_rules_fill_are_told_and_so_are_copies_sent_elsewhere() {
+    for flags in [json!("dynamic"), json!(["timeout", "dynamic"])] {
+        let reading = read(&[
+            json!({"set": {"family": "inet", "table": "t", "name": "q", "flags": flags, "elem": [9]}}),
+            rule(
+                "pre",
+                7,
+                json!([dport("tcp", "==", json!("@q")), redirect(23)]),
+            ),
+        ]);
+        assert_eq!(reading.published, []);
+        assert_eq!(reading.unread.len(), 1);
+        assert!(
+            reading.unread[0].why.contains("`q`"),
+            "{:?}",
+            reading.unread
+        );
+    }
+    let copied = read(&[rule(
+        "pre",
+        8,
+        json!([dport("tcp", "==", json!(304)), {"dup": {"addr": "10.7.0.5"}}]),
+    )]);
+    assert_eq!(copied.unread.len(), 1, "{:?}", copied.unread);
+}

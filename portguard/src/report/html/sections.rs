@@ -31,9 +31,9 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
     for guard in &evidence.guards {
         let report = &guard.report;
         let verb = if report.mode == "enforce" {
-            "were dropped"
+            "are violations, which are dropped now"
         } else {
-            "would have been dropped by enforcing"
+            "are violations, which enforcing would drop"
         };
         let _ = write!(
             page,
