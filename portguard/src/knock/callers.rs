@@ -29,7 +29,7 @@ pub struct Knocking {
     /// Whether that is a reset.
     #[serde(rename = "reset")]
     pub is_reset: bool,
-    /// Whoever caused more packets than this is among the callers, as far as violations were looked at.
+    /// Whoever caused more packets than this is among the callers: for certain if `exact`, else in 99 of 100 cases.
     pub bound: u64,
     /// Whether every violation was looked at; if not, see `estimated` of each caller.
     pub exact: bool,
@@ -106,7 +106,7 @@ impl Knocking {
         Self {
             since: report.since,
             is_reset: report.reset.is_some(),
-            bound: knocks.bound,
+            bound: knocks.bound + if exact { 0 } else { MISSED },
             exact,
             violations: report.violations.packets,
             attributed: knocks.attributed,
@@ -138,7 +138,7 @@ impl Knocking {
                  to somebody; a caller with fewer than {} packets may be missing",
                 grouped(self.attributed),
                 grouped(self.violations),
-                grouped(bound + MISSED)
+                grouped(bound)
             ),
         }
     }
