@@ -95,3 +95,14 @@ fn listeners_documents_and_traffic_are_compared() -> Result<()> {
     portguard(host, &["unload"])?;
     Ok(())
 }
+
+#[test]
+fn a_role_that_nobody_knows_is_refused() -> Result<()> {
+    let host = Lab::new()?.host("unknown")?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+    command.args(["drift", "--role=nope/x", "--management=none"]);
+    let output = host.output(&mut command, SOON)?;
+    assert_eq!(output.code(), 2, "{output}");
+    assert!(output.stderr.contains("nope"), "{output}");
+    Ok(())
+}

@@ -194,6 +194,11 @@ mod tests {
         assert_eq!((samples().samples.len(), samples().damaged), (2, 2));
         fs::create_dir(path(&directory, "eth2")).unwrap();
         read(&directory, "eth2").unwrap_err();
+        nix::unistd::mkfifo(&path(&directory, "eth3"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(
+            read(&directory, "eth3").unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
         fs::remove_dir_all(&directory).unwrap();
     }
 }
