@@ -294,11 +294,16 @@ pub fn lock() -> anyhow::Result<Lock> {
             Err(TryLockError::WouldBlock) => {}
         }
         if !is_said {
-            let _ = writeln!(
-                io::stderr().lock(),
-                "waiting for another portguard{} to finish",
-                owner(&directory)
-            );
+            let owner = owner(&directory);
+            // The agent's standard error is its log, line by line.
+            if tracing::dispatcher::has_been_set() {
+                tracing::info!("waiting for another portguard{owner} to finish");
+            } else {
+                let _ = writeln!(
+                    io::stderr().lock(),
+                    "waiting for another portguard{owner} to finish"
+                );
+            }
             is_said = true;
         }
         thread::sleep(AGAIN);
