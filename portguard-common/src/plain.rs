@@ -147,12 +147,6 @@ impl<F: Frame + Clone> Plain<F> {
         })
     }
 
-    #[inline(always)]
-    fn transport<const N: usize>(&self) -> Option<F::Window<N>> {
-        let network = if self.v6 { IPV6 } else { IPV4 };
-        self.frame.again().window::<N>(self.at + network)
-    }
-
     /// The addresses of an IPv6 header, source first.
     #[inline(always)]
     fn ends6<const O: usize, const P: usize>(&self) -> Addr {
@@ -242,7 +236,8 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn source_port(&self) -> u16 {
-        let header = self.transport::<4>();
+        let network = if self.v6 { IPV6 } else { IPV4 };
+        let header = self.frame.again().window::<4>(self.at + network);
         header.map_or(0, |header| header.u16::<0>())
     }
 

@@ -277,3 +277,15 @@ fn first(tools: &[String]) -> Option<String> {
         Answer::Missing | Answer::Failed(_) => None,
     })
 }
+
+/// What was found, in order, as tests of both tools compare it.
+#[cfg(test)]
+fn told(reading: &Reading) -> Vec<String> {
+    let mut published: Vec<&Published> = reading.published.iter().collect();
+    published.sort();
+    let tell = |one: &&Published| {
+        let (first, last) = one.ports().into_inner();
+        format!("{} {first}-{last} {}", one.transport, one.told())
+    };
+    published.iter().map(tell).collect()
+}

@@ -69,7 +69,15 @@ impl Campaign {
     /// The cases of which more trials are needed.
     pub fn unsettled(&self) -> Vec<usize> {
         let fastest = self.fastest();
-        let settled = |series: &Series| counted(&series.trials, series.fastest(&fastest)) >= PLENTY;
+        let settled = |series: &Series| {
+            let fastest = series.fastest(&fastest);
+            series
+                .trials
+                .iter()
+                .filter(|one| one.counts(fastest))
+                .count()
+                >= PLENTY
+        };
         let numbered = self.series.iter().enumerate();
         numbered
             .filter_map(|(case, series)| (!settled(series)).then_some(case))
@@ -117,11 +125,6 @@ impl Series {
     fn fastest(&self, fastest: &BTreeMap<usize, f64>) -> f64 {
         fastest.get(&self.baseline).copied().unwrap_or(f64::NAN)
     }
-}
-
-fn counted(trials: &[Trial], fastest: f64) -> usize {
-    let undisturbed = trials.iter().filter(|trial| trial.counts(fastest));
-    undisturbed.count()
 }
 
 /// Makes trials; `time` times the program, or else the baseline. A timing in front that does not count brings back to the

@@ -1,5 +1,5 @@
 use super::*;
-use crate::nat::{Published, Reading, walk};
+use crate::nat::{Reading, told, walk};
 
 fn world() -> World {
     World {
@@ -18,16 +18,6 @@ fn read(family: &'static str, rules: &[&str]) -> Reading {
     }
     reading.join();
     reading
-}
-
-fn told(reading: &Reading) -> Vec<String> {
-    let mut published: Vec<&Published> = reading.published.iter().collect();
-    published.sort();
-    let tell = |one: &&Published| {
-        let (first, last) = one.ports().into_inner();
-        format!("{} {first}-{last} {}", one.transport, one.told())
-    };
-    published.iter().map(tell).collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod order;
 use serde_json::json;
 
 use super::*;
-use crate::nat::{Published, Reading, walk};
+use crate::nat::{Reading, told, walk};
 
 fn world() -> World {
     World {
@@ -65,16 +65,6 @@ fn read(objects: &[Value]) -> Reading {
     }
     reading.join();
     reading
-}
-
-fn told(reading: &Reading) -> Vec<String> {
-    let mut published: Vec<&Published> = reading.published.iter().collect();
-    published.sort();
-    let tell = |one: &&Published| {
-        let (first, last) = one.ports().into_inner();
-        format!("{} {first}-{last} {}", one.transport, one.told())
-    };
-    published.iter().map(tell).collect()
 }
 
 #[track_caller]
