@@ -2,17 +2,17 @@
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{TestRun as _, TestRunOptions};
-use portguard::catalog::Transport;
-use portguard::cells::Directory;
-use portguard::flows::{Flows, Inserted};
-use portguard::image::Image;
-use portguard::object::{HostFacts, Loaded, load};
-use portguard::policy::{Grant, GrantKind, Outbound, Peers, Policy, Settings};
 use portguard_common::abi::{Counter, EVENT_HEAD, Event, Knocks, SPARSE, control, slot};
 use portguard_common::addr::Addr;
 use portguard_common::flow::Tuple;
 use portguard_common::knock::{Knock, SETS};
 use portguard_common::reason::{Direction, Reason};
+use portguard_kernel::flows::{Flows, Inserted};
+use portguard_kernel::object::{HostFacts, Loaded, load};
+use portguard_policy::catalog::Transport;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::{Grant, GrantKind, Outbound, Peers, Policy, Settings};
 
 const DROP: u32 = 1;
 const PASS: u32 = 2;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::{TestRun as _, TestRunOptions};
-use portguard::catalog::Catalog;
-use portguard::cells::Directory;
-use portguard::events::Words;
-use portguard::events::stream::{Stream, booted};
-use portguard::image::Image;
-use portguard::kernel::bpffs::{self, Layout};
-use portguard::object::{HostFacts, load};
-use portguard::policy::Policy;
 use portguard_harness::frames::{Frame, Ipv4, Udp};
+use portguard_kernel::object::{HostFacts, load};
+use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_observe::events::Words;
+use portguard_observe::events::stream::{Stream, booted};
+use portguard_policy::catalog::Catalog;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::Policy;
 
 #[test]
 fn violations_become_lines() -> Result<()> {
@@ -45,7 +45,7 @@ fn violations_become_lines() -> Result<()> {
                 .udp(Udp::new(40_000, 99))
                 .payload(vec![1; 58])
                 .build();
-            let before = portguard::human::rfc3339(now());
+            let before = portguard_policy::human::rfc3339(now());
             loaded.ingress()?.test_run(TestRunOptions {
                 data_in: Some(&frame),
                 repeat: 1,
@@ -62,7 +62,7 @@ fn violations_become_lines() -> Result<()> {
             );
             assert_eq!((line.transport.as_deref(), line.length), (Some("udp"), 100));
             assert!(
-                line.time >= before && line.time <= portguard::human::rfc3339(now()),
+                line.time >= before && line.time <= portguard_policy::human::rfc3339(now()),
                 "{}",
                 line.time
             );

@@ -6,19 +6,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use portguard::catalog::{Catalog, Transport};
-use portguard::compile::{Inputs, Selection, compile, domains};
-use portguard::explain::{Answer, Explainer, capture};
-use portguard::export::ruleset;
-use portguard::image::spans;
-use portguard::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, ProtocolGrant};
-use portguard::site::{Site, Unresolved};
 use portguard_common::reason::Direction;
 use portguard_harness::frames::{Extension, Frame, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp};
 use portguard_harness::net::{End, Host, Interface, Lab, Link, unique_name};
 use portguard_harness::traffic::{
     Connection, PacketSocket, TcpEcho, UdpEcho, connect, exchange_tcp, exchange_udp,
 };
+use portguard_policy::catalog::{Catalog, Transport};
+use portguard_policy::compile::{Inputs, Selection, compile, domains};
+use portguard_policy::explain::{Answer, Explainer, capture};
+use portguard_policy::export::ruleset;
+use portguard_policy::image::spans;
+use portguard_policy::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, ProtocolGrant};
+use portguard_policy::site::{Site, Unresolved};
 
 const LIMIT: Duration = Duration::from_mins(1);
 

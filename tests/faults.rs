@@ -8,10 +8,10 @@ mod traffic;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use portguard::kernel::fault::{
+use portguard_harness::traffic::UdpEcho;
+use portguard_kernel::fault::{
     CONFIRM_STEPS, HEAL_STEPS, LOAD_STEPS, ROLLBACK_STEPS, UNLOAD_STEPS,
 };
-use portguard_harness::traffic::UdpEcho;
 
 use self::state::{check_gone, check_whole, heal, in_force, maps, running};
 use self::traffic::Traffic;

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::kernel::bpffs::Layout;
 use portguard_harness::net::{Lab, Link, Output, Process};
 use portguard_harness::traffic::{PacketSocket, exchange_udp, udp_socket};
+use portguard_kernel::pins::bpffs::Layout;
 use serde_json::Value;
 
 /// The longest that a command may take, on a busy machine.

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use portguard::cells::Directory;
-use portguard::counters::Snapshot;
-use portguard::image::Image;
-use portguard::kernel::bpffs::Layout;
-use portguard::kernel::fault::LOAD_STEPS;
-use portguard::kernel::meta::Meta;
-use portguard::kernel::publish::revert;
-use portguard::object::HostFacts;
-use portguard::policy::Policy;
 use portguard_common::tables::Key;
 use portguard_harness::net::{End, Interface, Lab, unique_name};
 use portguard_harness::traffic::{UdpEcho, receive_datagram};
+use portguard_kernel::fault::LOAD_STEPS;
+use portguard_kernel::generation::publish::revert;
+use portguard_kernel::object::HostFacts;
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::pins::meta::Meta;
+use portguard_observe::counters::Snapshot;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::Policy;
 
 use crate::guard::{Guarded, LONG, SOON, eventually, listen};
 
@@ -185,7 +185,7 @@ fn swaps_under_traffic_lose_nothing_and_pass_nothing_that_is_denied() -> Result<
     let name = guarded.interface();
     let swaps = guarded.link.left.host.run(|| {
         let layout = Layout::of(name);
-        let interface = portguard::kernel::interface::Interface::find(name)?;
+        let interface = portguard_kernel::host::interface::Interface::find(name)?;
         let generations: Vec<Meta> = layout
             .generations()
             .iter()
@@ -406,7 +406,7 @@ fn a_program_of_others_is_named_and_left_alone() -> Result<()> {
     let guarded = Guarded::new()?;
     let index = guarded.link.left.index;
     let image = Image::build(&Policy::default(), Directory::default())?;
-    let mut other = portguard::object::load(&image, &HostFacts::default(), None)?;
+    let mut other = portguard_kernel::object::load(&image, &HostFacts::default(), None)?;
     let program = other.ingress()?;
     let id = program.info()?.id();
     guarded
@@ -434,7 +434,7 @@ fn a_program_of_others_is_named_and_left_alone() -> Result<()> {
         .link
         .left
         .host
-        .run(|| portguard::kernel::holder::xdp(index))?;
+        .run(|| portguard_kernel::hook::holder::xdp(index))?;
     ensure!(
         there.first().is_some_and(|holder| holder.id == id),
         "{there:?}"

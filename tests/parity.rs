@@ -15,13 +15,13 @@ use std::os::unix::fs::MetadataExt as _;
 
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
-use portguard::cells::Directory;
-use portguard::image::Image;
-use portguard::object::{HostFacts, Loaded, load};
-use portguard::policy::Policy;
 use portguard_common::tables::Tables as _;
 use portguard_common::verdict;
 use portguard_harness::frames::{Extension, Frame, Generator, Ipv6, Label, Tcp, mutate};
+use portguard_kernel::object::{HostFacts, Loaded, load};
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::Policy;
 
 use coverage::Coverage;
 use pieces::Path;

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::history::{Sample, append};
 use portguard_harness::net::Lab;
 use portguard_harness::traffic::{TcpEcho, UdpEcho, connect, exchange_udp};
+use portguard_observe::history::{Sample, append};
 use serde_json::Value;
 
 use super::guard::Guarded;

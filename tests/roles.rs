@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::catalog::{Catalog, System};
 use portguard_harness::net::{End, Host, Lab, unique_name};
 use portguard_harness::traffic::{TcpEcho, connect};
+use portguard_policy::catalog::{Catalog, System};
 use serde_json::Value;
 
 use crate::guard::{Guarded, LONG, SHORT, SOON};

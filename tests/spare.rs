@@ -4,17 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::catalog::Transport;
-use portguard::domains::{Answers, DomainSet, Part};
-use portguard::kernel::bpffs::{self, Layout};
-use portguard::kernel::generation::{Options, live, prepare};
-use portguard::kernel::interface::Interface;
-use portguard::kernel::meta::XdpModeName;
-use portguard::kernel::publish::{publish, roll_back};
-use portguard::kernel::refresh::{Refreshed, provide, refresh};
-use portguard::kernel::spare::Spares;
-use portguard::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, Settings};
 use portguard_harness::traffic::{receive_datagram, udp_socket};
+use portguard_kernel::generation::publish::{publish, roll_back};
+use portguard_kernel::generation::refresh::{Refreshed, provide, refresh};
+use portguard_kernel::generation::spare::Spares;
+use portguard_kernel::generation::{Options, live, prepare};
+use portguard_kernel::host::interface::Interface;
+use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins::meta::XdpModeName;
+use portguard_policy::catalog::Transport;
+use portguard_policy::domains::{Answers, DomainSet, Part};
+use portguard_policy::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, Settings};
 
 use super::guard::{Guarded, SHORT};
 

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use crate::error::Exit;
+use portguard_policy::error::Exit;
 
 /// Makes a vendor's port matrix the firewall of this host
 #[derive(Debug, Parser)]
@@ -47,7 +47,7 @@ impl Cli {
     /// Runs the verb.
     ///
     /// # Errors
-    /// Whatever it could not do; see [`crate::error::exit_of`].
+    /// Whatever it could not do; see [`portguard_policy::error::exit_of`].
     pub fn run(&self) -> anyhow::Result<Exit> {
         match &self.verb {
             Verb::Catalog(args) => command::catalog::run(args),

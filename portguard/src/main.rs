@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use portguard::cli::Cli;
-use portguard::diagnostic::Rejected;
-use portguard::error::{Exit, exit_of, fault_of};
+use portguard_policy::diagnostic::Rejected;
+use portguard_policy::error::{Exit, exit_of, fault_of};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().run() {

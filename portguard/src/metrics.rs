@@ -11,8 +11,8 @@ use portguard_common::abi::slot;
 use portguard_common::packet::Malformed;
 use portguard_common::reason::Direction;
 
-use crate::drift::State;
-use crate::observe::Observed;
+use portguard_observe::drift::State;
+use portguard_observe::observe::Observed;
 
 pub use names::{Name, Names};
 

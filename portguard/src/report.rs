@@ -6,11 +6,11 @@ mod markdown;
 mod matrix;
 mod svg;
 
-use crate::counters::{Report, Reset};
-use crate::drift::{Drift, Item, State};
-use crate::history::Sample;
-use crate::knock::Knocking;
-use crate::policy::Policy;
+use portguard_observe::counters::{Report, Reset};
+use portguard_observe::drift::{Drift, Item, State};
+use portguard_observe::history::Sample;
+use portguard_observe::knock::Knocking;
+use portguard_policy::policy::Policy;
 
 pub use csv::csv;
 pub use html::html;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
-use portguard::history;
 use portguard_harness::frames::{Frame, Ipv4, Udp};
 use portguard_harness::traffic::PacketSocket;
+use portguard_observe::history;
 
 use super::get;
 use crate::guard::{Guarded, LONG, eventually};

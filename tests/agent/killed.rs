@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::history;
 use portguard_harness::frames::{Frame, Ipv4, Udp};
 use portguard_harness::net::Process;
 use portguard_harness::traffic::PacketSocket;
+use portguard_observe::history;
 
 use super::get;
 use crate::guard::{Guarded, LONG, eventually};

@@ -5,17 +5,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
-use portguard::cells::Directory;
-use portguard::counters::Snapshot;
-use portguard::events::stream::Stream;
-use portguard::image::Image;
-use portguard::kernel::bpffs::{self, Layout};
-use portguard::object::{HostFacts, load};
-use portguard::policy::Policy;
 use portguard_common::abi::{EVENTS_A_TICK, PACE, slot};
 use portguard_harness::frames::{Frame, Icmp, Ipv4, Udp};
 use portguard_harness::net::unique_name;
 use portguard_harness::traffic::PacketSocket;
+use portguard_kernel::object::{HostFacts, load};
+use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_observe::counters::Snapshot;
+use portguard_observe::events::stream::Stream;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::Policy;
 use serde_json::Value;
 
 use crate::guard::{Guarded, LONG};
@@ -238,7 +238,10 @@ fn all_that_happened_is_shown_lost_or_said_not_to_be_sampled() -> Result<()> {
         .find(|one| one["reason"] == "undocumented-port");
     assert_eq!(flood.context("the flood")?["violations"], FLOOD);
     // For people, at the end.
-    let words = format!("{name}: {} violations: ", portguard::human::grouped(all));
+    let words = format!(
+        "{name}: {} violations: ",
+        portguard_policy::human::grouped(all)
+    );
     assert!(ended.stderr.contains(&words), "{}", ended.stderr);
     let quiet = ["events", "--seconds", "0", "--interface", name].map(str::to_owned);
     let quiet = guarded.run(&quiet, None)?.success()?;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{MapInfo, MapType};
 use aya::programs::{ProgramInfo, loaded_programs};
-use portguard::kernel::attach;
-use portguard::kernel::bpffs::{self, Layout};
-use portguard::kernel::generation::{Live, live};
-use portguard::kernel::mend::mend;
 use portguard_common::reason::Direction;
+use portguard_kernel::generation::{Live, live};
+use portguard_kernel::hook::attach;
+use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::recovery::mend::mend;
 
 use crate::guard::{Guarded, eventually};
 

@@ -2,10 +2,10 @@
 
 use aya::programs::ProgramInfo;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use portguard::kernel::memory;
-use portguard::object::{HostFacts, Loaded};
-use portguard::policy::{PeerSet, Policy};
 use portguard_common::reason::Direction;
+use portguard_kernel::object::memory;
+use portguard_kernel::object::{HostFacts, Loaded};
+use portguard_policy::policy::{PeerSet, Policy};
 use serde::Deserialize;
 
 use super::{image, loaded, policies};

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use portguard::image::Image;
 use portguard_common::abi::slot;
 use portguard_common::packet::{Malformed, Packet};
 use portguard_common::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
 use portguard_harness::frames::{CLASSES, Label, MUTATIONS};
+use portguard_policy::image::Image;
 
 use super::pieces::Path;
 

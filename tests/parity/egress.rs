@@ -6,14 +6,14 @@ use std::net::IpAddr;
 
 use aya::maps::{MapData, PerCpuArray};
 use aya::{TestRun as _, TestRunOptions};
-use portguard::object::{HostFacts, Loaded};
-use portguard::policy::{GrantKind, Outbound, Policy};
 use portguard_common::abi::{Counter, slot};
 use portguard_common::packet::{Packet, Shape};
 use portguard_common::parse::parse;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::{self, Verdict};
 use portguard_harness::frames::{Frame, Generator, Ipv4, Ipv6, Sctp, Tcp, Udp};
+use portguard_kernel::object::{HostFacts, Loaded};
+use portguard_policy::policy::{GrantKind, Outbound, Policy};
 
 use super::tally::Tally;
 use super::tracked::Tracked;

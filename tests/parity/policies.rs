@@ -1,11 +1,11 @@
 //! Policies that between them use everything that a generation can hold.
 
 use ipnet::IpNet;
-use portguard::catalog::Transport;
-use portguard::policy::{
+use portguard_harness::frames::Palette;
+use portguard_policy::catalog::Transport;
+use portguard_policy::policy::{
     Grant, GrantKind, PeerSet, Peers, Policy, ProtocolGrant, RowFacts, Settings,
 };
-use portguard_harness::frames::Palette;
 
 /// The ports and peers below, and near misses.
 pub(super) fn palette() -> Palette {

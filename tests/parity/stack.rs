@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
+use portguard_kernel::object::OBJECT;
 use serde::Deserialize;
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-ebpf"));
 
 /// What the kernel gives to a program and the functions that it calls, in all.
 const LIMIT: u32 = 512;

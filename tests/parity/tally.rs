@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuHashMap};
-use portguard::image::Image;
-use portguard::object::Loaded;
 use portguard_common::abi::{
     CELLS_A_CHUNK, CHUNK_KEYS, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS, Violations, slot,
 };
 use portguard_common::packet::Packet;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::{self, Verdict};
+use portguard_kernel::object::Loaded;
+use portguard_policy::image::Image;
 
 use super::pieces;
 

@@ -1,6 +1,5 @@
 //! The host's own flow table: an image with what the egress program would have written by now.
 
-use portguard::image::Image;
 use portguard_common::abi::{Facts, Set};
 use portguard_common::addr::Addr;
 use portguard_common::flow;
@@ -8,6 +7,7 @@ use portguard_common::packet::{Packet, Shape, Subject as _};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::verdict::{self, Verdict};
+use portguard_policy::image::Image;
 
 /// An image and its flows. Time stands still: no test is as long as a flow lives.
 pub(super) struct Tracked<'a> {

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::observe::{self, Observed};
-use portguard::policy::GrantKind;
 use portguard_common::packet::Malformed;
 use portguard_common::reason::{Direction, Reason};
 use portguard_harness::net::{Interface, Link, unique_name};
 use portguard_harness::traffic::PacketSocket;
+use portguard_observe::observe::{self, Observed};
+use portguard_policy::policy::GrantKind;
 use serde_json::Value;
 
 use super::shapes::{Shape, Why, shapes};

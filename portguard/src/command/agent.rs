@@ -22,12 +22,12 @@ use self::http::{Request, Response, Room};
 use self::log::LogFormat;
 use self::refresh::{NamesArgs, Refresher};
 use super::drift;
-use crate::error::{Exit, Fault};
-use crate::evidence;
-use crate::history::{self, Sample};
-use crate::human::now;
 use crate::metrics::{self, Format, Found, Seen};
-use crate::observe;
+use portguard_observe::evidence;
+use portguard_observe::history::{self, Sample};
+use portguard_observe::observe;
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::now;
 
 /// How soon the agent puts right what a tool left half done that died.
 const TORN_EVERY: Duration = Duration::from_secs(1);

@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::table::table;
 use super::{print, print_json};
-use crate::bench::classes::classes;
-use crate::bench::{Baseline, Effort, answer};
-use crate::error::{Exit, Fault};
-use crate::image::Image;
-use crate::kernel::generation::{self, Live};
-use crate::kernel::memory::{self, Memory};
-use crate::object::{self, HostFacts};
-use crate::observe;
+use portguard_kernel::bench::classes::classes;
+use portguard_kernel::bench::{Baseline, Effort, answer};
+use portguard_kernel::generation::{self, Live};
+use portguard_kernel::object::memory::{self, Memory};
+use portguard_kernel::object::{self, HostFacts};
+use portguard_observe::observe;
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::image::Image;
 
 /// Measure what a packet costs under the policy in force
 ///

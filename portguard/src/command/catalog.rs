@@ -11,8 +11,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::catalog::{Catalog, System};
-use crate::error::Exit;
+use portguard_policy::catalog::{Catalog, System};
+use portguard_policy::error::Exit;
 
 /// Width of text tables where standard output is no terminal.
 const WIDTH_WITHOUT_TERMINAL: u16 = 120;
@@ -58,7 +58,7 @@ enum Verb {
 /// Runs the verb.
 ///
 /// # Errors
-/// [`crate::diagnostic::Rejected`] for a bad catalog or an unknown name, others where files cannot be read.
+/// [`portguard_policy::diagnostic::Rejected`] for a bad catalog or an unknown name, others where files cannot be read.
 pub fn run(args: &CatalogArgs) -> anyhow::Result<Exit> {
     match &args.verb {
         Verb::List { json } => list(&load(&args.directories)?, *json),
@@ -109,7 +109,7 @@ struct RoleJson<'a> {
 }
 
 fn roles_json(system: &System) -> Vec<RoleJson<'_>> {
-    let role = |role: &'_ crate::catalog::Role| system.rows_of(&role.id).count();
+    let role = |role: &'_ portguard_policy::catalog::Role| system.rows_of(&role.id).count();
     system
         .roles
         .values()

@@ -6,10 +6,10 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, p
 
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
-use crate::diagnostic::{Diagnostic, Level};
-use crate::error::Exit;
-use crate::matrix::{Matrix, sweep};
-use crate::policy::{Compiled, Grant, Outbound, Peers, Policy};
+use portguard_policy::diagnostic::{Diagnostic, Level};
+use portguard_policy::error::Exit;
+use portguard_policy::matrix::{Matrix, sweep};
+use portguard_policy::policy::{Compiled, Grant, Outbound, Peers, Policy};
 
 /// Width of tables where standard output is no terminal.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
@@ -195,8 +195,8 @@ pub(crate) fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Transport;
-    use crate::policy::{GrantKind, Omitted, PeerSet, RowFacts};
+    use portguard_policy::catalog::Transport;
+    use portguard_policy::policy::{GrantKind, Omitted, PeerSet, RowFacts};
 
     #[test]
     fn the_table_says_port_peers_row_purpose_citation_and_what_is_left_out() {

@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use clap::Args;
 
 use super::load::keep;
-use crate::error::{Exit, Fault};
-use crate::kernel::bpffs::{self, Layout, Lock};
-use crate::kernel::confirm;
-use crate::kernel::generation::{self, Live};
-use crate::kernel::publish::roll_back;
-use crate::kernel::settle::settle;
+use portguard_kernel::generation::confirm;
+use portguard_kernel::generation::publish::roll_back;
+use portguard_kernel::generation::{self, Live};
+use portguard_kernel::pins::bpffs::{self, Layout, Lock};
+use portguard_kernel::recovery::settle::settle;
+use portguard_policy::error::{Exit, Fault};
 
 /// Keep what was loaded with `--confirm-within`
 #[derive(Debug, Args)]

@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use self::text::Rates;
 use super::{print, print_json};
-use crate::catalog::Catalog;
-use crate::counters::{Report, Snapshot};
-use crate::error::Exit;
-use crate::observe::{self, Observed};
+use portguard_observe::counters::{Report, Snapshot};
+use portguard_observe::observe::{self, Observed};
+use portguard_policy::catalog::Catalog;
+use portguard_policy::error::Exit;
 
 /// Callers that are listed unless `--top` says more.
 const CALLERS: usize = 20;

@@ -9,10 +9,10 @@ use super::check::plain;
 use super::explain::{accept, running};
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
-use crate::diff::{Difference, diff};
-use crate::error::{Exit, Fault};
-use crate::kernel::bpffs;
-use crate::policy::Policy;
+use portguard_kernel::pins::bpffs;
+use portguard_policy::diff::{Difference, diff};
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::policy::Policy;
 
 /// Show what loading would change, or how two site files differ
 ///
@@ -50,7 +50,7 @@ struct Comparison {
 /// Compares.
 ///
 /// # Errors
-/// [`crate::diagnostic::Rejected`] policies, and nothing to compare with.
+/// [`portguard_policy::diagnostic::Rejected`] policies, and nothing to compare with.
 pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
     let comparisons = match args.between.as_deref() {
         Some([before, after]) => vec![Comparison {

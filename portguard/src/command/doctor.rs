@@ -7,11 +7,11 @@ use portguard_common::reason::Direction;
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::error::Exit;
-use crate::kernel::attach;
-use crate::kernel::bpffs::Layout;
-use crate::kernel::interface::Interface;
-use crate::kernel::preflight::{Check, Grade, check_host, check_interface};
+use portguard_kernel::hook::attach;
+use portguard_kernel::host::interface::Interface;
+use portguard_kernel::host::preflight::{Check, Grade, check_host, check_interface};
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_policy::error::Exit;
 
 /// Look at kernel, driver and interface before guarding
 ///

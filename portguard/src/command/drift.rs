@@ -11,16 +11,16 @@ use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
 use super::table::sparing;
 use super::{print, print_json};
-use crate::catalog::Catalog;
-use crate::counters::Report;
-use crate::drift::{Drift, Item, Portless, State, Views};
-use crate::error::{Exit, Fault};
-use crate::human::{grouped, plain, time};
-use crate::knock::Caller;
-use crate::listeners::{elsewhere, ephemeral, listeners};
-use crate::nat::{self, Unread, World};
-use crate::observe::{self, Observed};
-use crate::policy::Policy;
+use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
+use portguard_kernel::host::nat::{self, Unread, World};
+use portguard_observe::counters::Report;
+use portguard_observe::drift::{Drift, Item, Portless, State, Views};
+use portguard_observe::knock::Caller;
+use portguard_observe::observe::{self, Observed};
+use portguard_policy::catalog::Catalog;
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::{grouped, plain, time};
+use portguard_policy::policy::Policy;
 
 /// Compare what is documented, what listens and what was seen
 ///

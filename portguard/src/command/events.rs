@@ -10,15 +10,15 @@ use clap::Args;
 use portguard_common::abi::{Event, slot};
 use serde::Serialize;
 
-use crate::catalog::Catalog;
-use crate::counters::Snapshot;
-use crate::error::Exit;
-use crate::events::pcap::Capture;
-use crate::events::stream::{Stream, boot_time, booted};
-use crate::events::tally::{Summary, Tally};
-use crate::events::{Line, Words};
-use crate::human::plain;
-use crate::observe::{self, Observed};
+use portguard_observe::counters::Snapshot;
+use portguard_observe::events::pcap::Capture;
+use portguard_observe::events::stream::{Stream, boot_time, booted};
+use portguard_observe::events::tally::{Summary, Tally};
+use portguard_observe::events::{Line, Words};
+use portguard_observe::observe::{self, Observed};
+use portguard_policy::catalog::Catalog;
+use portguard_policy::error::Exit;
+use portguard_policy::human::plain;
 
 /// How often a listener says that it still listens, and looks for events that were lost.
 const ANNOUNCE: Duration = Duration::from_secs(1);

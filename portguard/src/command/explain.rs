@@ -14,14 +14,14 @@ use serde::Serialize;
 use super::check::plain;
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
-use crate::catalog::Catalog;
-use crate::diagnostic::{Level, Rejected};
-use crate::error::{Exit, Fault};
-use crate::explain::capture::{self, CaptureError, Captured};
-use crate::explain::{Answer, Explainer, Outcome, Query};
-use crate::kernel::bpffs::Layout;
-use crate::kernel::generation;
-use crate::policy::Policy;
+use portguard_kernel::generation;
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_policy::catalog::Catalog;
+use portguard_policy::diagnostic::{Level, Rejected};
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::explain::capture::{self, CaptureError, Captured};
+use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
+use portguard_policy::policy::Policy;
 
 /// Say what becomes of a packet and which row says so
 ///
@@ -122,7 +122,7 @@ pub(super) fn running(interface: &str) -> anyhow::Result<Policy> {
 }
 
 /// The policy, unless the compiler refused it. Warnings are `check`'s to show: here they are counted.
-pub(super) fn accept(compiled: crate::policy::Compiled) -> Result<Policy, Rejected> {
+pub(super) fn accept(compiled: portguard_policy::policy::Compiled) -> Result<Policy, Rejected> {
     let (errors, others): (Vec<_>, Vec<_>) = compiled
         .diagnostics
         .into_iter()
@@ -230,8 +230,8 @@ struct Unversioned<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
     #[serde(flatten)]
-    packet: &'a crate::explain::Summary,
-    nearest: &'a [crate::explain::Near],
+    packet: &'a portguard_policy::explain::Summary,
+    nearest: &'a [portguard_policy::explain::Near],
 }
 
 #[derive(Debug, Serialize)]

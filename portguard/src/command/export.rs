@@ -5,8 +5,8 @@ use clap::{Args, ValueEnum};
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
-use crate::error::Exit;
-use crate::export::{Document, ruleset};
+use portguard_policy::error::Exit;
+use portguard_policy::export::{Document, ruleset};
 
 /// Write the policy for another point of enforcement
 ///
@@ -35,7 +35,7 @@ pub enum Format {
 /// Exports.
 ///
 /// # Errors
-/// [`crate::diagnostic::Rejected`] policies.
+/// [`portguard_policy::diagnostic::Rejected`] policies.
 pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
     let loaded = args.selection.load(Resolving::Always)?;
     let policy = accept(loaded.compile(args.interface.as_deref()))?;

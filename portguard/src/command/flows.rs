@@ -11,11 +11,11 @@ use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::error::{Exit, Fault};
-use crate::flows::{Flows, Occupancy, units};
-use crate::human::{bytes, duration, grouped, plain};
-use crate::kernel::bpffs;
-use crate::observe::{self, Observed};
+use portguard_kernel::flows::{Flows, Occupancy, units};
+use portguard_kernel::pins::bpffs;
+use portguard_observe::observe::{self, Observed};
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::{bytes, duration, grouped, plain};
 
 /// Show how full the flow table is, and whether a conversation is in it
 ///

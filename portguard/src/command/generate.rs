@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::print;
 use crate::cli::Cli;
-use crate::error::Exit;
+use portguard_policy::error::Exit;
 
 /// Write a completion script for a shell
 #[derive(Debug, Args)]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::print;
-use crate::catalog::{Catalog, Peer, PortSpec, Row, System};
-use crate::diagnostic::Rejected;
-use crate::error::Exit;
+use portguard_policy::catalog::{Catalog, Peer, PortSpec, Row, System};
+use portguard_policy::diagnostic::Rejected;
+use portguard_policy::error::Exit;
 
 /// Write a commented site file for the roles of a host
 #[derive(Debug, clap::Args)]
@@ -315,9 +315,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::compile::{Inputs, Selection, compile};
-    use crate::diagnostic::Level;
-    use crate::site::Site;
+    use portguard_policy::compile::{Inputs, Selection, compile};
+    use portguard_policy::diagnostic::Level;
+    use portguard_policy::site::Site;
 
     fn codes(catalog: &Catalog, text: &str) -> Vec<(Level, &'static str, String)> {
         let site =

@@ -14,19 +14,19 @@ use super::check::talk;
 use super::doctor::warn;
 use super::print_json;
 use super::selection::{Loaded, Resolving, SelectionArgs};
-use crate::compile::Selection;
-use crate::diagnostic::{Level, Rejected};
-use crate::error::{Exit, Fault};
-use crate::kernel::bpffs::{self, Layout};
-use crate::kernel::deadline;
-use crate::kernel::fault::step;
-use crate::kernel::generation::{self, Live, Options, Prepared};
-use crate::kernel::interface::{Interface, names};
-use crate::kernel::meta::XdpModeName;
-use crate::kernel::publish::publish;
-use crate::kernel::settle::settle;
-use crate::policy::{Compiled, Policy};
-use crate::store;
+use portguard_kernel::fault::step;
+use portguard_kernel::generation::deadline;
+use portguard_kernel::generation::publish::publish;
+use portguard_kernel::generation::{self, Live, Options, Prepared};
+use portguard_kernel::host::interface::{Interface, names};
+use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins::meta::XdpModeName;
+use portguard_kernel::recovery::settle::settle;
+use portguard_kernel::store;
+use portguard_policy::compile::Selection;
+use portguard_policy::diagnostic::{Level, Rejected};
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::policy::{Compiled, Policy};
 
 /// Guard network interfaces by the documented matrix
 ///

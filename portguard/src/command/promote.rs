@@ -11,16 +11,16 @@ use super::load::{self, LoadArgs, LoadedInterface};
 use super::selection::Loaded;
 use super::table::table;
 use super::{print, print_json};
-use crate::diff::diff;
-use crate::error::{Exit, Fault};
-use crate::evidence::accept::{self, Accepted, Flow, UNLISTED};
-use crate::evidence::judge::{Judged, State, judge};
-use crate::evidence::{self, Evidence};
-use crate::explain::Explainer;
-use crate::human::{duration, grouped, now, plain, time};
-use crate::kernel::interface::Interface;
-use crate::observe;
-use crate::policy::Policy;
+use portguard_kernel::host::interface::Interface;
+use portguard_observe::evidence::accept::{self, Accepted, Flow, UNLISTED};
+use portguard_observe::evidence::judge::{Judged, State, judge};
+use portguard_observe::evidence::{self, Evidence};
+use portguard_observe::observe;
+use portguard_policy::diff::diff;
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::explain::Explainer;
+use portguard_policy::human::{duration, grouped, now, plain, time};
+use portguard_policy::policy::Policy;
 
 /// Seconds of a day: a window of that length has seen every hour.
 const DAY: u64 = 86_400;

@@ -8,14 +8,14 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{drift, print};
-use crate::catalog::Catalog;
-use crate::counters::Report;
-use crate::error::{Exit, Fault};
-use crate::history::{self, Sample};
-use crate::human::{now, plain};
-use crate::knock::Knocking;
-use crate::observe::{self, Observed};
 use crate::report::{Evidence, Guard, csv, html, markdown};
+use portguard_observe::counters::Report;
+use portguard_observe::history::{self, Sample};
+use portguard_observe::knock::Knocking;
+use portguard_observe::observe::{self, Observed};
+use portguard_policy::catalog::Catalog;
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::{now, plain};
 
 /// Callers that a report lists by interface.
 const CALLERS: usize = 25;

@@ -9,12 +9,12 @@ use anyhow::Context;
 use clap::ValueEnum;
 use ipnet::IpNet;
 
-use crate::catalog::Catalog;
-use crate::compile::{self, Inputs, Selection};
-use crate::human::plain;
-use crate::policy::{Compiled, Outbound};
-use crate::resolve;
-use crate::site::{self, Flags, Mode, Site, Unresolved};
+use portguard_kernel::host::resolve;
+use portguard_policy::catalog::Catalog;
+use portguard_policy::compile::{self, Inputs, Selection};
+use portguard_policy::human::plain;
+use portguard_policy::policy::{Compiled, Outbound};
+use portguard_policy::site::{self, Flags, Mode, Site, Unresolved};
 
 mod machine;
 #[cfg(test)]
@@ -82,7 +82,7 @@ pub struct SelectionArgs {
     #[arg(long)]
     pub resolve: bool,
     /// Name server to ask [default: those of /etc/resolv.conf]
-    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = crate::resolve::server, env = "PORTGUARD_RESOLVER")]
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = portguard_kernel::host::resolve::server, env = "PORTGUARD_RESOLVER")]
     pub resolver: Option<SocketAddr>,
 }
 
@@ -253,8 +253,9 @@ impl SelectionArgs {
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
     let shown = path.display();
-    let file = std::fs::File::open(path)
-        .map_err(|error| crate::error::Fault::usage(format!("cannot open {shown}: {error}")))?;
+    let file = std::fs::File::open(path).map_err(|error| {
+        portguard_policy::error::Fault::usage(format!("cannot open {shown}: {error}"))
+    })?;
     // One byte more than is allowed is enough to refuse it.
     let limit = u64::try_from(site::MAX_BYTES)
         .unwrap_or(u64::MAX)

@@ -4,15 +4,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::domains::Answers;
-use crate::error::Exit;
-use crate::human::plain;
-use crate::kernel::bpffs;
-use crate::kernel::deadline;
-use crate::kernel::egress::EgressHook;
-use crate::kernel::generation::{self, Live};
-use crate::kernel::namespaces::unknown_sessions;
-use crate::policy::Outbound;
+use portguard_kernel::generation::deadline;
+use portguard_kernel::generation::{self, Live};
+use portguard_kernel::hook::egress::EgressHook;
+use portguard_kernel::pins::bpffs;
+use portguard_kernel::pins::namespaces::unknown_sessions;
+use portguard_policy::domains::Answers;
+use portguard_policy::error::Exit;
+use portguard_policy::human::plain;
+use portguard_policy::policy::Outbound;
 
 /// Show what is in force on every guarded interface
 #[derive(Debug, Args)]

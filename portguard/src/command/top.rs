@@ -13,9 +13,9 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use self::state::Top;
-use crate::catalog::Catalog;
-use crate::error::{Exit, Fault};
-use crate::observe;
+use portguard_observe::observe;
+use portguard_policy::catalog::Catalog;
+use portguard_policy::error::{Exit, Fault};
 
 /// Callers that can be scrolled to.
 const CALLERS: usize = 200;

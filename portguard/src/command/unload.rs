@@ -5,10 +5,10 @@ use std::io::{self, Write as _};
 use clap::Args;
 use serde::Serialize;
 
-use crate::error::{Exit, Fault};
-use crate::kernel::bpffs::{self, Layout, Lock};
-use crate::kernel::publish::unload;
-use crate::kernel::settle::{settle, sweep_stale};
+use portguard_kernel::generation::publish::unload;
+use portguard_kernel::pins::bpffs::{self, Layout, Lock};
+use portguard_kernel::recovery::settle::{settle, sweep_stale};
+use portguard_policy::error::{Exit, Fault};
 
 /// Stop guarding: remove what `load` put there, and nothing else
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Metrics of the heaviest causes of violations: so many series and no more, whatever the network sends.
 
 use super::Text;
-use crate::observe::Observed;
+use portguard_observe::observe::Observed;
 
 /// Callers that are named by interface. To become one of them takes more packets since the first load than the lightest
 /// of them has sent: names change rarely.

@@ -1,7 +1,7 @@
 //! Metrics of domain names: a series for each name of the policies in force.
 
 use super::Text;
-use crate::human::time;
+use portguard_policy::human::time;
 
 /// What the agent knows of the domain names.
 #[derive(Debug, Clone, Default)]

@@ -25,7 +25,7 @@ pub fn csv(evidence: &Evidence) -> String {
     for guard in &evidence.guards {
         let report = &guard.report;
         for port in &report.ports {
-            let of = |pick: fn(&crate::counters::RowCount) -> &str| {
+            let of = |pick: fn(&portguard_observe::counters::RowCount) -> &str| {
                 let mut found: Vec<&str> = Vec::new();
                 for row in report
                     .rows

@@ -7,7 +7,7 @@ mod sections;
 use std::fmt::Write as _;
 
 use super::Evidence;
-use crate::human::{bytes, duration, grouped, plain, short, time};
+use portguard_policy::human::{bytes, duration, grouped, plain, short, time};
 
 /// Text with what HTML means by itself replaced, and without control characters.
 pub(super) fn escape(text: &str) -> String {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::Evidence;
 use super::matrix::lines;
-use crate::human::{bytes, duration, grouped, plain, time};
-use crate::knock::Knocking;
+use portguard_observe::knock::Knocking;
+use portguard_policy::human::{bytes, duration, grouped, plain, time};
 
 /// A table cell: no bar and no line break of its own.
 fn cell(text: &str) -> String {

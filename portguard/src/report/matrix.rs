@@ -1,8 +1,8 @@
 //! The matrix with live numbers: one line a range of ports that the same rows open.
 
-use crate::counters::PortCount;
-use crate::matrix::{Entry, sweep};
-use crate::policy::{GrantKind, Peers, Policy, RowFacts};
+use portguard_observe::counters::PortCount;
+use portguard_policy::matrix::{Entry, sweep};
+use portguard_policy::policy::{GrantKind, Peers, Policy, RowFacts};
 
 use super::Guard;
 

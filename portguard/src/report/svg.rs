@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::html::escape;
-use crate::human::{grouped, short, time};
+use portguard_policy::human::{grouped, short, time};
 
 /// Horizontal bars: label, value, class of the bar.
 pub(super) fn bars(title: &str, values: &[(String, u64, &str)]) -> String {

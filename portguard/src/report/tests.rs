@@ -1,9 +1,9 @@
 use super::*;
-use crate::counters::{CauseCount, Count, Packets, PortCount, ReasonCount, RowCount};
-use crate::policy::{Grant, GrantKind, Omitted, Peers, RowFacts};
+use portguard_observe::counters::{CauseCount, Count, Packets, PortCount, ReasonCount, RowCount};
+use portguard_policy::policy::{Grant, GrantKind, Omitted, Peers, RowFacts};
 
 fn knocking() -> Knocking {
-    let knock = crate::knock::Knock {
+    let knock = portguard_observe::knock::Knock {
         direction: portguard_common::reason::Direction::Ingress,
         reason: portguard_common::reason::Reason::UndocumentedPort,
         protocol: 6,
@@ -24,7 +24,7 @@ fn knocking() -> Knocking {
         violations: 12,
         attributed: 12,
         known: 3,
-        callers: vec![crate::knock::Caller::plain(&knock)],
+        callers: vec![portguard_observe::knock::Caller::plain(&knock)],
     }
 }
 
@@ -97,7 +97,7 @@ fn evidence() -> Evidence {
         roles: vec!["a/node".to_owned()],
         inbound: vec![Grant {
             kind: GrantKind::Documented,
-            transport: crate::catalog::Transport::Tcp,
+            transport: portguard_policy::catalog::Transport::Tcp,
             first: 443,
             last: 443,
             peers: Peers::Any,
@@ -125,12 +125,12 @@ fn evidence() -> Evidence {
     };
     let drift = Drift::new(
         &policy,
-        &crate::drift::Views {
+        &portguard_observe::drift::Views {
             seen: std::slice::from_ref(&report),
-            ..crate::drift::Views::default()
+            ..portguard_observe::drift::Views::default()
         },
-        vec![crate::nat::Unread {
-            rule: crate::nat::Place {
+        vec![portguard_kernel::host::nat::Unread {
+            rule: portguard_kernel::host::nat::Place {
                 tool: "nft",
                 family: "inet".to_owned(),
                 table: "nat".to_owned(),

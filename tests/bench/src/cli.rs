@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use portguard::bench::Effort;
+use portguard_kernel::bench::Effort;
 
 use crate::budget::Budgets;
 use crate::machine::Machine;

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
-use portguard::bench::quantile;
-use portguard::policy::Outbound;
+use portguard_kernel::bench::quantile;
+use portguard_policy::policy::Outbound;
 
 use crate::cli::say;
 use crate::plan::{load, plain};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use portguard::bench::{Attached, Campaign, Cost, Effort, Stand};
+use portguard_kernel::bench::{Attached, Campaign, Cost, Effort, Stand};
 
 use crate::plan::{ANY, Case, Plan};
 use crate::programs::{Hook, Program, reference, varied};

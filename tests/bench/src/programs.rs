@@ -6,8 +6,8 @@ use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{Program as AyaProgram, ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use ipnet::Ipv6Net;
-use portguard::bench::nanoseconds;
-use portguard::object::Loaded;
+use portguard_kernel::bench::nanoseconds;
+use portguard_kernel::object::Loaded;
 
 static REFERENCE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-reference"));
 static VARY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-vary"));

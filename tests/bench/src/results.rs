@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use portguard::bench::Cost;
+use portguard_kernel::bench::Cost;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budgets, Judged, Unit};
@@ -53,7 +53,7 @@ pub(crate) struct Figure {
     pub(crate) raw: f64,
     /// The same of the program that does nothing.
     pub(crate) bare: f64,
-    /// The share of trials that counted, see [`portguard::bench::Cost`].
+    /// The share of trials that counted, see [`portguard_kernel::bench::Cost`].
     #[serde(default)]
     pub(crate) undisturbed: f64,
     /// What the net may be.

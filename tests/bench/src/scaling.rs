@@ -9,8 +9,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use anyhow::{Result, anyhow};
-use portguard::bench::{Stand, nanoseconds, quantile};
-use portguard::policy::Outbound;
+use portguard_kernel::bench::{Stand, nanoseconds, quantile};
+use portguard_policy::policy::Outbound;
 
 use crate::measure::stay_on;
 use crate::plan::{denied, load, plain};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::domains::{Answers, Domains};
-use crate::resolve::Answer;
+use portguard_kernel::host::resolve::Answer;
+use portguard_policy::domains::{Answers, Domains};
 
 /// How often to ask, and how long an address outlives its last answer.
 #[derive(Debug, Clone, Copy)]
@@ -187,7 +187,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domains::{DomainSet, Part};
+    use portguard_policy::domains::{DomainSet, Part};
 
     const BOUNDS: Bounds = Bounds {
         least: Duration::from_secs(30),

@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 
 use super::names::{Bounds, Names, News};
 use crate::command::load::keep;
-use crate::domains::Domains;
-use crate::human::now;
-use crate::kernel::generation;
-use crate::kernel::refresh::{Refreshed, provide, refresh};
-use crate::kernel::spare::Spares;
 use crate::metrics;
-use crate::observe;
-use crate::resolve::{Answer, Resolver, server};
+use portguard_kernel::generation;
+use portguard_kernel::generation::refresh::{Refreshed, provide, refresh};
+use portguard_kernel::generation::spare::Spares;
+use portguard_kernel::host::resolve::{Answer, Resolver, server};
+use portguard_observe::observe;
+use portguard_policy::domains::Domains;
+use portguard_policy::human::now;
 
 /// How long to wait where no name is due.
 const IDLE: Duration = Duration::from_hours(1);

@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::kernel::bpffs;
-pub(super) use crate::kernel::mend::is_torn;
-use crate::kernel::mend::mend;
+use portguard_kernel::pins::bpffs;
+pub(super) use portguard_kernel::recovery::mend::is_torn;
+use portguard_kernel::recovery::mend::mend;
 
 /// Group mask of events about interfaces.
 const LINK_EVENTS: u32 = 1;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{RoleJson, roles_json};
-use crate::catalog::{Condition, Inert, Peer, Row, System};
+use portguard_policy::catalog::{Condition, Inert, Peer, Row, System};
 
 /// The rows of a system or of one of its roles, and all that they refer to.
 #[derive(Serialize)]
@@ -190,7 +190,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::catalog::Catalog;
+    use portguard_policy::catalog::Catalog;
 
     fn shown(name: &str) -> Value {
         let catalog = Catalog::embedded().unwrap();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::{json, print, print_json, text_table};
-use crate::catalog::{Catalog, Row, System};
-use crate::diagnostic::Rejected;
-use crate::error::Exit;
+use portguard_policy::catalog::{Catalog, Row, System};
+use portguard_policy::diagnostic::Rejected;
+use portguard_policy::error::Exit;
 
 pub(super) fn run(catalog: &Catalog, name: &str, as_json: bool) -> anyhow::Result<Exit> {
     let (system, rows) = select(catalog, name)?;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::catalog::{System, catalog_files, embedded_files, load_str, read_file};
-use crate::diagnostic::{Diagnostic, Rejected};
-use crate::error::Exit;
+use portguard_policy::catalog::{System, catalog_files, embedded_files, load_str, read_file};
+use portguard_policy::diagnostic::{Diagnostic, Rejected};
+use portguard_policy::error::Exit;
 
 #[derive(Serialize)]
 struct VerifyJson {
@@ -119,7 +119,7 @@ fn file(name: &str, read: Result<System, Rejected>) -> FileJson {
     }
 }
 
-fn count<'a>(rows: impl Iterator<Item = &'a crate::catalog::Row>) -> Counts {
+fn count<'a>(rows: impl Iterator<Item = &'a portguard_policy::catalog::Row>) -> Counts {
     let mut places = BTreeSet::new();
     let rows = rows.map(|row| places.insert(row.location.as_str())).count();
     Counts {

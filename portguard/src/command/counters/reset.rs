@@ -7,11 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::command::{print, print_json};
-use crate::counters::Reset;
-use crate::error::Exit;
-use crate::human::{grouped, now, plain, time};
-use crate::kernel::bpffs;
-use crate::observe;
+use portguard_kernel::pins::bpffs;
+use portguard_observe::counters::Reset;
+use portguard_observe::observe;
+use portguard_policy::error::Exit;
+use portguard_policy::human::{grouped, now, plain, time};
 
 /// Count from now on; what was counted before stays on record
 ///

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use super::{By, LeftOut};
 use crate::command::table::{sparing, table};
-use crate::counters::{CauseCount, PortCount, Report};
-use crate::human::{bytes, duration, grouped, now, plain};
-use crate::knock::Knocking;
+use portguard_observe::counters::{CauseCount, PortCount, Report};
+use portguard_observe::knock::Knocking;
+use portguard_policy::human::{bytes, duration, grouped, now, plain};
 
 /// Rates beside sums: what was counted in a number of seconds.
 pub(super) struct Rates<'a> {

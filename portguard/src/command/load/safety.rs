@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::error::Fault;
-use crate::kernel::interface::Interface;
-use crate::kernel::namespaces::unknown_sessions;
-use crate::kernel::operator;
-use crate::kernel::probe::{Probe, is_granted};
-use crate::kernel::seed::Seeded;
-use crate::kernel::sessions::{Sorted, addresses, sort};
-use crate::kernel::sockets::{Session, sessions};
-use crate::policy::{Compiled, Policy};
+use portguard_kernel::generation::probe::{Probe, is_granted};
+use portguard_kernel::host::interface::Interface;
+use portguard_kernel::host::operator;
+use portguard_kernel::host::seed::Seeded;
+use portguard_kernel::host::sessions::{Sorted, addresses, sort};
+use portguard_kernel::host::sockets::{Session, sessions};
+use portguard_kernel::pins::namespaces::unknown_sessions;
+use portguard_policy::error::Fault;
+use portguard_policy::policy::{Compiled, Policy};
 
 /// Deadline of those who enforce over SSH and say nothing.
 const DEFAULT: Duration = Duration::from_mins(2);

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::human::date;
+use portguard_policy::human::date;
 
 /// The kernel's host name.
 pub(super) fn hostname() -> Option<String> {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{Resolving, SelectionArgs};
-use crate::error::{Exit, exit_of};
-use crate::policy::Peers;
+use portguard_policy::error::{Exit, exit_of};
+use portguard_policy::policy::Peers;
 
 /// A directory of its own, removed at the end.
 struct Directory(PathBuf);

@@ -10,10 +10,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::state::{Guard, Top, VIEWS};
-use crate::counters::{PortCount, Report, RowCount};
-use crate::events::stream::boot_time;
-use crate::human::{bytes, duration, grouped, plain, short};
-use crate::knock::Caller;
+use portguard_observe::counters::{PortCount, Report, RowCount};
+use portguard_observe::events::stream::boot_time;
+use portguard_observe::knock::Caller;
+use portguard_policy::human::{bytes, duration, grouped, plain, short};
 
 /// From so many columns on, numbers are shown in full, and more of them.
 const WIDE: u16 = 110;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use crate::catalog::Catalog;
-use crate::counters::{Report, Snapshot};
-use crate::kernel::generation::Live;
-use crate::knock::Knocking;
-use crate::observe::Observed;
+use portguard_kernel::generation::Live;
+use portguard_observe::counters::{Report, Snapshot};
+use portguard_observe::knock::Knocking;
+use portguard_observe::observe::Observed;
+use portguard_policy::catalog::Catalog;
 
 /// Rates that are remembered for the plots.
 const REMEMBERED: usize = 240;

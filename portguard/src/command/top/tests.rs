@@ -7,16 +7,16 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::catalog::Transport;
-use crate::cells::Directory;
-use crate::counters::{Keyed, Snapshot};
-use crate::image::Image;
-use crate::kernel::bpffs::Layout;
-use crate::kernel::generation::Live;
-use crate::kernel::meta::{Meta, XdpModeName};
-use crate::knock::{Knock, Knocking, Knocks};
-use crate::observe::Observed;
-use crate::policy::{Grant, GrantKind, Peers, Policy};
+use portguard_kernel::generation::Live;
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::pins::meta::{Meta, XdpModeName};
+use portguard_observe::counters::{Keyed, Snapshot};
+use portguard_observe::knock::{Knock, Knocking, Knocks};
+use portguard_observe::observe::Observed;
+use portguard_policy::catalog::Transport;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::{Grant, GrantKind, Peers, Policy};
 
 fn observed(passed: u64, violations: u64) -> Observed {
     let policy = Policy {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::super::Evidence;
 use super::escape;
-use crate::human::grouped;
-use crate::knock::Caller;
+use portguard_observe::knock::Caller;
+use portguard_policy::human::grouped;
 
 /// The heaviest causes of violations, interface by interface.
 pub(super) fn callers(page: &mut String, evidence: &Evidence) {

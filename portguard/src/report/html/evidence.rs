@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::super::matrix::{Line, lines};
 use super::super::{Evidence, Guard};
 use super::escape;
-use crate::human::{bytes, duration, grouped, time};
-use crate::policy::{GrantKind, Outbound};
+use portguard_policy::human::{bytes, duration, grouped, time};
+use portguard_policy::policy::{GrantKind, Outbound};
 
 /// One interface's matrix, both directions.
 pub(super) fn matrix(page: &mut String, guard: &Guard) {

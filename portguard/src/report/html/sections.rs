@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::super::{Evidence, svg};
 use super::escape;
-use crate::counters::{PortCount, Report};
-use crate::drift::{Item, State};
-use crate::history;
-use crate::human::{duration, grouped, time};
+use portguard_observe::counters::{PortCount, Report};
+use portguard_observe::drift::{Item, State};
+use portguard_observe::history;
+use portguard_policy::human::{duration, grouped, time};
 
 /// Ports of violations that are listed by interface.
 const LISTED: usize = 20;

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use ipnet::Ipv6Net;
-use portguard::flows::Flows;
-use portguard::object::Loaded;
-use portguard::policy::Outbound;
 use portguard_common::flow::Tuple;
 use portguard_common::packet::space;
 use portguard_harness::frames::{Extension, Ipv4, Tcp, number};
+use portguard_kernel::flows::Flows;
+use portguard_kernel::object::Loaded;
+use portguard_policy::policy::Outbound;
 
 use super::frames::{
     ACK, DESTINATION4_AT, HOST4, HOST6, PEER4, PEER6, PORTS4_AT, PORTS6_AT, SOURCE4_AT, SOURCE6_AT,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData, RingBuf};
 use fastrand::Rng;
-use portguard::object::Loaded;
-use portguard::policy::Outbound;
 use portguard_common::abi::control;
 use portguard_harness::traffic::wait_readable;
+use portguard_kernel::object::Loaded;
+use portguard_policy::policy::Outbound;
 
 use super::cases::{BOTH4, BOTH6, CLOSED, DROP, WAYS, hot, stranger, turns};
 use super::frames::{SYN, ends, tcp};

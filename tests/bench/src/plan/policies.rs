@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use fastrand::Rng;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use portguard::catalog::Transport;
-use portguard::cells::Directory;
-use portguard::image::Image;
-use portguard::object::{self, HostFacts, Loaded};
-use portguard::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, Settings};
+use portguard_kernel::object::{self, HostFacts, Loaded};
+use portguard_policy::catalog::Transport;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, Settings};
 
 /// Groups of peers; each has a port of its own, and all have [`SHARED_PORT`].
 pub(crate) const GROUPS: u16 = 16;

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use portguard::bench::quantile;
-use portguard::policy::Outbound;
+use portguard_kernel::bench::quantile;
+use portguard_policy::policy::Outbound;
 
 use crate::live::{Stage, Traffic, cpus};
 use crate::plan::{load, plain};

@@ -1,0 +1,186 @@
+//! Generations: what is in force, and what is left of those that were. [`crate::generation::prepare`] makes the next.
+
+pub mod confirm;
+pub mod deadline;
+pub mod facts;
+pub mod pair;
+pub mod prepare;
+pub mod probe;
+pub mod publish;
+pub mod readback;
+pub mod refresh;
+pub mod selftest;
+pub mod spare;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use aya::programs::ProgramInfo;
+use portguard_common::reason::Direction;
+
+use crate::hook::attach::{self, Attached};
+use crate::hook::egress::EgressHook;
+use crate::host::interface::Interface;
+use crate::pins::bpffs::{Layout, remove};
+use crate::pins::meta::Meta;
+use portguard_policy::error::Fault;
+
+pub use crate::generation::prepare::{Options, Prepared, prepare};
+
+/// Flows in a set.
+const WAYS: u32 = 8;
+
+/// What is in force on an interface.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Its description.
+    pub meta: Meta,
+    /// Program ids of the two links, as far as they are attached.
+    pub ingress: Option<u32>,
+    /// See [`Self::ingress`].
+    pub egress: Option<u32>,
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
+    /// Whether nothing will make it give way.
+    pub is_confirmed: bool,
+}
+
+impl Live {
+    /// The generation to go back to from the next one: this one, or if nobody confirmed it the one before.
+    pub fn base(&self) -> Option<u64> {
+        if self.is_confirmed {
+            Some(self.meta.number)
+        } else {
+            self.meta.previous
+        }
+    }
+
+    /// The generations that stay: this one, and the one to go back to.
+    pub(crate) fn kept(&self) -> Vec<u64> {
+        [Some(self.meta.number), self.meta.previous]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+/// What is in force on the interface of a layout, if anything.
+///
+/// # Errors
+/// If there is a link of ours that no generation of this version explains.
+pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
+    /// Swaps that may come one after the other while somebody looks.
+    const TRIES: usize = 16;
+    let pin = layout.link(Direction::Ingress);
+    let mut tries = 0;
+    loop {
+        let Some(attached) = attach::inspect(&pin)? else {
+            return Ok(None);
+        };
+        let program = attached.program;
+        let result = live_of(layout, &pin, attached);
+        // Who looks holds no lock: a swap in between has removed the generation that the link ran before.
+        let is_swapped = attach::inspect(&pin)?.is_none_or(|link| link.program != program);
+        tries += 1;
+        if result.is_ok() || !is_swapped || tries == TRIES {
+            return result;
+        }
+    }
+}
+
+/// The generation that runs the program of a link, if it is still that.
+fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> anyhow::Result<Option<Live>> {
+    let number = layout
+        .generations()
+        .into_iter()
+        .find(|number| program_of(layout, *number, Direction::Ingress) == Some(attached.program));
+    let Some(number) = number else {
+        let fault = Fault::system(format!(
+            "`{}` runs a program that no generation explains",
+            pin.display()
+        ))
+        .hint("`portguard unload --interface IF` removes it");
+        return Err(fault.into());
+    };
+    let meta = Meta::read(&layout.generation(number).join("meta"))?;
+    explained(layout, attached, meta).map(Some)
+}
+
+/// What is in force by a link, given the description of the generation that it runs.
+pub(crate) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyhow::Result<Live> {
+    let mut warnings = Vec::new();
+    if attached.ifindex == 0 {
+        let gone =
+            "the interface that this guard was attached to is gone: load again where it is back";
+        // Namespaces are known by a number, which the kernel gives again to one that is made later.
+        let or_else = if layout.namespace().is_some() {
+            "; it may have been of an earlier network namespace with the number of this one: \
+             `portguard unload` forgets it"
+        } else {
+            ""
+        };
+        warnings.push(format!("{gone}{or_else}"));
+    } else if let Some(now) = renamed(layout, attached.ifindex) {
+        let (then, _) = layout.interface();
+        warnings.push(format!(
+            "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
+        ));
+    }
+    let meant = program_of(layout, meta.number, Direction::Egress);
+    let egress = match meta.egress_hook {
+        // A filter has no pin to be asked; it is what was put there.
+        Some(EgressHook::Clsact) => meant,
+        _ => attach::inspect(&layout.link(Direction::Egress))?.map(|link| link.program),
+    };
+    if egress != meant {
+        warnings.push("ingress and egress run different generations: load again".to_owned());
+    }
+    let wanted = (meta.policy.settings.flows / WAYS)
+        .next_power_of_two()
+        .max(1);
+    if meta.egress_hook.is_some() && wanted != meta.flow_sets {
+        warnings.push(format!(
+            "the flow table keeps its {} cells: `unload` and `load` make it {}, and forget the flows",
+            meta.flow_sets * WAYS,
+            wanted * WAYS
+        ));
+    }
+    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, meta.number);
+    Ok(Live {
+        is_confirmed,
+        meta,
+        ingress: Some(attached.program),
+        egress,
+        warnings,
+    })
+}
+
+/// The name that the interface of a layout has now, if it is another one.
+fn renamed(layout: &Layout, index: u32) -> Option<String> {
+    let (name, is_here) = layout.interface();
+    let now = is_here.then(|| Interface::name_of(index))??;
+    (now != name).then_some(now)
+}
+
+/// The id of the program that a generation has for a direction.
+pub(crate) fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
+    ProgramInfo::from_pin(layout.generation(number).join(direction.name()))
+        .ok()
+        .map(|info| info.id())
+}
+
+/// Removes generations that no link runs and that are not `kept`: left behind by a tool that was killed.
+///
+/// # Errors
+/// If pins cannot be removed.
+pub fn sweep(layout: &Layout, kept: &[u64]) -> anyhow::Result<()> {
+    for number in layout
+        .generations()
+        .into_iter()
+        .filter(|number| !kept.contains(number))
+    {
+        let directory = layout.generation(number);
+        remove(&directory).with_context(|| format!("cannot remove `{}`", directory.display()))?;
+    }
+    Ok(())
+}

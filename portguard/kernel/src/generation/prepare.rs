@@ -1,0 +1,315 @@
+//! Preparing a generation: everything that can fail, without touching what is in force. It is loaded, filled, read back,
+//! tested and pinned beside the others. [`crate::generation::publish`] then swaps the links.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use portguard_common::reason::Direction;
+
+use crate::fault::step;
+use crate::generation::confirm;
+use crate::generation::deadline;
+use crate::generation::facts;
+use crate::generation::pair::{Pair, Place};
+use crate::generation::publish::unload;
+use crate::generation::{Live, live, sweep};
+use crate::hook::attach;
+use crate::hook::egress::EgressHook;
+use crate::hook::holder;
+use crate::host::interface::Interface;
+use crate::object::{self, HostFacts, Loaded};
+use crate::pins::bpffs::{Layout, Lock, remove};
+use crate::pins::meta::{Meta, XdpModeName};
+use crate::recovery::migrate;
+use portguard_policy::cells::Directory;
+use portguard_policy::error::Fault;
+use portguard_policy::image::Image;
+use portguard_policy::policy::Policy;
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// XDP mode.
+    pub xdp_mode: XdpModeName,
+    /// The site file's path, to be shown.
+    pub site: Option<String>,
+    /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
+    pub confirm_within: Duration,
+    /// Take the place of another version's guard.
+    pub migrate: bool,
+    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
+    pub is_refresh: bool,
+}
+
+/// A generation that is ready: in the kernel, pinned, attached to nothing.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) interface: Interface,
+    pub(crate) layout: Layout,
+    pub(crate) pair: Pair,
+    pub(crate) meta: Meta,
+    pub(crate) previous: Option<Live>,
+    /// Another version's guard, whose place it takes.
+    pub(crate) other: Option<migrate::Other>,
+    /// Whether the swap replaced a program, rather than attached one where there was none.
+    pub(crate) replaces: bool,
+}
+
+impl Prepared {
+    /// What is to be published.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What is in force until then.
+    pub fn previous(&self) -> Option<&Live> {
+        self.previous.as_ref()
+    }
+
+    /// Removes what was prepared.
+    pub fn withdraw(&self) {
+        discard(&self.layout, self.meta.number, self.previous.is_none());
+    }
+}
+
+/// Removes a generation that is not in force, and everything else where none is. Best effort: it follows an error that
+/// says more than one about the clean-up would, and the next tool removes what this leaves.
+pub(crate) fn discard(layout: &Layout, number: u64, is_first: bool) {
+    let _ = if is_first {
+        remove(&layout.directory)
+    } else {
+        remove(&layout.generation(number))
+    };
+}
+
+/// Loads a policy for an interface, beside what is in force there.
+///
+/// # Errors
+/// Everything that can go wrong before the swap; nothing is left behind then.
+pub fn prepare(
+    lock: &Lock,
+    interface: &Interface,
+    policy: &Policy,
+    options: &Options,
+) -> anyhow::Result<Prepared> {
+    prepare_from(lock, interface, policy, options, None)
+}
+
+/// As [`prepare`] does, from a spare pair of programs if that will do; it must be in force nowhere.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub(crate) fn prepare_from(
+    lock: &Lock,
+    interface: &Interface,
+    policy: &Policy,
+    options: &Options,
+    spare: Option<Pair>,
+) -> anyhow::Result<Prepared> {
+    let layout = Layout::of(&interface.name);
+    step("locked")?;
+    if !options.migrate {
+        migrate::refuse(&layout, interface)?;
+    }
+    let other = migrate::other(&layout, interface)?;
+    let previous = live(&layout)?;
+    let number = if let Some(live) = &previous {
+        sweep(&layout, &live.kept())?;
+        layout.generations().last().copied().unwrap_or_default() + 1
+    } else {
+        // What is there without an attached ingress program is half a load, of a tool that was killed.
+        unload(lock, &layout)?;
+        if other.is_none() {
+            refuse_foreign(interface)?;
+        }
+        1
+    };
+    step("swept")?;
+    let is_first = previous.is_none();
+    let result = prepare_next(
+        &layout,
+        interface,
+        policy,
+        options,
+        previous,
+        (number, spare),
+    );
+    if result.is_err() {
+        discard(&layout, number, is_first);
+    }
+    result.map(|prepared| Prepared { other, ..prepared })
+}
+
+/// Refuses an interface whose hook another program holds, before anything is loaded.
+fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
+    // Where the kernel does not say, attaching will tell.
+    let holders = holder::xdp(interface.index).unwrap_or_default();
+    match holders.first() {
+        None => Ok(()),
+        Some(holder) => Err(attach::occupied(interface, holder).into()),
+    }
+}
+
+fn prepare_next(
+    layout: &Layout,
+    interface: &Interface,
+    policy: &Policy,
+    options: &Options,
+    previous: Option<Live>,
+    (number, spare): (u64, Option<Pair>),
+) -> anyhow::Result<Prepared> {
+    let shared = layout.shared();
+    fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
+    check_shapes(layout)?;
+    step("shared")?;
+    let enforce = policy.settings.enforce;
+    let (directory, host) = match &previous {
+        Some(live) => (
+            live.meta.directory.clone(),
+            facts::of_host(Some(&live.meta), enforce)?,
+        ),
+        None => (Directory::default(), facts::of_host(None, enforce)?),
+    };
+    let deadline = if options.confirm_within.is_zero() {
+        0
+    } else {
+        deadline::after(options.confirm_within)?
+    };
+    let host = HostFacts { deadline, ..host };
+    let image = build(policy, directory)?;
+    let directory = layout.generation(number);
+    fs::create_dir(&directory).map_err(|error| cannot_write(error, &directory))?;
+    let place = Place {
+        shared: &shared,
+        own: &directory,
+        room: !policy.domains.sets.is_empty(),
+    };
+    let mut pair = match spare {
+        Some(mut spare) if spare.can_become(&image, &host, &shared)? => {
+            spare.change(image)?;
+            spare
+        }
+        _ => Pair::load(image, &host, place)?,
+    };
+    step("loaded")?;
+    step("read-back")?;
+    pair.test(policy)?;
+    step("tested")?;
+    let base = previous.as_ref().and_then(|live| {
+        if options.is_refresh {
+            live.meta.previous
+        } else {
+            live.base()
+        }
+    });
+    if let Some(base) = base
+        && deadline != 0
+    {
+        confirm::name_previous(&mut pair.loaded, &layout.generation(base))?;
+    }
+    let meta = Meta {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        number,
+        previous: base,
+        ifindex: interface.index,
+        xdp_mode: options.xdp_mode,
+        digest: policy.digest(),
+        loaded_at: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        deadline,
+        egress_hook: (pair.loaded.facts.flows != 0).then(|| EgressHook::of(interface)),
+        flow_key: host.flow_key,
+        tick_shift: host.tick_shift,
+        flow_sets: pair.loaded.facts.flow_mask + 1,
+        site: options.site.clone(),
+        policy: policy.clone(),
+        directory: pair.directory()?.clone(),
+    };
+    if !options.is_refresh {
+        pair.shed();
+    }
+    pin(&directory, &mut pair.loaded, &meta)?;
+    Ok(Prepared {
+        interface: interface.clone(),
+        layout: layout.clone(),
+        pair,
+        meta,
+        previous,
+        other: None,
+        replaces: false,
+    })
+}
+
+/// The image of a policy.
+pub(crate) fn build(policy: &Policy, directory: Directory) -> anyhow::Result<Image> {
+    Image::build(policy, directory).map_err(|error| {
+        Fault::usage(error.to_string())
+            .hint("narrow the site's own rows, or merge peers that are treated alike")
+            .into()
+    })
+}
+
+/// Says what it means that nothing can be written to bpffs.
+pub(crate) fn cannot_write(error: std::io::Error, path: &Path) -> anyhow::Error {
+    let fault = Fault::system(format!("cannot make `{}`", path.display()));
+    let fault = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM) => {
+            fault.hint("the BPF file system or the kernel's memory is full: `portguard doctor`")
+        }
+        Some(libc::EPERM | libc::EACCES) => fault.hint("run as root: `sudo portguard ...`"),
+        Some(libc::EROFS) => fault.hint("the BPF file system is mounted read-only: remount it"),
+        _ => fault,
+    };
+    anyhow::Error::new(error).context(fault)
+}
+
+/// Refuses to reuse shared maps of another shape.
+fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
+    let shared = layout.shared();
+    let differences: Vec<String> = object::shared_shapes()?
+        .iter()
+        .flat_map(|(name, shape)| shape.differences(name, &shared.join(name)))
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::system(format!(
+        "`{}` is of another version of portguard",
+        shared.display()
+    ))
+    .hint(format!(
+        "{}\n`portguard unload --interface {}` removes it, counters included; then load again",
+        differences.join("\n"),
+        layout.interface().0
+    ))
+    .into())
+}
+
+/// Pins a generation: programs and maps that a later tool asks for, its description last.
+fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()> {
+    let failed = |path: &Path| format!("cannot pin `{}`", path.display());
+    let path = directory.join(Direction::Ingress.name());
+    loaded
+        .ingress()?
+        .pin(&path)
+        .with_context(|| failed(&path))?;
+    if meta.egress_hook.is_some() {
+        let path = directory.join(Direction::Egress.name());
+        loaded.egress()?.pin(&path).with_context(|| failed(&path))?;
+    }
+    // The kernel empties a table of programs that no file and no process holds any more.
+    let [previous_in, previous_out] = confirm::PREVIOUS;
+    for name in [confirm::CONTROL, previous_in, previous_out] {
+        let path = directory.join(name);
+        loaded
+            .map(name)?
+            .pin(&path)
+            .with_context(|| failed(&path))?;
+    }
+    step("pinned")?;
+    meta.pin(&directory.join("meta"))?;
+    step("described")
+}

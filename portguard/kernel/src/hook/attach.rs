@@ -1,0 +1,198 @@
+//! Attaching, replacing and detaching: links that are pinned, and what the kernel's refusals mean.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, Xdp, XdpMode};
+
+use crate::hook::holder::{self, Holder};
+use crate::host::interface::Interface;
+use crate::pins::meta::XdpModeName;
+use portguard_policy::error::Fault;
+
+/// An attachment that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Id of the program that it runs.
+    pub program: u32,
+    /// Index of the interface; 0 = the interface is gone and the link with it.
+    pub ifindex: u32,
+}
+
+/// Looks at a pinned link; `None` if there is no pin.
+///
+/// # Errors
+/// If there is something that is no link.
+pub fn inspect(path: &Path) -> anyhow::Result<Option<Attached>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let link = PinnedLink::from_pin(path)
+        .with_context(|| format!("cannot open the link `{}`", path.display()))?;
+    let link = FdLink::from(link);
+    let info = link
+        .info()
+        .with_context(|| format!("cannot inspect `{}`", path.display()))?;
+    Ok(Some(Attached {
+        program: info.program_id(),
+        ifindex: ifindex(&info),
+    }))
+}
+
+/// The interface of a link. The kernel tells it to the link's owner only, by a file of this process.
+fn ifindex(info: &LinkInfo) -> u32 {
+    let wanted = format!("link_id:\t{}", info.id());
+    let Ok(files) = fs::read_dir("/proc/thread-self/fdinfo") else {
+        return 0;
+    };
+    for file in files.flatten() {
+        let Ok(text) = fs::read_to_string(file.path()) else {
+            continue;
+        };
+        if text.lines().any(|line| line == wanted) {
+            return text
+                .lines()
+                .find_map(|line| line.strip_prefix("ifindex:\t")?.trim().parse().ok())
+                .unwrap_or(0);
+        }
+    }
+    0
+}
+
+/// Attaches an ingress program to an interface that has none of ours, and pins the link.
+///
+/// # Errors
+/// [`Fault`]: another program holds the hook, the driver cannot, no privilege.
+pub fn attach_xdp(
+    program: &mut Xdp,
+    interface: &Interface,
+    mode: XdpModeName,
+    pin: &Path,
+) -> anyhow::Result<()> {
+    let flags = match mode {
+        XdpModeName::Native => XdpMode::Driver,
+        XdpModeName::Generic => XdpMode::Skb,
+    };
+    let id = program
+        .attach_to_if_index(interface.index, flags)
+        .map_err(|error| refused_xdp(error, interface, mode))?;
+    let link = program.take_link(id)?;
+    // On kernels without XDP links aya falls back to netlink, whose attachment nobody can pin: dropped here, it detaches.
+    let link = FdLink::try_from(link).map_err(|_netlink| {
+        Fault::system("this kernel has no XDP links").hint("Linux 5.9 is the oldest that has them")
+    })?;
+    link.pin(pin)
+        .with_context(|| format!("cannot pin `{}`", pin.display()))?;
+    Ok(())
+}
+
+/// Makes a pinned XDP link run another program, atomically.
+///
+/// # Errors
+/// What the kernel refuses; the link then runs what it ran.
+pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
+    let link = PinnedLink::from_pin(pin)
+        .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
+    let link = XdpLink::try_from(FdLink::from(link))?;
+    let id = program
+        .attach_to_link(link)
+        .context("cannot replace the ingress program")?;
+    // The pin keeps the link: whoever holds the program on, as the agent does, must not.
+    drop(program.take_link(id)?);
+    Ok(())
+}
+
+/// Says who holds the hook that we want.
+pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
+    let name = &interface.name;
+    Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
+        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
+    ))
+}
+
+fn refused_xdp(error: ProgramError, interface: &Interface, mode: XdpModeName) -> anyhow::Error {
+    let name = &interface.name;
+    let fault = match errno(&error) {
+        Some(libc::EBUSY | libc::EEXIST) => match holder::xdp(interface.index)
+            .unwrap_or_default()
+            .first()
+        {
+            Some(holder) => occupied(interface, holder),
+            None => Fault::system(format!("another XDP program is attached to `{name}`")),
+        },
+        Some(libc::ENODEV | libc::ENXIO) => {
+            Fault::system(format!("the interface `{name}` is gone"))
+        }
+        Some(libc::EOPNOTSUPP) => {
+            Fault::system(format!("the driver of `{name}` has no {} XDP", mode.name())).hint(
+                "`--xdp-mode generic` works with every driver, after the kernel has allocated the packet: \
+                 several times slower, and fit for audit or for slow links",
+            )
+        }
+        Some(libc::ERANGE) => Fault::system(format!("the MTU of `{name}` is too large for its driver's XDP"))
+            .hint("lower the MTU; `portguard doctor` says more"),
+        Some(libc::EPERM | libc::EACCES) => {
+            Fault::system("the kernel does not let this process attach programs")
+                .hint("run as root, or with CAP_BPF and CAP_NET_ADMIN")
+        }
+        _ => Fault::system(format!("the kernel refused to attach to `{name}`")),
+    };
+    anyhow::Error::new(error).context(fault)
+}
+
+/// How long the kernel may take to take a program off its hook.
+const DETACHING: Duration = Duration::from_secs(5);
+
+/// Removes a pinned link, and with it the attachment; nothing there is fine.
+///
+/// The kernel drops the pin's reference some time after the pin is gone; this waits until the program no longer runs.
+///
+/// # Errors
+/// If the pin cannot be removed.
+pub fn detach(pin: &Path) -> anyhow::Result<bool> {
+    // What cannot be inspected can still be removed.
+    let attached = inspect(pin).ok().flatten();
+    match fs::remove_file(pin) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display())))
+        }
+    }
+    if let Some(attached) = attached.filter(|link| link.ifindex != 0) {
+        let deadline = Instant::now() + DETACHING;
+        while Instant::now() < deadline && runs(attached) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the interface still runs the program of a link.
+fn runs(attached: Attached) -> bool {
+    let xdp = holder::xdp(attached.ifindex).unwrap_or_default();
+    let tcx = Interface::name_of(attached.ifindex)
+        .map(|name| holder::tcx(&name))
+        .unwrap_or_default();
+    xdp.iter()
+        .chain(&tcx)
+        .any(|holder| holder.id == attached.program)
+}
+
+/// The errno at the bottom of an error.
+pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(this) = cause {
+        if let Some(io) = this.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error();
+        }
+        cause = this.source();
+    }
+    None
+}

@@ -1,0 +1,116 @@
+//! Who holds an interface's hooks: programs that are not ours are named, never replaced.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use crate::host::netlink::request;
+
+/// A program on a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// `native XDP`, `generic XDP`, `offloaded XDP`, `TCX egress`.
+    pub hook: &'static str,
+    /// Program id.
+    pub id: u32,
+    /// Program name; empty if the kernel knows none.
+    pub name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} program {}", self.hook, self.id)?;
+        if self.name.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " (`{}`)", self.name.escape_default())
+        }
+    }
+}
+
+/// What the kernel says about an interface.
+///
+/// # Errors
+/// If there is no such interface.
+pub fn link(index: u32) -> anyhow::Result<LinkMessage> {
+    let mut question = LinkMessage::default();
+    question.header.index = index;
+    let answers = request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(question), 0)?;
+    answers
+        .into_iter()
+        .find_map(|answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                Some(link)
+            } else {
+                None
+            }
+        })
+        .context("the kernel says nothing about the interface")
+}
+
+/// XDP programs on an interface.
+///
+/// # Errors
+/// See [`link`].
+pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
+    let mut holders: Vec<Holder> = Vec::new();
+    for attribute in link(index)?.attributes {
+        let LinkAttribute::Xdp(facts) = attribute else {
+            continue;
+        };
+        for fact in facts {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "the enum grows, and only these name a hook and its program"
+            )]
+            let (hook, id) = match fact {
+                LinkXdp::DrvProgId(id) => ("native XDP", id),
+                LinkXdp::SkbProgId(id) => ("generic XDP", id),
+                LinkXdp::HwProgId(id) => ("offloaded XDP", id),
+                _ => continue,
+            };
+            holders.push(Holder {
+                hook,
+                id,
+                name: name(id),
+            });
+        }
+    }
+    Ok(holders)
+}
+
+/// TCX programs on an interface, both directions; none where the kernel has no TCX.
+pub fn tcx(interface: &str) -> Vec<Holder> {
+    let mut holders = Vec::new();
+    for (hook, direction) in [
+        ("TCX ingress", TcAttachType::Ingress),
+        ("TCX egress", TcAttachType::Egress),
+    ] {
+        let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else {
+            continue;
+        };
+        holders.extend(programs.iter().map(|program| Holder {
+            hook,
+            id: program.id(),
+            name: text(program),
+        }));
+    }
+    holders
+}
+
+/// The name of a loaded program.
+fn name(id: u32) -> String {
+    loaded_programs()
+        .flatten()
+        .find(|program| program.id() == id)
+        .map(|program| text(&program))
+        .unwrap_or_default()
+}
+
+fn text(program: &ProgramInfo) -> String {
+    program.name_as_str().unwrap_or_default().to_owned()
+}

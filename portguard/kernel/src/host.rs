@@ -1,0 +1,12 @@
+//! Facts of the host: interfaces, sockets, listeners, the packet filter's redirects, and whether the guard can run here.
+
+pub mod interface;
+pub mod listeners;
+pub mod nat;
+pub mod netlink;
+pub mod operator;
+pub mod preflight;
+pub mod resolve;
+pub mod seed;
+pub mod sessions;
+pub mod sockets;

@@ -1,0 +1,15 @@
+//! What touches the kernel: objects and their maps, pins, hooks, generations, and the facts of the host that is guarded.
+//!
+//! A policy comes in as tables ([`portguard_policy::image`]) and is put in force as a generation ([`generation`]); what the
+//! kernel then holds is found again by its pins ([`pins`]). Nothing pure depends on this crate.
+
+pub mod bench;
+pub mod fault;
+pub mod flows;
+pub mod generation;
+pub mod hook;
+pub mod host;
+pub mod object;
+pub mod pins;
+pub mod recovery;
+pub mod store;

@@ -1,0 +1,283 @@
+//! From the object in this file to programs that the kernel has taken: its maps first, then the verifier.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context as _, anyhow};
+use aya::maps::MapInfo;
+use aya::programs::{SchedClassifier, Xdp};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+use portguard_common::abi::Facts;
+
+use super::refusal::refused;
+use super::{EGRESS, HostFacts, INGRESS, Loaded, OBJECT, SHARED, TABLES, Tables};
+use crate::flows;
+use portguard_policy::image::Image;
+
+/// The first kernel that knows XDP programs for frames in several pieces.
+const FRAGS: KernelVersion = KernelVersion::new(5, 18, 0);
+
+/// Which maps are not an object's alone, and how large its own are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Placing<'a> {
+    /// Directory of the maps named in [`SHARED`]: reused from there, or created there.
+    pub shared: Option<&'a Path>,
+    /// Directory of those named in [`TABLES`], likewise.
+    pub tables: Option<&'a Path>,
+    /// Leave room in the tables for addresses to come.
+    pub room: bool,
+}
+
+impl Placing<'_> {
+    /// How many elements a table of so many gets: a quarter more, and at least 64.
+    fn entries(&self, count: usize) -> u32 {
+        let more = if self.room { count / 4 + 64 } else { 0 };
+        u32::try_from(count + more).unwrap_or(u32::MAX)
+    }
+}
+
+/// An object whose maps are in the kernel, and whose programs are not yet.
+#[derive(Debug)]
+pub struct Opened {
+    ebpf: Ebpf,
+    facts: Facts,
+}
+
+/// Loads with frames in several pieces, and where the kernel is too old for that, without.
+///
+/// # Errors
+/// Those of the last attempt.
+pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    match attempt(true) {
+        // Some distributions gave frames in several pieces to older kernels, so that asking is better than knowing.
+        Err(_) if KernelVersion::current().is_ok_and(|running| running < FRAGS) => attempt(false),
+        result => result,
+    }
+}
+
+/// Makes the maps of the object for an image. Its globals are filled, the tables not: see [`Tables::fill`].
+///
+/// # Errors
+/// What the kernel refused.
+pub fn open(
+    image: &Image,
+    facts: Facts,
+    placing: Placing<'_>,
+    frags: bool,
+) -> anyhow::Result<Opened> {
+    let facts = Facts {
+        multi_buffer: facts.multi_buffer & u32::from(frags),
+        ..facts
+    };
+    let flow_sets = if facts.flows == 0 {
+        1
+    } else {
+        facts.flow_mask + 1
+    };
+    let mut loader = EbpfLoader::new();
+    // Nothing in the object depends on the layout of the kernel's own types, which take longer to read than all else here.
+    loader
+        .btf(None)
+        .override_global("FACTS", &facts, true)
+        .override_global("IN", image.inbound.as_slice(), true)
+        .override_global("OUT", image.outbound.as_slice(), true)
+        .override_global("RULES", image.rules.as_slice(), true)
+        .override_global("ROOT4", image.root4.as_slice(), true)
+        .override_global("ROOT6", image.root6.as_slice(), true)
+        .map_max_entries("BLOCKS", placing.entries(image.blocks.len()))
+        .map_max_entries("STEPS", placing.entries(image.steps.len()))
+        .map_max_entries("HOSTS", u32::try_from(image.hosts.len())?)
+        .map_max_entries("ADMIT", placing.entries(image.admit.len()))
+        .map_max_entries("OWN", u32::try_from(image.own.len().max(1))?)
+        .map_max_entries("FLOWS", flow_sets);
+    let shared = placing
+        .shared
+        .map(|directory| (directory, SHARED.as_slice()));
+    let tables = placing
+        .tables
+        .map(|directory| (directory, TABLES.as_slice()));
+    let paths: Vec<(&str, PathBuf)> = [shared, tables]
+        .into_iter()
+        .flatten()
+        .flat_map(|(directory, names)| names.iter().map(|name| (*name, directory.join(name))))
+        .collect();
+    for (name, path) in &paths {
+        loader.map_pin_path(name, path);
+    }
+    let older;
+    let object = if frags {
+        OBJECT
+    } else {
+        older = without_frags(OBJECT);
+        &older
+    };
+    let ebpf = loader
+        .load(object)
+        .map_err(|error| refused("object", error.into()))?;
+    Ok(Opened { ebpf, facts })
+}
+
+/// An image's facts as this host is to have them.
+pub fn facts(of: &Facts, host: &HostFacts, shared: Option<&Path>) -> Facts {
+    let mut facts = Facts {
+        multi_buffer: u32::from(host.multi_buffer),
+        tick_shift: host.tick_shift,
+        flow_key: host.flow_key,
+        deadline: host.deadline,
+        tcp_idle: flows::units(of.tcp_idle, host.tick_shift),
+        udp_idle: flows::units(of.udp_idle, host.tick_shift),
+        ..*of
+    };
+    if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {
+        facts.flow_mask = sets.max_entries().max(1) - 1;
+    }
+    facts
+}
+
+impl Opened {
+    /// Handles of the tables, which do not depend on this one.
+    ///
+    /// # Errors
+    /// If the object is not ours.
+    pub fn tables(&self) -> anyhow::Result<Tables> {
+        Tables::of(&self.ebpf)
+    }
+
+    /// The facts as this host has them.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What it is once [`verify`] has come back without an error.
+    pub fn into_loaded(self) -> Loaded {
+        let Self { ebpf, facts } = self;
+        Loaded { ebpf, facts }
+    }
+
+    /// What the kernel has to take, the longest first.
+    fn jobs(&mut self) -> anyhow::Result<Vec<Job<'_>>> {
+        let with_egress = self.facts.flows != 0;
+        let (mut ingress, mut egress) = (None, None);
+        for (name, program) in self.ebpf.programs_mut() {
+            match name {
+                INGRESS => ingress = Some(program),
+                EGRESS if with_egress => egress = Some(program),
+                _ => {}
+            }
+        }
+        let absent = |name| format!("the embedded object has no program `{name}`");
+        let mut jobs = Vec::new();
+        if with_egress {
+            let program = egress.with_context(|| absent(EGRESS))?;
+            jobs.push(Job::Egress(program.try_into()?));
+        }
+        let program = ingress.with_context(|| absent(INGRESS))?;
+        jobs.push(Job::Ingress(program.try_into()?));
+        Ok(jobs)
+    }
+}
+
+/// A program that the kernel has to take.
+enum Job<'a> {
+    Ingress(&'a mut Xdp),
+    Egress(&'a mut SchedClassifier),
+}
+
+impl Job<'_> {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Ingress(program) => program
+                .load()
+                .map_err(|error| refused(INGRESS, error.into())),
+            Self::Egress(program) => program
+                .load()
+                .map_err(|error| refused(EGRESS, error.into())),
+        }
+    }
+}
+
+/// Has the kernel take the programs of objects at the same time, as far as there are CPUs, since its verifier is most of
+/// what a load takes; and does something else beside that.
+///
+/// # Errors
+/// What the kernel refused, and the errors of what is done `meanwhile`.
+pub fn verify(
+    objects: &mut [&mut Opened],
+    meanwhile: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut jobs = Vec::new();
+    for opened in objects {
+        jobs.extend(opened.jobs()?);
+    }
+    // The first job is the longest: it has a CPU to itself, and the others share the rest.
+    let mut lanes: Vec<Vec<Job<'_>>> = Vec::new();
+    for (job, index) in jobs.into_iter().zip(0usize..) {
+        let lane = index.min(cpus.max(2) - 1);
+        match lanes.get_mut(lane) {
+            Some(lane) => lane.push(job),
+            None => lanes.push(vec![job]),
+        }
+    }
+    thread::scope(|scope| {
+        let threads: Vec<_> = lanes
+            .into_iter()
+            .map(|lane| scope.spawn(move || lane.into_iter().try_for_each(Job::run)))
+            .collect();
+        let beside = meanwhile();
+        for thread in threads {
+            thread
+                .join()
+                .map_err(|_panic| anyhow!("loading a program failed"))??;
+        }
+        beside
+    })
+}
+
+/// The object with its ingress program in a section that means frames in one piece: what older kernels take.
+fn without_frags(object: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"xdp.frags\0";
+    let mut object = object.to_vec();
+    let places: Vec<usize> = object
+        .windows(NAME.len())
+        .enumerate()
+        .filter(|(_, window)| *window == NAME)
+        .map(|(place, _)| place)
+        .collect();
+    for place in places {
+        if let Some(dot) = object.get_mut(place + 3) {
+            *dot = 0;
+        }
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, ProgramSection};
+
+    use super::{INGRESS, OBJECT, without_frags};
+
+    #[test]
+    fn older_kernels_get_a_program_for_frames_in_one_piece() {
+        let section = |object: &[u8]| {
+            let object = Object::parse(object).expect("an object");
+            object
+                .programs
+                .get(INGRESS)
+                .expect("a program")
+                .section
+                .clone()
+        };
+        assert!(matches!(
+            section(OBJECT),
+            ProgramSection::Xdp { frags: true, .. }
+        ));
+        assert!(matches!(
+            section(&without_frags(OBJECT)),
+            ProgramSection::Xdp { frags: false, .. }
+        ));
+    }
+}

@@ -1,0 +1,7 @@
+//! Where a guard is found again: pins in bpffs, the lock, and what a generation says of itself.
+
+pub mod bpffs;
+pub mod meta;
+pub mod mounts;
+pub mod namespaces;
+pub mod pages;

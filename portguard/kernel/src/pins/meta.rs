@@ -1,0 +1,93 @@
+//! What a generation is made of, kept beside it in the kernel: who asks later needs neither the site file nor the tool
+//! that loaded it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::hook::egress::EgressHook;
+use crate::pins::pages;
+use portguard_policy::cells::Directory;
+use portguard_policy::policy::Policy;
+
+/// Facts about a loaded generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Version of portguard that loaded it.
+    pub version: String,
+    /// Number of the generation; they count up from 1 on each interface.
+    pub number: u64,
+    /// The generation to go back to, whose pins are kept.
+    #[serde(default)]
+    pub previous: Option<u64>,
+    /// Interface index at load.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub xdp_mode: XdpModeName,
+    /// Digest of the policy.
+    pub digest: String,
+    /// Seconds since the Unix epoch.
+    pub loaded_at: u64,
+    /// Boot-time clock, nanoseconds, at which the generation gives way unless confirmed; 0 = never.
+    pub deadline: u64,
+    /// Where the egress program hangs; `None` = there is none.
+    #[serde(default)]
+    pub egress_hook: Option<EgressHook>,
+    /// Secret of the flow table, which outlives generations.
+    pub flow_key: [u64; 2],
+    /// Units of flow time, see [`portguard_common::tables::Facts::tick_shift`].
+    pub tick_shift: u32,
+    /// How many sets the flow table has.
+    pub flow_sets: u32,
+    /// The site file, if there was one.
+    pub site: Option<String>,
+    /// The policy.
+    pub policy: Policy,
+    /// What the counter cells mean.
+    pub directory: Directory,
+}
+
+/// How XDP is attached, in the words that users read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpModeName {
+    /// In the driver.
+    Native,
+    /// In the stack, after an skb was allocated.
+    Generic,
+}
+
+impl XdpModeName {
+    /// `native` or `generic`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+impl Meta {
+    /// Writes it into a map of its own, pinned at `path`.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn pin(&self, path: &Path) -> anyhow::Result<()> {
+        pages::pin(path, &serde_json::to_vec(self)?)
+    }
+
+    /// Reads what [`Self::pin`] wrote.
+    ///
+    /// # Errors
+    /// If there is none, or it is of another version.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = pages::read(path)?;
+        serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "`{}` was written by another version of portguard",
+                path.display()
+            )
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! Two attachments cannot be replaced in one step. A mark stands while a tool is between them; whoever finds it without
+//! its tool (the lock is free then) makes both sides one generation again: the one that ingress runs.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+
+use anyhow::Context as _;
+use aya::programs::SchedClassifier;
+use portguard_common::reason::Direction;
+
+use crate::fault::step;
+use crate::generation::prepare::cannot_write;
+use crate::generation::publish::unload;
+use crate::generation::{live, program_of, sweep};
+use crate::hook::attach;
+use crate::hook::egress::{self, EgressHook};
+use crate::host::interface::Interface;
+use crate::pins::bpffs::{self, Layout, Lock, remove};
+use crate::recovery::migrate;
+
+/// Marks that the attachments are about to change.
+///
+/// # Errors
+/// If bpffs takes no directory; nothing has changed then.
+pub(crate) fn begin(layout: &Layout) -> anyhow::Result<()> {
+    match fs::create_dir(layout.swapping()) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(cannot_write(error, &layout.swapping()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Both attachments are of one generation.
+///
+/// # Errors
+/// If the mark cannot be removed.
+pub(crate) fn end(layout: &Layout) -> anyhow::Result<()> {
+    remove(&layout.swapping())
+        .with_context(|| format!("cannot remove `{}`", layout.swapping().display()))
+}
+
+/// Whether some guard of this network namespace has the mark: a tool is at work, or it died at it.
+pub(crate) fn is_any_open() -> bool {
+    bpffs::layouts()
+        .iter()
+        .any(|layout| layout.interface().1 && layout.swapping().exists())
+}
+
+/// Heals what tools left that died: half swaps, half loads, half removals. Says what it did.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn heal(lock: &Lock) -> anyhow::Result<()> {
+    for layout in bpffs::layouts() {
+        let (name, is_here) = layout.interface();
+        if !is_here {
+            continue;
+        }
+        if heal_one(lock, &layout, &name).with_context(|| format!("cannot heal `{name}`"))? {
+            let _ = writeln!(
+                io::stderr().lock(),
+                "{name}: a tool died while it changed the guard; what it left is whole again"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn heal_one(lock: &Lock, layout: &Layout, name: &str) -> anyhow::Result<bool> {
+    migrate::resume(layout)?;
+    let Some(ingress) = attach::inspect(&layout.link(Direction::Ingress))? else {
+        // Ingress is attached last and detached first: without it there is nothing but remains.
+        return unload(lock, layout);
+    };
+    if ingress.ifindex == 0 {
+        return Ok(false);
+    }
+    let is_marked = layout.swapping().exists();
+    let number = layout
+        .generations()
+        .into_iter()
+        .find(|number| program_of(layout, *number, Direction::Ingress) == Some(ingress.program));
+    // What no generation explains is named by whoever looks for the generation in force.
+    let (Some(number), Some(live)) = (number, number.map(|_| live(layout)).transpose()?.flatten())
+    else {
+        return Ok(false);
+    };
+    let pin = layout.link(Direction::Egress);
+    let there = attach::inspect(&pin)?.map(|link| link.program);
+    let meant = program_of(layout, number, Direction::Egress);
+    let is_torn = match live.meta.egress_hook {
+        Some(EgressHook::Tcx) => there != meant,
+        // A filter cannot be asked by a pin.
+        Some(EgressHook::Clsact) => is_marked,
+        None => there.is_some() || is_marked,
+    };
+    if is_torn {
+        let interface = Interface::find(name)?;
+        match live.meta.egress_hook {
+            Some(hook) => {
+                let program = layout.generation(number).join(Direction::Egress.name());
+                let mut program = SchedClassifier::from_pin(program)?;
+                egress::set(&mut program, &interface, hook, &pin)?;
+            }
+            None => {
+                egress::clear(&interface, Some(EgressHook::of(&interface)), &pin)?;
+            }
+        }
+        step("healed")?;
+    }
+    if is_marked {
+        end(layout)?;
+    }
+    // Prepared and never put in force, or replaced and not yet removed.
+    sweep(layout, &live.kept())?;
+    Ok(is_torn)
+}

@@ -1,0 +1,67 @@
+//! Guarding interfaces again that were deleted and are back: the kernel dropped their guard with them.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use portguard_common::reason::Direction;
+
+use crate::generation::deadline;
+use crate::generation::publish::publish;
+use crate::generation::{self, Live, Options, live};
+use crate::hook::attach;
+use crate::host::interface::Interface;
+use crate::pins::bpffs::{self, Lock};
+use crate::recovery::journal;
+use crate::recovery::settle;
+
+/// Loads anew, by what their pins say, the guards of this network namespace whose interfaces were gone and are back.
+/// Says which.
+///
+/// # Errors
+/// What the system refuses; the other interfaces are tried all the same.
+pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
+    settle::settle(lock)?;
+    let mut mended = Vec::new();
+    let mut outcome = Ok(());
+    for layout in bpffs::layouts() {
+        let (name, is_here) = layout.interface();
+        let link = attach::inspect(&layout.link(Direction::Ingress))?;
+        if !is_here || link.is_none_or(|link| link.ifindex != 0) {
+            continue;
+        }
+        let Ok(interface) = Interface::find(&name) else {
+            continue;
+        };
+        let Some(lost) = live(&layout)? else { continue };
+        match again(lock, &interface, &lost) {
+            Ok(()) => mended.push(name),
+            Err(error) => {
+                outcome = Err(error).with_context(|| format!("cannot guard `{name}` again"));
+            }
+        }
+    }
+    outcome.map(|()| mended)
+}
+
+fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> {
+    // Who had to confirm still has to, in the time that is left; nobody gets a second chance by an interface's return.
+    let confirm_within = if lost.is_confirmed {
+        Duration::ZERO
+    } else {
+        deadline::left(lost.meta.deadline)?.unwrap_or(Duration::from_nanos(1))
+    };
+    let options = Options {
+        xdp_mode: lost.meta.xdp_mode,
+        site: lost.meta.site.clone(),
+        confirm_within,
+        migrate: false,
+        is_refresh: false,
+    };
+    let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;
+    publish(vec![next]).map(drop)
+}
+
+/// Whether a tool died, or is at work, between the attachments of a guard of this network namespace: cheap to ask often.
+pub fn is_torn() -> bool {
+    journal::is_any_open()
+}

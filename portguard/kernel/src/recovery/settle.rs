@@ -1,0 +1,116 @@
+//! What is done about pins before any other change: follow renamed interfaces, heal what a dead tool left, and remove what
+//! nothing can come back to.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use portguard_common::reason::Direction;
+
+use crate::hook::attach;
+use crate::host::interface::Interface;
+use crate::pins::bpffs::{self, Layout, Lock};
+use crate::pins::namespaces;
+use crate::recovery::journal;
+
+/// All of it.
+///
+/// # Errors
+/// If pins cannot be changed.
+pub fn settle(lock: &Lock) -> anyhow::Result<()> {
+    follow_renames(lock)?;
+    journal::heal(lock)?;
+    for directory in sweep_stale(lock, false)? {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "removed `{directory}`: its network namespace is gone"
+        );
+    }
+    Ok(())
+}
+
+/// Gives the pins of interfaces of this network namespace the names that the interfaces have now, and says so.
+///
+/// # Errors
+/// If pins cannot be renamed.
+fn follow_renames(_lock: &Lock) -> anyhow::Result<()> {
+    let mut moves = Vec::new();
+    for layout in bpffs::layouts() {
+        let (name, is_here) = layout.interface();
+        let link = attach::inspect(&layout.link(Direction::Ingress))?;
+        let Some(link) = link.filter(|link| is_here && link.ifindex != 0) else {
+            continue;
+        };
+        match Interface::name_of(link.ifindex) {
+            Some(now) if now != name => moves.push((layout, name, now)),
+            _ => {}
+        }
+    }
+    // Two interfaces may have swapped their names: all move aside first. A tool that dies in between leaves directories
+    // whose names no interface has, and the next one moves them on.
+    let mut aside: Vec<(PathBuf, String, String)> = Vec::new();
+    for (number, (layout, name, now)) in moves.into_iter().enumerate() {
+        let between = Layout::of(&format!("{now} moving {number}")).directory;
+        rename(&layout.directory, &between)?;
+        aside.push((between, name, now));
+    }
+    for (between, name, now) in aside {
+        let target = Layout::of(&now).directory;
+        if target.exists() {
+            // The pins of an interface that had the name before and is gone: they guard nothing.
+            bpffs::remove(&target)
+                .with_context(|| format!("cannot remove `{}`", target.display()))?;
+        }
+        rename(&between, &target)?;
+        let _ = writeln!(
+            io::stderr().lock(),
+            "{now}: this interface was called `{name}` when it was guarded; the guard follows it"
+        );
+    }
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::rename(from, to)
+        .with_context(|| format!("cannot rename `{}` to `{}`", from.display(), to.display()))
+}
+
+/// Removes pins of network namespaces that nobody is in any more: what they guarded is gone with them. Says which. With
+/// `all`, also those of interfaces that are gone from this namespace, and of namespaces of which it cannot be told.
+///
+/// # Errors
+/// If pins cannot be removed.
+pub fn sweep_stale(_lock: &Lock, all: bool) -> anyhow::Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for layout in bpffs::layouts() {
+        let (name, is_here) = layout.interface();
+        // What cannot be opened is not known to be stale.
+        let Ok(link) = attach::inspect(&layout.link(Direction::Ingress)) else {
+            continue;
+        };
+        if link.is_some_and(|link| link.ifindex != 0) {
+            continue;
+        }
+        let is_stale = match layout.namespace() {
+            _ if is_here => all && Interface::find(&name).is_err(),
+            Some(inode) => match namespaces::is_alive(inode) {
+                Some(alive) => !alive,
+                None => all,
+            },
+            None => false,
+        };
+        if is_stale {
+            bpffs::remove(&layout.directory)
+                .with_context(|| format!("cannot remove `{}`", layout.directory.display()))?;
+            swept.push(layout.directory.display().to_string());
+        }
+    }
+    for (inode, lock) in bpffs::foreign_locks() {
+        if namespaces::is_alive(inode) == Some(false) {
+            // Nobody can be waiting for it; whoever removes it first does.
+            let _ = bpffs::remove(&lock);
+        }
+    }
+    Ok(swept)
+}

@@ -1,0 +1,69 @@
+//! Counts by the peers that the policy names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::report::{direction, is_echo, space_of};
+use super::{Count, PeerCount, Snapshot};
+use portguard_kernel::pins::meta::Meta;
+use portguard_policy::cells::Cell;
+use portguard_policy::policy::{Peers, Policy};
+
+pub(super) fn peers(meta: &Meta, snapshot: &Snapshot) -> Vec<PeerCount> {
+    let mut sums: BTreeMap<(bool, String), (Count, BTreeSet<&str>)> = BTreeMap::new();
+    for (cell, counter) in meta.directory.cells.iter().zip(&snapshot.cells) {
+        if counter.packets == 0 {
+            continue;
+        }
+        let (sum, rows) = sums
+            .entry((cell.egress, who(&meta.policy, cell)))
+            .or_default();
+        sum.add(*counter);
+        rows.extend(cell.rows.iter().map(String::as_str));
+    }
+    sums.into_iter()
+        .map(|((egress, peers), (sum, rows))| PeerCount {
+            direction: direction(egress).name(),
+            peers,
+            rows: rows.into_iter().map(str::to_owned).collect(),
+            packets: sum.packets,
+            bytes: sum.bytes,
+        })
+        .collect()
+}
+
+/// Who a cell's packets come from or go to: the peers of the rows that it is counted for.
+fn who(policy: &Policy, cell: &Cell) -> String {
+    let is_of = |row: &str| cell.rows.iter().any(|known| known == row);
+    let named: BTreeSet<Peers> = if cell.space == 3 {
+        let echo = policy.echo.filter(|_| is_echo(cell.first));
+        let listed = policy.protocols.iter().filter(|grant| is_of(&grant.row));
+        listed.map(|grant| grant.peers).chain(echo).collect()
+    } else {
+        let grants = if cell.egress {
+            &policy.outbound
+        } else {
+            &policy.inbound
+        };
+        grants
+            .iter()
+            .filter(|grant| {
+                space_of(grant.transport) == cell.space
+                    && grant.first <= cell.first
+                    && cell.last <= grant.last
+                    && is_of(&grant.row)
+            })
+            .map(|grant| grant.peers)
+            .collect()
+    };
+    let names: BTreeSet<&str> = named
+        .into_iter()
+        .filter_map(|peers| match peers {
+            Peers::Any => Some("any"),
+            Peers::Set(index) => policy.sets.get(index as usize).map(|set| set.name.as_str()),
+        })
+        .collect();
+    if names.is_empty() {
+        return "peers of an earlier policy".to_owned();
+    }
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}

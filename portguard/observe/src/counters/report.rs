@@ -1,0 +1,384 @@
+//! A snapshot in the words of the policy.
+
+use std::collections::BTreeMap;
+
+use portguard_common::abi::{Counter, slot};
+use portguard_common::reason::{Direction, Reason};
+use portguard_common::tables::Key;
+use serde::{Deserialize, Serialize};
+
+use super::causes::{CauseCount, causes};
+use super::peers::peers;
+use super::{Reset, Snapshot};
+use crate::knock::Knocking;
+use portguard_kernel::pins::meta::Meta;
+use portguard_policy::catalog::Transport;
+use portguard_policy::cells::Cell;
+use portguard_policy::image::spans;
+use portguard_policy::policy::Outbound;
+
+/// Packets and bytes, as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes on the wire.
+    pub bytes: u64,
+}
+
+impl From<Counter> for Count {
+    fn from(counter: Counter) -> Self {
+        Self {
+            packets: counter.packets,
+            bytes: counter.bytes,
+        }
+    }
+}
+
+impl Count {
+    pub(super) fn add(&mut self, counter: Counter) {
+        self.packets += counter.packets;
+        self.bytes += counter.bytes;
+    }
+}
+
+/// One interface's counters in the words of its policy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Interface.
+    pub name: String,
+    /// What is not as it should be, such as that the interface is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Generation in force.
+    pub generation: u64,
+    /// Digest of its policy.
+    pub digest: String,
+    /// What becomes of violations that arrive: `audit` or `enforce`.
+    pub mode: &'static str,
+    /// Of those that are sent: `off`, `audit` or `enforce`.
+    pub outbound: &'static str,
+    /// Seconds since the Unix epoch that these numbers count from: the first load or the last reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// The reset that they count from, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Reset>,
+    /// Both directions together.
+    pub totals: Count,
+    /// Violations among them.
+    pub violations: Count,
+    /// By direction and reason; those that never occurred are left out.
+    pub reasons: Vec<ReasonCount>,
+    /// What is behind reasons that have no port: causes of malformed frames, EtherTypes.
+    pub causes: Vec<CauseCount>,
+    /// By direction, transport and port; documented ones always, others that had violations.
+    pub ports: Vec<PortCount>,
+    /// By row, both directions.
+    pub rows: Vec<RowCount>,
+    /// By the peers that the policy names.
+    pub peers: Vec<PeerCount>,
+    /// Who caused violations; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knocking: Option<Knocking>,
+}
+
+/// Packets and bytes of one reason.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReasonCount {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// Stable name.
+    pub reason: String,
+    /// Whether enforcing drops it.
+    pub violation: bool,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Packets of one port, or of one range that is counted as a whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct PortCount {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// `tcp`, `udp`, `sctp`; `ip` with protocol numbers, `icmp` for echo.
+    pub transport: &'static str,
+    /// Port or protocol number.
+    pub port: u16,
+    /// Last port, where a range is counted as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_last: Option<u16>,
+    /// Whether the policy in force opens it to anybody.
+    pub documented: bool,
+    /// Rows that open it.
+    pub rows: Vec<String>,
+    /// Passed by a grant.
+    pub passed: Count,
+    /// Dropped, or in audit only counted.
+    pub violations: Packets,
+}
+
+impl PortCount {
+    /// `tcp/443`, `udp/5000-5010`, `ip/50`, `icmp echo`.
+    pub fn name(&self) -> String {
+        match (self.transport, self.port_last) {
+            ("icmp", _) => "icmp echo".to_owned(),
+            (transport, Some(last)) => format!("{transport}/{}-{last}", self.port),
+            (transport, None) => format!("{transport}/{}", self.port),
+        }
+    }
+
+    /// Whether two counts are of the same port.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.direction, self.transport, self.port, self.port_last)
+            == (
+                other.direction,
+                other.transport,
+                other.port,
+                other.port_last,
+            )
+    }
+}
+
+/// Packets alone.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Packets {
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Packets that a row let pass. A packet that several rows admit counts for each.
+#[derive(Debug, Clone, Serialize)]
+pub struct RowCount {
+    /// Row id.
+    pub row: String,
+    /// `SYSTEM/ROLE`, where it is a row of a document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// What it is for.
+    pub purpose: String,
+    /// Where the document says so.
+    pub citation: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Packets that passed for one set of peers, in the policy's words.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerCount {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// `any`, or the names of the peer sets that admit them.
+    pub peers: String,
+    /// Rows that admit them.
+    pub rows: Vec<String>,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+type PortPlace = (bool, u8, u16, u16);
+
+impl Report {
+    /// Tells a snapshot in the words of the generation in force.
+    pub fn new(name: &str, meta: &Meta, snapshot: &Snapshot) -> Self {
+        let reasons = reasons(meta, snapshot);
+        let (mut totals, mut violations) = (Count::default(), Count::default());
+        for reason in &reasons {
+            let counter = Counter {
+                packets: reason.packets,
+                bytes: reason.bytes,
+            };
+            totals.add(counter);
+            if reason.violation {
+                violations.add(counter);
+            }
+        }
+        Self {
+            name: name.to_owned(),
+            warnings: Vec::new(),
+            generation: meta.number,
+            digest: meta.digest.clone(),
+            mode: if meta.policy.settings.enforce {
+                "enforce"
+            } else {
+                "audit"
+            },
+            outbound: match meta.policy.settings.outbound {
+                Outbound::Off => "off",
+                Outbound::Audit => "audit",
+                Outbound::Enforce => "enforce",
+            },
+            since: None,
+            reset: None,
+            totals,
+            violations,
+            reasons,
+            causes: causes(snapshot),
+            ports: ports(meta, snapshot),
+            rows: rows(meta, snapshot),
+            peers: peers(meta, snapshot),
+            knocking: None,
+        }
+    }
+}
+
+fn reasons(meta: &Meta, snapshot: &Snapshot) -> Vec<ReasonCount> {
+    let mut sums: BTreeMap<(bool, bool, String), Count> = BTreeMap::new();
+    for (cell, counter) in meta.directory.cells.iter().zip(&snapshot.cells) {
+        let place = (cell.egress, false, cell.reason().to_owned());
+        sums.entry(place).or_default().add(*counter);
+    }
+    for ((egress, reason), counter) in &snapshot.totals {
+        let name = reason.reason().name(direction(*egress)).to_owned();
+        sums.entry((*egress, true, name)).or_default().add(*counter);
+    }
+    for egress in [false, true] {
+        for reason in Reason::ALL {
+            let index = slot::reason(direction(egress), reason) as usize;
+            let counter = snapshot.slots.get(index).copied().unwrap_or_default();
+            let name = reason.name(direction(egress)).to_owned();
+            sums.entry((egress, reason.is_violation(), name))
+                .or_default()
+                .add(counter);
+        }
+    }
+    sums.into_iter()
+        .filter(|(_, count)| count.packets > 0)
+        .map(
+            |((egress, violation, reason), Count { packets, bytes })| ReasonCount {
+                direction: direction(egress).name(),
+                reason,
+                violation,
+                packets,
+                bytes,
+            },
+        )
+        .collect()
+}
+
+fn ports(meta: &Meta, snapshot: &Snapshot) -> Vec<PortCount> {
+    let mut lines: BTreeMap<PortPlace, PortCount> = BTreeMap::new();
+    let line = |egress, space, first, last| PortCount {
+        direction: direction(egress).name(),
+        transport: transport(space, first),
+        port: first,
+        port_last: (first != last).then_some(last),
+        documented: false,
+        rows: Vec::new(),
+        passed: Count::default(),
+        violations: Packets::default(),
+    };
+    for (cell, counter) in meta.directory.cells.iter().zip(&snapshot.cells) {
+        let Cell {
+            egress,
+            space,
+            first,
+            last,
+            ..
+        } = *cell;
+        let entry = lines
+            .entry((egress, space, first, last))
+            .or_insert_with(|| line(egress, space, first, last));
+        entry.passed.add(*counter);
+        for row in &cell.rows {
+            if !entry.rows.contains(row) {
+                entry.rows.push(row.clone());
+            }
+        }
+    }
+    for (&(egress, key), &packets) in &snapshot.violations {
+        let (Ok(space), number) = (u8::try_from(key.space()), key.number()) else {
+            continue;
+        };
+        let entry = lines
+            .entry((egress, space, number, number))
+            .or_insert_with(|| line(egress, space, number, number));
+        entry.violations.packets += packets;
+    }
+    let open = [spans(&meta.policy.inbound), spans(&meta.policy.outbound)];
+    for (&(egress, space, first, last), entry) in &mut lines {
+        let spans = open
+            .get(usize::from(egress))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let covering = spans.iter().find(|span| {
+            space_of(span.transport) == space && span.first <= first && last <= span.last
+        });
+        if let Some(span) = covering {
+            entry.documented = true;
+            for grant in &span.grants {
+                if !entry.rows.contains(&grant.row) {
+                    entry.rows.push(grant.row.clone());
+                }
+            }
+        }
+        if space == 3 {
+            entry.documented = !entry.rows.is_empty();
+        }
+        entry.rows.sort();
+    }
+    lines
+        .into_values()
+        .filter(|line| line.documented || line.passed.packets > 0 || line.violations.packets > 0)
+        .collect()
+}
+
+fn rows(meta: &Meta, snapshot: &Snapshot) -> Vec<RowCount> {
+    let mut sums: BTreeMap<&str, Count> = BTreeMap::new();
+    for (cell, counter) in meta.directory.cells.iter().zip(&snapshot.cells) {
+        for row in &cell.rows {
+            sums.entry(row).or_default().add(*counter);
+        }
+    }
+    sums.into_iter()
+        .map(|(row, Count { packets, bytes })| {
+            let facts = meta.policy.rows.iter().find(|facts| facts.id == row);
+            RowCount {
+                row: row.to_owned(),
+                role: facts.and_then(|facts| facts.role.clone()),
+                purpose: facts.map(|facts| facts.purpose.clone()).unwrap_or_default(),
+                citation: facts
+                    .map(|facts| facts.citation.clone())
+                    .unwrap_or_default(),
+                packets,
+                bytes,
+            }
+        })
+        .collect()
+}
+
+pub(super) fn direction(egress: bool) -> Direction {
+    if egress {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    }
+}
+
+pub(super) fn space_of(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => 0,
+        Transport::Udp => 1,
+        Transport::Sctp => 2,
+    }
+}
+
+pub(super) fn is_echo(number: u16) -> bool {
+    number == Key::ECHO.number()
+}
+
+fn transport(space: u8, number: u16) -> &'static str {
+    match space {
+        0 => "tcp",
+        1 => "udp",
+        2 => "sctp",
+        _ if is_echo(number) => "icmp",
+        _ => "ip",
+    }
+}

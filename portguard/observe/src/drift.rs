@@ -1,0 +1,318 @@
+//! Drift: what is documented, what listens and what was seen, side by side. Pure: everything is handed in.
+
+mod item;
+mod portless;
+mod seen;
+mod state;
+
+use std::collections::BTreeSet;
+
+use portguard_common::reason::Direction;
+
+use crate::counters::Report;
+use crate::knock::Caller;
+use portguard_kernel::host::listeners::{Listener, Namespace};
+use portguard_kernel::host::nat::{Published, Unread};
+use portguard_policy::catalog::Transport;
+use portguard_policy::image::{Span, spans};
+use portguard_policy::policy::{GrantKind, Policy};
+
+use item::{blank, document, look};
+use seen::Seen;
+
+pub use item::Item;
+pub use portless::Portless;
+pub use state::State;
+
+/// What is known besides the policy.
+#[derive(Debug, Default)]
+pub struct Views<'a> {
+    /// What listens in this network namespace.
+    pub listeners: Vec<Listener>,
+    /// What the packet filter hands on.
+    pub published: Vec<Published>,
+    /// Other network namespaces.
+    pub elsewhere: Vec<Namespace>,
+    /// What was counted, by interface; empty where no guard is loaded.
+    pub seen: &'a [Report],
+    /// Ports that the kernel gives to sockets that did not ask for one.
+    pub ephemeral: (u16, u16),
+    /// Who caused violations, heaviest first.
+    pub callers: &'a [Caller],
+}
+
+/// Everything that was compared.
+#[derive(Debug, Clone, Default)]
+pub struct Drift {
+    /// By port.
+    pub items: Vec<Item>,
+    /// Undocumented traffic that no port is behind; each is a finding.
+    pub portless: Vec<Portless>,
+    /// Rules of the packet filter that were not understood: what they hand on is not among the items.
+    pub unread: Vec<Unread>,
+}
+
+impl Drift {
+    /// Items that somebody should do something about.
+    pub fn findings(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| item.finding)
+    }
+
+    /// Compares; what was not `unread` is among the views.
+    pub fn new(policy: &Policy, views: &Views<'_>, unread: Vec<Unread>) -> Self {
+        Self {
+            items: compare(policy, views),
+            portless: portless::portless(views.seen, views.callers),
+            unread,
+        }
+    }
+}
+
+/// Compares by port, findings first, then by direction, transport and port.
+pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
+    let inbound = spans(&policy.inbound);
+    let outbound = spans(&policy.outbound);
+    let seen = &Seen::new(views);
+    let mut items: Vec<Item> = Vec::new();
+    items.extend(
+        inbound
+            .iter()
+            .filter_map(|span| inwards(policy, views, seen, span)),
+    );
+    items.extend(undocumented_listeners(views, seen, &inbound));
+    items.extend(undocumented_published(views, seen, &inbound));
+    if !views.seen.is_empty() {
+        items.extend(
+            outbound
+                .iter()
+                .filter_map(|span| outwards(policy, views, seen, span)),
+        );
+        items.extend(knocks(views, seen, &items));
+    }
+    items.sort_by_key(|item| {
+        (
+            !item.finding,
+            item.direction,
+            item.transport,
+            item.port_first,
+        )
+    });
+    items
+}
+
+fn inwards(policy: &Policy, views: &Views<'_>, seen: &Seen<'_>, span: &Span<'_>) -> Option<Item> {
+    // DHCP is heard on a packet socket, which is no listener.
+    if span
+        .grants
+        .iter()
+        .all(|grant| grant.kind == GrantKind::Baseline)
+    {
+        return None;
+    }
+    let mut item = blank(Direction::Ingress, span.transport, span.first, span.last);
+    document(&mut item, policy, span);
+    look(&mut item, views, seen);
+    item.state = if let Some(state) = handed_on(&item, true) {
+        state
+    } else if item.listeners.is_empty() {
+        State::DocumentedNotListening
+    } else if item.listeners.iter().all(Listener::is_loopback) {
+        State::DocumentedLoopbackOnly
+    } else {
+        match item.passed {
+            Some(0) => State::DocumentedListeningUnused,
+            Some(_) => State::DocumentedUsed,
+            None => State::DocumentedListening,
+        }
+    };
+    Some(item.judged())
+}
+
+/// The state of what the packet filter hands on: away from this host, if some of it goes there. What may be handed on
+/// counts only where nothing else answers.
+fn handed_on(item: &Item, is_documented: bool) -> Option<State> {
+    let answers = item.listeners.iter().any(|one| !one.is_loopback());
+    let mut all = item
+        .published
+        .iter()
+        .filter(|one| one.is_certain || !answers)
+        .peekable();
+    all.peek()?;
+    let is_host = all.all(|one| one.is_host);
+    Some(match (is_documented, is_host) {
+        (true, true) => State::DocumentedRedirected,
+        (true, false) => State::DocumentedPublished,
+        (false, true) => State::RedirectedUndocumented,
+        (false, false) => State::PublishedUndocumented,
+    })
+}
+
+fn outwards(policy: &Policy, views: &Views<'_>, seen: &Seen<'_>, span: &Span<'_>) -> Option<Item> {
+    if span
+        .grants
+        .iter()
+        .all(|grant| grant.kind == GrantKind::Baseline)
+    {
+        return None;
+    }
+    let mut item = blank(Direction::Egress, span.transport, span.first, span.last);
+    document(&mut item, policy, span);
+    look(&mut item, views, seen);
+    item.state = if item.passed.unwrap_or(0) > 0 {
+        State::DocumentedUsed
+    } else {
+        State::DocumentedNeverUsed
+    };
+    Some(item.judged())
+}
+
+fn undocumented_listeners(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>]) -> Vec<Item> {
+    let ports: BTreeSet<(Transport, u16)> = views
+        .listeners
+        .iter()
+        .map(|one| (one.transport, one.port))
+        .filter(|place| !is_open(open, *place))
+        .collect();
+    ports
+        .into_iter()
+        .map(|(transport, port)| {
+            let mut item = blank(Direction::Ingress, transport, port, port);
+            look(&mut item, views, seen);
+            let (first, last) = views.ephemeral;
+            let is_picked = transport == Transport::Udp && (first..=last).contains(&port);
+            item.state = if item.listeners.iter().all(Listener::is_loopback) {
+                handed_on(&item, false).unwrap_or(State::LoopbackOnly)
+            } else if is_picked {
+                handed_on(&item, false).unwrap_or(State::EphemeralSocket)
+            } else {
+                State::ListeningUndocumented
+            };
+            item.judged()
+        })
+        .collect()
+}
+
+fn undocumented_published(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>]) -> Vec<Item> {
+    let listens = |place| {
+        views
+            .listeners
+            .iter()
+            .any(|one| (one.transport, one.port) == place)
+    };
+    let ports: BTreeSet<(Transport, u16)> = views
+        .published
+        .iter()
+        .flat_map(|one| one.ports().map(|port| (one.transport, port)))
+        .filter(|place| !is_open(open, *place) && !listens(*place))
+        .collect();
+    // What the same rules hand on is told as one range, as far as no document and no listener comes between.
+    let mut runs: Vec<(Transport, u16, u16, Vec<&Published>)> = Vec::new();
+    for (transport, port) in ports {
+        let all = views.published.iter();
+        let of: Vec<&Published> = all
+            .filter(|one| one.transport == transport && one.ports().contains(&port))
+            .collect();
+        match runs.last_mut() {
+            Some((same, _, last, by))
+                if *same == transport && last.checked_add(1) == Some(port) && *by == of =>
+            {
+                *last = port;
+            }
+            _ => runs.push((transport, port, port, of)),
+        }
+    }
+    runs.into_iter()
+        .map(|(transport, first, last, _)| {
+            let mut item = blank(Direction::Ingress, transport, first, last);
+            look(&mut item, views, seen);
+            item.state = handed_on(&item, false).unwrap_or(State::PublishedUndocumented);
+            item.judged()
+        })
+        .collect()
+}
+
+/// Undocumented traffic that no other item tells about.
+fn knocks(views: &Views<'_>, seen: &Seen<'_>, told: &[Item]) -> Vec<Item> {
+    let mut places = BTreeSet::new();
+    for port in views.seen.iter().flat_map(|report| &report.ports) {
+        let Some(transport) = transport_of(port.transport) else {
+            continue;
+        };
+        if port.violations.packets == 0 {
+            continue;
+        }
+        let is_told = told.iter().any(|item| {
+            item.direction == port.direction
+                && item.transport == transport
+                && (item.port_first..=item.port_last).contains(&port.port)
+        });
+        if !is_told {
+            places.insert((port.direction, transport, port.port));
+        }
+    }
+    let served = served(told);
+    places
+        .into_iter()
+        .map(|(direction, transport, port)| {
+            let direction = if direction == Direction::Egress.name() {
+                Direction::Egress
+            } else {
+                Direction::Ingress
+            };
+            let mut item = blank(direction, transport, port, port);
+            look(&mut item, views, seen);
+            // Of the baseline, which is for certain peers only.
+            let mut of_port = seen.lines(item.direction, transport, (port, port));
+            let line = of_port.find(|line| line.port == port);
+            item.rows = line.map(|line| line.rows.clone()).unwrap_or_default();
+            let is_answer = direction == Direction::Egress
+                && port >= views.ephemeral.0
+                && !item.callers.is_empty()
+                && item
+                    .callers
+                    .iter()
+                    .all(|caller| served.contains(&(transport, caller.who())));
+            item.state = if is_answer {
+                State::UndocumentedAnswers
+            } else {
+                State::UndocumentedTrafficSeen
+            };
+            item.judged()
+        })
+        .collect()
+}
+
+/// Who calls services that no document opens: those are findings, and what they answer in audit is none of its own.
+fn served(told: &[Item]) -> BTreeSet<(Transport, &str)> {
+    told.iter()
+        .filter(|item| {
+            matches!(
+                item.state,
+                State::ListeningUndocumented
+                    | State::PublishedUndocumented
+                    | State::RedirectedUndocumented
+            )
+        })
+        .flat_map(|item| {
+            let callers = item.callers.iter();
+            callers.map(|caller| (item.transport, caller.who()))
+        })
+        .collect()
+}
+
+fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {
+    open.iter()
+        .any(|span| span.transport == transport && (span.first..=span.last).contains(&port))
+}
+
+fn transport_of(name: &str) -> Option<Transport> {
+    match name {
+        "tcp" => Some(Transport::Tcp),
+        "udp" => Some(Transport::Udp),
+        "sctp" => Some(Transport::Sctp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! One line of the comparison: a port, or a range of ports, and what is known of it.
+
+use std::collections::BTreeSet;
+
+use portguard_common::reason::Direction;
+use serde::Serialize;
+
+use super::seen::Seen;
+use super::{State, Views};
+use crate::knock::Caller;
+use portguard_kernel::host::listeners::Listener;
+use portguard_kernel::host::nat::Published;
+use portguard_policy::catalog::Transport;
+use portguard_policy::image::Span;
+use portguard_policy::policy::Policy;
+
+/// Callers that are kept for a port.
+const CALLERS: usize = 8;
+/// Callers that a line for people names.
+const NAMED: usize = 2;
+
+/// One port, or range of ports, and how the three views of it agree.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// TCP, UDP or SCTP.
+    pub transport: Transport,
+    /// First port.
+    pub port_first: u16,
+    /// Last port, inclusive.
+    pub port_last: u16,
+    /// How the views agree.
+    pub state: State,
+    /// Whether somebody should do something about it.
+    pub finding: bool,
+    /// Whether that depends on conditions of the packet filter that nobody looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub may: bool,
+    /// Rows that document it.
+    pub rows: Vec<String>,
+    /// What the rows are for.
+    pub purposes: Vec<String>,
+    /// Where the documents say so.
+    pub citations: Vec<String>,
+    /// What listens there.
+    pub listeners: Vec<Listener>,
+    /// Where it is handed on to, by which rules.
+    pub published: Vec<Published>,
+    /// Who listens at the other end of that: in the network namespace that has the address, or on this host.
+    pub behind: Vec<Listener>,
+    /// Packets that a grant let pass; absent where no guard counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<u64>,
+    /// Packets that were, or would be, dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violations: Option<u64>,
+    /// Who caused the violations, heaviest first, as far as the kernel kept it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Caller>,
+}
+
+pub(super) fn blank(direction: Direction, transport: Transport, first: u16, last: u16) -> Item {
+    Item {
+        direction: direction.name(),
+        transport,
+        port_first: first,
+        port_last: last,
+        state: State::UndocumentedTrafficSeen,
+        finding: false,
+        may: false,
+        rows: Vec::new(),
+        purposes: Vec::new(),
+        citations: Vec::new(),
+        listeners: Vec::new(),
+        published: Vec::new(),
+        behind: Vec::new(),
+        passed: None,
+        violations: None,
+        callers: Vec::new(),
+    }
+}
+
+pub(super) fn document(item: &mut Item, policy: &Policy, span: &Span<'_>) {
+    let rows: BTreeSet<&str> = span.grants.iter().map(|grant| grant.row.as_str()).collect();
+    for row in rows {
+        item.rows.push(row.to_owned());
+        let Some(facts) = policy.rows.iter().find(|facts| facts.id == row) else {
+            continue;
+        };
+        for (list, text) in [
+            (&mut item.purposes, &facts.purpose),
+            (&mut item.citations, &facts.citation),
+        ] {
+            if !text.is_empty() && !list.contains(text) {
+                list.push(text.clone());
+            }
+        }
+    }
+}
+
+/// Fills in what listens there and what was seen.
+pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
+    let covers = |transport, port| {
+        item.transport == transport && (item.port_first..=item.port_last).contains(&port)
+    };
+    if item.direction == Direction::Ingress.name() {
+        let of = |all: &[Listener]| -> Vec<Listener> {
+            let here = all.iter().filter(|one| covers(one.transport, one.port));
+            here.cloned().collect()
+        };
+        let listeners = of(&views.listeners);
+        let published: Vec<Published> = views
+            .published
+            .iter()
+            .filter(|one| {
+                let ports = one.ports();
+                one.transport == item.transport
+                    && *ports.start() <= item.port_last
+                    && item.port_first <= *ports.end()
+            })
+            .cloned()
+            .collect();
+        let mut behind: Vec<Listener> = Vec::new();
+        for one in &published {
+            let at_end: Vec<&Listener> = match one.address {
+                _ if one.is_host => views.listeners.iter().collect(),
+                Some(address) => views
+                    .elsewhere
+                    .iter()
+                    .filter(|namespace| namespace.addresses.contains(&address))
+                    .flat_map(|namespace| &namespace.listeners)
+                    .collect(),
+                None => Vec::new(),
+            };
+            for listener in at_end {
+                let is_it = listener.transport == one.transport
+                    && one.inner_ports().contains(&listener.port);
+                if is_it && !behind.contains(listener) {
+                    behind.push(listener.clone());
+                }
+            }
+        }
+        item.listeners = listeners;
+        item.published = published;
+        item.behind = behind;
+    }
+    if views.seen.is_empty() {
+        return;
+    }
+    let (mut passed, mut violations) = (0, 0);
+    let ports = (item.port_first, item.port_last);
+    for line in seen.lines(item.direction, item.transport, ports) {
+        passed += line.passed.packets;
+        violations += line.violations.packets;
+    }
+    item.passed = Some(passed);
+    item.violations = Some(violations);
+    let callers = seen.callers(item.direction, item.transport, ports);
+    item.callers = callers.into_iter().take(CALLERS).cloned().collect();
+}
+
+impl Item {
+    /// With whether it is a finding.
+    pub(super) fn judged(mut self) -> Self {
+        self.finding = self.state.is_finding();
+        let mut published = self.published.iter();
+        self.may = self.state.is_handed_on() && !published.any(|one| one.is_certain);
+        self
+    }
+
+    /// `nginx (nginx.service)`, `-> 172.17.0.2:80`, `maybe -> port 80`; for traffic that nobody listens for `from 192.0.2.7 (12)`.
+    pub fn who(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        let mut add = |word: String| {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        };
+        self.listeners.iter().flat_map(tell).for_each(&mut add);
+        for published in &self.published {
+            add(published.told());
+        }
+        self.behind.iter().flat_map(tell).for_each(&mut add);
+        let is_traffic = matches!(
+            self.state,
+            State::UndocumentedTrafficSeen | State::UndocumentedAnswers
+        );
+        if words.is_empty() && is_traffic {
+            words.extend(who(self.direction, &self.callers));
+        }
+        if words.is_empty() {
+            "-".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
+    /// `443` or `5000-5010`.
+    pub fn ports(&self) -> String {
+        if self.port_first == self.port_last {
+            self.port_first.to_string()
+        } else {
+            format!("{}-{}", self.port_first, self.port_last)
+        }
+    }
+}
+
+/// `from 192.0.2.7 (12), ...`; `to` for what is sent. `None` where nobody is known.
+pub(super) fn who(direction: &str, callers: &[Caller]) -> Option<String> {
+    let verb = if direction == Direction::Egress.name() {
+        "to"
+    } else {
+        "from"
+    };
+    let named = callers.iter().take(NAMED);
+    let mut words: Vec<String> = named
+        .map(|caller| format!("{verb} {} ({})", caller.who(), caller.amount()))
+        .collect();
+    if callers.len() > NAMED {
+        words.push("...".to_owned());
+    }
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn tell(listener: &Listener) -> Vec<String> {
+    if listener.processes.is_empty() {
+        return vec!["a process that is not visible".to_owned()];
+    }
+    let each = listener.processes.iter();
+    each.map(|process| match &process.unit {
+        Some(unit) => format!("{} ({unit})", process.name),
+        None => process.name.clone(),
+    })
+    .collect()
+}

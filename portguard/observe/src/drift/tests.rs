@@ -1,0 +1,329 @@
+use std::net::IpAddr;
+
+use super::*;
+use crate::counters::{Count, Packets, PortCount};
+use portguard_kernel::host::nat::Place;
+use portguard_policy::policy::{Grant, Peers, RowFacts};
+
+fn grant(kind: GrantKind, transport: Transport, first: u16, last: u16, row: &str) -> Grant {
+    Grant {
+        kind,
+        transport,
+        first,
+        last,
+        peers: Peers::Any,
+        row: row.to_owned(),
+    }
+}
+
+fn listener(transport: Transport, port: u16, address: &str) -> Listener {
+    Listener {
+        transport,
+        port,
+        address: address.parse::<IpAddr>().unwrap(),
+        processes: Vec::new(),
+    }
+}
+
+fn published(port: u16, port_last: Option<u16>, to: &str) -> Published {
+    Published {
+        transport: Transport::Tcp,
+        port,
+        port_last,
+        to: to.to_owned(),
+        is_host: false,
+        is_certain: true,
+        rule: Place::default(),
+        address: to.split(':').next().and_then(|to| to.parse().ok()),
+        inside: to
+            .split_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .map(|port| (port, port)),
+    }
+}
+
+fn namespace(address: &str, port: u16) -> Namespace {
+    Namespace {
+        addresses: vec![address.parse().unwrap()],
+        listeners: vec![listener(Transport::Tcp, port, "0.0.0.0")],
+    }
+}
+
+fn count(
+    direction: &'static str,
+    transport: &'static str,
+    port: u16,
+    passed: u64,
+    not: u64,
+) -> PortCount {
+    PortCount {
+        direction,
+        transport,
+        port,
+        port_last: None,
+        documented: passed > 0,
+        rows: Vec::new(),
+        passed: Count {
+            packets: passed,
+            bytes: 0,
+        },
+        violations: Packets { packets: not },
+    }
+}
+
+fn report(ports: Vec<PortCount>) -> Report {
+    Report {
+        ports,
+        ..crate::counters::tests::report("tcp", &[])
+    }
+}
+
+fn policy() -> Policy {
+    let documented =
+        |first, last, row| grant(GrantKind::Documented, Transport::Tcp, first, last, row);
+    Policy {
+        inbound: vec![
+            grant(GrantKind::Baseline, Transport::Udp, 68, 68, "baseline/dhcp"),
+            documented(443, 443, "a/web"),
+            documented(8443, 8443, "a/admin"),
+            documented(9000, 9010, "a/range"),
+            documented(5000, 5000, "a/local"),
+            documented(7000, 7000, "a/container"),
+        ],
+        outbound: vec![documented(25, 25, "a/mail"), documented(389, 389, "a/ldap")],
+        rows: vec![RowFacts {
+            id: "a/web".to_owned(),
+            role: None,
+            purpose: "web".to_owned(),
+            citation: "Doc, 1".to_owned(),
+            audit: false,
+        }],
+        ..Policy::default()
+    }
+}
+
+fn states(items: &[Item]) -> Vec<String> {
+    items
+        .iter()
+        .map(|item| {
+            format!(
+                "{} {}/{} {}",
+                item.direction,
+                item.transport,
+                item.ports(),
+                item.state.name()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_state_by_its_name() {
+    let seen = [report(vec![
+        count("in", "tcp", 443, 12, 3),
+        count("out", "tcp", 25, 4, 0),
+        count("in", "tcp", 22, 0, 9),
+        count("in", "udp", 1900, 0, 1),
+        count("out", "tcp", 6667, 0, 2),
+    ])];
+    let one = |port, to: &str| published(port, None, to);
+    let views = Views {
+        listeners: vec![
+            listener(Transport::Tcp, 443, "0.0.0.0"),
+            listener(Transport::Tcp, 9003, "::"),
+            listener(Transport::Tcp, 5000, "127.0.0.1"),
+            listener(Transport::Tcp, 22, "0.0.0.0"),
+            listener(Transport::Tcp, 6379, "::1"),
+            listener(Transport::Udp, 40_000, "0.0.0.0"),
+        ],
+        published: vec![
+            one(7000, "172.17.0.2:80"),
+            one(8080, "172.17.0.3:80"),
+            // Its first is documented.
+            published(9010, Some(9012), "172.17.0.4"),
+        ],
+        elsewhere: vec![
+            namespace("172.17.0.3", 80),
+            // Another's, on the same port.
+            namespace("172.17.0.9", 80),
+        ],
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+        callers: &[],
+    };
+    let items = compare(&policy(), &views);
+    assert_eq!(
+        states(&items),
+        [
+            "in tcp/22 listening-undocumented",
+            "in tcp/5000 documented-loopback-only",
+            "in tcp/8080 published-undocumented",
+            "in tcp/8443 documented-not-listening",
+            "in tcp/9011-9012 published-undocumented",
+            "in udp/1900 undocumented-traffic-seen",
+            "out tcp/6667 undocumented-traffic-seen",
+            "in tcp/443 documented-used",
+            "in tcp/6379 loopback-only",
+            "in tcp/7000 documented-published",
+            "in tcp/9000-9010 documented-published",
+            "in udp/40000 ephemeral-socket",
+            "out tcp/25 documented-used",
+            "out tcp/389 documented-never-used",
+        ]
+    );
+    let web = items.iter().find(|item| item.port_first == 443).unwrap();
+    assert_eq!((web.passed, web.violations), (Some(12), Some(3)));
+    assert_eq!(
+        (&web.purposes[..], &web.citations[..]),
+        (&["web".to_owned()][..], &["Doc, 1".to_owned()][..])
+    );
+    assert_eq!(items[0].violations, Some(9));
+    assert_eq!(items[2].behind.len(), 1);
+}
+
+#[test]
+fn what_is_handed_on_is_told_by_where_it_stays_and_how_sure_that_is() {
+    let to_port = |port| Published {
+        is_host: true,
+        address: None,
+        inside: Some((5_353, 5_353)),
+        ..published(port, None, "port 5353")
+    };
+    let perhaps = |port, to: &str| Published {
+        is_certain: false,
+        ..published(port, None, to)
+    };
+    let views = Views {
+        listeners: vec![
+            listener(Transport::Tcp, 5_353, "0.0.0.0"),
+            listener(Transport::Tcp, 443, "0.0.0.0"),
+            listener(Transport::Tcp, 82, "127.0.0.1"),
+        ],
+        published: vec![
+            to_port(53),
+            to_port(8_443),
+            perhaps(80, "172.17.0.2:80"),
+            perhaps(443, "172.17.0.2:80"),
+            // A listener that others do not reach does not keep it from being handed on.
+            published(82, None, "172.17.0.2:80"),
+        ],
+        ..Views::default()
+    };
+    let items = compare(&policy(), &views);
+    let of = |port| items.iter().find(|item| item.port_first == port).unwrap();
+    assert_eq!(
+        (of(53).state, of(53).may),
+        (State::RedirectedUndocumented, false)
+    );
+    assert_eq!(of(53).behind[0].port, 5_353);
+    assert_eq!(of(8_443).state, State::DocumentedRedirected);
+    assert_eq!(
+        (of(80).state, of(80).may),
+        (State::PublishedUndocumented, true)
+    );
+    assert_eq!(of(80).who(), "maybe -> 172.17.0.2:80");
+    assert_eq!(of(82).state, State::PublishedUndocumented);
+    // What listens for certain counts for more than what may be handed on.
+    assert_eq!(
+        (of(443).state, of(443).may),
+        (State::DocumentedListening, false)
+    );
+}
+
+#[test]
+fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
+    let caller = |direction, port, peer: &str| Caller {
+        direction,
+        reason: "",
+        transport: "tcp",
+        port,
+        cause: None,
+        peer: Some(peer.to_owned()),
+        last_address: None,
+        packets: 1,
+        at_least: 1,
+        at_most: 1,
+        estimated: false,
+        dropped: 0,
+        first: String::new(),
+        last: String::new(),
+        nearest: Vec::new(),
+    };
+    let seen = [report(vec![
+        count("in", "tcp", 22, 0, 9),
+        count("out", "tcp", 40_001, 0, 3),
+        count("out", "tcp", 40_002, 0, 3),
+        count("out", "tcp", 40_003, 0, 3),
+        count("out", "tcp", 6667, 0, 3),
+    ])];
+    let callers = [
+        caller("in", 22, "192.0.2.1"),
+        caller("out", 40_001, "192.0.2.1"),
+        // Somebody else, too; nobody that is known; no port that clients pick.
+        caller("out", 40_002, "192.0.2.1"),
+        caller("out", 40_002, "192.0.2.2"),
+        caller("out", 6667, "192.0.2.1"),
+    ];
+    let views = Views {
+        listeners: vec![listener(Transport::Tcp, 22, "0.0.0.0")],
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+        callers: &callers,
+        ..Views::default()
+    };
+    let items = compare(&Policy::default(), &views);
+    assert_eq!(
+        states(&items),
+        [
+            "in tcp/22 listening-undocumented",
+            "out tcp/6667 undocumented-traffic-seen",
+            "out tcp/40002 undocumented-traffic-seen",
+            "out tcp/40003 undocumented-traffic-seen",
+            "out tcp/40001 undocumented-answers",
+        ]
+    );
+}
+
+#[test]
+fn without_a_guard_nothing_is_said_of_traffic() {
+    let views = Views {
+        listeners: vec![listener(Transport::Tcp, 443, "0.0.0.0")],
+        ..Views::default()
+    };
+    let items = compare(&policy(), &views);
+    let web = items.iter().find(|item| item.port_first == 443).unwrap();
+    assert_eq!(web.state, State::DocumentedListening);
+    assert_eq!(web.passed, None);
+    assert!(items.iter().all(|item| item.direction == "in"));
+}
+
+#[test]
+fn findings_come_first_in_the_list_of_states() {
+    let findings: Vec<bool> = State::ALL.iter().map(|state| state.is_finding()).collect();
+    assert!(findings.is_sorted_by(|a, b| a >= b));
+    for state in State::ALL {
+        let json = serde_json::to_value(state).unwrap();
+        assert_eq!(json, state.name());
+        assert!(!state.meaning().is_empty());
+    }
+}
+
+#[test]
+fn a_scan_of_all_ports_takes_no_longer_for_each_of_them() {
+    let ports = (1..=u16::MAX).map(|port| count("in", "tcp", port, 0, 1));
+    let seen = [report(ports.collect())];
+    let views = Views {
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+        ..Views::default()
+    };
+    let start = portguard_harness::clock::thread_time().unwrap();
+    let items = compare(&policy(), &views);
+    let took = portguard_harness::clock::thread_time()
+        .unwrap()
+        .saturating_sub(start);
+    let violations: u64 = items.iter().filter_map(|item| item.violations).sum();
+    assert_eq!(violations, u64::from(u16::MAX));
+    // A second as it is built for tests; each port against each other takes a minute.
+    assert!(took.as_secs() < 10, "{took:?}");
+}

@@ -1,0 +1,330 @@
+//! What a guard has seen that enforcing would drop, for as long as it was watched: kept in a file, since the kernel forgets
+//! it at the next boot. The agent adds to it, and so does `portguard promote`.
+//!
+//! The kernel counts from the first load on; what it counted until it was last asked is remembered by that load's time (the
+//! *epoch*), and added to when there is a new one.
+
+pub mod accept;
+pub mod judge;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::Context as _;
+use portguard_common::reason::{Direction, Reason};
+use serde::{Deserialize, Serialize};
+
+use crate::knock::{Knock, Knocks, network};
+use crate::observe::Observed;
+use portguard_kernel::store;
+use portguard_policy::diff::diff;
+use portguard_policy::error::Fault;
+use portguard_policy::policy::Policy;
+
+/// Version of the file's format.
+const SCHEMA: u32 = 1;
+/// Causes that are kept: the lightest go first.
+const CAUSES: usize = 4096;
+/// Spans that are kept: one a boot.
+const SPANS: usize = 512;
+
+/// All that is known of one interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    schema: u32,
+    /// Seconds since the Unix epoch from which it counts: a policy that admits less than the one before begins anew.
+    pub since: u64,
+    /// When the guard was in force, as far as what it saw is known.
+    pub spans: Vec<Span>,
+    /// Packets judged.
+    pub packets: Sum,
+    /// Packets that had been judged when it began.
+    pub packets_before: u64,
+    /// What a cause may have sent without being listed.
+    pub bound: Sum,
+    /// Who did what.
+    pub causes: Vec<Cause>,
+    /// Causes for which there was no room.
+    pub forgotten: u64,
+    /// What was in force last.
+    pub policy: Policy,
+}
+
+/// A time in which the guard was in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Seconds since the Unix epoch.
+    pub from: u64,
+    /// Seconds since the Unix epoch.
+    pub to: u64,
+}
+
+/// A count that survives the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sum {
+    earlier: u64,
+    now: u64,
+}
+
+/// Who did what that is a violation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// `in` or `out`.
+    pub direction: String,
+    /// Stable name of the reason.
+    pub reason: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// See [`Knock::port`].
+    pub port: u16,
+    /// The other end; an IPv6 one stands for its /64.
+    pub peer: IpAddr,
+    /// Packets.
+    pub packets: Sum,
+    /// By how many of them that may be too high.
+    pub error: Sum,
+    /// Seconds since the Unix epoch.
+    pub first: u64,
+    /// Seconds since the Unix epoch.
+    pub last: u64,
+}
+
+impl Sum {
+    /// Altogether.
+    pub fn total(self) -> u64 {
+        self.earlier.saturating_add(self.now)
+    }
+
+    fn roll(&mut self) {
+        self.earlier = self.total();
+        self.now = 0;
+    }
+}
+
+/// What the kernel says at one moment.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// The policy in force.
+    pub policy: &'a Policy,
+    /// When it was loaded, in seconds since the Unix epoch.
+    pub loaded_at: u64,
+    /// Whether it is the first since the counters began.
+    pub is_first: bool,
+    /// When the counters began.
+    pub epoch: u64,
+    /// Packets judged since.
+    pub packets: u64,
+    /// Violations since, by who caused them.
+    pub knocks: &'a Knocks,
+    /// Seconds since the Unix epoch.
+    pub now: u64,
+}
+
+impl Evidence {
+    fn new(seen: &Seen<'_>) -> Self {
+        // What was in force before the generation in force is not known; its own time is.
+        let since = if seen.is_first {
+            seen.epoch
+        } else {
+            seen.loaded_at
+        };
+        Self {
+            schema: SCHEMA,
+            since,
+            spans: Vec::new(),
+            packets: Sum::default(),
+            packets_before: 0,
+            bound: Sum::default(),
+            causes: Vec::new(),
+            forgotten: 0,
+            policy: seen.policy.clone(),
+        }
+    }
+
+    /// Adds what the kernel says now.
+    pub fn absorb(&mut self, seen: &Seen<'_>) {
+        match self.spans.last_mut() {
+            Some(last) if last.from == seen.epoch => last.to = last.to.max(seen.now),
+            _ => self.begin(seen),
+        }
+        self.packets.now = seen.packets;
+        self.bound.now = self.bound.now.max(seen.knocks.bound);
+        for knock in &seen.knocks.heaviest {
+            self.add(knock);
+        }
+        if self.causes.len() > CAUSES {
+            self.causes
+                .sort_by_key(|cause| std::cmp::Reverse(cause.packets.total()));
+            self.forgotten += u64::try_from(self.causes.len() - CAUSES).unwrap_or(0);
+            self.causes.truncate(CAUSES);
+        }
+        if *seen.policy != self.policy {
+            // What the policy before admitted and this one does not was not watched as a violation until now.
+            if !diff(&self.policy, seen.policy).closed.is_empty() {
+                self.since = seen.loaded_at;
+                self.packets_before = self.packets.total();
+            }
+            self.policy = seen.policy.clone();
+        }
+    }
+
+    /// The kernel counts from zero.
+    fn begin(&mut self, seen: &Seen<'_>) {
+        self.packets.roll();
+        self.bound.roll();
+        for cause in &mut self.causes {
+            cause.packets.roll();
+            cause.error.roll();
+        }
+        self.spans.push(Span {
+            from: seen.epoch,
+            to: seen.now,
+        });
+        if self.spans.len() > SPANS {
+            self.spans.remove(0);
+        }
+    }
+
+    fn add(&mut self, knock: &Knock) {
+        let direction = knock.direction.name();
+        let reason = knock.reason.name(knock.direction);
+        let same = |cause: &&mut Cause| {
+            cause.direction == direction
+                && cause.reason == reason
+                && (cause.protocol, cause.port) == (knock.protocol, knock.port)
+                && network(cause.peer) == network(knock.peer)
+        };
+        let (first, last) = (knock.first / SECOND, knock.last / SECOND);
+        if let Some(cause) = self.causes.iter_mut().find(same) {
+            cause.packets.now = cause.packets.now.max(knock.packets);
+            cause.error.now = cause.error.now.max(knock.error);
+            cause.first = cause.first.min(first);
+            if last >= cause.last {
+                cause.last = last;
+                cause.peer = knock.peer;
+            }
+            return;
+        }
+        let now = |now| Sum { earlier: 0, now };
+        self.causes.push(Cause {
+            direction: direction.to_owned(),
+            reason: reason.to_owned(),
+            protocol: knock.protocol,
+            port: knock.port,
+            peer: knock.peer,
+            packets: now(knock.packets),
+            error: now(knock.error),
+            first,
+            last,
+        });
+    }
+
+    /// Seconds in which the guard was in force since the evidence counts.
+    pub fn watched(&self) -> u64 {
+        self.counted()
+            .map(|span| span.to.saturating_sub(span.from))
+            .sum()
+    }
+
+    /// Hours of the day (UTC) in which it was.
+    pub fn hours(&self) -> BTreeSet<u64> {
+        self.counted()
+            .flat_map(|span| (span.from / 3600..=span.to / 3600).take(24))
+            .map(|hour| hour % 24)
+            .collect()
+    }
+
+    fn counted(&self) -> impl Iterator<Item = Span> {
+        self.spans
+            .iter()
+            .map(|span| Span {
+                from: span.from.max(self.since),
+                to: span.to,
+            })
+            .filter(|span| span.to >= span.from)
+    }
+
+    /// Packets that were judged since the evidence counts.
+    pub fn judged(&self) -> u64 {
+        self.packets.total().saturating_sub(self.packets_before)
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Cause {
+    /// As the data plane calls it.
+    pub fn direction(&self) -> Direction {
+        if self.direction == Direction::Egress.name() {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        }
+    }
+
+    /// As the data plane calls it; `None` = a reason of another version.
+    pub fn reason(&self) -> Option<Reason> {
+        Reason::ALL
+            .into_iter()
+            .find(|reason| reason.name(self.direction()) == self.reason)
+    }
+}
+
+fn path(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(format!("{interface}.evidence.json"))
+}
+
+/// The evidence of an interface up to now: what is stored and what the kernel says, stored again where there is a place to.
+///
+/// # Errors
+/// If the kernel's tables cannot be read, or the disk refuses.
+pub fn gather(observed: &Observed, now: u64) -> anyhow::Result<Evidence> {
+    let knocks = Knocks::read(&observed.layout.shared(), crate::events::stream::booted())?;
+    let meta = &observed.live.meta;
+    let seen = Seen {
+        policy: &meta.policy,
+        loaded_at: meta.loaded_at,
+        is_first: meta.number == 1,
+        epoch: observed.first_load().unwrap_or(meta.loaded_at),
+        packets: observed.report(true).totals.packets,
+        knocks: &knocks,
+        now,
+    };
+    let directory = store::directory(&observed.layout);
+    let stored = directory
+        .as_deref()
+        .map(|directory| read(directory, &observed.pinned_name()))
+        .transpose()?
+        .flatten();
+    let mut evidence = stored.unwrap_or_else(|| Evidence::new(&seen));
+    evidence.absorb(&seen);
+    if let Some(directory) = directory {
+        let path = path(&directory, &observed.pinned_name());
+        store::write(&directory, &path, &serde_json::to_vec(&evidence)?)
+            .with_context(|| format!("cannot keep the evidence in `{}`", path.display()))?;
+    }
+    Ok(evidence)
+}
+
+fn read(directory: &Path, interface: &str) -> anyhow::Result<Option<Evidence>> {
+    let path = path(directory, interface);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.with_context(|| format!("cannot read `{}`", path.display()))?,
+    };
+    let damaged = |why: String| {
+        Fault::system(format!("`{}` is damaged: {why}", path.display()))
+            .hint("remove it: the evidence then counts from the generation in force")
+    };
+    let evidence: Evidence =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if evidence.schema != SCHEMA {
+        return Err(damaged(format!("format {}, expected {SCHEMA}", evidence.schema)).into());
+    }
+    Ok(Some(evidence))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Violations that somebody has looked at and said may be dropped: what, from whom, by whom, when and why.
+
+use std::path::{Path, PathBuf};
+use std::{env, fmt, fs, io};
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use portguard_common::reason::{Direction, Reason};
+use serde::{Deserialize, Serialize};
+
+use super::Cause;
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::store;
+use portguard_policy::error::Fault;
+
+/// What causes without a place in the list are accepted as.
+pub const UNLISTED: &str = "unlisted";
+
+/// Said once, and held against every later look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What.
+    #[serde(flatten)]
+    pub flow: Flow,
+    /// Who said so.
+    pub by: String,
+    /// When: seconds since the Unix epoch.
+    pub at: u64,
+    /// Why.
+    pub why: String,
+}
+
+/// Which violations: `tcp/8080`, `out:udp/53=192.0.2.0/24`, `malformed`, `unlisted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// `in` or `out`.
+    pub direction: String,
+    /// `TRANSPORT/PORT`, or the stable name of a reason.
+    pub what: String,
+    /// Only of this peer; `None` = of anybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpNet>,
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.direction == "out" {
+            f.write_str("out:")?;
+        }
+        f.write_str(&self.what)?;
+        match &self.peer {
+            Some(peer) => write!(f, "={peer}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Flow {
+    /// Reads what `--accept` is given.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (direction, rest) = match text.split_once(':') {
+            Some(("out", rest)) => ("out", rest),
+            Some(("in", rest)) => ("in", rest),
+            _ => ("in", text),
+        };
+        let (what, peer) = match rest.split_once('=') {
+            Some((what, peer)) => (what, Some(peer)),
+            None => (rest, None),
+        };
+        let is_port = what.split_once('/').is_some_and(|(transport, port)| {
+            matches!(transport, "tcp" | "udp" | "sctp" | "ip" | "icmp" | "icmpv6")
+                && port.parse::<u16>().is_ok()
+        });
+        let is_name = what == UNLISTED
+            || Reason::ALL.iter().any(|reason| {
+                let is_meant = |way| reason.name(way) == what;
+                reason.is_violation()
+                    && (is_meant(Direction::Ingress) || is_meant(Direction::Egress))
+            });
+        if !is_port && !is_name {
+            return Err(format!(
+                "`{what}` is no `PROTO/PORT` and no name of a reason: write it like `tcp/8080=192.0.2.7`"
+            ));
+        }
+        let peer = peer
+            .map(|peer| {
+                let address = peer.parse().map(|address: std::net::IpAddr| address.into());
+                let peer = peer
+                    .parse::<IpNet>()
+                    .or(address)
+                    .map_err(|_error| format!("`{peer}` is neither an address nor a prefix"))?;
+                if peer != peer.trunc() {
+                    return Err(format!(
+                        "`{peer}` has bits set behind its prefix: did you mean `{}`?",
+                        peer.trunc()
+                    ));
+                }
+                Ok(peer)
+            })
+            .transpose()?;
+        Ok(Self {
+            direction: direction.to_owned(),
+            what: what.to_owned(),
+            peer,
+        })
+    }
+
+    /// Whether a cause is meant.
+    pub fn covers(&self, cause: &Cause) -> bool {
+        self.direction == cause.direction
+            && (self.what == cause.what() || self.what == cause.reason)
+            && self.peer.is_none_or(|peer| peer.contains(&cause.peer))
+    }
+}
+
+fn path(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(format!("{interface}.accepted.json"))
+}
+
+/// What was accepted on an interface before.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read(layout: &Layout) -> anyhow::Result<Vec<Accepted>> {
+    let Some(directory) = store::directory(layout) else {
+        return Ok(Vec::new());
+    };
+    let path = path(&directory, &layout.interface().0);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        bytes => bytes.with_context(|| format!("cannot read `{}`", path.display()))?,
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Fault::system(format!("`{}` is damaged: {error}", path.display()))
+            .hint("mend or remove it")
+            .into()
+    })
+}
+
+/// Keeps all that is accepted on an interface.
+///
+/// # Errors
+/// If there is no place to keep it, or the disk refuses.
+pub fn keep(layout: &Layout, all: &[Accepted]) -> anyhow::Result<()> {
+    let directory = store::directory(layout).ok_or_else(|| {
+        Fault::system("there is no place to keep what is accepted in this network namespace")
+            .hint("name a directory by the variable STATE_DIRECTORY")
+    })?;
+    let path = path(&directory, &layout.interface().0);
+    store::write(&directory, &path, &serde_json::to_vec_pretty(all)?)
+        .with_context(|| format!("cannot keep what is accepted in `{}`", path.display()))
+}
+
+/// Who runs this: the user before `sudo`, else this one.
+pub fn who() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| env::var(name).ok())
+        .unwrap_or_else(|| format!("user {}", nix::unistd::getuid()))
+}

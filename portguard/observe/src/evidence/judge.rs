@@ -1,0 +1,267 @@
+//! What becomes of the causes of violations when a policy enforces. Pure.
+
+use std::net::IpAddr;
+
+use portguard_common::packet::protocol;
+use portguard_common::reason::{Direction, Reason};
+use serde::Serialize;
+
+use super::Cause;
+use super::accept::Accepted;
+use portguard_policy::explain::{Explainer, Near, Outcome, Query};
+use portguard_policy::policy::{Outbound, Policy};
+
+/// What becomes of a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It would be dropped, and nobody has said that it may.
+    Unexplained,
+    /// It would be dropped, and somebody has said that it may.
+    Accepted,
+    /// It would only be counted.
+    Audit,
+    /// The policy admits it.
+    Admitted,
+}
+
+impl State {
+    /// In one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unexplained => "unexplained",
+            Self::Accepted => "accepted",
+            Self::Audit => "audit",
+            Self::Admitted => "admitted",
+        }
+    }
+}
+
+/// A cause, and what becomes of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Judged {
+    /// What becomes of it.
+    pub state: State,
+    /// `in` or `out`.
+    pub direction: String,
+    /// `tcp/8080`, `icmp/13`, `ip/47`, or the name of a reason.
+    pub what: String,
+    /// Stable name.
+    pub reason: String,
+    /// The other end; an IPv6 one stands for its /64.
+    pub peer: IpAddr,
+    /// Packets.
+    pub packets: u64,
+    /// By how many of them that may be too high.
+    pub error: u64,
+    /// Seconds since the Unix epoch.
+    pub first: u64,
+    /// Seconds since the Unix epoch.
+    pub last: u64,
+    /// Rows that admit it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<String>,
+    /// Rows that come closest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<Near>,
+    /// Lines of a site file that would admit it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// Who accepted it, when and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+}
+
+impl Cause {
+    /// `tcp/8080`, `icmp/13`, `ip/47`; where neither means anything, the name of the reason.
+    pub fn what(&self) -> String {
+        let (name, number) = match (self.reason(), self.protocol) {
+            (Some(Reason::UndocumentedPort | Reason::UndocumentedPeer), protocol::TCP) => {
+                ("tcp", self.port)
+            }
+            (Some(Reason::UndocumentedPort | Reason::UndocumentedPeer), protocol::UDP) => {
+                ("udp", self.port)
+            }
+            (Some(Reason::UndocumentedPort | Reason::UndocumentedPeer), protocol::SCTP) => {
+                ("sctp", self.port)
+            }
+            (Some(Reason::Icmp), protocol::ICMP) => ("icmp", self.port),
+            (Some(Reason::Icmp), protocol::ICMPV6) => ("icmpv6", self.port),
+            (Some(Reason::UndocumentedProtocol), number) => ("ip", number.into()),
+            _ => return self.reason.clone(),
+        };
+        format!("{name}/{number}")
+    }
+
+    /// Lines of a site file that would admit it.
+    fn site_lines(&self) -> Option<String> {
+        let what = self.what();
+        let (transport, port) = what.split_once('/')?;
+        if !matches!(transport, "tcp" | "udp" | "sctp") {
+            return None;
+        }
+        let peer = match self.peer {
+            IpAddr::V4(peer) => peer.to_string(),
+            IpAddr::V6(_) => format!("{}/64", crate::knock::network(self.peer)),
+        };
+        Some(format!(
+            "[[row]]\nname = \"{transport}-{port}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{port}]\n\
+             peers = [\"{peer}\"]\nreason = \"...\"",
+            self.direction
+        ))
+    }
+}
+
+/// Judges causes by a policy that enforces. Causes of a direction that it does not enforce are left out.
+pub fn judge(
+    causes: &[Cause],
+    policy: &Policy,
+    explainer: &Explainer<'_>,
+    accepted: &[Accepted],
+) -> Vec<Judged> {
+    let mut all: Vec<Judged> = causes
+        .iter()
+        .filter(|cause| match cause.direction() {
+            Direction::Ingress => true,
+            Direction::Egress => policy.settings.outbound == Outbound::Enforce,
+        })
+        .map(|cause| one(cause, policy, explainer, accepted))
+        .collect();
+    all.sort_by_key(|judged| (judged.state, std::cmp::Reverse(judged.packets)));
+    all
+}
+
+fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Accepted]) -> Judged {
+    let mut judged = Judged {
+        state: State::Unexplained,
+        direction: cause.direction.clone(),
+        what: cause.what(),
+        reason: cause.reason.clone(),
+        peer: cause.peer,
+        packets: cause.packets.total(),
+        error: cause.error.total(),
+        first: cause.first,
+        last: cause.last,
+        rows: Vec::new(),
+        nearest: Vec::new(),
+        site: None,
+        accepted: None,
+    };
+    let is_lax = match cause.reason() {
+        Some(Reason::StrictFragment) => !policy.settings.strict_fragments,
+        Some(Reason::StrictEthertype) => !policy.settings.strict_ethertypes,
+        _ => false,
+    };
+    if is_lax {
+        judged.state = State::Admitted;
+        return judged;
+    }
+    if matches!(
+        cause.reason(),
+        Some(
+            Reason::UndocumentedPort
+                | Reason::UndocumentedPeer
+                | Reason::UndocumentedProtocol
+                | Reason::Icmp
+        )
+    ) {
+        let answer = explainer.query(&Query {
+            direction: cause.direction(),
+            protocol: cause.protocol,
+            remote: cause.peer,
+            port: cause.port,
+            from_port: None,
+        });
+        judged.rows = answer.rows;
+        judged.state = match (answer.verdict, answer.mode) {
+            (Outcome::Pass, _) => State::Admitted,
+            (Outcome::Drop, "enforce") => State::Unexplained,
+            (Outcome::Drop, _) => State::Audit,
+        };
+        if judged.state != State::Unexplained {
+            return judged;
+        }
+        judged.nearest = answer.nearest;
+        judged.site = cause.site_lines();
+    }
+    if let Some(said) = accepted.iter().find(|said| said.flow.covers(cause)) {
+        judged.state = State::Accepted;
+        judged.accepted = Some(said.clone());
+    }
+    judged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::accept::Flow;
+    use super::State::{Accepted as A, Admitted as P, Unexplained as U};
+    use super::*;
+    use crate::evidence::Sum;
+    use portguard_policy::catalog::Catalog;
+    use portguard_policy::policy::Settings;
+
+    fn cause(reason: &str, protocol: u8, port: u16, peer: &str) -> Cause {
+        Cause {
+            direction: "in".to_owned(),
+            reason: reason.to_owned(),
+            protocol,
+            port,
+            peer: peer.parse().unwrap(),
+            packets: Sum::default(),
+            error: Sum::default(),
+            first: 1,
+            last: 2,
+        }
+    }
+
+    #[test]
+    fn only_what_enforcing_drops_and_nobody_accepted_is_unexplained() {
+        let policy = Policy {
+            settings: Settings {
+                enforce: true,
+                ..Settings::default()
+            },
+            ..Policy::default()
+        };
+        let catalog = Catalog::embedded().unwrap();
+        let explainer = Explainer::new(&policy, &catalog).unwrap();
+        let causes = [
+            cause("undocumented-port", protocol::TCP, 8080, "10.0.0.9"),
+            cause("undocumented-port", protocol::TCP, 8080, "10.0.1.9"),
+            cause("malformed", protocol::TCP, 3, "10.0.0.9"),
+            cause("strict-fragment", protocol::UDP, 0, "10.0.0.9"),
+        ];
+        let states = |accepted: &[&str]| -> Vec<State> {
+            let accepted: Vec<Accepted> = accepted
+                .iter()
+                .map(|text| Accepted {
+                    flow: Flow::parse(text).unwrap(),
+                    by: "a".to_owned(),
+                    at: 1,
+                    why: "b".to_owned(),
+                })
+                .collect();
+            let judged = judge(&causes, &policy, &explainer, &accepted);
+            judged.iter().map(|one| one.state).collect()
+        };
+        assert_eq!(states(&[]), [U, U, U, P]);
+        assert_eq!(states(&["tcp/8080=10.0.0.0/24"]), [U, U, A, P]);
+        assert_eq!(states(&["tcp/8080", "malformed"]), [A, A, A, P]);
+        assert_eq!(states(&["out:tcp/8080", "udp/8080"]), [U, U, U, P]);
+    }
+
+    #[test]
+    fn what_is_accepted_is_read_back_as_it_is_shown() {
+        for text in [
+            "tcp/8080",
+            "out:udp/53=192.0.2.0/24",
+            "malformed=fd00::/64",
+            "unlisted",
+        ] {
+            assert_eq!(Flow::parse(text).unwrap().to_string(), text);
+        }
+        for wrong in ["", "tcp/x", "tcp/80=host", "Malformed", "tcp/99999"] {
+            assert!(Flow::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

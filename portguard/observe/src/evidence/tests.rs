@@ -1,0 +1,96 @@
+use portguard_common::packet::protocol;
+
+use super::*;
+use portguard_policy::catalog::Transport;
+use portguard_policy::policy::{Grant, GrantKind, Peers};
+
+fn policy(ports: &[u16]) -> Policy {
+    Policy {
+        inbound: ports
+            .iter()
+            .map(|port| Grant {
+                kind: GrantKind::Site,
+                transport: Transport::Tcp,
+                first: *port,
+                last: *port,
+                peers: Peers::Any,
+                row: format!("site/{port}"),
+            })
+            .collect(),
+        ..Policy::default()
+    }
+}
+
+fn knocks(packets: u64, at: u64) -> Knocks {
+    Knocks {
+        heaviest: vec![Knock {
+            direction: Direction::Ingress,
+            reason: Reason::UndocumentedPort,
+            protocol: protocol::TCP,
+            port: 8080,
+            peer: "10.0.0.9".parse().unwrap(),
+            packets,
+            error: 0,
+            dropped: 0,
+            looks: 1,
+            first: at * SECOND,
+            last: (at + 1) * SECOND,
+        }],
+        bound: 0,
+        attributed: packets,
+    }
+}
+
+fn seen<'a>(
+    policy: &'a Policy,
+    knocks: &'a Knocks,
+    epoch: u64,
+    now: u64,
+    packets: u64,
+) -> Seen<'a> {
+    Seen {
+        policy,
+        loaded_at: now,
+        is_first: true,
+        epoch,
+        packets,
+        knocks,
+        now,
+    }
+}
+
+#[test]
+fn counts_go_on_over_boots_and_gaps_are_no_watching() {
+    let policy = policy(&[443]);
+    let first = knocks(5, 1010);
+    let mut evidence = Evidence::new(&seen(&policy, &first, 1000, 1100, 50));
+    evidence.absorb(&seen(&policy, &first, 1000, 1100, 50));
+    evidence.absorb(&seen(&policy, &knocks(7, 1010), 1000, 2000, 80));
+    // The next boot: the kernel counts from zero, an hour later.
+    evidence.absorb(&seen(&policy, &knocks(2, 5700), 5600, 5800, 10));
+    assert_eq!(evidence.watched(), 1000 + 200);
+    assert_eq!(evidence.judged(), 90);
+    assert_eq!(evidence.causes.len(), 1);
+    let cause = &evidence.causes[0];
+    assert_eq!(
+        (cause.packets.total(), cause.first, cause.last),
+        (9, 1010, 5701)
+    );
+    assert_eq!(evidence.hours(), BTreeSet::from([0, 1]));
+    let text = serde_json::to_vec(&evidence).unwrap();
+    assert_eq!(serde_json::from_slice::<Evidence>(&text).unwrap(), evidence);
+}
+
+#[test]
+fn a_policy_that_admits_less_begins_anew_and_one_that_admits_more_goes_on() {
+    let (wide, narrow) = (policy(&[443, 8443]), policy(&[443]));
+    let none = Knocks::default();
+    let mut evidence = Evidence::new(&seen(&narrow, &none, 1000, 1000, 0));
+    evidence.absorb(&seen(&narrow, &none, 1000, 2000, 10));
+    evidence.absorb(&seen(&wide, &none, 1000, 3000, 20));
+    assert_eq!((evidence.watched(), evidence.judged()), (2000, 20));
+    evidence.absorb(&seen(&narrow, &none, 1000, 4000, 30));
+    assert_eq!((evidence.watched(), evidence.judged()), (0, 0));
+    evidence.absorb(&seen(&narrow, &none, 1000, 4500, 35));
+    assert_eq!((evidence.watched(), evidence.judged()), (500, 5));
+}

@@ -1,0 +1,363 @@
+//! Causes of violations in words: who, what for, and the rows that come near.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use portguard_common::abi::{PACE, SPARSE};
+use portguard_common::packet::{Malformed, protocol};
+use portguard_common::reason::Reason;
+use serde::Serialize;
+
+use super::bounds::{Bounds, bounds};
+use super::{Knock, Knocks, network};
+use crate::counters::Report;
+use portguard_policy::catalog::{Catalog, Transport};
+use portguard_policy::explain::{self, Near};
+use portguard_policy::human::{grouped, rfc3339};
+use portguard_policy::policy::Policy;
+
+/// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / SPARSE)` to this power.
+const MISSED: u64 = 1_177;
+
+/// Who is knocking at one interface.
+#[derive(Debug, Clone, Serialize)]
+pub struct Knocking {
+    /// Seconds since the Unix epoch that packets count from, here as in the counters beside: the first load or the last
+    /// reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Whether that is a reset.
+    #[serde(rename = "reset")]
+    pub is_reset: bool,
+    /// Whoever caused more packets than this is among the callers: for certain if `exact`, else in 99 of 100 cases.
+    pub bound: u64,
+    /// Whether every violation was looked at; if not, see `estimated` of each caller.
+    pub exact: bool,
+    /// Violations by the exact counters.
+    pub violations: u64,
+    /// How many of them are put down to somebody, whether known or displaced by a heavier caller.
+    pub attributed: u64,
+    /// How many callers are known; `callers` may be the heaviest of them only.
+    pub known: usize,
+    /// Heaviest first.
+    pub callers: Vec<Caller>,
+}
+
+/// One cause of violations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Caller {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// Stable name of the reason.
+    pub reason: &'static str,
+    /// `tcp`, `udp`, `sctp`, `icmp`, `ip` with a protocol number, `ethertype`, `malformed`.
+    pub transport: &'static str,
+    /// Destination port, ICMP type, protocol number or EtherType; 0 where there is none.
+    pub port: u16,
+    /// What was malformed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// An IPv4 address, or an IPv6 prefix of 64 bits; absent where the frame names nobody that could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The last address of an IPv6 prefix that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_address: Option<IpAddr>,
+    /// Packets: by count if `at_least` is `at_most`, else within the two, and never more than its port or cause counted.
+    pub packets: u64,
+    /// So many it sent for certain.
+    pub at_least: u64,
+    /// More it did not send.
+    pub at_most: u64,
+    /// Whether `packets` is an estimate, of a sample of the violations; if not, and yet `at_least` is below `at_most`, it
+    /// is the most, and some may be of a caller that had its place before.
+    pub estimated: bool,
+    /// How many of `packets` were dropped, not only counted.
+    pub dropped: u64,
+    /// Of the first packet since the first load, whatever packets count from. RFC 3339, UTC.
+    pub first: String,
+    /// Of the last one. RFC 3339, UTC.
+    pub last: String,
+    /// Rows that come near.
+    pub nearest: Vec<Near>,
+}
+
+impl Knocking {
+    /// The `most` heaviest callers of the violations of a `report` that counts from the same moment; with the rows of a
+    /// policy and a catalog that come `near`, if they are given.
+    pub fn new(
+        knocks: &Knocks,
+        report: &Report,
+        near: Option<(&Policy, &Catalog)>,
+        most: usize,
+    ) -> Self {
+        let (bounds, exact) = bounds(knocks, report);
+        let heaviest = knocks.heaviest.iter().zip(bounds);
+        let mut callers: Vec<(&Knock, Caller)> = heaviest
+            .map(|(knock, bounds)| (knock, Caller::told(knock, bounds)))
+            .collect();
+        callers.sort_by_key(|(_, caller)| Reverse(caller.packets));
+        callers.truncate(most);
+        if let Some((policy, catalog)) = near {
+            for (knock, caller) in &mut callers {
+                caller.look_near(knock, policy, catalog);
+            }
+        }
+        Self {
+            since: report.since,
+            is_reset: report.reset.is_some(),
+            bound: knocks.bound + if exact { 0 } else { MISSED },
+            exact,
+            violations: report.violations.packets,
+            attributed: knocks.attributed,
+            known: knocks.heaviest.len(),
+            callers: callers.into_iter().map(|(_, caller)| caller).collect(),
+        }
+    }
+
+    /// `the first load`, or `the last reset`.
+    pub fn since(&self) -> &'static str {
+        if self.is_reset {
+            "the last reset"
+        } else {
+            "the first load"
+        }
+    }
+
+    /// What is known of those that are not shown, in words.
+    pub fn words(&self) -> String {
+        match (self.exact, self.bound) {
+            (true, 0) => "every violation was looked at: all callers are known, with exact numbers"
+                .to_owned(),
+            (true, bound) => format!(
+                "every violation was looked at: nobody with more than {} packets is missing",
+                grouped(bound)
+            ),
+            (false, bound) => format!(
+                "~ is an estimate: beyond {PACE} violations a second one in {SPARSE} was looked at, and {} of {} are put down \
+                 to somebody; a caller with fewer than {} packets may be missing",
+                grouped(self.attributed),
+                grouped(self.violations),
+                grouped(bound)
+            ),
+        }
+    }
+}
+
+impl Caller {
+    /// Of a cause by itself, all of whose packets were looked at.
+    pub fn plain(knock: &Knock) -> Self {
+        let bounds = Bounds {
+            packets: knock.packets,
+            at_least: knock.packets.saturating_sub(knock.error),
+            at_most: knock.packets,
+            is_estimate: false,
+        };
+        Self::told(knock, bounds)
+    }
+
+    fn told(knock: &Knock, bounds: Bounds) -> Self {
+        let (transport, port, cause) = what(knock);
+        let has_peer = !knock.peer.is_unspecified();
+        let prefix = match (network(knock.peer), has_peer) {
+            (_, false) => None,
+            (IpAddr::V4(address), true) => Some(address.to_string()),
+            (IpAddr::V6(network), true) => Some(format!("{network}/64")),
+        };
+        Self {
+            direction: knock.direction.name(),
+            reason: knock.reason.name(knock.direction),
+            transport,
+            port,
+            cause,
+            peer: prefix,
+            last_address: Some(knock.peer).filter(|peer| has_peer && peer.is_ipv6()),
+            packets: bounds.packets,
+            at_least: bounds.at_least,
+            at_most: bounds.at_most,
+            estimated: bounds.is_estimate,
+            dropped: knock.dropped.min(bounds.packets),
+            first: rfc3339(knock.first),
+            last: rfc3339(knock.last),
+            nearest: Vec::new(),
+        }
+    }
+
+    fn look_near(&mut self, knock: &Knock, policy: &Policy, catalog: &Catalog) {
+        if let Some(transport) = carrier(knock.protocol).filter(|_| self.has_port()) {
+            let asked = (knock.direction, transport, knock.port, knock.peer);
+            self.nearest = explain::nearest(policy, catalog, asked);
+        }
+    }
+
+    /// Whether `port` is one.
+    pub fn has_port(&self) -> bool {
+        matches!(self.transport, "tcp" | "udp" | "sctp")
+    }
+
+    /// `tcp/23`, `icmp type 8`, `malformed (ip-options)`.
+    pub fn what(&self) -> String {
+        match (self.transport, self.cause) {
+            ("malformed", Some(cause)) => format!("malformed ({cause})"),
+            ("malformed", None) => "malformed".to_owned(),
+            ("icmp", _) => format!("icmp type {}", self.port),
+            ("ip", _) => format!("protocol {}", self.port),
+            ("ethertype", _) => format!("ethertype {:#06x}", self.port),
+            (transport, _) => format!("{transport}/{}", self.port),
+        }
+    }
+
+    /// `10.0.0.9`, or what stands for nobody.
+    pub fn who(&self) -> &str {
+        self.peer.as_deref().unwrap_or("unknown")
+    }
+
+    /// `1,203`; `~1,203` where that is an estimate; `900 to 1,203` where some of them may be another's.
+    pub fn amount(&self) -> String {
+        if self.estimated {
+            format!("~{}", grouped(self.packets))
+        } else if self.at_least == self.at_most {
+            grouped(self.packets)
+        } else {
+            format!("{} to {}", grouped(self.at_least), grouped(self.at_most))
+        }
+    }
+
+    /// The nearest row, in a few words.
+    pub fn near(&self) -> String {
+        self.nearest.first().map_or(String::new(), |near| {
+            format!("{} ({})", near.row, near.kind.replace('-', " "))
+        })
+    }
+}
+
+fn carrier(number: u8) -> Option<Transport> {
+    match number {
+        protocol::TCP => Some(Transport::Tcp),
+        protocol::UDP => Some(Transport::Udp),
+        protocol::SCTP => Some(Transport::Sctp),
+        _ => None,
+    }
+}
+
+pub(super) fn what(knock: &Knock) -> (&'static str, u16, Option<&'static str>) {
+    match (knock.reason, knock.protocol) {
+        (Reason::Malformed, _) => {
+            let mut all = Malformed::ALL.into_iter();
+            let cause = all.find(|cause| *cause as u16 == knock.port);
+            ("malformed", 0, cause.map(Malformed::name))
+        }
+        (Reason::NonIp | Reason::StrictEthertype, _) => ("ethertype", knock.port, None),
+        (Reason::UndocumentedProtocol | Reason::StrictFragment, number) => {
+            ("ip", number.into(), None)
+        }
+        (_, protocol::TCP) => ("tcp", knock.port, None),
+        (_, protocol::UDP) => ("udp", knock.port, None),
+        (_, protocol::SCTP) => ("sctp", knock.port, None),
+        (_, protocol::ICMP | protocol::ICMPV6) => ("icmp", knock.port, None),
+        (_, number) => ("ip", number.into(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portguard_common::reason::Direction;
+
+    use super::*;
+
+    fn knock(reason: Reason, number: u8, port: u16, peer: &str) -> Knock {
+        Knock {
+            direction: Direction::Ingress,
+            reason,
+            protocol: number,
+            port,
+            peer: peer.parse().unwrap(),
+            packets: 1_203,
+            error: 0,
+            dropped: 3,
+            looks: 3,
+            first: 1_000_000_000,
+            last: 2_000_000_000,
+        }
+    }
+
+    #[test]
+    fn causes_have_words() {
+        for (knock, who, what) in [
+            (
+                knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7"),
+                "192.0.2.7",
+                "tcp/23",
+            ),
+            (
+                knock(Reason::UndocumentedPeer, 17, 53, "2001:db8::9"),
+                "2001:db8::/64",
+                "udp/53",
+            ),
+            (
+                knock(Reason::Icmp, 58, 139, "2001:db8::9"),
+                "2001:db8::/64",
+                "icmp type 139",
+            ),
+            (
+                knock(Reason::UndocumentedProtocol, 47, 0, "192.0.2.7"),
+                "192.0.2.7",
+                "protocol 47",
+            ),
+            (
+                knock(Reason::Malformed, 0, Malformed::Options as u16, "0.0.0.0"),
+                "unknown",
+                "malformed (ip-options)",
+            ),
+            (
+                knock(Reason::StrictEthertype, 0, 0x88cc, "0.0.0.0"),
+                "unknown",
+                "ethertype 0x88cc",
+            ),
+        ] {
+            let caller = Caller::plain(&knock);
+            assert_eq!((caller.who(), caller.what().as_str()), (who, what));
+            assert_eq!(caller.first, "1970-01-01T00:00:01.000000Z");
+        }
+    }
+
+    #[test]
+    fn amounts_say_how_sure_they_are() {
+        let mut caller = Caller::plain(&knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7"));
+        assert_eq!(caller.amount(), "1,203");
+        caller.at_least = 900;
+        assert_eq!(caller.amount(), "900 to 1,203");
+        caller.estimated = true;
+        assert_eq!(caller.amount(), "~1,203");
+    }
+
+    #[test]
+    fn near_rows_are_those_that_explain_names() {
+        use crate::counters::tests::report;
+        use portguard_policy::policy::{Grant, GrantKind, Peers};
+        let policy = Policy {
+            inbound: vec![Grant {
+                kind: GrantKind::Documented,
+                transport: Transport::Udp,
+                first: 23,
+                last: 23,
+                peers: Peers::Any,
+                row: "a/talk".to_owned(),
+            }],
+            ..Policy::default()
+        };
+        let knocks = Knocks {
+            heaviest: vec![knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7")],
+            bound: 0,
+            attributed: 1_203,
+        };
+        let catalog = Catalog::default();
+        let near = Some((&policy, &catalog));
+        let knocking = Knocking::new(&knocks, &report("tcp", &[(23, 1_203)]), near, 10);
+        assert_eq!(knocking.callers[0].near(), "a/talk (other transport)");
+        assert!(knocking.exact && knocking.words().contains("all callers are known"));
+        let flood = Knocking::new(&knocks, &report("tcp", &[(23, 9_999)]), near, 0);
+        assert!(flood.callers.is_empty() && flood.known == 1);
+        assert!(!flood.exact && flood.words().contains("1,203 of 9,999"));
+    }
+}

@@ -1,0 +1,11 @@
+//! What a guard has seen: counters, events, top talkers, evidence, drift. Prints nothing.
+//!
+//! Every view of a running guard begins at [`observe`]: what is in force and what it counted, interface by interface.
+
+pub mod counters;
+pub mod drift;
+pub mod events;
+pub mod evidence;
+pub mod history;
+pub mod knock;
+pub mod observe;

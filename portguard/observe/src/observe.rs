@@ -1,0 +1,175 @@
+//! What is in force and what it counted, interface by interface: where every view of a running guard begins.
+
+use std::fs;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use anyhow::Context as _;
+use portguard_common::reason::Direction;
+
+use crate::counters::{Report, Resets, Snapshot};
+use crate::events::stream::booted;
+use crate::knock::{Knocking, Knocks};
+use portguard_kernel::generation::{self, Live};
+use portguard_kernel::hook::attach;
+use portguard_kernel::host::interface::Interface;
+use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_policy::catalog::Catalog;
+use portguard_policy::error::Fault;
+
+/// How often counters are read for a moment in which no packet came between two looks.
+const LOOKS: u32 = 3;
+/// Packets that may have: more are for want of looking at each.
+const BETWEEN: u64 = 64;
+
+/// A guarded interface at one moment.
+#[derive(Debug)]
+pub struct Observed {
+    /// The name that it has now. Its pins and its files have the one that it had when it was guarded.
+    pub name: String,
+    /// Its pins.
+    pub layout: Layout,
+    /// What is in force.
+    pub live: Live,
+    /// The counters since the first load.
+    pub raw: Snapshot,
+    /// The causes of violations since the first load, of the same moment.
+    pub knocks: Knocks,
+    /// Resets, if there were any.
+    pub resets: Option<Resets>,
+}
+
+/// The guarded interfaces of this network namespace, or the one that is named.
+///
+/// # Errors
+/// If one is named that is not guarded, or this process may not look.
+pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
+    bpffs::check_readable()?;
+    let here: Vec<Layout> = bpffs::layouts()
+        .into_iter()
+        .filter(|layout| layout.interface().1)
+        .collect();
+    let Some(name) = only else {
+        return Ok(here);
+    };
+    // Who has been given another name is known by it; one that is gone, by its last.
+    let is_called = |layout: &&Layout| called(layout) == name;
+    let is_pinned = |layout: &&Layout| layout.interface().0 == name;
+    let found = here
+        .iter()
+        .find(is_called)
+        .or_else(|| here.iter().find(is_pinned));
+    match found {
+        Some(layout) => Ok(vec![layout.clone()]),
+        None => Err(Fault::usage(format!("`{name}` is not guarded"))
+            .hint("`portguard status` lists the guarded interfaces")),
+    }
+}
+
+/// What the interface of a layout is called now.
+fn called(layout: &Layout) -> String {
+    let attached = attach::inspect(&layout.link(Direction::Ingress));
+    let now = attached.ok().flatten().map(|attached| attached.ifindex);
+    now.and_then(Interface::name_of)
+        .unwrap_or_else(|| layout.interface().0)
+}
+
+/// Looks at all guarded interfaces of this network namespace, or at the one that is named.
+///
+/// # Errors
+/// If one is named that is not guarded, and what the system refuses.
+pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
+    let mut found = Vec::new();
+    for layout in layouts(only)? {
+        let name = called(&layout);
+        let Some(live) = generation::live(&layout)? else {
+            continue;
+        };
+        let shared = layout.shared();
+        let (raw, knocks) = look(&name, &live, &shared)?;
+        let resets = Resets::read(&shared)?;
+        found.push(Observed {
+            name,
+            layout,
+            live,
+            raw,
+            knocks,
+            resets,
+        });
+    }
+    Ok(found)
+}
+
+/// The counters, and who is knocking, of one moment: they are two maps, and packets come between two looks.
+fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Knocks)> {
+    let booted = booted();
+    let mut tries = LOOKS;
+    loop {
+        tries -= 1;
+        let knocks = Knocks::read(shared, booted)
+            .with_context(|| format!("cannot read who is knocking at `{name}`"))?;
+        let raw = Snapshot::read(shared, live.meta.directory.cells.len())
+            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+        let violations = Report::new(name, &live.meta, &raw).violations.packets;
+        // What is missing is more than may have come between, or nothing.
+        let missing = violations.saturating_sub(knocks.attributed);
+        if tries == 0 || !(1..=BETWEEN).contains(&missing) {
+            return Ok((raw, knocks));
+        }
+    }
+}
+
+impl Observed {
+    /// The counters since the last reset, or since the first load.
+    pub fn counted(&self) -> Snapshot {
+        match &self.resets {
+            Some(resets) if !resets.record.is_empty() => self.raw.since(&resets.snapshot),
+            _ => self.raw.clone(),
+        }
+    }
+
+    /// A report since the last reset, or (`raw`) since the first load.
+    pub fn report(&self, raw: bool) -> Report {
+        let last = self
+            .resets
+            .as_ref()
+            .and_then(|resets| resets.record.last())
+            .filter(|_| !raw);
+        let mut report = if raw {
+            Report::new(&self.name, &self.live.meta, &self.raw)
+        } else {
+            Report::new(&self.name, &self.live.meta, &self.counted())
+        };
+        report.since = last.map(|reset| reset.at).or_else(|| self.first_load());
+        report.reset = last.cloned();
+        report.warnings.clone_from(&self.live.warnings);
+        report
+    }
+
+    /// Who is knocking: the `most` heaviest causes of violations, since the last reset or (`raw`) since the first load, with
+    /// the rows of a catalog that come near.
+    pub fn knocking(&self, catalog: Option<&Catalog>, most: usize, raw: bool) -> Knocking {
+        let report = self.report(raw);
+        let near = catalog.map(|catalog| (&self.live.meta.policy, catalog));
+        let knocks = match (&report.reset, &self.resets) {
+            (Some(reset), Some(resets)) => {
+                let at = reset.at.saturating_mul(1_000_000_000);
+                &self.knocks.since(resets.mark.as_ref(), at)
+            }
+            _ => &self.knocks,
+        };
+        Knocking::new(knocks, &report, near, most)
+    }
+
+    /// The name that its files have: that of its pins.
+    pub fn pinned_name(&self) -> String {
+        self.layout.interface().0
+    }
+
+    /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.
+    pub fn first_load(&self) -> Option<u64> {
+        let pin = fs::metadata(self.layout.shared().join("CELLS")).ok()?;
+        let made = pin.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(made.as_secs())
+    }
+}
