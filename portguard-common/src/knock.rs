@@ -6,7 +6,7 @@
 
 use crate::addr::Addr;
 use crate::flow;
-use crate::packet::{Shape, Subject};
+use crate::packet::{Shape, Subject, protocol, tcp};
 use crate::reason::Direction;
 use crate::verdict::Verdict;
 
@@ -15,6 +15,12 @@ pub const WAYS: usize = 8;
 
 /// Sets a CPU has: a power of two.
 pub const SETS: u32 = 64;
+
+/// From here on systems pick the ports of clients: such a port names nothing, and changes with every connection.
+pub const CLIENT_PORTS: u16 = 32_768;
+
+/// Up to here Linux picks the ports of its own clients unless it is told otherwise.
+pub const CLIENT_PORTS_HERE: u16 = 60_999;
 
 /// Whom and what violations are put down to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +37,7 @@ pub struct Who {
 pub struct Knock {
     /// The peer's address as in [`Addr`]: of the same /64, the last that was seen.
     pub peer: [u64; 2],
-    /// Family, direction, reason, protocol and port: see [`Knock::direction`] and the others. Zero = an empty place.
+    /// Family, direction, reason, protocol, port and service: see [`Knock::direction`] and the others. Zero = an empty place.
     pub what: u64,
     /// Packets: at least the true number.
     pub packets: u64,
@@ -55,6 +61,50 @@ pub struct Set {
 
 const TAKEN: u64 = 1 << 63;
 const V6: u64 = 1 << 62;
+/// The destination is a client's port, which stands for all of them.
+const CLIENT: u64 = 1 << 49;
+/// Where the port is that packets to a client's port come from, if it is a service's.
+const SERVICE: u32 = 33;
+
+/// What takes the place of the destination port: itself, or for a client's port the port of the service that answers.
+#[inline(always)]
+fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
+    let (to, from) = (packet.destination_port(), packet.source_port());
+    let own = to as u64;
+    let last = match direction {
+        Direction::Ingress => CLIENT_PORTS_HERE,
+        Direction::Egress => u16::MAX,
+    };
+    let is_answer = packet.is_answering() && packet.tcp_flags() & tcp::RST == 0;
+    if is_answer && to >= 1024 && to < CLIENT_PORTS && matches!(direction, Direction::Egress) {
+        // Some systems give clients any port.
+        return CLIENT | (from as u64) << SERVICE;
+    }
+    if to < CLIENT_PORTS || to > last {
+        return own;
+    }
+    // Who opens a connection means the port; only active FTP and its like open one to a client, from a port of their own.
+    let is_service = from < CLIENT_PORTS;
+    let is_called = match direction {
+        Direction::Ingress => from < 1024,
+        Direction::Egress => false,
+    };
+    if packet.is_opening() && !is_called {
+        return own;
+    }
+    let is_tcp = packet.protocol() == protocol::TCP;
+    if is_tcp && packet.tcp_flags() & tcp::RST != 0 {
+        // Refusals come from every port that somebody tries.
+        return CLIENT;
+    }
+    if is_service || is_answer {
+        return CLIENT | (from as u64) << SERVICE;
+    }
+    match direction {
+        Direction::Egress if !is_tcp => own,
+        _ => CLIENT,
+    }
+}
 
 impl Who {
     /// The cause of a violation.
@@ -65,19 +115,22 @@ impl Who {
             Direction::Egress => packet.destination(),
         };
         let port = match packet.shape() {
-            Shape::Ports => packet.destination_port(),
+            Shape::Ports => port_or_service(packet, direction),
             Shape::Icmp => packet.icmp_type().into(),
-            Shape::NonIp => packet.ethertype(),
-            Shape::Malformed(cause) => cause as u16,
+            Shape::NonIp => packet.ethertype().into(),
+            Shape::Malformed(cause) => cause as u64,
             Shape::Arp | Shape::Fragment | Shape::Protocol => 0,
         };
-        Self::new(
-            peer,
-            direction,
-            verdict.reason as u8,
-            packet.protocol(),
-            port,
-        )
+        let mut who = Self::new(peer, direction, verdict.reason as u8, packet.protocol(), 0);
+        who.what |= port;
+        who
+    }
+
+    /// The same for a client's port, and the port of the service that the packets come from; 0 = none that says anything.
+    #[must_use]
+    pub const fn from_service(mut self, service: u16) -> Self {
+        self.what = self.what >> 16 << 16 | CLIENT | (service as u64) << SERVICE;
+        self
     }
 
     /// From its parts; `port` is what [`Knock::port`] says.
@@ -222,10 +275,21 @@ impl Knock {
         (self.what >> 16) as u8
     }
 
-    /// Destination port; ICMP type; EtherType of what is not IP; number of the [`crate::packet::Malformed`].
+    /// Destination port, 0 for a client's; ICMP type; EtherType of what is not IP; number of the [`crate::packet::Malformed`].
     #[expect(clippy::cast_possible_truncation, reason = "takes two octets")]
     pub const fn port(&self) -> u16 {
         self.what as u16
+    }
+
+    /// Whether the packets go to ports of clients, of which there are too many to tell apart.
+    pub const fn is_to_client(&self) -> bool {
+        self.what & CLIENT != 0
+    }
+
+    /// The port that packets to clients come from, where it says anything: else 0.
+    #[expect(clippy::cast_possible_truncation, reason = "takes two octets")]
+    pub const fn service(&self) -> u16 {
+        (self.what >> SERVICE) as u16
     }
 }
 
@@ -310,5 +374,54 @@ mod tests {
         assert_eq!((knock.packets, knock.dropped, knock.error), (7, 4, 0));
         assert_eq!((knock.first, knock.last), (9, 11));
         assert!(Knock::default().is_empty());
+        assert!(!knock.is_to_client() && knock.service() == 0);
+        let answers = Knock::default().add(&who.from_service(9100), 1, false, 9);
+        assert!(answers.is_to_client() && answers.service() == 9100);
+        assert_eq!((answers.port(), answers.protocol()), (0, 132));
+        assert!(!who.is_at(&answers));
+    }
+
+    #[test]
+    fn a_client_port_gives_way_to_the_service_that_explains_it() {
+        use Direction::{Egress, Ingress};
+        let told = |direction, number, flags, from, to| {
+            let mut packet = crate::packet::Packet::new(60);
+            packet.shape = Shape::Ports;
+            packet.protocol = number;
+            packet.tcp_flags = flags;
+            packet.source_port = from;
+            packet.destination_port = to;
+            let verdict = Verdict::plain(crate::reason::Reason::UndocumentedPort);
+            let who = Who::of(&packet, &verdict, direction);
+            let knock = Knock::default().add(&who, 1, false, 1);
+            (knock.port(), knock.is_to_client(), knock.service())
+        };
+        let (tcp, udp) = (protocol::TCP, protocol::UDP);
+        let (syn, ack, rst) = (tcp::SYN, tcp::ACK, tcp::RST);
+        for (direction, number, flags, from, to, wanted) in [
+            // A service, whatever its client's port; a refusal.
+            (Ingress, tcp, syn, 50_000, 9100, (9100, false, 0)),
+            (Egress, tcp, syn | ack, 9100, 50_000, (0, true, 9100)),
+            (Egress, tcp, ack, 9100, 61_500, (0, true, 9100)),
+            (Egress, tcp, syn | ack, 45_000, 50_000, (0, true, 45_000)),
+            (Egress, tcp, rst | ack, 23, 50_000, (0, true, 0)),
+            (Egress, udp, 0, 161, 50_000, (0, true, 161)),
+            (Egress, tcp, syn | ack, 9100, 2_000, (0, true, 9100)),
+            // The host's own clients.
+            (Egress, tcp, syn, 50_000, 61_000, (61_000, false, 0)),
+            (Egress, tcp, ack, 50_000, 443, (443, false, 0)),
+            (Egress, udp, 0, 50_000, 53, (53, false, 0)),
+            (Egress, udp, 0, 50_000, 40_000, (40_000, false, 0)),
+            // What answers from elsewhere: SSDP, active FTP, TFTP.
+            (Ingress, udp, 0, 1900, 50_000, (0, true, 1900)),
+            (Ingress, tcp, syn, 20, 50_000, (0, true, 20)),
+            (Ingress, udp, 0, 40_000, 50_000, (0, true, 0)),
+            // Not a port that this host gives to clients; a service on a high port.
+            (Ingress, udp, 0, 1900, 61_000, (61_000, false, 0)),
+            (Ingress, tcp, syn, 40_000, 50_000, (50_000, false, 0)),
+        ] {
+            let found = told(direction, number, flags, from, to);
+            assert_eq!(found, wanted, "{direction:?} {number} {flags} {from} {to}");
+        }
     }
 }

@@ -24,7 +24,7 @@ pub struct Verdict {
 
 impl Verdict {
     #[inline(always)]
-    const fn plain(reason: Reason) -> Self {
+    pub(crate) const fn plain(reason: Reason) -> Self {
         Self {
             reason,
             key: None,

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use portguard_common::reason::Direction;
 
 use crate::counters::Report;
+use crate::findings::{Kind, findings};
 use crate::knock::Caller;
 use portguard_kernel::host::listeners::{Listener, Namespace};
 use portguard_kernel::host::nat::{Published, Unread};
@@ -87,7 +88,7 @@ pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
                 .iter()
                 .filter_map(|span| outwards(policy, views, seen, span)),
         );
-        items.extend(knocks(views, seen, &items));
+        traffic(policy, views, seen, (&inbound, &outbound), &mut items);
     }
     items.sort_by_key(|item| {
         (
@@ -231,73 +232,61 @@ fn undocumented_published(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>])
         .collect()
 }
 
-/// Undocumented traffic that no other item tells about.
-fn knocks(views: &Views<'_>, seen: &Seen<'_>, told: &[Item]) -> Vec<Item> {
-    let mut places = BTreeSet::new();
-    for port in views.seen.iter().flat_map(|report| &report.ports) {
-        let Some(transport) = transport_of(port.transport) else {
+/// What was seen and should not have been: beside the port that somebody listens on, where there is one, or by itself.
+fn traffic(
+    policy: &Policy,
+    views: &Views<'_>,
+    seen: &Seen<'_>,
+    (inbound, outbound): (&[Span<'_>], &[Span<'_>]),
+    items: &mut Vec<Item>,
+) {
+    let listening = views
+        .listeners
+        .iter()
+        .filter(|one| !one.is_loopback())
+        .map(|one| (one.transport, one.port))
+        .collect();
+    let all = findings(policy, views.seen, views.callers, &listening);
+    for finding in all {
+        if finding.kind == Kind::WithoutPort {
             continue;
+        }
+        let answers_at = |item: &&mut Item| {
+            finding.kind == Kind::UndocumentedPort
+                && matches!(
+                    item.state,
+                    State::ListeningUndocumented
+                        | State::PublishedUndocumented
+                        | State::RedirectedUndocumented
+                )
+                && Some(item.transport) == finding.transport
+                && finding.port_first.is_some_and(|port| {
+                    finding.ports == 1 && (item.port_first..=item.port_last).contains(&port)
+                })
+                && item.traffic.is_none()
         };
-        if port.violations.packets == 0 {
+        if let Some(item) = items.iter_mut().find(answers_at) {
+            item.violations = Some(finding.violations);
+            item.traffic = Some(finding);
             continue;
         }
-        let is_told = told.iter().any(|item| {
-            item.direction == port.direction
-                && item.transport == transport
-                && (item.port_first..=item.port_last).contains(&port.port)
-        });
-        if !is_told {
-            places.insert((port.direction, transport, port.port));
+        let mut item = Item::of_traffic(finding, views, seen);
+        let open = if item.direction == Direction::Egress.name() {
+            outbound
+        } else {
+            inbound
+        };
+        let of = |span: &&Span<'_>| {
+            span.transport == item.transport && (span.first..=span.last).contains(&item.port_first)
+        };
+        if item.state == State::UndocumentedPeerSeen
+            && let Some(span) = open.iter().find(of)
+        {
+            item.rows.clear();
+            document(&mut item, policy, span);
         }
+        items.push(item);
     }
-    let served = served(told);
-    places
-        .into_iter()
-        .map(|(direction, transport, port)| {
-            let direction = if direction == Direction::Egress.name() {
-                Direction::Egress
-            } else {
-                Direction::Ingress
-            };
-            let mut item = blank(direction, transport, port, port);
-            look(&mut item, views, seen);
-            // Of the baseline, which is for certain peers only.
-            let mut of_port = seen.lines(item.direction, transport, (port, port));
-            let line = of_port.find(|line| line.port == port);
-            item.rows = line.map(|line| line.rows.clone()).unwrap_or_default();
-            let is_answer = direction == Direction::Egress
-                && port >= views.ephemeral.0
-                && !item.callers.is_empty()
-                && item
-                    .callers
-                    .iter()
-                    .all(|caller| served.contains(&(transport, caller.who())));
-            item.state = if is_answer {
-                State::UndocumentedAnswers
-            } else {
-                State::UndocumentedTrafficSeen
-            };
-            item.judged()
-        })
-        .collect()
-}
-
-/// Who calls services that no document opens: those are findings, and what they answer in audit is none of its own.
-fn served(told: &[Item]) -> BTreeSet<(Transport, &str)> {
-    told.iter()
-        .filter(|item| {
-            matches!(
-                item.state,
-                State::ListeningUndocumented
-                    | State::PublishedUndocumented
-                    | State::RedirectedUndocumented
-            )
-        })
-        .flat_map(|item| {
-            let callers = item.callers.iter();
-            callers.map(|caller| (item.transport, caller.who()))
-        })
-        .collect()
 }
 
 fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {

@@ -41,8 +41,12 @@ pub struct Knock {
     pub reason: Reason,
     /// IP protocol number.
     pub protocol: u8,
-    /// Destination port; ICMP type; EtherType of what is not IP; number of the cause of what is malformed.
+    /// Destination port, 0 for a client's; ICMP type; EtherType of what is not IP; number of the cause of what is malformed.
     pub port: u16,
+    /// Whether it goes to the ports of clients, which are not told apart.
+    pub to_client: bool,
+    /// The port that such packets come from, where it is a service's; else 0.
+    pub service: u16,
     /// The other end. An IPv6 peer stands for its /64: the last address that was seen.
     pub peer: IpAddr,
     /// Packets.
@@ -114,6 +118,8 @@ impl Knock {
             reason: Reason::from_number(place.reason())?,
             protocol: place.protocol(),
             port: place.port(),
+            to_client: place.is_to_client(),
+            service: place.service(),
             peer: place.addr().into(),
             packets: place.packets,
             error: place.error.min(place.packets),

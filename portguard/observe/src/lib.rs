@@ -6,6 +6,7 @@ pub mod counters;
 pub mod drift;
 pub mod events;
 pub mod evidence;
+pub mod findings;
 pub mod history;
 pub mod knock;
 pub mod observe;

@@ -8,6 +8,8 @@ fn knocking() -> Knocking {
         reason: portguard_common::reason::Reason::UndocumentedPort,
         protocol: 6,
         port: 6667,
+        to_client: false,
+        service: 0,
         peer: "2001:db8:0:7::9".parse().unwrap(),
         packets: 12,
         error: 2,

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
 use super::seen::Seen;
 use super::{State, Views};
+use crate::findings::{Finding, Kind};
 use crate::knock::Caller;
 use portguard_kernel::host::listeners::Listener;
 use portguard_kernel::host::nat::Published;
@@ -58,6 +60,9 @@ pub struct Item {
     /// Who caused the violations, heaviest first, as far as the kernel kept it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub callers: Vec<Caller>,
+    /// What was seen, as every view shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Finding>,
 }
 
 pub(super) fn blank(direction: Direction, transport: Transport, first: u16, last: u16) -> Item {
@@ -78,6 +83,7 @@ pub(super) fn blank(direction: Direction, transport: Transport, first: u16, last
         passed: None,
         violations: None,
         callers: Vec::new(),
+        traffic: None,
     }
 }
 
@@ -161,6 +167,39 @@ pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
 }
 
 impl Item {
+    /// What was seen, where that is all that there is to say.
+    pub(super) fn of_traffic(finding: Finding, views: &Views<'_>, seen: &Seen<'_>) -> Self {
+        let direction = if finding.direction == Direction::Egress.name() {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        };
+        let transport = finding.transport.unwrap_or(Transport::Tcp);
+        let first = finding.port_first.unwrap_or(CLIENT_PORTS);
+        let last = finding.port_last.unwrap_or(match direction {
+            Direction::Ingress => CLIENT_PORTS_HERE,
+            Direction::Egress => u16::MAX,
+        });
+        let mut item = blank(direction, transport, first, last);
+        item.state = match finding.kind {
+            Kind::UndocumentedPeer | Kind::UndocumentedDestination => State::UndocumentedPeerSeen,
+            Kind::Scan => State::Scan,
+            Kind::AnswersFromElsewhere => State::AnswersFromElsewhere,
+            Kind::UndocumentedAnswers => State::UndocumentedAnswers,
+            Kind::UndocumentedPort | Kind::UndocumentedDestinationPort | Kind::WithoutPort => {
+                State::UndocumentedTrafficSeen
+            }
+        };
+        if finding.ports == 1 {
+            look(&mut item, views, seen);
+        }
+        // Of the baseline and of documented ports, which are for certain peers only.
+        item.rows.clone_from(&finding.rows);
+        item.violations = Some(finding.violations);
+        item.traffic = Some(finding);
+        item.judged()
+    }
+
     /// With whether it is a finding.
     pub(super) fn judged(mut self) -> Self {
         self.finding = self.state.is_finding();
@@ -182,17 +221,29 @@ impl Item {
             add(published.told());
         }
         self.behind.iter().flat_map(tell).for_each(&mut add);
-        let is_traffic = matches!(
-            self.state,
-            State::UndocumentedTrafficSeen | State::UndocumentedAnswers
-        );
-        if words.is_empty() && is_traffic {
-            words.extend(who(self.direction, &self.callers));
+        if let Some(traffic) = self.traffic.as_ref().filter(|_| self.state.is_traffic()) {
+            let verb = if self.direction == "out" {
+                "to"
+            } else {
+                "from"
+            };
+            return match traffic.peers_known {
+                0 => "-".to_owned(),
+                _ => format!("{verb} {}", traffic.who(NAMED)),
+            };
         }
         if words.is_empty() {
             "-".to_owned()
         } else {
             words.join(", ")
+        }
+    }
+
+    /// `tcp/443`, `tcp/5000-5010`, `scan of 948 ports`.
+    pub fn what(&self) -> String {
+        match &self.traffic {
+            Some(traffic) if self.state.is_traffic() => traffic.what.clone(),
+            _ => format!("{}/{}", self.transport, self.ports()),
         }
     }
 

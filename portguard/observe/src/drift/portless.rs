@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::counters::{self, Report};
+use crate::counters::Report;
 use crate::knock::Caller;
 
 /// Callers that are kept.
@@ -47,7 +47,7 @@ pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
             known.rows.dedup();
             continue;
         }
-        let callers = callers.iter().filter(|caller| is_of(caller, &one));
+        let callers = callers.iter().filter(|caller| one.is_of(caller));
         found.push(Portless {
             what,
             violations: one.packets,
@@ -61,24 +61,6 @@ pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
     }
     found.sort_by_key(|one| std::cmp::Reverse(one.violations));
     found
-}
-
-fn is_of(caller: &Caller, one: &counters::Portless) -> bool {
-    let is_same = caller.direction == one.direction && caller.reason == one.reason;
-    is_same
-        && match (one.protocol, caller.transport) {
-            (Some(number), "ip") => caller.port == number,
-            (Some(_), _) => false,
-            (None, "malformed") => one.cause.as_deref() == caller.cause,
-            (None, "ethertype") => {
-                let number = format!("{:#06x}", caller.port);
-                one.cause
-                    .as_ref()
-                    .is_none_or(|cause| *cause == number || cause == "other")
-            }
-            (None, "icmp") => true,
-            (None, _) => one.reason == "strict-fragment",
-        }
 }
 
 impl Portless {

@@ -41,7 +41,8 @@ impl<'v> Seen<'v> {
         }
         for (index, caller) in views.callers.iter().enumerate() {
             if let Some(transport) = transport_of(caller.transport) {
-                let place = (caller.direction, transport, caller.port);
+                let Some(port) = caller.port else { continue };
+                let place = (caller.direction, transport, port);
                 seen.callers.entry(place).or_default().push((index, caller));
             }
         }

@@ -14,6 +14,14 @@ pub enum State {
     RedirectedUndocumented,
     /// Nobody listens and no document says so, yet packets come (or go).
     UndocumentedTrafficSeen,
+    /// Documented, and packets come from (or go to) peers that the rows do not name.
+    UndocumentedPeerSeen,
+    /// Many ports tried that nobody listens on.
+    Scan,
+    /// Packets to ports of this host's own clients that answer nothing they sent.
+    AnswersFromElsewhere,
+    /// Answers of this host that belong to nothing else here.
+    UndocumentedAnswers,
     /// Documented, and nobody listens.
     DocumentedNotListening,
     /// Documented for others, and listening for this host only.
@@ -34,17 +42,19 @@ pub enum State {
     LoopbackOnly,
     /// A UDP socket on a port that the kernel picked: a client's, most likely.
     EphemeralSocket,
-    /// Sent to ports that clients pick, to callers of undocumented services: their answers, most likely.
-    UndocumentedAnswers,
 }
 
 impl State {
     /// All states, findings first.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::ListeningUndocumented,
         Self::PublishedUndocumented,
         Self::RedirectedUndocumented,
         Self::UndocumentedTrafficSeen,
+        Self::UndocumentedPeerSeen,
+        Self::Scan,
+        Self::AnswersFromElsewhere,
+        Self::UndocumentedAnswers,
         Self::DocumentedNotListening,
         Self::DocumentedLoopbackOnly,
         Self::DocumentedUsed,
@@ -55,7 +65,6 @@ impl State {
         Self::DocumentedNeverUsed,
         Self::LoopbackOnly,
         Self::EphemeralSocket,
-        Self::UndocumentedAnswers,
     ];
 
     /// Stable name.
@@ -65,6 +74,9 @@ impl State {
             Self::PublishedUndocumented => "published-undocumented",
             Self::RedirectedUndocumented => "redirected-undocumented",
             Self::UndocumentedTrafficSeen => "undocumented-traffic-seen",
+            Self::UndocumentedPeerSeen => "undocumented-peer-seen",
+            Self::Scan => "scan",
+            Self::AnswersFromElsewhere => "answers-from-elsewhere",
             Self::DocumentedNotListening => "documented-not-listening",
             Self::DocumentedLoopbackOnly => "documented-loopback-only",
             Self::DocumentedUsed => "documented-used",
@@ -112,8 +124,19 @@ impl State {
             Self::EphemeralSocket => {
                 "a UDP socket on a port that the kernel picked, most likely a client's"
             }
+            Self::UndocumentedPeerSeen => {
+                "documented, and packets come from (or go to) peers that its rows do not name: add the peers to the site, or let them be \
+                 dropped"
+            }
+            Self::Scan => {
+                "many ports were tried that nobody listens on: dropping these packets harms no service"
+            }
+            Self::AnswersFromElsewhere => {
+                "packets to ports of this host's own clients, from a port or address that these did not ask (TFTP, active FTP, SNMP, SSDP ...): \
+                 where it is wanted, a row by remote port lets it in"
+            }
             Self::UndocumentedAnswers => {
-                "sent to ports that clients pick, to callers of undocumented services above: most likely answers to them"
+                "sent by this host to ports of clients, in answer to nothing that was counted here"
             }
         }
     }
@@ -126,8 +149,24 @@ impl State {
                 | Self::PublishedUndocumented
                 | Self::RedirectedUndocumented
                 | Self::UndocumentedTrafficSeen
+                | Self::UndocumentedPeerSeen
+                | Self::Scan
+                | Self::AnswersFromElsewhere
+                | Self::UndocumentedAnswers
                 | Self::DocumentedNotListening
                 | Self::DocumentedLoopbackOnly
+        )
+    }
+
+    /// Whether it is about traffic alone: nobody listens, or not only for it.
+    pub const fn is_traffic(self) -> bool {
+        matches!(
+            self,
+            Self::UndocumentedTrafficSeen
+                | Self::UndocumentedPeerSeen
+                | Self::Scan
+                | Self::AnswersFromElsewhere
+                | Self::UndocumentedAnswers
         )
     }
 

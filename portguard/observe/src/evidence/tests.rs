@@ -28,6 +28,8 @@ fn knocks(packets: u64, at: u64) -> Knocks {
             reason: Reason::UndocumentedPort,
             protocol: protocol::TCP,
             port: 8080,
+            to_client: false,
+            service: 0,
             peer: "10.0.0.9".parse().unwrap(),
             packets,
             error: 0,

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use portguard_common::abi::CHUNK_KEYS;
+use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::Malformed;
-use portguard_common::reason::Reason;
+use portguard_common::reason::{Direction, Reason};
 
 use super::{Knock, Knocks};
 use crate::counters::Report;
@@ -27,6 +28,21 @@ type Place = (&'static str, &'static str, u16);
 /// Stands for ping, which is counted beside the protocols.
 const PING: &str = "icmp-echo";
 
+/// A port; all that clients have are one.
+fn place_of(side: &str, transport: &str, port: u16) -> u16 {
+    let last = if side == Direction::Ingress.name() {
+        CLIENT_PORTS_HERE
+    } else {
+        u16::MAX
+    };
+    let is_port = matches!(transport, "tcp" | "udp" | "sctp");
+    if is_port && (CLIENT_PORTS..=last).contains(&port) {
+        CLIENT_PORTS
+    } else {
+        port
+    }
+}
+
 /// What is sampled together: direction, and a part of the ports or a reason.
 type Group = (&'static str, &'static str, u32);
 
@@ -47,8 +63,14 @@ fn place(knock: &Knock) -> Place {
         (side, reason.name(knock.direction), 0)
     } else if transport == "icmp" {
         (side, PING, 0)
+    } else if knock.to_client {
+        (side, transport, CLIENT_PORTS)
     } else {
-        (side, transport, port)
+        (
+            side,
+            transport,
+            place_of(side, transport, port.unwrap_or(0)),
+        )
     }
 }
 
@@ -68,7 +90,7 @@ fn counted(report: &Report) -> BTreeMap<Place, u64> {
     for port in &report.ports {
         let (what, number) = match port.transport {
             "icmp" => (PING, 0),
-            transport => (transport, port.port),
+            transport => (transport, place_of(port.direction, transport, port.port)),
         };
         if port.violations.packets > 0 {
             *found.entry((port.direction, what, number)).or_default() += port.violations.packets;
@@ -79,7 +101,7 @@ fn counted(report: &Report) -> BTreeMap<Place, u64> {
             .into_iter()
             .filter(|alone| *alone != Reason::Malformed);
         // The same both ways.
-        let mut names = alone.map(|alone| alone.name(portguard_common::reason::Direction::Ingress));
+        let mut names = alone.map(|alone| alone.name(Direction::Ingress));
         if let Some(name) = names.find(|name| *name == reason.reason) {
             found.insert((reason.direction, name, 0), reason.packets);
         }
@@ -160,8 +182,6 @@ fn share(part: u64, sum: u64, whole: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use portguard_common::reason::Direction;
-
     use super::*;
     use crate::counters::tests::report;
 
@@ -171,6 +191,8 @@ mod tests {
             reason: Reason::UndocumentedPort,
             protocol: 6,
             port,
+            to_client: false,
+            service: 0,
             peer: peer.parse().unwrap(),
             packets,
             error: 0,

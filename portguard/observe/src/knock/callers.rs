@@ -52,8 +52,13 @@ pub struct Caller {
     pub reason: &'static str,
     /// `tcp`, `udp`, `sctp`, `icmp`, `ip` with a protocol number, `ethertype`, `malformed`.
     pub transport: &'static str,
-    /// Destination port, ICMP type, protocol number or EtherType; 0 where there is none.
-    pub port: u16,
+    /// Destination port, ICMP type, protocol number or EtherType; absent where there is none, and for clients' ports, which
+    /// are not told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The port that packets to clients' ports come from, where it is a service's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
     /// What was malformed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
@@ -169,6 +174,7 @@ impl Caller {
             reason: knock.reason.name(knock.direction),
             transport,
             port,
+            source_port: Some(knock.service).filter(|port| *port > 0),
             cause,
             peer: prefix,
             last_address: Some(knock.peer).filter(|peer| has_peer && peer.is_ipv6()),
@@ -185,7 +191,8 @@ impl Caller {
 
     fn look_near(&mut self, knock: &Knock, policy: &Policy, catalog: &Catalog) {
         if let Some(transport) = carrier(knock.protocol).filter(|_| self.has_port()) {
-            let asked = (knock.direction, transport, knock.port, knock.peer);
+            let Some(port) = self.port else { return };
+            let asked = (knock.direction, transport, port, knock.peer);
             self.nearest = explain::nearest(policy, catalog, asked);
         }
     }
@@ -195,15 +202,25 @@ impl Caller {
         matches!(self.transport, "tcp" | "udp" | "sctp")
     }
 
-    /// `tcp/23`, `icmp type 8`, `malformed (ip-options)`.
+    /// Whether it goes to the ports of clients, which are not told apart.
+    pub fn is_to_client(&self) -> bool {
+        self.has_port() && self.port.is_none()
+    }
+
+    /// `tcp/23`, `icmp type 8`, `malformed (ip-options)`; of what goes to clients' ports `tcp from 9100`, `udp to clients`.
     pub fn what(&self) -> String {
+        let port = self.port.unwrap_or(0);
         match (self.transport, self.cause) {
             ("malformed", Some(cause)) => format!("malformed ({cause})"),
             ("malformed", None) => "malformed".to_owned(),
-            ("icmp", _) => format!("icmp type {}", self.port),
-            ("ip", _) => format!("protocol {}", self.port),
-            ("ethertype", _) => format!("ethertype {:#06x}", self.port),
-            (transport, _) => format!("{transport}/{}", self.port),
+            ("icmp", _) => format!("icmp type {port}"),
+            ("ip", _) => format!("protocol {port}"),
+            ("ethertype", _) => format!("ethertype {port:#06x}"),
+            (transport, _) => match (self.port, self.source_port) {
+                (Some(port), _) => format!("{transport}/{port}"),
+                (None, Some(service)) => format!("{transport} from {service}"),
+                (None, None) => format!("{transport} to clients"),
+            },
         }
     }
 
@@ -240,22 +257,23 @@ fn carrier(number: u8) -> Option<Transport> {
     }
 }
 
-pub(super) fn what(knock: &Knock) -> (&'static str, u16, Option<&'static str>) {
+pub(super) fn what(knock: &Knock) -> (&'static str, Option<u16>, Option<&'static str>) {
+    let port = Some(knock.port).filter(|_| !knock.to_client);
     match (knock.reason, knock.protocol) {
         (Reason::Malformed, _) => {
             let mut all = Malformed::ALL.into_iter();
             let cause = all.find(|cause| *cause as u16 == knock.port);
-            ("malformed", 0, cause.map(Malformed::name))
+            ("malformed", None, cause.map(Malformed::name))
         }
-        (Reason::NonIp | Reason::StrictEthertype, _) => ("ethertype", knock.port, None),
+        (Reason::NonIp | Reason::StrictEthertype, _) => ("ethertype", port, None),
         (Reason::UndocumentedProtocol | Reason::StrictFragment, number) => {
-            ("ip", number.into(), None)
+            ("ip", Some(number.into()), None)
         }
-        (_, protocol::TCP) => ("tcp", knock.port, None),
-        (_, protocol::UDP) => ("udp", knock.port, None),
-        (_, protocol::SCTP) => ("sctp", knock.port, None),
-        (_, protocol::ICMP | protocol::ICMPV6) => ("icmp", knock.port, None),
-        (_, number) => ("ip", number.into(), None),
+        (_, protocol::TCP) => ("tcp", port, None),
+        (_, protocol::UDP) => ("udp", port, None),
+        (_, protocol::SCTP) => ("sctp", port, None),
+        (_, protocol::ICMP | protocol::ICMPV6) => ("icmp", port, None),
+        (_, number) => ("ip", Some(number.into()), None),
     }
 }
 
@@ -271,6 +289,8 @@ mod tests {
             reason,
             protocol: number,
             port,
+            to_client: false,
+            service: 0,
             peer: peer.parse().unwrap(),
             packets: 1_203,
             error: 0,

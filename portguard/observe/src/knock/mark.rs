@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Knock, Knocks, network};
 
-/// One cause as it is written: whether sent, reason, protocol, port, network of the peer; packets, error, dropped.
-type Written = (bool, u8, u8, u16, IpAddr, u64, u64, u64);
+/// One cause as it is written: whether sent, reason, protocol, port or what takes its place, network of the peer; packets, error, dropped.
+type Written = (bool, u8, u8, u64, IpAddr, u64, u64, u64);
 
 /// What was put down to callers at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ fn written(knock: &Knock) -> Written {
         reason,
         protocol,
         port,
+        to_client,
+        service,
         peer,
         packets,
         error,
@@ -31,6 +33,8 @@ fn written(knock: &Knock) -> Written {
         last: _,
     } = *knock;
     let is_sent = direction == Direction::Egress;
+    // The port as it always was; what takes its place, above it.
+    let port = u64::from(port) | u64::from(service) << 16 | u64::from(to_client) << 32;
     let peer = network(peer);
     (
         is_sent,
@@ -114,6 +118,8 @@ mod tests {
             reason: Reason::UndocumentedPort,
             protocol: 6,
             port: 23,
+            to_client: false,
+            service: 0,
             peer: peer.parse().unwrap(),
             packets,
             error,

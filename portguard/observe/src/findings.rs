@@ -1,0 +1,191 @@
+//! Findings: what was seen that no document admits, told by its cause. One problem is one finding with one number, however
+//! many ports, peers and packets it has; every view shows the same ones.
+//!
+//! Pure. Counters say exactly how many violations there were, by port; talkers say, from a sample, whose they were; the
+//! sockets that listen say which ports somebody answers at. Every violation belongs to exactly one finding, so that the
+//! findings of a report add up to its violations.
+
+mod answers;
+mod ledger;
+mod ports;
+mod scan;
+mod share;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::counters::Report;
+use crate::knock::Caller;
+use portguard_policy::catalog::Transport;
+use portguard_policy::policy::Policy;
+
+use ledger::Ledger;
+
+/// Peers that a finding names.
+const PEERS: usize = 64;
+
+/// What kind of problem it is. The names are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Packets to a port that no row opens.
+    UndocumentedPort,
+    /// Packets to a documented port, from a peer that its rows do not name.
+    UndocumentedPeer,
+    /// Many ports tried that nobody listens on.
+    Scan,
+    /// Packets to ports of this host's own clients that answer nothing they sent: from another port or address.
+    AnswersFromElsewhere,
+    /// Sent to a port that no row opens.
+    UndocumentedDestinationPort,
+    /// Sent to a documented port of a peer that its rows do not name.
+    UndocumentedDestination,
+    /// Answers of this host that belong to no other finding.
+    UndocumentedAnswers,
+    /// What has no port: protocols, ping, malformed frames, fragments, EtherTypes.
+    WithoutPort,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::UndocumentedPort,
+        Self::UndocumentedPeer,
+        Self::Scan,
+        Self::AnswersFromElsewhere,
+        Self::UndocumentedDestinationPort,
+        Self::UndocumentedDestination,
+        Self::UndocumentedAnswers,
+        Self::WithoutPort,
+    ];
+
+    /// Stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UndocumentedPort => "undocumented-port",
+            Self::UndocumentedPeer => "undocumented-peer",
+            Self::Scan => "scan",
+            Self::AnswersFromElsewhere => "answers-from-elsewhere",
+            Self::UndocumentedDestinationPort => "undocumented-destination-port",
+            Self::UndocumentedDestination => "undocumented-destination",
+            Self::UndocumentedAnswers => "undocumented-answers",
+            Self::WithoutPort => "without-port",
+        }
+    }
+}
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind of problem it is.
+    pub kind: Kind,
+    /// `in` or `out`: which way the packets went that began it.
+    pub direction: &'static str,
+    /// What it is about: `tcp/9100`, `scan of 948 ports`, `udp from 161`, `malformed (ip-options)`.
+    pub what: String,
+    /// Transport, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// First port, where it is about ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_first: Option<u16>,
+    /// Last port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_last: Option<u16>,
+    /// How many ports had violations.
+    pub ports: usize,
+    /// The port that the packets come from, where that explains them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    /// Whether somebody listens on this host.
+    pub listening: bool,
+    /// Packets that are violations, answers among them.
+    pub violations: u64,
+    /// How many of them this host sent in answer.
+    pub answers: u64,
+    /// Whether these numbers rest on a sample: how the violations of several findings were told apart.
+    pub estimated: bool,
+    /// Rows that open the ports to others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<String>,
+    /// How many peers are known.
+    pub peers_known: usize,
+    /// The heaviest of them.
+    pub peers: Vec<Peer>,
+    /// First packet, as far as it is known. RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// Last packet. RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// The row that comes nearest, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near: Option<String>,
+}
+
+/// One peer of a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// An IPv4 address, or an IPv6 prefix of 64 bits; `unknown` where the frame names nobody.
+    pub peer: String,
+    /// Packets, answers to it among them.
+    pub packets: u64,
+    /// Whether that is an estimate.
+    pub estimated: bool,
+}
+
+/// Ports that somebody listens on who others can reach.
+pub type Listening = BTreeSet<(Transport, u16)>;
+
+/// All findings, heaviest first: of what reports counted and talkers of the same interfaces since the same moments.
+pub fn findings(
+    policy: &Policy,
+    reports: &[Report],
+    talkers: &[Caller],
+    listening: &Listening,
+) -> Vec<Finding> {
+    let mut ledger = Ledger::new(policy, reports, talkers, listening);
+    ports::inbound(&mut ledger);
+    ports::outbound(&mut ledger);
+    ports::without(&mut ledger);
+    ledger.finish()
+}
+
+impl Finding {
+    /// `192.0.2.7 (12), 192.0.2.8 (3), ...`; `-` where nobody is known.
+    pub fn who(&self, named: usize) -> String {
+        let mut words: Vec<String> = self.peers.iter().take(named).map(Peer::words).collect();
+        if self.peers_known > named {
+            words.push(format!("{} more", self.peers_known - named));
+        }
+        if words.is_empty() {
+            "-".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
+    /// `1,203`, with a `~` where that rests on a sample.
+    pub fn amount(&self) -> String {
+        let about = if self.estimated { "~" } else { "" };
+        format!(
+            "{about}{}",
+            portguard_policy::human::grouped(self.violations)
+        )
+    }
+}
+
+impl Peer {
+    fn words(&self) -> String {
+        let about = if self.estimated { "~" } else { "" };
+        format!(
+            "{} ({about}{})",
+            self.peer,
+            portguard_policy::human::grouped(self.packets)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What is known, by place, and the findings that it is booked to.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Finding, Kind, Listening, PEERS, Peer};
+use crate::counters::{PortCount, Report};
+use crate::knock::Caller;
+use portguard_policy::catalog::Transport;
+use portguard_policy::policy::Policy;
+
+/// `in` or `out`, and a transport.
+pub(super) type Side = (&'static str, Transport);
+
+/// What came to, or went to, one port.
+#[derive(Default)]
+pub(super) struct Port<'a> {
+    /// Violations, by the counters.
+    pub(super) count: u64,
+    /// Whether rows open it to others.
+    pub(super) documented: bool,
+    /// These rows.
+    pub(super) rows: BTreeSet<&'a str>,
+    /// Who.
+    pub(super) talkers: Vec<&'a Caller>,
+}
+
+/// One direction of one transport.
+#[derive(Default)]
+pub(super) struct Half<'a> {
+    /// By port: those that have violations.
+    pub(super) ports: BTreeMap<u16, Port<'a>>,
+    /// Who sent to clients' ports, which are not told apart.
+    pub(super) to_clients: Vec<&'a Caller>,
+}
+
+/// A finding that grows.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) transport: Option<Transport>,
+    pub(super) ports: BTreeSet<u16>,
+    pub(super) source_port: Option<u16>,
+    pub(super) what: Option<String>,
+    pub(super) listening: bool,
+    pub(super) violations: u64,
+    pub(super) answers: u64,
+    pub(super) estimated: bool,
+    pub(super) rows: BTreeSet<String>,
+    pub(super) peers: BTreeMap<String, Peer>,
+    first: Option<String>,
+    last: Option<String>,
+    near: Option<(u64, String)>,
+}
+
+/// By what a finding is known: two that have the same are one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cause {
+    pub(super) direction: &'static str,
+    pub(super) kind: Kind,
+    /// Transport, and first port of the range that rows open, or the port itself; or a reason and what it is about.
+    pub(super) place: String,
+}
+
+pub(super) struct Ledger<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) listening: &'a Listening,
+    pub(super) halves: BTreeMap<Side, Half<'a>>,
+    pub(super) reports: &'a [Report],
+    pub(super) talkers: &'a [Caller],
+    pub(super) entries: BTreeMap<Cause, Entry>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        reports: &'a [Report],
+        talkers: &'a [Caller],
+        listening: &'a Listening,
+    ) -> Self {
+        let mut halves: BTreeMap<Side, Half<'a>> = BTreeMap::new();
+        let of = |line: &'a PortCount| Some((line.direction, transport(line.transport)?));
+        for line in reports.iter().flat_map(|report| &report.ports) {
+            let Some(side) = of(line).filter(|_| line.violations.packets > 0) else {
+                continue;
+            };
+            let half = halves.entry(side).or_default();
+            let port = half.ports.entry(line.port).or_default();
+            port.count += line.violations.packets;
+            port.documented |= line.documented;
+            if line.documented {
+                port.rows.extend(line.rows.iter().map(String::as_str));
+            }
+        }
+        for talker in talkers {
+            let Some(transport) = transport(talker.transport) else {
+                continue;
+            };
+            // Without a counter there is nothing to tell about: it is of a moment later than the counters.
+            let Some(half) = halves.get_mut(&(talker.direction, transport)) else {
+                continue;
+            };
+            match talker.port {
+                None => half.to_clients.push(talker),
+                Some(port) => {
+                    if let Some(port) = half.ports.get_mut(&port) {
+                        port.talkers.push(talker);
+                    }
+                }
+            }
+        }
+        Self {
+            policy,
+            listening,
+            halves,
+            reports,
+            talkers,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// The finding of a cause, made where there is none.
+    pub(super) fn entry(&mut self, cause: Cause) -> &mut Entry {
+        self.entries.entry(cause).or_default()
+    }
+
+    pub(super) fn finish(self) -> Vec<Finding> {
+        let entries = self.entries.into_iter();
+        let mut all: Vec<Finding> = entries
+            .filter(|(_, entry)| entry.violations > 0)
+            .map(|(cause, entry)| entry.finish(cause))
+            .collect();
+        all.sort_by_key(|finding| Reverse(finding.violations));
+        all
+    }
+}
+
+pub(super) fn transport(name: &str) -> Option<Transport> {
+    match name {
+        "tcp" => Some(Transport::Tcp),
+        "udp" => Some(Transport::Udp),
+        "sctp" => Some(Transport::Sctp),
+        _ => None,
+    }
+}
+
+impl Entry {
+    /// Adds what a talker did.
+    pub(super) fn add(&mut self, talker: &Caller) {
+        let name = talker.who().to_owned();
+        let peer = self.peers.entry(name.clone()).or_insert(Peer {
+            peer: name,
+            packets: 0,
+            estimated: false,
+        });
+        peer.packets += talker.packets;
+        peer.estimated |= talker.at_least < talker.at_most;
+        if self
+            .first
+            .as_ref()
+            .is_none_or(|first| talker.first < *first)
+        {
+            self.first = Some(talker.first.clone());
+        }
+        if self.last.as_ref().is_none_or(|last| talker.last > *last) {
+            self.last = Some(talker.last.clone());
+        }
+        let near = talker.near();
+        let is_heavier = |(packets, _): &(u64, String)| talker.packets > *packets;
+        if !near.is_empty() && self.near.as_ref().is_none_or(is_heavier) {
+            self.near = Some((talker.packets, near));
+        }
+    }
+
+    fn finish(self, cause: Cause) -> Finding {
+        let peers_known = self.peers.len();
+        let mut peers: Vec<Peer> = self.peers.into_values().collect();
+        peers.sort_by(|a, b| b.packets.cmp(&a.packets).then(a.peer.cmp(&b.peer)));
+        peers.truncate(PEERS);
+        let (port_first, port_last) = (self.ports.first().copied(), self.ports.last().copied());
+        let what = self.what.unwrap_or_else(|| {
+            if cause.kind == Kind::Scan {
+                return format!(
+                    "scan of {} ports",
+                    portguard_policy::human::grouped(self.ports.len() as u64)
+                );
+            }
+            let transport = self.transport.map_or(String::new(), |one| one.to_string());
+            match (port_first, port_last) {
+                (Some(first), Some(last)) if first != last => format!("{transport}/{first}-{last}"),
+                (Some(first), _) => format!("{transport}/{first}"),
+                (None, _) => transport,
+            }
+        });
+        Finding {
+            kind: cause.kind,
+            direction: cause.direction,
+            what,
+            transport: self.transport,
+            port_first,
+            port_last,
+            ports: self.ports.len(),
+            source_port: self.source_port,
+            listening: self.listening,
+            violations: self.violations,
+            answers: self.answers,
+            estimated: self.estimated,
+            rows: self.rows.into_iter().collect(),
+            peers_known,
+            peers,
+            first: self.first,
+            last: self.last,
+            near: self.near.map(|(_, words)| words),
+        }
+    }
+}
