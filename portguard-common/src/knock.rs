@@ -100,10 +100,7 @@ fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
     if is_service || is_answer {
         return CLIENT | (from as u64) << SERVICE;
     }
-    match direction {
-        Direction::Egress if !is_tcp => own,
-        _ => CLIENT,
-    }
+    if is_tcp { CLIENT } else { own }
 }
 
 impl Who {
@@ -412,10 +409,11 @@ mod tests {
             (Egress, tcp, ack, 50_000, 443, (443, false, 0)),
             (Egress, udp, 0, 50_000, 53, (53, false, 0)),
             (Egress, udp, 0, 50_000, 40_000, (40_000, false, 0)),
-            // What answers from elsewhere: SSDP, active FTP, TFTP.
+            // What answers from elsewhere: SSDP, active FTP; TFTP, which has no port of its own at either end.
             (Ingress, udp, 0, 1900, 50_000, (0, true, 1900)),
             (Ingress, tcp, syn, 20, 50_000, (0, true, 20)),
-            (Ingress, udp, 0, 40_000, 50_000, (0, true, 0)),
+            (Ingress, udp, 0, 40_000, 50_000, (50_000, false, 0)),
+            (Ingress, tcp, ack, 40_000, 50_000, (0, true, 0)),
             // Not a port that this host gives to clients; a service on a high port.
             (Ingress, udp, 0, 1900, 61_000, (61_000, false, 0)),
             (Ingress, tcp, syn, 40_000, 50_000, (50_000, false, 0)),

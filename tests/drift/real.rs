@@ -202,6 +202,7 @@ fn check_schema(answer: &Value) -> Result<()> {
             "passed",
             "violations",
             "callers",
+            "traffic",
         ])
     );
     let findings: Vec<&str> = answer["items"]

@@ -60,7 +60,12 @@ pub(super) fn inbound(ledger: &mut Ledger<'_>) {
             && !(transport == Transport::Udp && is_picked(number))
     };
     let halves = take(ledger, IN);
-    let scanners = Scanners::find(IN, &halves, |transport, number| !listens(transport, number));
+    let is_client = |transport, number| {
+        is_picked(number) && transport == Transport::Udp && !listens(transport, number)
+    };
+    let scanners = Scanners::find(IN, &halves, |transport, number| {
+        !listens(transport, number) && !is_client(transport, number)
+    });
     for ((_, transport), half) in halves {
         let mut rest = Rest::default();
         for (number, port) in &half.ports {
@@ -76,7 +81,9 @@ pub(super) fn inbound(ledger: &mut Ledger<'_>) {
                 continue;
             }
             let is_listening = listens(transport, *number);
-            if is_picked(*number) && !is_listening && port.talkers.is_empty() {
+            if is_picked(*number) && !is_listening && port.talkers.is_empty()
+                || is_client(transport, *number)
+            {
                 rest.add(*number, port.count);
                 continue;
             }
@@ -154,11 +161,18 @@ fn from_elsewhere(
     }
     // Who opened a connection to such a port by its number is known there.
     let opened = |talker: &&Caller| {
-        let all = half.ports.values().flat_map(|port| &port.talkers);
-        talker.source_port.is_none() && all.clone().any(|other| other.peer == talker.peer)
+        let mut all = half.ports.values().flat_map(|port| &port.talkers);
+        talker.source_port.is_none() && all.any(|other| other.peer == talker.peer)
     };
+    // Of those at both ends of which a client's port is, such as TFTP, the kernel keeps each.
+    let each = half
+        .ports
+        .iter()
+        .filter(|(number, port)| rest.ports.contains(number) && !port.talkers.is_empty());
+    let each = each.flat_map(|(_, port)| port.talkers.iter().copied());
     let mut groups: BTreeMap<Option<Option<u16>>, Vec<&Caller>> = BTreeMap::new();
-    for talker in other(&half.to_clients, "undocumented-peer").filter(|one| !opened(one)) {
+    let to_clients = other(&half.to_clients, "undocumented-peer");
+    for talker in to_clients.filter(|one| !opened(one)).chain(each) {
         let is_scan = scanners.has(talker.peer.as_ref());
         let group = (!is_scan).then_some(talker.source_port);
         groups.entry(group).or_default().push(talker);

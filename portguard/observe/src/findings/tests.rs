@@ -221,12 +221,17 @@ fn what_answers_from_elsewhere_is_one_finding_by_the_port_that_explains_it() {
         world.answered_from(161, "10.0.0.5", client, 1);
         world.answered_from(1900, "10.0.0.6", client, 2);
     }
+    // A transfer by TFTP: from a port of its own to a port of its own.
+    for transfer in 0..30 {
+        world.arrive("10.0.0.7", "udp", 41_000 + transfer, 5);
+    }
     let all = world.findings(&[], 1);
     assert_eq!(
         words(&all),
         [
             "answers-from-elsewhere in udp from 1900 600",
             "answers-from-elsewhere in udp from 161 300",
+            "answers-from-elsewhere in udp to clients 150",
         ]
     );
     assert_eq!(all[0].source_port, Some(1900));
