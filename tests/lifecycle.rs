@@ -323,8 +323,13 @@ fn a_renamed_interface_keeps_its_guard() -> Result<()> {
     };
     rename(guarded.interface(), &new)?;
     ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
-    let warning = guarded.status()?.unwrap()["warnings"][0].to_string();
-    ensure!(warning.contains(&new), "{warning}");
+    let status = ["status", "--json"].map(str::to_owned);
+    let status = guarded.run(&status, None)?.success()?.stdout;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    let status = &status["interfaces"][0];
+    ensure!(status["name"] == new, "{status}");
+    let warning = status["warnings"][0].to_string();
+    ensure!(warning.contains(guarded.interface()), "{warning}");
     // Who looks finds it by the name that it has.
     for verb in [
         ["counters", "-i", &new, "--json"],

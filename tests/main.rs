@@ -21,6 +21,8 @@ mod dataplane;
 #[cfg(test)]
 mod drift;
 #[cfg(test)]
+mod effective;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod export_nft;

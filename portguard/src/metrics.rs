@@ -11,6 +11,7 @@ use portguard_common::abi::slot;
 use portguard_common::packet::Malformed;
 use portguard_common::reason::Direction;
 
+use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::drift::State;
 use portguard_observe::observe::Observed;
 
@@ -167,11 +168,21 @@ fn guards(text: &mut Text, observed: &[Observed]) {
         ];
         text.sample("portguard_guard_info", &labels, 1);
     }
-    let gauges: [Gauge; 5] = [
+    let gauges: [Gauge; 7] = [
         (
             "portguard_enforcing",
-            "Whether undocumented inbound traffic is dropped (1) or only counted (0).",
-            |one| u64::from(one.live.meta.policy.settings.enforce),
+            "Whether undocumented inbound traffic is dropped now (1) or not (0).",
+            |one| u64::from(one.live.effective.inbound == Strictness::Enforce),
+        ),
+        (
+            "portguard_enforcing_outbound",
+            "Whether undocumented outbound traffic is dropped now (1) or not (0).",
+            |one| u64::from(one.live.effective.outbound == Strictness::Enforce),
+        ),
+        (
+            "portguard_as_meant",
+            "Whether what happens to packets is what the policy says (1) or weaker (0).",
+            |one| u64::from(one.live.effective.is_as_meant()),
         ),
         (
             "portguard_generation",
@@ -186,7 +197,7 @@ fn guards(text: &mut Text, observed: &[Observed]) {
         (
             "portguard_unconfirmed",
             "Whether the generation gives way at a deadline unless somebody confirms it.",
-            |one| u64::from(one.live.meta.deadline != 0),
+            |one| u64::from(!one.live.is_confirmed),
         ),
         (
             "portguard_warnings",

@@ -2,6 +2,7 @@
 
 pub mod confirm;
 pub mod deadline;
+pub mod effective;
 pub mod facts;
 pub mod pair;
 pub mod prepare;
@@ -18,8 +19,8 @@ use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
+use crate::generation::effective::{Effective, Strictness};
 use crate::hook::attach::{self, Attached};
-use crate::hook::egress::EgressHook;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
@@ -43,6 +44,8 @@ pub struct Live {
     pub warnings: Vec<String>,
     /// Whether nothing will make it give way.
     pub is_confirmed: bool,
+    /// What really happens to packets now.
+    pub effective: Effective,
 }
 
 impl Live {
@@ -82,7 +85,7 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
         // Who looks holds no lock: a swap in between has removed the generation that the link ran before.
         let is_swapped = attach::inspect(&pin)?.is_none_or(|link| link.program != program);
         tries += 1;
-        if result.is_ok() || !is_swapped || tries == TRIES {
+        if !is_swapped || tries == TRIES {
             return result;
         }
     }
@@ -109,31 +112,17 @@ fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> anyhow::Result<Op
 /// What is in force by a link, given the description of the generation that it runs.
 pub(crate) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyhow::Result<Live> {
     let mut warnings = Vec::new();
-    if attached.ifindex == 0 {
-        let gone =
-            "the interface that this guard was attached to is gone: load again where it is back";
-        // Namespaces are known by a number, which the kernel gives again to one that is made later.
-        let or_else = if layout.namespace().is_some() {
-            "; it may have been of an earlier network namespace with the number of this one: \
-             `portguard unload` forgets it"
-        } else {
-            ""
-        };
-        warnings.push(format!("{gone}{or_else}"));
+    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, meta.number);
+    let (meant, egress) = effective::egress(layout, &meta)?;
+    let effective = effective::now(layout, attached, &meta, (meant, egress), is_confirmed)?;
+    warnings.extend(effective.because.clone());
+    if effective.inbound == Strictness::Off {
+        // Nothing more can be said of an interface that is not there.
     } else if let Some(now) = renamed(layout, attached.ifindex) {
         let (then, _) = layout.interface();
         warnings.push(format!(
             "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
         ));
-    }
-    let meant = program_of(layout, meta.number, Direction::Egress);
-    let egress = match meta.egress_hook {
-        // A filter has no pin to be asked; it is what was put there.
-        Some(EgressHook::Clsact) => meant,
-        _ => attach::inspect(&layout.link(Direction::Egress))?.map(|link| link.program),
-    };
-    if egress != meant {
-        warnings.push("ingress and egress run different generations: load again".to_owned());
     }
     let wanted = (meta.policy.settings.flows / WAYS)
         .next_power_of_two()
@@ -145,9 +134,9 @@ pub(crate) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyh
             wanted * WAYS
         ));
     }
-    let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, meta.number);
     Ok(Live {
         is_confirmed,
+        effective,
         meta,
         ingress: Some(attached.program),
         egress,

@@ -16,6 +16,8 @@ pub use snapshot::{Keyed, Snapshot};
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use portguard_kernel::generation::effective::Effective;
+    use portguard_policy::policy::Settings;
 
     /// An interface that counted violations of some ports that arrived, and nothing else.
     pub(crate) fn report(transport: &'static str, ports: &[(u16, u64)]) -> Report {
@@ -38,6 +40,7 @@ pub(crate) mod tests {
             digest: String::new(),
             mode: "audit",
             outbound: "audit",
+            effective: Effective::of(&Settings::default()),
             since: None,
             reset: None,
             totals: count(all),

@@ -14,13 +14,26 @@ use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins::hidden;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::error::Fault;
+use portguard_policy::human::plain;
 
 /// How often counters are read for a moment in which no packet came between two looks.
 const LOOKS: u32 = 3;
 /// Packets that may have: more are for want of looking at each.
 const BETWEEN: u64 = 64;
+
+/// A guarded interface and what is in force on it.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// The name that the interface has now.
+    pub name: String,
+    /// Its pins.
+    pub layout: Layout,
+    /// What is in force.
+    pub live: Live,
+}
 
 /// A guarded interface at one moment.
 #[derive(Debug)]
@@ -44,7 +57,7 @@ pub struct Observed {
 /// # Errors
 /// If one is named that is not guarded, or this process may not look.
 pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
-    bpffs::check_readable()?;
+    hidden::check()?;
     let here: Vec<Layout> = bpffs::layouts()
         .into_iter()
         .filter(|layout| layout.interface().1)
@@ -61,8 +74,7 @@ pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
         .or_else(|| here.iter().find(is_pinned));
     match found {
         Some(layout) => Ok(vec![layout.clone()]),
-        None => Err(Fault::usage(format!("`{name}` is not guarded"))
-            .hint("`portguard status` lists the guarded interfaces")),
+        None => Err(not_guarded(name)),
     }
 }
 
@@ -74,17 +86,34 @@ fn called(layout: &Layout) -> String {
         .unwrap_or_else(|| layout.interface().0)
 }
 
+/// What is in force on all guarded interfaces of this network namespace, or on the one that is named.
+///
+/// # Errors
+/// See [`layouts`], and if there is something in force that cannot be read.
+pub fn guards(only: Option<&str>) -> anyhow::Result<Vec<Guard>> {
+    let mut found = Vec::new();
+    for layout in layouts(only)? {
+        let name = called(&layout);
+        if let Some(live) = generation::live(&layout)? {
+            found.push(Guard { name, layout, live });
+        }
+    }
+    Ok(found)
+}
+
+/// For who names an interface that is not guarded.
+pub fn not_guarded(name: &str) -> Fault {
+    Fault::usage(format!("`{}` is not guarded", plain(name)))
+        .hint("`portguard status` lists the guarded interfaces")
+}
+
 /// Looks at all guarded interfaces of this network namespace, or at the one that is named.
 ///
 /// # Errors
 /// If one is named that is not guarded, and what the system refuses.
 pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
     let mut found = Vec::new();
-    for layout in layouts(only)? {
-        let name = called(&layout);
-        let Some(live) = generation::live(&layout)? else {
-            continue;
-        };
+    for Guard { name, layout, live } in guards(only)? {
         let shared = layout.shared();
         let (raw, knocks) = look(&name, &live, &shared)?;
         let resets = Resets::read(&shared)?;
@@ -143,6 +172,7 @@ impl Observed {
         report.since = last.map(|reset| reset.at).or_else(|| self.first_load());
         report.reset = last.cloned();
         report.warnings.clone_from(&self.live.warnings);
+        report.effective.clone_from(&self.live.effective);
         report
     }
 

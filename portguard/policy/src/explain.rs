@@ -33,6 +33,8 @@ pub struct Explainer<'a> {
     policy: &'a Policy,
     catalog: &'a Catalog,
     image: Image,
+    /// No program of this policy runs now, whatever it says.
+    pub is_off: bool,
 }
 
 /// A packet by its numbers.
@@ -141,6 +143,7 @@ impl<'a> Explainer<'a> {
             policy,
             catalog,
             image,
+            is_off: false,
         })
     }
 
@@ -163,7 +166,7 @@ impl<'a> Explainer<'a> {
             Direction::Ingress => settings.enforce,
             Direction::Egress => settings.outbound == Outbound::Enforce,
         };
-        let mode = match (is_judged, enforce && !verdict.spared) {
+        let mode = match (is_judged && !self.is_off, enforce && !verdict.spared) {
             (false, _) => "off",
             (true, true) => "enforce",
             (true, false) => "audit",

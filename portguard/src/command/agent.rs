@@ -23,6 +23,7 @@ use self::log::LogFormat;
 use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::metrics::{self, Format, Found, Seen};
+use portguard_kernel::generation::effective::Effective;
 use portguard_observe::evidence;
 use portguard_observe::history::{self, Sample};
 use portguard_observe::observe;
@@ -128,7 +129,7 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
 #[derive(Default)]
 struct Watched {
     drift: Option<Found>,
-    generations: BTreeMap<String, u64>,
+    generations: BTreeMap<String, (u64, Effective)>,
     last_error: String,
 }
 
@@ -154,17 +155,20 @@ impl Watched {
         let mut generations = BTreeMap::new();
         for one in &observed {
             let meta = &one.live.meta;
-            if self.generations.get(&one.name) != Some(&meta.number) {
-                let enforce = meta.policy.settings.enforce;
+            let now = (meta.number, one.live.effective.clone());
+            if self.generations.get(&one.name) != Some(&now) {
                 tracing::info!(
                     interface = %one.name,
                     number = meta.number,
-                    mode = if enforce { "enforce" } else { "audit" },
+                    mode = now.1.inbound.name(),
                     digest = %meta.digest,
                     "generation"
                 );
+                if let Some(because) = &now.1.because {
+                    tracing::warn!(interface = %one.name, "{because}");
+                }
             }
-            generations.insert(one.name.clone(), meta.number);
+            generations.insert(one.name.clone(), now);
         }
         let before = std::mem::replace(&mut self.generations, generations);
         for interface in before.keys() {

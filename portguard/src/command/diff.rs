@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::check::plain;
-use super::explain::{accept, running};
+use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
-use portguard_kernel::pins::bpffs;
+use portguard_observe::observe::{self, Guard};
 use portguard_policy::diff::{Difference, diff};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::policy::Policy;
@@ -94,23 +94,20 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
 
 /// Names are resolved as `load` does: the question is what loading would change.
 fn against_running(args: &DiffArgs) -> anyhow::Result<Vec<Comparison>> {
-    bpffs::check_readable()?;
-    let interfaces: Vec<String> = match &args.interface {
-        Some(interface) => vec![interface.clone()],
-        None => bpffs::layouts()
-            .iter()
-            .map(bpffs::Layout::interface)
-            .filter_map(|(name, is_here)| is_here.then_some(name))
-            .collect(),
-    };
-    if interfaces.is_empty() {
+    let guards = observe::guards(args.interface.as_deref())?;
+    if guards.is_empty() {
         return Err(Fault::usage("no interface is guarded")
             .hint("compare two site files with `--between BEFORE AFTER`")
             .into());
     }
     let mut comparisons = Vec::new();
-    for interface in interfaces {
-        let before = running(&interface)?;
+    for Guard {
+        name: interface,
+        live,
+        ..
+    } in guards
+    {
+        let before = live.meta.policy;
         let after = compiled(args, None, Some(&interface), Resolving::Always)?;
         comparisons.push(Comparison {
             difference: diff(&before, &after),

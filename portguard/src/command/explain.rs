@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
@@ -14,14 +15,15 @@ use serde::Serialize;
 use super::check::plain;
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
-use portguard_kernel::generation;
-use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::generation::Live;
+use portguard_kernel::generation::effective::{Effective, Strictness};
+use portguard_observe::observe;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::diagnostic::{Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::capture::{self, CaptureError, Captured};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
-use portguard_policy::policy::Policy;
+use portguard_policy::policy::{Outbound, Policy};
 
 /// Say what becomes of a packet and which row says so
 ///
@@ -71,9 +73,10 @@ pub struct ExplainArgs {
 /// # Errors
 /// [`Rejected`] policies, and wrong packets.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
-    let (policy, catalog) = policy(args)?;
-    let explainer = Explainer::new(&policy, &catalog)
+    let (policy, catalog, effective) = policy(args)?;
+    let mut explainer = Explainer::new(&policy, &catalog)
         .map_err(|error| Fault::usage(error.to_string()).hint("narrow the site's own rows"))?;
+    explainer.is_off = effective.is_some_and(|now| now.inbound == Strictness::Off);
     if let Some(path) = &args.pcap {
         return pcap(args, &explainer, path);
     }
@@ -101,24 +104,33 @@ fn exit(outcome: Outcome) -> Exit {
 }
 
 /// What is in force, or what the selection compiles to.
-fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog)> {
+fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog, Option<Effective>)> {
     let Some(interface) = &args.running else {
         let loaded = args.selection.load(Resolving::WhenTold)?;
         let compiled = loaded.compile(args.interface.as_deref());
         let policy = accept(compiled)?;
-        return Ok((policy, loaded.catalog));
+        return Ok((policy, loaded.catalog, None));
     };
-    Ok((running(interface)?, Catalog::embedded()?))
+    let live = running(interface)?;
+    for warning in &live.warnings {
+        let _ = writeln!(io::stderr().lock(), "warning: {}", plain(warning));
+    }
+    let mut policy = live.meta.policy;
+    // What is said of the mode is what holds now.
+    policy.settings.enforce = live.effective.inbound == Strictness::Enforce;
+    policy.settings.outbound = match live.effective.outbound {
+        Strictness::Off => Outbound::Off,
+        Strictness::Audit => Outbound::Audit,
+        Strictness::Enforce => Outbound::Enforce,
+    };
+    Ok((policy, Catalog::embedded()?, Some(live.effective)))
 }
 
-/// The policy of the generation in force.
-pub(super) fn running(interface: &str) -> anyhow::Result<Policy> {
-    match generation::live(&Layout::of(interface))? {
-        Some(live) => Ok(live.meta.policy),
-        None => Err(Fault::usage(format!("`{interface}` is not guarded"))
-            .hint("`portguard status` lists the guarded interfaces")
-            .into()),
-    }
+/// What is in force on an interface.
+fn running(interface: &str) -> anyhow::Result<Live> {
+    let guards = observe::guards(Some(interface))?.into_iter();
+    let live = guards.map(|guard| guard.live).next();
+    live.with_context(|| observe::not_guarded(interface))
 }
 
 /// The policy, unless the compiler refused it. Warnings are `check`'s to show: here they are counted.

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use portguard_kernel::flows::{Flows, Occupancy, units};
-use portguard_kernel::pins::bpffs;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{bytes, duration, grouped, plain};
@@ -97,7 +96,6 @@ struct Live {
 /// If an interface is named that is not guarded, a conversation cannot be understood, and what the system refuses.
 pub fn run(args: &FlowsArgs) -> anyhow::Result<Exit> {
     let asked = args.live.as_deref().map(tuple).transpose()?;
-    bpffs::check_readable()?;
     let mut interfaces = Vec::new();
     for one in observe::interfaces(args.interface.as_deref())? {
         let name = one.name.clone();

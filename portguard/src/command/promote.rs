@@ -11,6 +11,7 @@ use super::load::{self, LoadArgs, LoadedInterface};
 use super::selection::Loaded;
 use super::table::table;
 use super::{print, print_json};
+use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::host::interface::Interface;
 use portguard_observe::evidence::accept::{self, Accepted, Flow, UNLISTED};
 use portguard_observe::evidence::judge::{Judged, State, judge};
@@ -66,6 +67,8 @@ struct Answer {
 #[derive(Debug, Serialize)]
 struct Case {
     interface: String,
+    /// What holds until then.
+    effective: Effective,
     since: u64,
     watched_seconds: u64,
     window_seconds: u64,
@@ -136,6 +139,7 @@ fn case(
     let against = against(args, &evidence, policy, &flows, &accepted);
     Ok(Case {
         interface: name.clone(),
+        effective: observed.live.effective.clone(),
         since: evidence.since,
         watched_seconds: evidence.watched(),
         window_seconds: args.evidence.window.as_secs(),
@@ -250,12 +254,17 @@ fn against(
 fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
     writeln!(
         out,
-        "{}: watched for {} since {}, {} packets",
-        case.interface,
+        "{}: inbound {}, outbound {}; watched for {} since {}, {} packets",
+        plain(&case.interface),
+        case.effective.inbound,
+        case.effective.outbound,
         duration(case.watched_seconds),
         time(case.since),
         grouped(case.packets)
     )?;
+    if let Some(because) = &case.effective.because {
+        writeln!(out, "  warning: {}", plain(because))?;
+    }
     if !case.flows.is_empty() {
         let mut table = table(&[
             "", "flow", "reason", "peer", "packets", "first", "last", "by",

@@ -4,11 +4,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{print, print_json};
+use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
-use portguard_kernel::generation::{self, Live};
+use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
-use portguard_kernel::pins::bpffs;
 use portguard_kernel::pins::namespaces::unknown_sessions;
+use portguard_observe::observe;
 use portguard_policy::domains::Answers;
 use portguard_policy::error::Exit;
 use portguard_policy::human::plain;
@@ -32,7 +33,10 @@ struct Status {
 struct Interface {
     name: String,
     ifindex: u32,
+    /// What the policy says.
     mode: &'static str,
+    /// What holds now.
+    effective: Effective,
     outbound: Outbound,
     xdp_mode: &'static str,
     generation: u64,
@@ -70,17 +74,10 @@ struct Programs {
 /// # Errors
 /// What the system refuses.
 pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
-    bpffs::check_readable()?;
-    let mut interfaces = Vec::new();
-    for layout in bpffs::layouts() {
-        let (name, is_here) = layout.interface();
-        if !is_here {
-            continue;
-        }
-        if let Some(live) = generation::live(&layout)? {
-            interfaces.push(describe(name, live));
-        }
-    }
+    let guards = observe::guards(None)?.into_iter();
+    let interfaces = guards
+        .map(|guard| describe(guard.name, guard.live))
+        .collect();
     if args.json {
         print_json(&Status {
             schema: 1,
@@ -99,21 +96,10 @@ fn describe(name: String, live: Live) -> Interface {
         egress,
         mut warnings,
         is_confirmed,
+        effective,
     } = live;
     let deadline = (!is_confirmed).then_some(meta.deadline);
     let left = deadline.and_then(|deadline| deadline::left(deadline).ok().flatten());
-    if deadline.is_some() && left.is_none() {
-        warnings.push(match meta.previous {
-            Some(number) => format!(
-                "not confirmed in time: generation {} has given way to generation {number}; `portguard rollback` makes that final",
-                meta.number
-            ),
-            None => format!(
-                "not confirmed in time: generation {} drops nothing any more; load it again and confirm it, or `portguard unload` it",
-                meta.number
-            ),
-        });
-    }
     let settings = &meta.policy.settings;
     if settings.enforce {
         warnings.extend(unknown_sessions());
@@ -129,6 +115,7 @@ fn describe(name: String, live: Live) -> Interface {
         name,
         ifindex: meta.ifindex,
         mode: if settings.enforce { "enforce" } else { "audit" },
+        effective,
         outbound: settings.outbound,
         xdp_mode: meta.xdp_mode.name(),
         generation: meta.number,
@@ -153,16 +140,26 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             writeln!(out, "no interface is guarded")?;
         }
         for interface in interfaces {
-            let outbound = match interface.outbound {
-                Outbound::Off => "off",
-                Outbound::Audit => "audit",
-                Outbound::Enforce => "enforce",
-            };
+            let now = &interface.effective;
             writeln!(
                 out,
-                "{}: inbound {}, outbound {outbound}",
-                interface.name, interface.mode
+                "{}: inbound {}, outbound {}",
+                plain(&interface.name),
+                now.inbound,
+                now.outbound
             )?;
+            if !now.is_as_meant() {
+                let meant = match interface.outbound {
+                    Outbound::Off => "off",
+                    Outbound::Audit => "audit",
+                    Outbound::Enforce => "enforce",
+                };
+                writeln!(
+                    out,
+                    "  policy      inbound {}, outbound {meant}",
+                    interface.mode
+                )?;
+            }
             writeln!(out, "  roles       {}", interface.roles.join(", "))?;
             writeln!(
                 out,

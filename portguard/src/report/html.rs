@@ -4,9 +4,11 @@ mod callers;
 mod evidence;
 mod sections;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Evidence;
+use portguard_kernel::generation::effective::Strictness;
 use portguard_policy::human::{bytes, duration, grouped, plain, short, time};
 
 /// Text with what HTML means by itself replaced, and without control characters.
@@ -85,16 +87,13 @@ fn head(page: &mut String, evidence: &Evidence, host: &str) {
 }
 
 fn tiles(page: &mut String, evidence: &Evidence) {
-    let enforcing = evidence
-        .guards
-        .iter()
-        .filter(|guard| guard.report.mode == "enforce")
-        .count();
-    let mode = match (enforcing, evidence.guards.len()) {
-        (_, 0) => "not guarded",
-        (0, _) => "audit",
-        (some, all) if some == all => "enforce",
-        _ => "mixed",
+    let modes = evidence.guards.iter();
+    let modes: BTreeSet<Strictness> = modes.map(|guard| guard.report.effective.inbound).collect();
+    let (mode, meaning) = match (modes.first(), modes.len()) {
+        (None | Some(Strictness::Off), 0 | 1) => ("not guarded", "nothing is dropped or counted"),
+        (Some(Strictness::Audit), 1) => ("audit", "nothing is dropped, all is counted"),
+        (Some(Strictness::Enforce), 1) => ("enforce", "undocumented traffic is dropped"),
+        _ => ("mixed", "not all interfaces drop undocumented traffic"),
     };
     let (mut packets, mut octets, mut violations) = (0u64, 0u64, 0u64);
     for guard in &evidence.guards {
@@ -117,11 +116,7 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     tile(
         if mode == "enforce" { "good" } else { "warn" },
         mode,
-        if mode == "enforce" {
-            "undocumented traffic is dropped"
-        } else {
-            "nothing is dropped, all is counted"
-        },
+        meaning,
     );
     tile(
         "",

@@ -41,7 +41,7 @@ pub fn markdown(evidence: &Evidence) -> String {
             out,
             "\n## {}: {}\n\nGeneration {}, policy `sha256:{}`: {} packets judged, {} violations.\n",
             cell(&report.name),
-            report.mode,
+            report.mode(),
             report.generation,
             report.digest,
             grouped(report.totals.packets),

@@ -1,6 +1,7 @@
 use super::*;
+use portguard_kernel::generation::effective::Effective;
 use portguard_observe::counters::{CauseCount, Count, Packets, PortCount, ReasonCount, RowCount};
-use portguard_policy::policy::{Grant, GrantKind, Omitted, Peers, RowFacts};
+use portguard_policy::policy::{Grant, GrantKind, Omitted, Peers, RowFacts, Settings};
 
 fn knocking() -> Knocking {
     let knock = portguard_observe::knock::Knock {
@@ -58,6 +59,7 @@ fn evidence() -> Evidence {
         generation: 3,
         digest: "ab".repeat(32),
         mode: "audit",
+        effective: Effective::of(&Settings::default()),
         outbound: "audit",
         since: Some(1_000),
         reset: None,

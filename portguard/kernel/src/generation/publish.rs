@@ -9,6 +9,7 @@ use aya_obj::programs::XdpAttachType;
 use portguard_common::reason::Direction;
 
 use crate::fault::step;
+use crate::generation::effective;
 use crate::generation::pair::Pair;
 use crate::generation::{Live, Prepared, explained, program_of, sweep};
 use crate::hook::attach;
@@ -96,7 +97,9 @@ impl Prepared {
         let pin = self.holder().link(Direction::Ingress);
         let attached = attach::inspect(&pin)?;
         // A link whose interface is gone, or that holds another interface which had the name before, guards nothing here.
-        self.replaces = attached.is_some_and(|link| link.ifindex == self.interface.index);
+        self.replaces = attached.is_some_and(|link| {
+            link.ifindex == self.interface.index && effective::runs(&self.layout, link)
+        });
         if self.replaces && !self.is_same_mode() {
             return Err(
                 Fault::usage("the XDP mode cannot be changed while the guard is loaded")

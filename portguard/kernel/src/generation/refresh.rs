@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
 use crate::generation::deadline;
+use crate::generation::effective;
 use crate::generation::prepare::prepare_from;
 use crate::generation::publish::publish_and_keep;
 use crate::generation::spare::Spares;
@@ -81,7 +82,7 @@ fn one(
         return Ok(None);
     };
     let link = attach::inspect(&layout.link(Direction::Ingress))?;
-    if link.is_none_or(|link| link.ifindex == 0) {
+    if !link.is_some_and(|link| effective::runs(layout, link)) {
         // The interface is gone; what is mended later is refreshed then.
         return Ok(None);
     }

@@ -13,6 +13,7 @@ use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
+use crate::pins::hidden;
 use crate::pins::meta::XdpModeName;
 use portguard_policy::error::Fault;
 
@@ -111,6 +112,9 @@ pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
 /// Says who holds the hook that we want.
 pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
     let name = &interface.name;
+    if hidden::is_ours(holder) {
+        return hidden::of(name, holder);
+    }
     Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
         "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
     ))

@@ -9,7 +9,7 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::hook::attach::{self, inspect};
+use crate::hook::attach::{self, Attached, inspect};
 use crate::host::interface::Interface;
 use portguard_policy::error::Fault;
 
@@ -75,7 +75,15 @@ pub fn set(
 }
 
 fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> anyhow::Result<()> {
-    if inspect(pin)?.is_some_and(|link| link.ifindex == interface.index) {
+    let is_here = |link: Attached| {
+        // Asking takes more privileges than attaching.
+        let asked = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress);
+        link.ifindex == interface.index
+            && asked.map_or(true, |(_, programs)| {
+                programs.iter().any(|program| program.id() == link.program)
+            })
+    };
+    if inspect(pin)?.is_some_and(is_here) {
         let link = PinnedLink::from_pin(pin)
             .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
         let id = program.attach_to_link(SchedClassifierLink::try_from(FdLink::from(link))?)?;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::Context as _;
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
+use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -57,30 +58,74 @@ pub fn link(index: u32) -> anyhow::Result<LinkMessage> {
 /// # Errors
 /// See [`link`].
 pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
-    let mut holders: Vec<Holder> = Vec::new();
-    for attribute in link(index)?.attributes {
-        let LinkAttribute::Xdp(facts) = attribute else {
+    let attributes = link(index)?.attributes.into_iter();
+    let holders = attributes.flat_map(|attribute| programs(&attribute));
+    Ok(holders
+        .map(|(hook, id)| Holder {
+            hook,
+            id,
+            name: name(id),
+        })
+        .collect())
+}
+
+/// XDP programs on all interfaces of this network namespace, by the interface's name; their own names are left out.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn all_xdp() -> anyhow::Result<Vec<(String, Holder)>> {
+    let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let mut found = Vec::new();
+    for answer in request(NETLINK_ROUTE, question, NLM_F_DUMP)? {
+        let RouteNetlinkMessage::NewLink(link) = answer else {
             continue;
         };
-        for fact in facts {
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "the enum grows, and only these name a hook and its program"
-            )]
-            let (hook, id) = match fact {
-                LinkXdp::DrvProgId(id) => ("native XDP", id),
-                LinkXdp::SkbProgId(id) => ("generic XDP", id),
-                LinkXdp::HwProgId(id) => ("offloaded XDP", id),
-                _ => continue,
-            };
-            holders.push(Holder {
-                hook,
-                id,
-                name: name(id),
-            });
+        let interface = link.attributes.iter().find_map(|attribute| {
+            if let LinkAttribute::IfName(name) = attribute {
+                Some(name.clone())
+            } else {
+                None
+            }
+        });
+        for (hook, id) in link.attributes.iter().flat_map(programs) {
+            let interface = interface.clone().unwrap_or_default();
+            let name = String::new();
+            found.push((interface, Holder { hook, id, name }));
         }
     }
-    Ok(holders)
+    Ok(found)
+}
+
+/// Ids of the XDP programs on an interface.
+///
+/// # Errors
+/// See [`link`].
+pub fn xdp_programs(index: u32) -> anyhow::Result<Vec<u32>> {
+    let attributes = link(index)?.attributes.into_iter();
+    Ok(attributes
+        .flat_map(|attribute| programs(&attribute))
+        .map(|(_, id)| id)
+        .collect())
+}
+
+/// Hooks and programs that an attribute of an interface names.
+pub(super) fn programs(attribute: &LinkAttribute) -> Vec<(&'static str, u32)> {
+    let LinkAttribute::Xdp(facts) = attribute else {
+        return Vec::new();
+    };
+    let name = |fact: &LinkXdp| {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the enum grows, and only these name a hook and its program"
+        )]
+        match fact {
+            LinkXdp::DrvProgId(id) => Some(("native XDP", *id)),
+            LinkXdp::SkbProgId(id) => Some(("generic XDP", *id)),
+            LinkXdp::HwProgId(id) => Some(("offloaded XDP", *id)),
+            _ => None,
+        }
+    };
+    facts.iter().filter_map(name).collect()
 }
 
 /// TCX programs on an interface, both directions; none where the kernel has no TCX.
@@ -103,7 +148,7 @@ pub fn tcx(interface: &str) -> Vec<Holder> {
 }
 
 /// The name of a loaded program.
-fn name(id: u32) -> String {
+pub(crate) fn name(id: u32) -> String {
     loaded_programs()
         .flatten()
         .find(|program| program.id() == id)

@@ -1,8 +1,8 @@
 //! Where a guard's pins are, and the lock that serialises tools.
 //!
 //! ```text
-//! /sys/fs/bpf/portguard/v1/eth0/          one directory an interface ("." is written "%2e", a foreign
-//!     shared/CELLS ...                     network namespace is added as "@INODE")
+//! /sys/fs/bpf/portguard/v1/eth0/          one directory an interface ("." is written "%2e"; a network
+//!     shared/CELLS ...                     namespace that is not the first is added as "@COOKIE-INODE")
 //!     link_in, link_out                    the attachments: what these links run is in force
 //!     gen-7/in, gen-7/out, gen-7/meta ...  a generation: its programs, and what it is made of
 //!     swapping/                            there while a tool replaces first one and then the other attachment
@@ -21,6 +21,8 @@ use anyhow::Context as _;
 use portguard_common::abi::ABI_VERSION;
 use portguard_common::reason::Direction;
 
+use crate::pins::hidden;
+use crate::pins::identity::Namespace;
 use crate::pins::mounts::{MOUNT, mount_if_missing};
 use portguard_policy::error::Fault;
 
@@ -47,8 +49,8 @@ impl Layout {
             .replace('%', "%25")
             .replace('.', "%2e")
             .replace('@', "%40");
-        let name = match foreign_namespace() {
-            Some(inode) => format!("{name}@{inode}"),
+        let name = match Namespace::own() {
+            Some(own) => format!("{name}@{own}"),
             None => name,
         };
         Self {
@@ -63,15 +65,17 @@ impl Layout {
             .file_name()
             .unwrap_or_default()
             .to_string_lossy();
-        let (name, inode) = match name.split_once('@') {
-            Some((name, inode)) => (name, inode.parse::<u64>().ok()),
-            None => (name.as_ref(), None),
+        let is_here = match (self.namespace(), Namespace::own()) {
+            (Some(namespace), Some(own)) => namespace.is(own),
+            (None, None) => !name.contains('@'),
+            _ => false,
         };
+        let name = name.split_once('@').map_or(name.as_ref(), |(name, _)| name);
         let name = name
             .replace("%40", "@")
             .replace("%2e", ".")
             .replace("%25", "%");
-        (name, inode == foreign_namespace())
+        (name, is_here)
     }
 
     /// The same interface's layouts under the roots of other ABI versions.
@@ -112,8 +116,8 @@ impl Layout {
         self.directory.join("swapping")
     }
 
-    /// Inode of the network namespace that the interface is of, if it is not the machine's first.
-    pub fn namespace(&self) -> Option<u64> {
+    /// The network namespace that the interface is of, if it is not the machine's first.
+    pub fn namespace(&self) -> Option<Namespace> {
         let name = self.directory.file_name()?.to_str()?;
         name.split_once('@')?.1.parse().ok()
     }
@@ -147,18 +151,56 @@ fn is_version(root: &Path) -> bool {
         .is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// Sees that this process may look at the pins: without, a guarded host would look unguarded.
+/// Sees that this process may look at the pins, and that nobody else has made them: without, a guarded host would look
+/// unguarded, or somebody else's pins like a guard.
 ///
 /// # Errors
-/// [`Fault`] if it may not.
-pub fn check_readable() -> Result<(), Fault> {
+/// [`Fault`] if it may not, or if they are not to be trusted.
+pub(crate) fn check_readable() -> Result<(), Fault> {
     match fs::read_dir(root()) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Fault::system(
-            format!("this process may not look into `{MOUNT}`"),
-        )
-        .hint("run as root: `sudo portguard ...`")),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Fault::system(format!("permission denied: `{MOUNT}`"))
+                .hint("run as root: `sudo portguard ...`"))
+        }
+        _ => check_owners(),
     }
+}
+
+/// Sees that the directories that hold the pins belong to root or to this process's user, who alone may write to them: on a
+/// BPF file system that is everybody's to write to, anybody may have made them.
+fn check_owners() -> Result<(), Fault> {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = nix::unistd::geteuid().as_raw();
+    let top = Path::new(MOUNT).join("portguard");
+    for directory in [root(), top.join("locks"), top] {
+        let Ok(there) = fs::symlink_metadata(&directory) else {
+            continue;
+        };
+        let is_ours = there.uid() == 0 || there.uid() == own;
+        if !is_ours || there.mode() & 0o022 != 0 || !there.is_dir() {
+            return Err(Fault::system(format!(
+                "`{}` is not to be trusted: it belongs to user {}, with mode {:04o}, and others than root may change it",
+                directory.display(),
+                there.uid(),
+                there.mode() & 0o7777
+            ))
+            .hint(format!(
+                "find out who made it; remove it as root, and see that `{MOUNT}` is writable for root only: \
+                 `chmod 0700 {MOUNT}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The layouts of all interfaces that have one, of all ABI versions.
+pub(crate) fn layouts_of_all_versions() -> Vec<Layout> {
+    entries(&Path::new(MOUNT).join("portguard"))
+        .into_iter()
+        .filter(|root| is_version(root))
+        .flat_map(|root| entries(&root))
+        .map(|directory| Layout { directory })
+        .collect()
 }
 
 /// The layouts of all interfaces that have one, by name.
@@ -189,27 +231,15 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The inode of this process's network namespace, if it is not that of process 1.
-fn foreign_namespace() -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let own = fs::metadata("/proc/thread-self/ns/net").ok()?.ino();
-    let is_foreign = match fs::metadata("/proc/1/ns/net") {
-        Ok(first) => first.ino() != own,
-        // Looking at process 1 takes CAP_SYS_PTRACE. This switch is shown in the first namespace only.
-        Err(_) => !Path::new("/proc/sys/net/core/bpf_jit_enable").exists(),
-    };
-    is_foreign.then_some(own)
-}
-
 /// Where the lock of this process's network namespace is: guards of other namespaces are no business of ours. It is the
 /// same for all versions, and on the file system of the pins: whoever sees one sees the other.
 fn lock_path() -> PathBuf {
-    let name = foreign_namespace().map_or_else(|| "host".to_owned(), |inode| format!("@{inode}"));
+    let name = Namespace::own().map_or_else(|| "host".to_owned(), |own| format!("@{own}"));
     Path::new(MOUNT).join("portguard/locks").join(name)
 }
 
-/// Locks of other network namespaces: their inodes and places.
-pub(crate) fn foreign_locks() -> Vec<(u64, PathBuf)> {
+/// Locks of other network namespaces: whose, and where.
+pub(crate) fn foreign_locks() -> Vec<(Namespace, PathBuf)> {
     let own = lock_path();
     entries(own.parent().unwrap_or(&own))
         .into_iter()
@@ -259,9 +289,11 @@ impl Lock {
 /// # Errors
 /// If there is no bpffs and none can be mounted, no privilege to write to it, or another tool that does not end.
 pub fn lock() -> anyhow::Result<Lock> {
+    hidden::check_before_changes()?;
     mount_if_missing()?;
     let path = lock_path();
     make(&root())?;
+    check_owners()?;
     let begun = Instant::now();
     let mut is_said = false;
     loop {
@@ -311,7 +343,10 @@ pub fn lock() -> anyhow::Result<Lock> {
 }
 
 fn make(directory: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(directory).map_err(|error| {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(directory).map_err(|error| {
         let fault = Fault::system(format!("cannot make `{}`", directory.display()));
         anyhow::Error::new(error).context(if nix::unistd::geteuid().is_root() {
             fault

@@ -58,7 +58,7 @@ fn private() -> Fault {
 }
 
 /// Whether this process sees other mounts than process 1, the machine's or the container's first.
-fn is_private() -> bool {
+pub(super) fn is_private() -> bool {
     let Ok(own) = fs::metadata("/proc/thread-self/ns/mnt") else {
         return false;
     };

@@ -6,6 +6,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::pins::identity::Namespace;
+
 /// Where tools keep names of network namespaces: iproute2, Docker.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
@@ -45,9 +47,14 @@ fn is_forwarding() -> bool {
         })
 }
 
-/// Whether anybody is in, or has a name for, the network namespace with this inode; `None` = cannot be told, since some
-/// process does not let itself be looked at.
-pub fn is_alive(wanted: u64) -> Option<bool> {
+/// Whether anybody is in, or has a name for, a network namespace; `None` = cannot be told, since some process does not let
+/// itself be looked at.
+pub fn is_alive(namespace: Namespace) -> Option<bool> {
+    let wanted = namespace.inode;
+    // The kernel gave the inode to the namespace that this process is in: the other one has ended.
+    if inode(Path::new("/proc/thread-self/ns/net")) == Some(wanted) {
+        return Some(Namespace::own().is_some_and(|own| own.is(namespace)));
+    }
     let mut is_complete = true;
     for directory in NAMED {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -86,8 +93,19 @@ mod tests {
 
     #[test]
     fn the_own_namespace_is_alive_and_a_made_up_one_is_not() {
-        let own = inode(Path::new("/proc/thread-self/ns/net")).expect("an inode");
-        assert_eq!(is_alive(own), Some(true));
-        assert_ne!(is_alive(1), Some(true));
+        let namespace = |cookie, inode| Namespace { cookie, inode };
+        let parent = inode(Path::new("/proc/self/ns/net")).expect("an inode");
+        std::thread::spawn(move || {
+            if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
+            let own = Namespace::own().expect("not the first");
+            assert_eq!(is_alive(own), Some(true));
+            assert_eq!(is_alive(namespace(own.cookie + 1, own.inode)), Some(false));
+            assert_eq!(is_alive(namespace(1, parent)), Some(true));
+        })
+        .join()
+        .expect("no panic");
+        assert_ne!(is_alive(namespace(1, 1)), Some(true));
     }
 }

@@ -9,6 +9,7 @@ use aya::programs::SchedClassifier;
 use portguard_common::reason::Direction;
 
 use crate::fault::step;
+use crate::generation::effective;
 use crate::generation::prepare::cannot_write;
 use crate::generation::publish::unload;
 use crate::generation::{live, program_of, sweep};
@@ -73,7 +74,7 @@ fn heal_one(lock: &Lock, layout: &Layout, name: &str) -> anyhow::Result<bool> {
         // Ingress is attached last and detached first: without it there is nothing but remains.
         return unload(lock, layout);
     };
-    if ingress.ifindex == 0 {
+    if !effective::runs(layout, ingress) {
         return Ok(false);
     }
     let is_marked = layout.swapping().exists();

@@ -1,11 +1,13 @@
 //! Guarding interfaces again that were deleted and are back: the kernel dropped their guard with them.
 
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
 use crate::generation::deadline;
+use crate::generation::effective;
 use crate::generation::publish::publish;
 use crate::generation::{self, Live, Options, live};
 use crate::hook::attach;
@@ -26,13 +28,21 @@ pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
         let link = attach::inspect(&layout.link(Direction::Ingress))?;
-        if !is_here || link.is_none_or(|link| link.ifindex != 0) {
+        // Gone, taken off by force, or in another network namespace: what has the name here has no guard.
+        if !is_here || link.is_none_or(|link| effective::runs(&layout, link)) {
             continue;
         }
         let Ok(interface) = Interface::find(&name) else {
             continue;
         };
         let Some(lost) = live(&layout)? else { continue };
+        if link.is_some_and(|link| link.ifindex != 0) {
+            let _ = writeln!(
+                io::stderr().lock(),
+                "{name}: the interface that was moved to another network namespace is no longer guarded; the one that \
+                 has its name here is"
+            );
+        }
         match again(lock, &interface, &lost) {
             Ok(()) => mended.push(name),
             Err(error) => {

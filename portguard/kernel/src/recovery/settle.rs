@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
+use crate::generation::effective;
 use crate::hook::attach;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{self, Layout, Lock};
@@ -39,7 +40,7 @@ fn follow_renames(_lock: &Lock) -> anyhow::Result<()> {
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
         let link = attach::inspect(&layout.link(Direction::Ingress))?;
-        let Some(link) = link.filter(|link| is_here && link.ifindex != 0) else {
+        let Some(link) = link.filter(|link| is_here && effective::runs(&layout, *link)) else {
             continue;
         };
         match Interface::name_of(link.ifindex) {
@@ -94,7 +95,7 @@ pub fn sweep_stale(_lock: &Lock, all: bool) -> anyhow::Result<Vec<String>> {
         }
         let is_stale = match layout.namespace() {
             _ if is_here => all && Interface::find(&name).is_err(),
-            Some(inode) => match namespaces::is_alive(inode) {
+            Some(namespace) => match namespaces::is_alive(namespace) {
                 Some(alive) => !alive,
                 None => all,
             },
@@ -106,8 +107,8 @@ pub fn sweep_stale(_lock: &Lock, all: bool) -> anyhow::Result<Vec<String>> {
             swept.push(layout.directory.display().to_string());
         }
     }
-    for (inode, lock) in bpffs::foreign_locks() {
-        if namespaces::is_alive(inode) == Some(false) {
+    for (namespace, lock) in bpffs::foreign_locks() {
+        if namespaces::is_alive(namespace) == Some(false) {
             // Nobody can be waiting for it; whoever removes it first does.
             let _ = bpffs::remove(&lock);
         }

@@ -11,6 +11,7 @@ use super::causes::{CauseCount, causes};
 use super::peers::peers;
 use super::{Reset, Snapshot};
 use crate::knock::Knocking;
+use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::catalog::Transport;
 use portguard_policy::cells::Cell;
@@ -54,10 +55,12 @@ pub struct Report {
     pub generation: u64,
     /// Digest of its policy.
     pub digest: String,
-    /// What becomes of violations that arrive: `audit` or `enforce`.
+    /// What the policy says of violations that arrive: `audit` or `enforce`.
     pub mode: &'static str,
     /// Of those that are sent: `off`, `audit` or `enforce`.
     pub outbound: &'static str,
+    /// What really becomes of them now.
+    pub effective: Effective,
     /// Seconds since the Unix epoch that these numbers count from: the first load or the last reset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
@@ -185,6 +188,16 @@ pub struct PeerCount {
 type PortPlace = (bool, u8, u16, u16);
 
 impl Report {
+    /// What holds for what arrives, and what the policy says if that is something else.
+    pub fn mode(&self) -> String {
+        let now = self.effective.inbound.name();
+        if now == self.mode {
+            now.to_owned()
+        } else {
+            format!("{now} (the policy says {})", self.mode)
+        }
+    }
+
     /// Tells a snapshot in the words of the generation in force.
     pub fn new(name: &str, meta: &Meta, snapshot: &Snapshot) -> Self {
         let reasons = reasons(meta, snapshot);
@@ -214,6 +227,7 @@ impl Report {
                 Outbound::Audit => "audit",
                 Outbound::Enforce => "enforce",
             },
+            effective: Effective::of(&meta.policy.settings),
             since: None,
             reset: None,
             totals,

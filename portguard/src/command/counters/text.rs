@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::{By, LeftOut};
 use crate::command::table::{sparing, table};
+use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{CauseCount, PortCount, Report};
 use portguard_observe::knock::Knocking;
 use portguard_policy::human::{bytes, duration, grouped, now, plain};
@@ -58,7 +59,7 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         out,
         "{}: {}, generation {} of policy {}",
         plain(&report.name),
-        report.mode,
+        report.mode(),
         report.generation,
         report.digest.get(..12).unwrap_or_default(),
     )?;
@@ -68,14 +69,7 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         grouped(report.totals.packets),
         bytes(report.totals.bytes),
         grouped(report.violations.packets),
-        match (report.mode, report.outbound) {
-            ("enforce", "audit") =>
-                "violations; now, those that arrive are dropped, and those that are sent only counted",
-            ("enforce", _) => "violations; now, they are dropped",
-            (_, "enforce") =>
-                "violations; now, those that are sent are dropped, and those that arrive only counted",
-            _ => "violations, which enforcing would drop",
-        },
+        report.effective.describe(),
     )?;
     for warning in &report.warnings {
         writeln!(out, "  warning: {}", plain(warning))?;
@@ -284,13 +278,13 @@ fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> i
     let mut lines = table(&header);
     for reason in &report.reasons {
         let mode = if reason.direction == "out" {
-            report.outbound
+            report.effective.outbound
         } else {
-            report.mode
+            report.effective.inbound
         };
         let verdict = match (reason.violation, mode) {
             (false, _) => "pass",
-            (true, "enforce") => "drop",
+            (true, Strictness::Enforce) => "drop",
             (true, _) => "would drop",
         };
         let mut cells = vec![

@@ -10,6 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::state::{Guard, Top, VIEWS};
+use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{PortCount, Report, RowCount};
 use portguard_observe::events::stream::boot_time;
 use portguard_observe::knock::Caller;
@@ -44,11 +45,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
 
 fn summary(frame: &mut Frame<'_>, area: Rect, name: &str, guard: &Guard) {
     let report = &guard.report;
-    let mode = if report.mode == "enforce" {
-        Span::from("enforce").bold().fg(Color::Green)
-    } else {
-        Span::from("audit").bold().fg(Color::Yellow)
-    };
+    let now = report.effective.inbound;
+    let mode = Span::from(now.name()).bold().fg(match now {
+        Strictness::Enforce => Color::Green,
+        Strictness::Audit => Color::Yellow,
+        Strictness::Off => Color::Red,
+    });
     let mut first = vec![
         Span::from(plain(name)).bold(),
         "  ".into(),
@@ -93,7 +95,12 @@ fn violations(report: &Report) -> String {
     };
     let (inwards, outwards) = (of(Direction::Ingress), of(Direction::Egress));
     let total = grouped(report.violations.packets);
-    match (report.mode == "enforce", report.outbound == "enforce") {
+    let now = &report.effective;
+    if now.inbound == Strictness::Off && now.outbound == Strictness::Off {
+        return format!("{total} violations; now, nothing is judged");
+    }
+    let is_dropped = |strictness| strictness == Strictness::Enforce;
+    match (is_dropped(now.inbound), is_dropped(now.outbound)) {
         (true, false) if outwards > 0 => format!(
             "{total} violations: {} in, dropped; {} out, counted only",
             grouped(inwards),

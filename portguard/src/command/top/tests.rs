@@ -8,6 +8,7 @@ use ratatui::backend::TestBackend;
 
 use super::*;
 use portguard_kernel::generation::Live;
+use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::meta::{Meta, XdpModeName};
 use portguard_observe::counters::{Keyed, Snapshot};
@@ -57,13 +58,14 @@ fn observed(passed: u64, violations: u64) -> Observed {
                 site: None,
                 previous: None,
                 egress_hook: None,
-                policy,
+                policy: policy.clone(),
                 directory,
             },
             ingress: Some(1),
             egress: None,
             warnings: vec!["careful".to_owned()],
             is_confirmed: false,
+            effective: Effective::of(&policy.settings),
         },
         raw: Snapshot {
             cells,
@@ -154,6 +156,7 @@ fn the_screen_says_all_without_colour() {
 fn each_direction_has_its_mode_and_what_is_confirmed_gives_no_way() {
     let mut both = observed(10, 200);
     both.live.meta.policy.settings.enforce = true;
+    both.live.effective = Effective::of(&both.live.meta.policy.settings);
     let out = (
         (true, Keyed::Port),
         Counter {

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::super::matrix::{Line, lines};
 use super::super::{Evidence, Guard};
 use super::escape;
+use portguard_kernel::generation::effective::Strictness;
 use portguard_policy::human::{bytes, duration, grouped, time};
-use portguard_policy::policy::{GrantKind, Outbound};
+use portguard_policy::policy::GrantKind;
 
 /// One interface's matrix, both directions.
 pub(super) fn matrix(page: &mut String, guard: &Guard) {
@@ -151,10 +152,9 @@ pub(super) fn provenance(page: &mut String, evidence: &Evidence) {
     );
     for guard in &evidence.guards {
         let report = &guard.report;
-        let outbound = match guard.policy.settings.outbound {
-            Outbound::Off => "not judged",
-            Outbound::Audit => "audit",
-            Outbound::Enforce => "enforce",
+        let outbound = match report.effective.outbound {
+            Strictness::Off => "not judged",
+            judged => judged.name(),
         };
         let _ = write!(
             page,
@@ -162,7 +162,7 @@ pub(super) fn provenance(page: &mut String, evidence: &Evidence) {
              <dt>Generation</dt><dd>{}, loaded {} by portguard {}</dd><dt>Policy digest</dt><dd><code>sha256:{}</code></dd>\
              <dt>Site file</dt><dd>{}</dd>",
             escape(&report.name),
-            report.mode,
+            report.mode(),
             guard.xdp_mode,
             report.generation,
             time(guard.loaded_at),

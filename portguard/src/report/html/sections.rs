@@ -30,11 +30,7 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
     }
     for guard in &evidence.guards {
         let report = &guard.report;
-        let verb = if report.mode == "enforce" {
-            "are violations, which are dropped now"
-        } else {
-            "are violations, which enforcing would drop"
-        };
+        let verb = format!("are {}", report.effective.describe());
         let _ = write!(
             page,
             "<p><b>{}</b>: of {} packets judged, {} {verb}. The policy in force is generation {}, digest <code>{}</code>.</p>",

@@ -11,6 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerTy
 use super::{Check, Grade};
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
+use crate::pins::hidden;
 
 /// Drivers whose native XDP the kernel's sources have (6.12).
 const NATIVE: [&str; 41] = [
@@ -218,6 +219,14 @@ fn xdp(interface: &Interface, own: &[u32]) -> Check {
         .filter(|one| !own.contains(&one.id))
         .collect();
     match foreign.first() {
+        Some(holder) if hidden::is_ours(holder) => {
+            let fault = hidden::of(&interface.name, holder);
+            let check = Check::new("xdp-hook", why, Grade::Error, fault.message);
+            match fault.hint {
+                Some(hint) => check.todo(hint),
+                None => check,
+            }
+        }
         Some(holder) => Check::new("xdp-hook", why, Grade::Error, holder.to_string())
             .todo(format!("detach it if you can do without: `ip link set dev {} xdp off`, or by what loaded it", interface.name)),
         None if holders.is_empty() => Check::new("xdp-hook", why, Grade::Ok, "free"),

@@ -1,0 +1,349 @@
+//! What really happens to packets on a guarded interface now. Every view of a running guard asks this, and nothing else:
+//! what the policy says holds only while its programs run on the interface and its deadline has not passed.
+
+use std::fmt;
+
+use portguard_common::reason::Direction;
+use serde::{Serialize, Serializer};
+
+use super::{deadline, program_of};
+use crate::hook::attach::{self, Attached};
+use crate::hook::egress::EgressHook;
+use crate::hook::holder;
+use crate::host::interface::Interface;
+use crate::pins::bpffs::Layout;
+use crate::pins::meta::Meta;
+use portguard_policy::human::rfc3339;
+use portguard_policy::policy::{Outbound, Settings};
+
+/// What becomes of violations of one direction. Ordered: what is smaller is weaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strictness {
+    /// Nothing is judged.
+    #[default]
+    Off,
+    /// Counted, and passed.
+    Audit,
+    /// Dropped.
+    Enforce,
+}
+
+impl Strictness {
+    /// `off`, `audit` or `enforce`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Audit => "audit",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+impl fmt::Display for Strictness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What holds now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Effective {
+    /// For what arrives.
+    pub inbound: Strictness,
+    /// For what is sent.
+    pub outbound: Strictness,
+    /// Why this is not what the policy says, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Seconds since the Unix epoch at which the generation gives way unless it is confirmed.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_time")]
+    pub until: Option<u64>,
+}
+
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's signature"
+)]
+fn as_time<S: Serializer>(until: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match until {
+        Some(seconds) => serializer.serialize_str(&rfc3339(seconds.saturating_mul(1_000_000_000))),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Whether a program of the generation runs where it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attachment {
+    /// On the interface.
+    Runs,
+    /// Nowhere: it was taken off the interface.
+    Detached,
+    /// Nowhere: the interface is gone.
+    Gone,
+    /// On an interface that is not in this network namespace any more.
+    Moved,
+    /// Another generation's program runs.
+    Other,
+}
+
+/// What a generation does whose deadline has passed: it stops dropping what the one before it passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lapsed {
+    /// Its number.
+    pub(super) number: u64,
+    /// The one before it, if there is one.
+    pub(super) previous: Option<(u64, Strictness, Strictness)>,
+}
+
+impl Effective {
+    /// What the policy says, for the two directions.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            inbound: if settings.enforce {
+                Strictness::Enforce
+            } else {
+                Strictness::Audit
+            },
+            outbound: match settings.outbound {
+                Outbound::Off => Strictness::Off,
+                Outbound::Audit => Strictness::Audit,
+                Outbound::Enforce => Strictness::Enforce,
+            },
+            because: None,
+            until: None,
+        }
+    }
+
+    /// Weakens what the policy says by what is not as it should be. Pure.
+    fn weakened(
+        settings: &Settings,
+        ingress: Attachment,
+        egress: Attachment,
+        lapsed: Option<Lapsed>,
+    ) -> Self {
+        let mut now = Self::of(settings);
+        let mut because = Vec::new();
+        if let Some(Lapsed { number, previous }) = lapsed {
+            let (inbound, outbound, words) = match previous {
+                Some((before, inbound, outbound)) => (
+                    inbound,
+                    outbound.max(Strictness::Audit),
+                    format!(
+                        "not confirmed in time: generation {number} has given way to generation {before}; \
+                         `portguard rollback` makes that final"
+                    ),
+                ),
+                None => (
+                    Strictness::Audit,
+                    Strictness::Audit,
+                    format!(
+                        "not confirmed in time: generation {number} drops nothing any more; load it again and confirm \
+                         it, or `portguard unload` it"
+                    ),
+                ),
+            };
+            now.inbound = now.inbound.min(inbound);
+            now.outbound = now.outbound.min(outbound);
+            because.push(words);
+        }
+        match ingress {
+            Attachment::Runs => {}
+            Attachment::Detached => because.push(
+                "the guard was detached from the interface by something else: load again".to_owned(),
+            ),
+            Attachment::Gone => because.push(
+                "the interface that this guard was attached to is gone: load again where it is back".to_owned(),
+            ),
+            Attachment::Moved => because.push(
+                "the interface that this guard was attached to is in another network namespace now: load again for \
+                 the one that has its name here"
+                    .to_owned(),
+            ),
+            Attachment::Other => because.push("another generation's program runs: load again".to_owned()),
+        }
+        if ingress != Attachment::Runs {
+            now.inbound = Strictness::Off;
+            now.outbound = Strictness::Off;
+        } else if settings.outbound != Outbound::Off && egress != Attachment::Runs {
+            // Another generation's egress program still judges; what it does is not known from here.
+            now.outbound = Strictness::Off;
+            because.push(match egress {
+                Attachment::Other => {
+                    "ingress and egress run different generations: load again".to_owned()
+                }
+                _ => "what is sent is not judged, and answers to it are not known: the egress program is not \
+                      attached; load again"
+                    .to_owned(),
+            });
+        }
+        now.because = (!because.is_empty()).then(|| because.join("; "));
+        now
+    }
+
+    /// Whether it is what the policy says.
+    pub fn is_as_meant(&self) -> bool {
+        self.because.is_none()
+    }
+
+    /// What is dropped and what is only counted, as one phrase for people.
+    pub fn describe(&self) -> &'static str {
+        match (self.inbound, self.outbound) {
+            (Strictness::Enforce, Strictness::Enforce | Strictness::Off) => {
+                "violations; now, they are dropped"
+            }
+            (Strictness::Enforce, Strictness::Audit) => {
+                "violations; now, those that arrive are dropped, and those that are sent only counted"
+            }
+            (Strictness::Audit | Strictness::Off, Strictness::Enforce) => {
+                "violations; now, those that are sent are dropped, and those that arrive only counted"
+            }
+            (Strictness::Audit, _) => "violations, which enforcing would drop",
+            (Strictness::Off, _) => "violations; now, nothing is judged",
+        }
+    }
+}
+
+/// What holds now on the interface of a layout. `meant`: the generation's own egress program, `egress`: the attached one.
+///
+/// # Errors
+/// If the machine has no clock.
+pub(super) fn now(
+    layout: &Layout,
+    attached: Attached,
+    meta: &Meta,
+    (meant, egress): (Option<u32>, Option<u32>),
+    is_confirmed: bool,
+) -> anyhow::Result<Effective> {
+    let settings = &meta.policy.settings;
+    let left = if is_confirmed {
+        None
+    } else {
+        Some(deadline::left(meta.deadline)?)
+    };
+    let lapsed = (left == Some(None)).then(|| Lapsed {
+        number: meta.number,
+        previous: meta.previous.map(|number| {
+            let before = Meta::read(&layout.generation(number).join("meta"));
+            // Whatever cannot be read is not relied upon.
+            let before = before.map_or_else(
+                |_| (Strictness::Audit, Strictness::Audit),
+                |before| {
+                    let before = Effective::of(&before.policy.settings);
+                    (before.inbound, before.outbound)
+                },
+            );
+            (number, before.0, before.1)
+        }),
+    });
+    let mut now = Effective::weakened(
+        settings,
+        ingress(layout, attached),
+        match (meant, egress) {
+            (Some(meant), Some(egress)) if meant == egress => Attachment::Runs,
+            (Some(_), Some(_)) => Attachment::Other,
+            (None, None) => Attachment::Runs,
+            _ => Attachment::Detached,
+        },
+        lapsed,
+    );
+    if left.flatten().is_some() {
+        now.until = deadline::wall(meta.deadline).ok();
+    }
+    Ok(now)
+}
+
+/// Whether the program of an ingress link runs on an interface of this network namespace.
+pub(crate) fn runs(layout: &Layout, attached: Attached) -> bool {
+    ingress(layout, attached) == Attachment::Runs
+}
+
+/// Where the program of an ingress link runs.
+pub(super) fn ingress(layout: &Layout, attached: Attached) -> Attachment {
+    if attached.ifindex == 0 {
+        let (name, _) = layout.interface();
+        return match Interface::find(&name) {
+            // The link of a deleted interface cannot be told from one that was detached by force; the index can.
+            Ok(there) if is_index_of(layout, attached, there.index) => Attachment::Detached,
+            _ => Attachment::Gone,
+        };
+    }
+    match holder::xdp_programs(attached.ifindex) {
+        Ok(programs) if programs.contains(&attached.program) => Attachment::Runs,
+        _ => Attachment::Moved,
+    }
+}
+
+/// Whether the generation was loaded for the interface with this index.
+fn is_index_of(layout: &Layout, attached: Attached, index: u32) -> bool {
+    layout
+        .generations()
+        .into_iter()
+        .filter(|number| program_of(layout, *number, Direction::Ingress) == Some(attached.program))
+        .filter_map(|number| Meta::read(&layout.generation(number).join("meta")).ok())
+        .any(|meta| meta.ifindex == index)
+}
+
+/// The program that egress runs, and the one that the generation has for it.
+pub(super) fn egress(layout: &Layout, meta: &Meta) -> anyhow::Result<(Option<u32>, Option<u32>)> {
+    let meant = program_of(layout, meta.number, Direction::Egress);
+    let runs = match meta.egress_hook {
+        None => None,
+        // A filter has no pin to be asked; it is what was put there.
+        Some(EgressHook::Clsact) => meant,
+        Some(EgressHook::Tcx) => attach::inspect(&layout.link(Direction::Egress))?
+            .filter(|link| link.ifindex != 0)
+            .map(|link| link.program),
+    };
+    Ok((meta.egress_hook.and(meant), runs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way to be other than the policy says, and what holds then.
+    #[test]
+    fn nothing_is_said_to_be_stronger_than_it_is() {
+        use Attachment::{Detached, Gone, Moved, Other, Runs};
+        use Strictness::{Audit, Enforce, Off};
+        let settings = Settings {
+            enforce: true,
+            outbound: Outbound::Enforce,
+            ..Settings::default()
+        };
+        let to = |previous| {
+            Some(Lapsed {
+                number: 7,
+                previous,
+            })
+        };
+        for (ingress, egress, lapsed, inbound, outbound) in [
+            (Runs, Runs, None, Enforce, Enforce),
+            (Runs, Runs, to(None), Audit, Audit),
+            (Runs, Runs, to(Some((6, Audit, Audit))), Audit, Audit),
+            (Runs, Runs, to(Some((6, Enforce, Off))), Enforce, Audit),
+            (
+                Runs,
+                Runs,
+                to(Some((6, Enforce, Enforce))),
+                Enforce,
+                Enforce,
+            ),
+            (Runs, Detached, None, Enforce, Off),
+            (Runs, Other, None, Enforce, Off),
+            (Detached, Runs, None, Off, Off),
+            (Gone, Gone, None, Off, Off),
+            (Moved, Runs, to(Some((6, Enforce, Enforce))), Off, Off),
+        ] {
+            let now = Effective::weakened(&settings, ingress, egress, lapsed);
+            let case = format!("{ingress:?} {egress:?} {lapsed:?}: {now:?}");
+            assert_eq!((now.inbound, now.outbound), (inbound, outbound), "{case}");
+            let is_as_meant = (ingress, egress, lapsed) == (Runs, Runs, None);
+            assert_eq!(now.is_as_meant(), is_as_meant, "{case}");
+        }
+        let audit = Effective::weakened(&Settings::default(), Runs, Runs, to(None));
+        assert_eq!((audit.inbound, audit.outbound), (Audit, Audit));
+    }
+}

@@ -1,0 +1,416 @@
+//! One effective state: whatever weakens a guard, every view says what really happens to packets.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use portguard_harness::net::{End, Lab, Link, Output};
+use serde_json::Value;
+
+use crate::agent::get;
+use crate::guard::{Guarded, LONG, eventually};
+
+/// Long enough to be loaded, and to be waited for.
+const DEADLINE: &str = "1s";
+
+/// Outbound enforced, and what the document wants to know then.
+const OUTBOUND: [&str; 8] = [
+    "--outbound",
+    "enforce",
+    "--system-version",
+    "10",
+    "--choose",
+    "directory-port=636",
+    "--choose",
+    "mail-port=587",
+];
+
+/// What must be said of an interface.
+struct Wanted<'a> {
+    /// The name that it has.
+    name: &'a str,
+    inbound: &'a str,
+    outbound: &'a str,
+    /// Part of why it is not what the policy says.
+    because: Option<&'a str>,
+}
+
+fn run(guarded: &Guarded, args: &[&str]) -> Result<Output> {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    guarded.run(&args, None)
+}
+
+fn json(output: &Output) -> Result<Value> {
+    serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))
+}
+
+fn ip(guarded: &Guarded, args: &[&str]) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(args);
+    guarded
+        .link
+        .left
+        .host
+        .output(&mut command, LONG)?
+        .success()?;
+    Ok(())
+}
+
+/// Asks every view.
+fn every_view_says(guarded: &Guarded, wanted: &Wanted<'_>) -> Result<()> {
+    let Wanted {
+        name,
+        inbound,
+        outbound,
+        because,
+    } = *wanted;
+    let effective = |view: &str, found: &Value| -> Result<()> {
+        let now = &found["effective"];
+        ensure!(now["inbound"] == inbound, "{view}: {found}");
+        ensure!(now["outbound"] == outbound, "{view}: {found}");
+        let said = now["because"].as_str();
+        ensure!(
+            said.is_some() == because.is_some()
+                && because.is_none_or(|because| said.is_some_and(|said| said.contains(because))),
+            "{view}: {found}"
+        );
+        Ok(())
+    };
+    for view in ["status", "counters"] {
+        let answer = json(&run(guarded, &[view, "--json"])?.success()?)?;
+        let found = answer["interfaces"].as_array().context("interfaces")?;
+        let found = found.iter().find(|one| one["name"] == name);
+        effective(view, found.with_context(|| format!("{view}: {answer}"))?)?;
+    }
+    let text = run(guarded, &["status"])?.success()?.stdout;
+    let head = format!("{name}: inbound {inbound}, outbound {outbound}\n");
+    ensure!(text.contains(&head), "status: {text}");
+    let text = run(guarded, &["counters", "--interface", name])?
+        .success()?
+        .stdout;
+    ensure!(
+        text.starts_with(&format!("{name}: {inbound}")),
+        "counters: {text}"
+    );
+    ensure!(
+        text.contains("now, they are dropped")
+            || text.contains("that arrive are dropped") == (inbound == "enforce"),
+        "counters: {text}"
+    );
+    let explained = run(
+        guarded,
+        &[
+            "explain",
+            "--running",
+            name,
+            "--in",
+            "udp",
+            "192.0.2.1",
+            "9",
+            "--json",
+        ],
+    )?;
+    ensure!(explained.code() == 1, "{explained:?}");
+    ensure!(
+        json(&explained)?["mode"] == inbound,
+        "explain: {explained:?}"
+    );
+    if let Some(because) = because {
+        ensure!(explained.stderr.contains(because), "{explained:?}");
+    }
+    for (format, wanted) in [
+        ("html", inbound.replace("off", "not guarded")),
+        ("markdown", format!(": {inbound}")),
+        ("csv", format!(",{inbound},")),
+    ] {
+        let text = run(
+            guarded,
+            &["report", "--interface", name, "--format", format],
+        )?;
+        let text = text.success()?.stdout;
+        let shown = match format {
+            "html" => {
+                let tile = text.split("class=\"tile ").nth(1).context("a tile")?;
+                let is_good = tile.starts_with("good");
+                ensure!(is_good == (inbound == "enforce"), "report: {tile}");
+                tile.split("</b>").next().unwrap_or_default().to_owned()
+            }
+            _ => text,
+        };
+        ensure!(shown.contains(&wanted), "report {format}: {shown}");
+        ensure!(
+            inbound == "enforce" || because.is_none() || !shown.contains(": enforce"),
+            "report {format}: {shown}"
+        );
+    }
+    Ok(())
+}
+
+/// Asks every view, the agent's too: where it finds nothing to put right.
+fn all_views_say(guarded: &Guarded, wanted: &Wanted<'_>) -> Result<()> {
+    every_view_says(guarded, wanted)?;
+    agent_says(guarded, wanted)
+}
+
+/// The agent puts it right, and every view says so.
+fn the_agent_reattaches(guarded: &Guarded) -> Result<()> {
+    run(guarded, &["agent", "--once"])?.success()?;
+    as_meant(guarded)
+}
+
+fn as_meant(guarded: &Guarded) -> Result<()> {
+    all_views_say(
+        guarded,
+        &Wanted {
+            name: guarded.interface(),
+            inbound: "enforce",
+            outbound: "enforce",
+            because: None,
+        },
+    )
+}
+
+/// Metrics and health.
+fn agent_says(guarded: &Guarded, wanted: &Wanted<'_>) -> Result<()> {
+    let history = std::env::temp_dir().join(format!("{}-history", guarded.interface()));
+    let flag = format!("--history={}", history.display());
+    let agent = guarded.start(&["agent".to_owned(), flag], None)?;
+    eventually("the agent listens", || {
+        Ok(agent.stderr().contains("listening"))
+    })?;
+    let host = &guarded.link.left.host;
+    let (_, metrics) = get(host, "/metrics", "*/*")?;
+    let name = wanted.name;
+    for (metric, value) in [
+        ("portguard_enforcing", u8::from(wanted.inbound == "enforce")),
+        (
+            "portguard_enforcing_outbound",
+            u8::from(wanted.outbound == "enforce"),
+        ),
+        ("portguard_as_meant", u8::from(wanted.because.is_none())),
+        ("portguard_warnings", u8::from(wanted.because.is_some())),
+    ] {
+        let line = format!("{metric}{{interface=\"{name}\"}} {value}\n");
+        ensure!(metrics.contains(&line), "no {line} in {metrics}");
+    }
+    let (head, body) = get(host, "/healthz", "*/*")?;
+    let status = if wanted.because.is_some() {
+        "503"
+    } else {
+        "200"
+    };
+    ensure!(
+        head.starts_with(&format!("HTTP/1.1 {status}")),
+        "{head} {body}"
+    );
+    let _ = std::fs::remove_dir_all(history);
+    Ok(())
+}
+
+fn enforcing(more: &[&str]) -> Result<Guarded> {
+    let guarded = Guarded::new()?;
+    let mut all = OUTBOUND.to_vec();
+    all.extend(more);
+    guarded.load("--enforce", &[7000], &all)?;
+    Ok(guarded)
+}
+
+/// Until the deadline has passed, by the status itself.
+fn lapse(guarded: &Guarded) -> Result<()> {
+    eventually("the deadline passed", || {
+        Ok(guarded.status()?.context("a guard")?["confirm_seconds_left"] == 0)
+    })
+}
+
+#[test]
+fn what_is_as_the_policy_says_is_said_so() -> Result<()> {
+    as_meant(&enforcing(&[])?)
+}
+
+#[test]
+fn a_first_enforce_that_was_not_confirmed_drops_nothing() -> Result<()> {
+    let guarded = enforcing(&["--confirm-within", DEADLINE])?;
+    lapse(&guarded)?;
+    all_views_say(
+        &guarded,
+        &Wanted {
+            name: guarded.interface(),
+            inbound: "audit",
+            outbound: "audit",
+            because: Some("not confirmed in time"),
+        },
+    )
+}
+
+#[test]
+fn a_later_enforce_that_was_not_confirmed_drops_what_both_drop() -> Result<()> {
+    let guarded = Guarded::new()?;
+    guarded.load("--enforce", &[7001], &[])?;
+    let more = [&OUTBOUND[..], &["--confirm-within", DEADLINE]].concat();
+    guarded.load("--enforce", &[7000], &more)?;
+    lapse(&guarded)?;
+    all_views_say(
+        &guarded,
+        &Wanted {
+            name: guarded.interface(),
+            inbound: "enforce",
+            outbound: "audit",
+            because: Some("has given way to generation 1"),
+        },
+    )
+}
+
+#[test]
+fn an_interface_that_is_gone_is_not_guarded() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    guarded
+        .link
+        .left
+        .host
+        .delete_interface(guarded.interface())?;
+    gone(&guarded, "is gone")
+}
+
+#[test]
+fn an_interface_that_was_replaced_is_not_guarded() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    guarded
+        .link
+        .left
+        .host
+        .delete_interface(guarded.interface())?;
+    let _link = again(&guarded)?;
+    gone(&guarded, "is gone")?;
+    the_agent_reattaches(&guarded)
+}
+
+#[test]
+fn an_interface_that_was_moved_away_is_not_guarded() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    let elsewhere = Lab::new()?.host("elsewhere")?;
+    let sleeper = elsewhere.start(Command::new("sleep").arg("60"))?;
+    let process = sleeper.id().to_string();
+    ip(
+        &guarded,
+        &["link", "set", guarded.interface(), "netns", &process],
+    )?;
+    gone(&guarded, "another network namespace")?;
+    let _link = again(&guarded)?;
+    gone(&guarded, "another network namespace")?;
+    the_agent_reattaches(&guarded)
+}
+
+/// Makes an interface of the guarded one's name.
+fn again(guarded: &Guarded) -> Result<Link> {
+    let lab = Lab::new()?;
+    let peer = lab.host("peer")?;
+    let end = End::new(guarded.interface()).address("10.78.0.1/24");
+    lab.connect(&guarded.link.left.host, &end, &peer, &End::new("r0"))
+}
+
+fn gone(guarded: &Guarded, because: &str) -> Result<()> {
+    every_view_says(
+        guarded,
+        &Wanted {
+            name: guarded.interface(),
+            inbound: "off",
+            outbound: "off",
+            because: Some(because),
+        },
+    )
+}
+
+#[test]
+fn an_interface_that_was_renamed_is_guarded_by_its_new_name() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    let name = guarded.interface();
+    let new = format!("x{name}");
+    ip(&guarded, &["link", "set", name, "down"])?;
+    ip(&guarded, &["link", "set", name, "name", &new])?;
+    let status = json(&run(&guarded, &["status", "--json"])?.success()?)?;
+    let one = &status["interfaces"][0];
+    ensure!(
+        one["name"] == new && one["effective"]["inbound"] == "enforce",
+        "{status}"
+    );
+    run(&guarded, &["unload", "--interface", &new])?.success()?;
+    Ok(())
+}
+
+#[test]
+fn a_guard_without_its_egress_program_says_so() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    std::fs::remove_file(guarded.pins()?.join("link_out"))?;
+    let wanted = Wanted {
+        name: guarded.interface(),
+        inbound: "enforce",
+        outbound: "off",
+        because: Some("egress program is not attached"),
+    };
+    every_view_says(&guarded, &wanted)?;
+    the_agent_reattaches(&guarded)
+}
+
+/// Where the pins cannot be seen, no verb says that nothing is guarded.
+#[test]
+fn where_pins_cannot_be_seen_every_verb_says_so() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    let name = guarded.interface();
+    let portguard = PathBuf::from(env!("CARGO_BIN_EXE_portguard"));
+    let portguard = portguard.display();
+    let verbs = [
+        "status".to_owned(),
+        "status --json".to_owned(),
+        "counters".to_owned(),
+        "drift".to_owned(),
+        "events --seconds 0".to_owned(),
+        "report".to_owned(),
+        "diff --role thoughtspot/node".to_owned(),
+        "confirm".to_owned(),
+        "rollback".to_owned(),
+        "unload".to_owned(),
+        format!("unload --interface {name}"),
+        format!("explain --running {name} --in udp 192.0.2.1 9"),
+        guarded.load_args("--audit", &[], &[]).join(" "),
+        "agent --once".to_owned(),
+    ];
+    // No bpffs; another one over the one that has the pins; what `ip netns exec` mounts.
+    for hide in [
+        "mount -t tmpfs tmpfs /sys/fs/bpf",
+        "mount -t bpf bpf /sys/fs/bpf",
+        "mount -t sysfs sysfs /sys",
+    ] {
+        for verb in &verbs {
+            let script = format!("{hide} && exec {portguard} {verb}");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &script]);
+            let output = guarded
+                .link
+                .left
+                .host
+                .output(&mut command, Duration::from_secs(60))?;
+            let said = format!("{}{}", output.stdout, output.stderr);
+            ensure!(output.code() == 3, "{hide}: {verb}: {output:?}");
+            ensure!(said.contains("cannot be seen"), "{hide}: {verb}: {said}");
+            for wrong in ["no interface is guarded", "not guarded", "detach"] {
+                ensure!(!said.contains(wrong), "{hide}: {verb}: {said}");
+            }
+        }
+        // What is asked about the machine names its own guard as such.
+        let script = format!("{hide} && exec {portguard} doctor --interface {name}");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]);
+        let output = guarded.link.left.host.output(&mut command, LONG)?;
+        let said = format!("{}{}", output.stdout, output.stderr);
+        ensure!(!said.contains("detach it"), "{hide}: {said}");
+        ensure!(said.contains("cannot be seen"), "{hide}: {said}");
+    }
+    let nobody = format!("exec setpriv --reuid 65534 --clear-groups {portguard} status");
+    let mut command = Command::new("sh");
+    command.args(["-c", &nobody]);
+    let output = guarded.link.left.host.output(&mut command, LONG)?;
+    ensure!(output.code() == 3, "{output:?}");
+    ensure!(guarded.status()?.context("a guard")?["mode"] == "enforce");
+    Ok(())
+}
