@@ -4,6 +4,7 @@
 //! with it. Nothing is installed without saying so.
 
 mod apt;
+mod etcd;
 mod linker;
 mod toolchain;
 mod tools;
@@ -30,6 +31,7 @@ pub(crate) struct SetupArgs {
 
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
     ensure(&TEST)?;
+    etcd::ensure()?;
     if args.all {
         toolchain::has_clippy()?;
         ensure(&VM)?;
@@ -51,6 +53,12 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     toolchain::ensure()?;
     linker::ensure()?;
     tools::ensure(tools)
+}
+
+/// Makes sure that etcd is there, which only the fleet needs, and says where.
+pub(crate) fn etcd() -> Result<PathBuf> {
+    etcd::ensure()?;
+    Ok(etcd::server())
 }
 
 /// Builds the `portguard` command, and says where it is.

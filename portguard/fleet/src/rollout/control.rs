@@ -1,0 +1,359 @@
+//! The controller: it keeps no state, so that another can take over at any moment.
+
+use std::collections::BTreeMap;
+
+use super::waves::share;
+use super::{Phase, Position};
+use crate::release::Plan;
+use crate::status::{State, Status};
+
+/// Hosts that are named in a reason; the rest is counted.
+const NAMED: usize = 3;
+
+/// What the release says of the rollout.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    /// Of the release.
+    pub serial: u64,
+    /// Waves and gate.
+    pub plan: Plan,
+    /// The hosts of each wave, in their turn.
+    pub waves: Vec<Vec<String>>,
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it is; [`State::Silent`] without a fresh sign of life.
+    pub state: State,
+    /// What it says, if it says anything of this release.
+    pub status: Option<Status>,
+    /// Why not, else.
+    pub doubt: Option<String>,
+}
+
+impl Seen {
+    /// Of a host that says this.
+    pub fn saying(status: Status) -> Self {
+        Self {
+            state: status.state,
+            status: Some(status),
+            doubt: None,
+        }
+    }
+}
+
+/// All hosts, by name.
+pub type View = BTreeMap<String, Seen>;
+
+/// What somebody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Let the first wave begin.
+    Start,
+    /// Let nobody else begin.
+    Pause,
+    /// Go on after a pause or a halt.
+    Resume,
+    /// Give up; hosts stay as they are.
+    Abort,
+    /// Go back to the release that the manifest names.
+    Rollback,
+}
+
+/// Why a request is not granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Denied(pub String);
+
+/// Who asks, when, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// Name.
+    pub by: &'a str,
+    /// Seconds since the epoch.
+    pub at: u64,
+    /// Reason.
+    pub why: &'a str,
+}
+
+/// The position after a request.
+///
+/// # Errors
+/// [`Denied`], if it makes no sense now.
+pub fn request(
+    position: &Position,
+    request: Request,
+    has_way_back: bool,
+    who: &Who<'_>,
+) -> Result<Position, Denied> {
+    use Phase::{Aborted, Auditing, Done, Halted, Paused, RollingBack, Running};
+    let phase = match (request, position.phase) {
+        (Request::Start, Auditing) | (Request::Resume, Paused | Halted) => Running,
+        (Request::Pause, Auditing | Running | Halted) => Paused,
+        (Request::Abort, Auditing | Running | Paused | Halted) => Aborted,
+        (Request::Rollback, Auditing | Running | Paused | Halted | Aborted | Done)
+            if has_way_back =>
+        {
+            RollingBack
+        }
+        (Request::Rollback, phase) if phase != RollingBack => {
+            return Err(Denied(
+                "the release names no release to go back to: publish one that does".to_owned(),
+            ));
+        }
+        (_, phase) => {
+            return Err(Denied(format!(
+                "the rollout of release {} is {}",
+                position.serial,
+                phase.name()
+            )));
+        }
+    };
+    let mut next = position.clone();
+    next.phase = phase;
+    if position.phase == Auditing {
+        next.since = who.at;
+    }
+    Ok(signed(next, who))
+}
+
+/// The next step, or why there is none now.
+///
+/// # Errors
+/// The reason for which it waits: nothing is wrong.
+pub fn step(
+    rollout: &Rollout,
+    position: &Position,
+    view: &View,
+    who: &Who<'_>,
+) -> Result<Position, String> {
+    if position.serial != rollout.serial {
+        return Err(format!(
+            "the position is of release {}, the head is release {}",
+            position.serial, rollout.serial
+        ));
+    }
+    if position.phase != Phase::Running {
+        return Err(position.phase.name().to_owned());
+    }
+    let with = |why: String, change: &dyn Fn(&mut Position)| {
+        let mut next = position.clone();
+        change(&mut next);
+        Ok(signed(next, &Who { why: &why, ..*who }))
+    };
+    let troubled = trouble(rollout, position, view);
+    if troubled.len() as u64 > rollout.plan.gate.max_failed {
+        let why = format!(
+            "{} hosts are in trouble, {} may be: {}",
+            troubled.len(),
+            rollout.plan.gate.max_failed,
+            names(&troubled, view)
+        );
+        return with(why, &|next| next.phase = Phase::Halted);
+    }
+    reporting(rollout, view)?;
+    let index = usize::try_from(position.wave).unwrap_or(usize::MAX);
+    let (Some(wave), Some(plan)) = (rollout.waves.get(index), rollout.plan.wave.get(index)) else {
+        return with("no wave is left".to_owned(), &|next| {
+            next.phase = Phase::Done;
+        });
+    };
+    let open = usize::try_from(position.open)
+        .unwrap_or(usize::MAX)
+        .min(wave.len());
+    let (opened, waiting) = wave.split_at(open);
+    let unfinished: Vec<&String> = opened
+        .iter()
+        .filter(|host| !is_finished(state(view, host)))
+        .collect();
+    let limit = share(wave.len(), plan.at_once).max(1);
+    if let Some(next_host) = waiting.first() {
+        let room = limit.saturating_sub(unfinished.len());
+        if room == 0 {
+            return Err(format!(
+                "wave `{}`: {} hosts have not confirmed yet",
+                plan.name,
+                unfinished.len()
+            ));
+        }
+        let ready = waiting
+            .iter()
+            .take(room)
+            .take_while(|host| gate(rollout, view, host).is_ok())
+            .count();
+        if ready == 0 {
+            let why = gate(rollout, view, next_host).err().unwrap_or_default();
+            return Err(format!("wave `{}`: {next_host} {why}", plan.name));
+        }
+        let open = u32::try_from(open + ready).unwrap_or(u32::MAX);
+        let why = format!(
+            "wave `{}`: {open} of {} hosts may enforce",
+            plan.name,
+            wave.len()
+        );
+        return with(why, &|next| next.open = open);
+    }
+    if let Some(host) = unfinished.first() {
+        return Err(format!(
+            "wave `{}`: {} hosts have not confirmed yet, among them {host}",
+            plan.name,
+            unfinished.len()
+        ));
+    }
+    finish(rollout, position, index, who)
+}
+
+/// All hosts of the wave are done: the next one begins in its time.
+fn finish(
+    rollout: &Rollout,
+    position: &Position,
+    index: usize,
+    who: &Who<'_>,
+) -> Result<Position, String> {
+    let name = |index: usize| {
+        let wave = rollout.plan.wave.get(index);
+        wave.map_or("", |wave| wave.name.as_str())
+    };
+    let with = |why: String, change: &dyn Fn(&mut Position)| {
+        let mut next = position.clone();
+        change(&mut next);
+        Ok(signed(next, &Who { why: &why, ..*who }))
+    };
+    let Some(done_at) = position.done_at else {
+        let is_last = index + 1 >= rollout.waves.len();
+        return with(format!("wave `{}` is done", name(index)), &|next| {
+            next.done_at = Some(who.at);
+            if is_last {
+                next.phase = Phase::Done;
+            }
+        });
+    };
+    let after = rollout
+        .plan
+        .wave
+        .get(index + 1)
+        .map_or(0, |next| next.after);
+    let begins = done_at.saturating_add(after);
+    if who.at < begins {
+        return Err(format!("the next wave begins in {} s", begins - who.at));
+    }
+    with(format!("wave `{}` begins", name(index + 1)), &|next| {
+        next.wave += 1;
+        next.open = 0;
+        next.since = who.at;
+        next.done_at = None;
+    })
+}
+
+fn signed(mut position: Position, who: &Who<'_>) -> Position {
+    who.by.clone_into(&mut position.by);
+    who.why.clone_into(&mut position.why);
+    position.at = who.at;
+    position
+}
+
+fn state(view: &View, host: &str) -> State {
+    view.get(host).map_or(State::Silent, |seen| seen.state)
+}
+
+/// Nothing more is to be expected of it.
+fn is_finished(state: State) -> bool {
+    state == State::Confirmed || state == State::Held || state.is_trouble()
+}
+
+/// Hosts that failed or went back, wherever; and those that are silent since it was their turn.
+fn trouble<'a>(rollout: &'a Rollout, position: &Position, view: &View) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for (wave, hosts) in rollout.waves.iter().enumerate() {
+        let wave = u32::try_from(wave).unwrap_or(u32::MAX);
+        for (turn, host) in hosts.iter().enumerate() {
+            let turn = u32::try_from(turn).unwrap_or(u32::MAX);
+            let state = state(view, host);
+            let had_turn = position.lets(wave, turn);
+            if state.is_trouble() && (state != State::Silent || had_turn) {
+                found.push(host.as_str());
+            }
+        }
+    }
+    found
+}
+
+fn names(hosts: &[&str], view: &View) -> String {
+    let shown: Vec<String> = hosts
+        .iter()
+        .take(NAMED)
+        .map(|host| {
+            let seen = view.get(*host);
+            let why = seen
+                .and_then(|seen| seen.status.as_ref())
+                .map_or("", |said| said.why.as_str());
+            let state = state(view, host).name();
+            if why.is_empty() {
+                format!("{host} {state}")
+            } else {
+                format!("{host} {state} ({why})")
+            }
+        })
+        .collect();
+    let more = hosts.len().saturating_sub(shown.len());
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    shown.join(", ") + &more
+}
+
+fn reporting(rollout: &Rollout, view: &View) -> Result<(), String> {
+    let all: usize = rollout.waves.iter().map(Vec::len).sum();
+    let hosts = rollout.waves.iter().flatten();
+    let fresh = hosts
+        .filter(|host| !matches!(state(view, host), State::Silent | State::Pending))
+        .count();
+    let wanted = share(all, rollout.plan.gate.reporting);
+    if fresh < wanted {
+        return Err(format!("{fresh} of {all} hosts report, {wanted} must"));
+    }
+    Ok(())
+}
+
+/// The gate, by what the host says of itself. The host judges it, too, by what it saw.
+fn gate(rollout: &Rollout, view: &View, host: &str) -> Result<(), String> {
+    let gate = &rollout.plan.gate;
+    let seen = view.get(host).ok_or("is silent")?;
+    match seen.state {
+        State::Confirmed | State::Held => return Ok(()),
+        State::Ready => {}
+        State::Pending
+        | State::Fetched
+        | State::Verified
+        | State::Audit
+        | State::Enforcing
+        | State::Failed
+        | State::Reverted
+        | State::Silent => {
+            let why = seen.status.as_ref().map_or("", |said| said.why.as_str());
+            return Err(format!("is {} {why}", seen.state.name())
+                .trim_end()
+                .to_owned());
+        }
+    }
+    let said = seen.status.as_ref().ok_or("says nothing")?;
+    if said.watched < gate.audit {
+        return Err(format!("watched for {} s of {}", said.watched, gate.audit));
+    }
+    if said.packets < gate.packets {
+        return Err(format!(
+            "judged {} packets of {}",
+            said.packets, gate.packets
+        ));
+    }
+    if said.would_drop > gate.would_drop {
+        return Err(format!(
+            "would drop {} flows, {} may be",
+            said.would_drop, gate.would_drop
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! How far a rollout is. It is not signed: it can only let a host do what the release and the host's own evidence let it do.
+
+use serde::{Deserialize, Serialize};
+
+/// The one document that everybody agrees on, changed by compare-and-swap only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Of this release.
+    pub serial: u64,
+    /// What is going on.
+    pub phase: Phase,
+    /// The wave that is under way, from 0.
+    pub wave: u32,
+    /// How many hosts of it may enforce, in their turn.
+    pub open: u32,
+    /// Since when this wave is under way, in seconds since the epoch.
+    pub since: u64,
+    /// When all of the wave's hosts were done: the next begins some time after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<u64>,
+    /// Who changed it last.
+    pub by: String,
+    /// When.
+    pub at: u64,
+    /// Why.
+    pub why: String,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Published; everybody audits, nobody may enforce yet.
+    Auditing,
+    /// A wave is under way.
+    Running,
+    /// Somebody paused it.
+    Paused,
+    /// Something went wrong: it goes on only when somebody says so.
+    Halted,
+    /// Hosts go back to the release that the manifest names.
+    RollingBack,
+    /// Given up: hosts stay as they are.
+    Aborted,
+    /// All waves are done.
+    Done,
+}
+
+impl Phase {
+    /// As scripts and people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auditing => "auditing",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::RollingBack => "rolling-back",
+            Self::Aborted => "aborted",
+            Self::Done => "done",
+        }
+    }
+}
+
+impl Position {
+    /// Of a release that was just published.
+    pub fn new(serial: u64, by: &str, now: u64, why: &str) -> Self {
+        Self {
+            serial,
+            phase: Phase::Auditing,
+            wave: 0,
+            open: 0,
+            since: now,
+            done_at: None,
+            by: by.to_owned(),
+            at: now,
+            why: why.to_owned(),
+        }
+    }
+
+    /// Whether it lets a host enforce that has this turn in that wave.
+    pub fn lets(&self, wave: u32, turn: u32) -> bool {
+        match self.phase {
+            Phase::Running => wave < self.wave || (wave == self.wave && turn < self.open),
+            Phase::Done => true,
+            Phase::Auditing
+            | Phase::Paused
+            | Phase::Halted
+            | Phase::RollingBack
+            | Phase::Aborted => false,
+        }
+    }
+}
+
+/// A host that is to stay as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why.
+    pub because: String,
+    /// Who said so.
+    pub by: String,
+    /// When, in seconds since the epoch.
+    pub at: u64,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+impl Hold {
+    /// Whether it still holds.
+    pub fn is_in_force(&self, now: u64) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}

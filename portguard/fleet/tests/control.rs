@@ -1,0 +1,301 @@
+//! Whatever hosts do, in whatever order: the controller opens no more than the plan and the gate let it.
+
+use std::collections::BTreeMap;
+
+use portguard_fleet::release::{Gate, Plan, Wave};
+use portguard_fleet::rollout::control::{Request, Rollout, Seen, View, Who, request, step};
+use portguard_fleet::rollout::{Phase, Position};
+use portguard_fleet::status::{State, Status};
+use proptest::prelude::*;
+
+fn rollout() -> Rollout {
+    let name = |wave: usize| move |number: usize| format!("w{wave}h{number}");
+    Rollout {
+        serial: 7,
+        plan: Plan {
+            wave: vec![
+                Wave::new("canary", "role=a/b"),
+                Wave::new("half", "*").at_once(40).after(100),
+                Wave::new("rest", "*").at_once(50),
+            ],
+            gate: Gate {
+                audit: 50,
+                max_failed: 1,
+                reporting: 90,
+                ..Gate::default()
+            },
+        },
+        waves: vec![
+            (0..2).map(name(0)).collect(),
+            (0..5).map(name(1)).collect(),
+            (0..3).map(name(2)).collect(),
+        ],
+    }
+}
+
+fn say(host: &str, state: State) -> Seen {
+    Seen::saying(Status {
+        host: host.to_owned(),
+        serial: 7,
+        state,
+        since: 0,
+        at: 0,
+        in_force: None,
+        enforces: false,
+        watched: 60,
+        packets: 10,
+        would_drop: 0,
+        violations: 0,
+        drift: 0,
+        tool: "0.1.0".to_owned(),
+        why: String::new(),
+    })
+}
+
+fn view(rollout: &Rollout, state: State) -> View {
+    let hosts = rollout.waves.iter().flatten();
+    hosts.map(|host| (host.clone(), say(host, state))).collect()
+}
+
+fn who(at: u64) -> Who<'static> {
+    Who {
+        by: "test",
+        at,
+        why: "asked",
+    }
+}
+
+fn started() -> Position {
+    request(
+        &Position::new(7, "test", 0, ""),
+        Request::Start,
+        true,
+        &who(0),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_rollout_goes_through_its_waves_and_waits_between_them() {
+    let rollout = rollout();
+    let mut position = started();
+    let mut view = view(&rollout, State::Ready);
+    let mut log = Vec::new();
+    let mut now = 0;
+    for _ in 0..200 {
+        if let Ok(next) = step(&rollout, &position, &view, &who(now)) {
+            log.push(next.why.clone());
+            position = next;
+        } else {
+            now += 10;
+            for (wave, hosts) in rollout.waves.iter().enumerate() {
+                for (turn, host) in hosts.iter().enumerate() {
+                    if position.lets(u32::try_from(wave).unwrap(), u32::try_from(turn).unwrap()) {
+                        view.insert(host.clone(), say(host, State::Confirmed));
+                    }
+                }
+            }
+        }
+        if position.phase == Phase::Done {
+            break;
+        }
+    }
+    assert_eq!(position.phase, Phase::Done, "{log:#?}");
+    assert!(now >= 100, "the second wave comes 100 s after the first");
+    let opened = log.iter().filter(|why| why.contains("may enforce")).count();
+    assert_eq!(opened, 1 + 3 + 2, "{log:#?}");
+}
+
+#[test]
+fn nobody_begins_who_is_not_ready_or_would_drop_what_nobody_accepted() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    let mut stops = |change: &dyn Fn(&mut Status)| {
+        let mut seen = say("w0h0", State::Ready);
+        change(seen.status.as_mut().unwrap());
+        seen.state = seen.status.as_ref().unwrap().state;
+        view.insert("w0h0".to_owned(), seen);
+        let why = step(&rollout, &started(), &view, &who(0)).unwrap_err();
+        assert!(why.contains("w0h0"), "{why}");
+    };
+    stops(&|said| said.watched = 49);
+    stops(&|said| said.would_drop = 1);
+    stops(&|said| said.state = State::Audit);
+    stops(&|said| said.state = State::Verified);
+}
+
+#[test]
+fn too_few_who_report_hold_up_everybody() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    view.remove("w2h1");
+    assert!(
+        step(&rollout, &started(), &view, &who(0)).is_ok(),
+        "nine of ten"
+    );
+    view.remove("w2h2");
+    assert!(
+        step(&rollout, &started(), &view, &who(0)).is_err(),
+        "eight of ten"
+    );
+}
+
+#[test]
+fn trouble_halts_and_only_somebody_resumes() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    let mut position = step(&rollout, &started(), &view, &who(0)).unwrap();
+    view.insert("w0h0".to_owned(), say("w0h0", State::Reverted));
+    assert_ne!(
+        step(&rollout, &position, &view, &who(1)).map(|next| next.phase),
+        Ok(Phase::Halted),
+        "one may"
+    );
+    view.insert(
+        "w0h1".to_owned(),
+        Seen {
+            state: State::Silent,
+            status: None,
+            doubt: None,
+        },
+    );
+    position = step(&rollout, &position, &view, &who(2)).unwrap();
+    assert_eq!(position.phase, Phase::Halted);
+    assert!(position.why.contains("w0h0 reverted"), "{}", position.why);
+    assert!(step(&rollout, &position, &view, &who(3)).is_err());
+    for host in rollout.waves.iter().flatten() {
+        view.insert(host.clone(), say(host, State::Ready));
+    }
+    assert!(
+        step(&rollout, &position, &view, &who(4)).is_err(),
+        "it does not go on by itself"
+    );
+    assert_eq!(
+        request(&position, Request::Resume, true, &who(5))
+            .unwrap()
+            .phase,
+        Phase::Running
+    );
+}
+
+#[test]
+fn silence_before_a_hosts_turn_is_no_trouble_but_failure_is() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    view.insert(
+        "w2h0".to_owned(),
+        Seen {
+            state: State::Silent,
+            status: None,
+            doubt: None,
+        },
+    );
+    let position = step(&rollout, &started(), &view, &who(0)).unwrap();
+    assert_eq!(position.phase, Phase::Running);
+    view.insert("w2h1".to_owned(), say("w2h1", State::Failed));
+    view.insert("w2h2".to_owned(), say("w2h2", State::Failed));
+    assert_eq!(
+        step(&rollout, &position, &view, &who(1)).unwrap().phase,
+        Phase::Halted
+    );
+}
+
+#[test]
+fn requests_that_make_no_sense_are_denied() {
+    let new = Position::new(7, "test", 0, "");
+    let denied = |position: &Position, what| {
+        assert!(request(position, what, true, &who(0)).is_err(), "{what:?}");
+    };
+    denied(&new, Request::Resume);
+    let running = started();
+    denied(&running, Request::Start);
+    let back = request(&running, Request::Rollback, true, &who(0)).unwrap();
+    assert_eq!(back.phase, Phase::RollingBack);
+    for what in [
+        Request::Start,
+        Request::Resume,
+        Request::Pause,
+        Request::Abort,
+        Request::Rollback,
+    ] {
+        denied(&back, what);
+    }
+    assert!(
+        request(&running, Request::Rollback, false, &who(0)).is_err(),
+        "there is no way back"
+    );
+    let over = request(&running, Request::Abort, true, &who(0)).unwrap();
+    denied(&over, Request::Start);
+}
+
+#[test]
+fn a_position_of_another_release_opens_nothing() {
+    let rollout = rollout();
+    let mut position = started();
+    position.serial = 6;
+    assert!(step(&rollout, &position, &view(&rollout, State::Ready), &who(0)).is_err());
+}
+
+fn any_state() -> impl Strategy<Value = State> {
+    proptest::sample::select(State::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Hosts change as they like; another controller takes over at every step, with nothing but the position.
+    #[test]
+    fn the_plan_holds_whatever_hosts_do(
+        events in proptest::collection::vec((0usize..10, any_state(), 0u64..60, proptest::option::weighted(0.05, 0usize..4)), 1..200),
+    ) {
+        let rollout = rollout();
+        let hosts: Vec<&String> = rollout.waves.iter().flatten().collect();
+        let mut view = view(&rollout, State::Ready);
+        let mut position = started();
+        let mut now = 0;
+        for (host, state, passed, asked) in events {
+            now += passed;
+            view.insert(hosts[host].clone(), say(hosts[host], state));
+            if let Some(index) = asked {
+                let what = [Request::Pause, Request::Resume, Request::Abort, Request::Start][index];
+                if let Ok(next) = request(&position, what, true, &who(now)) {
+                    position = next;
+                }
+            }
+            let before = position.clone();
+            let states: BTreeMap<&str, State> = view.iter().map(|(name, seen)| (name.as_str(), seen.state)).collect();
+            let Ok(next) = step(&rollout, &before, &view, &who(now)) else { continue };
+            prop_assert_eq!(before.phase, Phase::Running, "only a running rollout moves");
+            let wave = &rollout.waves[usize::try_from(before.wave).unwrap()];
+            let failed = states.values().filter(|state| matches!(state, State::Failed | State::Reverted)).count();
+            if failed > 1 {
+                prop_assert_eq!(next.phase, Phase::Halted);
+                prop_assert_eq!((next.wave, next.open), (before.wave, before.open));
+            }
+            if next.wave == before.wave && next.open > before.open {
+                let (old, new) = (usize::try_from(before.open).unwrap(), usize::try_from(next.open).unwrap());
+                let unconfirmed = wave[..new].iter().filter(|host| {
+                    let state = states[host.as_str()];
+                    !(state == State::Confirmed || state == State::Held || state.is_trouble())
+                }).count();
+                let limit = [2, 2, 2][usize::try_from(before.wave).unwrap()];
+                prop_assert!(unconfirmed <= limit, "{unconfirmed} at once");
+                for host in &wave[old..new] {
+                    prop_assert!(matches!(states[host.as_str()], State::Ready | State::Confirmed | State::Held));
+                }
+            }
+            if next.wave > before.wave {
+                prop_assert_eq!(next.wave, before.wave + 1);
+                prop_assert_eq!(next.open, 0);
+                prop_assert!(before.done_at.is_some());
+            }
+            if before.done_at.is_none() && next.done_at.is_some() {
+                for host in wave {
+                    let state = states[host.as_str()];
+                    prop_assert!(state == State::Confirmed || state == State::Held || state.is_trouble());
+                }
+            }
+            position = next;
+        }
+    }
+}

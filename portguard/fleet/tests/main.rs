@@ -1,0 +1,14 @@
+//! The fleet's own tests, through its front door. Those of etcd run the real server on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod control;
+mod release;
+mod store;
+mod support;
+mod waves;

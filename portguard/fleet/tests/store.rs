@@ -1,0 +1,5 @@
+//! One suite for every store that can be written, and what only etcd or only a directory can do.
+
+mod directory;
+mod etcd;
+mod suite;

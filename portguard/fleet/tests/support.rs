@@ -1,0 +1,5 @@
+//! Keys, certificates, and members of etcd.
+
+pub(crate) mod certs;
+pub(crate) mod etcd;
+pub(crate) mod sign;
