@@ -172,7 +172,7 @@ fn a_spoofed_flood_hides_nobody_heavy_and_the_bound_is_kept() -> Result<()> {
     ensure!(
         before
             .iter()
-            .any(|(path, bytes)| path.ends_with("KNOCKS") && *bytes > 0)
+            .any(|(path, bytes)| path.ends_with("TALKERS") && *bytes > 0)
     );
     let mut truth = std::collections::BTreeMap::<Ipv4Addr, u64>::new();
     // One in four of one source, all others spoofed, none twice.

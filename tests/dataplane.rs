@@ -2,11 +2,12 @@
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{TestRun as _, TestRunOptions};
-use portguard_common::abi::{Counter, EVENT_HEAD, Event, Knocks, SPARSE, control, slot};
+use portguard_common::abi::{Counter, EVENT_HEAD, Event, TalkerSet, control, slot};
 use portguard_common::addr::Addr;
-use portguard_common::flow::Tuple;
-use portguard_common::knock::{Knock, SETS};
+use portguard_common::conntrack::Tuple;
 use portguard_common::reason::{Direction, Reason};
+use portguard_common::sampler::RATE;
+use portguard_common::talkers::{SETS, Talker};
 use portguard_kernel::flows::{Flows, Inserted};
 use portguard_kernel::object::{HostFacts, Loaded, load};
 use portguard_policy::catalog::Transport;
@@ -308,8 +309,8 @@ fn events_are_for_listeners() {
 }
 
 /// All of `(what, packets)` that the kernel keeps of who knocked.
-fn knocks(guard: &Loaded) -> Vec<Knock> {
-    let map: PerCpuArray<&MapData, Knocks> = guard.map("KNOCKS").unwrap().try_into().unwrap();
+fn talkers(guard: &Loaded) -> Vec<Talker> {
+    let map: PerCpuArray<&MapData, TalkerSet> = guard.map("TALKERS").unwrap().try_into().unwrap();
     (0..SETS)
         .flat_map(|set| map.get(&set, 0).unwrap().to_vec())
         .flat_map(|set| set.places)
@@ -318,7 +319,7 @@ fn knocks(guard: &Loaded) -> Vec<Knock> {
 }
 
 #[test]
-fn who_knocks_is_noted_without_listeners() {
+fn top_talkers_are_kept_without_listeners() {
     let host = HostFacts {
         // Units of time longer than the test.
         tick_shift: 30,
@@ -329,8 +330,8 @@ fn who_knocks_is_noted_without_listeners() {
         ingress(guard, &received(9, SYN));
         egress(guard, &sent(9, SYN), None);
     }
-    let noted = knocks(guard);
-    let sum = |direction: Direction, field: fn(&Knock) -> u64| -> u64 {
+    let noted = talkers(guard);
+    let sum = |direction: Direction, field: fn(&Talker) -> u64| -> u64 {
         let of = noted.iter().filter(|knock| knock.direction() == direction);
         of.map(field).sum()
     };
@@ -356,14 +357,14 @@ fn who_knocks_is_noted_without_listeners() {
         ..TestRunOptions::default()
     };
     guard.ingress().unwrap().test_run(options).unwrap();
-    let known: u64 = knocks(guard)
+    let known: u64 = talkers(guard)
         .iter()
         .filter(|knock| knock.direction() == Direction::Ingress)
         .map(|knock| knock.packets)
         .sum();
     let cpus = aya::util::nr_cpus().unwrap() as u64;
     assert!(known <= 10_010, "{known}");
-    assert!(known > 10_010 - u64::from(SPARSE) * cpus, "{known}");
+    assert!(known > 10_010 - u64::from(RATE) * cpus, "{known}");
 }
 
 fn events(guard: &mut Loaded) -> Vec<Vec<u8>> {

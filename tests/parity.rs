@@ -226,7 +226,7 @@ fn compare(
             let (action, linear) = runner.run(&frame, linear);
             let (packet, path) = pieces::parse(&frame, linear, host.multi_buffer);
             let judged = verdict::ingress(&image, &packet);
-            let want = if judged.is_drop(image.facts().enforce != 0) {
+            let want = if judged.is_drop(image.config().enforce != 0) {
                 DROP
             } else {
                 PASS

@@ -1,7 +1,9 @@
 //! The parser and the verdict of portguard: one source for the kernel and the host.
 //!
 //! ```text
-//! Frame (bytes) --parse--> Packet (facts) --judge + Tables--> Verdict (reason, key, cell) --mask--> pass or drop
+//! wire      Frame (bytes) --parse--> Packet (what it is, no judgement)
+//! engine    Packet --judge + Tables--> Verdict (reason, key, counter slot) --mode--> pass or drop
+//! abi       the layout of the maps that the kernel and the host share
 //! ```
 //!
 //! `no_std`, no allocation, no panic, no slice indexed by a variable: what the verifier of the kernel needs, a host gets
@@ -9,19 +11,10 @@
 #![no_std]
 
 pub mod abi;
-pub mod addr;
-pub mod flow;
-pub mod frame;
-mod ipv4;
-mod ipv6;
-pub mod knock;
-pub mod packet;
-pub mod parse;
-pub mod plain;
+mod engine;
 #[cfg(feature = "user")]
 mod pod;
-pub mod reason;
-pub mod sources;
-pub mod tables;
-mod transport;
-pub mod verdict;
+mod wire;
+
+pub use engine::{classes, config, conntrack, reason, sampler, tables, talkers, verdict};
+pub use wire::{addr, ethernet, frame, packet, parse, plain};

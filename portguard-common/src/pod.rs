@@ -4,7 +4,7 @@
     reason = "`aya::Pod` is a marker that only an `unsafe impl` can give"
 )]
 
-use crate::abi::{Block, Cells, Counter, Event, Facts, Host6, Knocks, Set, Step, Violations};
+use crate::abi::{Block, Cells, Config, Counter, Event, Host6, Set, Step, TalkerSet, Violations};
 
 // SAFETY: `repr(C)`, integers only, no padding: sizes are asserted in `abi`.
 unsafe impl aya::Pod for Counter {}
@@ -21,8 +21,8 @@ unsafe impl aya::Pod for Host6 {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Step {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Facts {}
+unsafe impl aya::Pod for Config {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Event {}
 // SAFETY: as above.
-unsafe impl aya::Pod for Knocks {}
+unsafe impl aya::Pod for TalkerSet {}

@@ -223,7 +223,7 @@ fn the_mode_masks_last() {
         let (_, enforced) = enforce.judge(&frame);
         assert_eq!(counted, enforced);
         assert!(!counted.is_drop(false));
-        let is_drop = enforced.reason.is_violation() && !enforced.spared;
+        let is_drop = enforced.reason.is_violation() && !enforced.audit_only;
         assert_eq!(enforced.is_drop(true), is_drop);
         dropped += u32::from(is_drop);
     }

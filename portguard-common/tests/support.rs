@@ -1,12 +1,13 @@
 //! A small policy written out by hand, and frames of which only the first bytes can be read in place.
 
 use portguard_common::addr::Addr;
-use portguard_common::flow::Set;
+use portguard_common::config::Config;
+use portguard_common::conntrack::Set;
 use portguard_common::frame::{Frame, HEADER_SPAN};
 use portguard_common::packet::{Malformed, Packet, Shape};
 use portguard_common::parse::{Nonlinear, parse};
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::verdict::{self, Verdict};
 
 /// Cells by what they count.
@@ -25,7 +26,7 @@ pub(crate) mod cell {
 /// and stays in audit.
 #[derive(Debug, Clone)]
 pub(crate) struct Matrix {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Config,
     /// The host's own address of each family, where only those are judged.
     pub(crate) own: Vec<Addr>,
 }
@@ -33,11 +34,11 @@ pub(crate) struct Matrix {
 impl Matrix {
     pub(crate) fn new() -> Self {
         Self {
-            facts: Facts {
+            facts: Config {
                 enforce: 1,
                 sources: 1,
                 width: 1,
-                ..Facts::default()
+                ..Config::default()
             },
             own: vec![Addr::v4(0x0a00_0001), Addr::v6(0xfd00_0000_0000_0000, 1)],
         }
@@ -50,7 +51,7 @@ impl Matrix {
 }
 
 impl Tables for Matrix {
-    fn facts(&self) -> &Facts {
+    fn config(&self) -> &Config {
         &self.facts
     }
 

@@ -8,9 +8,9 @@ mod ipv6;
 mod link;
 mod scope;
 
+use portguard_common::config::Config;
 use portguard_common::packet::{Malformed, Shape};
 use portguard_common::reason::Reason;
-use portguard_common::tables::Facts;
 use portguard_harness::frames::{Frame, Ipv4, Ipv6};
 
 use crate::support::{Matrix, packet_end, parse_slice, parse_split, tagged};
@@ -39,7 +39,7 @@ struct Vector {
     origin: &'static str,
     frame: Vec<u8>,
     want: Want,
-    facts: fn(&mut Facts),
+    facts: fn(&mut Config),
 }
 
 /// A frame under the ordinary policy.
@@ -60,7 +60,7 @@ fn raw(name: impl Into<String>, origin: &'static str, frame: Vec<u8>, want: Want
 
 impl Vector {
     /// Under other facts.
-    fn under(mut self, facts: fn(&mut Facts)) -> Self {
+    fn under(mut self, facts: fn(&mut Config)) -> Self {
         self.facts = facts;
         self
     }

@@ -43,7 +43,7 @@ impl<H: Hook> Frame for Copied<H> {
     #[expect(clippy::cast_possible_truncation, reason = "bounded by HEADER_SPAN")]
     fn window<const N: usize>(&self, offset: usize) -> Option<Bytes<N>> {
         // Forgotten, so that what was read before makes no states of its own.
-        if offset + N > self.forget(self.length) {
+        if offset + N > self.barrier_var(self.length) {
             return None;
         }
         let mut bytes = MaybeUninit::<Aligned<N>>::uninit();
@@ -74,7 +74,7 @@ impl<H: Hook> Frame for Copied<H> {
     }
 
     #[inline(always)]
-    fn forget(&self, number: usize) -> usize {
+    fn barrier_var(&self, number: usize) -> usize {
         number.wrapping_add(maps::zero())
     }
 }

@@ -8,43 +8,42 @@ use portguard_common::verdict::Verdict;
 use crate::maps::Maps;
 
 /// Packets and bytes of a frame.
-pub(crate) type Weight = (u64, u64);
+pub(crate) type Amount = (u64, u64);
 
-/// Counts a frame; of a violation, says for how many it stands if it is to be looked at closely: else 0.
+/// Counts a frame. Returns the weight of a violation that is sampled, else 0.
 #[inline(always)]
 pub(crate) fn count<S: Subject>(
     maps: &Maps,
     packet: &S,
     verdict: &Verdict,
     direction: Direction,
-    weight: Weight,
+    amount: Amount,
 ) -> u32 {
     match verdict.reason {
         Reason::Granted => {
-            maps.add_cell(verdict.cell, weight);
+            maps.add_cell(verdict.cell, amount);
             0
         }
         Reason::UndocumentedPort | Reason::UndocumentedProtocol | Reason::UndocumentedPeer => {
-            let Some(key) = verdict.key else { return 0 };
             let open = matches!(verdict.reason, Reason::UndocumentedPeer);
-            maps.add_violation(direction, key, open, weight)
+            maps.add_violation(direction, verdict.key, open, amount)
         }
         reason => {
             match reason {
                 Reason::NonIp | Reason::StrictEthertype => {
-                    maps.add_slot(slot::ethertype(direction, packet.ethertype()), weight);
+                    maps.add_slot(slot::ethertype(direction, packet.ethertype()), amount);
                 }
                 Reason::Malformed => {
                     if let Some(cause) = verdict.cause {
-                        maps.add_slot(slot::malformed(direction, cause), weight);
+                        maps.add_slot(slot::malformed(direction, cause), amount);
                     }
                 }
                 _ => {}
             }
             let slot = slot::reason(direction, reason);
-            maps.add_slot(slot, weight);
+            maps.add_slot(slot, amount);
             if reason.is_violation() {
-                maps.pace_slot(slot)
+                maps.sample_slot(slot)
             } else {
                 0
             }

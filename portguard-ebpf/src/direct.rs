@@ -69,7 +69,7 @@ impl<H: Hook> Frame for Direct<H> {
     }
 
     #[inline(always)]
-    fn forget(&self, number: usize) -> usize {
+    fn barrier_var(&self, number: usize) -> usize {
         number.wrapping_add(maps::zero())
     }
 }

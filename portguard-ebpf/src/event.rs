@@ -51,7 +51,7 @@ pub(crate) fn emit<H: Hook>(
         destination: [packet.destination.high, packet.destination.low],
         ifindex: hook.ifindex(),
         length: packet.length as u32,
-        weight: sample.stands,
+        weight: sample.weight,
         vlan: packet.vlan,
         source_port: packet.source_port,
         destination_port: packet.destination_port,
@@ -106,7 +106,7 @@ fn is_within_quota(maps: &Maps, direction: Direction, verdict: &Verdict) -> bool
         return false;
     };
     // SAFETY: takes nothing, gives a number.
-    let tick = unsafe { bpf_jiffies64() } >> maps.facts().tick_shift;
+    let tick = unsafe { bpf_jiffies64() } >> maps.config().tick_shift;
     // SAFETY: a live per-CPU element; another program of this CPU in between would only miscount.
     let quota = unsafe { &mut *quota };
     if quota.tick != tick {

@@ -1,11 +1,11 @@
 //! From a frame to what becomes of it: the plain path inlined, all that is rare in a function of its own.
 
 use portguard_common::abi::{control, slot};
-use portguard_common::knock::Who;
 use portguard_common::packet::{Malformed, Packet, Shape, Subject};
 use portguard_common::parse::{Nonlinear, parse_plain, parse_tagged};
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
+use portguard_common::talkers::TalkerKey;
 use portguard_common::verdict::{self, Verdict};
 
 use crate::copied::Copied;
@@ -13,8 +13,8 @@ use crate::count;
 use crate::direct::Direct;
 use crate::event;
 use crate::hook::Hook;
-use crate::knock;
 use crate::maps::{self, Maps};
+use crate::talkers;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,10 @@ pub(crate) enum Outcome {
     Yield = 2,
 }
 
-/// What [`closely`] is called with, rather than the number of an [`Outcome`]: nothing was decided yet.
+/// What [`slow_path`] is called with, rather than the number of an [`Outcome`]: nothing was decided yet.
 const UNDECIDED: u32 = 3;
-/// Above the number of the outcome, [`closely`] is told [`Settled::stands`].
-const STANDS: u32 = 8;
+/// Where [`slow_path`] gets [`Settled::weight`], above the number of the outcome.
+const WEIGHT: u32 = 8;
 
 impl Outcome {
     #[inline(always)]
@@ -54,11 +54,11 @@ pub(crate) fn decide<H: Hook>(
     closer: impl FnOnce(H, u32) -> u32,
 ) -> Outcome {
     let decided = match plain(hook, &Maps::new(), hears) {
-        Some(Settled { outcome, stands: 0 }) => return outcome,
-        Some(Settled { outcome, stands }) => outcome as u32 | stands << STANDS,
+        Some(Settled { outcome, weight: 0 }) => return outcome,
+        Some(Settled { outcome, weight }) => outcome as u32 | weight << WEIGHT,
         None => UNDECIDED,
     };
-    Outcome::from_number(closer(hook, maps::forgotten(decided)))
+    Outcome::from_number(closer(hook, maps::barrier_var(decided.into()) as u32))
 }
 
 /// Who wants to know of frames that go on.
@@ -76,8 +76,8 @@ impl Hears for () {
 /// What became of a frame that was judged.
 struct Settled {
     outcome: Outcome,
-    /// For how many violations it stands if it is to be looked at closely, else 0.
-    stands: u32,
+    /// The weight of a violation that is sampled, else 0.
+    weight: u32,
 }
 
 /// Judges a plain frame; `None` if it is not plain.
@@ -100,81 +100,81 @@ fn settle<H: Hook, S: Subject>(
     let is_drop = is_drop::<H>(maps, verdict);
     if is_drop && is_overdue(maps) {
         // Counted here as overdue and as nothing else: the generation before this one counts it again, its own way.
-        maps.add_slot(slot::OVERDUE, hook.weight(packet.length()));
+        maps.add_slot(slot::OVERDUE, hook.amount(packet.length()));
         return Settled {
             outcome: Outcome::Yield,
-            stands: 0,
+            weight: 0,
         };
     }
     // Before the frame is counted: what counting says would be one more thing for verifiers to tell states apart by.
     if !is_drop {
         hears.hear(packet, verdict);
     }
-    let weight = hook.weight(packet.length());
-    let stands = count::count(maps, packet, verdict, H::DIRECTION, weight);
+    let amount = hook.amount(packet.length());
+    let weight = count::count(maps, packet, verdict, H::DIRECTION, amount);
     Settled {
         outcome: if is_drop {
             Outcome::Drop
         } else {
             Outcome::Pass
         },
-        stands,
+        weight,
     }
 }
 
 #[inline(always)]
 fn is_drop<H: Hook>(maps: &Maps, verdict: &Verdict) -> bool {
-    let facts = maps.facts();
+    let config = maps.config();
     verdict.is_drop(match H::DIRECTION {
-        Direction::Ingress => facts.enforce != 0,
-        Direction::Egress => facts.enforce_out != 0,
+        Direction::Ingress => config.enforce != 0,
+        Direction::Egress => config.enforce_out != 0,
     })
 }
 
 /// Whether this generation should have been confirmed by now and was not.
 #[inline(always)]
 fn is_overdue(maps: &Maps) -> bool {
-    let deadline = maps.facts().deadline;
+    let deadline = maps.config().deadline;
     deadline != 0 && maps::control(control::CONFIRMED) == 0 && maps::boot_time() > deadline
 }
 
-/// Looks closely at a frame: judges it unless that was `decided` already, and of a violation that is sampled notes who it
+/// The slow path: judges a frame unless that was `decided` already, and of a violation that is sampled notes who it
 /// was, and tells whoever listens. Takes and gives numbers of [`Outcome`].
 #[inline(always)]
-pub(crate) fn closely<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
+pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
     let maps = &Maps::new();
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    let mut outcome = decided & ((1 << STANDS) - 1);
-    let mut stands = decided >> STANDS;
+    let mut outcome = decided & ((1 << WEIGHT) - 1);
+    let mut weight = decided >> WEIGHT;
     if decided == UNDECIDED {
         let settled = settle(hook, maps, &packet, &verdict, hears);
         outcome = settled.outcome as u32;
-        stands = settled.stands;
-        if stands == 0 {
+        weight = settled.weight;
+        if weight == 0 {
             return outcome;
         }
     }
     let sample = Sample {
-        stands,
+        weight,
         is_drop: outcome == Outcome::Drop as u32,
         time: maps::boot_time(),
     };
     // All that is kept of the packet beyond the event, and forgotten: so the verifier walks through the note once, and not
     // once for each kind of packet.
-    let who = Who::of(&packet, &verdict, H::DIRECTION).forget(knock::opaque);
-    let (packets, _) = hook.weight(packet.length);
-    let packets = knock::opaque(packets * u64::from(stands));
+    let key = TalkerKey::of(&packet, &verdict, H::DIRECTION).barrier_var(maps::barrier_var);
+    let (packets, _) = hook.amount(packet.length);
+    let packets = maps::barrier_var(packets * u64::from(weight));
     event::emit(hook, maps, &packet, &verdict, sample);
-    knock::note(maps, &who, packets, sample);
+    talkers::note(maps, &key, packets, sample);
     outcome
 }
 
-/// A violation that is looked at closely.
+/// A violation that is sampled.
 #[derive(Clone, Copy)]
 pub(crate) struct Sample {
-    /// For how many it stands.
-    pub(crate) stands: u32,
+    /// How many violations it stands for.
+    pub(crate) weight: u32,
     /// Whether it is dropped.
     pub(crate) is_drop: bool,
     /// Boot-time clock, nanoseconds.

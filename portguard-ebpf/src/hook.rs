@@ -43,7 +43,7 @@ pub(crate) trait Hook: Copy {
     /// See [`portguard_common::frame::Frame::is_segmented`].
     fn is_segmented(self) -> bool;
     /// Packets and bytes on the wire, for a frame whose own length is `length`.
-    fn weight(self, length: usize) -> (u64, u64);
+    fn amount(self, length: usize) -> (u64, u64);
     /// Index of the interface.
     fn ifindex(self) -> u32;
 }
@@ -81,7 +81,7 @@ impl Hook for Received {
 
     #[inline(always)]
     fn is_split(self, maps: &Maps) -> bool {
-        maps.facts().multi_buffer != 0
+        maps.config().multi_buffer != 0
     }
 
     #[inline(always)]
@@ -101,7 +101,7 @@ impl Hook for Received {
     }
 
     #[inline(always)]
-    fn weight(self, length: usize) -> (u64, u64) {
+    fn amount(self, length: usize) -> (u64, u64) {
         (1, length as u64)
     }
 
@@ -170,7 +170,7 @@ impl Hook for Sent {
     }
 
     #[inline(always)]
-    fn weight(self, length: usize) -> (u64, u64) {
+    fn amount(self, length: usize) -> (u64, u64) {
         let segments = field!(self.0, gso_segs);
         if segments > 1 {
             // The headers of every segment are in there too.

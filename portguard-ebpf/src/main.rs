@@ -24,9 +24,9 @@ mod direct;
 mod event;
 mod guard;
 mod hook;
-mod knock;
 mod maps;
 mod remember;
+mod talkers;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
@@ -63,7 +63,7 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 /// instruction cache see it once.
 #[inline(never)]
 fn received(ctx: *mut xdp_md, decided: u32) -> u32 {
-    guard::closely(Received(ctx), decided, ())
+    guard::slow_path(Received(ctx), decided, ())
 }
 
 /// Judges what the host sends, and keeps the flow table.
@@ -87,7 +87,7 @@ pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
 #[inline(never)]
 fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
     let hook = Sent(ctx);
-    guard::closely(hook, decided, hook)
+    guard::slow_path(hook, decided, hook)
 }
 
 impl Hears for Sent {

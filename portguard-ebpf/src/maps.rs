@@ -1,8 +1,8 @@
 //! Every map and global, and the policy that they hold.
 //!
-//! A generation's own: `FACTS`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
-//! `ADMIT`, `OWN`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `PACES`, `QUOTAS`.
-//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `KNOCKS`, `FLOWS`, `EVENTS`.
+//! A generation's own: `CONFIG`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
+//! `ADMIT`, `OWN`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
+//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `TALKERS`, `FLOWS`, `EVENTS`.
 #![expect(
     unsafe_code,
     reason = "map values are reached by pointer; each access stands behind its bound"
@@ -17,16 +17,17 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArra
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::{
-    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, Knocks, MAX_CELLS, Pace, SLOTS as SLOT_COUNT,
-    Violations, control, slot,
+    Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Sampler,
+    TalkerSet, Violations, control, slot,
 };
 use portguard_common::addr::Addr;
-use portguard_common::flow::Set;
-use portguard_common::knock::SETS;
+use portguard_common::config::Config;
+use portguard_common::conntrack::Set;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::talkers::SETS;
 
-use crate::count::Weight;
+use crate::count::Amount;
 
 /// A global that the loader fills and no program writes. The kernel freezes those in sections named `.rodata`.
 #[repr(transparent)]
@@ -50,8 +51,8 @@ impl<T, const N: usize> Frozen<[T; N]> {
 // and needs no register for where it is.
 #[used]
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".rodata.facts")]
-static FACTS: Frozen<Facts> = Frozen(UnsafeCell::new(Facts {
+#[unsafe(link_section = ".rodata.config")]
+static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     enforce: 0,
     enforce_out: 0,
     strict_fragments: 0,
@@ -134,13 +135,13 @@ static CARRY: PerCpuHashMap<u32, u64, 1024> = PerCpuHashMap::new();
 #[btf_map]
 static SLOTS: PerCpuArray<Counter, { SLOT_COUNT as usize }> = PerCpuArray::new();
 
-/// Who is knocking.
+/// Top talkers.
 #[btf_map]
-static KNOCKS: PerCpuArray<Knocks, { SETS as usize }> = PerCpuArray::new();
+static TALKERS: PerCpuArray<TalkerSet, { SETS as usize }> = PerCpuArray::new();
 
-/// How fast the violations come that have no key, by slot of their reason.
+/// Samples the violations that have no key, by slot of their reason.
 #[btf_map]
-static PACES: PerCpuArray<Pace, { 2 * slot::DIRECTION as usize }> = PerCpuArray::new();
+static SAMPLERS: PerCpuArray<Sampler, { 2 * slot::DIRECTION as usize }> = PerCpuArray::new();
 
 /// Sampled violations. Declared without a value type: with one, libbpf refuses the object.
 #[btf_map]
@@ -218,7 +219,7 @@ pub(crate) fn boot_time() -> u64 {
 #[unsafe(link_section = ".data.zero")]
 static ZERO: Frozen<usize> = Frozen(UnsafeCell::new(0));
 
-/// See [`portguard_common::frame::Frame::forget`].
+/// See [`portguard_common::frame::Frame::barrier_var`].
 #[inline(always)]
 pub(crate) fn zero() -> usize {
     // SAFETY: an aligned, initialised word that nobody writes.
@@ -227,9 +228,8 @@ pub(crate) fn zero() -> usize {
 
 /// A number that the verifier knows nothing of.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "zero is zero at any width")]
-pub(crate) fn forgotten(number: u32) -> u32 {
-    number.wrapping_add(zero() as u32)
+pub(crate) fn barrier_var(number: u64) -> u64 {
+    number.wrapping_add(zero() as u64)
 }
 
 /// Bounds of the tables, as numbers that the compiler does not know and every verifier does: it reads them from a frozen
@@ -262,7 +262,7 @@ fn root_index(number: u16) -> usize {
 
 /// The policy of this generation.
 pub(crate) struct Maps {
-    facts: &'static Facts,
+    config: &'static Config,
 }
 
 impl Maps {
@@ -271,13 +271,13 @@ impl Maps {
     pub(crate) fn new() -> Self {
         // SAFETY: never written while programs run, see `Frozen`. The verifier sees a constant address in a frozen map, and
         // prunes by the values that it finds there.
-        let facts = unsafe { &*FACTS.0.get().cast_const() };
-        Self { facts }
+        let config = unsafe { &*CONFIG.0.get().cast_const() };
+        Self { config }
     }
 
     /// Adds to a counter cell.
     #[inline(always)]
-    pub(crate) fn add_cell(&self, cell: u16, (packets, bytes): Weight) {
+    pub(crate) fn add_cell(&self, cell: u16, (packets, bytes): Amount) {
         let cell = u32::from(cell);
         let Some(chunk) = CELLS.get_ptr_mut(cell / CELLS_A_CHUNK) else {
             return;
@@ -292,14 +292,14 @@ impl Maps {
         counter.bytes += bytes;
     }
 
-    /// Adds a violation under a key, and says for how many it stands if it is to be looked at closely: else 0.
+    /// Adds a violation under a key. Returns its weight if it is sampled, else 0.
     #[inline(always)]
     pub(crate) fn add_violation(
         &self,
         direction: Direction,
         key: Key,
         open: bool,
-        (packets, bytes): Weight,
+        (packets, bytes): Amount,
     ) -> u32 {
         let chunk = direction as u32 * CHUNKS + key.0 / portguard_common::abi::CHUNK_KEYS;
         let Some(chunk) = VIOLATIONS.get_ptr_mut(chunk) else {
@@ -307,7 +307,7 @@ impl Maps {
         };
         let index = (key.0 % portguard_common::abi::CHUNK_KEYS) as usize;
         // SAFETY: a live per-CPU element that no other program of this CPU runs beside; the index is masked.
-        let (total, count, pace) = unsafe {
+        let (total, count, sampler) = unsafe {
             let total = if open {
                 &raw mut (*chunk).peer
             } else {
@@ -316,7 +316,7 @@ impl Maps {
             (
                 &mut *total,
                 &mut *(&raw mut (*chunk).counts).cast::<u32>().add(index),
-                &mut (*chunk).pace,
+                &mut (*chunk).sampler,
             )
         };
         total.packets += packets;
@@ -325,12 +325,12 @@ impl Maps {
         if u64::from(*count) < packets {
             carry(direction, key);
         }
-        self.pace(pace)
+        self.sample(sampler)
     }
 
     /// Adds to a slot.
     #[inline(always)]
-    pub(crate) fn add_slot(&self, slot: u32, (packets, bytes): Weight) {
+    pub(crate) fn add_slot(&self, slot: u32, (packets, bytes): Amount) {
         let Some(counter) = SLOTS.get_ptr_mut(slot) else {
             return;
         };
@@ -342,28 +342,28 @@ impl Maps {
 
     /// As [`Self::add_violation`] says, for a violation that has a slot and no key.
     #[inline(always)]
-    pub(crate) fn pace_slot(&self, slot: u32) -> u32 {
-        let Some(pace) = PACES.get_ptr_mut(slot) else {
+    pub(crate) fn sample_slot(&self, slot: u32) -> u32 {
+        let Some(sampler) = SAMPLERS.get_ptr_mut(slot) else {
             return 0;
         };
         // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
-        self.pace(unsafe { &mut *pace })
+        self.sample(unsafe { &mut *sampler })
     }
 
     #[inline(always)]
-    fn pace(&self, pace: &mut Pace) -> u32 {
-        pace.next(
+    fn sample(&self, sampler: &mut Sampler) -> u32 {
+        sampler.next(
             self.jiffies(),
-            || 1 << self.facts.tick_shift,
+            || 1 << self.config.tick_shift,
             // SAFETY: takes nothing, gives a number.
             || unsafe { bpf_get_prandom_u32() },
         )
     }
 
-    /// Who knocks: a set of this CPU's share.
+    /// A set of this CPU's talkers.
     #[inline(always)]
-    pub(crate) fn knocks(set: u32) -> Option<*mut Knocks> {
-        KNOCKS.get_ptr_mut(set)
+    pub(crate) fn talkers(set: u32) -> Option<*mut TalkerSet> {
+        TALKERS.get_ptr_mut(set)
     }
 }
 
@@ -381,8 +381,8 @@ fn carry(direction: Direction, key: Key) {
 
 impl Tables for Maps {
     #[inline(always)]
-    fn facts(&self) -> &Facts {
-        self.facts
+    fn config(&self) -> &Config {
+        self.config
     }
 
     #[inline(always)]

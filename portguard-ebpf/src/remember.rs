@@ -7,7 +7,7 @@
 use core::ptr;
 
 use portguard_common::abi::slot;
-use portguard_common::flow::{self, Place, Set};
+use portguard_common::conntrack::{self, Place, Set};
 use portguard_common::packet::{Shape, Subject};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::Tables;
@@ -18,33 +18,33 @@ use crate::maps::{self, Maps};
 /// Takes note that a packet leaves the host, if it may be one that opens or continues a conversation of the host's own.
 #[inline(always)]
 pub(crate) fn remember<S: Subject>(maps: &Maps, packet: &S, verdict: &Verdict) {
-    let facts = maps.facts();
-    if facts.flows == 0
+    let config = maps.config();
+    if config.flows == 0
         || !matches!(packet.shape(), Shape::Ports)
         || matches!(verdict.reason, Reason::Reply | Reason::Transit)
         || packet.is_answering()
     {
         return;
     }
-    let hashed = verdict::tuple(packet, Direction::Egress).hash(facts.flow_key);
-    let Some(set) = maps::flows(hashed.set & facts.flow_mask) else {
+    let hashed = verdict::tuple(packet, Direction::Egress).hash(config.flow_key);
+    let Some(set) = maps::flows(hashed.set & config.flow_mask) else {
         return;
     };
-    let now = flow::now(maps.jiffies(), facts.tick_shift);
+    let now = conntrack::now(maps.jiffies(), config.tick_shift);
     // SAFETY: a live array element. Others store whole cells at the same time, which the search can bear.
     let place = unsafe { &*set }.place(hashed.tag, now);
     let Some(old) = place.replaces() else { return };
     if matches!(place, Place::Empty | Place::Taken(..)) {
         maps.add_slot(slot::FLOWS_CREATED, (1, 0));
     }
-    if matches!(place, Place::Taken(_, age) if age <= u64::from(facts.tcp_idle)) {
+    if matches!(place, Place::Taken(_, age) if age <= u64::from(config.tcp_idle)) {
         maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
     }
     replace(
         set,
-        flow::home(hashed.tag),
+        conntrack::home(hashed.tag),
         old,
-        flow::cell(hashed.tag, now),
+        conntrack::cell(hashed.tag, now),
     );
 }
 
@@ -67,7 +67,7 @@ fn replace(set: *mut Set, home: usize, old: u64, new: u64) {
     if replaced_at(home) {
         return;
     }
-    for index in 0..flow::WAYS {
+    for index in 0..conntrack::WAYS {
         if replaced_at(index) {
             return;
         }

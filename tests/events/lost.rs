@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
-use portguard_common::abi::{EVENTS_A_TICK, PACE, slot};
+use portguard_common::abi::{EVENTS_A_TICK, slot};
+use portguard_common::sampler::SAMPLED_ALL;
 use portguard_harness::frames::{Frame, Icmp, Ipv4, Udp};
 use portguard_harness::net::unique_name;
 use portguard_harness::traffic::PacketSocket;
@@ -62,7 +63,7 @@ fn run(program: &Xdp, frame: &[u8]) -> Result<()> {
 
 #[test]
 fn a_ring_that_nobody_reads_fills_and_the_rest_is_counted() -> Result<()> {
-    const { assert!((EACH as u64) < PACE && PACE <= EVENTS_A_TICK) };
+    const { assert!((EACH as u64) < SAMPLED_ALL && SAMPLED_ALL <= EVENTS_A_TICK) };
     let image = Image::build(&Policy::default(), Directory::default())?;
     drop(bpffs::lock()?);
     let layout = Layout::of(&unique_name("pgo"));

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use portguard_common::abi::slot;
+use portguard_common::ethernet::ethertype;
 use portguard_common::packet::{Malformed, Packet};
-use portguard_common::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
 use portguard_harness::frames::{CLASSES, Label, MUTATIONS};
@@ -57,7 +57,7 @@ impl Coverage {
             *self.ethertypes.entry(slot).or_default() += 1;
         }
         *self.paths.entry(path).or_default() += 1;
-        self.spared += u64::from(verdict.reason.is_violation() && verdict.spared);
+        self.spared += u64::from(verdict.reason.is_violation() && verdict.audit_only);
         self.tagged += u64::from(packet.vlan != 0);
     }
 
@@ -123,8 +123,8 @@ impl Coverage {
 
 fn family(packet: &Packet) -> &'static str {
     match packet.ethertype {
-        ETHERTYPE_IPV4 => "v4",
-        ETHERTYPE_IPV6 => "v6",
+        ethertype::IPV4 => "v4",
+        ethertype::IPV6 => "v6",
         _ => "other",
     }
 }

@@ -54,7 +54,7 @@ impl Tally {
         match verdict.reason {
             Reason::Granted => self.count(Place::Cell(u32::from(verdict.cell)), bytes),
             Reason::UndocumentedPort | Reason::UndocumentedProtocol | Reason::UndocumentedPeer => {
-                let key = verdict.key.expect("what was looked up").0;
+                let key = verdict.key.0;
                 let chunk = direction as u32 * CHUNKS + key / CHUNK_KEYS;
                 let index = key % CHUNK_KEYS;
                 self.count(Place::Violation(chunk, index), 0);

@@ -1,8 +1,8 @@
 //! The host's own flow table: an image with what the egress program would have written by now.
 
-use portguard_common::abi::{Facts, Set};
+use portguard_common::abi::{Config, Set};
 use portguard_common::addr::Addr;
-use portguard_common::flow;
+use portguard_common::conntrack as flow;
 use portguard_common::packet::{Packet, Shape, Subject as _};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
@@ -12,7 +12,7 @@ use portguard_policy::image::Image;
 /// An image and its flows. Time stands still: no test is as long as a flow lives.
 pub(super) struct Tracked<'a> {
     image: &'a Image,
-    facts: Facts,
+    facts: Config,
     sets: Vec<Set>,
     /// Flows that were new.
     pub(super) created: u64,
@@ -20,7 +20,7 @@ pub(super) struct Tracked<'a> {
 
 impl<'a> Tracked<'a> {
     /// With the facts that the program was loaded with.
-    pub(super) fn new(image: &'a Image, facts: Facts) -> Self {
+    pub(super) fn new(image: &'a Image, facts: Config) -> Self {
         Self {
             image,
             facts,
@@ -54,7 +54,7 @@ impl<'a> Tracked<'a> {
 }
 
 impl Tables for Tracked<'_> {
-    fn facts(&self) -> &Facts {
+    fn config(&self) -> &Config {
         &self.facts
     }
 

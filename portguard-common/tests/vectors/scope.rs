@@ -4,15 +4,15 @@
 
 use std::net::Ipv4Addr;
 
+use portguard_common::config::Config;
 use portguard_common::packet::{Malformed, Shape};
 use portguard_common::reason::Reason;
-use portguard_common::tables::Facts;
 use portguard_harness::frames::{Frame, Icmp, Ipv4, Ipv6, Tcp, Udp};
 
 use super::{Vector, Want, ethernet, ip4, ip6, raw, v4, v6, vector};
 use crate::support::cell;
 
-fn scoped(facts: &mut Facts) {
+fn scoped(facts: &mut Config) {
     facts.scoped = 1;
 }
 

@@ -9,8 +9,8 @@ use std::{fmt, iter};
 use anyhow::Context as _;
 use aya::maps::{Array, MapData};
 use nix::time::{ClockId, clock_getres, clock_gettime};
-use portguard_common::abi::{Facts, Set};
-use portguard_common::flow::{self, Place, Tuple};
+use portguard_common::abi::{Config, Set};
+use portguard_common::conntrack::{self as flow, Place, Tuple};
 
 /// Units of time that a seeded flow is older than it might be. The clock of user space and the kernel's ticks may differ by
 /// a few of them, and a flow from the future would be no flow.
@@ -51,7 +51,7 @@ pub fn units(seconds: u32, tick_shift: u32) -> u32 {
 /// The flow table of one interface.
 pub struct Flows<T> {
     sets: Array<T, Set>,
-    facts: Facts,
+    facts: Config,
 }
 
 /// What a flow's insertion did.
@@ -82,7 +82,7 @@ pub struct Occupancy {
 
 impl<T> Flows<T> {
     /// From the map `FLOWS`, and the facts that its programs were loaded with.
-    pub const fn new(sets: Array<T, Set>, facts: Facts) -> Self {
+    pub const fn new(sets: Array<T, Set>, facts: Config) -> Self {
         Self { sets, facts }
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
-use portguard_common::abi::Facts;
+use portguard_common::abi::Config;
 use portguard_common::reason::Direction;
 
 use crate::object::shape::Shape;
@@ -36,7 +36,7 @@ pub const SHARED: [&str; 7] = [
     "VIOLATIONS",
     "CARRY",
     "SLOTS",
-    "KNOCKS",
+    "TALKERS",
     "EVENTS",
     "FLOWS",
 ];
@@ -55,13 +55,13 @@ const fn previous(direction: Direction) -> &'static str {
 /// What only the loading host knows.
 #[derive(Debug, Clone, Copy)]
 pub struct HostFacts {
-    /// See [`Facts::multi_buffer`].
+    /// See [`Config::multi_buffer`].
     pub multi_buffer: bool,
-    /// See [`Facts::tick_shift`].
+    /// See [`Config::tick_shift`].
     pub tick_shift: u32,
-    /// See [`Facts::flow_key`].
+    /// See [`Config::flow_key`].
     pub flow_key: [u64; 2],
-    /// See [`Facts::deadline`].
+    /// See [`Config::deadline`].
     pub deadline: u64,
 }
 
@@ -82,12 +82,12 @@ pub struct Loaded {
     /// aya's view of it.
     pub ebpf: Ebpf,
     /// The facts as loaded.
-    pub facts: Facts,
+    pub facts: Config,
 }
 
 /// Loads the object with an image; the maps named in [`SHARED`] are reused from `shared`, or created there, if given.
 ///
-/// The egress program is loaded only where there is a flow table ([`Facts::flows`]). A flow table that is there already
+/// The egress program is loaded only where there is a flow table ([`Config::flows`]). A flow table that is there already
 /// keeps its size, whatever the image asks for: its flows are worth more.
 ///
 /// # Errors
@@ -143,7 +143,7 @@ impl Loaded {
         Ok(program.try_into()?)
     }
 
-    /// The egress program; in the kernel only if [`Facts::flows`].
+    /// The egress program; in the kernel only if [`Config::flows`].
     ///
     /// # Errors
     /// If the object is not ours.

@@ -1,4 +1,4 @@
-//! Who is knocking: the heaviest causes of violations, as the kernel keeps them ([`portguard_common::knock`]).
+//! Who is knocking: the heaviest causes of violations, as the kernel keeps them ([`portguard_common::talkers`]).
 
 mod bounds;
 mod callers;
@@ -10,10 +10,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray};
-use portguard_common::abi::{self, SPARSE};
-use portguard_common::knock as kernel;
-use portguard_common::knock::SETS;
+use portguard_common::abi;
 use portguard_common::reason::{Direction, Reason};
+use portguard_common::sampler::RATE;
+use portguard_common::talkers as kernel;
+use portguard_common::talkers::SETS;
 
 pub use callers::{Caller, Knocking};
 pub use mark::Mark;
@@ -69,10 +70,10 @@ impl Knocks {
     /// # Errors
     /// If the map is missing or cannot be read.
     pub fn read(shared: &Path, booted: u64) -> anyhow::Result<Self> {
-        let path = shared.join("KNOCKS");
+        let path = shared.join("TALKERS");
         let map = MapData::from_pin(&path)
             .with_context(|| format!("cannot read `{}`", path.display()))?;
-        let map: PerCpuArray<_, abi::Knocks> = Map::PerCpuArray(map).try_into()?;
+        let map: PerCpuArray<_, abi::TalkerSet> = Map::PerCpuArray(map).try_into()?;
         let mut sets = Vec::new();
         for index in 0..SETS {
             sets.push(map.get(&index, 0)?.iter().copied().collect());
@@ -81,7 +82,7 @@ impl Knocks {
     }
 
     /// Sums sets, each of them once a CPU.
-    fn sum(sets: &[Vec<abi::Knocks>], booted: u64) -> Self {
+    fn sum(sets: &[Vec<abi::TalkerSet>], booted: u64) -> Self {
         let mut causes: BTreeMap<(u64, IpAddr), Knock> = BTreeMap::new();
         let mut bounds: Vec<u64> = Vec::new();
         for shares in sets {
@@ -112,7 +113,7 @@ impl Knocks {
 }
 
 impl Knock {
-    fn of(place: &kernel::Knock, booted: u64) -> Option<Self> {
+    fn of(place: &kernel::Talker, booted: u64) -> Option<Self> {
         Some(Self {
             direction: place.direction(),
             reason: Reason::from_number(place.reason())?,
@@ -131,9 +132,9 @@ impl Knock {
     }
 
     /// How many packets were looked at where so many were put down to somebody: each stands for fewer than twice
-    /// [`SPARSE`].
+    /// [`RATE`].
     pub(crate) fn looks(packets: u64) -> u64 {
-        packets.div_ceil(2 * u64::from(SPARSE) - 1)
+        packets.div_ceil(2 * u64::from(RATE) - 1)
     }
 
     fn add(&mut self, other: &Self) {
@@ -160,19 +161,19 @@ pub(crate) fn network(peer: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use portguard_common::addr::Addr;
-    use portguard_common::knock::Who;
+    use portguard_common::talkers::TalkerKey;
 
     use super::*;
 
     #[test]
     fn shares_of_cpus_are_one_cause() {
         let peer = |low| Addr::v6(0x2001_0db8_0000_0001, low);
-        let who = |low| Who::new(peer(low), Direction::Ingress, 16, 6, 23);
-        let mut first = abi::Knocks::default();
+        let who = |low| TalkerKey::new(peer(low), Direction::Ingress, 16, 6, 23);
+        let mut first = abi::TalkerSet::default();
         first.places[0] = first.places[0].add(&who(7), 5, true, 100);
-        let mut second = abi::Knocks::default();
+        let mut second = abi::TalkerSet::default();
         second.places[3] = second.places[3].add(&who(9), 2, false, 50);
-        let other = Who::new(Addr::v4(1), Direction::Egress, 17, 17, 53);
+        let other = TalkerKey::new(Addr::v4(1), Direction::Egress, 17, 17, 53);
         second.places[4] = second.places[4].add(&other, 1, false, 60);
 
         let knocks = Knocks::sum(&[vec![first, second]], 1000);

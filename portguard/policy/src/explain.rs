@@ -13,8 +13,8 @@ mod words;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portguard_common::addr::Addr;
+use portguard_common::ethernet::ethertype;
 use portguard_common::packet::{Packet, Shape, protocol};
-use portguard_common::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::tables::{Key, Tables};
 use portguard_common::verdict::{self, Verdict};
@@ -166,7 +166,7 @@ impl<'a> Explainer<'a> {
             Direction::Ingress => settings.enforce,
             Direction::Egress => settings.outbound == Outbound::Enforce,
         };
-        let mode = match (is_judged && !self.is_off, enforce && !verdict.spared) {
+        let mode = match (is_judged && !self.is_off, enforce && !verdict.audit_only) {
             (false, _) => "off",
             (true, true) => "enforce",
             (true, false) => "audit",
@@ -213,9 +213,9 @@ impl<'a> Explainer<'a> {
         let local = own.copied().unwrap_or_else(|| Addr::from(unspecified));
         let mut packet = Packet::new(64);
         packet.ethertype = if remote.v6 {
-            ETHERTYPE_IPV6
+            ethertype::IPV6
         } else {
-            ETHERTYPE_IPV4
+            ethertype::IPV4
         };
         packet.protocol = query.protocol;
         packet.hop_limit = 255;
@@ -349,11 +349,11 @@ fn cited(policy: &Policy, row: &str) -> Cited {
 impl Summary {
     fn of(packet: &Packet) -> Self {
         let has_ports = packet.shape == Shape::Ports;
-        let has_addresses = matches!(packet.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6)
+        let has_addresses = matches!(packet.ethertype, ethertype::IPV4 | ethertype::IPV6)
             && (packet.source, packet.destination) != (Addr::v4(0), Addr::v4(0));
         let protocol = match (packet.shape, packet.ethertype) {
             (Shape::NonIp, kind) => format!("ethertype {kind:#06x}"),
-            (_, ETHERTYPE_ARP) => "arp".to_owned(),
+            (_, ethertype::ARP) => "arp".to_owned(),
             (Shape::Malformed(_), _) if !has_addresses => "frame".to_owned(),
             _ => match (packet.protocol, transport_of(packet.protocol)) {
                 (_, Some(transport)) => transport.to_string(),

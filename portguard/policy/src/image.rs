@@ -16,9 +16,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portguard_common::abi::{Block, MAX_CELLS};
 use portguard_common::addr::Addr;
-use portguard_common::flow::Set;
+use portguard_common::config::Config;
+use portguard_common::conntrack::Set;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Facts, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 
 use crate::cells::Directory;
 use crate::policy::{Outbound, Policy};
@@ -29,7 +30,7 @@ pub use sweep::{Span, Variant, spans};
 #[derive(Clone)]
 pub struct Image {
     /// Frozen facts; those that only the loading host knows (flow key, tick, multi-buffer) are zero.
-    pub facts: Facts,
+    pub facts: Config,
     /// Entries by key, ingress.
     pub inbound: Vec<u16>,
     /// Entries by key, egress.
@@ -114,7 +115,7 @@ impl Image {
             }
         }
         let flow_sets = (settings.flows / 8).next_power_of_two().max(1);
-        let facts = Facts {
+        let facts = Config {
             enforce: u32::from(settings.enforce),
             enforce_out: u32::from(settings.outbound == Outbound::Enforce),
             strict_fragments: u32::from(settings.strict_fragments),
@@ -160,7 +161,7 @@ impl Image {
 }
 
 impl Tables for Image {
-    fn facts(&self) -> &Facts {
+    fn config(&self) -> &Config {
         &self.facts
     }
 

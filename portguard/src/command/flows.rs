@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use aya::maps::{Array, Map, MapData};
 use clap::Args;
-use portguard_common::abi::{Facts, Set, slot};
-use portguard_common::flow::{Tuple, WAYS};
+use portguard_common::abi::{Config, Set, slot};
+use portguard_common::conntrack::{Tuple, WAYS};
 use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
@@ -169,13 +169,13 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
         });
     }
     let settings = &meta.policy.settings;
-    let facts = Facts {
+    let facts = Config {
         flow_key: meta.flow_key,
         flow_mask: meta.flow_sets.saturating_sub(1),
         tick_shift: meta.tick_shift,
         tcp_idle: units(settings.tcp_idle, meta.tick_shift),
         udp_idle: units(settings.udp_idle, meta.tick_shift),
-        ..Facts::default()
+        ..Config::default()
     };
     let pin = MapData::from_pin(one.layout.shared().join("FLOWS"))?;
     let sets: Array<MapData, Set> = Map::from_map_data(pin)?.try_into()?;

@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow};
 use aya::Pod;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use portguard_common::abi::{Facts, MAX_CELLS};
+use portguard_common::abi::{Config, MAX_CELLS};
 use portguard_common::tables::Key;
 
 use crate::object::{GLOBALS, Tables};
@@ -24,7 +24,7 @@ const KEYS: usize = Key::COUNT as usize;
 ///
 /// # Errors
 /// [`Fault`] naming the first map that differs.
-pub fn compare(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
+pub fn compare(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result<()> {
     let map = |name: &str| tables.map(name);
     array(map("BLOCKS")?, "BLOCKS", &image.blocks)?;
     array(map("STEPS")?, "STEPS", &image.steps)?;
@@ -42,7 +42,7 @@ pub fn compare(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<
 ///
 /// # Errors
 /// As [`compare`].
-pub fn globals(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<()> {
+pub fn globals(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result<()> {
     let map = |name: &str| tables.map(name);
     let maps: Vec<&Map> = GLOBALS.into_iter().map(map).collect::<Result<_, _>>()?;
     let compared = thread::scope(|scope| {
@@ -50,7 +50,7 @@ pub fn globals(tables: &Tables, image: &Image, facts: &Facts) -> anyhow::Result<
             let [f, i, o, rules, r4, r6] = maps.as_slice() else {
                 return Err(anyhow!("six maps were asked for"));
             };
-            global(f, ".rodata.facts", |there: &Facts| there == facts)?;
+            global(f, ".rodata.config", |there: &Config| there == facts)?;
             global(i, ".rodata.in", |there: &[u16; KEYS]| {
                 there[..] == image.inbound
             })?;

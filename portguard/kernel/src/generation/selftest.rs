@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use ipnet::IpNet;
-use portguard_common::abi::Facts;
+use portguard_common::abi::Config;
 use portguard_common::parse::parse;
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
@@ -44,8 +44,8 @@ pub struct Twin {
 }
 
 /// What makes an image that of a twin.
-pub(crate) fn of_twin(facts: &Facts) -> Facts {
-    Facts {
+pub(crate) fn of_twin(facts: &Config) -> Config {
+    Config {
         enforce: 1,
         // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
         flows: 0,

@@ -1,7 +1,7 @@
 //! Makes the conversations that the host has open known to the flow table, before a guard asks for them.
 
 use aya::maps::{Array, MapData};
-use portguard_common::flow::Tuple;
+use portguard_common::conntrack::Tuple;
 use portguard_common::packet::{protocol, space};
 
 use crate::fault::step;

@@ -9,7 +9,7 @@ use aya::maps::MapInfo;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use portguard_common::abi::Facts;
+use portguard_common::abi::Config;
 
 use super::refusal::refused;
 use super::{EGRESS, HostFacts, INGRESS, Loaded, OBJECT, SHARED, TABLES, Tables};
@@ -42,7 +42,7 @@ impl Placing<'_> {
 #[derive(Debug)]
 pub struct Opened {
     ebpf: Ebpf,
-    facts: Facts,
+    facts: Config,
 }
 
 /// Loads with frames in several pieces, and where the kernel is too old for that, without.
@@ -63,11 +63,11 @@ pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> anyhow::Result<T>) -> anyho
 /// What the kernel refused.
 pub fn open(
     image: &Image,
-    facts: Facts,
+    facts: Config,
     placing: Placing<'_>,
     frags: bool,
 ) -> anyhow::Result<Opened> {
-    let facts = Facts {
+    let facts = Config {
         multi_buffer: facts.multi_buffer & u32::from(frags),
         ..facts
     };
@@ -80,7 +80,7 @@ pub fn open(
     // Nothing in the object depends on the layout of the kernel's own types, which take longer to read than all else here.
     loader
         .btf(None)
-        .override_global("FACTS", &facts, true)
+        .override_global("CONFIG", &facts, true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)
         .override_global("RULES", image.rules.as_slice(), true)
@@ -120,8 +120,8 @@ pub fn open(
 }
 
 /// An image's facts as this host is to have them.
-pub fn facts(of: &Facts, host: &HostFacts, shared: Option<&Path>) -> Facts {
-    let mut facts = Facts {
+pub fn facts(of: &Config, host: &HostFacts, shared: Option<&Path>) -> Config {
+    let mut facts = Config {
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
@@ -146,7 +146,7 @@ impl Opened {
     }
 
     /// The facts as this host has them.
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &Config {
         &self.facts
     }
 

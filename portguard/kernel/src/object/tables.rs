@@ -14,7 +14,7 @@ use portguard_policy::image::Image;
 
 /// Globals of a generation.
 pub const GLOBALS: [&str; 6] = [
-    ".rodata.facts",
+    ".rodata.config",
     ".rodata.in",
     ".rodata.out",
     ".rodata.rules",

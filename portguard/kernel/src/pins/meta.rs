@@ -36,7 +36,7 @@ pub struct Meta {
     pub egress_hook: Option<EgressHook>,
     /// Secret of the flow table, which outlives generations.
     pub flow_key: [u64; 2],
-    /// Units of flow time, see [`portguard_common::tables::Facts::tick_shift`].
+    /// Units of flow time, see [`portguard_common::config::Config::tick_shift`].
     pub tick_shift: u32,
     /// How many sets the flow table has.
     pub flow_sets: u32,

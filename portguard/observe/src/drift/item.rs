@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::reason::Direction;
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use serde::Serialize;
 
 use super::seen::Seen;

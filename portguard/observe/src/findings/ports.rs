@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 
 use super::Kind;
 use super::answers::{self, Rest};

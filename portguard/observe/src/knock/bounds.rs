@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use portguard_common::abi::CHUNK_KEYS;
-use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::Malformed;
 use portguard_common::reason::{Direction, Reason};
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 
 use super::{Knock, Knocks};
 use crate::counters::Report;

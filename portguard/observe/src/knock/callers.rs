@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use portguard_common::abi::{PACE, SPARSE};
 use portguard_common::packet::{Malformed, protocol};
 use portguard_common::reason::Reason;
+use portguard_common::sampler::{RATE, SAMPLED_ALL};
 use serde::Serialize;
 
 use super::bounds::{Bounds, bounds};
@@ -16,7 +16,7 @@ use portguard_policy::explain::{self, Near};
 use portguard_policy::human::{grouped, rfc3339};
 use portguard_policy::policy::Policy;
 
-/// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / SPARSE)` to this power.
+/// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / RATE)` to this power.
 const MISSED: u64 = 1_177;
 
 /// Who is knocking at one interface.
@@ -139,7 +139,7 @@ impl Knocking {
                 grouped(bound)
             ),
             (false, bound) => format!(
-                "~ is an estimate: beyond {PACE} violations a second one in {SPARSE} was looked at, and {} of {} are put down \
+                "~ is an estimate: beyond {SAMPLED_ALL} violations a second one in {RATE} was looked at, and {} of {} are put down \
                  to somebody; a caller with fewer than {} packets may be missing",
                 grouped(self.attributed),
                 grouped(self.violations),

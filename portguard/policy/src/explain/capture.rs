@@ -7,9 +7,10 @@ use std::io::{self, BufRead, Read};
 
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use portguard_common::ethernet::ethertype;
 use portguard_common::frame::Frame;
 use portguard_common::packet::Packet;
-use portguard_common::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, parse, parse_network};
+use portguard_common::parse::{parse, parse_network};
 use portguard_common::reason::Direction;
 
 /// First bytes of a pcapng file, in either byte order.
@@ -153,8 +154,8 @@ fn captured(
     let packet = match link_type {
         link::ETHERNET => parse(&mut frame).ok(),
         link::RAW | link::IPV4 | link::IPV6 => match bytes.first().map(|octet| octet >> 4) {
-            Some(6) => parse_network(&mut frame, ETHERTYPE_IPV6, 0, 0).ok(),
-            _ => parse_network(&mut frame, ETHERTYPE_IPV4, 0, 0).ok(),
+            Some(6) => parse_network(&mut frame, ethertype::IPV6, 0, 0).ok(),
+            _ => parse_network(&mut frame, ethertype::IPV4, 0, 0).ok(),
         },
         link::LINUX_SLL => {
             direction = number_at(0).map(cooked_direction);

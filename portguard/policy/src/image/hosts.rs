@@ -1,7 +1,7 @@
 //! The table of IPv6 hosts: open addressing, each host within [`HOST_PROBES`] cells of where its hash points.
 
 use portguard_common::abi::Block;
-use portguard_common::sources::host_hash;
+use portguard_common::classes::host_hash;
 use portguard_common::tables::{HOST_PROBES, Host6, Step};
 
 /// What a host may cost that stands among the prefixes instead: a block, and a step to it.

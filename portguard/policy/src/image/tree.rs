@@ -1,4 +1,4 @@
-//! The address tables of [`portguard_common::sources`]: a table by the first 16 bits, blocks by eight more, and steps over
+//! The address tables of [`portguard_common::classes`]: a table by the first 16 bits, blocks by eight more, and steps over
 //! bits that all prefixes below have in common.
 //!
 //! A prefix that stands alone costs a step of 32 bytes; blocks are only where prefixes part. Equal blocks are kept once.
@@ -228,7 +228,7 @@ mod tests {
 
     use fastrand::Rng;
     use portguard_common::addr::Addr;
-    use portguard_common::sources;
+    use portguard_common::classes;
     use portguard_common::tables::Leaf;
 
     use super::super::Image;
@@ -340,7 +340,7 @@ mod tests {
                 } else {
                     v4(address)
                 };
-                let found = sources::class(&image, address);
+                let found = classes::class(&image, address);
                 assert_eq!(found, expected, "{address:?} {prefixes:?} {hosts:?}");
             }
         }

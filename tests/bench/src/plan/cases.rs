@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use ipnet::Ipv6Net;
-use portguard_common::flow::Tuple;
+use portguard_common::conntrack::Tuple;
 use portguard_common::packet::space;
 use portguard_harness::frames::{Extension, Ipv4, Tcp, number};
 use portguard_kernel::flows::Flows;

@@ -43,7 +43,7 @@ pub trait Frame {
 
     /// The same number, of which a verifier knows nothing any more: states that differ only in it become one.
     #[inline(always)]
-    fn forget(&self, number: usize) -> usize {
+    fn barrier_var(&self, number: usize) -> usize {
         number
     }
 }

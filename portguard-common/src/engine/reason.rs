@@ -30,7 +30,7 @@ pub enum Reason {
     UndocumentedPeer = 17,
     /// No grant opens this IP protocol.
     UndocumentedProtocol = 18,
-    /// See [`crate::packet::Malformed`].
+    /// See [`crate::wire::packet::Malformed`].
     Malformed = 19,
     /// ICMP that nobody needs.
     Icmp = 20,

@@ -1,8 +1,8 @@
 //! The address class of an address: a table by its first 16 bits, then blocks by eight more, and steps over what needs no
 //! table; IPv6 hosts by hash.
 
-use crate::addr::Addr;
-use crate::tables::{HOST_PROBES, Host6, Leaf, Tables};
+use crate::engine::tables::{HOST_PROBES, Host6, Leaf, Tables};
+use crate::wire::addr::Addr;
 
 /// Blocks and steps on the longest way below the first 16 bits of an IPv4 address.
 const ROUNDS4: u64 = 2;
@@ -30,7 +30,7 @@ fn class6<T: Tables + ?Sized>(tables: &T, address: Addr) -> u32 {
     let Addr { high, low, .. } = address;
     let root = tables.root6((high >> 48) as u16);
     let leaf = walk::<T, ROUNDS6>(tables, root, high, low);
-    if tables.facts().hosts != 0 && leaf & Leaf::HOSTS != 0 {
+    if tables.config().hosts != 0 && leaf & Leaf::HOSTS != 0 {
         let class = host(tables, address);
         if class != 0 {
             return class - 1;
@@ -87,7 +87,7 @@ fn walk<T: Tables + ?Sized, const ROUNDS: u64>(tables: &T, root: Leaf, high: u64
 #[inline(always)]
 fn host<T: Tables + ?Sized>(tables: &T, address: Addr) -> u32 {
     let start = host_hash(address.high, address.low);
-    let mask = tables.facts().host_mask;
+    let mask = tables.config().host_mask;
     let mut probe = 0;
     while probe < HOST_PROBES {
         let Host6 {

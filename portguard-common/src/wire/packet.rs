@@ -1,6 +1,6 @@
 //! What the parser found out: facts, no judgement.
 
-use crate::addr::Addr;
+use crate::wire::addr::Addr;
 
 /// What kind of thing a frame is, as far as a verdict cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Malformed {
     FirstFragment = 6,
     /// A TCP fragment at offset 8 (RFC 1858).
     TinyFragment = 7,
-    /// More than eight IPv6 extension headers, hop-by-hop not first, or headers beyond [`crate::frame::HEADER_SPAN`].
+    /// More than eight IPv6 extension headers, hop-by-hop not first, or headers beyond [`crate::wire::frame::HEADER_SPAN`].
     ExtensionHeaders = 8,
     /// IPv6 routing header of type 0 (RFC 5095).
     RoutingHeader = 9,
@@ -109,7 +109,7 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Facts of nothing yet.
+    /// Nothing is known yet.
     #[inline(always)]
     pub const fn new(length: usize) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl Packet {
     }
 }
 
-/// Key space of a protocol that has ports: see [`crate::tables::Key::space`].
+/// Key space of a protocol that has ports: see [`crate::engine::tables::Key::space`].
 #[inline(always)]
 pub const fn space(protocol: u8) -> u32 {
     match protocol {

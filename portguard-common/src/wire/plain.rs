@@ -1,11 +1,12 @@
 //! Plain packets: what nearly every packet is, parsed just far enough to look its port up.
 
-use crate::addr::Addr;
-use crate::frame::{Frame, Window};
-use crate::ipv4::HEADER as IPV4;
-use crate::ipv6::HEADER as IPV6;
-use crate::packet::{Shape, Subject, protocol};
-use crate::parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_vlan};
+use crate::wire::addr::Addr;
+use crate::wire::ethernet::{self, TAG, ethertype, is_vlan};
+use crate::wire::frame::{Frame, Window};
+use crate::wire::ipv4::{self, HEADER as IPV4};
+use crate::wire::ipv6::{self, HEADER as IPV6};
+use crate::wire::packet::{Shape, Subject, protocol};
+use crate::wire::transport::{field, header};
 
 /// A well-formed TCP, UDP or SCTP packet without IP options or extension headers, no fragment, all headers in place.
 ///
@@ -21,19 +22,21 @@ pub struct Plain<F> {
     /// As in [`Subject::space`], which is asked for most often; the protocol follows from it.
     space: u32,
     destination_port: u16,
-    /// As in [`Subject::tcp_flags`]. Kept, since who knocks mostly asks to open a connection.
+    /// As in [`Subject::tcp_flags`]. Kept, since most violations ask to open a connection.
     flags: u8,
     length: usize,
 }
 
-/// Bytes of a VLAN tag.
-const TAG: usize = 4;
+/// Where the network header of a frame without tags starts, and the transport headers behind it.
+const NETWORK: usize = ethernet::HEADER;
+const TRANSPORT4: usize = NETWORK + IPV4;
+const TRANSPORT6: usize = NETWORK + IPV6;
 /// Ethernet, IPv4 and TCP without tags and options: with padding, no frame on a wire is shorter (802.3 section 4A.4.2).
-const SHORTEST4: usize = ETHERNET + IPV4 + 20;
+const SHORTEST4: usize = TRANSPORT4 + header::TCP;
 /// Ethernet, IPv6 and UDP.
-const SHORTEST6: usize = ETHERNET + IPV6 + 8;
+const SHORTEST6: usize = TRANSPORT6 + header::UDP;
 /// Ethernet, IPv6 and TCP.
-const SHORTEST6_TCP: usize = ETHERNET + IPV6 + 20;
+const SHORTEST6_TCP: usize = TRANSPORT6 + header::TCP;
 
 impl<F: Frame + Clone> Plain<F> {
     /// The frames that are seen most, by one check of their length and reads at fixed places, for each number of tags; `vlan`
@@ -49,10 +52,13 @@ impl<F: Frame + Clone> Plain<F> {
     /// Behind so many bytes of tags; where another one follows, as `deeper` says.
     #[inline(always)]
     fn behind(frame: &F, tags: usize, deeper: impl FnOnce() -> Option<Self>) -> Option<Self> {
-        match frame.window::<SHORTEST4>(tags)?.u16::<12>() {
-            ETHERTYPE_IPV4 => Self::most4(frame, tags),
-            ETHERTYPE_IPV6 => Self::most6(frame, tags),
-            ethertype if is_vlan(ethertype) => deeper(),
+        match frame
+            .window::<SHORTEST4>(tags)?
+            .u16::<{ ethernet::field::ETHERTYPE }>()
+        {
+            ethertype::IPV4 => Self::most4(frame, tags),
+            ethertype::IPV6 => Self::most6(frame, tags),
+            other if is_vlan(other) => deeper(),
             _ => None,
         }
     }
@@ -60,27 +66,33 @@ impl<F: Frame + Clone> Plain<F> {
     /// IPv4 behind so many bytes of tags.
     #[inline(always)]
     fn most4(frame: &F, tags: usize) -> Option<Self> {
-        let header = frame.window::<SHORTEST4>(tags)?;
+        let start = frame.window::<SHORTEST4>(tags)?;
         let length = frame.linear();
         // Version and length of the header; neither a fragment nor the first of some.
-        if header.u8::<14>() != 0x45 || header.u16::<20>() & 0x3fff != 0 {
+        if start.u8::<{ NETWORK + ipv4::field::VERSION_LENGTH }>() != ipv4::PLAIN
+            || start.u16::<{ NETWORK + ipv4::field::FRAGMENT }>() & ipv4::FRAGMENTED != 0
+        {
             return None;
         }
-        let total = usize::from(header.u16::<16>());
-        let (space, least, flags) = match header.u8::<23>() {
-            protocol::TCP => (0, IPV4 + 20, header.u8::<47>()),
-            protocol::UDP => (1, IPV4 + 8, 0),
+        let total = usize::from(start.u16::<{ NETWORK + ipv4::field::TOTAL_LENGTH }>());
+        let (space, least, flags) = match start.u8::<{ NETWORK + ipv4::field::PROTOCOL }>() {
+            protocol::TCP => (
+                0,
+                IPV4 + header::TCP,
+                start.u8::<{ TRANSPORT4 + field::TCP_FLAGS }>(),
+            ),
+            protocol::UDP => (1, IPV4 + header::UDP, 0),
             _ => return None,
         };
-        if total < least || tags + ETHERNET + total > length || frame.is_segmented() {
+        if total < least || tags + NETWORK + total > length || frame.is_segmented() {
             return None;
         }
         Some(Self {
             frame: frame.clone(),
-            at: tags + ETHERNET,
+            at: tags + NETWORK,
             v6: false,
             space,
-            destination_port: header.u16::<36>(),
+            destination_port: start.u16::<{ TRANSPORT4 + field::DESTINATION_PORT }>(),
             flags,
             length,
         })
@@ -89,29 +101,33 @@ impl<F: Frame + Clone> Plain<F> {
     /// IPv6 behind so many bytes of tags.
     #[inline(always)]
     fn most6(frame: &F, tags: usize) -> Option<Self> {
-        let header = frame.window::<SHORTEST6>(tags)?;
+        let start = frame.window::<SHORTEST6>(tags)?;
         let length = frame.linear();
-        if header.u8::<14>() >> 4 != 6 {
+        if start.u8::<{ NETWORK + ipv6::field::VERSION }>() >> 4 != 6 {
             return None;
         }
-        let payload = usize::from(header.u16::<18>());
-        let (space, least, flags) = match header.u8::<20>() {
+        let payload = usize::from(start.u16::<{ NETWORK + ipv6::field::PAYLOAD_LENGTH }>());
+        let (space, least, flags) = match start.u8::<{ NETWORK + ipv6::field::NEXT_HEADER }>() {
             protocol::TCP => {
-                let header = frame.window::<SHORTEST6_TCP>(tags)?;
-                (0, 20, header.u8::<67>())
+                let start = frame.window::<SHORTEST6_TCP>(tags)?;
+                (
+                    0,
+                    header::TCP,
+                    start.u8::<{ TRANSPORT6 + field::TCP_FLAGS }>(),
+                )
             }
-            protocol::UDP => (1, 8, 0),
+            protocol::UDP => (1, header::UDP, 0),
             _ => return None,
         };
-        if payload < least || tags + ETHERNET + IPV6 + payload > length || frame.is_segmented() {
+        if payload < least || tags + TRANSPORT6 + payload > length || frame.is_segmented() {
             return None;
         }
         Some(Self {
             frame: frame.clone(),
-            at: tags + ETHERNET,
+            at: tags + NETWORK,
             v6: true,
             space,
-            destination_port: header.u16::<56>(),
+            destination_port: start.u16::<{ TRANSPORT6 + field::DESTINATION_PORT }>(),
             flags,
             length,
         })
@@ -128,12 +144,16 @@ impl<F: Frame + Clone> Plain<F> {
     ) -> Option<Self> {
         let payload = at + if v6 { IPV6 } else { IPV4 };
         let (space, destination_port, flags) = match protocol {
-            protocol::TCP if payload + 20 <= end => {
-                let header = frame.window::<14>(payload)?;
-                (0, header.u16::<2>(), header.u8::<13>())
+            protocol::TCP if payload + header::TCP <= end => {
+                let start = frame.window::<{ header::TCP_FLAGS }>(payload)?;
+                (
+                    0,
+                    start.u16::<{ field::DESTINATION_PORT }>(),
+                    start.u8::<{ field::TCP_FLAGS }>(),
+                )
             }
-            protocol::UDP if payload + 8 <= end => (1, frame.window::<4>(payload)?.u16::<2>(), 0),
-            protocol::SCTP if payload + 12 <= end => (2, frame.window::<4>(payload)?.u16::<2>(), 0),
+            protocol::UDP if payload + header::UDP <= end => (1, port(frame, payload)?, 0),
+            protocol::SCTP if payload + header::SCTP <= end => (2, port(frame, payload)?, 0),
             _ => return None,
         };
         Some(Self {
@@ -147,20 +167,27 @@ impl<F: Frame + Clone> Plain<F> {
         })
     }
 
-    /// The addresses of an IPv6 header, source first.
+    /// An address of the network header: at `FOUR` of IPv4, at `HIGH` and `LOW` of IPv6.
     #[inline(always)]
-    fn ends6<const O: usize, const P: usize>(&self) -> Addr {
-        let header = self.frame.again().window::<IPV6>(self.at);
-        header.map_or(Addr::v6(0, 0), |header| {
-            Addr::v6(header.u64::<O>(), header.u64::<P>())
-        })
+    fn address<const FOUR: usize, const HIGH: usize, const LOW: usize>(&self) -> Addr {
+        let frame = self.frame.again();
+        if self.v6 {
+            let header = frame.window::<IPV6>(self.at);
+            header.map_or(Addr::v6(0, 0), |header| {
+                ipv6::address::<_, HIGH, LOW>(&header)
+            })
+        } else {
+            let header = frame.window::<IPV4>(self.at);
+            header.map_or(Addr::v4(0), |header| ipv4::address::<_, FOUR>(&header))
+        }
     }
+}
 
-    #[inline(always)]
-    fn end4<const O: usize>(&self) -> Addr {
-        let header = self.frame.again().window::<IPV4>(self.at);
-        Addr::v4(header.map_or(0, |header| header.u32::<O>()))
-    }
+/// The destination port of the transport header at `at`.
+#[inline(always)]
+fn port<F: Frame>(frame: &F, at: usize) -> Option<u16> {
+    let start = frame.window::<{ header::PORTS }>(at)?;
+    Some(start.u16::<{ field::DESTINATION_PORT }>())
 }
 
 impl<F: Frame + Clone> Subject for Plain<F> {
@@ -172,28 +199,20 @@ impl<F: Frame + Clone> Subject for Plain<F> {
     #[inline(always)]
     fn ethertype(&self) -> u16 {
         if self.v6 {
-            ETHERTYPE_IPV6
+            ethertype::IPV6
         } else {
-            ETHERTYPE_IPV4
+            ethertype::IPV4
         }
     }
 
     #[inline(always)]
     fn source(&self) -> Addr {
-        if self.v6 {
-            self.ends6::<8, 16>()
-        } else {
-            self.end4::<12>()
-        }
+        self.address::<{ ipv4::field::SOURCE }, { ipv6::field::SOURCE }, { ipv6::field::SOURCE_LOW }>()
     }
 
     #[inline(always)]
     fn destination(&self) -> Addr {
-        if self.v6 {
-            self.ends6::<24, 32>()
-        } else {
-            self.end4::<16>()
-        }
+        self.address::<{ ipv4::field::DESTINATION }, { ipv6::field::DESTINATION }, { ipv6::field::DESTINATION_LOW }>()
     }
 
     #[inline(always)]
@@ -212,23 +231,31 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn ends(&self) -> (Addr, Addr, u16) {
+        const PORT4: usize = IPV4 + field::SOURCE_PORT;
+        const PORT6: usize = IPV6 + field::SOURCE_PORT;
         let frame = self.frame.again();
         if self.v6 {
-            let header = frame.window::<{ IPV6 + 4 }>(self.at);
-            header.map_or((Addr::v6(0, 0), Addr::v6(0, 0), 0), |header| {
+            let start = frame.window::<{ PORT6 + 2 }>(self.at);
+            start.map_or((Addr::v6(0, 0), Addr::v6(0, 0), 0), |start| {
                 (
-                    Addr::v6(header.u64::<8>(), header.u64::<16>()),
-                    Addr::v6(header.u64::<24>(), header.u64::<32>()),
-                    header.u16::<IPV6>(),
+                    ipv6::address::<_, { ipv6::field::SOURCE }, { ipv6::field::SOURCE_LOW }>(
+                        &start,
+                    ),
+                    ipv6::address::<
+                        _,
+                        { ipv6::field::DESTINATION },
+                        { ipv6::field::DESTINATION_LOW },
+                    >(&start),
+                    start.u16::<PORT6>(),
                 )
             })
         } else {
-            let header = frame.window::<{ IPV4 + 4 }>(self.at);
-            header.map_or((Addr::v4(0), Addr::v4(0), 0), |header| {
+            let start = frame.window::<{ PORT4 + 2 }>(self.at);
+            start.map_or((Addr::v4(0), Addr::v4(0), 0), |start| {
                 (
-                    Addr::v4(header.u32::<12>()),
-                    Addr::v4(header.u32::<16>()),
-                    header.u16::<IPV4>(),
+                    ipv4::address::<_, { ipv4::field::SOURCE }>(&start),
+                    ipv4::address::<_, { ipv4::field::DESTINATION }>(&start),
+                    start.u16::<PORT4>(),
                 )
             })
         }
@@ -237,8 +264,11 @@ impl<F: Frame + Clone> Subject for Plain<F> {
     #[inline(always)]
     fn source_port(&self) -> u16 {
         let network = if self.v6 { IPV6 } else { IPV4 };
-        let header = self.frame.again().window::<4>(self.at + network);
-        header.map_or(0, |header| header.u16::<0>())
+        let start = self
+            .frame
+            .again()
+            .window::<{ header::PORTS }>(self.at + network);
+        start.map_or(0, |start| start.u16::<{ field::SOURCE_PORT }>())
     }
 
     #[inline(always)]
@@ -260,10 +290,10 @@ impl<F: Frame + Clone> Subject for Plain<F> {
     fn hop_limit(&self) -> u8 {
         if self.v6 {
             let header = self.frame.again().window::<IPV6>(self.at);
-            header.map_or(0, |header| header.u8::<7>())
+            header.map_or(0, |header| header.u8::<{ ipv6::field::HOP_LIMIT }>())
         } else {
             let header = self.frame.again().window::<IPV4>(self.at);
-            header.map_or(0, |header| header.u8::<8>())
+            header.map_or(0, |header| header.u8::<{ ipv4::field::TTL }>())
         }
     }
 
@@ -277,8 +307,8 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::packet::Subject;
-    use crate::parse::{parse_plain, parse_tagged};
+    use crate::wire::packet::Subject;
+    use crate::wire::parse::{parse_plain, parse_tagged};
 
     extern crate std;
 

@@ -1,11 +1,33 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 
-use crate::addr::Addr;
-use crate::frame::{Frame, HEADER_SPAN, Window};
-use crate::packet::{Malformed, Packet, Shape, protocol};
-use crate::parse::{Network, Payload, Whole, short};
+use crate::wire::addr::Addr;
+use crate::wire::frame::{Frame, HEADER_SPAN, Window};
+use crate::wire::packet::{Malformed, Packet, Shape, protocol};
+use crate::wire::parse::{Network, Payload, Whole, short};
 
 pub(crate) const HEADER: usize = 40;
+/// Offsets in the header.
+pub(crate) mod field {
+    pub(crate) const VERSION: usize = 0;
+    pub(crate) const PAYLOAD_LENGTH: usize = 4;
+    pub(crate) const NEXT_HEADER: usize = 6;
+    pub(crate) const HOP_LIMIT: usize = 7;
+    pub(crate) const SOURCE: usize = 8;
+    pub(crate) const SOURCE_LOW: usize = 16;
+    pub(crate) const DESTINATION: usize = 24;
+    pub(crate) const DESTINATION_LOW: usize = 32;
+}
+
+/// Offsets in an extension header.
+mod extension {
+    pub(super) const NEXT_HEADER: usize = 0;
+    pub(super) const LENGTH: usize = 1;
+    pub(super) const ROUTING_TYPE: usize = 2;
+    pub(super) const FRAGMENT: usize = 2;
+    /// What all have at least, in bytes.
+    pub(super) const LEAST: usize = 8;
+}
+
 /// Extension headers that are walked.
 pub(crate) const MAX_EXTENSION_HEADERS: usize = 8;
 const MORE_FRAGMENTS: u16 = 1;
@@ -20,6 +42,12 @@ mod next {
     pub(super) const DESTINATION: u8 = 60;
 }
 
+/// The address whose halves are at these offsets.
+#[inline(always)]
+pub(crate) fn address<W: Window, const HIGH: usize, const LOW: usize>(header: &W) -> Addr {
+    Addr::v6(header.u64::<HIGH>(), header.u64::<LOW>())
+}
+
 /// Parses the IPv6 header at `at`, and the extension headers behind it.
 #[inline(always)]
 pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
@@ -27,20 +55,20 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
     packet: &mut Packet,
     at: usize,
 ) -> Network {
-    let Some(header) = frame.window::<40>(at) else {
+    let Some(header) = frame.window::<HEADER>(at) else {
         return short(frame, at + HEADER);
     };
-    packet.source = Addr::v6(header.u64::<8>(), header.u64::<16>());
-    packet.destination = Addr::v6(header.u64::<24>(), header.u64::<32>());
-    packet.protocol = header.u8::<6>();
-    packet.hop_limit = header.u8::<7>();
-    if header.u8::<0>() >> 4 != 6 {
+    packet.source = address::<_, { field::SOURCE }, { field::SOURCE_LOW }>(&header);
+    packet.destination = address::<_, { field::DESTINATION }, { field::DESTINATION_LOW }>(&header);
+    packet.protocol = header.u8::<{ field::NEXT_HEADER }>();
+    packet.hop_limit = header.u8::<{ field::HOP_LIMIT }>();
+    if header.u8::<{ field::VERSION }>() >> 4 != 6 {
         return Network::Done(Shape::Malformed(Malformed::Version));
     }
     let end = if frame.is_segmented() {
         packet.length
     } else {
-        let end = at + HEADER + usize::from(header.u16::<4>());
+        let end = at + HEADER + usize::from(header.u16::<{ field::PAYLOAD_LENGTH }>());
         if end > packet.length {
             if !frame.holds(end) {
                 return Network::Done(Shape::Malformed(Malformed::Length));
@@ -95,29 +123,29 @@ fn extensions<F: Frame + ?Sized>(
         if at > HEADER_SPAN {
             return Network::Done(Shape::Malformed(Malformed::ExtensionHeaders));
         }
-        if at + 8 > end {
+        if at + extension::LEAST > end {
             return Network::Done(Shape::Malformed(whole.cut()));
         }
         frame.renew();
-        let Some(header) = frame.window::<8>(at) else {
-            return short(frame, at + 8);
+        let Some(header) = frame.window::<{ extension::LEAST }>(at) else {
+            return short(frame, at + extension::LEAST);
         };
         // Which header it is makes one state for the verifier, not one for each kind.
         #[expect(clippy::cast_possible_truncation, reason = "it was eight bits")]
-        let this = frame.forget(usize::from(packet.protocol)) as u8;
-        packet.protocol = header.u8::<0>();
-        let mut length = usize::from(header.u8::<1>()) * 8 + 8;
+        let this = frame.barrier_var(usize::from(packet.protocol)) as u8;
+        packet.protocol = header.u8::<{ extension::NEXT_HEADER }>();
+        let mut length = usize::from(header.u8::<{ extension::LENGTH }>()) * 8 + 8;
         match this {
             next::HOP_BY_HOP if index != 0 => {
                 return Network::Done(Shape::Malformed(Malformed::ExtensionHeaders));
             }
-            next::ROUTING if header.u8::<2>() == 0 => {
+            next::ROUTING if header.u8::<{ extension::ROUTING_TYPE }>() == 0 => {
                 return Network::Done(Shape::Malformed(Malformed::RoutingHeader));
             }
             next::FRAGMENT => {
                 // Its second octet is reserved: the sender controls it, and it is no length.
                 length = 8;
-                let fragment = header.u16::<2>();
+                let fragment = header.u16::<{ extension::FRAGMENT }>();
                 if fragment & FRAGMENT_OFFSET != 0 {
                     if packet.protocol == protocol::TCP && fragment & FRAGMENT_OFFSET == 8 {
                         return Network::Done(Shape::Malformed(Malformed::TinyFragment));
@@ -129,10 +157,12 @@ fn extensions<F: Frame + ?Sized>(
                 }
             }
             // RFC 4302 section 2.2: in words of four octets, less two.
-            next::AUTHENTICATION => length = usize::from(header.u8::<1>()) * 4 + 8,
+            next::AUTHENTICATION => {
+                length = usize::from(header.u8::<{ extension::LENGTH }>()) * 4 + 8
+            }
             _ => {}
         }
-        at = frame.forget(at + length);
+        at = frame.barrier_var(at + length);
         if at > end {
             return Network::Done(Shape::Malformed(whole.cut()));
         }
@@ -140,7 +170,7 @@ fn extensions<F: Frame + ?Sized>(
             // As with IPv4 options: one state for the verifier, whatever was walked.
             frame.renew();
             return Network::Payload(Payload {
-                at: frame.forget(at),
+                at: frame.barrier_var(at),
                 end,
                 whole,
             });

@@ -1,25 +1,25 @@
 //! From facts to a verdict: one function a direction, the same in the kernel and on the host.
 
-use crate::addr::Addr;
-use crate::flow::{self, Tuple};
-use crate::packet::{Malformed, Shape, Subject};
-use crate::reason::{Direction, Reason};
-use crate::sources;
-use crate::tables::{Key, Tables};
+use crate::engine::classes;
+use crate::engine::conntrack::{self, Tuple};
+use crate::engine::reason::{Direction, Reason};
+use crate::engine::tables::{Key, Tables};
+use crate::wire::addr::Addr;
+use crate::wire::packet::{Malformed, Shape, Subject};
 
 /// What is thought of a frame, before the mode masks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// Why.
     pub reason: Reason,
-    /// What was looked up, for reasons that have a key.
-    pub key: Option<Key>,
+    /// What was looked up, or [`Key::NONE`]. No option: its undefined payload would be spilled, which verifiers refuse.
+    pub key: Key,
     /// The counter cell of the grant, with [`Reason::Granted`].
     pub cell: u16,
     /// The cause, with [`Reason::Malformed`].
     pub cause: Option<Malformed>,
     /// A violation that stays in audit whatever the mode.
-    pub spared: bool,
+    pub audit_only: bool,
 }
 
 impl Verdict {
@@ -27,17 +27,17 @@ impl Verdict {
     pub(crate) const fn plain(reason: Reason) -> Self {
         Self {
             reason,
-            key: None,
+            key: Key::NONE,
             cell: 0,
             cause: None,
-            spared: false,
+            audit_only: false,
         }
     }
 
     /// What the mode makes of it: whether the frame is dropped.
     #[inline(always)]
     pub const fn is_drop(&self, enforce: bool) -> bool {
-        enforce && self.reason.is_violation() && !self.spared
+        enforce && self.reason.is_violation() && !self.audit_only
     }
 }
 
@@ -72,11 +72,20 @@ pub fn judge<T: Tables + ?Sized, S: Subject>(
     packet: &S,
     direction: Direction,
 ) -> Verdict {
-    let (key, closed) = match question(tables, packet, direction) {
-        Question::Answered(verdict) => return verdict,
-        Question::Granted(key, closed) => (key, closed),
-    };
-    let verdict = granted(tables, direction, key, || peer(packet, direction), closed);
+    let question = question(tables, packet, direction);
+    if !question.is_open {
+        return Verdict {
+            cause: question.cause,
+            ..Verdict::plain(question.reason)
+        };
+    }
+    let verdict = granted(
+        tables,
+        direction,
+        question.key,
+        || peer(packet, direction),
+        question.reason,
+    );
     if verdict.reason.is_violation()
         && matches!(packet.shape(), Shape::Ports)
         && is_reply(tables, packet, direction)
@@ -86,12 +95,36 @@ pub fn judge<T: Tables + ?Sized, S: Subject>(
     verdict
 }
 
-/// What is left to ask about a packet.
-enum Question {
-    /// Nothing.
-    Answered(Verdict),
-    /// Whether this is granted to the peer, and what it is called if to nobody.
-    Granted(Key, Reason),
+/// What is left to ask about a packet. Not an enum: the bytes that its variants do not share would be undefined, and the
+/// compiler spills such registers, which verifiers refuse.
+struct Question {
+    /// Whether the tables decide: whether `key` is granted to the peer.
+    is_open: bool,
+    key: Key,
+    /// The answer, or what it is called if `key` is granted to nobody.
+    reason: Reason,
+    cause: Option<Malformed>,
+}
+
+impl Question {
+    #[inline(always)]
+    const fn answered(reason: Reason) -> Self {
+        Self {
+            is_open: false,
+            key: Key(0),
+            reason,
+            cause: None,
+        }
+    }
+
+    #[inline(always)]
+    const fn granted(key: Key, closed: Reason) -> Self {
+        Self {
+            is_open: true,
+            key,
+            ..Self::answered(closed)
+        }
+    }
 }
 
 #[inline(always)]
@@ -100,34 +133,33 @@ fn question<T: Tables + ?Sized, S: Subject>(
     packet: &S,
     direction: Direction,
 ) -> Question {
-    let facts = tables.facts();
-    let reason = match packet.shape() {
+    let config = tables.config();
+    Question::answered(match packet.shape() {
         Shape::Malformed(cause) => {
-            return Question::Answered(Verdict {
+            return Question {
                 cause: Some(cause),
-                ..Verdict::plain(Reason::Malformed)
-            });
+                ..Question::answered(Reason::Malformed)
+            };
         }
         Shape::Arp => Reason::Arp,
-        Shape::NonIp if facts.strict_ethertypes != 0 => Reason::StrictEthertype,
+        Shape::NonIp if config.strict_ethertypes != 0 => Reason::StrictEthertype,
         Shape::NonIp => Reason::NonIp,
         _ if is_transit(tables, packet, direction) => Reason::Transit,
-        Shape::Fragment if facts.strict_fragments != 0 => Reason::StrictFragment,
+        Shape::Fragment if config.strict_fragments != 0 => Reason::StrictFragment,
         Shape::Fragment => Reason::Fragment,
         Shape::Ports => {
             let key = Key::port(packet.space(), packet.destination_port());
-            return Question::Granted(key, Reason::UndocumentedPort);
+            return Question::granted(key, Reason::UndocumentedPort);
         }
         Shape::Protocol => {
             let key = Key::protocol(packet.protocol());
-            return Question::Granted(key, Reason::UndocumentedProtocol);
+            return Question::granted(key, Reason::UndocumentedProtocol);
         }
         Shape::Icmp => match icmp(packet) {
             Some(reason) => reason,
-            None => return Question::Granted(Key::ECHO, Reason::Icmp),
+            None => return Question::granted(Key::ECHO, Reason::Icmp),
         },
-    };
-    Question::Answered(Verdict::plain(reason))
+    })
 }
 
 #[inline(always)]
@@ -136,7 +168,7 @@ fn is_transit<T: Tables + ?Sized, S: Subject>(
     packet: &S,
     direction: Direction,
 ) -> bool {
-    if tables.facts().scoped == 0 {
+    if tables.config().scoped == 0 {
         return false;
     }
     match direction {
@@ -166,7 +198,7 @@ fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: D
     match direction {
         // The host opened this conversation. Who asks to open one answers nothing, whatever the table says.
         Direction::Ingress => {
-            tables.facts().flows != 0 && !packet.is_opening() && is_live(tables, packet)
+            tables.config().flows != 0 && !packet.is_opening() && is_live(tables, packet)
         }
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
@@ -222,17 +254,17 @@ fn granted<T: Tables + ?Sized>(
     let entry = tables.entry(direction, key);
     let mut verdict = Verdict {
         reason: Reason::Granted,
-        key: Some(key),
+        key,
         cell: entry.index(),
         cause: None,
-        spared: entry.is_audit(),
+        audit_only: entry.is_audit(),
     };
     if entry.is_closed() {
         verdict.reason = closed;
-    } else if tables.facts().sources != 0 && entry.is_restricted() {
+    } else if tables.config().sources != 0 && entry.is_restricted() {
         let rule = tables.rule(entry.index());
-        let class = sources::class(tables, peer());
-        let variant = tables.admit(class * tables.facts().width + rule.peers());
+        let class = classes::class(tables, peer());
+        let variant = tables.admit(class * tables.config().width + rule.peers());
         if variant == 0 {
             verdict.reason = Reason::UndocumentedPeer;
         } else {
@@ -262,19 +294,19 @@ pub fn tuple<S: Subject>(packet: &S, direction: Direction) -> Tuple {
 
 #[inline(always)]
 fn is_live<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
-    let facts = tables.facts();
-    let hashed = tuple(packet, Direction::Ingress).hash(facts.flow_key);
-    let Some(set) = tables.flow_set(hashed.set & facts.flow_mask) else {
+    let config = tables.config();
+    let hashed = tuple(packet, Direction::Ingress).hash(config.flow_key);
+    let Some(set) = tables.flow_set(hashed.set & config.flow_mask) else {
         return false;
     };
     let Some(cell) = set.find(hashed.tag) else {
         return false;
     };
-    let now = flow::now(tables.jiffies(), facts.tick_shift);
-    flow::is_fresh(
-        flow::age(cell, now),
+    let now = conntrack::now(tables.jiffies(), config.tick_shift);
+    conntrack::is_fresh(
+        conntrack::age(cell, now),
         packet.space(),
-        facts.tcp_idle,
-        facts.udp_idle,
+        config.tcp_idle,
+        config.udp_idle,
     )
 }

@@ -1,14 +1,14 @@
-//! Who is knocking: the heaviest causes of violations, in memory that no flood makes grow.
+//! Top talkers: the peers and ports with most violations, in memory that no flood makes grow.
 //!
 //! Space-Saving (Metwally, Agrawal, El Abbadi, 2005) in sets of eight: what has no place takes that of the lightest in its
 //! set, and inherits its count as its error. So a count is never below what was added to it, and above by no more than its
 //! error, which is at most an eighth of all that was added to its set; whoever has more than that is in the table.
 
-use crate::addr::Addr;
-use crate::flow;
-use crate::packet::{Shape, Subject, protocol, tcp};
-use crate::reason::Direction;
-use crate::verdict::Verdict;
+use crate::engine::conntrack;
+use crate::engine::reason::Direction;
+use crate::engine::verdict::Verdict;
+use crate::wire::addr::Addr;
+use crate::wire::packet::{Shape, Subject, protocol, tcp};
 
 /// Places in a set.
 pub const WAYS: usize = 8;
@@ -22,22 +22,22 @@ pub const CLIENT_PORTS: u16 = 32_768;
 /// Up to here Linux picks the ports of its own clients unless it is told otherwise.
 pub const CLIENT_PORTS_HERE: u16 = 60_999;
 
-/// Whom and what violations are put down to.
+/// What violations are put down to: a peer, and what it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Who {
-    /// The other end: the source of what arrives, the destination of what is sent. As in [`Knock::peer`].
+pub struct TalkerKey {
+    /// The other end: the source of what arrives, the destination of what is sent. As in [`Talker::peer`].
     peer: [u64; 2],
-    /// As in [`Knock::what`].
+    /// As in [`Talker::what`].
     what: u64,
 }
 
 /// One of the heaviest: plain words, as in the kernel's map. One cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
-pub struct Knock {
+pub struct Talker {
     /// The peer's address as in [`Addr`]: of the same /64, the last that was seen.
     pub peer: [u64; 2],
-    /// Family, direction, reason, protocol, port and service: see [`Knock::direction`] and the others. Zero = an empty place.
+    /// Family, direction, reason, protocol, port and service: see [`Talker::direction`] and the others. Zero = an empty place.
     pub what: u64,
     /// Packets: at least the true number.
     pub packets: u64,
@@ -54,9 +54,9 @@ pub struct Knock {
 /// Places that the same hash leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
-pub struct Set {
+pub struct TalkerSet {
     /// The places.
-    pub places: [Knock; WAYS],
+    pub places: [Talker; WAYS],
 }
 
 const TAKEN: u64 = 1 << 63;
@@ -103,7 +103,7 @@ fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
     if is_tcp { CLIENT } else { own }
 }
 
-impl Who {
+impl TalkerKey {
     /// The cause of a violation.
     #[inline(always)]
     pub fn of<S: Subject>(packet: &S, verdict: &Verdict, direction: Direction) -> Self {
@@ -118,9 +118,9 @@ impl Who {
             Shape::Malformed(cause) => cause as u64,
             Shape::Arp | Shape::Fragment | Shape::Protocol => 0,
         };
-        let mut who = Self::new(peer, direction, verdict.reason as u8, packet.protocol(), 0);
-        who.what |= port;
-        who
+        let mut key = Self::new(peer, direction, verdict.reason as u8, packet.protocol(), 0);
+        key.what |= port;
+        key
     }
 
     /// The same for a client's port, and the port of the service that the packets come from; 0 = none that says anything.
@@ -130,7 +130,7 @@ impl Who {
         self
     }
 
-    /// From its parts; `port` is what [`Knock::port`] says.
+    /// From its parts; `port` is what [`Talker::port`] says.
     #[inline(always)]
     pub const fn new(
         peer: Addr,
@@ -152,36 +152,36 @@ impl Who {
         }
     }
 
-    /// Which set it belongs to, for who knows the key.
+    /// Which set it belongs to, for those who have the secret.
     #[inline(always)]
-    pub fn set(&self, key: [u64; 2]) -> u32 {
+    pub fn set(&self, secret: [u64; 2]) -> u32 {
         let address = self.network();
-        let [first, second] = key;
+        let [first, second] = secret;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "the low bits are what is asked for"
         )]
-        let hash = flow::mix(address ^ first, self.what ^ second) as u32;
+        let hash = conntrack::mix(address ^ first, self.what ^ second) as u32;
         hash & (SETS - 1)
     }
 
-    /// The same, of which a verifier knows nothing any more: see [`Set::place`].
+    /// The same, of which a verifier knows nothing any more: see [`TalkerSet::place`].
     #[inline(always)]
     #[must_use]
-    pub fn forget(self, forget: impl Fn(u64) -> u64) -> Self {
+    pub fn barrier_var(self, barrier_var: impl Fn(u64) -> u64) -> Self {
         let Self {
             peer: [high, low],
             what,
         } = self;
         Self {
-            peer: [forget(high), forget(low)],
-            what: forget(what),
+            peer: [barrier_var(high), barrier_var(low)],
+            what: barrier_var(what),
         }
     }
 
     /// Whether a place is its own: the same IPv4 address, or the same IPv6 /64 (who has one has all of it).
     #[inline(always)]
-    pub const fn is_at(&self, place: &Knock) -> bool {
+    pub const fn is_at(&self, place: &Talker) -> bool {
         let [high, low] = place.peer;
         let network = if self.what & V6 == 0 { low } else { high };
         place.what == self.what && network == self.network()
@@ -194,40 +194,40 @@ impl Who {
     }
 }
 
-impl Set {
-    /// The place of `who`: its own, else an empty one, else the lightest.
+impl TalkerSet {
+    /// The place of `key`: its own, else an empty one, else the lightest.
     ///
-    /// `forget` gives back a number of which a verifier knows nothing any more: where programs call each other, verifiers
+    /// `barrier_var` gives back a number of which a verifier knows nothing any more: where programs call each other, verifiers
     /// before 6.4 go on once for each value that a number may have.
     #[inline(always)]
-    pub fn place(&self, who: &Who, forget: impl Fn(u64) -> u64) -> u64 {
+    pub fn place(&self, key: &TalkerKey, barrier_var: impl Fn(u64) -> u64) -> u64 {
         let mut lightest = 0;
         let mut least = u64::MAX;
         for (index, place) in (0..).zip(&self.places) {
-            if who.is_at(place) {
-                return forget(index);
+            if key.is_at(place) {
+                return barrier_var(index);
             }
-            let packets = forget(place.packets);
+            let packets = barrier_var(place.packets);
             if packets < least {
                 least = packets;
                 lightest = index;
             }
-            (lightest, least) = (forget(lightest), forget(least));
+            (lightest, least) = (barrier_var(lightest), barrier_var(least));
         }
         lightest
     }
 }
 
-impl Knock {
-    /// What this place becomes when `who` adds `packets` at a `time`.
+impl Talker {
+    /// What this place becomes when `key` adds `packets` at a `time`.
     #[inline(always)]
     #[must_use]
-    pub const fn add(&self, who: &Who, packets: u64, is_drop: bool, time: u64) -> Self {
-        let own = who.is_at(self);
+    pub const fn add(&self, key: &TalkerKey, packets: u64, is_drop: bool, time: u64) -> Self {
+        let own = key.is_at(self);
         let dropped = if is_drop { packets } else { 0 };
         Self {
-            peer: who.peer,
-            what: who.what,
+            peer: key.peer,
+            what: key.what,
             packets: self.packets + packets,
             error: if own { self.error } else { self.packets },
             dropped: if own { self.dropped + dropped } else { dropped },
@@ -260,7 +260,7 @@ impl Knock {
         }
     }
 
-    /// Number of the [`crate::reason::Reason`].
+    /// Number of the [`crate::engine::reason::Reason`].
     #[expect(clippy::cast_possible_truncation, reason = "takes an octet")]
     pub const fn reason(&self) -> u8 {
         (self.what >> 24) as u8
@@ -272,7 +272,7 @@ impl Knock {
         (self.what >> 16) as u8
     }
 
-    /// Destination port, 0 for a client's; ICMP type; EtherType of what is not IP; number of the [`crate::packet::Malformed`].
+    /// Destination port, 0 for a client's; ICMP type; EtherType of what is not IP; number of the [`crate::wire::packet::Malformed`].
     #[expect(clippy::cast_possible_truncation, reason = "takes two octets")]
     pub const fn port(&self) -> u16 {
         self.what as u16
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_sources_neither_grows_it_nor_hides_the_heavy() {
-        let mut table = vec![Set::default(); SETS as usize];
+        let mut table = vec![TalkerSet::default(); SETS as usize];
         let mut added = vec![0_u64; SETS as usize];
         let mut truth: HashMap<(Addr, u64), u64> = HashMap::new();
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
@@ -316,36 +316,36 @@ mod tests {
                 32 => (Addr::v6(2, random), 23),
                 _ => (Addr::v4(random as u32 | 1 << 31), 80),
             };
-            let who = Who::new(peer, Direction::Ingress, 16, 6, port);
-            let set = who.set([5, 7]) as usize;
-            let place = usize::try_from(table[set].place(&who, |number| number)).unwrap();
-            let knock = &mut table[set].places[place];
-            *knock = knock.add(&who, 1, true, step);
+            let cause = TalkerKey::new(peer, Direction::Ingress, 16, 6, port);
+            let set = cause.set([5, 7]) as usize;
+            let place = usize::try_from(table[set].place(&cause, |number| number)).unwrap();
+            let talker = &mut table[set].places[place];
+            *talker = talker.add(&cause, 1, true, step);
             added[set] += 1;
             let key = if peer.v6 {
                 Addr::v6(peer.high, 0)
             } else {
                 peer
             };
-            *truth.entry((key, who.what)).or_default() += 1;
+            *truth.entry((key, cause.what)).or_default() += 1;
         }
         let mut found = 0;
         for (set, bound) in table.iter().zip(added) {
-            for knock in set.places {
-                let addr = knock.addr();
+            for talker in set.places {
+                let addr = talker.addr();
                 let key = if addr.v6 {
                     Addr::v6(addr.high, 0)
                 } else {
                     addr
                 };
-                let true_count = truth[&(key, knock.what)];
-                assert!(knock.packets >= true_count);
-                assert!(knock.packets - knock.error <= true_count);
-                assert!(knock.error <= bound / WAYS as u64);
-                assert!(knock.first <= knock.last);
+                let true_count = truth[&(key, talker.what)];
+                assert!(talker.packets >= true_count);
+                assert!(talker.packets - talker.error <= true_count);
+                assert!(talker.error <= bound / WAYS as u64);
+                assert!(talker.first <= talker.last);
                 if matches!((addr.v6, addr.high, addr.low), (false, 0, 1) | (true, 2, _)) {
                     found += 1;
-                    assert!(knock.error < true_count / 2, "{knock:?}");
+                    assert!(talker.error < true_count / 2, "{talker:?}");
                 }
             }
         }
@@ -353,45 +353,45 @@ mod tests {
     }
 
     #[test]
-    fn a_knock_says_what_it_was() {
-        let who = Who::new(Addr::v6(1, 2), Direction::Egress, 17, 132, 65_535);
-        let knock = Knock::default()
-            .add(&who, 3, false, 9)
-            .add(&who, 4, true, 11);
+    fn a_talker_says_what_it_was() {
+        let key = TalkerKey::new(Addr::v6(1, 2), Direction::Egress, 17, 132, 65_535);
+        let talker = Talker::default()
+            .add(&key, 3, false, 9)
+            .add(&key, 4, true, 11);
         assert_eq!(
             (
-                knock.direction(),
-                knock.reason(),
-                knock.protocol(),
-                knock.port()
+                talker.direction(),
+                talker.reason(),
+                talker.protocol(),
+                talker.port()
             ),
             (Direction::Egress, 17, 132, 65_535)
         );
-        assert_eq!((knock.addr(), knock.is_empty()), (Addr::v6(1, 2), false));
-        assert_eq!((knock.packets, knock.dropped, knock.error), (7, 4, 0));
-        assert_eq!((knock.first, knock.last), (9, 11));
-        assert!(Knock::default().is_empty());
-        assert!(!knock.is_to_client() && knock.service() == 0);
-        let answers = Knock::default().add(&who.from_service(9100), 1, false, 9);
+        assert_eq!((talker.addr(), talker.is_empty()), (Addr::v6(1, 2), false));
+        assert_eq!((talker.packets, talker.dropped, talker.error), (7, 4, 0));
+        assert_eq!((talker.first, talker.last), (9, 11));
+        assert!(Talker::default().is_empty());
+        assert!(!talker.is_to_client() && talker.service() == 0);
+        let answers = Talker::default().add(&key.from_service(9100), 1, false, 9);
         assert!(answers.is_to_client() && answers.service() == 9100);
         assert_eq!((answers.port(), answers.protocol()), (0, 132));
-        assert!(!who.is_at(&answers));
+        assert!(!key.is_at(&answers));
     }
 
     #[test]
     fn a_client_port_gives_way_to_the_service_that_explains_it() {
         use Direction::{Egress, Ingress};
-        let told = |direction, number, flags, from, to| {
-            let mut packet = crate::packet::Packet::new(60);
+        let key_of = |direction, number, flags, from, to| {
+            let mut packet = crate::wire::packet::Packet::new(60);
             packet.shape = Shape::Ports;
             packet.protocol = number;
             packet.tcp_flags = flags;
             packet.source_port = from;
             packet.destination_port = to;
-            let verdict = Verdict::plain(crate::reason::Reason::UndocumentedPort);
-            let who = Who::of(&packet, &verdict, direction);
-            let knock = Knock::default().add(&who, 1, false, 1);
-            (knock.port(), knock.is_to_client(), knock.service())
+            let verdict = Verdict::plain(crate::engine::reason::Reason::UndocumentedPort);
+            let key = TalkerKey::of(&packet, &verdict, direction);
+            let talker = Talker::default().add(&key, 1, false, 1);
+            (talker.port(), talker.is_to_client(), talker.service())
         };
         let (tcp, udp) = (protocol::TCP, protocol::UDP);
         let (syn, ack, rst) = (tcp::SYN, tcp::ACK, tcp::RST);
@@ -418,7 +418,7 @@ mod tests {
             (Ingress, udp, 0, 1900, 61_000, (61_000, false, 0)),
             (Ingress, tcp, syn, 40_000, 50_000, (50_000, false, 0)),
         ] {
-            let found = told(direction, number, flags, from, to);
+            let found = key_of(direction, number, flags, from, to);
             assert_eq!(found, wanted, "{direction:?} {number} {flags} {from} {to}");
         }
     }

@@ -4,7 +4,7 @@
 //! program and the seeding write. A frame that no flow belongs to is taken for a reply if one of the eight tags of its
 //! set equals its own by chance: 8 x 2^-40 a frame at the most, for a sender who does not know the key of this boot.
 
-use crate::addr::Addr;
+use crate::wire::addr::Addr;
 
 /// Cells in a set.
 pub const WAYS: usize = 8;
@@ -24,7 +24,7 @@ pub struct Set {
 /// A conversation from the host's view; both directions have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tuple {
-    /// Key space of the protocol: see [`crate::packet::space`].
+    /// Key space of the protocol: see [`crate::wire::packet::space`].
     pub space: u32,
     /// The host's address.
     pub local: Addr,
@@ -39,7 +39,7 @@ pub struct Tuple {
 /// A hashed tuple: which set, and which tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashed {
-    /// To be masked with [`crate::tables::Facts::flow_mask`].
+    /// To be masked with [`crate::engine::tables::Config::flow_mask`].
     pub set: u32,
     /// The tag in place: high 40 bits, never all zero.
     pub tag: u64,
@@ -203,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::{protocol, space};
+    use crate::wire::packet::{protocol, space};
 
     extern crate std;
 

@@ -1,8 +1,9 @@
 //! The policy as tables: what a judgement may look up, in the kernel's maps or in an image on the host.
 
-use crate::addr::Addr;
-use crate::flow::Set;
-use crate::reason::Direction;
+use crate::engine::config::Config;
+use crate::engine::conntrack::Set;
+use crate::engine::reason::Direction;
+use crate::wire::addr::Addr;
 
 /// What a table cell says about a port, an IP protocol or echo.
 ///
@@ -60,6 +61,8 @@ impl Key {
     pub const COUNT: u32 = 4 << 16;
     /// Ping.
     pub const ECHO: Self = Self(3 << 16 | 0x100);
+    /// Nothing is kept under it.
+    pub const NONE: Self = Self(u32::MAX);
     /// Keys from here on are not in use.
     pub const END: u32 = (3 << 16) + 4096;
 
@@ -158,49 +161,6 @@ pub struct Step {
     pub half: u32,
 }
 
-/// Facts that hold as long as a generation lives; the kernel's copy is frozen, so that its verifier removes what they
-/// rule out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Facts {
-    /// Drop ingress violations (1) or count them only (0).
-    pub enforce: u32,
-    /// Drop egress violations (1) or count them only (0).
-    pub enforce_out: u32,
-    /// Later fragments are violations.
-    pub strict_fragments: u32,
-    /// EtherTypes other than IPv4, IPv6 and ARP are violations.
-    pub strict_ethertypes: u32,
-    /// Some grant is for some peers only, so that addresses have classes.
-    pub sources: u32,
-    /// Some IPv6 hosts are in the host table.
-    pub hosts: u32,
-    /// Number of cells of the host table less one; a power of two less one.
-    pub host_mask: u32,
-    /// Width of the admission matrix: number of peer classes.
-    pub width: u32,
-    /// Judge only what is for the host's own addresses: address class of "own" is the class bit in the local table.
-    pub scoped: u32,
-    /// There is a flow table (an egress program).
-    pub flows: u32,
-    /// Number of sets of the flow table less one; a power of two less one.
-    pub flow_mask: u32,
-    /// TCP and SCTP flows older than this are dead, in units of [`crate::flow::now`].
-    pub tcp_idle: u32,
-    /// The same for UDP and the rest.
-    pub udp_idle: u32,
-    /// How far jiffies are shifted right to make units of time.
-    pub tick_shift: u32,
-    /// The frame may have parts that cannot be read in place.
-    pub multi_buffer: u32,
-    /// Padding.
-    pub reserved: u32,
-    /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
-    pub deadline: u64,
-    /// Secret of the flow table's hash.
-    pub flow_key: [u64; 2],
-}
-
 /// One IPv6 host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -221,7 +181,7 @@ pub const HOST_PROBES: u32 = 8;
 /// What a judgement may look up. Every answer is total: an index out of range reads as zero.
 pub trait Tables {
     /// The frozen facts.
-    fn facts(&self) -> &Facts;
+    fn config(&self) -> &Config;
     /// Who may use `key`, in one direction.
     fn entry(&self, direction: Direction, key: Key) -> Entry;
     /// A rule by index.
@@ -238,7 +198,7 @@ pub trait Tables {
     fn block(&self, block: u32, index: u8) -> Leaf;
     /// A cell of the host table.
     fn host6(&self, cell: u32) -> Host6;
-    /// Whether an address is one of the host's own (only asked if [`Facts::scoped`]).
+    /// Whether an address is one of the host's own (only asked if [`Config::scoped`]).
     fn own(&self, address: Addr) -> bool;
     /// A set of the flow table, which others may be writing to: each cell is whole, the set as such need not be.
     fn flow_set(&self, index: u32) -> Option<&Set>;

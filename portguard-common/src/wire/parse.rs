@@ -1,21 +1,11 @@
-//! From a frame to the facts: Ethernet, VLAN tags, and dispatch by EtherType.
+//! From a frame to what the packet is: link header, network header by EtherType, transport header.
 
-use crate::addr::Addr;
-use crate::frame::{Frame, Window};
-use crate::packet::{Malformed, Packet, Shape};
-use crate::plain::Plain;
-use crate::{ipv4, ipv6, transport};
-
-/// IPv4 (RFC 894).
-pub const ETHERTYPE_IPV4: u16 = 0x0800;
-/// ARP (RFC 826).
-pub const ETHERTYPE_ARP: u16 = 0x0806;
-/// IPv6 (RFC 2464).
-pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// Length of an Ethernet header without tags.
-pub(crate) const ETHERNET: usize = 14;
-/// VLAN tags that are walked.
-pub const MAX_VLAN_TAGS: usize = 2;
+use crate::wire::addr::Addr;
+use crate::wire::ethernet::{self, ethertype};
+use crate::wire::frame::Frame;
+use crate::wire::packet::{Malformed, Packet, Shape};
+use crate::wire::plain::Plain;
+use crate::wire::{ipv4, ipv6, transport};
 
 /// Headers that the judgement needs lie in the frame but cannot be read in place: copy them and parse the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +53,6 @@ impl Whole {
     }
 }
 
-/// Whether an EtherType announces a VLAN tag: 802.1Q, 802.1ad, and the older 0x9100.
-#[inline(always)]
-pub(crate) const fn is_vlan(ethertype: u16) -> bool {
-    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
-}
-
 /// The end of what can be read: nothing there is malformed, something there must be copied.
 #[inline(always)]
 pub(crate) fn short<F: Frame + ?Sized>(frame: &F, end: usize) -> Network {
@@ -79,7 +63,7 @@ pub(crate) fn short<F: Frame + ?Sized>(frame: &F, end: usize) -> Network {
     }
 }
 
-/// Parses a frame. Total: every sequence of bytes has an answer.
+/// Parses an Ethernet frame. Total: every sequence of bytes has an answer.
 ///
 /// # Errors
 /// [`Nonlinear`] if a header lies outside of the linear part; never for a slice.
@@ -96,7 +80,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
 pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packet, Nonlinear> {
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
-    let network = match ethernet(frame, &mut packet) {
+    let network = match ethernet::parse(frame, &mut packet) {
         Ok(at) => network::<F, true>(frame, &mut packet, at),
         Err(done) => done,
     };
@@ -113,7 +97,7 @@ pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F
     }
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
-    let at = ethernet(frame, &mut packet).ok()?;
+    let at = ethernet::parse(frame, &mut packet).ok()?;
     let Network::Payload(payload) = network::<F, false>(frame, &mut packet, at) else {
         return None;
     };
@@ -158,43 +142,6 @@ fn finish<F: Frame + ?Sized>(
     Ok(packet)
 }
 
-/// Ethernet and its tags: where the network header starts, or what the frame is if there is none.
-#[inline(always)]
-fn ethernet<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet) -> Result<usize, Network> {
-    let Some(header) = frame.window::<14>(0) else {
-        return Err(short(frame, ETHERNET));
-    };
-    packet.ethertype = header.u16::<12>();
-    let mut at = ETHERNET;
-    if is_vlan(packet.ethertype) {
-        let is_tagged = packet.vlan != 0;
-        let Some(tag) = frame.window::<4>(at) else {
-            return Err(short(frame, at + 4));
-        };
-        if !is_tagged {
-            packet.vlan = u32::from(tag.u16::<0>()) | 1 << 16;
-        }
-        packet.ethertype = tag.u16::<2>();
-        at += 4;
-        if is_vlan(packet.ethertype) {
-            if is_tagged {
-                return Err(Network::Done(Shape::Malformed(Malformed::VlanDepth)));
-            }
-            let Some(tag) = frame.window::<4>(at) else {
-                return Err(short(frame, at + 4));
-            };
-            packet.ethertype = tag.u16::<2>();
-            at += 4;
-            if is_vlan(packet.ethertype) {
-                return Err(Network::Done(Shape::Malformed(Malformed::VlanDepth)));
-            }
-        }
-    }
-    // One state for verifiers, however many tags there are; the mask gives it a bound.
-    frame.renew();
-    Ok(frame.forget(at) & 31)
-}
-
 /// Without `EVERY`, what is not plain may be called [`Network::Nonlinear`]; in the modules of IP, too.
 #[inline(always)]
 fn network<F: Frame + ?Sized, const EVERY: bool>(
@@ -203,9 +150,9 @@ fn network<F: Frame + ?Sized, const EVERY: bool>(
     at: usize,
 ) -> Network {
     match packet.ethertype {
-        ETHERTYPE_IPV4 => ipv4::parse::<F, EVERY>(frame, packet, at),
-        ETHERTYPE_IPV6 => ipv6::parse::<F, EVERY>(frame, packet, at),
-        ETHERTYPE_ARP => Network::Done(Shape::Arp),
+        ethertype::IPV4 => ipv4::parse::<F, EVERY>(frame, packet, at),
+        ethertype::IPV6 => ipv6::parse::<F, EVERY>(frame, packet, at),
+        ethertype::ARP => Network::Done(Shape::Arp),
         _ => Network::Done(Shape::NonIp),
     }
 }

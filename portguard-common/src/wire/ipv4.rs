@@ -1,14 +1,30 @@
 //! The IPv4 header (RFC 791).
 
-use crate::addr::Addr;
-use crate::frame::{Frame, Window};
-use crate::packet::{Malformed, Packet, Shape, protocol};
-use crate::parse::{Network, Payload, Whole, short};
+use crate::wire::addr::Addr;
+use crate::wire::frame::{Frame, Window};
+use crate::wire::packet::{Malformed, Packet, Shape, protocol};
+use crate::wire::parse::{Network, Payload, Whole, short};
 
 /// Header without options.
 pub(crate) const HEADER: usize = 20;
+/// The first octet of a header without options: version 4, five words.
+pub(crate) const PLAIN: u8 = 0x45;
+
+/// Offsets in the header.
+pub(crate) mod field {
+    pub(crate) const VERSION_LENGTH: usize = 0;
+    pub(crate) const TOTAL_LENGTH: usize = 2;
+    pub(crate) const FRAGMENT: usize = 6;
+    pub(crate) const TTL: usize = 8;
+    pub(crate) const PROTOCOL: usize = 9;
+    pub(crate) const SOURCE: usize = 12;
+    pub(crate) const DESTINATION: usize = 16;
+}
+
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Bits of the fragment field that only fragments have.
+pub(crate) const FRAGMENTED: u16 = MORE_FRAGMENTS | FRAGMENT_OFFSET;
 
 /// Options by their type octet.
 mod option {
@@ -18,6 +34,12 @@ mod option {
     pub(super) const STRICT_SOURCE_ROUTE: u8 = 137;
 }
 
+/// The address at an offset.
+#[inline(always)]
+pub(crate) fn address<W: Window, const O: usize>(header: &W) -> Addr {
+    Addr::v4(header.u32::<O>())
+}
+
 /// Parses the IPv4 header at `at`.
 #[inline(always)]
 pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
@@ -25,18 +47,18 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
     packet: &mut Packet,
     at: usize,
 ) -> Network {
-    let Some(header) = frame.window::<20>(at) else {
+    let Some(header) = frame.window::<HEADER>(at) else {
         return short(frame, at + HEADER);
     };
-    packet.source = Addr::v4(header.u32::<12>());
-    packet.destination = Addr::v4(header.u32::<16>());
-    packet.protocol = header.u8::<9>();
-    packet.hop_limit = header.u8::<8>();
-    let version_length = header.u8::<0>();
-    let total = usize::from(header.u16::<2>());
-    let fragment = header.u16::<6>();
+    packet.source = address::<_, { field::SOURCE }>(&header);
+    packet.destination = address::<_, { field::DESTINATION }>(&header);
+    packet.protocol = header.u8::<{ field::PROTOCOL }>();
+    packet.hop_limit = header.u8::<{ field::TTL }>();
+    let version_length = header.u8::<{ field::VERSION_LENGTH }>();
+    let total = usize::from(header.u16::<{ field::TOTAL_LENGTH }>());
+    let fragment = header.u16::<{ field::FRAGMENT }>();
 
-    if !EVERY && (version_length != 0x45 || fragment & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0) {
+    if !EVERY && (version_length != PLAIN || fragment & FRAGMENTED != 0) {
         return Network::Nonlinear;
     }
     if version_length >> 4 != 4 {
@@ -84,7 +106,7 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
     // The lengths of all options become one state for the verifier; the bound is checked again where it is read.
     let length = if length > HEADER {
         frame.renew();
-        frame.forget(length)
+        frame.barrier_var(length)
     } else {
         length
     };
@@ -103,13 +125,13 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
 fn options<F: Frame + ?Sized>(frame: &mut F, at: usize, end: usize) -> Option<bool> {
     let length = end - at;
     let mut walk = Walk {
-        next: frame.forget(0),
-        size_at: frame.forget(usize::MAX),
+        next: frame.barrier_var(0),
+        size_at: frame.barrier_var(usize::MAX),
         verdict: None,
     };
     for word in 0..10 {
         let start = word * 4;
-        if start >= frame.forget(length) {
+        if start >= frame.barrier_var(length) {
             break;
         }
         frame.renew();
@@ -122,7 +144,7 @@ fn options<F: Frame + ?Sized>(frame: &mut F, at: usize, end: usize) -> Option<bo
             return Some(verdict);
         }
     }
-    Some(walk.size_at != frame.forget(length))
+    Some(walk.size_at != frame.barrier_var(length))
 }
 
 /// Where in the options a walk is.
@@ -148,22 +170,22 @@ impl Walk {
             return;
         }
         // Compared as copies: what a comparison says of them must not make a state for the verifier.
-        if position == frame.forget(self.size_at) {
+        if position == frame.barrier_var(self.size_at) {
             let next = position - 1 + usize::from(octet);
-            if octet < 2 || next > frame.forget(length) {
+            if octet < 2 || next > frame.barrier_var(length) {
                 self.verdict = Some(false);
             }
-            self.next = frame.forget(next);
-        } else if position == frame.forget(self.next) {
+            self.next = frame.barrier_var(next);
+        } else if position == frame.barrier_var(self.next) {
             match octet {
                 option::END => self.verdict = Some(true),
-                option::NOP => self.next = frame.forget(position + 1),
+                option::NOP => self.next = frame.barrier_var(position + 1),
                 option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE => {
                     self.verdict = Some(false);
                 }
                 _ => {
-                    self.size_at = frame.forget(position + 1);
-                    self.next = frame.forget(usize::MAX);
+                    self.size_at = frame.barrier_var(position + 1);
+                    self.next = frame.barrier_var(usize::MAX);
                 }
             }
         }

@@ -1,0 +1,43 @@
+//! What a generation is loaded with: the mode, and which features the policy needs.
+
+/// What holds as long as a generation lives; the kernel's copy is frozen, so that its verifier removes what it rules out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Config {
+    /// Drop ingress violations (1) or count them only (0).
+    pub enforce: u32,
+    /// Drop egress violations (1) or count them only (0).
+    pub enforce_out: u32,
+    /// Later fragments are violations.
+    pub strict_fragments: u32,
+    /// EtherTypes other than IPv4, IPv6 and ARP are violations.
+    pub strict_ethertypes: u32,
+    /// Some grant is for some peers only, so that addresses have classes.
+    pub sources: u32,
+    /// Some IPv6 hosts are in the host table.
+    pub hosts: u32,
+    /// Number of cells of the host table less one; a power of two less one.
+    pub host_mask: u32,
+    /// Width of the admission matrix: number of peer classes.
+    pub width: u32,
+    /// Judge only what is for the host's own addresses: address class of "own" is the class bit in the local table.
+    pub scoped: u32,
+    /// There is a flow table (an egress program).
+    pub flows: u32,
+    /// Number of sets of the flow table less one; a power of two less one.
+    pub flow_mask: u32,
+    /// TCP and SCTP flows older than this are dead, in units of [`crate::engine::conntrack::now`].
+    pub tcp_idle: u32,
+    /// The same for UDP and the rest.
+    pub udp_idle: u32,
+    /// How far jiffies are shifted right to make units of time.
+    pub tick_shift: u32,
+    /// The frame may have parts that cannot be read in place.
+    pub multi_buffer: u32,
+    /// Padding.
+    pub reserved: u32,
+    /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
+    pub deadline: u64,
+    /// Secret of the flow table's hash.
+    pub flow_key: [u64; 2],
+}

@@ -1,0 +1,11 @@
+//! From bytes to what a packet is: one protocol a file, nothing judged.
+
+pub mod addr;
+pub mod ethernet;
+pub mod frame;
+mod ipv4;
+mod ipv6;
+pub mod packet;
+pub mod parse;
+pub mod plain;
+mod transport;
