@@ -83,12 +83,10 @@ fn tests(name: &str, numbers: &[(&str, u64)]) -> Result<Tally> {
     )
 }
 
-/// Builds the fuzzer and runs it; what it finds out stays in its corpus for the next night.
+/// Builds the fuzzers and runs each; what one finds out stays in its corpus for the next night.
 fn fuzz(seconds: u64) -> Result<()> {
     let package = root().join("tests/fuzz");
     let built = target().join("fuzz");
-    let corpus = package.join("corpus/parse_verdict");
-    let artifacts = package.join("artifacts/parse_verdict/");
     // Naming the target keeps build scripts, which are no fuzzers, from being instrumented.
     let host = host()?;
     let mut build = cargo();
@@ -97,32 +95,129 @@ fn fuzz(seconds: u64) -> Result<()> {
         .arg(package.join("Cargo.toml"))
         .env("CARGO_TARGET_DIR", &built)
         .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f"));
-    step("building the fuzzer", &mut build)?;
+    step("building the fuzzers", &mut build)?;
     let programs = built.join(host).join("release");
-    seed(&corpus)?;
-    std::fs::create_dir_all(&artifacts)?;
-    let prefix = format!("-artifact_prefix={}/", artifacts.display());
-    let time = format!("-max_total_time={seconds}");
-    show(
-        Command::new(programs.join("parse_verdict"))
-            .args([&time, "-max_len=2048", "-timeout=5", "-print_final_stats=1"])
-            .arg(prefix)
-            .arg(&corpus),
-    )
-    .context("the fuzzer found something; the input is among the artifacts")
-}
-
-/// Writes frames of every class that the tests tell apart, for the fuzzer to begin with.
-fn seed(corpus: &Path) -> Result<()> {
-    std::fs::create_dir_all(corpus)?;
-    for (number, (_, frame)) in Generator::new(1).take(SEEDS).enumerate() {
-        // Whole, and all of it in place: the two bytes that the fuzzed function takes before the frame.
-        let input = [&[255, 255], frame.as_slice()].concat();
-        let file = corpus.join(format!("seed-{number}"));
-        std::fs::write(&file, input)
-            .with_context(|| format!("cannot write `{}`", file.display()))?;
+    for fuzzer in &FUZZERS {
+        fuzzer.run(&package, &programs, seconds)?;
     }
     Ok(())
+}
+
+/// What a fuzzer begins with.
+#[derive(Debug, Clone, Copy)]
+enum Seeds {
+    /// Frames of every class that the tests tell apart.
+    Frames,
+    /// The same, each as a capture of one frame.
+    Captures,
+    /// The files of a folder of the repository that end so.
+    Files(&'static str, &'static str),
+}
+
+#[derive(Debug)]
+struct Fuzzer {
+    name: &'static str,
+    seeds: Seeds,
+    /// Longest input, bytes.
+    longest: u32,
+}
+
+const FUZZERS: [Fuzzer; 6] = [
+    Fuzzer {
+        name: "parse_verdict",
+        seeds: Seeds::Frames,
+        longest: 2048,
+    },
+    Fuzzer {
+        name: "site",
+        seeds: Seeds::Files("docs", ".toml"),
+        longest: 8192,
+    },
+    Fuzzer {
+        name: "catalog",
+        seeds: Seeds::Files("portguard/catalog", ".toml"),
+        longest: 65_536,
+    },
+    Fuzzer {
+        name: "capture",
+        seeds: Seeds::Captures,
+        longest: 4096,
+    },
+    Fuzzer {
+        name: "nft",
+        seeds: Seeds::Files("tests/fuzz/seeds/nft", ".json"),
+        longest: 8192,
+    },
+    Fuzzer {
+        name: "iptables",
+        seeds: Seeds::Files("tests/fuzz/seeds/iptables", ".rules"),
+        longest: 8192,
+    },
+];
+
+impl Fuzzer {
+    fn run(&self, package: &Path, programs: &Path, seconds: u64) -> Result<()> {
+        let corpus = package.join("corpus").join(self.name);
+        let artifacts = package.join("artifacts").join(self.name);
+        std::fs::create_dir_all(&artifacts)?;
+        std::fs::create_dir_all(&corpus)?;
+        self.seed(&corpus)?;
+        say(format_args!("fuzzing {} for {seconds} s", self.name));
+        let mut command = Command::new(programs.join(self.name));
+        command
+            .args(["-timeout=5", "-print_final_stats=1"])
+            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-max_len={}", self.longest))
+            .arg(format!("-artifact_prefix={}/", artifacts.display()))
+            .arg(&corpus);
+        show(&mut command).with_context(|| {
+            let name = self.name;
+            format!("the fuzzer `{name}` found something; the input is among the artifacts")
+        })
+    }
+
+    fn seed(&self, corpus: &Path) -> Result<()> {
+        let put = |name: &str, bytes: &[u8]| {
+            let file = corpus.join(format!("seed-{name}"));
+            std::fs::write(&file, bytes)
+                .with_context(|| format!("cannot write `{}`", file.display()))
+        };
+        match self.seeds {
+            Seeds::Frames => {
+                for (number, (_, frame)) in Generator::new(1).take(SEEDS).enumerate() {
+                    // Whole, and all of it in place: the two bytes that the fuzzed function takes before the frame.
+                    let input = [&[255, 255], frame.as_slice()].concat();
+                    put(&number.to_string(), &input)?;
+                }
+            }
+            Seeds::Captures => {
+                for (number, (_, frame)) in Generator::new(1).take(SEEDS).enumerate() {
+                    put(&number.to_string(), &capture_of(&frame))?;
+                }
+            }
+            Seeds::Files(folder, end) => {
+                for entry in std::fs::read_dir(root().join(folder))? {
+                    let path = entry?.path();
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    if name.ends_with(end) {
+                        put(&name, &std::fs::read(&path)?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pcap file of one Ethernet frame: `pcap-savefile(5)`.
+fn capture_of(frame: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    // Magic, version 2.4, time zone and precision, longest frame, Ethernet; then time and both lengths of the record.
+    let head = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1];
+    let words = head.into_iter().chain([0, 0, length, length]);
+    let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    bytes.extend_from_slice(frame);
+    bytes
 }
 
 /// The triple of this machine.

@@ -150,6 +150,26 @@ impl Table {
     }
 }
 
+/// What a ruleset hands on, as `nft -j list ruleset` prints it; `None` if it is not one.
+pub fn read_nft(text: &str, world: &World) -> Option<Reading> {
+    let ruleset = serde_json::from_str(text).ok()?;
+    Some(walked(&Ruleset::of(&ruleset)?.tables(world), world))
+}
+
+/// What rules of `family` (`ip`, `ip6`) hand on, as `iptables-save` prints them.
+pub fn read_iptables(family: &'static str, text: &str, world: &World) -> Reading {
+    walked(&Saved::of(family, text).tables(world), world)
+}
+
+fn walked(tables: &[Table], world: &World) -> Reading {
+    let mut reading = Reading::default();
+    for table in tables {
+        walk::walk(table, world, &mut reading);
+    }
+    reading.join();
+    reading
+}
+
 /// Asks the packet filter's tools what is handed on in the network namespace of the calling thread.
 pub fn read(world: &World) -> Reading {
     let mut reading = Reading::default();

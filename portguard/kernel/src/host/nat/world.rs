@@ -23,6 +23,17 @@ pub struct World {
 }
 
 impl World {
+    /// A host with these names of interfaces that packets come by, and these addresses.
+    pub fn new(
+        interfaces: impl IntoIterator<Item = String>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Self {
+        Self {
+            interfaces: interfaces.into_iter().collect(),
+            addresses: addresses.into_iter().collect(),
+        }
+    }
+
     /// The network namespace of the calling thread; packets come by the guarded interfaces, or if there are none, by any.
     pub fn here(guarded: &[String]) -> Self {
         let mut names = BTreeSet::new();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::host::nat::{Reading, told, walk};
+use crate::host::nat::{Reading, read_iptables, told};
 
 fn world() -> World {
     World {
@@ -12,12 +12,7 @@ fn world() -> World {
 fn read(family: &'static str, rules: &[&str]) -> Reading {
     let chains = ":PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n:OTHER - [0:0]\n";
     let text = format!("*nat\n{chains}{}\nCOMMIT\n", rules.join("\n"));
-    let mut reading = Reading::default();
-    for table in Saved::of(family, &text).tables(&world()) {
-        walk::walk(&table, &world(), &mut reading);
-    }
-    reading.join();
-    reading
+    read_iptables(family, &text, &world())
 }
 
 #[test]

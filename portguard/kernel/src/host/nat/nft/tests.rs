@@ -8,7 +8,7 @@ mod order;
 use serde_json::json;
 
 use super::*;
-use crate::host::nat::{Reading, told, walk};
+use crate::host::nat::{Reading, read_nft, told};
 
 fn world() -> World {
     World {
@@ -58,13 +58,7 @@ fn read(objects: &[Value]) -> Reading {
         chain("out", Some("output")),
     ];
     all.extend_from_slice(objects);
-    let ruleset = json!({ "nftables": all });
-    let mut reading = Reading::default();
-    for table in Ruleset::of(&ruleset).unwrap().tables(&world()) {
-        walk::walk(&table, &world(), &mut reading);
-    }
-    reading.join();
-    reading
+    read_nft(&json!({ "nftables": all }).to_string(), &world()).unwrap()
 }
 
 #[track_caller]
