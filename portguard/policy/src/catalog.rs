@@ -5,6 +5,7 @@
 
 mod cells;
 mod conditions;
+mod ends;
 mod fields;
 mod head;
 mod load;
@@ -55,8 +56,33 @@ pub struct System {
     pub groups: BTreeMap<String, String>,
     /// Roles by id.
     pub roles: BTreeMap<String, Role>,
-    /// Rows in document order.
+    /// Facts of a site that the document says cannot go together.
+    pub conflicts: Vec<Conflict>,
+    /// Rows in document order; the other ends of rows that print a role come last.
     pub rows: Vec<Row>,
+}
+
+/// Facts that the document says cannot go together. All parts must be met.
+#[derive(Debug, Clone)]
+pub struct Conflict {
+    /// Kebab-case id.
+    pub id: String,
+    /// Facts of the host's system.
+    pub condition: Option<Condition>,
+    /// One host has all of these roles.
+    pub same_host: Vec<String>,
+    /// One host has the first of these roles ...
+    pub role: Option<String>,
+    /// ... and lacks this one.
+    pub lacks: Option<String>,
+    /// A server with this role has this port offset.
+    pub offset: Option<(String, u16)>,
+    /// What is wrong, in our words.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// Where the document says so.
+    pub citation: Citation,
 }
 
 /// An option of a system.
@@ -91,6 +117,8 @@ pub struct Role {
     pub is_abstract: bool,
     /// Has a port offset that a site may set (WSO2 servers).
     pub has_offset: bool,
+    /// Offset that the numbers printed for this role contain already; rows that it includes do not.
+    pub built_in_offset: u16,
 }
 
 /// One row of a document, from the view of one role. A flow (source to destination) is two: `ID/in` and `ID/out`.
@@ -114,8 +142,14 @@ pub struct Row {
     pub pick: Option<String>,
     /// The ports move with the port offset of the role's server.
     pub offset: bool,
+    /// Rows with the same name are one listener wherever they stand: a changed port is changed in all of them.
+    pub listener: Option<String>,
     /// Who is at the other end, as printed; never empty.
     pub peers: Vec<Peer>,
+    /// Of role peers, those of the host's own role are not meant.
+    pub other_roles_only: bool,
+    /// What kind of peer is missing where one is [`Peer::Unprinted`].
+    pub class: Option<PeerClass>,
     /// When the row holds; `None` = always.
     pub condition: Option<Condition>,
     /// The number is a default that the customer may change.
@@ -128,6 +162,8 @@ pub struct Row {
     pub notes: Vec<String>,
     /// Why this row opens nothing on any host of the system, where that is so.
     pub inert: Option<Inert>,
+    /// The other end of a row that the document prints from one side only.
+    pub implied: bool,
     /// `file:line` of the row in its catalog file.
     pub location: String,
 }
@@ -171,6 +207,8 @@ pub enum PortSpec {
     Dynamic,
     /// A number chosen anew at each start; as `Dynamic`.
     Random,
+    /// The document asks for a port and prints no number; as `Dynamic`.
+    Unprinted,
 }
 
 /// Who is at the other end.
@@ -190,8 +228,25 @@ pub enum Peer {
     Domain(String),
     /// The host itself: loopback and its own addresses.
     Itself,
+    /// Multicast groups: a destination of what the role sends, never a source.
+    Multicast,
     /// Not printed. Never "any" by itself.
     Unprinted,
+}
+
+/// What kind of peer a row lacks that prints none: each kind has an answer of its own in the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerClass {
+    /// Users of what the product is there for.
+    PublicService,
+    /// Administrators: consoles, command lines, management interfaces.
+    Administration,
+    /// Servers of the same kind in the same cluster.
+    ClusterMembers,
+    /// Services of the network and back ends: mail, names, directories, brokers, databases.
+    Infrastructure,
+    /// Monitoring systems.
+    Monitoring,
 }
 
 /// All parts must hold.
@@ -241,11 +296,16 @@ pub enum Inert {
 }
 
 impl PortSpec {
+    /// Whether the document leaves the number open.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Dynamic | Self::Random | Self::Unprinted)
+    }
+
     /// The fixed range, if the row prints one.
     pub fn range(&self) -> Option<RangeInclusive<u16>> {
         match *self {
             Self::Range(first, last) => Some(first..=last),
-            Self::Offset { .. } | Self::Dynamic | Self::Random => None,
+            Self::Offset { .. } | Self::Dynamic | Self::Random | Self::Unprinted => None,
         }
     }
 }
@@ -278,6 +338,7 @@ impl fmt::Display for PortSpec {
             Self::Offset { base, role } => write!(f, "{base}+offset({role})"),
             Self::Dynamic => f.write_str("dynamic"),
             Self::Random => f.write_str("random"),
+            Self::Unprinted => f.write_str("unprinted"),
         }
     }
 }

@@ -11,16 +11,18 @@ use ipnet::IpNet;
 use crate::catalog::{Catalog, Direction, Peer, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Compiled, Outbound, Policy, Settings};
-use crate::site::{Mode, Site, SystemSite};
+use crate::site::{Mode, Site};
 
+mod contradictions;
+mod effect;
 mod facts;
 pub mod generate;
 mod inventory;
 mod lint;
+mod listeners;
 mod missing;
 mod own;
 mod peers;
-mod ports;
 mod review;
 mod rows;
 mod select;
@@ -28,6 +30,7 @@ mod sets;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use inventory::Inventory;
 use peers::Resolver;
@@ -63,7 +66,10 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     let mut diagnostics = Vec::new();
     lint::site(inputs, &mut diagnostics);
     let policy = match Subject::select(inputs, &mut diagnostics) {
-        Some(subject) => Compiler::new(inputs, &subject, &mut diagnostics).run(),
+        Some(subject) => {
+            let views = views::Views::new(inputs);
+            Compiler::new(inputs, &subject, &views, &mut diagnostics).run()
+        }
         None => Policy::default(),
     };
     diagnostics.sort_by(|a, b| {
@@ -124,27 +130,26 @@ struct Compiler<'a, 'd> {
     diagnostics: &'d mut Vec<Diagnostic>,
     /// Facts that rows depend on and the site does not say: (system, fact) to rows.
     unsaid: BTreeMap<(String, facts::Fact), Vec<String>>,
-    /// For systems of which the site says nothing.
-    silent: &'a SystemSite,
+    views: &'a views::Views,
 }
 
 impl<'a, 'd> Compiler<'a, 'd> {
     fn new(
         inputs: &'a Inputs<'a>,
         subject: &'a Subject<'a>,
+        views: &'a views::Views,
         diagnostics: &'d mut Vec<Diagnostic>,
     ) -> Self {
-        static SILENT: SystemSite = SystemSite::EMPTY;
         let inventory = Inventory::new(inputs, subject.index);
         Self {
             inputs,
             subject,
-            peers: Resolver::new(inputs, inventory.clone()),
+            peers: Resolver::new(inputs, views, inventory.clone()),
             inventory,
             policy: Policy::default(),
             diagnostics,
             unsaid: BTreeMap::new(),
-            silent: &SILENT,
+            views,
         }
     }
 
@@ -164,6 +169,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
             }
         }
         self.own_rows();
+        self.contradictions();
         self.report_unsaid();
         let (catalog, settings) = (self.inputs.catalog, &self.policy.settings);
         self.peers.missing.report(
@@ -172,14 +178,6 @@ impl<'a, 'd> Compiler<'a, 'd> {
             self.diagnostics,
         );
         self.finish()
-    }
-
-    fn system_site(&self, system: &System) -> &'a SystemSite {
-        self.inputs
-            .site
-            .systems
-            .get(&system.id)
-            .unwrap_or(self.silent)
     }
 
     fn settings(&mut self) -> Settings {
@@ -197,10 +195,8 @@ impl<'a, 'd> Compiler<'a, 'd> {
                 .subject
                 .host
                 .into_iter()
-                .flat_map(|host| &host.addresses);
-            let all = named
-                .map(|(address, _)| *address)
-                .chain(self.inputs.local_addresses.iter().copied());
+                .flat_map(inventory::addresses_of);
+            let all = named.chain(self.inputs.local_addresses.iter().copied());
             let mut all: Vec<IpNet> = all.map(IpNet::from).collect();
             all.sort_unstable();
             all.dedup();
@@ -271,7 +267,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
             .omitted
             .sort_by(|a, b| (&a.row, &a.reason).cmp(&(&b.row, &b.reason)));
         self.policy.omitted.dedup();
-        review::policy(self.inputs, &self.policy, self.diagnostics);
+        review::policy(&self.policy, self.diagnostics);
         self.policy
     }
 }

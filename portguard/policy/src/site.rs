@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::catalog::{Direction, Transport};
+use crate::catalog::{Direction, PeerClass, Transport};
 use crate::policy::Outbound;
 
 mod flags;
+mod layers;
 mod parse;
 mod parse_host;
 mod parse_system;
@@ -57,6 +58,15 @@ pub enum Unresolved {
     None,
 }
 
+/// What becomes of a row whose port numbers neither the document nor the site gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnresolvedPorts {
+    /// An error in enforce.
+    Refuse,
+    /// The row opens nothing.
+    None,
+}
+
 /// All that one site says.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
@@ -68,6 +78,10 @@ pub struct Site {
     pub outbound: Outbound,
     /// Who is meant where a document prints no peer; `None` = not said.
     pub unprinted_peers: Option<Who>,
+    /// The same by class of rows, before [`Self::unprinted_peers`].
+    pub unprinted_classes: BTreeMap<PeerClass, (Who, Place)>,
+    /// See [`UnresolvedPorts`]; `None` = refuse.
+    pub unresolved_ports: Option<UnresolvedPorts>,
     /// See [`Unresolved`]; `None` = refuse in enforce, anybody (with a warning) in audit.
     pub unresolved_peers: Option<Unresolved>,
     /// Later fragments are violations.
@@ -188,19 +202,45 @@ pub struct SystemSite {
     /// Options turned off, where the document has them on.
     pub without: BTreeMap<String, Place>,
     /// Of each exclusive alternative, the value chosen.
-    pub choices: BTreeMap<String, (String, Place)>,
+    pub choices: BTreeMap<String, Chosen>,
     /// Who the document's groups, roles, `asn:N` and `domain:NAME` are at this site.
     pub peers: BTreeMap<String, (Who, Place)>,
     /// Who is meant where this document prints no peer.
     pub unprinted_peers: Option<Who>,
-    /// Port offset by role.
-    pub offsets: BTreeMap<String, (u16, Place)>,
+    /// The same by class of rows, before [`Self::unprinted_peers`].
+    pub unprinted_classes: BTreeMap<PeerClass, (Who, Place)>,
+    /// Port offsets by role: one for each server of the role on a host.
+    pub offsets: BTreeMap<String, (Vec<u16>, Place)>,
     /// Changed ports by row.
-    pub ports: BTreeMap<String, (Vec<Ports>, Place)>,
+    pub ports: BTreeMap<String, (ChangedPorts, Place)>,
     /// Further settings by row.
     pub rows: BTreeMap<String, RowSite>,
+    /// Installations that hosts belong to unless they say otherwise.
+    pub cluster: Vec<(String, Place)>,
+    /// What holds for one installation, before what holds for the system.
+    pub clusters: BTreeMap<String, SystemSite>,
     /// Where the system is first spoken of.
     pub place: Place,
+}
+
+/// What the site chooses of exclusive alternatives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// One value, or during a change-over the old and the new one.
+    pub values: Vec<String>,
+    /// Last day (`YYYY-MM-DD`) on which more than the last value holds.
+    pub until: Option<String>,
+    /// Where.
+    pub place: Place,
+}
+
+/// New port numbers of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangedPorts {
+    /// In place of the row's own: of its one port, or of several in their order.
+    All(Vec<Ports>),
+    /// By the port that the document prints.
+    Each(BTreeMap<String, Vec<Ports>>),
 }
 
 /// What the site says of one catalog row.
@@ -252,14 +292,20 @@ pub struct Host {
     pub name: String,
     /// Its addresses, as its peers see them.
     pub addresses: Vec<(IpAddr, Place)>,
+    /// Addresses that move between hosts or belong to several: each owner lists them.
+    pub shared_addresses: Vec<(IpAddr, Place)>,
+    /// Installations that the host belongs to.
+    pub cluster: Vec<(String, Place)>,
+    /// What holds for this host, before its cluster and the system.
+    pub systems: BTreeMap<String, SystemSite>,
     /// `SYSTEM/ROLE`.
     pub roles: Vec<(String, Place)>,
     /// What each interface serves, where the host has several networks.
     pub interfaces: BTreeMap<String, Interface>,
-    /// Port offset by `SYSTEM/ROLE`, before the system's.
-    pub offsets: BTreeMap<String, (u16, Place)>,
+    /// Port offsets by `SYSTEM/ROLE`, before the system's: one for each server of the role.
+    pub offsets: BTreeMap<String, (Vec<u16>, Place)>,
     /// Roles that stay in audit.
-    pub audit_roles: BTreeSet<String>,
+    pub audit_roles: BTreeMap<String, Place>,
     /// Ports that stay in audit.
     pub audit_ports: Vec<(Transport, u16, u16)>,
     /// Of this host, before the site's.
@@ -273,6 +319,10 @@ pub struct Host {
 pub struct Interface {
     /// `SYSTEM/ROLE`, beside those of the host.
     pub roles: Vec<(String, Place)>,
+    /// Only these rows (`SYSTEM/ROW`) are served here, if any are named.
+    pub rows: Vec<(String, Place)>,
+    /// These rows are not served here.
+    pub without_rows: Vec<(String, Place)>,
     /// Of this interface, before the host's.
     pub mode: Option<Mode>,
 }
@@ -319,9 +369,14 @@ impl Site {
     /// Every term said anywhere.
     pub fn terms(&self) -> impl Iterator<Item = &(Term, Place)> {
         let baseline = &self.baseline;
+        let systems = self
+            .systems
+            .values()
+            .chain(self.hosts.iter().flat_map(|host| host.systems.values()));
         let whos = self
             .unprinted_peers
             .iter()
+            .chain(self.unprinted_classes.values().map(|(who, _)| who))
             .chain([&baseline.dhcp, &baseline.echo, &baseline.dns, &baseline.ntp])
             .chain(baseline.protocols.iter().map(|protocol| &protocol.peers))
             .chain(
@@ -330,17 +385,9 @@ impl Site {
                     .flat_map(|m| m.allow.iter().map(|access| &access.peers)),
             )
             .chain(self.rows.iter().map(|row| &row.peers))
-            .chain(self.systems.values().flat_map(|system| {
-                system
-                    .unprinted_peers
-                    .iter()
-                    .chain(system.peers.values().map(|(who, _)| who))
-                    .chain(
-                        system
-                            .rows
-                            .values()
-                            .flat_map(|row| row.only.iter().chain(&row.unprinted_peers)),
-                    )
+            .chain(systems.flat_map(|system| {
+                let layers = std::iter::once(system).chain(system.clusters.values());
+                layers.flat_map(SystemSite::whos)
             }));
         self.groups
             .values()
@@ -359,9 +406,12 @@ impl SystemSite {
         choices: BTreeMap::new(),
         peers: BTreeMap::new(),
         unprinted_peers: None,
+        unprinted_classes: BTreeMap::new(),
         offsets: BTreeMap::new(),
         ports: BTreeMap::new(),
         rows: BTreeMap::new(),
+        cluster: Vec::new(),
+        clusters: BTreeMap::new(),
         place: Place { line: 0, column: 0 },
     };
 
@@ -373,12 +423,13 @@ impl SystemSite {
             .map(|(_, settings)| settings)
     }
 
-    /// Changed ports of a row, by its full id.
-    pub fn row_ports(&self, system: &str, row: &str) -> Option<&(Vec<Ports>, Place)> {
-        self.ports
+    fn whos(&self) -> impl Iterator<Item = &Who> {
+        let rows = self.rows.values();
+        self.unprinted_peers
             .iter()
-            .find(|(key, _)| names_row(key, system, row))
-            .map(|(_, ports)| ports)
+            .chain(self.unprinted_classes.values().map(|(who, _)| who))
+            .chain(self.peers.values().map(|(who, _)| who))
+            .chain(rows.flat_map(|row| row.only.iter().chain(&row.unprinted_peers)))
     }
 }
 
@@ -391,7 +442,7 @@ pub fn names_row(key: &str, system: &str, row: &str) -> bool {
         .and_then(|local| local.strip_prefix(key))
         .is_some_and(|rest| {
             rest.is_empty()
-                || ["/in", "/out"]
+                || ["/in", "/out", "/both"]
                     .iter()
                     .any(|end| rest == *end || rest.starts_with(&format!("{end}-")))
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::print;
-use portguard_policy::catalog::{Catalog, Peer, PortSpec, Row, System};
+use portguard_policy::catalog::{Catalog, Peer, PeerClass, PortSpec, Row, System};
 use portguard_policy::diagnostic::Rejected;
 use portguard_policy::error::Exit;
 
@@ -70,11 +70,12 @@ const HEAD: &str = "\
 schema = 1
 mode = \"audit\"                 # audit: count violations; enforce: drop them
 outbound = \"audit\"             # what the host sends: off, audit or enforce
-# unprinted_peers = [\"admins\"] # who is meant where a document prints no peer; \"any\" is a loud word
-# unresolved_peers = \"refuse\"  # peers that a document names and this file does not give: refuse, any or none
+# unresolved_peers = \"refuse\"  # peers that a document names and this file does not define: refuse, any or none
+# unresolved_ports = \"refuse\"  # rows without a number that this file does not give: refuse or none (closed)
 
 [groups]
 admins = [\"192.0.2.0/28\"]      # write your own
+users = [\"192.0.2.0/24\"]       # who uses the products
 
 [management]                   # stays open whatever the documents say
 allow = [\"tcp/22=admins\"]
@@ -96,31 +97,13 @@ fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>) {
     add(text, &format!("\n# {}", system.document));
     add(text, &format!("[systems.{}]", system.id));
     facts(text, system, &rows);
-    let unprinted: Vec<_> = rows
-        .iter()
-        .copied()
-        .filter(|row| row.peers.contains(&Peer::Unprinted))
-        .collect();
-    if !unprinted.is_empty() {
-        add(
-            text,
-            &format!(
-                "# The document does not print the peers of: {}",
-                local(system, &unprinted)
-            ),
-        );
-        add(text, "# unprinted_peers = [\"admins\"]");
-    }
+    unprinted(text, system, &rows);
     let changeable: Vec<_> = rows
         .iter()
         .copied()
-        .filter(|row| row.customisable)
+        .filter(|row| row.customisable && !row.ports.iter().any(PortSpec::is_open))
         .collect();
-    let open = |row: &&Row| {
-        row.ports
-            .iter()
-            .any(|port| matches!(port, PortSpec::Dynamic | PortSpec::Random))
-    };
+    let open = |row: &&Row| !row.implied && row.ports.iter().any(PortSpec::is_open);
     let dynamic: Vec<_> = rows.iter().copied().filter(open).collect();
     if !changeable.is_empty() || !dynamic.is_empty() {
         add(text, &format!("\n# [systems.{}.ports]", system.id));
@@ -137,13 +120,63 @@ fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>) {
             add(
                 text,
                 &format!(
-                    "# \"{}\" = \"FIRST-LAST\"    # assigned at run time; opens nothing without a range",
-                    local_id(system, row)
+                    "# \"{}\" = \"FIRST-LAST\"    # {}; not printed, and closed without a range: {}",
+                    local_id(system, row),
+                    row.ports
+                        .first()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
+                    row.purpose
                 ),
             );
         }
     }
     peers(text, system, &rows);
+}
+
+/// A line for each class of rows that print no peer: they are unlike questions, and want an answer each.
+fn unprinted(text: &mut String, system: &System, rows: &[&Row]) {
+    let of = |class: Option<PeerClass>| -> Vec<&Row> {
+        let lacking = rows.iter().copied();
+        lacking
+            .filter(|row| row.peers.contains(&Peer::Unprinted) && row.class == class)
+            .collect()
+    };
+    let rest = of(None);
+    if !rest.is_empty() {
+        let rows = local(system, &rest);
+        add(
+            text,
+            &format!("# The document does not print the peers of: {rows}"),
+        );
+        add(text, "# unprinted_peers.default = [\"admins\"]");
+    }
+    for class in PeerClass::ALL {
+        let lacking = of(Some(class));
+        if lacking.is_empty() {
+            continue;
+        }
+        let rows = local(system, &lacking);
+        add(
+            text,
+            &format!("# Not printed who is meant, {}: {rows}", class.title()),
+        );
+        let (example, why) = match class {
+            PeerClass::PublicService => ("[\"users\"]", "or \"any\", if the service is public"),
+            PeerClass::Administration => ("[\"admins\"]", "consoles and command lines"),
+            PeerClass::ClusterMembers => (
+                "[\"192.0.2.0/24\"]",
+                "left out: the hosts of the same role and cluster",
+            ),
+            PeerClass::Infrastructure => ("[\"192.0.2.0/24\"]", "the servers meant, or \"none\""),
+            PeerClass::Monitoring => ("\"none\"", "or the monitoring systems"),
+        };
+        let key = class.as_str();
+        add(
+            text,
+            &format!("# unprinted_peers.{key} = {example}    # {why}"),
+        );
+    }
 }
 
 fn facts(text: &mut String, system: &System, rows: &[&Row]) {
@@ -238,6 +271,11 @@ fn peers(text: &mut String, system: &System, rows: &[&Row]) {
                     3,
                     row.role.clone(),
                     "role; the other hosts that have it".to_owned(),
+                ),
+                Peer::Multicast => (
+                    0,
+                    "multicast".to_owned(),
+                    "multicast groups that the role sends to; any, unless given here".to_owned(),
                 ),
                 Peer::Prefix(_) | Peer::Itself | Peer::Unprinted => continue,
             };
@@ -356,13 +394,12 @@ mod tests {
                 let uncomment = |line: &str| match line.strip_prefix("# ") {
                     Some(rest)
                         if rest.ends_with("= [\"192.0.2.0/24\"]")
-                            || rest.starts_with("unprinted_peers = [\"admins\"]") =>
+                            || rest.starts_with("unprinted_peers.") =>
                     {
                         rest.to_owned()
                     }
                     _ => line.to_owned(),
                 };
-                // The site's own `unprinted_peers` stands at the top, the system's in its table: both are tried.
                 let full: Vec<String> = text.lines().map(uncomment).collect();
                 let left: Vec<_> = codes(&catalog, &full.join("\n"))
                     .into_iter()

@@ -14,7 +14,7 @@ use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
 use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Outbound};
-use portguard_policy::site::{self, Flags, Mode, Site, Unresolved};
+use portguard_policy::site::{self, Flags, Mode, Site, Unresolved, UnresolvedPorts};
 
 mod machine;
 #[cfg(test)]
@@ -42,9 +42,12 @@ pub struct SelectionArgs {
     /// Who is meant where the document prints no peer
     #[arg(long, value_name = "any|CIDR,...")]
     pub unprinted_peers: Option<String>,
-    /// What becomes of peers that the document names and nobody gave
+    /// How to treat peers that the document names but the site does not define
     #[arg(long, value_name = "WHAT")]
     pub unresolved_peers: Option<UnresolvedArg>,
+    /// How to treat rows whose port numbers neither the document nor the site gives
+    #[arg(long, value_name = "WHAT")]
+    pub unresolved_ports: Option<UnresolvedPortsArg>,
     /// Management access that stays open, or `none`
     #[arg(long, value_name = "PROTO/PORT[=CIDR,...]")]
     pub management: Vec<String>,
@@ -72,8 +75,8 @@ pub struct SelectionArgs {
     /// One of several alternatives
     #[arg(long = "choose", value_name = "[SYSTEM/]CHOICE=VALUE")]
     pub choices: Vec<String>,
-    /// Port offset of a server
-    #[arg(long = "offset", value_name = "SYSTEM/ROLE=N")]
+    /// Port offset of a server, or several of as many servers
+    #[arg(long = "offset", value_name = "SYSTEM/ROLE=N[,N]")]
     pub offsets: Vec<String>,
     /// Directory of catalog files of your own
     #[arg(long = "catalog", value_name = "DIR")]
@@ -94,6 +97,15 @@ pub enum UnresolvedArg {
     /// Judged as anybody.
     Any,
     /// Nobody.
+    None,
+}
+
+/// `--unresolved-ports`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UnresolvedPortsArg {
+    /// An error in enforce.
+    Refuse,
+    /// Such rows open nothing.
     None,
 }
 
@@ -232,6 +244,10 @@ impl SelectionArgs {
                 UnresolvedArg::Refuse => Unresolved::Refuse,
                 UnresolvedArg::Any => Unresolved::Any,
                 UnresolvedArg::None => Unresolved::None,
+            }),
+            unresolved_ports: self.unresolved_ports.map(|word| match word {
+                UnresolvedPortsArg::Refuse => UnresolvedPorts::Refuse,
+                UnresolvedPortsArg::None => UnresolvedPorts::None,
             }),
             management: self.management.clone(),
             mode,

@@ -7,19 +7,20 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::report::{quoted, suggestion};
-use super::{Inert, Peer, PortSpec, Transport, VersionBound};
+use super::{Inert, Peer, PeerClass, PortSpec, Transport, VersionBound};
 use crate::diagnostic::Diagnostic;
 
 type Parsed<T> = Result<T, Diagnostic>;
 
 const PEER_HINT: &str = "a peer is `role:ID`, `same-role`, `group:ID`, `prefix:CIDR`, `asn:NUMBER`, \
-                         `domain:NAME`, `self` or `unprinted`";
+                         `domain:NAME`, `self`, `multicast` or `unprinted`";
 
 /// `dynamic`, `random`, `7711+offset(analytics)`, `443` or `49152-65535`.
 pub(super) fn port(cell: &str) -> Parsed<PortSpec> {
     match cell.trim() {
         "dynamic" => return Ok(PortSpec::Dynamic),
         "random" => return Ok(PortSpec::Random),
+        "unprinted" => return Ok(PortSpec::Unprinted),
         _ => {}
     }
     if let Some((base, term)) = cell.split_once('+') {
@@ -62,8 +63,9 @@ fn number(cell: &str, part: &str) -> Parsed<u16> {
 }
 
 fn bad_port(cell: &str) -> Diagnostic {
-    Diagnostic::error("bad-port", format!("{} is no port", quoted(cell)))
-        .hint("a port is `443`, `49152-65535`, `7711+offset(ROLE)`, `dynamic` or `random`")
+    Diagnostic::error("bad-port", format!("{} is no port", quoted(cell))).hint(
+        "a port is `443`, `49152-65535`, `7711+offset(ROLE)`, `dynamic`, `random` or `unprinted`",
+    )
 }
 
 /// `role:R`, `same-role`, `group:G`, `prefix:CIDR`, `asn:N`, `domain:NAME`, `self` or `unprinted`.
@@ -72,6 +74,7 @@ pub(super) fn peer(cell: &str) -> Parsed<Peer> {
         "same-role" => return Ok(Peer::SameRole),
         "self" => return Ok(Peer::Itself),
         "unprinted" => return Ok(Peer::Unprinted),
+        "multicast" => return Ok(Peer::Multicast),
         _ => {}
     }
     let Some((kind, name)) = cell.split_once(':') else {
@@ -159,6 +162,17 @@ pub(super) fn inert(cell: &str) -> Parsed<Inert> {
     ];
     let found = all.into_iter().find(|inert| inert.as_str() == cell);
     found.ok_or_else(|| unknown("`inert`", cell, all.iter().map(|inert| inert.as_str())))
+}
+
+/// `public-service`, `administration`, `cluster-members`, `infrastructure` or `monitoring`.
+pub(super) fn class(cell: &str) -> Parsed<PeerClass> {
+    let found = PeerClass::ALL
+        .into_iter()
+        .find(|class| class.as_str() == cell);
+    found.ok_or_else(|| {
+        let known = PeerClass::ALL.iter().map(|class| class.as_str());
+        unknown("class of peers", cell, known)
+    })
 }
 
 /// Comparisons that must all hold: `>=4.5.1, <5`.

@@ -6,7 +6,7 @@ use super::cells;
 use super::fields::{self, Fields};
 use super::report::Report;
 use super::rows::{each, keys};
-use super::{Condition, System};
+use super::{Condition, Conflict, System};
 use crate::diagnostic::Diagnostic;
 
 /// The condition of a row; `None` if it always holds.
@@ -48,6 +48,59 @@ pub(super) fn read(
         choices,
     };
     (condition != Condition::default()).then_some(condition)
+}
+
+/// Reads `[[conflict]]`: facts that the document says cannot go together.
+pub(super) fn conflicts(
+    report: &mut Report<'_>,
+    file: &mut Fields<'_>,
+    system: &System,
+) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    for mut table in file.tables(report, "conflict") {
+        let at = table.at;
+        let id = table.text(report, "id");
+        let condition = read(report, &mut table, system);
+        let same_host = names(report, &mut table, "same_host", "role", &system.roles);
+        let mut role = |report: &mut Report<'_>, key| {
+            let text = table.optional_text(report, key)?;
+            if !system.roles.contains_key(&text.value) {
+                report.add(
+                    text.at,
+                    cells::unknown("role", &text.value, keys(&system.roles)),
+                );
+            }
+            Some(text.value)
+        };
+        let (has, lacks) = (role(report, "role"), role(report, "lacks"));
+        let offset_of = role(report, "offset_of");
+        let offset = table.optional_integer(report, "offset");
+        let message = table.text(report, "message");
+        let hint = table.text(report, "hint");
+        let citation = super::rows::citation(report, &mut table);
+        table.finish(report);
+        if condition.is_none() && same_host.is_empty() && has.is_none() && offset_of.is_none() {
+            let message = "the conflict has nothing to be met";
+            let hint = "write `when`, `same_host`, `role` and `lacks`, or `offset_of` and `offset`";
+            report.add(at, Diagnostic::error("empty-conflict", message).hint(hint));
+        }
+        let offset = offset_of.zip(offset.and_then(|(number, _)| u16::try_from(number).ok()));
+        if let (Some(id), Some(message), Some(hint), Some(citation)) = (id, message, hint, citation)
+        {
+            found.push(Conflict {
+                id: id.value,
+                condition,
+                same_host,
+                role: has,
+                lacks,
+                offset,
+                message: message.value,
+                hint: hint.value,
+                citation,
+            });
+        }
+    }
+    found
 }
 
 fn choices(

@@ -54,6 +54,17 @@ impl<'i> Fields<'i> {
     }
 
     /// An integer that must be there.
+    /// As [`Self::integer`], and may be absent.
+    pub(super) fn optional_integer(
+        &mut self,
+        report: &mut Report<'_>,
+        key: &'static str,
+    ) -> Option<(i64, usize)> {
+        self.table
+            .contains_key(key)
+            .then(|| self.integer(report, key))?
+    }
+
     pub(super) fn integer(
         &mut self,
         report: &mut Report<'_>,

@@ -72,6 +72,7 @@ pub(super) fn read(report: &mut Report<'_>, file: &mut Fields<'_>) -> Option<Sys
         choices,
         groups,
         roles,
+        conflicts: Vec::new(),
         rows: Vec::new(),
     })
 }
@@ -154,6 +155,15 @@ fn roles(report: &mut Report<'_>, file: &mut Fields<'_>) -> BTreeMap<String, Rol
         let included = table.texts(report, "includes");
         let is_abstract = table.flag(report, "abstract").unwrap_or(false);
         let has_offset = table.flag(report, "offset").unwrap_or(false);
+        let built_in = table.optional_integer(report, "built_in_offset");
+        let built_in_offset = built_in.and_then(|(number, at)| {
+            let fits = u16::try_from(number).ok();
+            if fits.is_none() {
+                let message = format!("offset {number} is not between 0 and 65535");
+                report.add(at, Diagnostic::error("out-of-range", message));
+            }
+            fits
+        });
         table.finish(report);
         includes.extend(
             included
@@ -166,6 +176,7 @@ fn roles(report: &mut Report<'_>, file: &mut Fields<'_>) -> BTreeMap<String, Rol
             includes: included.into_iter().map(|other| other.value).collect(),
             is_abstract,
             has_offset,
+            built_in_offset: built_in_offset.unwrap_or(0),
         })
     });
     if roles.is_empty() {

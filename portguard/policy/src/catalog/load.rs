@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::fields::Fields;
 use super::report::{Report, quoted};
-use super::{Catalog, System, head, rows};
+use super::{Catalog, System, conditions, head, rows};
 use crate::diagnostic::{Diagnostic, Rejected};
 use crate::error::Fault;
 
@@ -190,6 +190,7 @@ pub fn load_str(file_name: &str, text: &str) -> Result<System, Rejected> {
         return Err(Rejected(report.finish()));
     };
     let customisable = file.flag(&mut report, "customisable").unwrap_or(false);
+    system.conflicts = conditions::conflicts(&mut report, &mut file, &system);
     system.rows = rows::read(&mut report, &mut file, &system, customisable);
     file.finish(&mut report);
     let found = report.finish();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cells::unknown;
 use super::report::quoted;
-use super::{Catalog, Condition, Inert, Peer, Role, Row, System, VersionBound};
+use super::{Catalog, Condition, Inert, Peer, PeerClass, Role, Row, System, VersionBound};
 use crate::diagnostic::Diagnostic;
 
 impl Catalog {
@@ -136,6 +136,7 @@ impl Peer {
             Self::Asn(_) => "asn",
             Self::Domain(_) => "domain",
             Self::Itself => "self",
+            Self::Multicast => "multicast",
             Self::Unprinted => "unprinted",
         }
     }
@@ -149,7 +150,7 @@ impl Peer {
             }
             Self::Prefix(net) => Some(net.to_string()),
             Self::Asn(number) => Some(number.to_string()),
-            Self::SameRole | Self::Itself | Self::Unprinted => None,
+            Self::SameRole | Self::Itself | Self::Multicast | Self::Unprinted => None,
         }
     }
 
@@ -168,6 +169,39 @@ impl std::fmt::Display for Peer {
         match self.name() {
             Some(name) => write!(f, "{} {name}", self.kind()),
             None => f.write_str(self.kind()),
+        }
+    }
+}
+
+impl PeerClass {
+    /// All of them, in the order in which a site is asked.
+    pub const ALL: [Self; 5] = [
+        Self::PublicService,
+        Self::Administration,
+        Self::ClusterMembers,
+        Self::Infrastructure,
+        Self::Monitoring,
+    ];
+
+    /// Stable kebab-case name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PublicService => "public-service",
+            Self::Administration => "administration",
+            Self::ClusterMembers => "cluster-members",
+            Self::Infrastructure => "infrastructure",
+            Self::Monitoring => "monitoring",
+        }
+    }
+
+    /// In words, as what a row is there for.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::PublicService => "the product's users",
+            Self::Administration => "administration",
+            Self::ClusterMembers => "members of a cluster",
+            Self::Infrastructure => "infrastructure and back ends",
+            Self::Monitoring => "monitoring",
         }
     }
 }

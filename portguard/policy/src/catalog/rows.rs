@@ -43,6 +43,8 @@ pub(super) fn read(
             rows.extend(reader.row(report, table));
         }
     }
+    let other_ends = super::ends::implied(system, &rows);
+    rows.extend(other_ends);
     rows
 }
 
@@ -79,6 +81,7 @@ impl RowReader<'_> {
             ..row
         });
         self.check_offset(report, &row, at);
+        check_class(report, &row, at);
         Some(row)
     }
 
@@ -116,6 +119,7 @@ impl RowReader<'_> {
                 if direction == Direction::In {
                     self.check_offset(report, &row, at);
                 }
+                check_class(report, &row, at);
                 rows.push(row);
             }
         }
@@ -148,6 +152,18 @@ impl RowReader<'_> {
             self.check_pick(report, pick, &ports);
         }
         let offset = table.flag(report, "offset").unwrap_or(false);
+        let listener = table.optional_text(report, "listener");
+        if let Some(listener) = &listener
+            && let Err(finding) = cells::id(&listener.value)
+        {
+            report.add(listener.at, finding);
+        }
+        let other_roles_only = table.flag(report, "other_roles_only").unwrap_or(false);
+        let class = table.optional_text(report, "class").and_then(|text| {
+            cells::class(&text.value)
+                .map_err(|finding| report.add(text.at, finding))
+                .ok()
+        });
         let condition = conditions::read(report, &mut table, self.system);
         let customisable = table
             .flag(report, "customisable")
@@ -170,13 +186,17 @@ impl RowReader<'_> {
             ports,
             pick: pick.map(|text| text.value),
             offset,
+            listener: listener.map(|text| text.value),
             peers: Vec::new(),
+            other_roles_only,
+            class,
             condition,
             customisable,
             purpose: purpose?.value,
             citation: citation?,
             notes,
             inert,
+            implied: false,
             location: report.line_of(at),
         })
     }
@@ -207,9 +227,9 @@ impl RowReader<'_> {
                 self.check_offset_role(report, role, at);
             }
         });
-        let has_number = ports.iter().any(|port| port.range().is_some());
+        let has_number = !ports.is_empty();
         if inert == Some(Inert::NoNumber) && has_number {
-            let message = "the row is `inert = \"no-number\"` and has numbers";
+            let message = "the row is `inert = \"no-number\"` and has ports";
             report.add(
                 at,
                 Diagnostic::error("bad-inert", message).hint("remove one of the two"),
@@ -254,6 +274,7 @@ impl RowReader<'_> {
             | Peer::Asn(_)
             | Peer::Domain(_)
             | Peer::Itself
+            | Peer::Multicast
             | Peer::Unprinted => {}
         })
     }
@@ -310,6 +331,15 @@ impl RowReader<'_> {
     }
 }
 
+/// A class says who is meant where no peer is printed.
+fn check_class(report: &mut Report<'_>, row: &Row, at: usize) {
+    if row.class.is_some() && !row.peers.contains(&Peer::Unprinted) {
+        let message = "the row has a `class` and prints its peers";
+        let hint = "remove `class`, or add `unprinted` to the peers";
+        report.add(at, Diagnostic::error("bad-class", message).hint(hint));
+    }
+}
+
 /// A role that names itself as its peer means others of its kind.
 fn normal(mut row: Row) -> Row {
     let mut seen = BTreeSet::new();
@@ -342,7 +372,7 @@ fn transports(report: &mut Report<'_>, table: &mut Fields<'_>) -> Vec<Transport>
     each(report, table, "transport", cells::transport)
 }
 
-fn citation(report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Citation> {
+pub(super) fn citation(report: &mut Report<'_>, table: &mut Fields<'_>) -> Option<Citation> {
     let mut cite = table.required_table(report, "cite")?;
     let section = cite.text(report, "section");
     let row = cite.text(report, "row");

@@ -16,7 +16,7 @@ fn system(id: &str) -> System {
 /// Sections in the order of the file, with the number of rows that cite each; flows count once for each end.
 fn sections(system: &System) -> Vec<(&str, usize)> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
-    for row in &system.rows {
+    for row in system.rows.iter().filter(|row| !row.implied) {
         let section = row.citation.section.as_str();
         match counts.iter_mut().find(|(name, _)| *name == section) {
             Some((_, count)) => *count += 1,

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::catalog::{Condition, System, VersionBound};
+use crate::catalog::{Condition, Row, System, VersionBound};
 use crate::site::SystemSite;
 
 use super::some_of;
@@ -23,6 +23,11 @@ pub(super) enum Truth {
     Fails(String),
     /// It depends on what the site does not say: taken as holding, loudly.
     Unsaid(Vec<Fact>),
+}
+
+/// Judges a row's condition.
+pub(super) fn judge_row(row: &Row, system: &System, site: &SystemSite) -> Truth {
+    judge(row.condition.as_ref(), system, site)
 }
 
 /// Judges a condition.
@@ -71,7 +76,8 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
     for (choice, value) in choices {
         match site.choices.get(choice) {
             None => unsaid.push(Fact::Choice(choice.clone())),
-            Some((chosen, _)) if chosen != value => {
+            Some(chosen) if !chosen.values.contains(value) => {
+                let chosen = chosen.values.join(" and ");
                 return Truth::Fails(format!("wants {choice} {value}, the site has {chosen}"));
             }
             Some(_) => {}

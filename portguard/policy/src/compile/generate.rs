@@ -44,6 +44,7 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
             .map(|group| (format!("g{group}"), "generated".to_owned()))
             .collect(),
         roles: BTreeMap::new(),
+        conflicts: Vec::new(),
         rows: Vec::new(),
     };
     for index in 0..size.roles {
@@ -64,6 +65,7 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
             includes: Vec::new(),
             is_abstract: false,
             has_offset: false,
+            built_in_offset: 0,
         };
         system.roles.insert(id, role);
     }
@@ -91,7 +93,10 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
         ports: vec![PortSpec::Range(port, port)],
         pick: None,
         offset: false,
+        listener: None,
         peers,
+        other_roles_only: false,
+        class: None,
         condition: None,
         customisable: false,
         purpose: "generated".to_owned(),
@@ -101,6 +106,7 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
         },
         notes: Vec::new(),
         inert: None,
+        implied: false,
         location: "generated".to_owned(),
     }
 }

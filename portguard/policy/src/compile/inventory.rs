@@ -1,14 +1,16 @@
 //! Who has which role: the inventory indexed once, so that a peer's addresses are a look-up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use ipnet::IpNet;
 
 use crate::catalog::Catalog;
-use crate::site::{Host, Site};
+use crate::site::{Host, Site, SystemSite};
 
 use super::Inputs;
+use super::views::clusters_of;
 
 /// The index.
 #[derive(Debug, Clone)]
@@ -87,42 +89,86 @@ impl<'a> Inventory<'a> {
     pub(super) fn addresses(&self, index: usize, nets: &mut Vec<IpNet>) {
         if self.own != Some(index) {
             let host = self.host(index);
-            let addresses = host.into_iter().flat_map(|host| &host.addresses);
-            nets.extend(addresses.map(|(address, _)| IpNet::from(*address)));
+            let addresses = host.into_iter().flat_map(addresses_of);
+            nets.extend(addresses.map(IpNet::from));
         }
     }
 
-    /// The port offset of the server that has `role` on a host; the host's word before the system's.
-    pub(super) fn offset(&self, system: &str, roles: &[&str], host: Option<&Host>) -> u16 {
-        let host_said = roles.iter().find_map(|role| {
-            host?
-                .offsets
-                .get(&format!("{system}/{role}"))
-                .map(|(offset, _)| *offset)
-        });
-        let system_said = || {
-            let site = self.site.systems.get(system)?;
-            roles
-                .iter()
-                .find_map(|role| site.offsets.get(*role).map(|(offset, _)| *offset))
-        };
-        host_said.or_else(system_said).unwrap_or(0)
+    /// Whether a host is the one that is compiled.
+    pub(super) fn is_own(&self, index: usize) -> bool {
+        self.own == Some(index)
     }
 
-    /// The offset of whatever role of this host provides `role`.
-    pub(super) fn offset_at(&self, system: &str, role: &str, host: usize) -> u16 {
-        let host = self.host(host);
+    /// Whether a host is of an installation of the system that the compiled host is of, too.
+    pub(super) fn is_related(&self, system: &str, index: usize) -> bool {
+        let own = clusters_of(self.site, system, self.own);
+        let mut theirs = clusters_of(self.site, system, Some(index)).peekable();
+        match (own.clone().next(), theirs.peek()) {
+            (None, None) => true,
+            _ => theirs.any(|cluster| own.clone().any(|ours| ours == cluster)),
+        }
+    }
+
+    /// As [`Self::hosts_with`], of the compiled host's installations only.
+    pub(super) fn related_hosts(&self, system: &str, role: &str) -> Vec<usize> {
+        let mut hosts = self.hosts_with(system, role);
+        hosts.retain(|index| self.is_related(system, *index));
+        hosts
+    }
+
+    pub(super) fn has_related(&self, system: &str, role: &str) -> bool {
+        !self.related_hosts(system, role).is_empty()
+    }
+
+    /// Hosts that a site means by `SYSTEM/ROLE`, of the compiled host's installations if it is of any, or by
+    /// `SYSTEM/ROLE@CLUSTER` (`@*`: of all).
+    pub(super) fn named(&self, words: &str) -> Vec<usize> {
+        let (id, cluster) = match words.split_once('@') {
+            Some((id, cluster)) => (id, Some(cluster)),
+            None => (words, None),
+        };
+        let Some((system, role)) = id.split_once('/') else {
+            return Vec::new();
+        };
+        let mut hosts = self.hosts_with(system, role);
+        hosts.retain(|index| match cluster {
+            Some("*") => true,
+            Some(cluster) => clusters_of(self.site, system, Some(*index)).any(|own| own == cluster),
+            None => {
+                let mut own = clusters_of(self.site, system, self.own);
+                own.next().is_none() || self.is_related(system, *index)
+            }
+        });
+        hosts
+    }
+
+    /// Roles of a host that are `role` or include it.
+    pub(super) fn roles_at(&self, system: &str, role: &str, index: usize) -> Vec<&'a str> {
         let having = self.including(system, role);
-        let own = host
-            .into_iter()
-            .flat_map(roles_of)
-            .filter_map(|(id, _)| id.split_once('/'));
-        let mut roles: Vec<&str> = own
-            .filter(|(of, id)| *of == system && having.contains(id))
+        let roles = self.host(index).into_iter().flat_map(roles_of);
+        let ids = roles.filter_map(|(id, _)| id.split_once('/'));
+        ids.filter(|(of, id)| *of == system && having.contains(id))
             .map(|(_, id)| id)
-            .collect();
-        roles.push(role);
-        self.offset(system, &roles, host)
+            .collect()
+    }
+
+    /// Port offsets of the servers of a role: `roles` are its names, the surest first; the host's word before the system's.
+    pub(super) fn offsets(
+        &self,
+        system: &str,
+        roles: &[&str],
+        host: Option<usize>,
+        said: &SystemSite,
+    ) -> Vec<u16> {
+        let host = host.and_then(|index| self.host(index));
+        let of_host = roles.iter().find_map(|role| {
+            let offsets = &host?.offsets;
+            offsets.get(&format!("{system}/{role}"))
+        });
+        let of_system = || roles.iter().find_map(|role| said.offsets.get(*role));
+        of_host
+            .or_else(of_system)
+            .map_or_else(|| vec![0], |(offsets, _)| offsets.clone())
     }
 }
 
@@ -133,4 +179,10 @@ pub(super) fn roles_of(host: &Host) -> impl Iterator<Item = &(String, crate::sit
             .values()
             .flat_map(|interface| &interface.roles),
     )
+}
+
+/// Addresses under which a host's peers see it, shared ones among them.
+pub(super) fn addresses_of(host: &Host) -> impl Iterator<Item = IpAddr> {
+    let all = host.addresses.iter().chain(&host.shared_addresses);
+    all.map(|(address, _)| *address)
 }

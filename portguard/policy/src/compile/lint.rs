@@ -24,20 +24,24 @@ pub(super) fn site(inputs: &Inputs<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for (id, site) in &inputs.site.systems {
         if let Some(system) = inputs.catalog.systems.get(id) {
             lint.system(system, site);
+            for (name, cluster) in &site.clusters {
+                lint.cluster(system, name, cluster.place);
+                lint.system(system, cluster);
+            }
         } else if let Err(diagnostic) = inputs.catalog.system(id) {
             lint.push(site.place, diagnostic, "");
         }
     }
 }
 
-struct Lint<'a, 'd> {
-    inputs: &'a Inputs<'a>,
-    site: &'a Site,
+pub(super) struct Lint<'a, 'd> {
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) site: &'a Site,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 impl<'a> Lint<'a, '_> {
-    fn error(
+    pub(super) fn error(
         &mut self,
         place: Place,
         code: &'static str,
@@ -47,7 +51,7 @@ impl<'a> Lint<'a, '_> {
         self.push(place, Diagnostic::error(code, message), hint);
     }
 
-    fn push(&mut self, place: Place, diagnostic: Diagnostic, hint: impl Into<String>) {
+    pub(super) fn push(&mut self, place: Place, diagnostic: Diagnostic, hint: impl Into<String>) {
         let place = self
             .site
             .at(place)
@@ -157,6 +161,7 @@ impl<'a> Lint<'a, '_> {
 
     /// A role named as a peer may be abstract.
     fn any_role(&mut self, id: &str, place: Place) {
+        let id = id.split('@').next().unwrap_or(id);
         let known = id.split_once('/').is_some_and(|(system, role)| {
             self.inputs
                 .catalog
@@ -187,9 +192,10 @@ impl<'a> Lint<'a, '_> {
             for (id, (_, place)) in &host.offsets {
                 self.any_role(id, *place);
             }
-            for id in &host.audit_roles {
-                self.any_role(id, host.place);
+            for (id, place) in &host.audit_roles {
+                self.any_role(id, *place);
             }
+            self.host_settings(host);
             if told < MAX_HOSTS && host.addresses.is_empty() {
                 let message = format!(
                     "host `{}` has no address: as a peer it is nobody",
@@ -225,7 +231,7 @@ impl<'a> Lint<'a, '_> {
         }
     }
 
-    fn system(&mut self, system: &System, site: &SystemSite) {
+    pub(super) fn system(&mut self, system: &'a System, site: &'a SystemSite) {
         if let Some((deployment, place)) = &site.deployment
             && !system.deployments.contains_key(deployment)
         {
@@ -257,6 +263,7 @@ impl<'a> Lint<'a, '_> {
             }
         }
         self.choices(system, site);
+        self.effect(system, site);
         for (key, (_, place)) in &site.peers {
             if !has_peer(system, key) {
                 let known: Vec<_> = system
@@ -278,13 +285,18 @@ impl<'a> Lint<'a, '_> {
     }
 
     fn choices(&mut self, system: &System, site: &SystemSite) {
-        for (choice, (value, place)) in &site.choices {
+        for (choice, chosen) in &site.choices {
+            let place = &chosen.place;
             let Some(known) = system.choices.get(choice) else {
                 let known: Vec<_> = system.choices.keys().map(String::as_str).collect();
                 self.unknown(*place, "unknown-choice", system, "choice", choice, &known);
                 continue;
             };
-            if !known.values.contains_key(value) {
+            for value in chosen
+                .values
+                .iter()
+                .filter(|value| !known.values.contains_key(*value))
+            {
                 let values: Vec<_> = known.values.keys().map(String::as_str).collect();
                 self.unknown(
                     *place,
@@ -322,11 +334,8 @@ impl<'a> Lint<'a, '_> {
                 .iter()
                 .filter(|row| names_row(key, &system.id, &row.id))
             {
-                let free = row
-                    .ports
-                    .iter()
-                    .any(|port| matches!(port, PortSpec::Dynamic | PortSpec::Random));
-                if !row.customisable && !free {
+                let free = row.ports.iter().any(PortSpec::is_open);
+                if !row.customisable && !free && row.inert.is_none() {
                     let message = format!(
                         "the document does not let the ports of row `{}` be changed",
                         row.id

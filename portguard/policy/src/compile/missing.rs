@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::some_of;
 use crate::diagnostic::{Diagnostic, Level};
-use crate::site::{Site, Unresolved};
+use crate::site::{Site, Unresolved, UnresolvedPorts};
 
 /// What is missing.
 #[derive(Debug, Default)]
@@ -13,6 +13,8 @@ pub(super) struct Missing {
     wanted: BTreeMap<(&'static str, String), Want>,
     /// Judged as any because the site says so.
     everybody: BTreeMap<String, Vec<String>>,
+    /// (row, why it does not hold at the other end) to the hosts there.
+    differing: BTreeMap<(String, String), Vec<String>>,
     /// Domain names that were not looked up.
     unasked: BTreeMap<String, Vec<String>>,
     /// Set by whatever is added: the row at hand must be asked anew next time.
@@ -54,6 +56,14 @@ impl Missing {
         push(self.everybody.entry(what).or_default(), row);
     }
 
+    /// A row that holds here and not at a host of its other end.
+    pub(super) fn differs(&mut self, row: &str, host: &str, why: String) {
+        let hosts = self.differing.entry((row.to_owned(), why)).or_default();
+        if !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+
     /// A domain name that nobody looked up.
     pub(super) fn unasked(&mut self, name: &str, row: &str) {
         self.touched = true;
@@ -69,12 +79,17 @@ impl Missing {
     ) {
         for ((code, what), want) in &self.wanted {
             // The site's own `refuse` binds in audit, too; it is about named peers only.
-            let bound =
-                site.unresolved_peers == Some(Unresolved::Refuse) && *code != "unprinted-peers";
-            let (level, judged) = if is_enforced(&want.rows) || bound {
-                (Level::Error, "")
-            } else {
-                (Level::Warning, "; audit judges them as any")
+            let bound = match *code {
+                "unprinted-peers" => false,
+                "unresolved-ports" => site.unresolved_ports == Some(UnresolvedPorts::Refuse),
+                _ => site.unresolved_peers == Some(Unresolved::Refuse),
+            };
+            let (level, judged) = match *code {
+                _ if is_enforced(&want.rows) || bound => (Level::Error, ""),
+                "unresolved-ports" => {
+                    (Level::Warning, "; closed, which audit counts as violations")
+                }
+                _ => (Level::Warning, "; audit judges them as any"),
             };
             let message = format!("{}: rows {}{judged}", want.message, some_of(&want.rows));
             let system = what.split('/').next().unwrap_or_default();
@@ -97,6 +112,15 @@ impl Missing {
             let hint = "it is resolved when the policy is loaded; `--resolve` does it now";
             let diagnostic = Diagnostic::new(Level::Note, "domain-not-asked", message);
             diagnostics.push(diagnostic.at(first(rows)).hint(hint));
+        }
+        for ((row, why), hosts) in &self.differing {
+            let message = format!(
+                "row `{row}` holds here and not at its other end, so it is closed towards {}: there it {why}",
+                some_of(hosts)
+            );
+            let hint = "give both ends the same deployment, version, options and choices";
+            let diagnostic = Diagnostic::warning("ends-differ", message);
+            diagnostics.push(diagnostic.at(row.clone()).hint(hint));
         }
         self.report_everybody(diagnostics);
     }

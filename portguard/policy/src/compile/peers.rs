@@ -1,24 +1,33 @@
 //! Who a row is for: documents' peers to sets of prefixes, by the site's words and the inventory.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::inventory::Inventory;
 use super::missing::Missing;
 use super::sets::{Gathered, Sets, narrowed};
-use super::{Inputs, terms::Terms};
-use crate::catalog::{Peer, Row, System};
+use super::views::{View, Views};
+use super::{Inputs, facts, terms::Terms};
+use crate::catalog::{Direction, Peer, PeerClass, Row, System};
 use crate::policy::Peers;
-use crate::site::{RowSite, Site, SystemSite, Unresolved, Who};
+use crate::site::{RowSite, Site, Unresolved, Who};
 
 /// Rows with equal keys, of which the site says nothing in particular, have the same peers.
-type Key<'a> = (&'a str, &'a str, &'a [Peer], Option<u16>);
+type Key<'a> = (
+    &'a str,
+    &'a str,
+    &'a [Peer],
+    Option<PeerClass>,
+    bool,
+    Direction,
+);
 
 #[derive(Debug)]
 pub(super) struct Resolver<'a> {
     site: &'a Site,
+    views: &'a Views,
     resolved: &'a BTreeMap<String, Vec<IpAddr>>,
     inventory: Inventory<'a>,
     terms: Terms<'a>,
@@ -27,33 +36,58 @@ pub(super) struct Resolver<'a> {
     cache: BTreeMap<Key<'a>, Result<Peers, String>>,
 }
 
-/// A row and all that decides over its peers.
-#[derive(Clone, Copy)]
-struct Asking<'a> {
-    system: &'a System,
-    row: &'a Row,
-    site: Option<&'a SystemSite>,
-    settings: Option<&'a RowSite>,
-    /// Of role peers, only servers with this port offset.
-    offset: Option<u16>,
+/// Which of a row's peers are asked for.
+#[derive(Debug)]
+pub(super) enum Part {
+    All,
+    /// Of the roles' hosts, these.
+    Hosts(Vec<usize>),
+    /// What the site gives for a role by address.
+    Given(String),
+    /// All that is neither.
+    Others,
 }
 
-impl<'a> Asking<'a> {
+/// A row and all that decides over its peers.
+pub(super) struct Asking<'a, 'p> {
+    pub(super) system: &'a System,
+    pub(super) row: &'a Row,
+    pub(super) view: &'a View,
+    /// Roles of the host that have the row.
+    pub(super) users: Vec<&'a str>,
+    pub(super) direction: Direction,
+    pub(super) part: &'p Part,
+}
+
+impl<'a> Asking<'a, '_> {
     fn given(&self, key: &str) -> Option<&'a Who> {
-        self.site
-            .and_then(|site| site.peers.get(key))
-            .map(|(who, _)| who)
+        self.view.site.peers.get(key).map(|(who, _)| who)
+    }
+
+    fn settings(&self) -> Option<&'a RowSite> {
+        self.view.site.row(&self.system.id, &self.row.id)
     }
 
     fn only(&self) -> Option<&'a Who> {
-        self.settings.and_then(|settings| settings.only.as_ref())
+        self.settings().and_then(|settings| settings.only.as_ref())
+    }
+
+    fn wants_others(&self) -> bool {
+        matches!(self.part, Part::All | Part::Others)
     }
 }
 
+/// Where a role sends to all members of a group.
+const MULTICAST: [(IpAddr, u8); 2] = [
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
+
 impl<'a> Resolver<'a> {
-    pub(super) fn new(inputs: &Inputs<'a>, inventory: Inventory<'a>) -> Self {
+    pub(super) fn new(inputs: &Inputs<'a>, views: &'a Views, inventory: Inventory<'a>) -> Self {
         Self {
             site: inputs.site,
+            views,
             resolved: inputs.resolved,
             terms: Terms::new(inputs, inventory.clone()),
             inventory,
@@ -63,36 +97,27 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A row's peers; `offset`: of role peers only servers with that port offset. The error says why nobody is left.
-    pub(super) fn row(
-        &mut self,
-        system: &'a System,
-        row: &'a Row,
-        offset: Option<u16>,
-    ) -> Result<Peers, String> {
-        let site = self.site.systems.get(&system.id);
-        let settings = site.and_then(|site| site.row(&system.id, &row.id));
+    /// A row's peers, or of them one part. The error says why nobody is left.
+    pub(super) fn row(&mut self, asking: Asking<'a, '_>) -> Result<Peers, String> {
+        let Asking { system, row, .. } = asking;
         let key = (
             system.id.as_str(),
             row.role.as_str(),
             row.peers.as_slice(),
-            offset,
+            row.class,
+            row.other_roles_only,
+            asking.direction,
         );
-        if settings.is_none()
-            && let Some(found) = self.cache.get(&key)
-        {
+        let is_common = asking.settings().is_none()
+            && matches!(asking.part, Part::All)
+            && !self.views.vary(&system.id);
+        if is_common && let Some(found) = self.cache.get(&key) {
             return found.clone();
         }
         self.missing.touched = false;
-        let found = self.fresh(Asking {
-            system,
-            row,
-            site,
-            settings,
-            offset,
-        });
+        let found = self.fresh(&asking);
         // What is missing is told with every row that wants it, so it must be met again.
-        if settings.is_none() && !self.missing.touched {
+        if is_common && !self.missing.touched {
             self.cache.insert(key, found.clone());
         }
         found
@@ -117,7 +142,7 @@ impl<'a> Resolver<'a> {
         self.sets.intern(gathered)
     }
 
-    fn fresh(&mut self, asking: Asking<'a>) -> Result<Peers, String> {
+    fn fresh(&mut self, asking: &Asking<'a, '_>) -> Result<Peers, String> {
         let mut gathered = Gathered::default();
         for peer in &asking.row.peers {
             self.peer(asking, peer, &mut gathered);
@@ -129,18 +154,25 @@ impl<'a> Resolver<'a> {
         }
         let nobody = match gathered.names.as_slice() {
             [] => "the site says that nobody is meant".to_owned(),
-            names => format!("no address is left of {}", names.join(", ")),
+            names => {
+                let names = names.join(", ");
+                format!("no other host of the site is {names}; a host is never its own peer")
+            }
         };
         self.sets.intern(gathered).ok_or(nobody)
     }
 
-    fn peer(&mut self, asking: Asking<'a>, peer: &'a Peer, into: &mut Gathered) {
+    fn peer(&mut self, asking: &Asking<'a, '_>, peer: &'a Peer, into: &mut Gathered) {
         let id = &asking.system.id;
         match peer {
-            Peer::Itself => {}
+            Peer::Role(role) => return self.role(asking, role, into),
+            Peer::SameRole => return self.role(asking, &asking.row.role, into),
+            Peer::Unprinted => return self.unprinted(asking, into),
+            _ if !asking.wants_others() => return,
+            _ => {}
+        }
+        match peer {
             Peer::Prefix(net) => into.prefix(*net),
-            Peer::Role(role) => self.role(asking, role, into),
-            Peer::SameRole => self.role(asking, &asking.row.role, into),
             Peer::Group(group) => self.given(asking, group, &format!("{id} {group}"), into, || {
                 let title = asking.system.groups.get(group).map_or("", String::as_str);
                 format!("{id} names {group} ({title}), and the site does not say who that is")
@@ -151,14 +183,28 @@ impl<'a> Resolver<'a> {
                 });
             }
             Peer::Domain(name) => self.domain(asking, name, into),
-            Peer::Unprinted => self.unprinted(asking, into),
+            Peer::Multicast if asking.direction == Direction::Out => self.multicast(asking, into),
+            // Handled above, or nobody here.
+            Peer::Multicast | Peer::Itself | Peer::Role(_) | Peer::SameRole | Peer::Unprinted => {}
         }
+    }
+
+    /// Groups that the site names, else any multicast group.
+    fn multicast(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
+        if let Some(who) = asking.given("multicast") {
+            return self.terms.who(who, Some("multicast groups"), into);
+        }
+        let nets = MULTICAST
+            .iter()
+            .map(|(address, length)| IpNet::new_assert(*address, *length));
+        into.nets.extend(nets);
+        into.names.push("multicast groups".to_owned());
     }
 
     /// A peer that only the site can give.
     fn given(
         &mut self,
-        asking: Asking<'a>,
+        asking: &Asking<'a, '_>,
         key: &str,
         name: &str,
         into: &mut Gathered,
@@ -170,7 +216,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn domain(&mut self, asking: Asking<'a>, name: &str, into: &mut Gathered) {
+    fn domain(&mut self, asking: &Asking<'a, '_>, name: &str, into: &mut Gathered) {
         let key = format!("domain:{name}");
         if let Some(who) = asking.given(&key) {
             return self.terms.who(who, Some(name), into);
@@ -194,65 +240,173 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn unprinted(&mut self, asking: Asking<'a>, into: &mut Gathered) {
-        let said = asking
-            .settings
+    /// The row's own answer, then that of its class, then the general one; the system's before the site's.
+    fn unprinted(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
+        let of_row = asking
+            .settings()
             .and_then(|settings| settings.unprinted_peers.as_ref());
-        let said = said.or_else(|| asking.site?.unprinted_peers.as_ref());
-        if let Some(who) = said.or(self.site.unprinted_peers.as_ref()) {
-            return self.terms.who(who, Some("unprinted peers"), into);
+        let view = &asking.view.site;
+        let of_class = asking.row.class.and_then(|class| {
+            let said = view.unprinted_classes.get(&class);
+            let site = || {
+                let general = view.unprinted_peers.is_none();
+                general.then(|| self.site.unprinted_classes.get(&class))?
+            };
+            said.or_else(site).map(|(who, _)| who)
+        });
+        let general = view
+            .unprinted_peers
+            .as_ref()
+            .or(self.site.unprinted_peers.as_ref());
+        let members = asking.row.class == Some(PeerClass::ClusterMembers);
+        if let Some(who) = of_row.or(of_class) {
+            if asking.wants_others() {
+                self.terms.who(who, Some("unprinted peers"), into);
+            }
+            return;
+        }
+        if let Some(who) = general {
+            if asking.wants_others() {
+                self.terms.who(who, Some("unprinted peers"), into);
+            }
+            // An answer to all questions does not cut the members of a cluster off from each other.
+            if members && *who != Who::None {
+                self.members(asking, into);
+            }
+            return;
+        }
+        let is_known = |role: &&str| self.inventory.has_related(&asking.system.id, role);
+        let has_given = |role: &&str| asking.view.site.peers.contains_key(*role);
+        if members
+            && asking
+                .users
+                .iter()
+                .any(|role| is_known(role) || has_given(role))
+        {
+            return self.members(asking, into);
+        }
+        if !asking.wants_others() {
+            return;
         }
         into.any = true;
         if asking.only().is_none() {
-            let id = &asking.system.id;
-            self.missing.want("unprinted-peers", id.clone(), &asking.row.id, || {
+            self.ask(asking);
+        }
+    }
+
+    /// The other servers of the host's own roles, as far as they are known.
+    fn members(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
+        for role in asking.users.clone() {
+            if self.hosts_of(asking, role, into) {
+                into.names.push(format!("role {}/{role}", asking.system.id));
+            }
+        }
+    }
+
+    /// Who is meant where nothing is printed is a question for the site, one for each class of rows.
+    fn ask(&mut self, asking: &Asking<'a, '_>) {
+        let id = &asking.system.id;
+        let row = &asking.row.id;
+        match asking.row.class {
+            None => self.missing.want("unprinted-peers", id.clone(), row, || {
                 (
                     format!("{id} does not print the peers of some rows"),
                     format!(
                         "write `unprinted_peers = [...]` or `\"any\"` under [systems.{id}], or `--unprinted-peers any|CIDR,...`"
                     ),
                 )
+            }),
+            Some(class) => {
+                let name = class.as_str();
+                self.missing.want("unprinted-peers", format!("{id}/{name}"), row, || {
+                    (
+                        format!("{id} does not print who uses some rows for {}", class.title()),
+                        format!(
+                            "write `unprinted_peers = {{ {name} = [...] }}` under [systems.{id}], or `--unprinted-peers any|CIDR,...` for all rows"
+                        ),
+                    )
+                });
+            }
+        }
+    }
+
+    fn role(&mut self, asking: &Asking<'a, '_>, role: &'a str, into: &mut Gathered) {
+        let id = &asking.system.id;
+        if self.hosts_of(asking, role, into) {
+            into.names.push(format!("role {id}/{role}"));
+        } else if asking.wants_others() {
+            let is_elsewhere = !self.inventory.hosts_with(id, role).is_empty();
+            let place = if is_elsewhere {
+                " of its cluster"
+            } else {
+                " of the inventory"
+            };
+            self.absent("unresolved-peer", asking, role, into, || {
+                format!("{id} names role {role}, and no host{place} has it")
             });
         }
     }
 
-    fn role(&mut self, asking: Asking<'a>, role: &str, into: &mut Gathered) {
-        let Asking { system, offset, .. } = asking;
+    /// Adds those of a role that are asked for; whether the site knows any.
+    fn hosts_of(&mut self, asking: &Asking<'a, '_>, role: &str, into: &mut Gathered) -> bool {
+        let Asking { system, row, .. } = asking;
         let id = &system.id;
-        let name = format!("role {id}/{role}");
-        let hosts = self.inventory.hosts_with(id, role);
+        let hosts = self.inventory.related_hosts(id, role);
         let mut found = !hosts.is_empty();
         for index in hosts {
-            let wanted =
-                offset.is_none_or(|offset| self.inventory.offset_at(id, role, index) == offset);
-            if wanted {
+            let is_wanted = match asking.part {
+                Part::All => true,
+                Part::Hosts(wanted) => wanted.contains(&index),
+                Part::Given(_) | Part::Others => false,
+            };
+            if is_wanted && self.is_other(asking, role, index) && self.holds_at(system, row, index)
+            {
                 self.inventory.addresses(index, &mut into.nets);
             }
         }
-        // Addresses that are given for a role, or for one that includes it, have the system's offset.
-        let wanted = offset.is_none_or(|offset| self.inventory.offset(id, &[role], None) == offset);
-        for (key, (who, _)) in asking.site.into_iter().flat_map(|site| &site.peers) {
+        let name = format!("role {id}/{role}");
+        for (key, (who, _)) in &asking.view.site.peers {
             if system.closure(key).contains(role) {
                 found = true;
-                if wanted {
+                let is_wanted = match asking.part {
+                    Part::All => true,
+                    Part::Given(wanted) => wanted == role,
+                    Part::Hosts(_) | Part::Others => false,
+                };
+                if is_wanted {
                     self.terms.who(who, Some(&name), into);
                 }
             }
         }
-        if found {
-            into.names.push(name);
-        } else {
-            self.absent("unresolved-peer", asking, role, into, || {
-                format!("{id} names role {role}, and no host of the inventory has it")
-            });
+        found
+    }
+
+    /// Whether a host has the role otherwise than by a role that this host has, too; only some rows ask.
+    fn is_other(&self, asking: &Asking<'a, '_>, role: &str, index: usize) -> bool {
+        let theirs = self.inventory.roles_at(&asking.system.id, role, index);
+        !asking.row.other_roles_only || theirs.iter().any(|role| !asking.users.contains(role))
+    }
+
+    /// Whether a row holds at the other end as well: what only one end opens is open at none.
+    fn holds_at(&mut self, system: &System, row: &Row, index: usize) -> bool {
+        if !self.views.vary(&system.id) || self.inventory.is_own(index) {
+            return true;
         }
+        let theirs = &self.views.at(&system.id, Some(index)).site;
+        let facts::Truth::Fails(why) = facts::judge_row(row, system, theirs) else {
+            return true;
+        };
+        if let Some(host) = self.site.hosts.get(index) {
+            self.missing.differs(&row.id, &host.name, why);
+        }
+        false
     }
 
     /// A peer that the document names and nobody gives.
     fn absent(
         &mut self,
         code: &'static str,
-        asking: Asking<'a>,
+        asking: &Asking<'a, '_>,
         key: &str,
         into: &mut Gathered,
         message: impl FnOnce() -> String,

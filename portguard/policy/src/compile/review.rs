@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Inputs;
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Grant, GrantKind, Peers, Policy};
@@ -12,7 +11,7 @@ const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 /// A row that opens more of these to anybody opens them all, for all purposes.
 const MANY: u16 = 1_000;
 
-pub(super) fn policy(inputs: &Inputs<'_>, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn policy(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
     for grant in &policy.inbound {
         let first = grant.first.max(EPHEMERAL.0);
         let last = grant.last.min(EPHEMERAL.1);
@@ -41,7 +40,7 @@ pub(super) fn policy(inputs: &Inputs<'_>, policy: &Policy, diagnostics: &mut Vec
             }
         }
     }
-    conflicts(inputs, policy, diagnostics);
+    conflicts(policy, diagnostics);
 }
 
 fn place(policy: &Policy, row: &str) -> String {
@@ -52,7 +51,7 @@ fn place(policy: &Policy, row: &str) -> String {
 }
 
 /// One port, listened on by programs of different systems: only one of them can have it.
-fn conflicts(inputs: &Inputs<'_>, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+fn conflicts(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
     let mut single: BTreeMap<(Transport, u16), Vec<&Grant>> = BTreeMap::new();
     let documented = policy
         .inbound
@@ -83,43 +82,6 @@ fn conflicts(inputs: &Inputs<'_>, policy: &Policy, diagnostics: &mut Vec<Diagnos
                     .at(first.row.clone())
                     .hint(hint),
             );
-        }
-    }
-    // Two servers of one system that move together: their offsets must differ.
-    let mut offsets: BTreeMap<(String, u16), Vec<&str>> = BTreeMap::new();
-    for id in &policy.roles {
-        let Some((system_id, role_id)) = id.split_once('/') else {
-            continue;
-        };
-        let role = inputs
-            .catalog
-            .systems
-            .get(system_id)
-            .and_then(|system| system.roles.get(role_id));
-        if role.is_some_and(|role| role.has_offset) {
-            let host = policy.host.as_ref().and_then(|name| inputs.site.host(name));
-            let said = host.and_then(|host| host.offsets.get(id)).or_else(|| {
-                inputs
-                    .site
-                    .systems
-                    .get(system_id)
-                    .and_then(|site| site.offsets.get(role_id))
-            });
-            let offset = said.map_or(0, |(offset, _)| *offset);
-            offsets
-                .entry((system_id.to_owned(), offset))
-                .or_default()
-                .push(role_id);
-        }
-    }
-    for ((system, offset), roles) in offsets {
-        if roles.len() > 1 {
-            let message = format!(
-                "{system}: roles {} have the same port offset {offset} on one host",
-                roles.join(" and ")
-            );
-            let hint = "give all but one an offset of its own with `offsets`";
-            diagnostics.push(Diagnostic::warning("role-conflict", message).hint(hint));
         }
     }
 }

@@ -1,15 +1,22 @@
 //! One row of a document: whether it holds, what it opens to whom, or why it opens nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use super::listeners::{Listener, Ranges, ids};
+use super::peers::{Asking, Part};
 use super::{Compiler, facts};
-use crate::catalog::{Direction, Inert, Peer, Role, Row, System};
+use crate::catalog::{Direction, Inert, Peer, PeerClass, PortSpec, Role, Row, System};
+use crate::diagnostic::Diagnostic;
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, RowFacts};
+use crate::site::{UnresolvedPorts, names_row};
+
+/// Numbers, or what is printed in their place.
+type Numbers = Result<Ranges, PortSpec>;
 
 impl<'a> Compiler<'a, '_> {
     /// One row of a document, for the roles of this host that have it.
     pub(super) fn row(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
-        let site = self.system_site(system);
+        let site = &self.views.at(&system.id, self.subject.index).site;
         let settings = site.row(&system.id, &row.id);
         self.policy.rows.push(RowFacts {
             id: row.id.clone(),
@@ -27,6 +34,9 @@ impl<'a> Compiler<'a, '_> {
         if let Some(inert) = row.inert {
             let (reason, detail) = inert_words(inert);
             return self.omit(row, reason, detail.to_owned());
+        }
+        if let Some(detail) = self.elsewhere(row) {
+            return self.omit(row, "other-interface", detail);
         }
         match facts::judge(row.condition.as_ref(), system, site) {
             facts::Truth::Holds => {}
@@ -63,76 +73,207 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
+    /// Why a row is not for the interface at hand, where a host serves its rows on several.
+    fn elsewhere(&self, row: &Row) -> Option<String> {
+        let name = self.inputs.interface?;
+        let interface = self.subject.host?.interfaces.get(name)?;
+        let names = |list: &[(String, _)]| {
+            list.iter().any(|(wanted, _)| {
+                let local = wanted.split_once('/');
+                local.is_some_and(|(system, key)| names_row(key, system, &row.id))
+            })
+        };
+        let is_here = (interface.rows.is_empty() || names(&interface.rows))
+            && !names(&interface.without_rows);
+        (!is_here).then(|| format!("the site serves it on other interfaces than {name}"))
+    }
+
     fn inbound(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
-        let mut offsets = BTreeSet::new();
-        for role in users {
-            offsets.insert(self.own_offset(system, row, role));
-        }
-        let mut grants = Vec::new();
-        for offset in offsets {
-            let ports = self.ports(system, row, offset);
-            if !ports.is_empty() {
-                let peers = self.peers.row(system, row, None);
-                self.grant(row, &ports, peers, &mut grants);
-            }
-        }
-        self.policy.inbound.append(&mut grants);
+        let roles = ids(users);
+        let at = Listener {
+            roles: &roles,
+            named: &row.role,
+            host: self.subject.index,
+            view: self.views.at(&system.id, self.subject.index),
+            is_other: false,
+        };
+        let ports = self.ports(system, row, &at);
+        let peers = self.peers_of(system, row, users, Direction::In, &Part::All);
+        let grants = self.grants(system, row, ports, peers);
+        self.policy.inbound.extend(grants);
     }
 
-    /// Outbound ports move with the offsets of the servers at the other end, where these are roles.
+    /// Whoever connects uses the numbers of the servers at the other end.
     fn outbound(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
-        let mut grants = Vec::new();
-        if row.offset
-            && row
-                .peers
-                .iter()
-                .any(|peer| matches!(peer, Peer::Role(_) | Peer::SameRole))
-        {
-            for offset in self.peer_offsets(system, row) {
-                let ports = self.ports(system, row, offset);
-                if !ports.is_empty() {
-                    let peers = self.peers.row(system, row, Some(offset));
-                    self.grant(row, &ports, peers, &mut grants);
-                }
-            }
-        } else {
-            let own: BTreeSet<_> = users
-                .iter()
-                .map(|role| self.own_offset(system, row, role))
-                .collect();
-            for offset in own {
-                let ports = self.ports(system, row, offset);
-                if !ports.is_empty() {
-                    let peers = self.peers.row(system, row, None);
-                    self.grant(row, &ports, peers, &mut grants);
-                }
-            }
+        let mut parts = self.destinations(system, row, users);
+        if let [(_, part)] = parts.as_mut_slice() {
+            *part = Part::All;
         }
-        self.policy.outbound.append(&mut grants);
+        for (ports, part) in parts {
+            let peers = self.peers_of(system, row, users, Direction::Out, &part);
+            let grants = self.grants(system, row, ports, peers);
+            self.policy.outbound.extend(grants);
+        }
     }
 
-    fn grant(
+    /// The row's destinations by the numbers on which they listen.
+    fn destinations(
         &mut self,
+        system: &'a System,
+        row: &'a Row,
+        users: &[&'a Role],
+    ) -> Vec<(Numbers, Part)> {
+        let id = system.id.as_str();
+        let (view, own) = (self.views.at(id, self.subject.index), ids(users));
+        let roles = far_roles(row, &own);
+        let others = Listener {
+            roles: &own,
+            named: &row.role,
+            host: self.subject.index,
+            view,
+            is_other: true,
+        };
+        let is_plain = !row.offset && view.changes.is_empty() && !self.views.vary(id);
+        let has_own_number = |spec: &PortSpec| matches!(spec, PortSpec::Offset { .. });
+        if roles.is_empty() || (is_plain && !row.ports.iter().any(has_own_number)) {
+            return vec![(self.ports(system, row, &others), Part::All)];
+        }
+        let mut found: BTreeMap<Numbers, Vec<usize>> = BTreeMap::new();
+        let mut parts = Vec::new();
+        for role in &roles {
+            for host in self.inventory.related_hosts(id, role) {
+                let theirs = self.inventory.roles_at(id, role, host);
+                let at = Listener {
+                    roles: &theirs,
+                    named: role,
+                    host: Some(host),
+                    view: self.views.at(id, Some(host)),
+                    is_other: false,
+                };
+                if self.inventory.is_own(host) {
+                    continue;
+                }
+                let ports = self.ports(system, row, &at);
+                found.entry(ports).or_default().push(host);
+            }
+            if view
+                .site
+                .peers
+                .keys()
+                .any(|key| system.closure(key).contains(role))
+            {
+                let at = Listener {
+                    roles: &[role],
+                    named: role,
+                    host: None,
+                    view,
+                    is_other: false,
+                };
+                parts.push((
+                    self.ports(system, row, &at),
+                    Part::Given((*role).to_owned()),
+                ));
+            }
+        }
+        parts.extend(
+            found
+                .into_iter()
+                .map(|(ports, hosts)| (ports, Part::Hosts(hosts))),
+        );
+        let is_missing = |role: &&str| !self.inventory.has_related(id, role);
+        let is_role = |peer: &Peer| matches!(peer, Peer::Role(_) | Peer::SameRole);
+        let has_others = row.peers.iter().any(|peer| !is_role(peer));
+        if has_others || roles.iter().any(is_missing) || parts.is_empty() {
+            parts.push((self.ports(system, row, &others), Part::Others));
+        }
+        parts
+    }
+
+    fn peers_of(
+        &mut self,
+        system: &'a System,
+        row: &'a Row,
+        users: &[&'a Role],
+        direction: Direction,
+        part: &Part,
+    ) -> Result<Peers, String> {
+        let asking = Asking {
+            system,
+            row,
+            view: self.views.at(&system.id, self.subject.index),
+            users: ids(users),
+            direction,
+            part,
+        };
+        self.peers.row(asking)
+    }
+
+    /// Grants for what the row opens; whatever opens nothing is listed as omitted.
+    fn grants(
+        &mut self,
+        system: &System,
         row: &Row,
-        ports: &[(u16, u16)],
+        ports: Numbers,
         peers: Result<Peers, String>,
-        grants: &mut Vec<Grant>,
-    ) {
+    ) -> Vec<Grant> {
         let peers = match peers {
             Ok(peers) => peers,
-            Err(detail) => return self.omit(row, "no-peer", detail),
-        };
-        for (first, last) in ports {
-            for transport in &row.transports {
-                grants.push(Grant {
-                    kind: GrantKind::Documented,
-                    transport: *transport,
-                    first: *first,
-                    last: *last,
-                    peers,
-                    row: row.id.clone(),
-                });
+            Err(detail) => {
+                self.omit(row, "no-peer", detail);
+                return Vec::new();
             }
+        };
+        let ports = match ports {
+            Ok(ports) => ports,
+            Err(spec) => {
+                self.unnumbered(system, row, &spec);
+                return Vec::new();
+            }
+        };
+        if ports.is_empty() {
+            let message = format!("row `{}` has no port left", row.id);
+            self.diagnostics
+                .push(Diagnostic::warning("no-port-left", message).at(row.location.clone()));
+            self.omit(row, "no-port", "no port is left".to_owned());
+        }
+        let grant = |(first, last): &(u16, u16), transport| Grant {
+            kind: GrantKind::Documented,
+            transport,
+            first: *first,
+            last: *last,
+            peers,
+            row: row.id.clone(),
+        };
+        let each = ports.iter();
+        each.flat_map(|range| row.transports.iter().map(move |t| grant(range, *t)))
+            .collect()
+    }
+
+    /// A row whose numbers the document leaves open and the site does not give.
+    fn unnumbered(&mut self, system: &System, row: &Row, spec: &PortSpec) {
+        let local = row.id.strip_prefix(&format!("{}/", system.id));
+        let local = local.unwrap_or(&row.id);
+        let key = local.split("/in").next().unwrap_or(local);
+        let key = key.split("/out").next().unwrap_or(key);
+        let hint = format!(
+            "write `\"{key}\" = \"FIRST-LAST\"` under [systems.{}.ports]",
+            system.id
+        );
+        let what = match spec {
+            PortSpec::Dynamic => "ports assigned at run time",
+            PortSpec::Random => "a port chosen at each start",
+            _ => "a port that the document does not print",
+        };
+        let detail = format!("{what}; {hint}");
+        self.omit(row, "dynamic", detail);
+        if self.inputs.site.unresolved_ports != Some(UnresolvedPorts::None) {
+            let id = format!("{}/{}", system.id, key);
+            self.peers.missing.want("unresolved-ports", id, &row.id, || {
+                (
+                    format!("{} names {what}: {}", system.id, row.purpose),
+                    format!("{hint}, or `unresolved_ports = \"none\"` (`--unresolved-ports none`) to keep all such rows closed"),
+                )
+            });
         }
     }
 
@@ -148,8 +289,22 @@ impl<'a> Compiler<'a, '_> {
         let id = format!("{}/{}", system.id, role.id);
         self.subject
             .host
-            .is_some_and(|host| host.audit_roles.contains(&id))
+            .is_some_and(|host| host.audit_roles.contains_key(&id))
     }
+}
+
+/// Roles at the far end; members of a cluster are of the host's own roles.
+fn far_roles<'r>(row: &'r Row, own: &[&'r str]) -> Vec<&'r str> {
+    let mut roles = Vec::new();
+    for peer in &row.peers {
+        match peer {
+            Peer::Role(role) => roles.push(role.as_str()),
+            Peer::SameRole => roles.push(row.role.as_str()),
+            Peer::Unprinted if row.class == Some(PeerClass::ClusterMembers) => roles.extend(own),
+            _ => {}
+        }
+    }
+    roles
 }
 
 fn inert_words(inert: Inert) -> (&'static str, &'static str) {

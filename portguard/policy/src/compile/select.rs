@@ -191,7 +191,11 @@ fn local(inputs: &Inputs<'_>, messages: &mut Vec<Diagnostic>) -> Option<usize> {
         .collect();
     let candidates = match (by_address.as_slice(), both.as_slice(), by_name.as_slice()) {
         ([one], ..) | (_, [one], _) | ([], _, [one]) => return Some(*one),
-        ([], _, []) => (0..hosts.len()).collect(),
+        ([], _, []) => match sharing(inputs).as_slice() {
+            [one] => return Some(*one),
+            [] => (0..hosts.len()).collect(),
+            several => several.to_vec(),
+        },
         ([], _, several) | (several, ..) => several.to_vec(),
     };
     let message = if by_address.is_empty() && by_name.is_empty() {
@@ -208,6 +212,19 @@ fn local(inputs: &Inputs<'_>, messages: &mut Vec<Diagnostic>) -> Option<usize> {
     let hint = format!("say which with `--host NAME`: {}{more}", names.join(", "));
     messages.push(Diagnostic::error("which-host", message).hint(hint));
     None
+}
+
+/// Hosts that own one of this machine's addresses together with others: what is left where it has no other.
+fn sharing(inputs: &Inputs<'_>) -> Vec<usize> {
+    let hosts = inputs.site.hosts.iter().enumerate();
+    let is_ours = |host: &Host| {
+        let mut shared = host.shared_addresses.iter();
+        shared.any(|(address, _)| inputs.local_addresses.contains(address))
+    };
+    hosts
+        .filter(|(_, host)| is_ours(host))
+        .map(|(index, _)| index)
+        .collect()
 }
 
 /// `node1` is `node1.example.com`.

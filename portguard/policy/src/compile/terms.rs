@@ -56,21 +56,15 @@ impl<'a> Terms<'a> {
                 into.names.push(format!("group {name}"));
             }
             Term::Role(id) => {
-                if let Some((system, role)) = id.split_once('/') {
-                    for index in self.inventory.hosts_with(system, role) {
-                        self.inventory.addresses(index, &mut into.nets);
-                    }
+                for index in self.inventory.named(id) {
+                    self.inventory.addresses(index, &mut into.nets);
                 }
                 into.names.push(format!("role {id}"));
             }
             Term::Host(name) => {
-                let addresses = self
-                    .site
-                    .host(name)
-                    .into_iter()
-                    .flat_map(|host| &host.addresses);
-                into.nets
-                    .extend(addresses.map(|(address, _)| IpNet::from(*address)));
+                let host = self.site.host(name).into_iter();
+                let addresses = host.flat_map(super::inventory::addresses_of);
+                into.nets.extend(addresses.map(IpNet::from));
                 into.names.push(format!("host {name}"));
             }
             Term::Domain(name) => {

@@ -200,7 +200,12 @@ impl<'a> Asked<'a> {
             let Some((system, row)) = self.row(&omitted.row) else {
                 continue;
             };
-            let Some(ports) = self.prints(row) else {
+            let is_open = omitted.reason == "dynamic" && self.asks_for_a_number(row);
+            let open = is_open.then(|| row.ports.iter().find(|spec| spec.is_open()));
+            let open = open
+                .flatten()
+                .map(|spec| format!("{}/{spec}", self.transport));
+            let Some(ports) = self.prints(row).or(open) else {
                 continue;
             };
             found.push(Near {
@@ -296,15 +301,23 @@ impl<'a> Asked<'a> {
         found
     }
 
-    /// The ports of a catalog row that are asked for, if the row prints them for this direction and transport.
-    fn prints(&self, row: &Row) -> Option<String> {
-        let fits = matches!(
+    /// Whether a row is of this direction and transport: where its number is open, any port may be its.
+    fn asks_for_a_number(&self, row: &Row) -> bool {
+        self.is_of_direction(row) && row.transports.contains(&self.transport)
+    }
+
+    fn is_of_direction(&self, row: &Row) -> bool {
+        matches!(
             (row.direction, self.direction),
             (catalog::Direction::Both, _)
                 | (catalog::Direction::In, Direction::Ingress)
                 | (catalog::Direction::Out, Direction::Egress)
-        );
-        if !fits || !row.transports.contains(&self.transport) {
+        )
+    }
+
+    /// The ports of a catalog row that are asked for, if the row prints them for this direction and transport.
+    fn prints(&self, row: &Row) -> Option<String> {
+        if !self.is_of_direction(row) || !row.transports.contains(&self.transport) {
             return None;
         }
         let spec = row.ports.iter().find(|spec| match spec {
@@ -312,7 +325,7 @@ impl<'a> Asked<'a> {
                 (*first..=*last).contains(&self.port) && last - first <= WIDE
             }
             PortSpec::Offset { base, .. } => *base == self.port,
-            PortSpec::Dynamic | PortSpec::Random => false,
+            PortSpec::Dynamic | PortSpec::Random | PortSpec::Unprinted => false,
         })?;
         Some(format!("{}/{spec}", self.transport))
     }

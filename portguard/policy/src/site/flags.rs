@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::term::{self, Fault};
-use super::{Management, Mode, Place, Site, SystemSite, Unresolved, Who, nearest};
+use super::{
+    Chosen, Management, Mode, Place, Site, SystemSite, Unresolved, UnresolvedPorts, Who, nearest,
+};
 use crate::catalog::{Catalog, Peer, System};
 use crate::diagnostic::{Diagnostic, Rejected};
 use crate::policy::Outbound;
@@ -19,6 +21,8 @@ pub struct Flags {
     pub unprinted_peers: Option<String>,
     /// As in the site file.
     pub unresolved_peers: Option<Unresolved>,
+    /// As in the site file.
+    pub unresolved_ports: Option<UnresolvedPorts>,
     /// `PROTO/PORT[=CIDR,...]`, or `none` alone.
     pub management: Vec<String>,
     /// Ingress.
@@ -106,7 +110,19 @@ impl Apply<'_> {
         if flags.unresolved_peers.is_some() {
             self.site.unresolved_peers = flags.unresolved_peers;
         }
+        if flags.unresolved_ports.is_some() {
+            self.site.unresolved_ports = flags.unresolved_ports;
+        }
         if let Some(text) = &flags.unprinted_peers {
+            self.site.unprinted_classes.clear();
+            for system in self.layers() {
+                system.unprinted_peers = None;
+                system.unprinted_classes.clear();
+                for cluster in system.clusters.values_mut() {
+                    cluster.unprinted_peers = None;
+                    cluster.unprinted_classes.clear();
+                }
+            }
             self.site.unprinted_peers = self.heed("--unprinted-peers", Who::parse(text));
         }
         self.management(&flags.management);
@@ -150,6 +166,14 @@ impl Apply<'_> {
         for text in &flags.offsets {
             self.offset(text);
         }
+    }
+
+    /// Every system's own words, and those of its clusters and hosts.
+    fn layers(&mut self) -> impl Iterator<Item = &mut SystemSite> {
+        let hosts = self.site.hosts.iter_mut();
+        let hosts = hosts.flat_map(|host| host.systems.values_mut());
+        // The system itself first: its clusters are within it.
+        self.site.systems.values_mut().chain(hosts)
     }
 
     fn heed<T>(&mut self, flag: &str, result: Result<T, Fault>) -> Option<T> {
@@ -202,7 +226,7 @@ impl Apply<'_> {
         &mut self,
         flag: &str,
         text: &str,
-        set: impl FnOnce(&mut SystemSite, &str) -> Result<(), Fault>,
+        set: impl Fn(&mut SystemSite, &str) -> Result<(), Fault>,
     ) {
         let (system, value) = match (text.split_once('='), self.systems.as_slice()) {
             (Some((system, value)), _) => (system.to_owned(), value),
@@ -227,7 +251,10 @@ impl Apply<'_> {
                 return;
             }
         };
-        let result = set(self.site.systems.entry(system).or_default(), value);
+        let result = set(self.site.systems.entry(system.clone()).or_default(), value);
+        // A flag goes before what clusters and hosts say, too.
+        let result = result
+            .and_then(|()| layers_of(self.site, &system).try_for_each(|layer| set(layer, value)));
         self.heed(flag, result);
     }
 
@@ -256,6 +283,7 @@ impl Apply<'_> {
             .collect();
         for id in &having {
             set(self.site.systems.entry((*id).clone()).or_default(), name);
+            layers_of(self.site, id).for_each(|layer| set(layer, name));
         }
         if having.is_empty() {
             let known = systems.iter().filter_map(|id| self.catalog.systems.get(id));
@@ -324,19 +352,26 @@ impl Apply<'_> {
                 name,
                 |system, name| system.choices.contains_key(name),
                 |site, name| {
-                    site.choices
-                        .insert(name.to_owned(), (value.to_owned(), Place::default()));
+                    let chosen = Chosen {
+                        values: vec![value.to_owned()],
+                        ..Chosen::default()
+                    };
+                    site.choices.insert(name.to_owned(), chosen);
                 },
             );
         }
     }
 
     fn offset(&mut self, text: &str) {
-        let parsed = text
-            .split_once('=')
-            .and_then(|(role, n)| Some((role, n.parse::<u16>().ok()?)));
-        let Some((role, offset)) = parsed else {
-            let message = format!("`{}` is not of the form SYSTEM/ROLE=N", text.escape_debug());
+        let parsed = text.split_once('=').and_then(|(role, numbers)| {
+            let numbers = numbers.split(',').map(str::parse::<u16>);
+            Some((role, numbers.collect::<Result<Vec<_>, _>>().ok()?))
+        });
+        let Some((role, offsets)) = parsed else {
+            let message = format!(
+                "`{}` is not of the form SYSTEM/ROLE=N with N from 0 to 65535",
+                text.escape_debug()
+            );
             self.refuse(
                 "--offset",
                 "bad-offset",
@@ -351,10 +386,21 @@ impl Apply<'_> {
             |system, name| system.roles.contains_key(name),
             |site, name| {
                 site.offsets
-                    .insert(name.to_owned(), (offset, Place::default()));
+                    .insert(name.to_owned(), (offsets.clone(), Place::default()));
             },
         );
     }
+}
+
+/// What clusters and hosts say of a system.
+fn layers_of<'s>(site: &'s mut Site, id: &'s str) -> impl Iterator<Item = &'s mut SystemSite> {
+    let clusters = site
+        .systems
+        .get_mut(id)
+        .into_iter()
+        .flat_map(|system| system.clusters.values_mut());
+    let hosts = site.hosts.iter_mut();
+    clusters.chain(hosts.filter_map(move |host| host.systems.get_mut(id)))
 }
 
 /// Whether a system has a group or role of that name, or a row with that autonomous system or domain.
@@ -367,6 +413,9 @@ pub(crate) fn has_peer(system: &System, name: &str) -> bool {
     }
     if let Some(domain) = name.strip_prefix("domain:") {
         return printed(&Peer::Domain(domain.to_owned()));
+    }
+    if name == "multicast" {
+        return printed(&Peer::Multicast);
     }
     system.groups.contains_key(name) || system.roles.contains_key(name)
 }
@@ -392,6 +441,7 @@ fn names(system: &System) -> impl Iterator<Item = (&System, String)> {
             | Peer::Group(_)
             | Peer::Prefix(_)
             | Peer::Itself
+            | Peer::Multicast
             | Peer::Unprinted => None,
         });
     named.chain(printed).map(move |name| (system, name))

@@ -8,8 +8,9 @@ use super::read::{Fields, Reader, Value};
 use super::term::{self, Fault};
 use super::{
     Access, Baseline, Group, MAX_BYTES, Management, Mode, Place, Protocol, Site, Term, Terms,
-    Timeouts, Unresolved, Who,
+    Timeouts, Unresolved, UnresolvedPorts, Who,
 };
+use crate::catalog::PeerClass;
 use crate::diagnostic::{Diagnostic, Rejected};
 use crate::policy::Outbound;
 
@@ -86,9 +87,16 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         ];
         site.outbound = word(reader, &value, "outbound", &words).unwrap_or_default();
     }
-    site.unprinted_peers = fields
-        .take("unprinted_peers")
-        .and_then(|v| who(reader, v, "unprinted_peers"));
+    if let Some(value) = fields.take("unprinted_peers") {
+        (site.unprinted_peers, site.unprinted_classes) = unprinted(reader, value);
+    }
+    if let Some(value) = fields.take("unresolved_ports") {
+        let words = [
+            ("refuse", UnresolvedPorts::Refuse),
+            ("none", UnresolvedPorts::None),
+        ];
+        site.unresolved_ports = word(reader, &value, "unresolved_ports", &words);
+    }
     if let Some(value) = fields.take("unresolved_peers") {
         let words = [
             ("refuse", Unresolved::Refuse),
@@ -125,7 +133,8 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         .and_then(|v| reader.table(v, "systems"))
     {
         for (id, place, value) in systems.pairs(reader) {
-            let system = super::parse_system::system(reader, value, &id, place);
+            let level = super::parse_system::Level::System;
+            let system = super::parse_system::system(reader, value, &id, place, level);
             site.systems.insert(id, system);
         }
     }
@@ -227,6 +236,34 @@ pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Opti
         "e.g. `[\"admins\", \"10.0.0.0/24\"]`",
     );
     None
+}
+
+/// `unprinted_peers`: one answer for all rows, or a table of answers by class (`default` for the rest).
+pub(super) fn unprinted(
+    reader: &mut Reader<'_>,
+    value: Value<'_>,
+) -> (Option<Who>, BTreeMap<PeerClass, (Who, Place)>) {
+    let mut classes = BTreeMap::new();
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        return (who(reader, value, "unprinted_peers"), classes);
+    }
+    let mut general = None;
+    let Some(mut fields) = reader.table(value, "unprinted_peers") else {
+        return (general, classes);
+    };
+    if let Some(value) = fields.take("default") {
+        general = who(reader, value, "default");
+    }
+    for class in PeerClass::ALL {
+        if let Some(value) = fields.take(class.as_str()) {
+            let place = reader.place_of(&value);
+            if let Some(found) = who(reader, value, class.as_str()) {
+                classes.insert(class, (found, place));
+            }
+        }
+    }
+    fields.finish(reader, "unprinted_peers");
+    (general, classes)
 }
 
 fn terms(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Terms {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::DeValue;
 
 use super::parse::{flag, heed, mode, who, word};
-use super::parse_system::{offsets, ports, text};
+use super::parse_system::{Level, offsets, one_or_more, ports, system, text};
 use super::read::{Fields, Reader, Value};
 use super::term::{self, is_name};
 use super::{Host, Interface, OwnRow, Place};
@@ -33,11 +33,27 @@ pub(super) fn hosts(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Host> {
                 } else {
                     format!("address `{address}` belongs to two hosts")
                 };
-                let hint = format!("the first is on line {}", first.line);
+                let hint = format!(
+                    "the first is on line {}; an address that several hosts own or that moves between them is written in \
+                     `shared_addresses` of each",
+                    first.line
+                );
                 reader.error(*place, "duplicate-address", message, &hint);
             }
         }
         hosts.push(host);
+    }
+    for host in &hosts {
+        for (address, place) in &host.shared_addresses {
+            if let Some((_, first)) = addresses.get(address) {
+                let message = format!("address `{address}` is shared, and a host's own as well");
+                let hint = format!(
+                    "its own on line {}: write it in `shared_addresses` there, too",
+                    first.line
+                );
+                reader.error(*place, "duplicate-address", message, &hint);
+            }
+        }
     }
     hosts
 }
@@ -49,15 +65,33 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
         ..Host::default()
     };
     host.name = name(reader, &mut fields, "host")?;
-    if let Some(value) = fields.take("addresses") {
-        for (text, place) in reader.strings(value, "addresses") {
+    for (key, slot) in [
+        ("addresses", &mut host.addresses),
+        ("shared_addresses", &mut host.shared_addresses),
+    ] {
+        let Some(value) = fields.take(key) else {
+            continue;
+        };
+        for (text, place) in reader.strings(value, key) {
             if let Ok(address) = text.parse() {
-                host.addresses.push((term::plain(address), place));
+                slot.push((term::plain(address), place));
             } else {
                 let message = format!("`{}` is no address", text.escape_debug());
                 let hint = "a host has addresses without a length, e.g. `10.0.0.1` or `fd00::1`";
                 reader.error(place, "bad-address", message, hint);
             }
+        }
+    }
+    if let Some(value) = fields.take("cluster") {
+        host.cluster = one_or_more(reader, value, "cluster");
+    }
+    if let Some(table) = fields
+        .take("systems")
+        .and_then(|v| reader.table(v, "systems"))
+    {
+        for (id, place, value) in table.pairs(reader) {
+            let said = system(reader, value, &id, place, Level::Host);
+            host.systems.insert(id, said);
         }
     }
     host.roles = roles(reader, &mut fields);
@@ -68,7 +102,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
     if let Some(value) = fields.take("audit_roles") {
         for (role, place) in reader.strings(value, "audit_roles") {
             check_role(reader, &role, place);
-            host.audit_roles.insert(role);
+            host.audit_roles.insert(role, place);
         }
     }
     if let Some(value) = fields.take("audit_ports") {
@@ -88,8 +122,16 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
             };
             let mut interface = Interface {
                 roles: roles(reader, &mut fields),
-                mode: None,
+                ..Interface::default()
             };
+            for (key, slot) in [
+                ("rows", &mut interface.rows),
+                ("without_rows", &mut interface.without_rows),
+            ] {
+                if let Some(value) = fields.take(key) {
+                    *slot = reader.strings(value, key);
+                }
+            }
             if let Some(value) = fields.take("mode") {
                 interface.mode = mode(reader, &value);
             }

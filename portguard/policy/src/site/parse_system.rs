@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::parse::{flag, heed, who};
+use super::parse::{flag, heed, unprinted, who};
 use super::read::{Fields, Reader, Value};
 use super::term;
-use super::{Place, Ports, RowSite, SystemSite};
+use super::{ChangedPorts, Chosen, Place, Ports, RowSite, SystemSite};
 
-/// Reads one system's table.
+/// Whose table it is: what a cluster or a host says goes before what the system says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    System,
+    Cluster,
+    Host,
+}
+
+/// Reads one system's table, or what a cluster or a host says of the system.
 pub(super) fn system(
     reader: &mut Reader<'_>,
     value: Value<'_>,
     id: &str,
     place: Place,
+    level: Level,
 ) -> SystemSite {
     let mut site = SystemSite {
         place,
@@ -40,12 +49,8 @@ pub(super) fn system(
         .and_then(|v| reader.table(v, "choices"))
     {
         for (key, place, value) in table.pairs(reader) {
-            if matches!(value.get_ref(), DeValue::Array(_)) {
-                let message =
-                    format!("`choices.{key}` has several values, but they exclude each other");
-                reader.error(place, "exclusive-alternatives", message, "choose one");
-            } else if let Some(value) = reader.string(&value, &key) {
-                site.choices.insert(key, (value, place));
+            if let Some(chosen) = chosen(reader, value, &key, place) {
+                site.choices.insert(key, chosen);
             }
         }
     }
@@ -56,13 +61,29 @@ pub(super) fn system(
             }
         }
     }
-    site.unprinted_peers = fields
-        .take("unprinted_peers")
-        .and_then(|v| who(reader, v, "unprinted_peers"));
-    site.offsets = offsets(reader, &mut fields);
+    if let Some(value) = fields.take("unprinted_peers") {
+        (site.unprinted_peers, site.unprinted_classes) = unprinted(reader, value);
+    }
+    if level != Level::Host {
+        site.offsets = offsets(reader, &mut fields);
+    }
+    if level == Level::System {
+        if let Some(value) = fields.take("cluster") {
+            site.cluster = one_or_more(reader, value, "cluster");
+        }
+        if let Some(table) = fields
+            .take("clusters")
+            .and_then(|v| reader.table(v, "clusters"))
+        {
+            for (name, place, value) in table.pairs(reader) {
+                let cluster = system(reader, value, &name, place, Level::Cluster);
+                site.clusters.insert(name, cluster);
+            }
+        }
+    }
     if let Some(table) = fields.take("ports").and_then(|v| reader.table(v, "ports")) {
         for (row, place, value) in table.pairs(reader) {
-            let ports = ports(reader, value, &row);
+            let ports = changed_ports(reader, value, &row);
             site.ports.insert(row, (ports, place));
         }
     }
@@ -73,24 +94,114 @@ pub(super) fn system(
             }
         }
     }
-    fields.finish(reader, &format!("[systems.{id}]"));
+    let what = match level {
+        Level::System => format!("[systems.{id}]"),
+        Level::Cluster => format!("cluster `{id}`"),
+        Level::Host => format!("what the host says of {id}"),
+    };
+    fields.finish(reader, &what);
     site
 }
 
-/// `offsets = { ROLE = N }`.
+/// One value, or during a change-over `{ both = ["OLD", "NEW"], until = DATE }`.
+fn chosen(reader: &mut Reader<'_>, value: Value<'_>, key: &str, place: Place) -> Option<Chosen> {
+    match value.get_ref() {
+        DeValue::Array(_) => {
+            let message =
+                format!("`choices.{key}` has several values, but they exclude each other");
+            let hint = "choose one, or for the time of a change-over write \
+                        `{ both = [\"OLD\", \"NEW\"], until = 2027-01-31 }`";
+            reader.error(place, "exclusive-alternatives", message, hint);
+            None
+        }
+        DeValue::Table(_) => {
+            let mut fields = reader.table(value, key)?;
+            let both = fields
+                .take("both")
+                .map(|value| reader.strings(value, "both"));
+            let until = fields
+                .take("until")
+                .and_then(|value| reader.date(&value, "until"));
+            fields.finish(reader, &format!("choice `{key}`"));
+            let values: Vec<String> = both.into_iter().flatten().map(|(text, _)| text).collect();
+            if values.len() < 2 || until.is_none() {
+                let message = format!("`choices.{key}` lacks two values or the last day of both");
+                let hint = "write `{ both = [\"OLD\", \"NEW\"], until = 2027-01-31 }`";
+                reader.error(place, "missing-key", message, hint);
+                return None;
+            }
+            Some(Chosen {
+                values,
+                until,
+                place,
+            })
+        }
+        _ => reader.string(&value, key).map(|value| Chosen {
+            values: vec![value],
+            until: None,
+            place,
+        }),
+    }
+}
+
+/// New ports of a row, or a table of them by the port that is printed.
+fn changed_ports(reader: &mut Reader<'_>, value: Value<'_>, row: &str) -> ChangedPorts {
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        return ChangedPorts::All(ports(reader, value, row));
+    }
+    let table = reader.table(value, row).map(|table| table.pairs(reader));
+    let each = table.unwrap_or_default().into_iter();
+    ChangedPorts::Each(
+        each.map(|(printed, _, value)| {
+            let new = ports(reader, value, &printed);
+            (printed, new)
+        })
+        .collect(),
+    )
+}
+
+/// `"prod"` or `["prod", "test"]`.
+pub(super) fn one_or_more(
+    reader: &mut Reader<'_>,
+    value: Value<'_>,
+    what: &str,
+) -> Vec<(String, Place)> {
+    if matches!(value.get_ref(), DeValue::Array(_)) {
+        return reader.strings(value, what);
+    }
+    let place = reader.place_of(&value);
+    let text = reader.string(&value, what);
+    text.map(|text| (text, place)).into_iter().collect()
+}
+
+/// `offsets = { ROLE = N }`, or a list of them for as many servers of the role.
 pub(super) fn offsets(
     reader: &mut Reader<'_>,
     fields: &mut Fields<'_>,
-) -> BTreeMap<String, (u16, Place)> {
+) -> BTreeMap<String, (Vec<u16>, Place)> {
     let mut offsets = BTreeMap::new();
     if let Some(table) = fields
         .take("offsets")
         .and_then(|v| reader.table(v, "offsets"))
     {
         for (role, place, value) in table.pairs(reader) {
-            let number = reader.number(&value, &role, 0, 65_535);
-            if let Some(offset) = number.and_then(|number| u16::try_from(number).ok()) {
-                offsets.insert(role, (offset, place));
+            let several = matches!(value.get_ref(), DeValue::Array(_));
+            let items = if several {
+                reader.list(value, &role)
+            } else {
+                vec![value]
+            };
+            let mut found = Vec::new();
+            for item in &items {
+                let number = reader.number(item, &role, 0, 65_535);
+                found.extend(number.and_then(|number| u16::try_from(number).ok()));
+            }
+            if found.is_empty() && several && items.is_empty() {
+                let message = format!("`{role}` has no offset");
+                reader.error(place, "empty-list", message, "write one for each server");
+            }
+            if !found.is_empty() {
+                offsets.insert(role, (found, place));
             }
         }
     }

@@ -308,12 +308,26 @@ pub(super) fn duration(text: &str) -> Result<u32, Fault> {
         .ok_or_else(fault)
 }
 
-/// `4.5.1` as parts.
+/// Words of a patch behind a version; what they count comes after the release.
+const PATCH: [&str; 7] = ["p", "patch", "sp", "hf", "fp", "cu", "u"];
+
+/// `4.5.1`, `V6.24` or `4.5.1.p2` as parts.
 pub(super) fn version(text: &str) -> Result<Vec<u32>, Fault> {
-    let parts: Option<Vec<u32>> = text.split('.').map(|part| part.parse().ok()).collect();
-    parts.ok_or_else(|| {
+    let numbers = text.strip_prefix(['v', 'V']).unwrap_or(text);
+    let part = |part: &str| {
+        let digits = part.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let word = part.strip_suffix(digits)?.to_ascii_lowercase();
+        let known = word.is_empty() || PATCH.contains(&word.as_str());
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        (known && plain).then(|| digits.parse().ok())?
+    };
+    let is_release = numbers.starts_with(|c: char| c.is_ascii_digit());
+    let parts = numbers.split(['.', '-', ' ']).map(part);
+    let parts: Option<Vec<u32>> = parts.collect();
+    parts.filter(|_| is_release).ok_or_else(|| {
         let message = format!("`{}` is no version", text.escape_debug());
-        Fault::new("bad-version", message, "write dotted numbers, e.g. `4.5.1`")
+        let hint = "write it as the vendor does, in numbers: `4.5.1`, `V6.24`, `4.5.1.p2`";
+        Fault::new("bad-version", message, hint)
     })
 }
 
@@ -374,6 +388,41 @@ mod tests {
             message(Ports::parse("20-10")),
             "reversed-range: the range 20-10 is reversed (write `10-20`)"
         );
+    }
+
+    #[test]
+    fn versions_are_read_as_documents_print_them() {
+        for (text, parts) in [
+            ("4.5.1", &[4, 5, 1][..]),
+            ("V6.24", &[6, 24]),
+            ("v6", &[6]),
+            ("4.5.1.p2", &[4, 5, 1, 2]),
+            ("4.5.1-SP2", &[4, 5, 1, 2]),
+            ("10.0.0 patch 3", &[10, 0, 0]),
+        ] {
+            let parsed = version(text).map_or_else(|_| Vec::new(), |parts| parts);
+            if text.contains("patch") {
+                assert!(
+                    parsed.is_empty(),
+                    "{text}: a word without a number beside it"
+                );
+            } else {
+                assert_eq!(parsed, parts, "{text}");
+            }
+        }
+        for bad in [
+            "",
+            "V",
+            "6.X",
+            "4..1",
+            "4.5-rc1",
+            "p2",
+            "4.5.1.",
+            "-1",
+            "4294967296",
+        ] {
+            assert!(message(version(bad)).starts_with("bad-version: "), "{bad}");
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[systems.x]\nchoices = { c = [\"1\", \"2\"] }\n",
-            "s.toml:3:13: error[exclusive-alternatives]: `choices.c` has several values, but they exclude each other\n  hint: choose one",
+            "s.toml:3:13: error[exclusive-alternatives]: `choices.c` has several values, but they exclude each other\n  hint: choose one, or for the time of a change-over write `{ both = [\"OLD\", \"NEW\"], until = 2027-01-31 }`",
         ),
         (
             "schema = 1\n[systems.x.rows.r]\noff = true\n",
@@ -86,7 +86,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[[host]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n[[host]]\nname = \"b\"\naddresses = [\"10.0.0.1\"]\n",
-            "s.toml:7:14: error[duplicate-address]: address `10.0.0.1` belongs to two hosts\n  hint: the first is on line 4",
+            "s.toml:7:14: error[duplicate-address]: address `10.0.0.1` belongs to two hosts\n  hint: the first is on line 4; an address that several hosts own or that moves between them is written in `shared_addresses` of each",
         ),
         (
             "schema = 1\n[[host]]\nname = \"a\"\naddresses = [\"10.0.0.1/24\"]\n",

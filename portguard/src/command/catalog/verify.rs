@@ -177,13 +177,13 @@ mod tests {
             file.counts,
             Some(Counts {
                 entries: 44,
-                rows: 53
+                rows: 54
             })
         );
         let mut out = Vec::new();
         write_text(&mut out, &file).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("ibm-api-connect.toml: IBM API Connect: Firewall requirements on Kubernetes\n    44 entries,  53 rows\n"), "{text}");
+        assert!(text.starts_with("ibm-api-connect.toml: IBM API Connect: Firewall requirements on Kubernetes\n    44 entries,  54 rows\n"), "{text}");
         assert!(text.contains("\n     8      8  Firewall port requirements on Kubernetes > Table 3 > Gateway Server\n"), "{text}");
     }
 

@@ -171,7 +171,7 @@ fn conditions_and_picks_refer_to_the_head() {
         ),
         (
             "inert = \"no-number\"",
-            "1:1: error[bad-inert]: the row is `inert = \"no-number\"` and has numbers\n  hint: remove one of the two",
+            "1:1: error[bad-inert]: the row is `inert = \"no-number\"` and has ports\n  hint: remove one of the two",
         ),
         (
             "inert = \"ipmi\"",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{condition, opens, peers, row, sections, system};
-use crate::catalog::{Direction, Inert};
+use crate::catalog::{Direction, Inert, PortSpec};
 
 #[test]
 fn ibm_api_connect_has_every_row_of_its_document() {
@@ -78,13 +78,22 @@ fn what_must_be_enabled_is_conditional_and_what_has_no_number_is_listed() {
             "{id}"
         );
     }
+    for id in ["developer-portal-more", "gateway-platform-api"] {
+        assert_eq!(row(&system, id).inert, Some(Inert::NoNumber), "{id}");
+    }
+    // These ask for a connection whose number is the site's to give.
     for id in [
         "usage-12",
         "analytics-offload",
         "management-automated-test",
-        "developer-portal-more",
+        "gateway-cluster",
     ] {
-        assert_eq!(row(&system, id).inert, Some(Inert::NoNumber), "{id}");
+        let row = row(&system, id);
+        assert_eq!(
+            (&row.ports[..], row.inert),
+            (&[PortSpec::Unprinted][..], None),
+            "{id}"
+        );
     }
     assert_eq!(peers(row(&system, "common-44135")), ["unprinted"]);
 }

@@ -101,7 +101,7 @@ fn nexthink_peers_and_conditions() {
     let both = nexthink
         .rows
         .iter()
-        .filter(|row| row.direction == Direction::Both)
+        .filter(|row| row.direction == Direction::Both && !row.implied)
         .count();
     assert_eq!(
         both,

@@ -20,8 +20,8 @@ fn wso2_by_section() {
         ("Common ports > JMX monitoring ports".to_owned(), 2),
         ("Common ports > Clustering ports".to_owned(), 2),
         ("Common ports > Random ports".to_owned(), 2),
-        // Ten printed rows; four of them are outbound and have another server at the other end.
-        (product("API Manager"), 10 + 4),
+        // Ten printed rows; four of them are outbound and have another server at the other end, two are read both ways.
+        (product("API Manager"), 10 + 4 + 2 * 2),
         (product("BPS"), 1),
         (
             product("Data Analytics Server > Ports inherited from WSO2 BAM"),

@@ -23,6 +23,7 @@ pub(in crate::compile) fn empty_system(id: &str) -> System {
         choices: BTreeMap::new(),
         groups: BTreeMap::new(),
         roles: BTreeMap::new(),
+        conflicts: Vec::new(),
         rows: Vec::new(),
     }
 }
@@ -35,6 +36,7 @@ fn role(system: &mut System, id: &str, includes: &[&str]) {
         includes: includes.iter().map(|id| (*id).to_owned()).collect(),
         is_abstract: id.starts_with("abstract"),
         has_offset: id.starts_with("server"),
+        built_in_offset: 0,
     };
     system.roles.insert(id.to_owned(), role);
 }
@@ -58,7 +60,10 @@ pub(in crate::compile) fn row(
         ports: ports.to_vec(),
         pick: None,
         offset: false,
+        listener: None,
         peers: peers.to_vec(),
+        other_roles_only: false,
+        class: None,
         condition: None,
         customisable: false,
         purpose: format!("purpose of {id}"),
@@ -68,6 +73,7 @@ pub(in crate::compile) fn row(
         },
         notes: Vec::new(),
         inert: None,
+        implied: false,
         location: format!("{system}.toml:1"),
     }
 }
@@ -272,6 +278,7 @@ pub(in crate::compile) fn catalog() -> Catalog {
 
 /// A site of `acme` that leaves nothing unsaid.
 pub(in crate::compile) const SITE: &str = r#"schema = 1
+unresolved_ports = "none"
 mode = "enforce"
 unprinted_peers = ["admins"]
 

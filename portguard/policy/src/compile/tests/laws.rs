@@ -8,7 +8,9 @@ use super::fixture::{SITE, catalog, compiled_site, port, row};
 use crate::catalog::{Direction, Peer};
 use crate::compile::Selection;
 use crate::policy::{Compiled, Grant, Peers, Policy};
-use crate::site::{Group, Host, Mode, Place, Site, SystemSite, Term, Terms, Unresolved, Who};
+use crate::site::{
+    Chosen, Group, Host, Mode, Place, Site, SystemSite, Term, Terms, Unresolved, Who,
+};
 
 const ROLES: [&str; 5] = [
     "acme/node",
@@ -48,8 +50,13 @@ fn site() -> impl Strategy<Value = Site> {
         acme.deployment = said[0].then(|| ("clustered".to_owned(), place));
         acme.version = said[1].then(|| (vec![4, 5], place));
         if said[2] {
-            acme.choices
-                .insert("mail".to_owned(), ("25".to_owned(), place));
+            acme.choices.insert(
+                "mail".to_owned(),
+                Chosen {
+                    values: vec!["25".to_owned()],
+                    ..Chosen::default()
+                },
+            );
         }
         if said[3] {
             acme.peers.insert("support".to_owned(), (these(), place));
@@ -88,7 +95,7 @@ fn new_host(index: usize, roles: &[usize], addresses: &[u8], offset: u16) -> Hos
         .map(|last| (IpAddr::from([10, 0, third, *last]), place))
         .collect();
     host.offsets
-        .insert("acme/server-a".to_owned(), (offset, place));
+        .insert("acme/server-a".to_owned(), (vec![offset], place));
     host
 }
 

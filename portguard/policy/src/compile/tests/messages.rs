@@ -14,25 +14,25 @@ fn what_is_not_given_is_refused_with_the_rows_that_want_it() {
     assert_eq!(
         with("peers = { support = [\"203.0.113.0/24\"] }\n", ""),
         [
-            "site.toml:12:10: error[unresolved-peer]: acme names support (the support desk), and the site does not say who that is: rows `acme/desk`\n  hint: write `support = [...]` under [systems.acme.peers], or `--peer acme/support=CIDR,...`"
+            "site.toml:13:10: error[unresolved-peer]: acme names support (the support desk), and the site does not say who that is: rows `acme/desk`\n  hint: write `support = [...]` under [systems.acme.peers], or `--peer acme/support=CIDR,...`"
         ]
     );
     assert_eq!(
         with("unprinted_peers = [\"admins\"]\n", ""),
         [
-            "site.toml:11:10: error[unprinted-peers]: acme does not print the peers of some rows: rows `acme/blank`\n  hint: write `unprinted_peers = [...]` or `\"any\"` under [systems.acme], or `--unprinted-peers any|CIDR,...`"
+            "site.toml:12:10: error[unprinted-peers]: acme does not print the peers of some rows: rows `acme/blank`\n  hint: write `unprinted_peers = [...]` or `\"any\"` under [systems.acme], or `--unprinted-peers any|CIDR,...`"
         ]
     );
     assert_eq!(
         with("deployment = \"clustered\"\n", ""),
         [
-            "site.toml:12:10: error[deployment-not-said]: the deployment of acme is not said; rows that depend on it are taken as holding: `acme/only-clustered`\n  hint: write `deployment = \"clustered|standalone\"` under [systems.acme], or `--deployment clustered|standalone`"
+            "site.toml:13:10: error[deployment-not-said]: the deployment of acme is not said; rows that depend on it are taken as holding: `acme/only-clustered`\n  hint: write `deployment = \"clustered|standalone\"` under [systems.acme], or `--deployment clustered|standalone`"
         ]
     );
     assert_eq!(
         with("choices = { mail = \"587\" }\n", ""),
         [
-            "site.toml:12:10: warning[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are taken as holding: `acme/relay`\n  hint: write `choices = { mail = \"25|587\" }` under [systems.acme], or `--choose mail=25|587`"
+            "site.toml:13:10: warning[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are taken as holding: `acme/relay`\n  hint: write `choices = { mail = \"25|587\" }` under [systems.acme], or `--choose mail=25|587`"
         ]
     );
 }
@@ -45,7 +45,7 @@ fn what_is_unclear_is_refused_only_where_its_direction_enforces() {
     let told = told(&compiled(&site, "node1"));
     assert!(
         told.iter()
-            .any(|line| line.starts_with("site.toml:13:10: error[choice-not-said]")),
+            .any(|line| line.starts_with("site.toml:14:10: error[choice-not-said]")),
         "{told:?}"
     );
 }
@@ -70,22 +70,22 @@ fn names_that_nobody_knows_get_the_nearest() {
         (
             "\"ops\"]",
             "\"opps\"]",
-            "site.toml:6:26: error[unknown-group]: there is no group `opps`\n  hint: did you mean `ops`?",
+            "site.toml:7:26: error[unknown-group]: there is no group `opps`\n  hint: did you mean `ops`?",
         ),
         (
             "deployment = \"clustered\"",
             "deployment = \"clusterd\"",
-            "site.toml:13:14: error[unknown-deployment]: acme has no deployment `clusterd`\n  hint: did you mean `clustered`?",
+            "site.toml:14:14: error[unknown-deployment]: acme has no deployment `clusterd`\n  hint: did you mean `clustered`?",
         ),
         (
             "mail = \"587\"",
             "mail = \"588\"",
-            "site.toml:15:13: error[unknown-choice]: acme has no mail of `588`\n  hint: did you mean `587`?",
+            "site.toml:16:13: error[unknown-choice]: acme has no mail of `588`\n  hint: did you mean `587`?",
         ),
         (
             "{ support =",
             "{ suport = [\"ops\"], support =",
-            "site.toml:16:11: error[unknown-peer]: acme has no peer `suport`\n  hint: did you mean `support`?",
+            "site.toml:17:11: error[unknown-peer]: acme has no peer `suport`\n  hint: did you mean `support`?",
         ),
     ] {
         let told = with(from, to);
@@ -105,7 +105,7 @@ fn circles_of_groups_are_told_once() {
     assert_eq!(
         told,
         [
-            "site.toml:8:9: error[cyclic-group]: group `admins` contains itself: admins -> ops -> more -> admins\n  hint: break the circle"
+            "site.toml:9:9: error[cyclic-group]: group `admins` contains itself: admins -> ops -> more -> admins\n  hint: break the circle"
         ]
     );
 }
@@ -116,7 +116,7 @@ fn fixed_ports_stay_fixed() {
     assert_eq!(
         told,
         [
-            "site.toml:19:1: error[fixed-ports]: the document does not let the ports of row `acme/desk` be changed\n  hint: switch the row `off` and write a `[[row]]` of your own"
+            "site.toml:20:1: error[fixed-ports]: the document does not let the ports of row `acme/desk` be changed\n  hint: switch the row `off` and write a `[[row]]` of your own"
         ]
     );
 }
@@ -131,7 +131,7 @@ fn wide_openings_are_told() {
         told,
         [
             "warning[default-route]: the peers `0.0.0.0/0` have a prefix of length 0, which is everybody\n  hint: write \"any\" where that is meant",
-            "site.toml:18:1: warning[ephemeral-any]: row `site/wide` opens tcp/30000-65535 to any: most of the ports of the host's own connections\n  hint: narrow the row with `only`, or give it fewer ports",
+            "site.toml:19:1: warning[ephemeral-any]: row `site/wide` opens tcp/30000-65535 to any: most of the ports of the host's own connections\n  hint: narrow the row with `only`, or give it fewer ports",
         ]
     );
 }
@@ -149,7 +149,7 @@ fn management_is_never_silently_absent() {
     assert_eq!(
         told,
         [
-            "site.toml:9:1: warning[no-management]: there is no management access: a wrong policy can only be mended at the console"
+            "site.toml:10:1: warning[no-management]: there is no management access: a wrong policy can only be mended at the console"
         ]
     );
 }

@@ -1,0 +1,275 @@
+//! Lints for settings that would have no effect: whoever writes one believes that it does something.
+
+use std::collections::BTreeSet;
+
+use super::inventory::{self, addresses_of};
+use super::lint::Lint;
+use super::listeners::{Change, changed};
+use super::views::clusters_of;
+use crate::catalog::{Peer, Row, System};
+use crate::diagnostic::Diagnostic;
+use crate::site::{ChangedPorts, Host, Place, SystemSite, Term, names_row};
+
+impl<'a> Lint<'a, '_> {
+    /// What is said of a system, a cluster or a host, against the rows of the system.
+    pub(super) fn effect(&mut self, system: &'a System, said: &'a SystemSite) {
+        for (key, (change, place)) in &said.ports {
+            self.port_change(system, key, change, *place);
+        }
+        self.contradictory_ports(system, said);
+        for (key, settings) in &said.rows {
+            let rows = named(system, key);
+            if rows.is_empty() {
+                continue;
+            }
+            if let Some(inert) = rows.iter().map(|row| row.inert).next().flatten()
+                && rows.iter().all(|row| row.inert.is_some())
+            {
+                let message = format!(
+                    "row `{key}` opens nothing ({}): settings of it have no effect",
+                    inert.as_str()
+                );
+                self.error(settings.place, "no-effect", message, "remove them");
+            } else if settings.unprinted_peers.is_some()
+                && !rows.iter().any(|row| row.peers.contains(&Peer::Unprinted))
+            {
+                let message =
+                    format!("row `{key}` prints its peers: `unprinted_peers` has no effect");
+                let hint = "narrow the row with `only`";
+                self.error(settings.place, "no-effect", message, hint);
+            }
+        }
+        for (class, (_, place)) in &said.unprinted_classes {
+            if !system.rows.iter().any(|row| row.class == Some(*class)) {
+                let classes: BTreeSet<_> = system.rows.iter().filter_map(|row| row.class).collect();
+                let known: Vec<_> = classes.iter().map(|class| class.as_str()).collect();
+                let message = format!(
+                    "{} has no row of class `{}` without peers",
+                    system.id,
+                    class.as_str()
+                );
+                let hint = format!("its classes: {}", known.join(", "));
+                self.error(*place, "no-effect", message, hint);
+            }
+        }
+        for (key, (_, place)) in &said.peers {
+            if system.roles.contains_key(key) && !is_peer(system, key) {
+                let message = format!("no row of {} has role `{key}` as its peer", system.id);
+                self.error(*place, "no-effect", message, "remove it");
+            }
+        }
+        for (role, (_, place)) in &said.offsets {
+            self.offset(system, role, *place);
+        }
+        self.addresses(system, said);
+    }
+
+    fn offset(&mut self, system: &System, role: &str, place: Place) {
+        let moves = || {
+            let closure = system.closure(role);
+            let mut rows = system.rows.iter().filter(|row| row.offset);
+            rows.any(|row| closure.contains(row.role.as_str()))
+        };
+        let is_named = || {
+            let ports = system.rows.iter().flat_map(|row| &row.ports);
+            ports
+                .map(ToString::to_string)
+                .any(|port| port.ends_with(&format!("+offset({role})")))
+        };
+        if system.roles.contains_key(role) && !moves() && !is_named() {
+            let message = format!(
+                "no port of role `{}/{role}` moves with an offset",
+                system.id
+            );
+            self.error(place, "no-effect", message, "remove it");
+        }
+    }
+
+    fn port_change(&mut self, system: &System, key: &str, change: &ChangedPorts, place: Place) {
+        let rows = named(system, key);
+        let Some(first) = rows.first() else {
+            return;
+        };
+        if rows.iter().all(|row| row.inert.is_some()) {
+            let message = format!("row `{key}` opens nothing, so its ports cannot be changed");
+            let hint = first.notes.first().cloned().unwrap_or_default();
+            self.error(place, "no-effect", message, hint);
+            return;
+        }
+        let printed: Vec<_> = first.ports.iter().map(ToString::to_string).collect();
+        if let ChangedPorts::Each(each) = change
+            && let Some(unknown) = each.keys().find(|key| !printed.contains(key))
+        {
+            let message = format!("row `{key}` prints no port `{}`", unknown.escape_debug());
+            let hint = format!("it prints {}", printed.join(", "));
+            self.error(place, "no-effect", message, hint);
+        } else if changed(first, change).is_empty() {
+            let message = format!(
+                "row `{key}` prints {} ports, and not as many are given",
+                printed.len()
+            );
+            let example: Vec<_> = printed.iter().map(|port| format!("{port} = NEW")).collect();
+            let hint = format!("say which becomes which: `{{ {} }}`", example.join(", "));
+            self.error(place, "which-port", message, hint);
+        }
+    }
+
+    fn contradictory_ports(&mut self, system: &System, said: &SystemSite) {
+        let changes = Change::all(system, said, |_| true);
+        let mut told = BTreeSet::new();
+        for (index, one) in changes.iter().enumerate() {
+            for other in changes.iter().skip(index + 1) {
+                if one.contradicts(other) && told.insert((&one.key, &other.key)) {
+                    let message = format!(
+                        "`{}` and `{}` are one listener ({}) and get different ports",
+                        one.key, other.key, one.spec
+                    );
+                    let hint = "one of them is enough: the other row follows";
+                    self.error(other.place, "contradiction", message, hint);
+                }
+            }
+        }
+    }
+
+    /// Addresses that are given for a role and belong to a host of the inventory without it: one end would be open.
+    fn addresses(&mut self, system: &System, said: &'a SystemSite) {
+        for (key, (who, _)) in &said.peers {
+            if !system.roles.contains_key(key) {
+                continue;
+            }
+            for (term, place) in who.terms() {
+                let lacking = |host: &&Host| {
+                    let mut roles =
+                        inventory::roles_of(host).filter_map(|(id, _)| id.split_once('/'));
+                    !roles.any(|(of, role)| {
+                        of == system.id && system.closure(role).contains(key.as_str())
+                    })
+                };
+                let is_meant = |host: &&Host| match term {
+                    Term::Prefix(net) => {
+                        // A wide prefix is a network, not a list of hosts.
+                        net.prefix_len() == net.max_prefix_len()
+                            && addresses_of(host).any(|address| net.contains(&address))
+                    }
+                    Term::Host(name) => host.name == *name,
+                    _ => false,
+                };
+                let hosts = self.site.hosts.iter();
+                let found: Vec<_> = hosts
+                    .filter(is_meant)
+                    .filter(lacking)
+                    .map(|host| host.name.clone())
+                    .collect();
+                for name in found {
+                    let message = format!(
+                        "host `{name}` is given as `{key}` of {} and does not have the role: what it should listen on stays closed there",
+                        system.id
+                    );
+                    let hint = format!(
+                        "write `roles = [\"{}/{key}\", ...]` for the host",
+                        system.id
+                    );
+                    let diagnostic = Diagnostic::warning("address-without-role", message);
+                    self.push(*place, diagnostic, hint);
+                }
+            }
+        }
+    }
+
+    /// A cluster that no host is in.
+    pub(super) fn cluster(&mut self, system: &System, name: &str, place: Place) {
+        let hosts = 0..self.site.hosts.len();
+        let is_used = hosts
+            .map(Some)
+            .chain([None])
+            .any(|host| clusters_of(self.site, &system.id, host).any(|own| own == name));
+        if !is_used {
+            let message = format!("no host is in cluster `{name}`");
+            let hint = format!("write `cluster = \"{name}\"` for its hosts");
+            self.error(place, "no-effect", message, hint);
+        }
+    }
+
+    /// What a host says of systems, roles and rows that it does not have.
+    pub(super) fn host_settings(&mut self, host: &'a Host) {
+        let has = |id: &str| {
+            let (system, role) = id.split_once('/')?;
+            let system = self.inputs.catalog.systems.get(system)?;
+            let mut own = inventory::roles_of(host).filter_map(|(id, _)| id.split_once('/'));
+            Some(own.any(|(of, own)| {
+                of == system.id && (own == role || system.closure(own).contains(role))
+            }))
+        };
+        let offsets = host.offsets.iter().map(|(id, (_, place))| (id, *place));
+        let audit = host.audit_roles.iter().map(|(id, place)| (id, *place));
+        let absent: Vec<_> = offsets
+            .chain(audit)
+            .filter(|(id, _)| has(id) == Some(false))
+            .collect();
+        for (id, place) in absent {
+            let message = format!("host `{}` does not have the role `{id}`", host.name);
+            self.error(
+                place,
+                "no-effect",
+                message,
+                "remove it, or give the host the role",
+            );
+        }
+        for (id, said) in &host.systems {
+            let Some(system) = self.inputs.catalog.systems.get(id) else {
+                if let Err(diagnostic) = self.inputs.catalog.system(id) {
+                    self.push(said.place, diagnostic, "");
+                }
+                continue;
+            };
+            let prefix = format!("{id}/");
+            if !inventory::roles_of(host).any(|(role, _)| role.starts_with(&prefix)) {
+                let message = format!("host `{}` has no role of {id}", host.name);
+                self.error(
+                    said.place,
+                    "no-effect",
+                    message,
+                    "remove it, or give the host a role",
+                );
+            }
+            self.system(system, said);
+        }
+        for interface in host.interfaces.values() {
+            for (name, place) in interface.rows.iter().chain(&interface.without_rows) {
+                let row = name.split_once('/');
+                let system = row.and_then(|(system, _)| self.inputs.catalog.systems.get(system));
+                let known = row
+                    .zip(system)
+                    .is_some_and(|((_, key), system)| !named(system, key).is_empty());
+                if !known {
+                    let message = format!("there is no row `{}`", name.escape_debug());
+                    self.error(
+                        *place,
+                        "unknown-row",
+                        message,
+                        "rows are written `SYSTEM/ROW`, as `portguard catalog show` lists them",
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn named<'s>(system: &'s System, key: &str) -> Vec<&'s Row> {
+    let rows = system.rows.iter();
+    rows.filter(|row| names_row(key, &system.id, &row.id))
+        .collect()
+}
+
+/// Whether a row of the system has the role, or one that it includes, at its other end.
+fn is_peer(system: &System, role: &str) -> bool {
+    let closure = system.closure(role);
+    system.rows.iter().any(|row| {
+        row.peers.iter().any(|peer| match peer {
+            Peer::Role(peer) => closure.contains(peer.as_str()),
+            Peer::SameRole => closure.contains(row.role.as_str()),
+            Peer::Unprinted => row.class.is_some() && closure.contains(row.role.as_str()),
+            _ => false,
+        })
+    })
+}

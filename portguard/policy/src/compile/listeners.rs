@@ -1,0 +1,339 @@
+//! Which port numbers a listener has: as printed, moved by the offset of its server, or changed by the site.
+//!
+//! Rows that are about one listener are one setting: the same role (or the same peer), transport and printed number, or the
+//! same `listener` in the catalog. Who connects uses the numbers of the host at the other end.
+
+use std::collections::BTreeSet;
+
+use super::views::View;
+use super::{Compiler, facts::Fact};
+use crate::catalog::{Direction, Peer, PortSpec, Role, Row, System, Transport};
+use crate::diagnostic::Diagnostic;
+use crate::site::{ChangedPorts, Place, Ports, SystemSite, names_row};
+
+/// Sorted ranges that neither overlap nor touch.
+pub(super) type Ranges = Vec<(u16, u16)>;
+
+/// Numbers that the site puts in place of a printed one.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    /// The site's key, and where.
+    pub(super) key: String,
+    pub(super) place: Place,
+    listener: Option<String>,
+    transports: Vec<Transport>,
+    pub(super) spec: PortSpec,
+    new: Ranges,
+    /// Roles that listen, and peers that do and are no role.
+    roles: Vec<String>,
+    peers: Vec<Peer>,
+}
+
+/// Who listens.
+#[derive(Clone, Copy)]
+pub(super) struct Listener<'l> {
+    /// Roles of one host.
+    pub(super) roles: &'l [&'l str],
+    /// The role that the row names, which those include.
+    pub(super) named: &'l str,
+    /// In the inventory.
+    pub(super) host: Option<usize>,
+    /// What holds there.
+    pub(super) view: &'l View,
+    /// The row's peers that are no role listen.
+    pub(super) is_other: bool,
+}
+
+impl Change {
+    /// All changes that the site's words make; `holds` says which rows do.
+    pub(super) fn all(
+        system: &System,
+        site: &SystemSite,
+        holds: impl Fn(&Row) -> bool,
+    ) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (key, (change, place)) in &site.ports {
+            let named = |row: &&Row| names_row(key, &system.id, &row.id) && row.inert.is_none();
+            for row in system.rows.iter().filter(named).filter(|row| holds(row)) {
+                for (spec, new) in changed(row, change) {
+                    if !row.customisable && !spec.is_open() {
+                        continue;
+                    }
+                    let (roles, peers) = listening(row);
+                    all.push(Self {
+                        key: key.clone(),
+                        place: *place,
+                        listener: row.listener.clone(),
+                        transports: row.transports.clone(),
+                        spec: spec.clone(),
+                        new: merged(new.iter().map(|p| (p.first, p.last)).collect()),
+                        roles,
+                        peers,
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether it is about this row's listener.
+    pub(super) fn is_of(
+        &self,
+        system: &System,
+        row: &Row,
+        spec: &PortSpec,
+        at: &Listener<'_>,
+    ) -> bool {
+        if self.spec != *spec || !row.transports.iter().any(|t| self.transports.contains(t)) {
+            return false;
+        }
+        if names_row(&self.key, &system.id, &row.id) {
+            return true;
+        }
+        if self.listener != row.listener {
+            return false;
+        }
+        row.listener.is_some()
+            || if spec.is_open() {
+                false
+            } else if at.is_other {
+                row.peers.iter().any(|peer| self.peers.contains(peer))
+            } else {
+                at.roles
+                    .iter()
+                    .flat_map(|role| system.closure(role))
+                    .any(|role| self.roles.iter().any(|own| own == role))
+            }
+    }
+
+    /// Whether both are about one listener and differ.
+    pub(super) fn contradicts(&self, other: &Self) -> bool {
+        self.key != other.key
+            && self.spec == other.spec
+            && !self.spec.is_open()
+            && self.listener == other.listener
+            && self.new != other.new
+            && self.transports.iter().any(|t| other.transports.contains(t))
+            && (self.listener.is_some()
+                || self.roles.iter().any(|role| other.roles.contains(role))
+                || self.peers.iter().any(|peer| other.peers.contains(peer)))
+    }
+}
+
+/// Printed numbers of a row with the new ones.
+pub(super) fn changed<'r>(
+    row: &'r Row,
+    change: &'r ChangedPorts,
+) -> Vec<(&'r PortSpec, &'r [Ports])> {
+    match change {
+        ChangedPorts::All(new) => match row.ports.as_slice() {
+            [spec] => vec![(spec, new.as_slice())],
+            several if several.len() == new.len() => several.iter().zip(new.chunks(1)).collect(),
+            _ => Vec::new(),
+        },
+        ChangedPorts::Each(each) => {
+            let pairs = row.ports.iter();
+            pairs
+                .filter_map(|spec| Some((spec, each.get(&spec.to_string())?.as_slice())))
+                .collect()
+        }
+    }
+}
+
+/// Who listens on a row's ports: roles, and peers that are none.
+fn listening(row: &Row) -> (Vec<String>, Vec<Peer>) {
+    let (mut roles, mut peers) = (Vec::new(), Vec::new());
+    if row.direction != Direction::Out {
+        roles.push(row.role.clone());
+    }
+    if row.direction != Direction::In {
+        for peer in &row.peers {
+            match peer {
+                Peer::Role(role) => roles.push(role.clone()),
+                Peer::SameRole => roles.push(row.role.clone()),
+                Peer::Group(_) | Peer::Prefix(_) | Peer::Asn(_) | Peer::Domain(_) => {
+                    peers.push(peer.clone());
+                }
+                Peer::Itself | Peer::Multicast | Peer::Unprinted => {}
+            }
+        }
+    }
+    (roles, peers)
+}
+
+impl Compiler<'_, '_> {
+    /// The numbers on which `at` listens for this row; the error is a number that is not known.
+    pub(super) fn ports(
+        &mut self,
+        system: &System,
+        row: &Row,
+        at: &Listener<'_>,
+    ) -> Result<Ranges, PortSpec> {
+        let own = &self.views.at(&system.id, self.subject.index).site;
+        let picked = row.pick.as_ref().map(|pick| (pick, own.choices.get(pick)));
+        if let Some((pick, None)) = picked {
+            let fact = (system.id.clone(), Fact::Choice(pick.clone()));
+            let rows = self.unsaid.entry(fact).or_default();
+            if rows.last() != Some(&row.id) {
+                rows.push(row.id.clone());
+            }
+        }
+        let offsets = if row.offset {
+            self.offsets(system, at)
+        } else {
+            BTreeSet::from([0])
+        };
+        let mut ranges = Vec::new();
+        let mut open = None;
+        for spec in &row.ports {
+            if let Some((_, Some(chosen))) = picked
+                && !chosen.values.contains(&spec.to_string())
+            {
+                continue;
+            }
+            let change = at
+                .view
+                .changes
+                .iter()
+                .find(|c| c.is_of(system, row, spec, at));
+            if let Some(change) = change {
+                ranges.extend(&change.new);
+                continue;
+            }
+            match spec {
+                PortSpec::Range(first, last) => {
+                    for offset in &offsets {
+                        self.moved(row, (*first, *last), *offset, &mut ranges);
+                    }
+                }
+                PortSpec::Offset { base, role } => {
+                    for theirs in self.offsets_of(system, role, at) {
+                        self.moved(row, (*base, *base), theirs, &mut ranges);
+                    }
+                }
+                PortSpec::Dynamic | PortSpec::Random | PortSpec::Unprinted => {
+                    open = Some(spec.clone());
+                }
+            }
+        }
+        match open {
+            Some(spec) if ranges.is_empty() => Err(spec),
+            _ => Ok(merged(ranges)),
+        }
+    }
+
+    /// Offsets of the servers that listen.
+    fn offsets(&self, system: &System, at: &Listener<'_>) -> BTreeSet<u16> {
+        let roles = at.roles.iter();
+        roles
+            .flat_map(|role| paths(system, role, at.named))
+            .flat_map(|(path, built_in)| {
+                let said = self
+                    .inventory
+                    .offsets(&system.id, &path, at.host, &at.view.site);
+                said.into_iter()
+                    .map(move |offset| offset.saturating_add(built_in))
+            })
+            .collect()
+    }
+
+    /// Offsets of the server of another role: that of the listening host, else those of all hosts that have it.
+    fn offsets_of(&self, system: &System, role: &str, at: &Listener<'_>) -> BTreeSet<u16> {
+        let id = &system.id;
+        let at_host = |host: usize| {
+            let mut roles = self.inventory.roles_at(id, role, host);
+            if roles.is_empty() {
+                return Vec::new();
+            }
+            roles.push(role);
+            let view = self.views.at(id, Some(host));
+            self.inventory.offsets(id, &roles, Some(host), &view.site)
+        };
+        let own = at.host.map(at_host).unwrap_or_default();
+        if !own.is_empty() {
+            return own.into_iter().collect();
+        }
+        let mut offsets = BTreeSet::new();
+        if at.host.is_none() {
+            for host in self.inventory.related_hosts(id, role) {
+                offsets.extend(at_host(host));
+            }
+        }
+        let given = &at.view.site.peers;
+        if offsets.is_empty() || given.keys().any(|key| system.closure(key).contains(role)) {
+            let said = self.inventory.offsets(id, &[role], None, &at.view.site);
+            offsets.extend(said);
+        }
+        offsets
+    }
+
+    fn moved(&mut self, row: &Row, range: (u16, u16), offset: u16, ranges: &mut Ranges) {
+        if let (Some(first), Some(last)) =
+            (range.0.checked_add(offset), range.1.checked_add(offset))
+        {
+            ranges.push((first, last));
+        } else {
+            let message = format!(
+                "row `{}`: port {} and offset {offset} are beyond 65535",
+                row.id, range.1
+            );
+            self.diagnostics
+                .push(Diagnostic::error("port-overflow", message).hint("choose a smaller offset"));
+        }
+    }
+}
+
+/// How a role comes to the rows of `named`: the roles on the way, and the offset that these have built in. Numbers printed
+/// for a role itself contain its own.
+fn paths<'s>(system: &'s System, role: &'s str, named: &str) -> Vec<(Vec<&'s str>, u16)> {
+    let Some(found) = system.roles.get(role) else {
+        return vec![(vec![role], 0)];
+    };
+    let inner: Vec<&str> = found.includes.iter().map(String::as_str).collect();
+    let inner = inner
+        .into_iter()
+        .filter(|inner| system.closure(inner).contains(named));
+    let mut all: Vec<_> = inner
+        .filter(|_| role != named)
+        .flat_map(|inner| paths(system, inner, named))
+        .map(|(mut path, built_in)| {
+            path.insert(0, role);
+            (path, built_in.saturating_add(found.built_in_offset))
+        })
+        .collect();
+    if all.is_empty() {
+        all.push((vec![role], 0));
+    }
+    all
+}
+
+/// The roles of a host that have a row, by id.
+pub(super) fn ids<'r>(users: &[&'r Role]) -> Vec<&'r str> {
+    users.iter().map(|role| role.id.as_str()).collect()
+}
+
+/// Sorted, overlapping and adjacent ranges joined.
+pub(super) fn merged(mut ranges: Ranges) -> Ranges {
+    ranges.sort_unstable();
+    let mut joined: Ranges = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = (*end).max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+
+    #[test]
+    fn ranges_join_where_they_touch() {
+        assert_eq!(
+            merged(vec![(5, 6), (1, 2), (3, 3), (65_535, 65_535), (5, 9)]),
+            [(1, 3), (5, 9), (65_535, 65_535)]
+        );
+    }
+}

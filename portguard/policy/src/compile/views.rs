@@ -1,0 +1,110 @@
+//! What the site says of each system, as one host sees it: its own words, then its cluster's, then the system's.
+
+use std::collections::BTreeMap;
+
+use super::{Inputs, facts, inventory, listeners::Change};
+use crate::catalog::System;
+use crate::site::{Place, Site, SystemSite};
+
+/// What holds for some hosts.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) site: SystemSite,
+    /// Port numbers that are not the document's.
+    pub(super) changes: Vec<Change>,
+}
+
+/// All views of a site.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    /// By system: hosts that say nothing themselves.
+    base: BTreeMap<String, View>,
+    /// By system and host.
+    hosts: BTreeMap<String, BTreeMap<usize, View>>,
+    silent: View,
+}
+
+impl Views {
+    pub(super) fn new(inputs: &Inputs<'_>) -> Self {
+        let mut views = Self::default();
+        let site = inputs.site;
+        for system in inputs.catalog.systems.values() {
+            let said = site.systems.get(&system.id);
+            let own = said.cloned().unwrap_or_default();
+            let clusters = own.cluster.iter().map(|(name, _)| name.as_str());
+            if said.is_some() {
+                let view = view(inputs, system, layered(&own, clusters));
+                views.base.insert(system.id.clone(), view);
+            }
+            let prefix = format!("{}/", system.id);
+            for (index, host) in site.hosts.iter().enumerate() {
+                let nearer = host.systems.get(&system.id);
+                let has_role =
+                    || inventory::roles_of(host).any(|(role, _)| role.starts_with(&prefix));
+                let is_of_cluster = !own.clusters.is_empty() && !host.cluster.is_empty();
+                if nearer.is_none() && !(is_of_cluster && has_role()) {
+                    continue;
+                }
+                let mut said = layered(&own, clusters_of(site, &system.id, Some(index)));
+                if let Some(nearer) = nearer {
+                    said = said.with(nearer);
+                }
+                let hosts = views.hosts.entry(system.id.clone()).or_default();
+                hosts.insert(index, view(inputs, system, said));
+            }
+        }
+        views
+    }
+
+    /// What holds for a host; `None`: for one that is in no inventory.
+    pub(super) fn at(&self, system: &str, host: Option<usize>) -> &View {
+        let own = || self.hosts.get(system)?.get(&host?);
+        own()
+            .or_else(|| self.base.get(system))
+            .unwrap_or(&self.silent)
+    }
+
+    /// Whether hosts of a system differ in what holds for them.
+    pub(super) fn vary(&self, system: &str) -> bool {
+        self.hosts.contains_key(system)
+    }
+}
+
+/// Installations of a system that a host belongs to; none: the one that has no name.
+pub(super) fn clusters_of<'s>(
+    site: &'s Site,
+    system: &str,
+    host: Option<usize>,
+) -> impl Iterator<Item = &'s str> + Clone {
+    let own = host.and_then(|index| site.hosts.get(index));
+    let own: Option<&'s [(String, Place)]> = own.map(|host| host.cluster.as_slice());
+    let general = site.systems.get(system).map(|said| said.cluster.as_slice());
+    let said = own.filter(|own| !own.is_empty()).or(general);
+    said.unwrap_or_default()
+        .iter()
+        .map(|(name, _)| name.as_str())
+}
+
+fn layered<'s>(system: &SystemSite, clusters: impl Iterator<Item = &'s str>) -> SystemSite {
+    let named = clusters.filter_map(|name| system.clusters.get(name));
+    named.fold(system.clone(), |said, cluster| said.with(cluster))
+}
+
+fn view(inputs: &Inputs<'_>, system: &System, mut site: SystemSite) -> View {
+    for chosen in site.choices.values_mut() {
+        let is_over = chosen
+            .until
+            .as_deref()
+            .zip(inputs.today)
+            .is_some_and(|(until, today)| until < today);
+        if is_over && let Some(last) = chosen.values.pop() {
+            chosen.values = vec![last];
+        }
+    }
+    let holds = |row: &_| {
+        let truth = facts::judge_row(row, system, &site);
+        !matches!(truth, facts::Truth::Fails(_))
+    };
+    let changes = Change::all(system, &site, holds);
+    View { site, changes }
+}
