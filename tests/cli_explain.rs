@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use portguard_harness::frames::{Frame, Ipv4, Tcp};
 
-const SITE: &str = "schema = 1\nmode = \"enforce\"\nunprinted_peers = \"any\"\nunresolved_peers = \"any\"\n\
+const SITE: &str = "schema = 1\nmode = \"enforce\"\nunprinted_peers = \"any\"\nunresolved_peers = \"any\"\nunresolved_ports = \"none\"\n\
     [management]\nallow = [\"tcp/2222=admins\"]\n[groups]\nadmins = [\"10.1.0.0/16\"]\n\
     [systems.thoughtspot]\nversion = \"9.8\"\nchoices = { directory-port = \"636\", mail-port = \"587\" }\n\
     [[row]]\nname = \"backup\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [9999]\npeers = [\"192.0.2.0/24\"]\nreason = \"nightly\"\n\

@@ -131,6 +131,7 @@ fn load_role(link: &Link, more: &[&str]) -> Result<()> {
         "--role=wso2/identity-server",
         "--unprinted-peers=any",
         "--unresolved-peers=any",
+        "--unresolved-ports=none",
         "--interface",
         &link.right.name,
     ];

@@ -12,10 +12,11 @@ use portguard_harness::traffic::{TcpEcho, connect};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
-const ROLE: [&str; 3] = [
+const ROLE: [&str; 4] = [
     "--role=wso2/identity-server",
     "--unprinted-peers=any",
     "--unresolved-peers=any",
+    "--unresolved-ports=none",
 ];
 
 /// Runs portguard; the exit code and the JSON.

@@ -30,7 +30,7 @@ const SERVER: &str = "127.0.0.1:5353";
 fn site(guarded: &Guarded) -> Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("{}.toml", guarded.interface()));
     let text = format!(
-        "schema = 1\nmode = \"enforce\"\nunprinted_peers = [\"192.0.2.0/24\"]\nunresolved_peers = \"none\"\n\
+        "schema = 1\nmode = \"enforce\"\nunprinted_peers = [\"192.0.2.0/24\"]\nunresolved_peers = \"none\"\nunresolved_ports = \"none\"\n\
          [management]\nallow = [\"udp/{NAMED}=domain:Peer.example\", \"udp/{OPEN}\"]\n\
          [[host]]\nname = \"guarded\"\naddresses = [\"10.77.0.1\"]\nroles = [\"wso2/identity-server\"]\n"
     );

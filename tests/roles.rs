@@ -55,7 +55,8 @@ fn of_each_system_enforce_what_their_matrix_says() -> Result<()> {
 fn flags(system: &System, role: &str, deployment: Option<&str>) -> Vec<String> {
     let mut flags: Vec<String> = ["--role", role, "--unprinted-peers", "any"]
         .into_iter()
-        .chain(["--unresolved-peers", "any", "--system-version", "99"])
+        .chain(["--unresolved-peers", "any", "--unresolved-ports", "none"])
+        .chain(["--system-version", "99"])
         .map(str::to_owned)
         .collect();
     flags.extend(deployment.map(|name| format!("--deployment={name}")));

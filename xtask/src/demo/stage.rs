@@ -89,6 +89,8 @@ impl Stage {
             "admin-addresses=10.77.0.3,fd77::3",
             "--unresolved-peers",
             "none",
+            "--unresolved-ports",
+            "none",
             "--system-version",
             "6.0",
             "--choose",
