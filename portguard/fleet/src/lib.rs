@@ -1,8 +1,9 @@
 //! Many hosts: one signed site, carried by a store, rolled out in waves that evidence opens.
 //!
 //! Each part is usable without the others: [`release`] (what is signed, and when a host believes it), [`store`] (a
-//! directory, etcd, or a web server), [`rollout`] (who may enforce when: pure) and [`status`] (what a host says of itself).
-//! Nothing here compiles a policy or touches the kernel.
+//! directory, etcd, or a web server), [`rollout`] (who may enforce when: pure) [`status`] (what a host says of itself)
+//! and [`agent`] (what a host does). Nothing here compiles a policy or touches the kernel: [`agent::Guard`] is where the
+//! host's own guard is plugged in.
 //!
 //! ```
 //! use portguard_fleet::release::{Plan, Gate, Wave};
@@ -19,7 +20,9 @@
 //! # Ok::<(), portguard_fleet::release::PlanError>(())
 //! ```
 
+pub mod agent;
 pub mod layout;
+pub mod publish;
 pub mod release;
 pub mod rollout;
 pub mod status;

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod agent;
 mod control;
 mod release;
 mod store;

@@ -1,0 +1,125 @@
+//! What a host says of itself: when something changed, and as a sign of life.
+
+use super::{Agent, Guard};
+use crate::status::{ALIVE_SECONDS, Alive, BEAT_SECONDS, MAX_EVIDENCE, State, Status};
+use crate::store::{Store, StoreError};
+use crate::{Hash, layout, now};
+
+/// Evidence is sent at most so often.
+const EVIDENCE_SECONDS: u64 = 600;
+/// Counts alone are worth a new status only so often.
+const COUNTS_SECONDS: u64 = 60;
+
+/// What was said last.
+#[derive(Debug, Default)]
+pub(super) struct Reported {
+    status: Option<Status>,
+    hash: Option<Hash>,
+    beat_at: u64,
+    evidence_at: u64,
+}
+
+/// How often [`Agent::step`] must be called for signs of life to be in time.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat;
+
+impl Beat {
+    /// In seconds.
+    pub const SECONDS: u64 = BEAT_SECONDS / 4;
+}
+
+impl<S: Store, G: Guard> Agent<S, G> {
+    pub(super) async fn report(&mut self) -> Result<(), StoreError> {
+        let status = self.status().await;
+        let last = self.reported.status.as_ref();
+        let has_changed = last.is_none_or(|last| {
+            (
+                last.state,
+                last.serial,
+                &last.why,
+                last.in_force,
+                last.enforces,
+            ) != (
+                status.state,
+                status.serial,
+                &status.why,
+                status.in_force,
+                status.enforces,
+            ) || status.at >= last.at + COUNTS_SECONDS
+        });
+        if has_changed || now() >= self.reported.beat_at + BEAT_SECONDS {
+            self.say(status).await?;
+        }
+        self.send_evidence().await
+    }
+
+    /// Whatever was said before.
+    pub(super) async fn report_now(&mut self) -> Result<(), StoreError> {
+        let status = self.status().await;
+        self.say(status).await
+    }
+
+    async fn say(&mut self, status: Status) -> Result<(), StoreError> {
+        if !self.store.is_writable() {
+            return Ok(());
+        }
+        let host = self.identity.host.clone();
+        let sealed = self.identity.key.status(&status);
+        let hash = Hash::of(&sealed);
+        // First the status: a sign of life for one that is not there yet would be a doubt.
+        self.store.put(&layout::status(&host), sealed).await?;
+        let at = now();
+        let alive = self.identity.key.alive(&Alive {
+            host: host.clone(),
+            at,
+            status: hash.clone(),
+        });
+        self.store
+            .lease(&layout::alive(&host), &alive, ALIVE_SECONDS, false)
+            .await?;
+        self.reported.status = Some(status);
+        self.reported.hash = Some(hash);
+        self.reported.beat_at = at;
+        Ok(())
+    }
+
+    async fn status(&mut self) -> Status {
+        let in_force = self.guard.in_force().await.unwrap_or_default();
+        let serial = self.refused.as_ref().map(|(serial, _)| *serial);
+        let current = self.current.as_ref().map(|current| current.manifest.serial);
+        Status {
+            host: self.identity.host.clone(),
+            serial: serial.or(current).unwrap_or_default(),
+            state: self.state,
+            since: self.since,
+            at: now(),
+            in_force: self.kept.in_force,
+            enforces: in_force.enforces && !in_force.has_lapsed,
+            watched: self.judged.watched,
+            packets: self.judged.packets,
+            would_drop: self.judged.would_drop,
+            violations: in_force.violations,
+            drift: 0,
+            tool: self.identity.tool.clone(),
+            why: self.why.clone(),
+        }
+    }
+
+    async fn send_evidence(&mut self) -> Result<(), StoreError> {
+        if !self.store.is_writable() || !matches!(self.state, State::Audit | State::Ready) {
+            return Ok(());
+        }
+        if now() < self.reported.evidence_at + EVIDENCE_SECONDS {
+            return Ok(());
+        }
+        self.reported.evidence_at = now();
+        for (interface, text) in self.guard.evidence().await {
+            let sealed = self.identity.key.evidence(&text);
+            if sealed.len() <= MAX_EVIDENCE && layout::is_name(&interface) {
+                let key = layout::evidence(&self.identity.host, &interface);
+                self.store.put(&key, sealed).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! The controller over a store: reads all that there is, takes one step, and forgets it again.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
+use super::{Hold, Position};
+use crate::release::{HostEntry, Manifest, Refused, Shard, Trust, unpack_small};
+use crate::status::{Doubt, State, read};
+use crate::store::{Compare, Entry, Op, Store, StoreError};
+use crate::{layout, publish};
+
+/// For how long a controller is one without saying so again.
+pub const LEASE_SECONDS: u64 = 15;
+/// Events of the rollout that are kept.
+const HISTORY: usize = 1000;
+
+/// Why there is nothing to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What it has is not believed.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A request that makes no sense.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Nothing was published yet.
+    #[error("nothing was published yet")]
+    Empty,
+    /// Somebody else changed the position meanwhile.
+    #[error("somebody else changed the position meanwhile: look again")]
+    Overtaken,
+}
+
+/// The release that is the head, as far as the rollout goes.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// What was signed.
+    pub manifest: Manifest,
+    /// What was signed of each host.
+    pub hosts: BTreeMap<String, HostEntry>,
+    /// Waves and their hosts.
+    pub rollout: Rollout,
+}
+
+/// Reads and verifies the head. `trust` learns of it, so that this controller never goes by an older one.
+///
+/// # Errors
+/// [`FollowError`].
+pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Published, FollowError> {
+    let (Some(serial), _) = publish::head(store).await? else {
+        return Err(FollowError::Empty);
+    };
+    let missing = |what: &str| Refused::Object(format!("{what} is not in the store"));
+    let get = async |serial: u64| -> Result<Vec<u8>, FollowError> {
+        let entry = store.get(&layout::release(serial)).await?;
+        Ok(entry.ok_or_else(|| missing("a release"))?.value)
+    };
+    let bytes = get(serial).await?;
+    let mut others = BTreeMap::new();
+    let release = crate::release::Release::parse(&bytes)?;
+    for change in Manifest::parse(&release.manifest)?.key_changes {
+        others.insert(change, get(change).await?);
+    }
+    let mut fetch = |serial: u64| {
+        others
+            .get(&serial)
+            .cloned()
+            .ok_or_else(|| "not there".to_owned())
+    };
+    let manifest = trust.accept(serial, &bytes, crate::now(), &mut fetch)?;
+    let mut hosts = BTreeMap::new();
+    for hash in &manifest.hosts {
+        let entry = store.get(&layout::object(hash)).await?;
+        let chunk = entry.ok_or_else(|| missing("the inventory"))?.value;
+        let shard: Shard = serde_json::from_slice(&unpack_small(hash, &chunk)?)
+            .map_err(|error| Refused::Object(error.to_string()))?;
+        hosts.extend(shard);
+    }
+    let mut waves = vec![BTreeMap::new(); manifest.plan.wave.len()];
+    for (name, entry) in &hosts {
+        let wave = usize::try_from(entry.wave).unwrap_or(usize::MAX);
+        let wave = waves
+            .get_mut(wave)
+            .ok_or_else(|| Refused::Object(format!("host `{name}` is in no wave")))?;
+        wave.insert(entry.turn, name.clone());
+    }
+    let rollout = Rollout {
+        serial,
+        plan: manifest.plan.clone(),
+        waves: waves
+            .into_iter()
+            .map(|wave| wave.into_values().collect())
+            .collect(),
+    };
+    Ok(Published {
+        manifest,
+        hosts,
+        rollout,
+    })
+}
+
+/// What all hosts say now.
+///
+/// # Errors
+/// What the store says.
+pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result<View, StoreError> {
+    let by_host = |entries: Vec<Entry>, prefix: &str| -> BTreeMap<String, Vec<u8>> {
+        let named = entries
+            .into_iter()
+            .filter_map(|entry| Some((entry.key.strip_prefix(prefix)?.to_owned(), entry.value)));
+        named.collect()
+    };
+    let statuses = by_host(store.list(layout::STATUSES).await?, layout::STATUSES);
+    let alive = by_host(store.list(layout::ALIVE).await?, layout::ALIVE);
+    let holds = by_host(store.list(layout::HOLDS).await?, layout::HOLDS);
+    let revoked = by_host(store.list(layout::REVOKED).await?, layout::REVOKED);
+    let serial = published.manifest.serial;
+    let mut view = View::new();
+    for (host, entry) in &published.hosts {
+        let key = entry.key.as_deref().filter(|_| !revoked.contains_key(host));
+        let said = match statuses.get(host) {
+            None => Err(Doubt::Malformed("there is no status".to_owned())),
+            Some(status) => {
+                let alive = alive.get(host).map(Vec::as_slice);
+                read(&published.manifest.fleet, host, key, status, alive, now)
+            }
+        };
+        let is_held = holds.get(host).is_some_and(|hold| {
+            serde_json::from_slice::<Hold>(hold).is_ok_and(|hold| hold.is_in_force(now))
+        });
+        let mut seen = match said {
+            Ok(status) if status.serial == serial => Seen::saying(status),
+            Ok(status) => Seen {
+                state: State::Pending,
+                doubt: Some(format!("it is still with release {}", status.serial)),
+                status: None,
+            },
+            Err(doubt) => Seen {
+                state: State::Silent,
+                doubt: Some(doubt.to_string()),
+                status: None,
+            },
+        };
+        if is_held {
+            seen.state = State::Held;
+        }
+        view.insert(host.clone(), seen);
+    }
+    Ok(view)
+}
+
+/// The position, if it is of this release; else that of one that was just published.
+///
+/// # Errors
+/// What the store says.
+pub async fn position(
+    store: &impl Store,
+    serial: u64,
+    now: u64,
+) -> Result<(Position, Option<Entry>), StoreError> {
+    let entry = store.get(layout::POSITION).await?;
+    let there = entry
+        .as_ref()
+        .and_then(|entry| serde_json::from_slice::<Position>(&entry.value).ok())
+        .filter(|position| position.serial == serial);
+    let position = there.unwrap_or_else(|| Position::new(serial, "nobody", now, "published"));
+    Ok((position, entry))
+}
+
+/// One step of the rollout: the new position, or why there is none now.
+///
+/// # Errors
+/// [`FollowError`].
+pub async fn take_step(
+    store: &impl Store,
+    trust: &mut Trust,
+    by: &str,
+    now: u64,
+) -> Result<Result<Position, String>, FollowError> {
+    let published = published(store, trust).await?;
+    let (position, seen) = position(store, published.manifest.serial, now).await?;
+    let view = view(store, &published, now).await?;
+    let who = Who {
+        by,
+        at: now,
+        why: "",
+    };
+    match step(&published.rollout, &position, &view, &who) {
+        Ok(next) => {
+            write(store, seen.as_ref(), &next).await?;
+            Ok(Ok(next))
+        }
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// Carries out what somebody asks for.
+///
+/// # Errors
+/// [`FollowError`].
+pub async fn ask(
+    store: &impl Store,
+    trust: &mut Trust,
+    what: Request,
+    who: &Who<'_>,
+) -> Result<Position, FollowError> {
+    let published = published(store, trust).await?;
+    let (position, seen) = position(store, published.manifest.serial, who.at).await?;
+    let has_way_back = published.manifest.rollback_to.is_some();
+    let next = request(&position, what, has_way_back, who)?;
+    write(store, seen.as_ref(), &next).await?;
+    Ok(next)
+}
+
+/// What happened, the newest last.
+///
+/// # Errors
+/// What the store says.
+pub async fn history(store: &impl Store) -> Result<Vec<Position>, StoreError> {
+    let entries = store.list(layout::HISTORY).await?;
+    let positions = entries
+        .iter()
+        .filter_map(|entry| serde_json::from_slice(&entry.value).ok());
+    Ok(positions.collect())
+}
+
+/// By compare-and-swap: two controllers at once, or one and an operator, never undo each other.
+async fn write(
+    store: &impl Store,
+    seen: Option<&Entry>,
+    next: &Position,
+) -> Result<(), FollowError> {
+    let value = serde_json::to_vec(next).unwrap_or_default();
+    let at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_nanos());
+    let ops = [
+        Op::Put(layout::POSITION.to_owned(), value.clone()),
+        Op::Put(layout::history(at), value),
+    ];
+    let compare = Compare::unchanged(layout::POSITION, seen);
+    if !store.commit(&[compare], &ops).await? {
+        return Err(FollowError::Overtaken);
+    }
+    let entries = store.list(layout::HISTORY).await?;
+    let old = entries.len().saturating_sub(HISTORY);
+    let ops: Vec<Op> = entries
+        .into_iter()
+        .take(old.min(100))
+        .map(|entry| Op::Delete(entry.key))
+        .collect();
+    if !ops.is_empty() {
+        store.commit(&[], &ops).await?;
+    }
+    Ok(())
+}

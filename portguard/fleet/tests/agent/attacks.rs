@@ -1,0 +1,313 @@
+//! Whoever has the store, one host's key, or yesterday's release: no host admits more for it.
+
+use super::*;
+
+/// Everything that a host has, to compare.
+fn kernel(fleet: &Fleet<Directory>, name: &str) -> (Option<(String, bool)>, Vec<String>) {
+    let kernel = fleet.kernels[name].0.lock().unwrap();
+    (kernel.policy.clone(), kernel.enforced.clone())
+}
+
+/// A fleet that enforces `two`, after `one`, whose store an attacker can write.
+async fn owned(disk: &Path) -> Fleet<Directory> {
+    let mut fleet = Fleet::new(directory(disk), 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    fleet.roll_out("two").await;
+    fleet
+}
+
+async fn unmoved(fleet: &mut Fleet<Directory>, what: &str) {
+    let before = kernel(fleet, "h0");
+    for _ in 0..3 {
+        fleet.tick().await;
+    }
+    assert_eq!(kernel(fleet, "h0"), before, "{what}");
+}
+
+#[tokio::test]
+async fn yesterdays_release_as_head_or_under_todays_number_moves_nobody() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = owned(disk.path()).await;
+    let store = fleet.store.clone();
+    let old = store.get(&layout::release(1)).await.unwrap().unwrap().value;
+    store.put(layout::HEAD, b"1".to_vec()).await.unwrap();
+    unmoved(&mut fleet, "an older head").await;
+    store.put(layout::HEAD, b"3".to_vec()).await.unwrap();
+    store.put(&layout::release(3), old.clone()).await.unwrap();
+    unmoved(&mut fleet, "the old one under a new number").await;
+    store.put(&layout::release(2), old).await.unwrap();
+    store.put(layout::HEAD, b"2".to_vec()).await.unwrap();
+    fleet.start("h0").await;
+    unmoved(&mut fleet, "the old one in place of the new one").await;
+}
+
+#[tokio::test]
+async fn a_release_that_the_publishers_did_not_sign_moves_nobody() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = owned(disk.path()).await;
+    let thief = Signers::new(2);
+    let (mut manifest, _, chunks) = fleet.sign("weaker", |_| {});
+    let mut forged = vec![("signed by others", thief.sign(&manifest, &[0, 1]))];
+    forged.push(("signed by one of two", fleet.signers.sign(&manifest, &[0])));
+    let mut resigned = fleet.last.as_ref().unwrap().1.clone();
+    resigned.manifest = manifest.canonical();
+    forged.push(("with the signatures of another", resigned));
+    manifest.keys = thief.keys(2, 1);
+    manifest.key_changes = vec![manifest.serial];
+    forged.push((
+        "with keys of the thief's own",
+        thief.sign(&manifest, &[0, 1]),
+    ));
+    for (hash, chunk) in chunks {
+        fleet
+            .store
+            .put(&layout::object(&hash), chunk)
+            .await
+            .unwrap();
+    }
+    for (what, release) in forged {
+        fleet
+            .store
+            .put(&layout::release(3), release.to_bytes())
+            .await
+            .unwrap();
+        fleet.store.put(layout::HEAD, b"3".to_vec()).await.unwrap();
+        fleet.start("h0").await;
+        unmoved(&mut fleet, what).await;
+        assert_eq!(
+            fleet.states()["h0"].0,
+            State::Failed,
+            "{what}: and it says so"
+        );
+    }
+}
+
+#[tokio::test]
+async fn documents_that_are_swapped_truncated_or_gone_move_nobody() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = owned(disk.path()).await;
+    fleet.publish("three").await;
+    let (manifest, _) = fleet.last.clone().unwrap();
+    let site = layout::object(&manifest.objects[document::SITE].chunks[0]);
+    let good = fleet.store.get(&site).await.unwrap().unwrap().value;
+    let other = pack(b"weaker").unwrap().chunks[0].1.clone();
+    for (what, value) in [
+        ("another", other),
+        ("half", good[..good.len() / 2].to_vec()),
+        ("nothing", Vec::new()),
+    ] {
+        fleet.store.put(&site, value).await.unwrap();
+        unmoved(&mut fleet, what).await;
+    }
+    fleet
+        .store
+        .commit(&[], &[Op::Delete(site.clone())])
+        .await
+        .unwrap();
+    unmoved(&mut fleet, "gone").await;
+    // The right one, when it comes, is taken.
+    fleet.store.put(&site, good).await.unwrap();
+    fleet.tick().await;
+    fleet.tick().await;
+    assert_eq!(fleet.states()["h0"].0, State::Ready, "{:?}", fleet.states());
+}
+
+#[tokio::test]
+async fn a_forged_position_enforces_nothing_early_and_goes_back_only_where_and_while_it_was_signed()
+{
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = owned(disk.path()).await;
+    // Not before its wave can have begun.
+    fleet.plan.wave = vec![Wave::new("all", "*").after(3600)];
+    let issued = now();
+    fleet
+        .publish_with("three", |manifest| manifest.issued = issued)
+        .await;
+    let mut forged = Position::new(3, "thief", now(), "");
+    forged.phase = Phase::Done;
+    fleet
+        .store
+        .put(layout::POSITION, serde_json::to_vec(&forged).unwrap())
+        .await
+        .unwrap();
+    unmoved(&mut fleet, "all waves at once").await;
+    assert!(
+        fleet.states()["h0"].1.contains("at the earliest"),
+        "{:?}",
+        fleet.states()
+    );
+    // Back from a release that is in force for longer than a rollback is obeyed.
+    let mut fleet = {
+        let disk = tempfile::tempdir().unwrap().keep();
+        let mut fleet = Fleet::new(directory(&disk), 2).await;
+        fleet.plan.wave = vec![Wave::new("all", "*")];
+        fleet.roll_out("one").await;
+        fleet
+            .publish_with("two", |manifest| manifest.rollback_within = 0)
+            .await;
+        fleet.tick().await;
+        fleet.tick().await;
+        fleet.request(Request::Start).await.unwrap();
+        fleet.run().await;
+        fleet
+    };
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let mut forged = Position::new(2, "thief", now(), "");
+    forged.phase = Phase::RollingBack;
+    fleet
+        .store
+        .put(layout::POSITION, serde_json::to_vec(&forged).unwrap())
+        .await
+        .unwrap();
+    unmoved(&mut fleet, "a rollback after its time").await;
+}
+
+#[tokio::test]
+async fn what_compiles_to_another_policy_than_was_signed_is_not_loaded() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = owned(disk.path()).await;
+    fleet.kernels["h0"].0.lock().unwrap().is_other = true;
+    fleet.publish("three").await;
+    fleet.request(Request::Start).await.unwrap();
+    unmoved(&mut fleet, "another policy").await;
+    let (state, why) = fleet.states()["h0"];
+    assert_eq!(state, State::Failed);
+    assert!(why.contains("another policy"), "{why}");
+}
+
+#[tokio::test]
+async fn a_position_or_a_hold_that_cannot_be_read_moves_nobody() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = owned(disk.path()).await;
+    for garbage in [
+        &b""[..],
+        b"{}",
+        b"\xff\xfe",
+        b"{\"serial\":2,\"phase\":\"open\"}",
+        &vec![b'['; 100_000],
+    ] {
+        fleet
+            .store
+            .put(layout::POSITION, garbage.to_vec())
+            .await
+            .unwrap();
+        fleet
+            .store
+            .put(&layout::hold("h0"), garbage.to_vec())
+            .await
+            .unwrap();
+        fleet
+            .store
+            .put(layout::HEAD, garbage.to_vec())
+            .await
+            .unwrap();
+        unmoved(&mut fleet, "garbage").await;
+    }
+}
+
+#[tokio::test]
+async fn one_hosts_key_speaks_for_that_host_only_and_only_now() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::new(directory(disk.path()), 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.publish("one").await;
+    fleet.tick().await;
+    fleet.tick().await;
+    let published = published(&fleet.store, &mut fleet.controller)
+        .await
+        .unwrap();
+    let look =
+        async |store: &Directory, at: u64| view(store, &published, at).await.unwrap()["h1"].clone();
+    assert_eq!(look(&fleet.store, now()).await.state, State::Ready);
+    let store = fleet.store.clone();
+    let (status, alive) = (layout::status("h1"), layout::alive("h1"));
+    let get = async |key: &str| store.get(key).await.unwrap().unwrap().value;
+    let (good, beat) = (get(&status).await, get(&alive).await);
+    let restore = async || {
+        store.put(&status, good.clone()).await.unwrap();
+        store.lease(&alive, &beat, 180, false).await.unwrap();
+    };
+    // Another host's status, and one that another host signed in our name.
+    store
+        .put(&status, get(&layout::status("h0")).await)
+        .await
+        .unwrap();
+    assert_eq!(look(&store, now()).await.state, State::Silent);
+    let text = String::from_utf8(good.clone()).unwrap();
+    let body = text.split_once('\n').unwrap().1;
+    let mut said: portguard_fleet::status::Status = serde_json::from_str(body).unwrap();
+    said.state = State::Confirmed;
+    store
+        .put(&status, fleet.key("h0").status(&said))
+        .await
+        .unwrap();
+    assert_eq!(look(&store, now()).await.state, State::Silent);
+    // Our own of another moment, with the sign of life of this one; and ours, long after.
+    store
+        .put(&status, fleet.key("h1").status(&said))
+        .await
+        .unwrap();
+    assert_eq!(look(&store, now()).await.state, State::Silent);
+    restore().await;
+    assert_eq!(look(&store, now()).await.state, State::Ready);
+    assert_eq!(look(&store, now() + 600).await.state, State::Silent);
+    // A sign of life is no status, nor the other way round.
+    store.put(&status, beat.clone()).await.unwrap();
+    assert_eq!(look(&store, now()).await.state, State::Silent);
+    restore().await;
+    // Revoked, at once.
+    store
+        .put(&layout::revoked("h1"), b"stolen".to_vec())
+        .await
+        .unwrap();
+    let seen = look(&store, now()).await;
+    assert_eq!(seen.state, State::Silent);
+    assert!(seen.doubt.unwrap().contains("not enrolled"));
+}
+
+#[tokio::test]
+async fn a_bit_flipped_in_a_status_or_sign_of_life_is_no_word_of_the_host() {
+    let fleet = HostKey::parse(&HostKey::generate().unwrap(), "test").unwrap();
+    let key = fleet.public();
+    let status = fleet.status(&portguard_fleet::status::Status {
+        host: "a".to_owned(),
+        serial: 1,
+        state: State::Ready,
+        since: 1,
+        at: 100,
+        in_force: None,
+        enforces: false,
+        watched: 1,
+        packets: 1,
+        would_drop: 0,
+        violations: 0,
+        drift: 0,
+        tool: "0.1.0".to_owned(),
+        why: "ä".repeat(2000),
+    });
+    assert!(
+        status.len() <= portguard_fleet::status::MAX_STATUS,
+        "{} bytes",
+        status.len()
+    );
+    let alive = fleet.alive(&portguard_fleet::status::Alive {
+        host: "a".to_owned(),
+        at: 100,
+        status: Hash::of(&status),
+    });
+    let read = |status: &[u8], alive: &[u8]| {
+        portguard_fleet::status::read("test", "a", Some(&key), status, Some(alive), 100)
+    };
+    read(&status, &alive).unwrap();
+    for bit in 0..status.len() * 8 {
+        let mut other = status.clone();
+        other[bit / 8] ^= 1 << (bit % 8);
+        assert!(read(&other, &alive).is_err(), "bit {bit}");
+    }
+    for bit in 0..alive.len() * 8 {
+        let mut other = alive.clone();
+        other[bit / 8] ^= 1 << (bit % 8);
+        assert!(read(&status, &other).is_err(), "bit {bit}");
+    }
+}
