@@ -22,6 +22,7 @@ pub mod selection;
 pub mod status;
 mod table;
 pub mod top;
+mod traffic;
 pub mod unload;
 
 use std::io::{self, BufWriter, Write};

@@ -70,15 +70,15 @@ const SERVICE: u32 = 33;
 #[inline(always)]
 fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
     let (to, from) = (packet.destination_port(), packet.source_port());
-    let own = to as u64;
+    let own = u64::from(to);
     let last = match direction {
         Direction::Ingress => CLIENT_PORTS_HERE,
         Direction::Egress => u16::MAX,
     };
     let is_answer = packet.is_answering() && packet.tcp_flags() & tcp::RST == 0;
-    if is_answer && to >= 1024 && to < CLIENT_PORTS && matches!(direction, Direction::Egress) {
+    if is_answer && (1024..CLIENT_PORTS).contains(&to) && matches!(direction, Direction::Egress) {
         // Some systems give clients any port.
-        return CLIENT | (from as u64) << SERVICE;
+        return CLIENT | u64::from(from) << SERVICE;
     }
     if to < CLIENT_PORTS || to > last {
         return own;
@@ -98,7 +98,7 @@ fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
         return CLIENT;
     }
     if is_service || is_answer {
-        return CLIENT | (from as u64) << SERVICE;
+        return CLIENT | u64::from(from) << SERVICE;
     }
     if is_tcp { CLIENT } else { own }
 }

@@ -50,6 +50,7 @@ pub(crate) mod tests {
             ports: ports.iter().map(line).collect(),
             rows: Vec::new(),
             peers: Vec::new(),
+            findings: None,
             knocking: None,
         }
     }

@@ -246,8 +246,11 @@ fn traffic(
         .filter(|one| !one.is_loopback())
         .map(|one| (one.transport, one.port))
         .collect();
-    let all = findings(policy, views.seen, views.callers, &listening);
-    for finding in all {
+    // Each violation is told once, by its finding.
+    for item in items.iter_mut() {
+        item.violations = Some(0);
+    }
+    for finding in findings(policy, views.seen, views.callers, &listening) {
         if finding.kind == Kind::WithoutPort {
             continue;
         }

@@ -5,6 +5,7 @@
 //! *epoch*), and added to when there is a new one.
 
 pub mod accept;
+mod fold;
 pub mod judge;
 
 use std::collections::BTreeSet;
@@ -79,6 +80,12 @@ pub struct Cause {
     pub protocol: u8,
     /// See [`Knock::port`].
     pub port: u16,
+    /// See [`Knock::to_client`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_client: bool,
+    /// See [`Knock::service`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub service: u16,
     /// The other end; an IPv6 one stands for its /64.
     pub peer: IpAddr,
     /// Packets.
@@ -95,6 +102,20 @@ impl Sum {
     /// Altogether.
     pub fn total(self) -> u64 {
         self.earlier.saturating_add(self.now)
+    }
+
+    /// Before the kernel began to count anew.
+    pub fn earlier(self) -> u64 {
+        self.earlier
+    }
+
+    /// Both of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            earlier: self.earlier.saturating_add(other.earlier),
+            now: self.now.saturating_add(other.now),
+        }
     }
 
     fn roll(&mut self) {
@@ -194,6 +215,7 @@ impl Evidence {
             cause.direction == direction
                 && cause.reason == reason
                 && (cause.protocol, cause.port) == (knock.protocol, knock.port)
+                && (cause.to_client, cause.service) == (knock.to_client, knock.service)
                 && network(cause.peer) == network(knock.peer)
         };
         let (first, last) = (knock.first / SECOND, knock.last / SECOND);
@@ -213,6 +235,8 @@ impl Evidence {
             reason: reason.to_owned(),
             protocol: knock.protocol,
             port: knock.port,
+            to_client: knock.to_client,
+            service: knock.service,
             peer: knock.peer,
             packets: now(knock.packets),
             error: now(knock.error),
@@ -254,6 +278,14 @@ impl Evidence {
 
 const SECOND: u64 = 1_000_000_000;
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "what serde calls it with"
+)]
+const fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
 impl Cause {
     /// As the data plane calls it.
     pub fn direction(&self) -> Direction {
@@ -264,7 +296,7 @@ impl Cause {
         }
     }
 
-    /// As the data plane calls it; `None` = a reason of another version.
+    /// As the data plane calls it; `None` = a reason of another version, or several together.
     pub fn reason(&self) -> Option<Reason> {
         Reason::ALL
             .into_iter()

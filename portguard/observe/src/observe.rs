@@ -9,10 +9,12 @@ use portguard_common::reason::Direction;
 
 use crate::counters::{Report, Resets, Snapshot};
 use crate::events::stream::booted;
+use crate::findings::{Finding, findings};
 use crate::knock::{Knocking, Knocks};
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::Interface;
+use portguard_kernel::host::listeners::listening;
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::hidden;
 use portguard_policy::catalog::Catalog;
@@ -189,6 +191,17 @@ impl Observed {
             _ => &self.knocks,
         };
         Knocking::new(knocks, &report, near, most)
+    }
+
+    /// Findings, since the last reset or (`raw`) since the first load.
+    ///
+    /// # Errors
+    /// If the kernel does not tell what listens.
+    pub fn findings(&self, raw: bool) -> anyhow::Result<Vec<Finding>> {
+        let listening = listening().context("cannot read what listens")?;
+        let talkers = self.knocking(None, usize::MAX, raw).callers;
+        let policy = &self.live.meta.policy;
+        Ok(findings(policy, &[self.report(raw)], &talkers, &listening))
     }
 
     /// The name that its files have: that of its pins.

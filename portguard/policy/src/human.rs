@@ -13,6 +13,12 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
+/// `1 finding`, `1,234 findings`: a number of things, by the word for one of them.
+pub fn count(number: u64, thing: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{s}", grouped(number))
+}
+
 /// `1.5 MiB`: three digits or so.
 pub fn bytes(number: u64) -> String {
     scaled(number, 1024, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])

@@ -5,7 +5,8 @@ use aya::programs::Xdp;
 use clap::Args;
 use serde::Serialize;
 
-use super::table::table;
+use super::table::Column::{Number, Prose, Whole};
+use super::table::Grid;
 use super::{print, print_json};
 use portguard_kernel::bench::classes::classes;
 use portguard_kernel::bench::{Baseline, Effort, answer};
@@ -180,9 +181,15 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                 one.memory.shared >> 10,
                 one.memory.per_cpu >> 10
             )?;
-            let mut table = table(&["class", "packet", "verdict", "ns", "±"]);
+            let mut table = Grid::new(&[
+                ("class", Whole),
+                ("packet", Prose),
+                ("verdict", Whole),
+                ("ns", Number),
+                ("±", Number),
+            ]);
             for class in &one.classes {
-                table.add_row(vec![
+                table.row([
                     class.class.clone(),
                     class.what.clone(),
                     class.verdict.to_owned(),

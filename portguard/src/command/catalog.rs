@@ -7,15 +7,13 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use super::table::Column::{Number, Prose, Spare, Whole};
+use super::table::Grid;
 use super::{print, print_json};
 use portguard_policy::catalog::{Catalog, System};
 use portguard_policy::error::Exit;
-
-/// Width of text tables where standard output is no terminal.
-const WIDTH_WITHOUT_TERMINAL: u16 = 120;
 
 /// Look at the vendors' port matrices, and check your own.
 #[derive(Debug, Args)]
@@ -40,6 +38,9 @@ enum Verb {
         /// SYSTEM or SYSTEM/ROLE, as in `wso2/api-manager`
         #[arg(value_name = "SYSTEM[/ROLE]")]
         name: String,
+        /// Cite the document, with conditions, exclusions and notes
+        #[arg(short, long)]
+        verbose: bool,
         /// Write JSON
         #[arg(long)]
         json: bool,
@@ -62,7 +63,11 @@ enum Verb {
 pub fn run(args: &CatalogArgs) -> anyhow::Result<Exit> {
     match &args.verb {
         Verb::List { json } => list(&load(&args.directories)?, *json),
-        Verb::Show { name, json } => show::run(&load(&args.directories)?, name, *json),
+        Verb::Show {
+            name,
+            verbose,
+            json,
+        } => show::run(&load(&args.directories)?, name, *verbose, *json),
         Verb::Verify { paths, json } => verify::run(&args.directories, paths, *json),
     }
 }
@@ -140,27 +145,20 @@ fn list(catalog: &Catalog, json: bool) -> anyhow::Result<Exit> {
         })?;
         return Ok(Exit::Ok);
     }
-    let mut table = text_table(&["system", "rows", "roles", "document"]);
+    let mut table = Grid::new(&[
+        ("system", Whole),
+        ("rows", Number),
+        ("roles", Prose),
+        ("document", Spare),
+    ]);
     for system in catalog.systems.values() {
         let roles: Vec<_> = system.host_roles().map(|role| role.id.as_str()).collect();
         let document = format!("{} (read {})", system.document, system.read);
         let rows = system.rows.len().to_string();
-        table.add_row([system.id.as_str(), &rows, &roles.join(", "), &document]);
+        table.row([system.id.as_str(), &rows, &roles.join(", "), &document]);
     }
-    print(|out| writeln!(out, "{table}"))?;
+    print(|out| write!(out, "{table}"))?;
     Ok(Exit::Ok)
-}
-
-/// A table fitted to the terminal.
-fn text_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    if !table.is_tty() {
-        table.set_width(WIDTH_WITHOUT_TERMINAL);
-    }
-    table.set_header(header);
-    table
 }
 
 #[cfg(test)]

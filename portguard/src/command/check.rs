@@ -1,27 +1,40 @@
 //! `portguard check`: the effective matrix of a host, for an auditor.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::net::IpAddr;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, presets};
-
-use super::selection::{Resolving, SelectionArgs};
+use super::selection::{Loaded, Resolving, SelectionArgs};
+use super::table::Column::{Prose, Spare, Whole};
+use super::table::Grid;
 use super::{print, print_json};
+use portguard_policy::catalog::Catalog;
 use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Exit;
+use portguard_policy::human::count;
 use portguard_policy::matrix::{Matrix, sweep};
-use portguard_policy::policy::{Compiled, Grant, Outbound, Peers, Policy};
+use portguard_policy::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Policy};
 
-/// Width of tables where standard output is no terminal.
-const WIDTH_WITHOUT_TERMINAL: u16 = 160;
+/// Prefixes or hosts that a line names.
+const NAMED: usize = 4;
 
 /// Show what the documents let in and out of a host, and why
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  portguard check -c site.toml --host db1       the matrix of one host of the site
+  portguard check --role thoughtspot/node --unprinted-peers any --unresolved-peers any
+  portguard check -c site.toml -v               with the document, section and row of each line
+  portguard check -c site.toml | grep tcp/443   one record a line where it is piped")]
 pub struct CheckArgs {
     #[command(flatten)]
     selection: SelectionArgs,
     /// Only what this interface serves
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
+    /// Cite the documents, and list the rows that open nothing here
+    #[arg(short, long)]
+    verbose: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,11 +47,15 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&Matrix::new(&compiled))?;
     } else {
-        // Without a host there is no matrix to show.
-        if compiled.policy != Policy::default() {
-            print(|out| text(out, &compiled))?;
+        // Without a host or a role there is no matrix to show.
+        let refused = errors(&compiled) > 0;
+        let policy = &compiled.policy;
+        if *policy != Policy::default() && !(refused && policy.roles.is_empty()) {
+            let names = Names::new(&loaded);
+            print(|out| text(out, &compiled, &names, args.verbose))?;
         }
         talk(&compiled.diagnostics);
+        verdict(&compiled);
     }
     Ok(if errors(&compiled) > 0 {
         Exit::Usage
@@ -55,15 +72,101 @@ fn errors(compiled: &Compiled) -> usize {
         .count()
 }
 
-/// Diagnostics on standard error; one that cannot be written is no reason to fail.
+/// Diagnostics on standard error, errors last; one that cannot be written is no reason to fail.
 pub(crate) fn talk(diagnostics: &[Diagnostic]) {
     let mut err = io::stderr().lock();
-    for diagnostic in diagnostics {
+    let mut all: Vec<&Diagnostic> = diagnostics.iter().collect();
+    all.sort_by_key(|diagnostic| diagnostic.level);
+    for diagnostic in all {
         let _ = writeln!(err, "{}", plain(&diagnostic.to_string()));
     }
 }
 
-fn text(out: &mut dyn Write, compiled: &Compiled) -> io::Result<()> {
+/// The last line: whether this can be loaded.
+fn verdict(compiled: &Compiled) {
+    let of = |level| {
+        let all = compiled.diagnostics.iter();
+        all.filter(|diagnostic| diagnostic.level == level).count() as u64
+    };
+    let (errors, warnings) = (of(Level::Error), of(Level::Warning));
+    let mut err = io::stderr().lock();
+    let _ = match (errors, warnings) {
+        (0, 0) => Ok(()),
+        (0, warnings) => writeln!(err, "{}: it can be loaded", count(warnings, "warning")),
+        (errors, _) => writeln!(err, "{}: it cannot be loaded", count(errors, "error")),
+    };
+}
+
+/// Whose addresses are whose, and in which words the documents name peers.
+struct Names<'a> {
+    catalog: Option<&'a Catalog>,
+    hosts: BTreeMap<IpAddr, &'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn new(loaded: &'a Loaded) -> Self {
+        let hosts = loaded.site.hosts.iter().flat_map(|host| {
+            let addresses = host.addresses.iter();
+            addresses.map(|(address, _)| (*address, host.name.as_str()))
+        });
+        Self {
+            catalog: Some(&loaded.catalog),
+            hosts: hosts.collect(),
+        }
+    }
+
+    /// Who a row is for, in its own words: two rows may mean the same addresses by different ones.
+    fn words(&self, policy: &Policy, grant: &Grant) -> String {
+        let Peers::Set(index) = grant.peers else {
+            return "any".to_owned();
+        };
+        let Some(set) = policy.sets.get(index as usize) else {
+            return "nobody".to_owned();
+        };
+        let mut members: Vec<String> = Vec::new();
+        for prefix in &set.prefixes {
+            let is_host = prefix.prefix_len() == prefix.max_prefix_len();
+            let name = match self.hosts.get(&prefix.addr()).filter(|_| is_host) {
+                Some(host) => (*host).to_owned(),
+                None if is_host => prefix.addr().to_string(),
+                None => prefix.to_string(),
+            };
+            if !members.contains(&name) {
+                members.push(name);
+            }
+        }
+        let more = members.len().saturating_sub(NAMED);
+        members.truncate(NAMED);
+        let mut text = members.join(", ");
+        if more > 0 {
+            text = format!("{text} and {more} more");
+        }
+        let own = self.own(grant).unwrap_or_else(|| set.name.clone());
+        if own.is_empty() || own == text || grant.kind != GrantKind::Documented && own == set.name {
+            return text;
+        }
+        format!("{own}: {text}")
+    }
+
+    /// As the row of the document names them.
+    fn own(&self, grant: &Grant) -> Option<String> {
+        if grant.kind != GrantKind::Documented {
+            return None;
+        }
+        let systems = self.catalog?.systems.values();
+        let mut rows = systems.flat_map(|system| &system.rows);
+        let row = rows.find(|row| row.id == grant.row)?;
+        let words: Vec<String> = row.peers.iter().map(ToString::to_string).collect();
+        Some(words.join(", "))
+    }
+}
+
+fn text(
+    out: &mut dyn Write,
+    compiled: &Compiled,
+    names: &Names<'_>,
+    verbose: bool,
+) -> io::Result<()> {
     let policy = &compiled.policy;
     let host = policy.host.as_deref().unwrap_or("this host");
     let roles = if policy.roles.is_empty() {
@@ -87,18 +190,16 @@ fn text(out: &mut dyn Write, compiled: &Compiled) -> io::Result<()> {
         plain(host),
         plain(&roles)
     )?;
-    let refused = errors(compiled);
+    let refused = errors(compiled) as u64;
     if refused > 0 {
         writeln!(
             out,
-            "refused, and not to be loaded: errors {refused}; what they leave open shows as any"
+            "{}: cannot be loaded. Missing peers are shown as \"any\"",
+            count(refused, "error")
         )?;
     }
-    writeln!(
-        out,
-        "\nInbound\n{}",
-        grants(policy, &policy.inbound, "from")
-    )?;
+    let shown = (policy, names, verbose);
+    writeln!(out, "\nInbound\n{}", grants(shown, &policy.inbound, "from"))?;
     for protocol in &policy.protocols {
         writeln!(
             out,
@@ -113,29 +214,60 @@ fn text(out: &mut dyn Write, compiled: &Compiled) -> io::Result<()> {
         .map_or("nobody".to_owned(), |peers| who(policy, peers));
     writeln!(out, "ping from {echo}")?;
     if policy.settings.outbound != Outbound::Off {
-        writeln!(
-            out,
-            "\nOutbound\n{}",
-            grants(policy, &policy.outbound, "to")
-        )?;
+        writeln!(out, "\nOutbound\n{}", grants(shown, &policy.outbound, "to"))?;
     }
-    if !policy.omitted.is_empty() {
-        let mut table = table(&["row", "left out", "why"]);
-        for omitted in &policy.omitted {
-            table.add_row([&omitted.row, &omitted.reason, &omitted.detail].map(|cell| plain(cell)));
-        }
-        writeln!(out, "\nLeft out\n{table}")?;
-    }
-    writeln!(out, "\ndigest {}", policy.digest())
+    left_out(out, policy, verbose)?;
+    writeln!(out, "digest {}", policy.digest())
 }
 
-fn grants(policy: &Policy, grants: &[Grant], direction: &str) -> Table {
-    let mut table = table(&["port", "transport", direction, "row", "purpose", "citation"]);
+/// Rows that open nothing here: how many for which reason, or each.
+fn left_out(out: &mut dyn Write, policy: &Policy, verbose: bool) -> io::Result<()> {
+    if policy.omitted.is_empty() {
+        return Ok(());
+    }
+    if verbose {
+        let mut table = Grid::new(&[("row", Whole), ("left out", Whole), ("why", Prose)]);
+        for omitted in &policy.omitted {
+            table.row([&omitted.row, &omitted.reason, &omitted.detail].map(|cell| plain(cell)));
+        }
+        return writeln!(out, "Left out\n{table}");
+    }
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for omitted in &policy.omitted {
+        *reasons.entry(&omitted.reason).or_default() += 1;
+    }
+    let each: Vec<String> = reasons
+        .iter()
+        .map(|(reason, number)| format!("{number} {reason}"))
+        .collect();
+    writeln!(
+        out,
+        "left out: {} ({}); `-v` lists them",
+        count(policy.omitted.len() as u64, "row"),
+        each.join(", ")
+    )
+}
+
+fn grants(
+    (policy, names, verbose): (&Policy, &Names<'_>, bool),
+    grants: &[Grant],
+    direction: &'static str,
+) -> Grid {
+    let mut columns = vec![
+        ("port", Whole),
+        (direction, Prose),
+        ("row", Whole),
+        ("purpose", if verbose { Prose } else { Spare }),
+    ];
+    if verbose {
+        columns.push(("document", Prose));
+    }
+    let mut table = Grid::new(&columns);
     for entry in sweep(grants) {
         let ports = if entry.first == entry.last {
-            entry.first.to_string()
+            format!("{}/{}", entry.transport, entry.first)
         } else {
-            format!("{}-{}", entry.first, entry.last)
+            format!("{}/{}-{}", entry.transport, entry.first, entry.last)
         };
         for grant in &entry.grants {
             let facts = policy.rows.iter().find(|facts| facts.id == grant.row);
@@ -143,33 +275,13 @@ fn grants(policy: &Policy, grants: &[Grant], direction: &str) -> Table {
                 (&facts.purpose, &facts.citation, facts.audit)
             });
             let audit = if audit { " (audit only)" } else { "" };
-            table.add_row([
+            table.row([
                 ports.clone(),
-                entry.transport.to_string(),
-                who(policy, grant.peers),
+                plain(&names.words(policy, grant)),
                 format!("{}{audit}", plain(&grant.row)),
                 plain(purpose),
                 plain(citation),
             ]);
-        }
-    }
-    table
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_style(TableComponent::HeaderLines, '─');
-    if !table.is_tty() {
-        table.set_width(WIDTH_WITHOUT_TERMINAL);
-    }
-    table.set_header(header.iter().copied());
-    // What a reader searches for stays in one piece.
-    for (column, title) in table.column_iter_mut().zip(header) {
-        if ["port", "transport", "row"].contains(title) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     table
@@ -241,6 +353,11 @@ mod tests {
                 policy,
                 diagnostics: Vec::new(),
             },
+            &Names {
+                catalog: None,
+                hosts: [("10.0.0.1".parse().unwrap(), "web1")].into(),
+            },
+            true,
         )
         .unwrap();
         let out = String::from_utf8(out).unwrap();
@@ -248,8 +365,8 @@ mod tests {
         let lines: Vec<_> = out.lines().map(words).collect();
         for wanted in [
             "h\u{fffd}[1m (acme/node): inbound audit, outbound audit",
-            "80-81 tcp 10.0.0.1, 10.1.0.0/16 (group g) acme/web (audit only) web Doc, S, 80",
-            "90 tcp 192.0.2.1 acme/web (audit only) web Doc, S, 80",
+            "tcp/80-81 group g: web1, 10.1.0.0/16 acme/web (audit only) web Doc, S, 80",
+            "tcp/90 192.0.2.1 acme/web (audit only) web Doc, S, 80",
             "ping from nobody",
             "acme/x loopback why",
         ] {

@@ -14,13 +14,15 @@ use serde::Serialize;
 
 use self::text::Rates;
 use super::{print, print_json};
-use portguard_observe::counters::{Report, Snapshot};
+use portguard_common::knock::CLIENT_PORTS;
+use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
+use portguard_observe::findings::{Finding, Kind};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::error::Exit;
 
-/// Callers that are listed unless `--top` says more.
-const CALLERS: usize = 20;
+/// Talkers that are listed unless `--top` says more.
+const TALKERS: usize = 20;
 
 /// Show counters by port, row, reason or peer, with the document's rows cited
 #[derive(Debug, Args)]
@@ -89,7 +91,7 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     }
     let observed = observe::interfaces(args.interface.as_deref())?;
     if args.json {
-        let all = observed.iter().map(|one| Ok(narrowed(one, args)?.0));
+        let all = observed.iter().map(|one| Ok(narrowed(one, args)?.report));
         let interfaces = all.collect::<anyhow::Result<_>>()?;
         let schema = 1;
         print_json(&Answer { schema, interfaces })?;
@@ -100,49 +102,83 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// What a table of ports leaves out of the violations that the line above it counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct LeftOut {
-    /// Ports with violations beyond `--top`.
-    ports: usize,
-    /// Violations of these.
-    of_ports: u64,
-    /// Violations that no port is behind.
-    portless: u64,
+/// What is shown of an interface.
+struct Shown {
+    report: Report,
+    /// All rows, for what ports are for.
+    rows: Vec<RowCount>,
+    violations_only: bool,
+    /// Findings beyond `--top`, and their violations.
+    findings_left_out: usize,
+    violations_left_out: u64,
 }
 
-impl LeftOut {
-    fn of(all: &Report, shown: &Report) -> Self {
-        let sum = |report: &Report| -> u64 {
-            let ports = report.ports.iter();
-            ports.map(|port| port.violations.packets).sum()
-        };
-        let ports = |report: &Report| {
-            let ports = report.ports.iter();
-            ports.filter(|port| port.violations.packets > 0).count()
-        };
-        Self {
-            ports: ports(all) - ports(shown),
-            of_ports: sum(all) - sum(shown),
-            portless: all.violations.packets.saturating_sub(sum(all)),
-        }
-    }
-}
-
-fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<(Report, LeftOut)> {
-    let all = one.report(args.raw);
-    let mut report = all.clone();
+fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
+    let mut report = one.report(args.raw);
+    let rows = report.rows.clone();
+    let mut findings = one.findings(args.raw)?;
+    fold_clients(&mut report, &findings);
     narrow(&mut report, args);
-    let left_out = LeftOut::of(&all, &report);
+    let left_out = match args.top {
+        Some(top) if args.by == By::Port => findings.split_off(top.min(findings.len())),
+        _ => Vec::new(),
+    };
+    report.findings = Some(findings);
     if args.by == By::Peer {
         let most = match (args.top, args.json) {
             (Some(top), _) => top,
             (None, true) => usize::MAX,
-            (None, false) => CALLERS,
+            (None, false) => TALKERS,
         };
         report.knocking = Some(one.knocking(Some(&Catalog::embedded()?), most, args.raw));
     }
-    Ok((report, left_out))
+    Ok(Shown {
+        report,
+        rows,
+        violations_only: args.violations,
+        findings_left_out: left_out.len(),
+        violations_left_out: left_out.iter().map(|one| one.violations).sum(),
+    })
+}
+
+/// Ports of other hosts' clients, which this host answered, are one line a transport: they say nothing each.
+fn fold_clients(report: &mut Report, findings: &[Finding]) {
+    let asked = |port: &PortCount| {
+        findings.iter().any(|finding| {
+            finding.kind == Kind::UndocumentedDestinationPort
+                && finding
+                    .transport
+                    .is_some_and(|one| one.to_string() == port.transport)
+                && finding.port_first.is_some_and(|first| first <= port.port)
+                && finding.port_last.is_some_and(|last| port.port <= last)
+        })
+    };
+    let (clients, mut others): (Vec<PortCount>, Vec<PortCount>) = std::mem::take(&mut report.ports)
+        .into_iter()
+        .partition(|port| {
+            port.direction == "out"
+                && !port.documented
+                && port.passed.packets == 0
+                && port.port >= CLIENT_PORTS
+                && matches!(port.transport, "tcp" | "udp" | "sctp")
+                && !asked(port)
+        });
+    let mut folded: BTreeMap<&'static str, PortCount> = BTreeMap::new();
+    for port in clients {
+        match folded.get_mut(port.transport) {
+            Some(sum) => sum.violations.packets += port.violations.packets,
+            None => {
+                let all = PortCount {
+                    port: CLIENT_PORTS,
+                    port_last: Some(u16::MAX),
+                    ..port
+                };
+                folded.insert(all.transport, all);
+            }
+        }
+    }
+    others.extend(folded.into_values());
+    report.ports = others;
 }
 
 /// When the counters were last looked at, and what they were.
@@ -174,8 +210,7 @@ fn screen(
             delta,
             seconds: *seconds,
         });
-        let (report, left_out) = narrowed(one, args)?;
-        text::interface(&mut out, (&report, left_out), args.by, rates.as_ref())?;
+        text::interface(&mut out, &narrowed(one, args)?, args.by, rates.as_ref())?;
     }
     Ok(out)
 }

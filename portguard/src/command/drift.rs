@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
-use super::table::sparing;
+use super::table::Column::{Number, Prose, Spare, Whole};
+use super::table::{Grid, width, wrapped};
 use super::{print, print_json};
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
@@ -19,7 +20,7 @@ use portguard_observe::knock::Caller;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::{grouped, plain, time};
+use portguard_policy::human::{count, grouped, plain, time};
 use portguard_policy::policy::Policy;
 
 /// Compare what is documented, what listens and what was seen
@@ -271,29 +272,29 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
         if of.is_empty() {
             continue;
         }
-        let is_traffic = matches!(
-            state,
-            State::UndocumentedTrafficSeen | State::UndocumentedAnswers
-        );
+        let is_traffic = state.is_traffic();
         if is_traffic {
             of.sort_by_key(|item| std::cmp::Reverse(item.violations));
             left_out = of.len().saturating_sub(top);
             of.truncate(top);
         }
         let mark = if state.is_finding() { "! " } else { "" };
-        writeln!(out, "{mark}{}: {}", state.name(), state.meaning())?;
-        writeln!(out, "{}\n", lines(&of))?;
+        let words = format!("{mark}{}: {}", state.name(), state.meaning());
+        for line in wrapped(&words, width().unwrap_or(usize::MAX)) {
+            writeln!(out, "{line}")?;
+        }
+        writeln!(out, "{}", lines(&of))?;
         if is_traffic && left_out > 0 {
             writeln!(
                 out,
-                "  and {left_out} more ports; `--top` or `--json` shows them\n"
+                "  and {left_out} more; `--top` or `--json` shows them\n"
             )?;
         }
     }
     if !answer.portless.is_empty() {
         writeln!(
             out,
-            "! without-port: no document opens this, and it has no port\n{}\n",
+            "! without-port: no document opens this, and it has no port\n{}",
             without_port(&answer.portless)
         )?;
     }
@@ -309,50 +310,62 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
         writeln!(out, "~ is an estimate: see `portguard counters --by peer`")?;
     }
     let without = answer.portless.len();
-    let ports = answer.findings - without;
-    let s = if ports == 1 { "" } else { "s" };
-    write!(out, "findings: {ports} port{s}")?;
+    let all = count(answer.findings as u64, "finding");
     if without > 0 {
-        write!(out, ", {without} without a port")?;
+        writeln!(out, "{all}, {without} of them without a port")
+    } else {
+        writeln!(out, "{all}")
     }
-    writeln!(out)
 }
 
-fn without_port(all: &[Portless]) -> comfy_table::Table {
-    let header = ["  ", "to", "reason", "who", "violations", "rows"];
-    let (mut table, _) = sparing(&header, &["rows"]);
+fn without_port(all: &[Portless]) -> Grid {
+    let mut table = Grid::new(&[
+        ("  ", Whole),
+        ("to", Whole),
+        ("violations", Number),
+        ("reason", Whole),
+        ("who", Prose),
+        ("rows", Spare),
+    ]);
     for one in all {
-        table.add_row([
+        table.row([
             format!("  {}", one.direction),
             one.what.clone(),
+            grouped(one.violations),
             one.reason.clone(),
             plain(&one.who()),
-            grouped(one.violations),
             plain(&one.rows.join(", ")),
         ]);
     }
     table
 }
 
-fn lines(items: &[&Item]) -> comfy_table::Table {
-    let header = [
-        "  ",
-        "port",
-        "who",
-        "passed",
-        "violations",
-        "rows",
-        "purpose",
-    ];
-    let (mut table, _) = sparing(&header, &["purpose"]);
-    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+fn lines(items: &[&Item]) -> Grid {
+    let mut table = Grid::new(&[
+        ("  ", Whole),
+        ("port", Whole),
+        ("passed", Number),
+        ("violations", Number),
+        ("who", Prose),
+        ("rows", Whole),
+        ("purpose", Spare),
+    ]);
+    // Nothing passed or violated: nothing to show.
+    let number = |count: Option<u64>| match count {
+        None | Some(0) => String::new(),
+        Some(count) => grouped(count),
+    };
     for item in items {
-        table.add_row([
+        let violations = match &item.traffic {
+            Some(traffic) => traffic.amount(),
+            None => number(item.violations),
+        };
+        table.row([
             format!("  {}", item.direction),
-            format!("{}/{}", item.transport, item.ports()),
-            plain(&item.who()),
+            item.what(),
             number(item.passed),
-            number(item.violations),
+            violations,
+            plain(&item.who()),
             plain(&item.rows.join(", ")),
             plain(&item.purposes.join("; ")),
         ]);

@@ -9,24 +9,27 @@ use serde::Serialize;
 
 use super::load::{self, LoadArgs, LoadedInterface};
 use super::selection::Loaded;
-use super::table::table;
+use super::table::Column::{Number, Prose, SpareWhole, Whole};
+use super::table::Grid;
+use super::traffic;
 use super::{print, print_json};
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::host::interface::Interface;
 use portguard_observe::evidence::accept::{self, Accepted, Flow, UNLISTED};
 use portguard_observe::evidence::judge::{Judged, State, judge};
 use portguard_observe::evidence::{self, Evidence};
+use portguard_observe::findings::Finding;
 use portguard_observe::observe;
 use portguard_policy::diff::diff;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::Explainer;
-use portguard_policy::human::{duration, grouped, now, plain, time};
+use portguard_policy::human::{count, duration, grouped, now, plain, time};
 use portguard_policy::policy::Policy;
 
 /// Seconds of a day: a window of that length has seen every hour.
 const DAY: u64 = 86_400;
 
-/// Enforce what was audited, if what was seen speaks for it
+/// Switch from audit to enforce if the evidence allows it
 ///
 /// Refuses until the guard has watched for long enough, round the clock, and every flow that enforcing would drop is
 /// admitted by the policy or accepted by somebody. Then it does what `load --enforce` does. Exit code 1 = refused.
@@ -77,6 +80,9 @@ struct Case {
     unlisted_bound: u64,
     /// Why it is refused; empty = it is not.
     against: Vec<String>,
+    /// What was seen since the first load, as every view shows it.
+    findings: Vec<Finding>,
+    /// The same by peer, and what becomes of it.
     flows: Vec<Judged>,
 }
 
@@ -135,7 +141,8 @@ fn case(
     let accepted = accepted(args, observed, now)?;
     let explainer =
         Explainer::new(policy, &site.catalog).map_err(|error| Fault::usage(error.to_string()))?;
-    let flows = judge(&evidence.causes, policy, &explainer, &accepted);
+    let findings = observed.findings(true)?;
+    let flows = judge(&evidence.causes, &findings, policy, &explainer, &accepted);
     let against = against(args, &evidence, policy, &flows, &accepted);
     Ok(Case {
         interface: name.clone(),
@@ -147,6 +154,7 @@ fn case(
         packets: evidence.judged(),
         unlisted_bound: evidence.bound.total(),
         against,
+        findings,
         flows,
     })
 }
@@ -237,15 +245,17 @@ fn against(
         .count();
     if unexplained > 0 {
         against.push(format!(
-            "{unexplained} flows would be dropped and are neither admitted by the site nor accepted"
+            "{} would be dropped, neither admitted by the site nor accepted",
+            count(unexplained as u64, "flow")
         ));
     }
     let is_said = accepted.iter().any(|one| one.flow.what == UNLISTED);
-    let bound = evidence.bound.total();
+    // Since the last boot every port is known by its counter; before it, only what the list had room for.
+    let bound = evidence.bound.earlier();
     if (bound > 0 || evidence.forgotten > 0) && !is_said {
         against.push(format!(
-            "there were more flows than can be listed: others sent at most {} packets each (`--accept {UNLISTED}`)",
-            grouped(bound)
+            "before the last boot there were more flows than are on record: others sent at most {} each (`--accept {UNLISTED}`)",
+            count(bound, "packet")
         ));
     }
     against
@@ -265,9 +275,22 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
     if let Some(because) = &case.effective.because {
         writeln!(out, "  warning: {}", plain(because))?;
     }
+    traffic::table(
+        out,
+        &case.findings,
+        Some("\nFindings since the first load\n"),
+    )?;
     if !case.flows.is_empty() {
-        let mut table = table(&[
-            "", "flow", "reason", "peer", "packets", "first", "last", "by",
+        writeln!(out, "By peer\n")?;
+        let mut table = Grid::new(&[
+            ("", Whole),
+            ("flow", Whole),
+            ("peer", Whole),
+            ("packets", Number),
+            ("last", Whole),
+            ("by", Prose),
+            ("reason", SpareWhole),
+            ("first", SpareWhole),
         ]);
         for flow in &case.flows {
             let by = match (&flow.accepted, flow.rows.is_empty()) {
@@ -275,21 +298,22 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
                 (None, false) => flow.rows.join(", "),
                 (None, true) => String::new(),
             };
-            table.add_row([
+            table.row([
                 flow.state.name().to_owned(),
                 format!("{} {}", flow.direction, flow.what),
-                flow.reason.clone(),
-                flow.peer.to_string(),
+                flow.peer
+                    .map_or("unknown".to_owned(), |peer| peer.to_string()),
                 grouped(flow.packets),
-                time(flow.first),
                 time(flow.last),
                 plain(&by),
+                flow.reason.clone(),
+                time(flow.first),
             ]);
         }
-        writeln!(out, "{}", table.trim_fmt())?;
+        writeln!(out, "{table}")?;
         writeln!(
             out,
-            "packets of a flow: about so many, from a sample, where violations came faster than 64 a second"
+            "packets of a flow are estimates where violations came faster than 64 a second"
         )?;
     }
     for flow in case
@@ -297,15 +321,18 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
         .iter()
         .filter(|flow| flow.state == State::Unexplained)
     {
-        writeln!(out, "\n{} {} of {}:", flow.direction, flow.what, flow.peer)?;
+        let peer = flow.peer.map(|peer| peer.to_string());
+        let of = peer.as_deref().unwrap_or("unknown peers");
+        writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
         for near in &flow.nearest {
             writeln!(out, "  {}", plain(&near.words))?;
         }
         let accepts = if flow.direction == "out" { "out:" } else { "" };
+        let peer = peer.map_or(String::new(), |peer| format!("={peer}"));
         writeln!(
             out,
-            "  to drop it: `--accept {accepts}{}={} --because ...`",
-            flow.what, flow.peer
+            "  to drop it: `--accept {accepts}{}{peer} --because ...`",
+            flow.what
         )?;
         if let Some(lines) = &flow.site {
             writeln!(
@@ -316,14 +343,18 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
         }
     }
     if case.against.is_empty() {
-        writeln!(
-            out,
-            "\n{}: nothing speaks against enforcing",
-            case.interface
-        )?;
+        writeln!(out, "\n{}: ready to enforce", case.interface)?;
     }
     for reason in &case.against {
-        writeln!(out, "\n{}: refused: {}", case.interface, plain(reason))?;
+        writeln!(out, "\n{}: {}", case.interface, plain(reason))?;
+    }
+    if !case.against.is_empty() {
+        let reasons = count(case.against.len() as u64, "reason");
+        writeln!(
+            out,
+            "\n{}: refused for {reasons}, nothing changed",
+            case.interface
+        )?;
     }
     Ok(())
 }

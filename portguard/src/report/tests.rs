@@ -95,6 +95,7 @@ fn evidence() -> Evidence {
             bytes: 0,
         }],
         peers: Vec::new(),
+        findings: None,
         knocking: None,
     };
     let policy = Policy {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::causes::{CauseCount, causes};
 use super::peers::peers;
 use super::{Reset, Snapshot};
+use crate::findings::Finding;
 use crate::knock::Knocking;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::meta::Meta;
@@ -81,6 +82,9 @@ pub struct Report {
     pub rows: Vec<RowCount>,
     /// By the peers that the policy names.
     pub peers: Vec<PeerCount>,
+    /// Violations by their cause; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<Finding>>,
     /// Who caused violations; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knocking: Option<Knocking>,
@@ -237,6 +241,7 @@ impl Report {
             ports: ports(meta, snapshot),
             rows: rows(meta, snapshot),
             peers: peers(meta, snapshot),
+            findings: None,
             knocking: None,
         }
     }

@@ -6,9 +6,11 @@ use std::{env, fmt, fs, io};
 use anyhow::Context as _;
 use ipnet::IpNet;
 use portguard_common::reason::{Direction, Reason};
+use portguard_policy::catalog::Transport;
 use serde::{Deserialize, Serialize};
 
 use super::Cause;
+use super::fold::SCAN;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::store;
 use portguard_policy::error::Fault;
@@ -30,7 +32,7 @@ pub struct Accepted {
     pub why: String,
 }
 
-/// Which violations: `tcp/8080`, `out:udp/53=192.0.2.0/24`, `malformed`, `unlisted`.
+/// Which violations: `tcp/8080`, `tcp/8000-8100`, `out:udp/53=192.0.2.0/24`, `udp/from-161`, `scan`, `malformed`, `unlisted`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// `in` or `out`.
@@ -71,10 +73,18 @@ impl Flow {
             None => (rest, None),
         };
         let is_port = what.split_once('/').is_some_and(|(transport, port)| {
-            matches!(transport, "tcp" | "udp" | "sctp" | "ip" | "icmp" | "icmpv6")
-                && port.parse::<u16>().is_ok()
+            let has_ports = matches!(transport, "tcp" | "udp" | "sctp");
+            let is_number = matches!(transport, "ip" | "icmp" | "icmpv6");
+            (has_ports && numbers(port).is_some())
+                || (is_number && port.parse::<u16>().is_ok())
+                || (has_ports && port == "to-clients")
+                || (has_ports
+                    && port
+                        .strip_prefix("from-")
+                        .is_some_and(|port| port.parse::<u16>().is_ok()))
         });
         let is_name = what == UNLISTED
+            || what == SCAN
             || Reason::ALL.iter().any(|reason| {
                 let is_meant = |way| reason.name(way) == what;
                 reason.is_violation()
@@ -82,7 +92,8 @@ impl Flow {
             });
         if !is_port && !is_name {
             return Err(format!(
-                "`{what}` is no `PROTO/PORT` and no name of a reason: write it like `tcp/8080=192.0.2.7`"
+                "`{what}` is neither `PROTO/PORT`, `PROTO/FIRST-LAST`, `PROTO/from-PORT`, `scan` nor the name of a reason: write it like \
+                 `tcp/8080=192.0.2.7`"
             ));
         }
         let peer = peer
@@ -108,12 +119,37 @@ impl Flow {
         })
     }
 
+    /// Whether a port is meant, of whoever.
+    pub fn covers_port(&self, transport: Transport, port: u16) -> bool {
+        self.is_range_of(&format!("{transport}/{port}"))
+    }
+
+    fn is_range_of(&self, what: &str) -> bool {
+        let Some((own, (transport, port))) = self.what.split_once('/').zip(what.split_once('/'))
+        else {
+            return false;
+        };
+        let (Some((first, last)), Ok(port)) = (numbers(own.1), port.parse()) else {
+            return false;
+        };
+        own.0 == transport && (first..=last).contains(&port)
+    }
+
     /// Whether a cause is meant.
     pub fn covers(&self, cause: &Cause) -> bool {
         self.direction == cause.direction
-            && (self.what == cause.what() || self.what == cause.reason)
+            && (self.what == cause.what()
+                || self.what == cause.reason
+                || (!cause.to_client && self.is_range_of(&cause.what())))
             && self.peer.is_none_or(|peer| peer.contains(&cause.peer))
     }
+}
+
+/// `8080`, or `8000-8100`.
+fn numbers(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some((first, last))
 }
 
 fn path(directory: &Path, interface: &str) -> PathBuf {

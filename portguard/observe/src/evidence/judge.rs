@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
+use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::protocol;
 use portguard_common::reason::{Direction, Reason};
 use serde::Serialize;
 
 use super::Cause;
 use super::accept::Accepted;
+use super::fold::fold;
+use crate::findings::{Finding, Kind};
 use portguard_policy::explain::{Explainer, Near, Outcome, Query};
-use portguard_policy::policy::{Outbound, Policy};
+use portguard_policy::policy::{Outbound, Peers, Policy};
 
 /// What becomes of a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,8 +51,13 @@ pub struct Judged {
     pub what: String,
     /// Stable name.
     pub reason: String,
-    /// The other end; an IPv6 one stands for its /64.
-    pub peer: IpAddr,
+    /// The other end; an IPv6 one stands for its /64. Absent where it is not known: of the peers of a port, those that the
+    /// kernel had no room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+    /// The port that the packets come from, where that explains them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
     /// Packets.
     pub packets: u64,
     /// By how many of them that may be too high.
@@ -90,7 +98,11 @@ impl Cause {
             (Some(Reason::UndocumentedProtocol), number) => ("ip", number.into()),
             _ => return self.reason.clone(),
         };
-        format!("{name}/{number}")
+        match (self.to_client, self.service) {
+            (false, _) => format!("{name}/{number}"),
+            (true, 0) => format!("{name}/to-clients"),
+            (true, service) => format!("{name}/from-{service}"),
+        }
     }
 
     /// Lines of a site file that would admit it.
@@ -100,25 +112,34 @@ impl Cause {
         if !matches!(transport, "tcp" | "udp" | "sctp") {
             return None;
         }
+        // The next answer comes to another port of this host's clients.
+        let ports = if self.to_client {
+            format!("\"{CLIENT_PORTS}-{CLIENT_PORTS_HERE}\"")
+        } else {
+            port.to_owned()
+        };
         let peer = match self.peer {
             IpAddr::V4(peer) => peer.to_string(),
             IpAddr::V6(_) => format!("{}/64", crate::knock::network(self.peer)),
         };
         Some(format!(
-            "[[row]]\nname = \"{transport}-{port}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{port}]\n\
+            "[[row]]\nname = \"{transport}-{port}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{ports}]\n\
              peers = [\"{peer}\"]\nreason = \"...\"",
             self.direction
         ))
     }
 }
 
-/// Judges causes by a policy that enforces. Causes of a direction that it does not enforce are left out.
+/// Judges causes by a policy that enforces, one a finding and peer. Causes of a direction that it does not enforce are left
+/// out.
 pub fn judge(
     causes: &[Cause],
+    findings: &[Finding],
     policy: &Policy,
     explainer: &Explainer<'_>,
     accepted: &[Accepted],
 ) -> Vec<Judged> {
+    let causes = fold(causes, findings);
     let mut all: Vec<Judged> = causes
         .iter()
         .filter(|cause| match cause.direction() {
@@ -127,8 +148,66 @@ pub fn judge(
         })
         .map(|cause| one(cause, policy, explainer, accepted))
         .collect();
+    all.extend(unknown_peers(findings, policy, accepted));
     all.sort_by_key(|judged| (judged.state, std::cmp::Reverse(judged.packets)));
     all
+}
+
+/// Of each finding, what no peer is known for: the counters know of every port, whatever there was no room for beside them.
+fn unknown_peers<'a>(
+    findings: &'a [Finding],
+    policy: &'a Policy,
+    accepted: &'a [Accepted],
+) -> impl Iterator<Item = Judged> + 'a {
+    findings.iter().filter_map(|finding| {
+        let is_judged = finding.direction == Direction::Ingress.name()
+            || policy.settings.outbound == Outbound::Enforce;
+        let known: u64 = finding.peers.iter().map(|peer| peer.packets).sum();
+        let unknown = finding.violations.saturating_sub(known);
+        let (Some(transport), Some(port)) = (finding.transport, finding.port_first) else {
+            return None;
+        };
+        let is_whole = finding.estimated || finding.peers.iter().any(|peer| peer.estimated);
+        if !is_judged || unknown == 0 || is_whole && known > 0 || finding.kind == Kind::Scan {
+            return None;
+        }
+        let grants = if finding.direction == Direction::Ingress.name() {
+            &policy.inbound
+        } else {
+            &policy.outbound
+        };
+        let is_open = grants.iter().any(|grant| {
+            grant.transport == transport
+                && grant.first <= port
+                && finding.port_last.is_some_and(|last| last <= grant.last)
+                && grant.peers == Peers::Any
+        });
+        let said = accepted.iter().find(|said| {
+            said.flow.peer.is_none()
+                && said.flow.direction == finding.direction
+                && said.flow.covers_port(transport, port)
+        });
+        Some(Judged {
+            state: match (is_open, said) {
+                (true, _) => State::Admitted,
+                (false, Some(_)) => State::Accepted,
+                (false, None) => State::Unexplained,
+            },
+            direction: finding.direction.to_owned(),
+            what: finding.what.clone(),
+            reason: finding.kind.name().to_owned(),
+            peer: None,
+            source_port: finding.source_port,
+            packets: unknown,
+            error: 0,
+            first: 0,
+            last: 0,
+            rows: Vec::new(),
+            nearest: Vec::new(),
+            site: None,
+            accepted: said.cloned(),
+        })
+    })
 }
 
 fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Accepted]) -> Judged {
@@ -137,7 +216,8 @@ fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Ac
         direction: cause.direction.clone(),
         what: cause.what(),
         reason: cause.reason.clone(),
-        peer: cause.peer,
+        peer: Some(cause.peer),
+        source_port: Some(cause.service).filter(|port| *port > 0),
         packets: cause.packets.total(),
         error: cause.error.total(),
         first: cause.first,
@@ -169,8 +249,12 @@ fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Ac
             direction: cause.direction(),
             protocol: cause.protocol,
             remote: cause.peer,
-            port: cause.port,
-            from_port: None,
+            port: if cause.to_client {
+                CLIENT_PORTS
+            } else {
+                cause.port
+            },
+            from_port: Some(cause.service).filter(|port| *port > 0),
         });
         judged.rows = answer.rows;
         judged.state = match (answer.verdict, answer.mode) {
@@ -206,6 +290,8 @@ mod tests {
             reason: reason.to_owned(),
             protocol,
             port,
+            to_client: false,
+            service: 0,
             peer: peer.parse().unwrap(),
             packets: Sum::default(),
             error: Sum::default(),
@@ -241,13 +327,15 @@ mod tests {
                     why: "b".to_owned(),
                 })
                 .collect();
-            let judged = judge(&causes, &policy, &explainer, &accepted);
+            let judged = judge(&causes, &[], &policy, &explainer, &accepted);
             judged.iter().map(|one| one.state).collect()
         };
         assert_eq!(states(&[]), [U, U, U, P]);
         assert_eq!(states(&["tcp/8080=10.0.0.0/24"]), [U, U, A, P]);
         assert_eq!(states(&["tcp/8080", "malformed"]), [A, A, A, P]);
         assert_eq!(states(&["out:tcp/8080", "udp/8080"]), [U, U, U, P]);
+        assert_eq!(states(&["tcp/8000-8100=10.0.0.0/24"]), [U, U, A, P]);
+        assert_eq!(states(&["tcp/8081-8100", "tcp/from-8080"]), [U, U, U, P]);
     }
 
     #[test]
@@ -257,10 +345,22 @@ mod tests {
             "out:udp/53=192.0.2.0/24",
             "malformed=fd00::/64",
             "unlisted",
+            "scan=10.0.0.0/8",
+            "tcp/8000-8100=192.0.2.0/24",
+            "udp/from-161",
+            "udp/to-clients",
         ] {
             assert_eq!(Flow::parse(text).unwrap().to_string(), text);
         }
-        for wrong in ["", "tcp/x", "tcp/80=host", "Malformed", "tcp/99999"] {
+        for wrong in [
+            "",
+            "tcp/x",
+            "tcp/80=host",
+            "Malformed",
+            "tcp/99999",
+            "tcp/9-8",
+            "udp/from-x",
+        ] {
             assert!(Flow::parse(wrong).is_err(), "{wrong}");
         }
     }

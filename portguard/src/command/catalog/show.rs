@@ -3,17 +3,24 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::{json, print, print_json, text_table};
+use super::{json, print, print_json};
+use crate::command::table::Column::{Prose, Spare, Whole};
+use crate::command::table::Grid;
 use portguard_policy::catalog::{Catalog, Row, System};
 use portguard_policy::diagnostic::Rejected;
 use portguard_policy::error::Exit;
 
-pub(super) fn run(catalog: &Catalog, name: &str, as_json: bool) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    catalog: &Catalog,
+    name: &str,
+    verbose: bool,
+    as_json: bool,
+) -> anyhow::Result<Exit> {
     let (system, rows) = select(catalog, name)?;
     if as_json {
         print_json(&json::document(system, &rows))?;
     } else {
-        print(|out| write_text(out, system, &rows))?;
+        print(|out| write_text(out, system, &rows, verbose))?;
     }
     Ok(Exit::Ok)
 }
@@ -37,7 +44,12 @@ fn select<'c>(catalog: &'c Catalog, name: &str) -> Result<(&'c System, Vec<&'c R
     Ok((system, system.rows_of(role).collect()))
 }
 
-fn write_text(out: &mut dyn Write, system: &System, rows: &[&Row]) -> io::Result<()> {
+fn write_text(
+    out: &mut dyn Write,
+    system: &System,
+    rows: &[&Row],
+    verbose: bool,
+) -> io::Result<()> {
     writeln!(out, "{} ({})", system.name, system.id)?;
     writeln!(out, "  document     {}", system.document)?;
     writeln!(
@@ -76,11 +88,22 @@ fn write_text(out: &mut dyn Write, system: &System, rows: &[&Row]) -> io::Result
         }
         for (section, rows) in sections {
             writeln!(out, "\n  {section}")?;
-            let mut table = text_table(&["row", "direction", "ports", "peers", "when", "purpose"]);
-            for row in rows {
-                table.add_row(cells(system, row));
+            let mut columns = vec![
+                ("", Whole),
+                ("port", Prose),
+                ("peers", Prose),
+                ("row", Whole),
+                ("when", Spare),
+                ("purpose", if verbose { Prose } else { Spare }),
+            ];
+            if verbose {
+                columns.extend([("document", Prose), ("notes", Prose)]);
             }
-            writeln!(out, "{table}")?;
+            let mut table = Grid::new(&columns);
+            for row in rows {
+                table.row(cells(row));
+            }
+            write!(out, "{table}")?;
         }
     }
     Ok(())
@@ -115,11 +138,7 @@ fn by_role_and_section<'a>(rows: &[&'a Row]) -> Vec<(&'a str, Sections<'a>)> {
 }
 
 /// What a row says, a cell for each column.
-fn cells(system: &System, row: &Row) -> [String; 6] {
-    let id = row
-        .id
-        .strip_prefix(&format!("{}/", system.id))
-        .unwrap_or(&row.id);
+fn cells(row: &Row) -> [String; 8] {
     let ports = if row.ports.is_empty() {
         "no number".to_owned()
     } else {
@@ -137,26 +156,27 @@ fn cells(system: &System, row: &Row) -> [String; 6] {
         .as_ref()
         .map(|name| format!(" ({name})"))
         .unwrap_or_default();
-    let mut purpose = vec![format!("{}{application}", row.purpose)];
-    purpose.push(format!("document: {}", row.citation.row));
+    let mut notes = Vec::new();
     if row.customisable {
-        purpose.push("the number is a default".to_owned());
+        notes.push("the number is a default".to_owned());
     }
-    purpose.extend(
+    notes.extend(
         row.inert
             .map(|inert| format!("opens nothing: {}", inert.as_str())),
     );
-    purpose.extend(row.notes.iter().map(|note| format!("note: {note}")));
+    notes.extend(row.notes.iter().map(|note| format!("note: {note}")));
     [
-        id.to_owned(),
         row.direction.to_string(),
-        format!("{ports}{offset}\n{transports}{inferred}"),
-        joined(&row.peers, "\n"),
+        format!("{transports}/{ports}{offset}{inferred}"),
+        joined(&row.peers, ", "),
+        row.id.clone(),
         row.condition
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        purpose.join("\n"),
+        format!("{}{application}", row.purpose),
+        row.citation.row.clone(),
+        notes.join("; "),
     ]
 }
 
@@ -198,7 +218,7 @@ mod tests {
         let catalog = Catalog::embedded().unwrap();
         let (system, rows) = select(&catalog, "thoughtspot").unwrap();
         let mut out = Vec::new();
-        write_text(&mut out, system, &rows).unwrap();
+        write_text(&mut out, system, &rows, true).unwrap();
         let text = String::from_utf8(out).unwrap();
         for part in [
             "thoughtspot/node: ThoughtSpot node",

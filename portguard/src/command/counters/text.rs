@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::{By, LeftOut};
-use crate::command::table::{sparing, table};
+use super::{By, Shown};
+use crate::command::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
+use crate::command::table::{Grid, width, wrapped};
+use crate::command::traffic;
 use portguard_kernel::generation::effective::Strictness;
-use portguard_observe::counters::{CauseCount, PortCount, Report};
+use portguard_observe::counters::{CauseCount, PortCount, Report, RowCount};
 use portguard_observe::knock::Knocking;
-use portguard_policy::human::{bytes, duration, grouped, now, plain};
+use portguard_policy::human::{bytes, count, duration, grouped, now, plain};
 
 /// Rates beside sums: what was counted in a number of seconds.
 pub(super) struct Rates<'a> {
@@ -35,15 +37,19 @@ impl Rates<'_> {
 /// One interface.
 pub(super) fn interface(
     out: &mut dyn Write,
-    (report, left_out): (&Report, LeftOut),
+    shown: &Shown,
     by: By,
     rates: Option<&Rates<'_>>,
 ) -> io::Result<()> {
+    let report = &shown.report;
     head(out, report)?;
     match by {
         By::Port => {
-            ports(out, report, rates)?;
-            not_listed(out, left_out)
+            if !shown.violations_only {
+                ports(out, shown, rates)?;
+            }
+            traffic::table(out, report.findings.as_deref().unwrap_or_default(), None)?;
+            not_listed(out, shown)
         }
         By::Row => rows(out, report, rates),
         By::Reason => reasons(out, report, rates),
@@ -63,10 +69,13 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         report.generation,
         report.digest.get(..12).unwrap_or_default(),
     )?;
+    let findings = report.findings.as_ref().map_or(String::new(), |findings| {
+        format!("; {}", count(findings.len() as u64, "finding"))
+    });
     writeln!(
         out,
-        "  {} packets, {}{since}; {} {}",
-        grouped(report.totals.packets),
+        "  {}, {}{since}\n  {} {}{findings}",
+        count(report.totals.packets, "packet"),
         bytes(report.totals.bytes),
         grouped(report.violations.packets),
         report.effective.describe(),
@@ -88,69 +97,64 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out)
 }
 
-fn ports(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec!["", "port", "passed", "bytes", "violations"];
+fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    let report = &shown.report;
+    let mut header = vec![("", Whole), ("port", Whole), ("passed", Number)];
     if rates.is_some() {
-        header.extend(["passed/s", "violations/s"]);
+        header.push(("passed/s", Number));
     }
-    header.extend(["rows", "purpose"]);
-    let (mut lines, _) = sparing(&header, &["purpose"]);
-    for port in &report.ports {
+    header.extend([
+        ("violations", Number),
+        ("rows", Whole),
+        ("purpose", Spare),
+        ("bytes", SpareWhole),
+    ]);
+    let mut lines = Grid::new(&header);
+    let documented = report.ports.iter();
+    let documented: Vec<&PortCount> = documented
+        .filter(|port| port.documented || port.passed.packets > 0)
+        .collect();
+    if documented.is_empty() {
+        return writeln!(out, "no documented port\n");
+    }
+    for port in documented {
         let mut cells = vec![
             port.direction.to_owned(),
             port.name(),
             grouped(port.passed.packets),
-            bytes(port.passed.bytes),
-            grouped(port.violations.packets),
         ];
         if let Some(rates) = rates {
             let delta = rates.delta.ports.iter().find(|other| other.is_same(port));
             cells.push(rates.tell(delta.map_or(0, |delta| delta.passed.packets)));
-            cells.push(rates.tell(delta.map_or(0, |delta| delta.violations.packets)));
         }
-        cells.push(if port.rows.is_empty() {
-            "not documented".to_owned()
-        } else {
-            plain(&port.rows.join(", "))
-        });
-        cells.push(plain(&purposes(report, port)));
-        lines.add_row(cells);
+        cells.extend([
+            grouped(port.violations.packets),
+            plain(&port.rows.join(", ")),
+            plain(&purposes(&shown.rows, port)),
+            bytes(port.passed.bytes),
+        ]);
+        lines.row(cells);
     }
     writeln!(out, "{lines}")
 }
 
 /// What the line at the top counts, and the table does not list.
-fn not_listed(out: &mut dyn Write, left_out: LeftOut) -> io::Result<()> {
-    let LeftOut {
-        ports,
-        of_ports,
-        portless,
-    } = left_out;
-    if of_ports > 0 {
-        writeln!(
-            out,
-            "\nnot listed: {} violations of {ports} more ports; a larger `--top` shows them",
-            grouped(of_ports)
-        )?;
+fn not_listed(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
+    if shown.findings_left_out == 0 {
+        return Ok(());
     }
-    if portless > 0 {
-        writeln!(
-            out,
-            "\nnot listed: {} violations that have no port, such as malformed frames; `--by reason` shows them",
-            grouped(portless)
-        )?;
-    }
-    Ok(())
+    writeln!(
+        out,
+        "not listed: {} of {} more; a larger `--top` shows them",
+        count(shown.violations_left_out, "violation"),
+        count(shown.findings_left_out as u64, "finding"),
+    )
 }
 
 /// What the rows of a port are for, each purpose once.
-fn purposes(report: &Report, port: &PortCount) -> String {
+fn purposes(rows: &[RowCount], port: &PortCount) -> String {
     let mut found: Vec<&str> = Vec::new();
-    for row in report
-        .rows
-        .iter()
-        .filter(|row| port.rows.contains(&row.row))
-    {
+    for row in rows.iter().filter(|row| port.rows.contains(&row.row)) {
         if !row.purpose.is_empty() && !found.contains(&row.purpose.as_str()) {
             found.push(&row.purpose);
         }
@@ -159,33 +163,42 @@ fn purposes(report: &Report, port: &PortCount) -> String {
 }
 
 fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec!["row", "packets", "bytes"];
+    let mut header = vec![("row", Whole), ("packets", Number), ("bytes", Number)];
     if rates.is_some() {
-        header.push("packets/s");
+        header.push(("packets/s", Number));
     }
-    header.extend(["role", "purpose", "document"]);
-    let (mut lines, _) = sparing(&header, &["role", "document"]);
+    header.extend([
+        ("purpose", Prose),
+        ("role", SpareWhole),
+        ("document", Spare),
+    ]);
+    let mut lines = Grid::new(&header);
     for row in &report.rows {
         let mut cells = vec![plain(&row.row), grouped(row.packets), bytes(row.bytes)];
         if let Some(rates) = rates {
             let delta = rates.delta.rows.iter().find(|other| other.row == row.row);
             cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
         }
-        cells.push(plain(row.role.as_deref().unwrap_or_default()));
         cells.push(plain(&row.purpose));
+        cells.push(plain(row.role.as_deref().unwrap_or_default()));
         cells.push(plain(&row.citation));
-        lines.add_row(cells);
+        lines.row(cells);
     }
     writeln!(out, "{lines}")
 }
 
 fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec!["", "peers", "packets", "bytes"];
+    let mut header = vec![
+        ("", Whole),
+        ("peers", Prose),
+        ("packets", Number),
+        ("bytes", Number),
+    ];
     if rates.is_some() {
-        header.push("packets/s");
+        header.push(("packets/s", Number));
     }
-    header.push("rows");
-    let mut lines = table(&header);
+    header.push(("rows", Prose));
+    let mut lines = Grid::new(&header);
     for peer in &report.peers {
         let mut cells = vec![
             peer.direction.to_owned(),
@@ -202,37 +215,36 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
             cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
         }
         cells.push(plain(&peer.rows.join(", ")));
-        lines.add_row(cells);
+        lines.row(cells);
     }
     writeln!(out, "{lines}")?;
     match &report.knocking {
-        Some(knocking) => callers(out, knocking),
+        Some(knocking) => talkers(out, knocking),
         None => Ok(()),
     }
 }
 
 /// Whoever causes violations, in numbers that say how sure they are.
-fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
+fn talkers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
     if knocking.callers.is_empty() {
-        return writeln!(
-            out,
-            "\nnobody caused a violation since {}",
-            knocking.since()
-        );
+        return writeln!(out, "no violation since {}", knocking.since());
     }
-    writeln!(out, "\nwho is knocking, since {}:\n", knocking.since())?;
-    let header = [
-        "",
-        "peer",
-        "to",
-        "reason",
-        "packets",
-        "first",
-        "last",
-        "nearest row",
-    ];
-    let (mut lines, is_narrow) = sparing(&header, &["first", "nearest row"]);
-    let is_short = lines.width().is_some_and(|width| width < 150);
+    writeln!(
+        out,
+        "top talkers of violations, since {}\n",
+        knocking.since()
+    )?;
+    let mut lines = Grid::new(&[
+        ("", Whole),
+        ("peer", Whole),
+        ("to", Whole),
+        ("packets", Number),
+        ("last", Whole),
+        ("reason", Whole),
+        ("first", SpareWhole),
+        ("nearest row", Spare),
+    ]);
+    let is_short = width().is_some_and(|width| width < 150);
     let second = |time: &str| {
         let time = time.get(..19).unwrap_or(time);
         if is_short {
@@ -243,21 +255,18 @@ fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
         }
     };
     for caller in &knocking.callers {
-        lines.add_row([
+        lines.row([
             caller.direction.to_owned(),
             caller.who().to_owned(),
             caller.what(),
-            caller.reason.to_owned(),
             caller.amount(),
-            second(&caller.first),
             second(&caller.last),
+            caller.reason.to_owned(),
+            second(&caller.first),
             plain(&caller.near()),
         ]);
     }
-    writeln!(out, "{lines}\n")?;
-    if is_narrow {
-        writeln!(out, "a wider terminal, or `--json`, shows the nearest rows")?;
-    }
+    writeln!(out, "{lines}")?;
     let more = knocking.known - knocking.callers.len();
     if more > 0 {
         writeln!(
@@ -266,16 +275,24 @@ fn callers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
             grouped(more as u64)
         )?;
     }
-    writeln!(out, "{}", knocking.words())
+    for line in wrapped(&knocking.words(), width().unwrap_or(usize::MAX)) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
 }
 
 fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec!["", "reason", "packets", "bytes"];
+    let mut header = vec![
+        ("", Whole),
+        ("reason", Whole),
+        ("packets", Number),
+        ("bytes", Number),
+    ];
     if rates.is_some() {
-        header.push("packets/s");
+        header.push(("packets/s", Number));
     }
-    header.push("verdict");
-    let mut lines = table(&header);
+    header.push(("verdict", Whole));
+    let mut lines = Grid::new(&header);
     for reason in &report.reasons {
         let mode = if reason.direction == "out" {
             report.effective.outbound
@@ -301,13 +318,13 @@ fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> i
             cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
         }
         cells.push(verdict.to_owned());
-        lines.add_row(cells);
+        lines.row(cells);
         let inner = report
             .causes
             .iter()
             .filter(|cause| cause.direction == reason.direction && belongs(cause, &reason.reason));
         for cause in inner {
-            lines.add_row([
+            lines.row([
                 String::new(),
                 format!("  {}", cause.name()),
                 grouped(cause.packets),
