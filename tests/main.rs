@@ -29,6 +29,8 @@ mod export_nft;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod findings;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod guard;

@@ -140,7 +140,7 @@ fn enforcing_waits_for_evidence_and_for_every_flow_to_be_explained() -> Result<(
     let dry = [&lax[..], &accept, &["--dry-run"]].concat();
     let (output, answer) = audited.promote(&[OPEN], &dry)?;
     ensure!(
-        output.code() == 1 && against(&answer).contains("1 flows"),
+        output.code() == 1 && against(&answer).contains("1 flow "),
         "{output}"
     );
     let (_, answer) = audited.promote(&[OPEN], &lax)?;

@@ -22,7 +22,7 @@ pub mod selection;
 pub mod status;
 mod table;
 pub mod top;
-mod traffic;
+pub(crate) mod traffic;
 pub mod unload;
 
 use std::io::{self, BufWriter, Write};

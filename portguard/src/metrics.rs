@@ -13,6 +13,7 @@ use portguard_common::reason::Direction;
 
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::drift::State;
+use portguard_observe::findings::Kind;
 use portguard_observe::observe::Observed;
 
 pub use names::{Name, Names};
@@ -122,6 +123,7 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     traffic(&mut text, observed);
     rows(&mut text, observed);
     undocumented(&mut text, observed);
+    findings(&mut text, observed);
     troubles(&mut text, observed);
     callers::write(&mut text, observed);
     names::write(&mut text, &seen.names);
@@ -148,6 +150,34 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
         text.out.push_str("# EOF\n");
     }
     text.out
+}
+
+/// Problems, each counted once, whatever ports and peers it has.
+fn findings(text: &mut Text, observed: &[Observed]) {
+    let mut all = Vec::new();
+    for one in observed {
+        // Without the sockets that listen nothing is said rather than something else.
+        let Ok(findings) = one.findings(true) else {
+            continue;
+        };
+        for kind in Kind::ALL {
+            let of = findings.iter().filter(|finding| finding.kind == kind);
+            let (number, packets) = of.fold((0_u64, 0), |(number, packets), finding| {
+                (number + 1, packets + finding.violations)
+            });
+            all.push((one.name.as_str(), kind.name(), number, packets));
+        }
+    }
+    let name = "portguard_findings";
+    text.gauge(name, "Problems seen since the first load, by kind; one is one, however many ports and peers it has.");
+    for (interface, kind, number, _) in &all {
+        text.sample(name, &[("interface", interface), ("kind", kind)], number);
+    }
+    let name = "portguard_finding_packets";
+    text.gauge(name, "Violations of these problems since the first load; over all kinds they are all that there are.");
+    for (interface, kind, _, packets) in &all {
+        text.sample(name, &[("interface", interface), ("kind", kind)], packets);
+    }
 }
 
 /// Name, help and value of one gauge an interface.

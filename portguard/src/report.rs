@@ -7,7 +7,8 @@ mod matrix;
 mod svg;
 
 use portguard_observe::counters::{Report, Reset};
-use portguard_observe::drift::{Drift, Item, State};
+use portguard_observe::drift::{Drift, Item};
+use portguard_observe::findings::Finding;
 use portguard_observe::history::Sample;
 use portguard_observe::knock::Knocking;
 use portguard_policy::policy::Policy;
@@ -50,6 +51,8 @@ pub struct Guard {
     pub warnings: Vec<String>,
     /// Resets of the counters.
     pub resets: Vec<Reset>,
+    /// Violations by their cause, as every view shows them.
+    pub findings: Vec<Finding>,
     /// Who caused violations.
     pub knocking: Knocking,
     /// Samples over time, if an agent ran.
@@ -62,12 +65,9 @@ impl Evidence {
         self.drift.findings()
     }
 
-    /// Findings to act on: undocumented traffic is one, however many ports it tried.
+    /// Findings to act on, as `drift` counts them.
     fn to_act_on(&self) -> usize {
-        let is_traffic = |item: &&Item| item.state == State::UndocumentedTrafficSeen;
-        let traffic =
-            !self.drift.portless.is_empty() || self.findings().any(|item| is_traffic(&item));
-        self.findings().filter(|item| !is_traffic(item)).count() + usize::from(traffic)
+        self.findings().count() + self.drift.portless.len()
     }
 
     /// Seconds that the evidence covers: the shortest window of any interface.

@@ -233,7 +233,7 @@ fn watch(args: &CountersArgs, every: Duration) -> anyhow::Result<Exit> {
             let observed = observe::interfaces(args.interface.as_deref())?;
             let at = Instant::now();
             let drawn = screen(args, &observed, before.as_ref())?;
-            if !redraw(&drawn)? {
+            if !redraw(&fitted(drawn))? {
                 return Ok(Exit::Ok);
             }
             let snapshots = observed
@@ -243,6 +243,38 @@ fn watch(args: &CountersArgs, every: Duration) -> anyhow::Result<Exit> {
             before = Some(Before { at, snapshots });
         }
     })
+}
+
+/// What fits on the terminal: scrolled away, the head would be gone.
+fn fitted(drawn: Vec<u8>) -> Vec<u8> {
+    let Ok((_, rows)) = ratatui::crossterm::terminal::size() else {
+        return drawn;
+    };
+    if !io::stdout().is_terminal() || rows < 2 {
+        return drawn;
+    }
+    cut(drawn, rows.into())
+}
+
+fn cut(drawn: Vec<u8>, rows: usize) -> Vec<u8> {
+    let lines = drawn.iter().filter(|byte| **byte == b'\n').count();
+    if lines < rows {
+        return drawn;
+    }
+    let kept = rows.saturating_sub(2);
+    let end = drawn
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(kept.saturating_sub(1))
+        .map_or(0, |(at, _)| at + 1);
+    let mut shown = drawn.get(..end).unwrap_or_default().to_vec();
+    let more = format!(
+        "... {} more lines; `--top`, `--violations` or a taller screen\n",
+        lines - kept
+    );
+    shown.extend_from_slice(more.as_bytes());
+    shown
 }
 
 /// Says whether anybody still reads.
@@ -295,4 +327,21 @@ fn narrow(report: &mut Report, args: &CountersArgs) {
     report.reasons.truncate(top);
     report.peers.sort_by_key(|peer| Reverse(peer.packets));
     report.peers.truncate(top);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_watched_screen_keeps_its_head() {
+        let lines: String = (0..50).map(|number| format!("line {number}\n")).collect();
+        let shown = String::from_utf8(cut(lines.clone().into_bytes(), 24)).unwrap();
+        assert_eq!(shown.lines().count(), 23);
+        assert!(
+            shown.starts_with("line 0\n") && shown.contains("... 28 more lines"),
+            "{shown}"
+        );
+        assert_eq!(cut(lines.clone().into_bytes(), 60), lines.into_bytes());
+    }
 }

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::{drift, print};
 use crate::report::{Evidence, Guard, csv, html, markdown};
 use portguard_observe::counters::Report;
+use portguard_observe::findings::Finding;
 use portguard_observe::history::{self, Sample};
 use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
@@ -115,23 +116,31 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     for (one, report) in observed.iter().zip(&seen) {
         histories.push(history_of(args, one, report)?);
     }
+    let findings: Vec<Vec<Finding>> = observed
+        .iter()
+        .map(|one| one.findings(args.raw))
+        .collect::<anyhow::Result<_>>()?;
     let guards: Vec<Guard> = observed
         .into_iter()
         .zip(seen)
         .zip(knocking)
         .zip(histories)
-        .map(|(((one, report), knocking), (history, damage))| Guard {
-            knocking,
-            history,
-            report,
-            policy: one.live.meta.policy,
-            xdp_mode: one.live.meta.xdp_mode.name(),
-            loaded_at: one.live.meta.loaded_at,
-            loaded_by: one.live.meta.version,
-            site: one.live.meta.site,
-            warnings: one.live.warnings.into_iter().chain(damage).collect(),
-            resets: one.resets.map(|resets| resets.record).unwrap_or_default(),
-        })
+        .zip(findings)
+        .map(
+            |((((one, report), knocking), (history, damage)), findings)| Guard {
+                findings,
+                knocking,
+                history,
+                report,
+                policy: one.live.meta.policy,
+                xdp_mode: one.live.meta.xdp_mode.name(),
+                loaded_at: one.live.meta.loaded_at,
+                loaded_by: one.live.meta.version,
+                site: one.live.meta.site,
+                warnings: one.live.warnings.into_iter().chain(damage).collect(),
+                resets: one.resets.map(|resets| resets.record).unwrap_or_default(),
+            },
+        )
         .collect();
     let system = nix::sys::utsname::uname().context("cannot ask the kernel for its name")?;
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
@@ -22,16 +22,32 @@ const CALLERS: usize = 200;
 
 /// Watch the guard: rates, ports, violations and who sends them
 ///
-/// Keys: tab or left/right another view, up/down scroll, n the next interface, space pause, q quit.
+/// Keys: tab or left/right another view, up/down scroll, s sort, / filter, n the next interface, space pause, ? help, q quit.
 #[derive(Debug, Args)]
 pub struct TopArgs {
     /// Begin with this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
+    /// Begin with this view
+    #[arg(long, value_enum, default_value_t = View::Ports)]
+    view: View,
     /// Seconds between looks
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=60))]
     every: u64,
+}
+
+/// `--view`, in the order of the tab key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum View {
+    /// Ports, with rates.
+    Ports,
+    /// Violations by their cause.
+    Findings,
+    /// Top talkers of violations.
+    Talkers,
+    /// Rows that were never used.
+    Unused,
 }
 
 /// Shows the dashboard until `q`.
@@ -45,6 +61,7 @@ pub fn run(args: &TopArgs) -> anyhow::Result<Exit> {
             .into());
     }
     let mut top = Top::new(args.interface.clone(), Catalog::embedded()?);
+    top.view = args.view as usize;
     look(&mut top)?;
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
     let result = show(&mut terminal, &mut top, Duration::from_secs(args.every));
@@ -98,9 +115,32 @@ fn show(terminal: &mut DefaultTerminal, top: &mut Top, every: Duration) -> anyho
     reason = "keys that the terminal may learn of mean nothing here"
 )]
 fn is_end(top: &mut Top, key: KeyCode, modifiers: KeyModifiers) -> bool {
+    if key == KeyCode::Char('c') && modifiers.contains(KeyModifiers::CONTROL) {
+        return true;
+    }
+    if top.is_typing {
+        match key {
+            KeyCode::Enter => top.is_typing = false,
+            KeyCode::Esc => {
+                top.is_typing = false;
+                top.filter.clear();
+            }
+            KeyCode::Backspace => {
+                top.filter.pop();
+            }
+            KeyCode::Char(letter) => top.filter.push(letter),
+            _ => {}
+        }
+        top.offset = 0;
+        return false;
+    }
     match key {
+        KeyCode::Char('?') => top.is_help = !top.is_help,
+        KeyCode::Esc if top.is_help => top.is_help = false,
+        KeyCode::Esc if !top.filter.is_empty() => top.filter.clear(),
         KeyCode::Char('q') | KeyCode::Esc => return true,
-        KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => return true,
+        KeyCode::Char('/') => top.is_typing = true,
+        KeyCode::Char('s') => top.next_sort(),
         KeyCode::Tab | KeyCode::Right => top.turn(1),
         KeyCode::BackTab | KeyCode::Left => top.turn(-1),
         KeyCode::Down | KeyCode::Char('j') => top.scroll(1),

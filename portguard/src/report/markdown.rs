@@ -91,10 +91,9 @@ fn findings(out: &mut String, evidence: &Evidence) {
     for item in findings {
         let _ = writeln!(
             out,
-            "| {} | {}/{} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
             item.state.name(),
-            item.transport,
-            item.ports(),
+            cell(&item.what()),
             item.direction,
             cell(&item.who()),
             number(item.passed),
@@ -128,7 +127,7 @@ fn findings(out: &mut String, evidence: &Evidence) {
     }
 }
 
-/// Who is knocking; nothing where nobody is.
+/// Top talkers of violations; nothing where there are none.
 fn callers(out: &mut String, knocking: &Knocking) {
     if knocking.callers.is_empty() {
         return;
@@ -136,7 +135,7 @@ fn callers(out: &mut String, knocking: &Knocking) {
     let words = knocking.words();
     let _ = writeln!(
         out,
-        "\nWho is knocking since {} ({words}):\n",
+        "\nTop talkers of violations since {} ({words}):\n",
         knocking.since()
     );
     out.push_str("| | peer | to | reason | packets | first | last | nearest row |\n|---|---|---|---|---:|---|---|---|\n");

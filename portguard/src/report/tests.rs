@@ -159,6 +159,7 @@ fn evidence() -> Evidence {
             site: None,
             warnings: vec!["careful".to_owned()],
             resets: Vec::new(),
+            findings: Vec::new(),
             knocking: knocking(),
             history: vec![sample(1_000, 0), sample(2_000, 17)],
         }],

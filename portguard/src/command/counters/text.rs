@@ -145,9 +145,9 @@ fn not_listed(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     }
     writeln!(
         out,
-        "not listed: {} of {} more; a larger `--top` shows them",
+        "not listed: {} of {}; a larger `--top` shows them",
         count(shown.violations_left_out, "violation"),
-        count(shown.findings_left_out as u64, "finding"),
+        count(shown.findings_left_out as u64, "more finding"),
     )
 }
 

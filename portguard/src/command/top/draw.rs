@@ -1,7 +1,5 @@
 //! How the dashboard looks. Meaning never hangs on colour: every number has its word.
 
-use std::cmp::Reverse;
-
 use portguard_common::reason::Direction;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -10,10 +8,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::state::{Guard, Top, VIEWS};
+use crate::command::traffic;
 use portguard_kernel::generation::effective::Strictness;
-use portguard_observe::counters::{PortCount, Report, RowCount};
+use portguard_observe::counters::{Report, RowCount};
 use portguard_observe::events::stream::boot_time;
-use portguard_observe::knock::Caller;
 use portguard_policy::human::{bytes, duration, grouped, plain, short};
 
 /// From so many columns on, numbers are shown in full, and more of them.
@@ -35,8 +33,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
     summary(frame, head, name, guard);
     sparklines(frame, plots, guard);
     match top.view {
-        0 => ports(frame, body, top, guard, |_| true),
-        1 => ports(frame, body, top, guard, |port| port.violations.packets > 0),
+        _ if top.is_help => help(frame, body),
+        0 => ports(frame, body, top, guard),
+        1 => findings(frame, body, top, guard),
         2 => callers(frame, body, top, name),
         _ => unused(frame, body, top, guard),
     }
@@ -137,33 +136,55 @@ fn sparklines(frame: &mut Frame<'_>, area: Rect, guard: &Guard) {
     }
 }
 
-fn ports(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    top: &Top,
-    guard: &Guard,
-    is_shown: fn(&PortCount) -> bool,
-) {
-    let rate = |port: &PortCount| {
-        let delta = guard.delta.ports.iter().find(|other| other.is_same(port));
-        delta.map_or((0, 0), |delta| {
-            (
-                guard.rate(delta.passed.packets),
-                guard.rate(delta.violations.packets),
-            )
-        })
-    };
-    let mut lines: Vec<(&PortCount, (u64, u64))> = guard
-        .report
-        .ports
-        .iter()
-        .filter(|port| is_shown(port))
-        .map(|port| (port, rate(port)))
-        .collect();
-    lines.sort_by_key(|(port, (passed, violations))| {
-        let total = port.passed.packets + port.violations.packets;
-        Reverse((passed + violations, total))
+/// What the keys do.
+const HELP: [(&str, &str); 9] = [
+    ("tab, left, right", "another view"),
+    ("up, down, page up, page down", "scroll"),
+    ("s", "sort by rate, total or name"),
+    (
+        "/",
+        "show only lines with these letters; enter keeps, esc clears",
+    ),
+    ("n", "the next interface"),
+    ("space", "pause"),
+    ("?", "this help"),
+    ("q, esc", "quit"),
+    (
+        "",
+        "findings: one problem is one line, whatever ports and peers it has",
+    ),
+];
+
+fn help(frame: &mut Frame<'_>, area: Rect) {
+    let lines = HELP.map(|(keys, does)| {
+        Line::from(vec![Span::from(format!("{keys:<30}")).bold(), does.into()])
     });
+    let block = Block::bordered().title(" keys ");
+    frame.render_widget(Paragraph::new(lines.to_vec()).block(block), area);
+}
+
+fn findings(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
+    let all = top.findings(guard);
+    let is_wide = area.width >= WIDE;
+    let (what, peers) = if is_wide { (26, 44) } else { (22, 24) };
+    let columns = [3, what, 12, peers];
+    let room = rest(area, &columns);
+    let rows = shown(&all, top).map(|finding| {
+        Row::new([
+            Cell::from(finding.direction),
+            Cell::from(fit(&plain(&finding.what), what.into())).bold(),
+            Cell::from(Line::from(finding.amount()).right_aligned())
+                .style(Style::new().fg(Color::Red)),
+            Cell::from(fit(&finding.who(if is_wide { 2 } else { 1 }), peers.into())),
+            Cell::from(fit(&traffic::cause(finding), room)),
+        ])
+    });
+    let header = ["", "finding", ">violations", "peers", "cause"];
+    table(frame, area, top, rows.collect(), &columns, &header);
+}
+
+fn ports(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
+    let lines = top.ports(guard);
     let is_wide = area.width >= WIDE;
     // In full where there is room.
     let number = if is_wide { grouped } else { short };
@@ -208,12 +229,7 @@ fn ports(
 }
 
 fn callers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
-    let known: Vec<&Caller> = top
-        .callers
-        .get(name)
-        .into_iter()
-        .flat_map(|knocking| &knocking.callers)
-        .collect();
+    let known = top.talkers(name);
     let is_wide = area.width >= WIDE;
     // Addresses and numbers before all else; what is left out on a narrow screen is in `counters --by peer`.
     let (peer, to) = if is_wide { (24, 18) } else { (23, 16) };
@@ -272,7 +288,7 @@ fn unused(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
         .report
         .rows
         .iter()
-        .filter(|row| row.packets == 0)
+        .filter(|row| row.packets == 0 && top.matches(&[&row.row, &row.purpose]))
         .collect();
     // Names of rows in full: they are what one looks for.
     let longest = never.iter().map(|row| row.row.chars().count()).max();
@@ -350,6 +366,17 @@ fn footer(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         words.push(Span::from(" paused ").reversed());
         words.push("  ".into());
     }
-    words.push("tab view  up/down scroll  n interface  space pause  q quit".into());
+    if top.is_typing || !top.filter.is_empty() {
+        let cursor = if top.is_typing { "_" } else { "" };
+        words.push(Span::from(format!(" /{}{cursor} ", top.filter)).reversed());
+        words.push("  ".into());
+    }
+    words.push(
+        format!(
+            "tab view  s sort: {}  / filter  n interface  space pause  ? help  q quit",
+            top.sort.name()
+        )
+        .into(),
+    );
     frame.render_widget(Line::from(words), area);
 }

@@ -1,11 +1,14 @@
 //! What the dashboard shows, apart from how.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use portguard_common::knock::CLIENT_PORTS;
 use portguard_kernel::generation::Live;
-use portguard_observe::counters::{Report, Snapshot};
-use portguard_observe::knock::Knocking;
+use portguard_observe::counters::{PortCount, Report, Snapshot};
+use portguard_observe::findings::Finding;
+use portguard_observe::knock::{Caller, Knocking};
 use portguard_observe::observe::Observed;
 use portguard_policy::catalog::Catalog;
 
@@ -13,7 +16,25 @@ use portguard_policy::catalog::Catalog;
 const REMEMBERED: usize = 240;
 
 /// The views, in the order of the tab key.
-pub(super) const VIEWS: [&str; 4] = ["ports", "violations", "who is knocking", "never used"];
+pub(super) const VIEWS: [&str; 4] = ["ports", "findings", "top talkers", "never used"];
+
+/// How lines are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    Rate,
+    Total,
+    Name,
+}
+
+impl Sort {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Total => "total",
+            Self::Name => "name",
+        }
+    }
+}
 
 /// Everything on the screen.
 pub(super) struct Top {
@@ -21,6 +42,14 @@ pub(super) struct Top {
     pub(super) guards: BTreeMap<String, Guard>,
     /// The one that is shown.
     pub(super) shown: Option<String>,
+    /// How lines are sorted.
+    pub(super) sort: Sort,
+    /// What lines must have.
+    pub(super) filter: String,
+    /// Whether keys write the filter.
+    pub(super) is_typing: bool,
+    /// Whether the keys are explained.
+    pub(super) is_help: bool,
     /// Index into [`VIEWS`].
     pub(super) view: usize,
     /// Lines scrolled down.
@@ -41,6 +70,8 @@ pub(super) struct Guard {
     pub(super) delta: Report,
     /// How long ago that was.
     pub(super) seconds: f64,
+    /// Violations by their cause.
+    pub(super) findings: Vec<Finding>,
     /// Packets a second that passed, newest last.
     pub(super) passed: VecDeque<u64>,
     /// Violations a second, newest last.
@@ -58,6 +89,10 @@ impl Top {
         Self {
             guards: BTreeMap::new(),
             shown,
+            sort: Sort::Rate,
+            filter: String::new(),
+            is_typing: false,
+            is_help: false,
             view: 0,
             offset: 0,
             is_paused: false,
@@ -69,13 +104,21 @@ impl Top {
     /// Takes a new look; interfaces that are no longer guarded go.
     pub(super) fn update(&mut self, observed: Vec<Observed>, at: Instant) {
         let mut before = std::mem::take(&mut self.guards);
-        for one in observed {
+        for mut one in observed {
             let report = one.report(false);
+            let findings = match one.findings(false) {
+                Ok(findings) => findings,
+                Err(error) => {
+                    one.live.warnings.push(format!("no findings: {error:#}"));
+                    Vec::new()
+                }
+            };
             let name = one.name.clone();
             let guard = match before.remove(&name) {
                 Some(guard) => guard.moved_on(report, one, at),
                 None => Guard::first(report, one, at),
             };
+            let guard = Guard { findings, ..guard };
             self.guards.insert(name, guard);
         }
         if !self
@@ -107,23 +150,106 @@ impl Top {
     }
 
     /// Lines of the view that is shown.
-    fn lines(&self) -> usize {
+    pub(super) fn lines(&self) -> usize {
         let Some((name, guard)) = self.guard() else {
             return 0;
         };
         let report = &guard.report;
         match self.view {
-            0 => report.ports.len(),
-            1 => {
-                let ports = report.ports.iter();
-                ports.filter(|port| port.violations.packets > 0).count()
+            0 => self.ports(guard).len(),
+            1 => self.findings(guard).len(),
+            2 => self.talkers(name).len(),
+            _ => {
+                let rows = report.rows.iter();
+                rows.filter(|row| row.packets == 0 && self.matches(&[&row.row, &row.purpose]))
+                    .count()
             }
-            2 => self
-                .callers
-                .get(name)
-                .map_or(0, |knocking| knocking.callers.len()),
-            _ => report.rows.iter().filter(|row| row.packets == 0).count(),
         }
+    }
+
+    /// Whether a line has what is searched for; all have nothing.
+    pub(super) fn matches(&self, words: &[&str]) -> bool {
+        self.filter.is_empty()
+            || words
+                .iter()
+                .any(|word| word.to_lowercase().contains(&self.filter.to_lowercase()))
+    }
+
+    /// Ports in the order that is asked for; ports of other hosts' clients say nothing.
+    pub(super) fn ports<'g>(&self, guard: &'g Guard) -> Vec<(&'g PortCount, (u64, u64))> {
+        let rate = |port: &PortCount| {
+            let delta = guard.delta.ports.iter().find(|other| other.is_same(port));
+            delta.map_or((0, 0), |delta| {
+                (
+                    guard.rate(delta.passed.packets),
+                    guard.rate(delta.violations.packets),
+                )
+            })
+        };
+        let mut lines: Vec<_> = guard
+            .report
+            .ports
+            .iter()
+            .filter(|port| {
+                let is_client = port.direction == "out"
+                    && !port.documented
+                    && port.port >= CLIENT_PORTS
+                    && matches!(port.transport, "tcp" | "udp" | "sctp");
+                !is_client && self.matches(&[&port.name(), &port.rows.join(" "), port.direction])
+            })
+            .map(|port| (port, rate(port)))
+            .collect();
+        match self.sort {
+            Sort::Rate => lines.sort_by_key(|(port, (passed, violations))| {
+                Reverse((
+                    passed + violations,
+                    port.passed.packets + port.violations.packets,
+                ))
+            }),
+            Sort::Total => lines
+                .sort_by_key(|(port, _)| Reverse(port.passed.packets + port.violations.packets)),
+            Sort::Name => {
+                lines.sort_by_key(|(port, _)| (port.direction, port.transport, port.port))
+            }
+        }
+        lines
+    }
+
+    /// Findings that have what is searched for.
+    pub(super) fn findings<'g>(&self, guard: &'g Guard) -> Vec<&'g Finding> {
+        let mut all: Vec<&Finding> = guard
+            .findings
+            .iter()
+            .filter(|one| self.matches(&[&one.what, one.kind.name(), &one.who(usize::MAX)]))
+            .collect();
+        if self.sort == Sort::Name {
+            all.sort_by(|a, b| a.what.cmp(&b.what));
+        }
+        all
+    }
+
+    /// Top talkers that have what is searched for.
+    pub(super) fn talkers(&self, name: &str) -> Vec<&Caller> {
+        let mut all: Vec<&Caller> = self
+            .callers
+            .get(name)
+            .into_iter()
+            .flat_map(|knocking| &knocking.callers)
+            .filter(|one| self.matches(&[one.who(), &one.what(), one.reason]))
+            .collect();
+        if self.sort == Sort::Name {
+            all.sort_by(|a, b| a.who().cmp(b.who()));
+        }
+        all
+    }
+
+    pub(super) fn next_sort(&mut self) {
+        self.sort = match self.sort {
+            Sort::Rate => Sort::Total,
+            Sort::Total => Sort::Name,
+            Sort::Name => Sort::Rate,
+        };
+        self.offset = 0;
     }
 
     pub(super) fn next_interface(&mut self) {
@@ -153,6 +279,7 @@ impl Guard {
             delta: Report::new(&one.name, &one.live.meta, &nothing),
             report,
             seconds: 1.0,
+            findings: Vec::new(),
             passed: VecDeque::new(),
             violations: VecDeque::new(),
             deadline: deadline(&one.live),

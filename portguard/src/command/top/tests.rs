@@ -241,6 +241,26 @@ fn keys_do_what_the_footer_says_and_small_screens_do_no_harm() {
     assert_eq!(top.shown.as_deref(), Some("eth0"));
     is_end(&mut top, KeyCode::Char(' '), none);
     assert!(screen(&top, 100, 24).contains("paused"));
+    // Sorted by name, and only lines with these letters; help explains it.
+    for key in ['s', 's', '/', '4', '4', '3'] {
+        assert!(!is_end(&mut top, KeyCode::Char(key), none));
+    }
+    is_end(&mut top, KeyCode::Left, none);
+    is_end(&mut top, KeyCode::Enter, none);
+    is_end(&mut top, KeyCode::Left, none);
+    let shown = screen(&top, 100, 24);
+    assert!(
+        shown.contains("tcp/443") && !shown.contains("udp/161"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("sort: name") && shown.contains(" /443 "),
+        "{shown}"
+    );
+    is_end(&mut top, KeyCode::Char('?'), none);
+    assert!(screen(&top, 100, 24).contains("sort by rate, total or name"));
+    assert!(!is_end(&mut top, KeyCode::Esc, none) && !is_end(&mut top, KeyCode::Esc, none));
+    assert!(top.filter.is_empty() && is_end(&mut top, KeyCode::Esc, none));
     for (width, height) in [(1, 1), (20, 4), (80, 9), (300, 100)] {
         screen(&top, width, height);
     }

@@ -1,4 +1,4 @@
-//! Who is knocking, and the row of a document that comes nearest.
+//! Top talkers of violations, and the row of a document that comes nearest.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use portguard_policy::human::grouped;
 
 /// The heaviest causes of violations, interface by interface.
 pub(super) fn callers(page: &mut String, evidence: &Evidence) {
-    page.push_str("<h2 id=\"callers\">Who is knocking</h2>");
+    page.push_str("<h2 id=\"callers\">Top talkers</h2>");
     let mut any = false;
     for guard in &evidence.guards {
         let knocking = &guard.knocking;

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use super::super::{Evidence, svg};
 use super::escape;
-use portguard_observe::counters::{PortCount, Report};
+use crate::command::traffic;
 use portguard_observe::drift::{Item, State};
+use portguard_observe::findings::Finding;
 use portguard_observe::history;
-use portguard_policy::human::{duration, grouped, time};
+use portguard_policy::human::{count, duration, grouped, time};
 
-/// Ports of violations that are listed by interface.
-const LISTED: usize = 20;
+/// Peers that a finding names.
+const NAMED: usize = 3;
 /// Findings of one state that are listed.
 const FINDINGS: usize = 500;
 /// Ports of violations that are plotted.
@@ -49,7 +50,7 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
         }
     }
     page.push_str(
-        "<nav><a href=\"#violations\">Violations</a><a href=\"#callers\">Who is knocking</a><a href=\"#drift\">Documented, listening, seen</a>\
+        "<nav><a href=\"#violations\">Violations</a><a href=\"#callers\">Top talkers</a><a href=\"#drift\">Documented, listening, seen</a>\
          <a href=\"#matrix\">The matrix with live numbers</a><a href=\"#unused\">Rows never used</a>\
          <a href=\"#omitted\">Rows that open nothing here</a><a href=\"#provenance\">Provenance</a></nav>",
     );
@@ -61,11 +62,6 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
     let mut any = false;
     for guard in &evidence.guards {
         let report = &guard.report;
-        let mut ports: Vec<&PortCount> = report
-            .ports
-            .iter()
-            .filter(|port| port.violations.packets > 0)
-            .collect();
         let reasons: Vec<(String, u64, &str)> = report
             .reasons
             .iter()
@@ -82,7 +78,6 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
             continue;
         }
         any = true;
-        ports.sort_by_key(|port| std::cmp::Reverse(port.violations.packets));
         let name = escape(&report.name);
         // Columns that are narrower than the time between samples would be gaps and spikes.
         let columns = COLUMNS.min(guard.history.len() / SAMPLES).max(1);
@@ -104,74 +99,56 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
                 guard.history.last().map_or(0, |sample| sample.at),
             ));
         }
-        let plotted: Vec<(String, u64, &str)> = ports
+        let plotted: Vec<(String, u64, &str)> = guard
+            .findings
             .iter()
             .take(PLOTTED)
-            .map(|port| {
-                (
-                    format!("{} {}", port.direction, port.name()),
-                    port.violations.packets,
-                    "bad",
-                )
+            .map(|finding| {
+                let name = format!("{} {}", finding.direction, finding.what);
+                (name, finding.violations, "bad")
             })
             .collect();
         let _ = write!(
             page,
-            "<div class=\"two\"><div><h3>{name}: by reason</h3>{}</div><div><h3>{name}: by port</h3>{}</div></div>",
+            "<div class=\"two\"><div><h3>{name}: by reason</h3>{}</div><div><h3>{name}: by finding</h3>{}</div></div>",
             svg::bars("violations by reason", &reasons),
-            svg::bars("violations by port", &plotted)
+            svg::bars("violations by finding", &plotted)
         );
-        page.push_str(
-            "<table><thead><tr><th>Port</th><th class=\"n\">Violations</th><th class=\"wide\">Documented</th></tr></thead><tbody>",
-        );
-        for port in ports.iter().take(LISTED) {
-            let documented = if port.documented {
-                format!(
-                    "for other peers, by <span class=\"id\">{}</span>",
-                    escape(&port.rows.join(", "))
-                )
-            } else {
-                "<span class=\"soft\">by no row</span>".to_owned()
-            };
-            let _ = write!(
-                page,
-                "<tr><td class=\"p\">{} {}</td><td class=\"n alarm\">{}</td><td>{documented}</td></tr>",
-                port.direction,
-                escape(&port.name()),
-                grouped(port.violations.packets)
-            );
-        }
-        portless_lines(page, report);
-        page.push_str("</tbody></table>");
-        let rest = ports.get(LISTED..).unwrap_or_default();
-        if !rest.is_empty() {
-            let packets = rest.iter().map(|port| port.violations.packets).sum();
-            let _ = write!(
-                page,
-                "<p class=\"soft\">and {} more ports with {} packets together; the CSV report lists all.</p>",
-                grouped(rest.len() as u64),
-                grouped(packets)
-            );
-        }
+        findings(page, &guard.findings);
     }
     if !any {
         page.push_str("<p><span class=\"mark good\">none</span> No packet outside of the matrix was seen.</p>");
     }
 }
 
-/// Violations that no port of the table is behind.
-fn portless_lines(page: &mut String, report: &Report) {
-    for one in report
-        .portless()
-        .iter()
-        .filter(|one| one.protocol.is_none() && !one.is_ping)
-    {
+/// One line a problem, whatever ports and peers it has.
+fn findings(page: &mut String, all: &[Finding]) {
+    let _ = write!(
+        page,
+        "<p class=\"soft\">{}: together all violations.</p><table><thead><tr><th class=\"fit\">Finding</th>\
+         <th class=\"n fit\">Violations</th><th>Cause</th><th>Peers</th></tr></thead><tbody>",
+        count(all.len() as u64, "finding")
+    );
+    for finding in all.iter().take(FINDINGS) {
         let _ = write!(
             page,
-            "<tr><td class=\"p\">{} {}</td><td class=\"n alarm\">{}</td><td><span class=\"soft\">has no port</span></td></tr>",
-            one.direction,
-            escape(&one.what()),
-            grouped(one.packets)
+            "<tr><td class=\"p\">{} {}</td><td class=\"n alarm\">{}</td><td>{}</td><td>{}</td></tr>",
+            finding.direction,
+            escape(&finding.what),
+            finding.amount(),
+            escape(&traffic::cause(finding)),
+            escape(&finding.who(NAMED))
+        );
+    }
+    page.push_str("</tbody></table>");
+    let rest = all.get(FINDINGS..).unwrap_or_default();
+    if !rest.is_empty() {
+        let packets = rest.iter().map(|finding| finding.violations).sum();
+        let _ = write!(
+            page,
+            "<p class=\"soft\">and {} more with {}.</p>",
+            count(rest.len() as u64, "finding"),
+            count(packets, "violation")
         );
     }
 }
@@ -195,16 +172,6 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
         }
         items.sort_by_key(|item| std::cmp::Reverse(item.violations));
         let count = items.len();
-        if state == State::UndocumentedTrafficSeen {
-            let _ = write!(
-                page,
-                "<h3><span class=\"mark bad\">{}</span> {count}</h3><p class=\"soft\">{}: \
-                 <a href=\"#violations\">the violations above</a>, less the ports that somebody listens on.</p>",
-                state.name(),
-                escape(state.meaning())
-            );
-            continue;
-        }
         let _ = write!(
             page,
             "<h3><span class=\"mark bad\">{}</span> {count}</h3><p class=\"soft\">{}</p>\
@@ -296,10 +263,9 @@ fn drift_line(page: &mut String, item: &Item) {
     };
     let _ = write!(
         page,
-        "<tr><td class=\"p\">{} {}/{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{rows}</td></tr>",
+        "<tr><td class=\"p\">{} {}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{rows}</td></tr>",
         item.direction,
-        item.transport,
-        item.ports(),
+        escape(&item.what()),
         escape(&item.who()),
         number(item.passed),
         number(item.violations)
