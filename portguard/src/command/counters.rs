@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use self::text::Rates;
 use super::{print, print_json};
-use portguard_common::knock::CLIENT_PORTS;
+use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind};
 use portguard_observe::observe::{self, Observed};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::protocol;
 
 use super::Cause;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portguard_common::knock::{CLIENT_PORTS, CLIENT_PORTS_HERE};
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::protocol;
 use portguard_common::reason::{Direction, Reason};
 use serde::Serialize;

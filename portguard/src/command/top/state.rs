@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use portguard_common::knock::CLIENT_PORTS;
+use portguard_common::talkers::CLIENT_PORTS;
 use portguard_kernel::generation::Live;
 use portguard_observe::counters::{PortCount, Report, Snapshot};
 use portguard_observe::findings::Finding;
