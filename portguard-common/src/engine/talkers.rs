@@ -66,6 +66,12 @@ const CLIENT: u64 = 1 << 49;
 /// Where the port is that packets to a client's port come from, if it is a service's.
 const SERVICE: u32 = 33;
 
+/// Whether it answers an attempt to open a connection.
+#[inline(always)]
+fn is_answer<S: Subject>(packet: &S) -> bool {
+    packet.is_answering() && packet.tcp_flags() & tcp::RST == 0
+}
+
 /// What takes the place of the destination port: itself, or for a client's port the port of the service that answers.
 #[inline(always)]
 fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
@@ -75,12 +81,12 @@ fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
         Direction::Ingress => CLIENT_PORTS_HERE,
         Direction::Egress => u16::MAX,
     };
-    let is_answer = packet.is_answering() && packet.tcp_flags() & tcp::RST == 0;
-    if is_answer && (1024..CLIENT_PORTS).contains(&to) && matches!(direction, Direction::Egress) {
+    let is_low = match direction {
+        Direction::Ingress => false,
         // Some systems give clients any port.
-        return CLIENT | u64::from(from) << SERVICE;
-    }
-    if to < CLIENT_PORTS || to > last {
+        Direction::Egress => to >= 1024 && is_answer(packet),
+    };
+    if (to < CLIENT_PORTS && !is_low) || to > last {
         return own;
     }
     // Who opens a connection means the port; only active FTP and its like open one to a client, from a port of their own.
@@ -97,7 +103,7 @@ fn port_or_service<S: Subject>(packet: &S, direction: Direction) -> u64 {
         // Refusals come from every port that somebody tries.
         return CLIENT;
     }
-    if is_service || is_answer {
+    if is_service || is_answer(packet) {
         return CLIENT | u64::from(from) << SERVICE;
     }
     if is_tcp { CLIENT } else { own }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::protocol;
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 
 use super::Cause;
 use crate::findings::{Finding, Kind};

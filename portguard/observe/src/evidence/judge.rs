@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use portguard_common::packet::protocol;
 use portguard_common::reason::{Direction, Reason};
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use serde::Serialize;
 
 use super::Cause;
