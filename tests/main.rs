@@ -58,3 +58,5 @@ mod roles;
 mod sessions;
 #[cfg(test)]
 mod spare;
+#[cfg(test)]
+mod weaker;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use portguard_harness::traffic::{TcpEcho, connect, exchange_tcp};
+use portguard_harness::frames::{Frame, Ipv4, Tcp};
+use portguard_harness::net::{End, Lab};
+use portguard_harness::traffic::{PacketSocket, TcpEcho, connect, exchange_tcp};
 
 use crate::guard::{Guarded, SOON};
 
@@ -90,5 +92,159 @@ fn the_operators_own_connection_is_not_cut_unasked() -> Result<()> {
     load(&["--force", "--confirm-within", "0"])?.success()?;
     let status = guarded.status()?.unwrap();
     ensure!(status.get("confirm_deadline").is_none(), "{status}");
+    Ok(())
+}
+
+/// Where the host's address is, when it is not on the guarded interface: commands for `ip`, after which packets for it come
+/// by the guarded interface all the same.
+const ELSEWHERE: [(&str, &str); 3] = [
+    (
+        "a bridge",
+        "link add br0 type bridge; link set IF master br0; link set br0 up; addr flush dev IF; addr add 10.77.0.1/24 dev br0",
+    ),
+    (
+        "a macvlan",
+        "link add mv0 link IF type macvlan mode bridge; link set mv0 up; addr flush dev IF; addr add 10.77.0.1/24 dev mv0",
+    ),
+    ("the loopback interface", "addr add 10.77.9.1/32 dev lo"),
+];
+
+#[test]
+fn sessions_are_seen_wherever_the_host_has_its_address() -> Result<()> {
+    for (place, commands) in ELSEWHERE {
+        let guarded = Guarded::new()?;
+        let (left, right) = (&guarded.link.left, &guarded.link.right);
+        for command in commands.split("; ") {
+            let mut ip = std::process::Command::new("ip");
+            let command = command.replace("IF", guarded.interface());
+            ip.args(command.split(' '));
+            left.host.output(&mut ip, crate::guard::LONG)?.success()?;
+        }
+        let own: IpAddr = if place.starts_with("the loopback") {
+            let mut ip = std::process::Command::new("ip");
+            ip.args(["route", "add", "10.77.9.1/32", "via", "10.77.0.1"]);
+            right.host.output(&mut ip, crate::guard::LONG)?.success()?;
+            "10.77.9.1".parse()?
+        } else {
+            "10.77.0.1".parse()?
+        };
+        let server = TcpEcho::start(&left.host, SocketAddr::new(own, 7008))?;
+        let mut peer = right
+            .host
+            .run(|| connect(server.address(), 4 * SOON).stream())?;
+        let refused = guarded.run(&guarded.load_args("--enforce", &[OPEN], &[]), None)?;
+        ensure!(
+            refused.code() == 2 && refused.stderr.contains("tcp port 7008"),
+            "{place}: {refused:?}"
+        );
+        ensure!(exchange_tcp(&mut peer, b"hello", SOON)?, "{place}");
+        // The operator's own, too.
+        let args = guarded.load_args("--enforce", &[OPEN], &["--force"]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = Guarded::command(&args);
+        command.env("SSH_CONNECTION", format!("10.77.0.2 50000 {own} 22"));
+        let forced = left
+            .host
+            .output(&mut command, crate::guard::LONG)?
+            .success()?;
+        ensure!(
+            forced.stderr.contains("would cut your own SSH connection"),
+            "{place}: {forced:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_by_another_interface_is_no_matter_of_this_one() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let left = &guarded.link.left;
+    let lab = Lab::new()?;
+    let other = lab.host("other")?;
+    let second = End::new("second").address("10.79.0.1/24");
+    let end = End::new("r0").address("10.79.0.2/24");
+    let link = lab.connect(&left.host, &second, &other, &end)?;
+    let server = TcpEcho::start(&left.host, "10.79.0.1:7008".parse()?)?;
+    let mut peer = link
+        .right
+        .host
+        .run(|| connect(server.address(), SOON).stream())?;
+    guarded.load("--enforce", &[OPEN], &[])?;
+    ensure!(exchange_tcp(&mut peer, b"hello", SOON)?);
+    Ok(())
+}
+
+#[test]
+fn half_open_connections_hinder_nobody() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let _server = TcpEcho::start(&left.host, SocketAddr::new(left.v4().into(), 7008))?;
+    let socket = right.host.run(|| PacketSocket::open(&right.name))?;
+    for port in 1..=100 {
+        // Nobody has the address, so that nobody takes back what was begun.
+        let syn = Frame::between(right, left)
+            .ipv4(Ipv4::new("10.77.0.99".parse()?, left.v4()))
+            .tcp(Tcp::syn(port, 7008))
+            .build();
+        socket.send(&syn)?;
+    }
+    let half_open = || -> Result<usize> {
+        let table = left
+            .host
+            .run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/tcp")?))?;
+        // The fourth column is the state: 03 is SYN_RECV.
+        Ok(table
+            .lines()
+            .filter(|line| line.split_whitespace().nth(3) == Some("03"))
+            .count())
+    };
+    crate::guard::eventually("half-open connections", || Ok(half_open()? > 50))?;
+    guarded.load("--enforce", &[OPEN], &[])?;
+    Ok(())
+}
+
+#[test]
+fn behind_a_redirect_it_is_the_port_outside_that_counts() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let rules = "table ip redirected {\n chain before {\n  type nat hook prerouting priority -100;\n  tcp dport 2222 redirect to :22\n }\n}\n";
+    let path = std::env::temp_dir().join(format!("{}.nft", guarded.interface()));
+    std::fs::write(&path, rules)?;
+    let mut nft = std::process::Command::new("nft");
+    nft.arg("-f").arg(&path);
+    left.host.output(&mut nft, crate::guard::LONG)?.success()?;
+    std::fs::remove_file(&path)?;
+    let own = IpAddr::V4(left.v4());
+    let _server = TcpEcho::start(&left.host, SocketAddr::new(own, 22))?;
+    let peer = |port: u16| {
+        let to = SocketAddr::new(own, port);
+        right.host.run(|| connect(to, SOON).stream())
+    };
+    let load = |session: &std::net::TcpStream, more: &[&str]| -> Result<_> {
+        let args = guarded.load_args("--enforce", &[OPEN], more);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = Guarded::command(&args);
+        // What sshd says: its own socket's end, which is behind the redirect.
+        let remote = session.local_addr()?;
+        let ssh = format!("{} {} {own} 22", remote.ip(), remote.port());
+        command.env("SSH_CONNECTION", ssh);
+        left.host.output(&mut command, crate::guard::LONG)
+    };
+    let inner = ["--management", "tcp/22"];
+    let outer = ["--management", "tcp/2222"];
+    let redirected = peer(2222)?;
+    let refused = load(&redirected, &inner)?;
+    ensure!(
+        refused.code() == 2 && refused.stderr.contains("--management tcp/2222="),
+        "{refused:?}"
+    );
+    ensure!(!refused.stderr.contains("stays open"), "{refused:?}");
+    let output = load(&redirected, &outer)?.success()?;
+    ensure!(output.stderr.contains("stays open"), "{output:?}");
+    guarded.unload()?.success()?;
+    drop(redirected);
+    let direct = peer(22)?;
+    let output = load(&direct, &inner)?.success()?;
+    ensure!(output.stderr.contains("stays open"), "{output:?}");
     Ok(())
 }

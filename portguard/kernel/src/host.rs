@@ -1,5 +1,7 @@
 //! Facts of the host: interfaces, sockets, listeners, the packet filter's redirects, and whether the guard can run here.
 
+pub mod arrivals;
+pub mod boot;
 pub mod interface;
 pub mod listeners;
 pub mod nat;

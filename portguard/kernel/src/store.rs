@@ -1,7 +1,8 @@
 //! The last policy that was in force for good, on disk: what the next boot loads, without site file, resolver or network.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +13,16 @@ use crate::pins::bpffs::Layout;
 use crate::pins::meta::XdpModeName;
 use portguard_policy::error::Fault;
 use portguard_policy::policy::Policy;
+
+/// Whether this network namespace is that of the first process, the container's: it is there again when that starts anew.
+fn is_of_process_one() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = |process: &str| {
+        let namespace = fs::metadata(format!("/proc/{process}/ns/net")).ok()?;
+        Some(namespace.ino())
+    };
+    inode("thread-self").is_some_and(|own| inode("1") == Some(own))
+}
 
 /// Where systemd says that state goes, or else where it goes.
 const VARIABLE: &str = "STATE_DIRECTORY";
@@ -41,8 +52,54 @@ pub fn directory(layout: &Layout) -> Option<PathBuf> {
         // systemd separates several by colons.
         return said.split(':').next().map(PathBuf::from);
     }
-    let is_of_the_host = !layout.directory.to_string_lossy().contains('@');
-    is_of_the_host.then(|| PathBuf::from(DIRECTORY))
+    let has_boot = layout.namespace().is_none() || is_of_process_one();
+    has_boot.then(|| PathBuf::from(DIRECTORY))
+}
+
+/// The mark that an interface stays unguarded, whatever is stored, until somebody loads a policy.
+fn off(layout: &Layout) -> Option<PathBuf> {
+    let (interface, _) = layout.interface();
+    directory(layout).map(|directory| directory.join(format!("{interface}.off")))
+}
+
+/// Keeps an interface unguarded over boots. Says whether there is anything to keep it from.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn switch_off(layout: &Layout) -> anyhow::Result<bool> {
+    let Some(path) = off(layout) else {
+        return Ok(false);
+    };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    write(directory, &path, b"").with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(true)
+}
+
+/// Whether an interface is to stay unguarded.
+pub fn is_off(layout: &Layout) -> bool {
+    off(layout).is_some_and(|path| path.exists())
+}
+
+/// Interfaces that are to stay unguarded.
+pub fn all_off() -> Vec<String> {
+    let Some(directory) = directory(&Layout::of("")) else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_suffix(".off").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether a policy is stored that the next boot would load.
+pub fn is_stored(layout: &Layout) -> bool {
+    let (interface, _) = layout.interface();
+    directory(layout).is_some_and(|directory| file(&directory, &interface).exists())
 }
 
 fn file(directory: &Path, interface: &str) -> PathBuf {
@@ -69,15 +126,28 @@ pub fn keep(layout: &Layout, live: &Live) -> anyhow::Result<bool> {
     let path = file(&directory, &interface);
     write(&directory, &path, &serde_json::to_vec(&stored)?)
         .with_context(|| format!("cannot store the policy in `{}`", path.display()))?;
+    if let Some(off) = off(layout) {
+        let _ = fs::remove_file(off);
+    }
     Ok(true)
 }
 
 /// The whole file or the old one, also if the power fails.
 pub fn write(directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    fs::create_dir_all(directory)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
     let next = path.with_extension("next");
     let result = (|| {
-        let mut file = File::create(&next)?;
+        // Policies name peers and ports: nobody else's to read.
+        let _ = fs::remove_file(&next);
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&next)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&next, path)?;

@@ -13,7 +13,7 @@ use crate::findings::{Finding, findings};
 use crate::knock::{Knocking, Knocks};
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
-use portguard_kernel::host::interface::Interface;
+use portguard_kernel::host::interface::{Interface, canonical};
 use portguard_kernel::host::listeners::listening;
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::hidden;
@@ -68,8 +68,9 @@ pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
         return Ok(here);
     };
     // Who has been given another name is known by it; one that is gone, by its last.
-    let is_called = |layout: &&Layout| called(layout) == name;
-    let is_pinned = |layout: &&Layout| layout.interface().0 == name;
+    let name = &canonical(name);
+    let is_called = |layout: &&Layout| called(layout) == *name;
+    let is_pinned = |layout: &&Layout| layout.interface().0 == *name;
     let found = here
         .iter()
         .find(is_called)

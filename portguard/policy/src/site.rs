@@ -74,8 +74,12 @@ pub struct Site {
     pub file: String,
     /// Ingress.
     pub mode: Mode,
+    /// What the file says and where, whatever the command line says.
+    pub mode_said: Option<(Mode, Place)>,
     /// Egress.
     pub outbound: Outbound,
+    /// Where.
+    pub outbound_place: Option<Place>,
     /// Who is meant where a document prints no peer; `None` = not said.
     pub unprinted_peers: Option<Who>,
     /// The same by class of rows, before [`Self::unprinted_peers`].
@@ -310,6 +314,8 @@ pub struct Host {
     pub audit_ports: Vec<(Transport, u16, u16)>,
     /// Of this host, before the site's.
     pub mode: Option<Mode>,
+    /// What the file says and where, whatever the command line says.
+    pub mode_said: Option<(Mode, Place)>,
     /// Where.
     pub place: Place,
 }
@@ -325,12 +331,24 @@ pub struct Interface {
     pub without_rows: Vec<(String, Place)>,
     /// Of this interface, before the host's.
     pub mode: Option<Mode>,
+    /// What the file says and where, whatever the command line says.
+    pub mode_said: Option<(Mode, Place)>,
 }
 
 impl Site {
     /// `file:line:column`, or `None` for the command line.
     pub fn at(&self, place: Place) -> Option<String> {
         (place.line > 0).then(|| format!("{}:{}:{}", self.file, place.line, place.column))
+    }
+
+    /// What the file says of the mode of an interface, and where: the interface's own, the host's, or the site's.
+    pub fn mode_said(&self, host: Option<&str>, interface: &str) -> Option<(Mode, Place)> {
+        let host = host.and_then(|name| self.host(name));
+        let interface = host.and_then(|host| host.interfaces.get(interface));
+        interface
+            .and_then(|interface| interface.mode_said)
+            .or_else(|| host.and_then(|host| host.mode_said))
+            .or(self.mode_said)
     }
 
     /// The host of that name.

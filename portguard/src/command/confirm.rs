@@ -4,10 +4,12 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 
-use super::load::keep;
+use super::load::weaker::weaker;
+use super::load::{keep, safety};
 use portguard_kernel::generation::confirm;
-use portguard_kernel::generation::publish::roll_back;
+use portguard_kernel::generation::publish::{before, roll_back};
 use portguard_kernel::generation::{self, Live};
+use portguard_kernel::host::interface::{Interface, canonical};
 use portguard_kernel::pins::bpffs::{self, Layout, Lock};
 use portguard_kernel::recovery::settle::settle;
 use portguard_policy::error::{Exit, Fault};
@@ -21,8 +23,14 @@ pub struct ConfirmArgs {
 }
 
 /// Go back to the generation that was in force before
+///
+/// At once, be it weaker than what is in force, and says so. If it drops what that passes, open sessions are looked at as
+/// by `load`.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
+    /// Go back although open sessions, or your own, would be cut
+    #[arg(long)]
+    force: bool,
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
@@ -54,7 +62,19 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
 /// If there is nothing to go back to, and what the system refuses.
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
     let lock = bpffs::lock()?;
-    for (name, layout, live) in guarded(&lock, &args.interfaces)? {
+    let guarded = guarded(&lock, &args.interfaces)?;
+    let mut loss = Vec::new();
+    for (name, layout, live) in &guarded {
+        let Some(to) = before(layout, live)? else {
+            // Going back says so.
+            loss.push(Vec::new());
+            continue;
+        };
+        let interface = Interface::find(name)?;
+        safety::check(args.force, &[interface], std::slice::from_ref(&to.policy))?;
+        loss.push(weaker(live, &to.policy));
+    }
+    for ((name, layout, live), loss) in guarded.into_iter().zip(loss) {
         let to = roll_back(&lock, &layout, &live)?;
         if let Some(back) = generation::live(&layout)? {
             keep(&name, &back);
@@ -71,6 +91,9 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
                 to.number, live.meta.number
             ),
         )?;
+        for one in loss {
+            tell(&name, &format!("warning: less is dropped now: {one}"))?;
+        }
     }
     Ok(Exit::Ok)
 }
@@ -87,7 +110,10 @@ fn guarded(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<(String, Layout,
             .filter(|layout| layout.interface().1)
             .collect()
     } else {
-        named.iter().map(|name| Layout::of(name)).collect()
+        named
+            .iter()
+            .map(|name| Layout::of(&canonical(name)))
+            .collect()
     };
     let mut found = Vec::new();
     for layout in layouts {

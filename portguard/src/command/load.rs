@@ -1,6 +1,7 @@
 //! `portguard load`: compile, load, and put in force.
 
 pub(super) mod safety;
+pub(super) mod weaker;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::safety::{Safety, SafetyArgs};
+use self::weaker::Words;
 use super::check::talk;
 use super::doctor::warn;
 use super::print_json;
@@ -18,14 +20,14 @@ use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
 use portguard_kernel::generation::{self, Live, Options, Prepared};
-use portguard_kernel::host::interface::{Interface, names};
+use portguard_kernel::host::interface::{Interface, all, names};
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::meta::XdpModeName;
 use portguard_kernel::recovery::settle::settle;
 use portguard_kernel::store;
-use portguard_policy::compile::Selection;
 use portguard_policy::diagnostic::{Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Policy};
 
 /// Guard network interfaces by the documented matrix
@@ -47,6 +49,9 @@ pub struct LoadArgs {
     /// Load what was in force for good before, from the disk: no site file, no resolver (what the systemd unit does)
     #[arg(long, requires = "interfaces", conflicts_with_all = ["config", "roles", "host", "audit", "enforce", "dry_run"])]
     pub(super) last_good: bool,
+    /// Guard what `unload --stay-off` switched off
+    #[arg(long, requires = "last_good")]
+    switch_on: bool,
     /// Compile and show what would be loaded; touch nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -101,6 +106,8 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
 /// What was loaded.
 pub(super) struct Done {
     pub(super) interfaces: Vec<LoadedInterface>,
+    /// What to change in the site file so that it says what was loaded.
+    pub(super) lines: Vec<String>,
     within: Duration,
 }
 
@@ -123,8 +130,17 @@ pub(super) fn execute(
     let within = jobs
         .first()
         .map_or(Duration::ZERO, |job| job.options.confirm_within);
+    let mut lines: Vec<String> = jobs
+        .iter()
+        .filter_map(|job| job.words.differs(&job.policy))
+        .collect();
+    lines.dedup();
     let interfaces = put_in_force(jobs)?;
-    Ok(Some(Done { interfaces, within }))
+    Ok(Some(Done {
+        interfaces,
+        lines,
+        within,
+    }))
 }
 
 /// One interface to load.
@@ -133,6 +149,7 @@ struct Job {
     policy: Policy,
     options: Options,
     safety: Safety,
+    words: Words,
 }
 
 /// From site and catalogs; `None` if nothing is to be touched.
@@ -141,7 +158,8 @@ fn compiled(
     gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Option<Vec<Job>>> {
     let site = args.selection.load(Resolving::Always)?;
-    let interfaces = find(&interfaces(args, &site)?)?;
+    let host = site.compile(None).policy.host;
+    let interfaces = find(&interfaces(args, &site, host.as_deref())?)?;
     let mut policies = Vec::new();
     for interface in &interfaces {
         policies.push(accept(site.compile(Some(&interface.name)))?);
@@ -155,7 +173,7 @@ fn compiled(
         return Ok(None);
     }
     warn(&interfaces);
-    let safety = safety::check(&args.safety, &interfaces, &policies)?;
+    let safety = safety::check(args.safety.force, &interfaces, &plain)?;
     let options = Options {
         xdp_mode: match args.xdp_mode {
             XdpModeArg::Native => XdpModeName::Native,
@@ -166,13 +184,14 @@ fn compiled(
             .config
             .as_ref()
             .map(|path| path.display().to_string()),
-        confirm_within: safety::confirm_within(&args.safety, &policies),
+        confirm_within: safety::confirm_within(&args.safety, &plain),
         migrate: args.safety.migrate,
         is_refresh: false,
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
         jobs.map(|((interface, compiled), safety)| Job {
+            words: Words::of(args, Some((&site.site, host.as_deref())), &interface.name),
             interface,
             policy: compiled.policy,
             options: options.clone(),
@@ -182,26 +201,43 @@ fn compiled(
     ))
 }
 
-/// What was in force for good before: at boot nobody has a session, and nobody could confirm.
+/// What was in force for good before. At boot nobody has a session; on a running machine all is checked as at any load.
 fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
-    find(&args.interfaces)?
-        .into_iter()
-        .map(|interface| {
-            let stored = store::read(&Layout::of(&interface.name))?;
-            Ok(Job {
-                interface,
-                policy: stored.policy,
-                options: Options {
-                    xdp_mode: stored.xdp_mode,
-                    site: stored.site,
-                    confirm_within: Duration::ZERO,
-                    migrate: args.safety.migrate,
-                    is_refresh: false,
-                },
-                safety: Safety::default(),
-            })
+    let mut interfaces = find(&args.interfaces)?;
+    interfaces.retain(|interface| {
+        let is_off = store::is_off(&Layout::of(&interface.name)) && !args.switch_on;
+        if is_off {
+            let _ = writeln!(
+                io::stderr().lock(),
+                "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again, or `--switch-on`",
+                plain(&interface.name)
+            );
+        }
+        !is_off
+    });
+    let mut stored = Vec::new();
+    for interface in &interfaces {
+        stored.push(store::read(&Layout::of(&interface.name))?);
+    }
+    let policies: Vec<Policy> = stored.iter().map(|one| one.policy.clone()).collect();
+    let safety = safety::check(args.safety.force, &interfaces, &policies)?;
+    let confirm_within = safety::confirm_within(&args.safety, &policies);
+    let jobs = interfaces.into_iter().zip(stored).zip(safety);
+    Ok(jobs
+        .map(|((interface, stored), safety)| Job {
+            words: Words::of(args, None, &interface.name),
+            interface,
+            policy: stored.policy,
+            options: Options {
+                xdp_mode: stored.xdp_mode,
+                site: stored.site,
+                confirm_within,
+                migrate: args.safety.migrate,
+                is_refresh: false,
+            },
+            safety,
         })
-        .collect()
+        .collect())
 }
 
 fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
@@ -212,6 +248,11 @@ fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
 fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let lock = bpffs::lock()?;
     settle(&lock)?;
+    for job in &jobs {
+        if let Some(before) = generation::live(&Layout::of(&job.interface.name))? {
+            job.words.check(&job.interface.name, &before, &job.policy)?;
+        }
+    }
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut interfaces = Vec::new();
     for job in jobs {
@@ -263,19 +304,20 @@ fn seed(mut next: Prepared, interface: &Interface, safety: &Safety) -> anyhow::R
     }
 }
 
-fn interfaces(args: &LoadArgs, site: &Loaded) -> Result<Vec<String>, Fault> {
+/// Those that are named; those that the site names for the host, however it was found; the only one that there is.
+fn interfaces(args: &LoadArgs, site: &Loaded, host: Option<&str>) -> Result<Vec<String>, Fault> {
     if !args.interfaces.is_empty() {
         return Ok(args.interfaces.clone());
     }
-    let host = match &site.host {
-        Selection::Name(name) => site.site.host(name),
-        Selection::Local | Selection::Roles(_) => None,
-    };
+    let host = host.and_then(|name| site.site.host(name));
     let named: Vec<String> = host
         .iter()
         .flat_map(|host| host.interfaces.keys().cloned())
         .collect();
     if named.is_empty() {
+        if let [only] = all().as_slice() {
+            return Ok(vec![only.clone()]);
+        }
         return Err(Fault::usage("which interface?").hint(format!(
             "name one with `--interface`: there are {}",
             names().join(", ")
@@ -337,6 +379,9 @@ fn deadline(live: &Live) -> Option<u64> {
 /// Says it to a person.
 pub(super) fn tell(done: &Done) {
     let mut err = io::stderr().lock();
+    for line in &done.lines {
+        let _ = writeln!(err, "{line}");
+    }
     let bold = err.is_terminal();
     for one in &done.interfaces {
         let mode = if bold {

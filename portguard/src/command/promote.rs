@@ -64,6 +64,9 @@ struct Answer {
     promoted: bool,
     interfaces: Vec<Case>,
     loaded: Vec<LoadedInterface>,
+    /// What to change in the site file so that it says what was loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    site_lines: Vec<String>,
 }
 
 /// What speaks for and against an interface.
@@ -113,6 +116,10 @@ pub fn run(args: &PromoteArgs) -> anyhow::Result<Exit> {
             schema: 1,
             promoted: done.is_some(),
             interfaces: cases,
+            site_lines: done
+                .as_ref()
+                .map(|done| done.lines.clone())
+                .unwrap_or_default(),
             loaded: done.map(|done| done.interfaces).unwrap_or_default(),
         })?;
     } else {

@@ -9,6 +9,7 @@ use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
 use portguard_kernel::pins::namespaces::unknown_sessions;
+use portguard_kernel::store;
 use portguard_observe::observe;
 use portguard_policy::domains::Answers;
 use portguard_policy::error::Exit;
@@ -27,6 +28,9 @@ pub struct StatusArgs {
 struct Status {
     schema: u32,
     interfaces: Vec<Interface>,
+    /// Not guarded, and not to be by the next boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stays_off: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +86,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         print_json(&Status {
             schema: 1,
             interfaces,
+            stays_off: store::all_off(),
         })?;
     } else {
         text(&interfaces)?;
@@ -138,6 +143,13 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
     print(|out| {
         if interfaces.is_empty() {
             writeln!(out, "no interface is guarded")?;
+        }
+        for name in store::all_off() {
+            writeln!(
+                out,
+                "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again",
+                plain(&name)
+            )?;
         }
         for interface in interfaces {
             let now = &interface.effective;

@@ -6,9 +6,13 @@ use clap::Args;
 use serde::Serialize;
 
 use portguard_kernel::generation::publish::unload;
+use portguard_kernel::host::boot;
+use portguard_kernel::host::interface::canonical;
 use portguard_kernel::pins::bpffs::{self, Layout, Lock};
 use portguard_kernel::recovery::settle::{settle, sweep_stale};
+use portguard_kernel::store;
 use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::plain;
 
 /// Stop guarding: remove what `load` put there, and nothing else
 #[derive(Debug, Args)]
@@ -16,6 +20,9 @@ pub struct UnloadArgs {
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
+    /// Stay unguarded after the next boot, too, until somebody loads a policy
+    #[arg(long, conflicts_with = "stale")]
+    stay_off: bool,
     /// Remove what is left of guards whose interfaces are gone, for good, and nothing else
     #[arg(long, conflicts_with = "interfaces")]
     stale: bool,
@@ -29,6 +36,10 @@ struct Answer {
     schema: u32,
     /// Interfaces that were guarded and are no longer.
     unloaded: Vec<String>,
+    /// Those among them that the next boot guards again.
+    comes_back: Vec<String>,
+    /// Those that stay unguarded until somebody loads a policy.
+    stays_off: Vec<String>,
     /// Directories of pins that were stale.
     removed: Vec<String>,
 }
@@ -46,7 +57,7 @@ pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
     if args.stale {
         answer.removed = sweep_stale(&lock, true)?;
     } else {
-        answer.unloaded = all(&lock, &args.interfaces)?;
+        all(&lock, args, &mut answer)?;
     }
     if args.json {
         super::print_json(&answer)?;
@@ -56,44 +67,75 @@ pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn all(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<String>> {
+fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()> {
     settle(lock)?;
+    let named = &args.interfaces;
     let layouts: Vec<Layout> = if named.is_empty() {
         bpffs::layouts()
             .into_iter()
             .filter(|layout| layout.interface().1)
             .collect()
     } else {
-        named.iter().map(|name| Layout::of(name)).collect()
+        named
+            .iter()
+            .map(|name| Layout::of(&canonical(name)))
+            .collect()
     };
-    let mut unloaded = Vec::new();
     for layout in &layouts {
         let (name, _) = layout.interface();
+        // Before the guard goes, so that no unit brings it back in between.
+        let is_off = args.stay_off && store::switch_off(layout)?;
+        if is_off {
+            answer.stays_off.push(name.clone());
+        }
         let mut found = unload(lock, layout)?;
         for other in layout.of_other_versions() {
             found |= unload(lock, &other)?;
         }
-        if !found {
+        if !found && !(is_off && store::is_stored(layout)) {
             return Err(Fault::usage(format!("`{name}` is not guarded"))
                 .hint("`portguard status` lists the guarded interfaces")
                 .into());
         }
-        unloaded.push(name);
+        if found && !store::is_off(layout) && comes_back(layout, &name) {
+            answer.comes_back.push(name.clone());
+        }
+        if found {
+            answer.unloaded.push(name);
+        }
     }
-    Ok(unloaded)
+    Ok(())
+}
+
+/// Whether the next boot guards the interface again: a policy is stored, and a unit that loads it is enabled.
+fn comes_back(layout: &Layout, name: &str) -> bool {
+    store::is_stored(layout) && boot::is_enabled(name)
 }
 
 fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
     let mut err = io::stderr().lock();
     for name in &answer.unloaded {
-        writeln!(err, "{name}: no longer guarded")?;
+        writeln!(err, "{}: no longer guarded", plain(name))?;
+        if answer.comes_back.contains(name) {
+            writeln!(
+                err,
+                "  the next boot guards it again (the unit portguard@{0} is enabled): `portguard unload --interface {0} \
+                 --stay-off` keeps it off",
+                plain(name)
+            )?;
+        } else if !answer.stays_off.contains(name) {
+            writeln!(err, "  nothing guards it again by itself")?;
+        }
+    }
+    for name in &answer.stays_off {
+        writeln!(err, "{}: stays off until `portguard load`", plain(name))?;
     }
     for directory in &answer.removed {
         writeln!(err, "removed `{directory}`")?;
     }
     match (
         is_stale,
-        answer.unloaded.is_empty(),
+        answer.unloaded.is_empty() && answer.stays_off.is_empty(),
         answer.removed.is_empty(),
     ) {
         (true, _, true) => writeln!(err, "nothing is stale"),

@@ -234,6 +234,16 @@ pub fn revert(
     journal::end(layout)
 }
 
+/// The generation that [`roll_back`] would go back to, if there is one.
+///
+/// # Errors
+/// If its description cannot be read.
+pub fn before(layout: &Layout, live: &Live) -> anyhow::Result<Option<Meta>> {
+    let previous = live.meta.previous;
+    let read = previous.map(|number| Meta::read(&layout.generation(number).join("meta")));
+    read.transpose()
+}
+
 /// Goes back to the generation before the one in force, which is removed. The counters keep their meaning.
 ///
 /// # Errors

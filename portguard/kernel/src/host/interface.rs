@@ -1,6 +1,13 @@
 //! Network interfaces of this process's network namespace.
 
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, Prop};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::net::if_::{if_nameindex, if_nametoindex};
+
+use super::netlink::request;
+use portguard_policy::human::plain;
 
 use portguard_policy::error::Fault;
 
@@ -14,24 +21,29 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Finds an interface by name.
+    /// Finds an interface by its name, or by an alternative name.
     ///
     /// # Errors
     /// [`Fault`] with the names that there are.
     pub fn find(name: &str) -> Result<Self, Fault> {
-        match if_nametoindex(name) {
-            Ok(index) => Ok(Self {
-                name: name.to_owned(),
-                index,
-            }),
-            Err(_gone) => {
+        let index = if_nametoindex(name).ok().or_else(|| by_alternative(name));
+        let found = index.and_then(|index| {
+            let name = Self::name_of(index)?;
+            Some(Self { name, index })
+        });
+        match found {
+            Some(found) => Ok(found),
+            None => {
                 let there = names();
                 let hint = if there.is_empty() {
                     "there is no network interface here".to_owned()
                 } else {
                     format!("there are {}", there.join(", "))
                 };
-                Err(Fault::usage(format!("there is no network interface `{name}`")).hint(hint))
+                Err(
+                    Fault::usage(format!("there is no network interface `{}`", plain(name)))
+                        .hint(hint),
+                )
             }
         }
     }
@@ -47,13 +59,44 @@ impl Interface {
 }
 
 /// Names of all interfaces but loopback.
-pub fn names() -> Vec<String> {
+pub fn all() -> Vec<String> {
     let Ok(all) = if_nameindex() else {
         return Vec::new();
     };
     all.iter()
         .filter_map(|interface| interface.name().to_str().ok())
         .filter(|name| *name != "lo")
-        .map(|name| format!("`{name}`"))
+        .map(str::to_owned)
         .collect()
+}
+
+/// As [`all`], for messages.
+pub fn names() -> Vec<String> {
+    let all = all().into_iter();
+    all.map(|name| format!("`{}`", plain(&name))).collect()
+}
+
+/// The name of the interface that has this one, be it an alternative name; the name itself if there is none.
+pub fn canonical(name: &str) -> String {
+    Interface::find(name).map_or_else(|_| name.to_owned(), |interface| interface.name)
+}
+
+/// The index of the interface that has an alternative name: these may be longer than others.
+fn by_alternative(name: &str) -> Option<u32> {
+    let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).ok()?;
+    answers.into_iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewLink(link) = answer else {
+            return None;
+        };
+        let mut attributes = link.attributes.iter();
+        let is_it = attributes.any(|attribute| {
+            let LinkAttribute::PropList(properties) = attribute else {
+                return false;
+            };
+            let mut properties = properties.iter();
+            properties.any(|one| matches!(one, Prop::AltIfName(other) if other == name))
+        });
+        is_it.then_some(link.header.index)
+    })
 }

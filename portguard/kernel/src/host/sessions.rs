@@ -1,12 +1,10 @@
 //! What becomes of sessions that are open when a policy takes effect: those that the host began are made known to the
 //! flow table, those that a peer began on a port that the policy does not open to it would be cut.
 
-use nix::ifaddrs::getifaddrs;
-use std::net::IpAddr;
+use std::fmt;
 
-use crate::generation::probe::Probe;
-use crate::generation::probe::is_granted;
-use crate::host::interface::Interface;
+use crate::generation::probe::{Probe, is_granted};
+use crate::host::arrivals::Arrivals;
 use crate::host::sockets::Session;
 use portguard_policy::policy::Policy;
 
@@ -18,45 +16,73 @@ pub struct Sorted {
     /// Begun by a peer, and documented.
     pub documented: Vec<Session>,
     /// Begun by a peer on a port that the policy does not open to it.
-    pub cut: Vec<Session>,
+    pub cut: Vec<Arriving>,
 }
 
-/// Sorts the sessions of an interface: those of its addresses, or all if it has none.
-pub fn sort(sessions: &[Session], policy: &Policy, own: &[IpAddr]) -> Sorted {
-    let mut sorted = Sorted::default();
-    for session in sessions {
-        if !own.is_empty() && !own.contains(&session.local.ip()) {
-            continue;
+/// A session, and the ports for which its packets may arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arriving {
+    /// As the socket has it.
+    pub session: Session,
+    /// One where it is known.
+    pub ports: Vec<u16>,
+}
+
+impl Arriving {
+    /// As it arrives at an interface; `None` = not there.
+    pub fn at(arrivals: &Arrivals, session: &Session) -> Option<Self> {
+        arrivals.is_through(session).then(|| Self {
+            session: *session,
+            ports: arrivals.ports(session),
+        })
+    }
+
+    /// Whether a policy admits it, for whichever of the ports it arrives.
+    pub fn is_granted(&self, policy: &Policy) -> bool {
+        self.ports.iter().all(|port| {
+            let probe = Probe {
+                transport: self.session.transport(),
+                peer: self.session.remote.ip(),
+                port: *port,
+            };
+            is_granted(policy, &probe)
+        })
+    }
+}
+
+impl fmt::Display for Arriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.session.local.port();
+        let mut others = self.ports.iter().filter(|port| **port != inner);
+        let transport = if self.session.is_tcp { "tcp" } else { "udp" };
+        match others.next() {
+            None => self.session.fmt(f),
+            Some(port) => {
+                let maybe = if self.ports.len() > 1 { "maybe " } else { "" };
+                write!(
+                    f,
+                    "{transport} port {port}, {maybe}redirected to {inner}, from {} (session of {})",
+                    self.session.remote.ip(),
+                    self.session.remote
+                )
+            }
         }
-        let probe = Probe {
-            transport: session.transport(),
-            peer: session.remote.ip(),
-            port: session.local.port(),
-        };
-        let list = if is_granted(policy, &probe) {
-            &mut sorted.documented
-        } else if session.is_accepted {
-            &mut sorted.cut
+    }
+}
+
+/// Sorts sessions by what a policy makes of them where they arrive.
+pub fn sort(sessions: &[Arriving], policy: &Policy) -> Sorted {
+    let mut sorted = Sorted::default();
+    for arriving in sessions {
+        if arriving.is_granted(policy) {
+            sorted.documented.push(arriving.session);
+        } else if arriving.session.is_accepted {
+            sorted.cut.push(arriving.clone());
         } else {
-            &mut sorted.seeds
-        };
-        list.push(*session);
+            sorted.seeds.push(arriving.session);
+        }
     }
     sorted
-}
-
-/// The addresses of an interface.
-pub fn addresses(interface: &Interface) -> Vec<IpAddr> {
-    let Ok(all) = getifaddrs() else {
-        return Vec::new();
-    };
-    all.filter(|one| one.interface_name == interface.name)
-        .filter_map(|one| {
-            let address = one.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -95,12 +121,26 @@ mod tests {
         let stranger = session("10.0.0.1:22", "10.2.2.3:50000", true);
         let other_port = session("10.0.0.1:8080", "10.1.2.3:50001", true);
         let own = session("10.0.0.1:40000", "192.0.2.1:443", false);
-        let elsewhere = session("10.5.0.1:8080", "10.1.2.3:50001", true);
-        let all = [admin, stranger, other_port, own, elsewhere];
-        let sorted = sort(&all, &policy, &["10.0.0.1".parse().unwrap()]);
+        let at = |session: Session, ports: &[u16]| Arriving {
+            session,
+            ports: ports.to_vec(),
+        };
+        let all = [
+            at(admin, &[22]),
+            at(stranger, &[22]),
+            at(other_port, &[8080]),
+            at(own, &[40_000]),
+        ];
+        let sorted = sort(&all, &policy);
         assert_eq!(sorted.documented, [admin]);
-        assert_eq!(sorted.cut, [stranger, other_port]);
+        assert_eq!(sorted.cut, [all[1].clone(), all[2].clone()]);
         assert_eq!(sorted.seeds, [own]);
-        assert_eq!(sort(&all, &policy, &[]).cut.len(), 3);
+        // Handed on from another port, or maybe so: it is the port outside that is judged.
+        for ports in [&[2222][..], &[22, 2222]] {
+            let redirected = [at(admin, ports)];
+            let sorted = sort(&redirected, &policy);
+            assert_eq!(sorted.cut, redirected);
+            assert!(sorted.cut[0].to_string().contains("redirected to 22"));
+        }
     }
 }

@@ -51,11 +51,10 @@ impl fmt::Display for Session {
     }
 }
 
-/// States in which a TCP peer still may say something.
+/// States in which a TCP peer still may say something. Half open (`SYN_RECV`) is no session: anybody can forge it.
 fn open_states() -> StateFlags {
     StateFlags::ESTABLISHED
         | StateFlags::SYN_SENT
-        | StateFlags::SYN_RECV
         | StateFlags::FIN_WAIT1
         | StateFlags::FIN_WAIT2
         | StateFlags::CLOSE_WAIT

@@ -78,6 +78,7 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
     }
     if let Some(value) = fields.take("mode") {
         site.mode = mode(reader, &value).unwrap_or_default();
+        site.mode_said = Some((site.mode, reader.place_of(&value)));
     }
     if let Some(value) = fields.take("outbound") {
         let words = [
@@ -86,6 +87,7 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
             ("enforce", Outbound::Enforce),
         ];
         site.outbound = word(reader, &value, "outbound", &words).unwrap_or_default();
+        site.outbound_place = Some(reader.place_of(&value));
     }
     if let Some(value) = fields.take("unprinted_peers") {
         (site.unprinted_peers, site.unprinted_classes) = unprinted(reader, value);

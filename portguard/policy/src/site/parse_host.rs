@@ -98,6 +98,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
     host.offsets = offsets(reader, &mut fields);
     if let Some(value) = fields.take("mode") {
         host.mode = mode(reader, &value);
+        host.mode_said = host.mode.map(|mode| (mode, reader.place_of(&value)));
     }
     if let Some(value) = fields.take("audit_roles") {
         for (role, place) in reader.strings(value, "audit_roles") {
@@ -134,6 +135,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
             }
             if let Some(value) = fields.take("mode") {
                 interface.mode = mode(reader, &value);
+                interface.mode_said = interface.mode.map(|mode| (mode, reader.place_of(&value)));
             }
             fields.finish(reader, &format!("interface `{name}`"));
             host.interfaces.insert(name, interface);

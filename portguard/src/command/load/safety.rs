@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use portguard_kernel::generation::probe::{Probe, is_granted};
+use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::operator;
 use portguard_kernel::host::seed::Seeded;
-use portguard_kernel::host::sessions::{Sorted, addresses, sort};
+use portguard_kernel::host::sessions::{Arriving, Sorted, sort};
 use portguard_kernel::host::sockets::{Session, sessions};
 use portguard_kernel::pins::namespaces::unknown_sessions;
 use portguard_policy::error::Fault;
-use portguard_policy::policy::{Compiled, Policy};
+use portguard_policy::policy::Policy;
 
 /// Deadline of those who enforce over SSH and say nothing.
 const DEFAULT: Duration = Duration::from_mins(2);
@@ -31,6 +31,9 @@ pub(super) struct SafetyArgs {
     /// Enforce although open sessions, or your own, would be cut
     #[arg(long)]
     pub(super) force: bool,
+    /// Load a policy that drops less than what is in force, by whatever it is weaker
+    #[arg(long)]
+    pub(super) allow_weaker: bool,
     /// Take the place of another portguard version's guard, without a gap; its counters and flows end with it
     #[arg(long)]
     pub(super) migrate: bool,
@@ -45,56 +48,53 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// What was found out about an interface.
 #[derive(Default)]
-pub(super) struct Safety {
+pub(in crate::command) struct Safety {
     /// Its sessions, where it is to enforce.
-    pub(super) sessions: Sorted,
+    pub(in crate::command) sessions: Sorted,
 }
 
 /// Looks at the open sessions of all interfaces, and refuses a policy that would cut some.
 ///
 /// # Errors
 /// [`Fault`], listing what would be cut, unless forced.
-pub(super) fn check(
-    args: &SafetyArgs,
+pub(in crate::command) fn check(
+    force: bool,
     interfaces: &[Interface],
-    policies: &[Compiled],
+    policies: &[Policy],
 ) -> anyhow::Result<Vec<Safety>> {
-    if policies.iter().all(|one| !one.policy.settings.enforce) {
+    if policies.iter().all(|policy| !policy.settings.enforce) {
         return Ok(policies.iter().map(|_| Safety::default()).collect());
     }
     let all = sessions()?;
     let operator = operator::connection();
     let mut found = Vec::new();
-    for (interface, compiled) in interfaces.iter().zip(policies) {
-        let policy = &compiled.policy;
+    for (interface, policy) in interfaces.iter().zip(policies) {
         if !policy.settings.enforce {
             found.push(Safety::default());
             continue;
         }
-        let own = addresses(interface);
-        if let Some(session) = operator.filter(|session| own.contains(&session.local.ip())) {
-            check_operator(args, interface, policy, &session)?;
+        let arrivals = Arrivals::at(interface);
+        let arriving = |session: &Session| Arriving::at(&arrivals, session);
+        if let Some(session) = operator.as_ref().and_then(arriving) {
+            check_operator(force, interface, policy, &session)?;
         }
-        let sorted = sort(&all, policy, &own);
-        check_cut(args, interface, &sorted)?;
+        let arriving: Vec<Arriving> = all.iter().filter_map(arriving).collect();
+        let sorted = sort(&arriving, policy);
+        check_cut(force, interface, &sorted)?;
         found.push(Safety { sessions: sorted });
     }
     Ok(found)
 }
 
 fn check_operator(
-    args: &SafetyArgs,
+    force: bool,
     interface: &Interface,
     policy: &Policy,
-    session: &Session,
+    arriving: &Arriving,
 ) -> Result<(), Fault> {
-    let probe = Probe {
-        transport: session.transport(),
-        peer: session.remote.ip(),
-        port: session.local.port(),
-    };
+    let session = &arriving.session;
     let mut err = io::stderr().lock();
-    if is_granted(policy, &probe) {
+    if arriving.is_granted(policy) {
         let _ = writeln!(
             err,
             "{}: your own SSH connection from {} stays open",
@@ -104,22 +104,26 @@ fn check_operator(
         return Ok(());
     }
     let fault = Fault::usage(format!(
-        "enforcing on `{}` would cut your own SSH connection: {session}",
+        "enforcing on `{}` would cut your own SSH connection: {arriving}",
         interface.name
     ))
     .hint(format!(
-        "allow it with `--management tcp/{}={}`, or say `--force`",
-        session.local.port(),
-        session.remote.ip()
+        "allow it with {}, or say `--force`",
+        arriving
+            .ports
+            .iter()
+            .map(|port| format!("`--management tcp/{port}={}`", session.remote.ip()))
+            .collect::<Vec<_>>()
+            .join(" ")
     ));
-    if args.force {
+    if force {
         let _ = writeln!(err, "warning: {fault}");
         return Ok(());
     }
     Err(fault)
 }
 
-fn check_cut(args: &SafetyArgs, interface: &Interface, sorted: &Sorted) -> Result<(), Fault> {
+fn check_cut(force: bool, interface: &Interface, sorted: &Sorted) -> Result<(), Fault> {
     let count = sorted.cut.len();
     if count == 0 {
         return Ok(());
@@ -138,7 +142,7 @@ fn check_cut(args: &SafetyArgs, interface: &Interface, sorted: &Sorted) -> Resul
         interface.name,
         lines.join("\n")
     );
-    if args.force {
+    if force {
         let _ = writeln!(io::stderr().lock(), "warning: {what}");
         return Ok(());
     }
@@ -147,8 +151,8 @@ fn check_cut(args: &SafetyArgs, interface: &Interface, sorted: &Sorted) -> Resul
 }
 
 /// The deadline that applies.
-pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Compiled]) -> Duration {
-    let enforces = policies.iter().any(|one| one.policy.settings.enforce);
+pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Policy]) -> Duration {
+    let enforces = policies.iter().any(|policy| policy.settings.enforce);
     match args.confirm_within {
         // What drops nothing needs no confirmation.
         _ if !enforces => Duration::ZERO,

@@ -100,7 +100,7 @@ pub(super) fn is_loopback(net: &IpNet) -> bool {
 
 /// Interfaces, and those that get their packets from them: bridges, bonds, VLANs. The kernel not telling which leaves the
 /// interfaces alone.
-fn above(names: &[String]) -> BTreeSet<String> {
+pub(crate) fn above(names: &[String]) -> BTreeSet<String> {
     let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let links: Vec<Link> = request(NETLINK_ROUTE, message, NLM_F_DUMP)
         .into_iter()

@@ -1,0 +1,290 @@
+//! What drops less than what is in force takes a word; what is switched off stays off.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use portguard_harness::net::Output;
+use serde_json::Value;
+
+use crate::guard::{Guarded, LONG};
+
+/// A guarded host with a site file and a state directory of its own.
+struct Site {
+    guarded: Guarded,
+    directory: PathBuf,
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let guarded = Guarded::new()?;
+        let directory = std::env::temp_dir().join(format!("{}-site", guarded.interface()));
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self { guarded, directory })
+    }
+
+    fn file(&self) -> String {
+        self.directory.join("site.toml").display().to_string()
+    }
+
+    /// Writes the site: what it says first, and what the host says beside its name, address and role.
+    fn write(&self, head: &str, host: &str) -> Result<()> {
+        let text = format!(
+            "schema = 1\n{head}\nunprinted_peers = [\"192.0.2.0/24\"]\nunresolved_peers = \"none\"\n\
+             [management]\nallow = [\"udp/7000\"]\n\
+             [systems.thoughtspot]\nversion = \"10\"\nchoices = {{ directory-port = \"636\", mail-port = \"587\" }}\n\
+             [[host]]\nname = \"here\"\naddresses = [\"10.77.0.1\"]\nroles = [\"thoughtspot/node\"]\n{host}\n"
+        );
+        Ok(std::fs::write(self.file(), text)?)
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Output> {
+        let mut command = Guarded::command(args);
+        command.env("STATE_DIRECTORY", &self.directory);
+        self.guarded.link.left.host.output(&mut command, LONG)
+    }
+
+    fn load(&self, more: &[&str]) -> Result<Output> {
+        let file = self.file();
+        let mut args = vec!["load", "-c", &file, "--interface", self.guarded.interface()];
+        args.extend(more);
+        self.run(&args)
+    }
+
+    /// Inbound and outbound, as they are.
+    fn effective(&self) -> Result<(String, String)> {
+        let status = self.guarded.status()?.context("a guard")?;
+        let now = &status["effective"];
+        let word = |key: &str| now[key].as_str().unwrap_or_default().to_owned();
+        Ok((word("inbound"), word("outbound")))
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A way to drop less: what the site says before and after, with the host's own lines, and the words that allow it.
+struct Way {
+    before: (&'static str, &'static str),
+    after: (&'static str, &'static str),
+    named: &'static str,
+    hint: &'static str,
+    words: &'static [&'static str],
+}
+
+#[test]
+fn what_is_weaker_is_refused_with_the_line_to_change() -> Result<()> {
+    let enforce = "mode = \"enforce\"";
+    for way in [
+        Way {
+            before: (enforce, ""),
+            after: ("mode = \"audit\"", ""),
+            named: "inbound: enforce -> audit",
+            hint: "site.toml:2",
+            words: &["--audit"],
+        },
+        Way {
+            before: (enforce, ""),
+            after: ("", ""),
+            named: "inbound: enforce -> audit",
+            hint: "below `schema`",
+            words: &["--allow-weaker"],
+        },
+        Way {
+            before: (enforce, ""),
+            after: (enforce, "mode = \"audit\""),
+            named: "inbound: enforce -> audit",
+            hint: "site.toml:14",
+            words: &["--audit"],
+        },
+        Way {
+            before: ("mode = \"enforce\"\noutbound = \"enforce\"", ""),
+            after: ("mode = \"enforce\"\noutbound = \"audit\"", ""),
+            named: "outbound: enforce -> audit",
+            hint: "site.toml:3",
+            words: &["--outbound", "audit"],
+        },
+        Way {
+            before: (enforce, ""),
+            after: (enforce, "audit_ports = [\"udp/7003\"]"),
+            named: "udp/7003-7003",
+            hint: "--allow-weaker",
+            words: &["--allow-weaker"],
+        },
+        Way {
+            before: ("mode = \"enforce\"\nstrict_fragments = true", ""),
+            after: (enforce, ""),
+            named: "fragments",
+            hint: "--allow-weaker",
+            words: &["--allow-weaker"],
+        },
+    ] {
+        let site = Site::new()?;
+        site.write(way.before.0, way.before.1)?;
+        site.load(&[])?.success()?;
+        let before = site.effective()?;
+        site.write(way.after.0, way.after.1)?;
+        let refused = site.load(&[])?;
+        ensure!(refused.code() == 2, "{}: {refused:?}", way.named);
+        for part in [way.named, way.hint, "nothing was changed"] {
+            ensure!(refused.stderr.contains(part), "{part}: {refused:?}");
+        }
+        ensure!(site.effective()? == before, "{}: it changed", way.named);
+        let status = site.guarded.status()?.context("a guard")?;
+        ensure!(status["generation"] == 1, "{}: {status}", way.named);
+        site.load(way.words)?.success()?;
+        // From here on it is no weaker than what is in force.
+        site.load(&[])?.success()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_gave_way_is_not_lost_by_what_is_weaker() -> Result<()> {
+    let site = Site::new()?;
+    site.write("mode = \"enforce\"", "")?;
+    site.load(&["--confirm-within", "1ns"])?.success()?;
+    ensure!(site.effective()?.0 == "audit");
+    site.write("mode = \"audit\"", "")?;
+    site.load(&[])?.success()?;
+    Ok(())
+}
+
+#[test]
+fn the_last_good_policy_is_held_to_the_same_and_rollback_says_what_is_lost() -> Result<()> {
+    let site = Site::new()?;
+    let name = site.guarded.interface();
+    site.write("mode = \"audit\"", "")?;
+    site.load(&[])?.success()?;
+    site.load(&["--enforce", "--confirm-within", "1h"])?
+        .success()?;
+    // Not confirmed, so that the audited policy is still the last good one.
+    let last_good = ["load", "--last-good", "--interface", name];
+    let refused = site.run(&last_good)?;
+    ensure!(
+        refused.code() == 2 && refused.stderr.contains("inbound: enforce -> audit"),
+        "{refused:?}"
+    );
+    let output = site.run(&["rollback", "--interface", name])?.success()?;
+    ensure!(
+        output
+            .stderr
+            .contains("less is dropped now: inbound: enforce -> audit"),
+        "{output:?}"
+    );
+    // A site that says audit is named, where something enforces.
+    let output = site.load(&["--enforce"])?.success()?;
+    ensure!(
+        output.stderr.contains("still says audit") && output.stderr.contains("site.toml:2"),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_switched_off_stays_off_until_somebody_loads() -> Result<()> {
+    let site = Site::new()?;
+    let name = site.guarded.interface();
+    site.write("mode = \"enforce\"", "")?;
+    site.load(&[])?.success()?;
+    let policy = site.directory.join(format!("{name}.policy.json"));
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&policy)?);
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    let unload = ["unload", "--interface", name];
+    let output = site.run(&[&unload[..], &["--json"]].concat())?.success()?;
+    let answer: Value = serde_json::from_str(&output.stdout)?;
+    ensure!(
+        answer["comes_back"].as_array().is_some_and(Vec::is_empty),
+        "{answer}"
+    );
+    let last_good = ["load", "--last-good", "--interface", name];
+    site.run(&last_good)?.success()?;
+    ensure!(site.effective()?.0 == "enforce");
+    let output = site
+        .run(&[&unload[..], &["--stay-off"]].concat())?
+        .success()?;
+    ensure!(output.stderr.contains("stays off"), "{output:?}");
+    // What the unit does at boot.
+    let output = site.run(&last_good)?.success()?;
+    ensure!(output.stderr.contains("stays off"), "{output:?}");
+    ensure!(site.guarded.status()?.is_none());
+    let output = site.run(&["status"])?.success()?;
+    ensure!(output.stdout.contains("stays off"), "{output:?}");
+    site.load(&[])?.success()?;
+    ensure!(
+        site.run(&["status"])?
+            .success()?
+            .stdout
+            .contains("inbound enforce")
+    );
+    site.run(&unload)?.success()?;
+    site.run(&last_good)?.success()?;
+    ensure!(site.effective()?.0 == "enforce");
+    Ok(())
+}
+
+#[test]
+fn interfaces_need_no_name_where_the_site_or_the_host_leaves_one_only() -> Result<()> {
+    let site = Site::new()?;
+    let file = site.file();
+    site.write("", "")?;
+    // The only one that there is; the host finds itself by its address.
+    site.run(&["load", "-c", &file])?.success()?;
+    site.run(&["unload"])?.success()?;
+    let mut ip = std::process::Command::new("ip");
+    ip.args(["link", "add", "second", "type", "bridge"]);
+    site.guarded
+        .link
+        .left
+        .host
+        .output(&mut ip, LONG)?
+        .success()?;
+    let asked = site.run(&["load", "-c", &file])?;
+    ensure!(
+        asked.code() == 2 && asked.stderr.contains("which interface"),
+        "{asked:?}"
+    );
+    let name = site.guarded.interface();
+    site.write("", &format!("interfaces = {{ {name} = {{}} }}"))?;
+    site.run(&["load", "-c", &file])?.success()?;
+    ensure!(site.guarded.status()?.is_some());
+    Ok(())
+}
+
+#[test]
+fn alternative_names_are_names() -> Result<()> {
+    let site = Site::new()?;
+    let name = site.guarded.interface();
+    let alternative = format!("an-alternative-name-of-{name}");
+    let mut ip = std::process::Command::new("ip");
+    ip.args([
+        "link",
+        "property",
+        "add",
+        "dev",
+        name,
+        "altname",
+        &alternative,
+    ]);
+    site.guarded
+        .link
+        .left
+        .host
+        .output(&mut ip, LONG)?
+        .success()?;
+    site.write("", "")?;
+    let file = site.file();
+    site.run(&["load", "-c", &file, "--interface", &alternative])?
+        .success()?;
+    ensure!(site.guarded.status()?.is_some(), "it is called by its name");
+    let output = site
+        .run(&["counters", "--interface", &alternative])?
+        .success()?;
+    ensure!(output.stdout.starts_with(name), "{output:?}");
+    site.run(&["unload", "--interface", &alternative])?
+        .success()?;
+    ensure!(site.guarded.status()?.is_none());
+    Ok(())
+}
