@@ -40,7 +40,7 @@ enum Verb {
     Bench(command::bench::BenchArgs),
     Unload(command::unload::UnloadArgs),
     Completions(command::generate::CompletionsArgs),
-    Man(command::generate::ManArgs),
+    Man(command::man::ManArgs),
 }
 
 impl Cli {
@@ -72,7 +72,7 @@ impl Cli {
             Verb::Bench(args) => command::bench::run(args),
             Verb::Unload(args) => command::unload::run(args),
             Verb::Completions(args) => command::generate::completions(args),
-            Verb::Man(args) => command::generate::man(args),
+            Verb::Man(args) => command::man::run(args),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod flows;
 pub mod generate;
 pub mod init;
 pub mod load;
+pub mod man;
 pub mod promote;
 pub mod report;
 pub mod selection;

@@ -1,0 +1,184 @@
+//! `portguard man`: pages of section 8 from the command line's own definition, and portguard-site(5).
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _};
+use clap_mangen::Man;
+
+use super::print;
+use crate::cli::Cli;
+use portguard_policy::error::Exit;
+
+/// Sections of portguard(8) that the command line does not know.
+const MAIN: &str = include_str!("../../man/portguard.8");
+/// What every verb's page ends with.
+const VERB: &str = include_str!("../../man/verb.8");
+/// The site file's page.
+const SITE: &str = include_str!("../../man/portguard-site.5");
+const MANUAL: &str = "portguard manual";
+
+/// Write the manual page, or one for each verb into a directory
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Directory for all pages, those of the verbs and portguard-site(5) included; without, the main page goes to
+    /// standard output
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Writes manual pages.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn run(args: &ManArgs) -> anyhow::Result<Exit> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    match &args.out {
+        Some(directory) => all(&command, directory)
+            .with_context(|| format!("cannot write to `{}`", directory.display()))?,
+        None => {
+            let text = page(&command, MAIN)?;
+            print(|out| out.write_all(&text))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn all(command: &clap::Command, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("portguard.8"), page(command, MAIN)?)?;
+    fs::write(directory.join("portguard-site.5"), SITE)?;
+    verbs(command, directory)
+}
+
+fn verbs(command: &clap::Command, directory: &Path) -> io::Result<()> {
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let name = verb.get_display_name().unwrap_or(verb.get_name());
+        fs::write(directory.join(format!("{name}.8")), page(verb, VERB)?)?;
+        verbs(verb, directory)?;
+    }
+    Ok(())
+}
+
+/// What clap knows, then `rest`.
+fn page(command: &clap::Command, rest: &str) -> io::Result<Vec<u8>> {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let version = command.get_version().unwrap_or_default();
+    let man = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .section("8")
+        .source(format!("portguard {version}"))
+        .manual(MANUAL);
+    let mut generated = Vec::new();
+    man.render_title(&mut generated)?;
+    man.render_name_section(&mut generated)?;
+    man.render_synopsis_section(&mut generated)?;
+    man.render_description_section(&mut generated)?;
+    man.render_options_section(&mut generated)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut generated)?;
+    }
+    if command.get_after_help().is_some() || command.get_after_long_help().is_some() {
+        man.render_extra_section(&mut generated)?;
+    }
+    let mut text = sectioned(&String::from_utf8_lossy(&generated)).into_bytes();
+    text.write_all(rest.as_bytes())?;
+    Ok(text)
+}
+
+/// References to verbs' pages in their section: the generator writes them in section 1.
+fn sectioned(text: &str) -> String {
+    text.replace("(1)", "(8)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages() -> Vec<(String, String)> {
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        let mut found = vec![(
+            "portguard".to_owned(),
+            String::from_utf8(page(&command, MAIN).unwrap()).unwrap(),
+        )];
+        for verb in command.get_subcommands() {
+            let text = String::from_utf8(page(verb, VERB).unwrap()).unwrap();
+            found.push((verb.get_display_name().unwrap().to_owned(), text));
+        }
+        found
+    }
+
+    #[test]
+    fn every_page_says_where_else_to_look_and_what_the_exit_status_means() {
+        for (name, text) in pages() {
+            for section in ["EXIT STATUS", "SEE ALSO"] {
+                assert!(
+                    text.contains(&format!(".SH \"{section}\"")),
+                    "{name}(8) has no {section}"
+                );
+            }
+            let elsewhere = text.split("portguard").skip(1).find(|rest| {
+                rest.trim_start_matches(|char: char| {
+                    char.is_ascii_lowercase() || "\\-".contains(char)
+                })
+                .starts_with("(1)")
+            });
+            assert_eq!(elsewhere, None, "{name}(8) refers to section 1");
+        }
+    }
+
+    #[test]
+    fn the_main_pages_have_the_sections_that_a_reader_expects() {
+        for (name, text) in [("portguard.8", MAIN), ("portguard-site.5", SITE)] {
+            for section in [
+                "EXAMPLES",
+                "FILES",
+                "ENVIRONMENT",
+                "EXIT STATUS",
+                "SEE ALSO",
+            ] {
+                assert!(
+                    text.contains(&format!(".SH \"{section}\"")),
+                    "{name} has no {section}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_environment_variable_of_a_flag_is_in_the_main_page() {
+        fn collect(command: &clap::Command, found: &mut Vec<String>) {
+            found.extend(
+                command
+                    .get_arguments()
+                    .filter_map(|flag| flag.get_env())
+                    .map(|name| name.to_string_lossy().into_owned()),
+            );
+            for verb in command.get_subcommands() {
+                collect(verb, found);
+            }
+        }
+        let mut variables = Vec::new();
+        collect(&Cli::command(), &mut variables);
+        assert!(!variables.is_empty());
+        for name in variables {
+            assert!(MAIN.contains(&name), "portguard(8) does not list {name}");
+        }
+    }
+
+    #[test]
+    fn the_site_pages_example_is_a_site_file_that_parses() {
+        let example: String = SITE
+            .split(".SH \"EXAMPLES\"")
+            .nth(1)
+            .and_then(|rest| rest.split(".EX\n").nth(1))
+            .and_then(|rest| rest.split(".EE").next())
+            .unwrap()
+            .replace("\\-", "-");
+        portguard_policy::site::Site::parse("example", example.as_bytes()).unwrap();
+    }
+}
