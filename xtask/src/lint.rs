@@ -1,10 +1,13 @@
 //! `cargo xtask lint`: format and lints. Cheapest first.
 
-use anyhow::{Context as _, Result};
+use std::fs;
 
-use crate::setup;
+use anyhow::{Context as _, Result, ensure};
+
+use crate::package::stage::{DOCUMENTS, copy_tree};
 use crate::shell::{capture, say, show};
-use crate::workspace::{cargo, target};
+use crate::workspace::{cargo, root, target};
+use crate::{links, setup};
 
 pub(crate) fn run() -> Result<()> {
     for (component, verb) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
@@ -15,6 +18,9 @@ pub(crate) fn run() -> Result<()> {
     say("lint: format");
     show(cargo().args(["fmt", "--all", "--check"]))
         .context("not formatted: `cargo fmt --all` does it")?;
+
+    say("lint: links of the documents");
+    links()?;
 
     setup::ensure(&[])?;
     say("lint: host code");
@@ -27,6 +33,19 @@ pub(crate) fn run() -> Result<()> {
         "warnings",
     ]))?;
     kernel_code()
+}
+
+/// What the documents link to must be there, and be in the package with them.
+fn links() -> Result<()> {
+    let folder = target().join("lint-links");
+    let _ = fs::remove_dir_all(&folder);
+    copy_tree(&root().join("docs"), &folder.join("docs"))?;
+    for name in DOCUMENTS {
+        fs::copy(root().join(name), folder.join(name))?;
+    }
+    let dead = links::dead(&folder)?;
+    ensure!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
+    Ok(())
 }
 
 /// The eBPF programs are compiled for another target, by another toolchain, with a feature that the host leaves off.

@@ -1,4 +1,5 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `package`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `package`, `release`,
+//! `docs`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
@@ -6,11 +7,15 @@
 mod bench;
 mod ci;
 mod demo;
+mod docs;
+mod links;
 mod lint;
 mod nightly;
 mod package;
+mod release;
 mod setup;
 mod shell;
+mod shipped;
 mod tally;
 mod test;
 mod vm;
@@ -44,8 +49,12 @@ enum Verb {
     VmTest(vm::VmArgs),
     /// Runs what takes long: a million frames, the fuzzers, every kernel (root)
     Nightly(nightly::NightlyArgs),
-    /// Builds a Debian package, the same bytes each time, and checks it
+    /// Builds .deb and .rpm, the same bytes each time, and checks them
     Package(package::PackageArgs),
+    /// Builds what is published: packages, image, checksums, bill of materials, apt repository
+    Release(release::ReleaseArgs),
+    /// Builds the documentation as a site
+    Docs(docs::DocsArgs),
     /// Measures what the programs cost on this machine, beside others (root)
     Bench(bench::BenchArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
@@ -61,6 +70,8 @@ fn main() -> ExitCode {
         Verb::VmTest(args) => vm::run(args),
         Verb::Nightly(args) => nightly::run(args),
         Verb::Package(args) => package::run(args),
+        Verb::Release(args) => release::run(args),
+        Verb::Docs(args) => docs::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Ci => ci::run(),
     };

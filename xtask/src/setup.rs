@@ -8,6 +8,7 @@ mod etcd;
 mod linker;
 mod toolchain;
 mod tools;
+pub(crate) mod wheels;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,7 +18,7 @@ use anyhow::Result;
 use crate::shell::{say, step};
 use crate::workspace::{cargo, root, target, which};
 
-pub(crate) use tools::{TEST, Tool, VM};
+pub(crate) use tools::{PACKAGE, RELEASE, TEST, Tool, VM};
 
 /// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.
 const TOOLCHAIN: &str = "portguard-bpf";
@@ -59,6 +60,11 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
 pub(crate) fn etcd() -> Result<PathBuf> {
     etcd::ensure()?;
     Ok(etcd::server())
+}
+
+/// Makes sure that these tools are there.
+pub(crate) fn ensure_tools(tools: &[Tool]) -> Result<()> {
+    tools::ensure(tools)
 }
 
 /// Builds the `portguard` command, and says where it is.

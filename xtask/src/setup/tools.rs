@@ -43,6 +43,21 @@ pub(crate) const VM: [Tool; 2] = [
     tool("xz", "xz-utils", "their modules"),
 ];
 
+/// What `release` calls.
+pub(crate) const RELEASE: [Tool; 3] = [
+    tool("gzip", "gzip", "manual pages"),
+    tool("apt-ftparchive", "apt-utils", "the apt repository"),
+    tool("gpg", "gpg", "signatures"),
+];
+
+/// What `package` calls.
+pub(crate) const PACKAGE: [Tool; 4] = [
+    tool("lintian", "lintian", "checks of Debian packages"),
+    tool("rpm", "rpm", "RPM packages"),
+    tool("rpmlint", "rpmlint", "checks of RPM packages"),
+    tool("gzip", "gzip", "manual pages"),
+];
+
 /// Installs what is not there.
 pub(super) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing: Vec<&Tool> = tools

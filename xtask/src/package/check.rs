@@ -1,0 +1,37 @@
+//! What the distributions' own tools say of a package.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::shell::{capture, line_of, say};
+use crate::workspace::root;
+
+/// Lets lintian or rpmlint look at it.
+pub(super) fn package(package: &Path) -> Result<()> {
+    let is_deb = package.extension().is_some_and(|end| end == "deb");
+    let mut command;
+    if is_deb {
+        command = Command::new("lintian");
+        command.args(["--fail-on", "error,warning", "--allow-root"]);
+    } else {
+        capture(
+            Command::new("rpm")
+                .args(["--query", "--package", "--list"])
+                .arg(package),
+        )?;
+        command = Command::new("rpmlint");
+        command
+            .arg("--strict")
+            .arg("--config")
+            .arg(root().join("packaging/rpm/rpmlint.toml"));
+    }
+    command.arg(package);
+    let output = command.output()?;
+    if !output.status.success() {
+        say(String::from_utf8_lossy(&output.stdout));
+        bail!("{} failed ({})", line_of(&command), output.status);
+    }
+    Ok(())
+}

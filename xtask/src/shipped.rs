@@ -1,0 +1,58 @@
+//! The `portguard` that is shipped: one static program, the same bytes in whatever folder it is built.
+
+use std::env::consts::ARCH;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::setup;
+use crate::shell::{capture, step};
+use crate::workspace::{cargo, home, root, target};
+
+/// Builds it. Static, so that it runs on any distribution and in an empty container: what it asks of name services it
+/// asks itself.
+pub(crate) fn build() -> Result<PathBuf> {
+    setup::ensure(&[])?;
+    let triple = format!("{ARCH}-unknown-linux-gnu");
+    let mut command = cargo();
+    command
+        .args(["build", "--release", "--locked", "--package", "portguard"])
+        .args(["--target", &triple])
+        .args(["--config", "profile.release.strip=\"symbols\""])
+        .arg("--config")
+        .arg(format!(
+            "target.{triple}.rustflags=[\"-Ctarget-feature=+crt-static\"]"
+        ))
+        .env("RUSTC_WRAPPER", root().join("xtask/rustc-remap.sh"))
+        .env("PORTGUARD_ROOT", root())
+        .env("PORTGUARD_CARGO_HOME", home("CARGO_HOME", ".cargo"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    step("building the static portguard", &mut command)?;
+    Ok(target().join(triple).join("release/portguard"))
+}
+
+/// What a program calls itself.
+pub(crate) fn version(program: &std::path::Path) -> Result<String> {
+    let text = capture(Command::new(program).arg("--version"))?;
+    let version = text.split_whitespace().nth(1);
+    version
+        .map(str::to_owned)
+        .with_context(|| format!("`{}` prints no version: {text}", program.display()))
+}
+
+/// Seconds since the Unix epoch that everything built has as its time: `SOURCE_DATE_EPOCH`, else the last commit's.
+pub(crate) fn epoch() -> Result<u64> {
+    if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
+        return given
+            .parse()
+            .with_context(|| format!("SOURCE_DATE_EPOCH is `{given}`, not a number of seconds"));
+    }
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(["log", "-1", "--format=%ct"]);
+    let text = capture(&mut git)
+        .context("neither SOURCE_DATE_EPOCH nor a git commit to take the time from")?;
+    ensure!(!text.trim().is_empty(), "this repository has no commit");
+    Ok(text.trim().parse()?)
+}
