@@ -5,7 +5,7 @@
 
 mod cells;
 mod conditions;
-mod ends;
+pub(crate) mod ends;
 mod fields;
 mod head;
 mod load;

@@ -4,7 +4,7 @@
 use super::{Condition, Direction, Peer, Row, System};
 
 /// What the far ends of `rows` have to open and no row of theirs opens already.
-pub(super) fn implied(system: &System, rows: &[Row]) -> Vec<Row> {
+pub(crate) fn implied(system: &System, rows: &[Row]) -> Vec<Row> {
     let mut found: Vec<Row> = Vec::new();
     for row in rows.iter().filter(|row| row.inert.is_none()) {
         let far: Vec<&str> = row

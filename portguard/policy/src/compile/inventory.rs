@@ -116,6 +116,16 @@ impl<'a> Inventory<'a> {
         hosts
     }
 
+    /// Of the compiled host's installations, hosts that are given exactly this role: members of a cluster are of one kind.
+    pub(super) fn members(&self, system: &str, role: &str) -> Vec<usize> {
+        let exact = self.hosts.get(format!("{system}/{role}").as_str());
+        let mut hosts = exact.cloned().unwrap_or_default();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts.retain(|index| self.is_related(system, *index));
+        hosts
+    }
+
     pub(super) fn has_related(&self, system: &str, role: &str) -> bool {
         !self.related_hosts(system, role).is_empty()
     }

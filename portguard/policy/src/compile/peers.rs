@@ -297,7 +297,8 @@ impl<'a> Resolver<'a> {
     /// The other servers of the host's own roles, as far as they are known.
     fn members(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
         for role in asking.users.clone() {
-            if self.hosts_of(asking, role, into) {
+            let hosts = self.inventory.members(&asking.system.id, role);
+            if self.hosts_of(asking, role, hosts, into) {
                 into.names.push(format!("role {}/{role}", asking.system.id));
             }
         }
@@ -332,7 +333,8 @@ impl<'a> Resolver<'a> {
 
     fn role(&mut self, asking: &Asking<'a, '_>, role: &'a str, into: &mut Gathered) {
         let id = &asking.system.id;
-        if self.hosts_of(asking, role, into) {
+        let hosts = self.inventory.related_hosts(id, role);
+        if self.hosts_of(asking, role, hosts, into) {
             into.names.push(format!("role {id}/{role}"));
         } else if asking.wants_others() {
             let is_elsewhere = !self.inventory.hosts_with(id, role).is_empty();
@@ -348,10 +350,15 @@ impl<'a> Resolver<'a> {
     }
 
     /// Adds those of a role that are asked for; whether the site knows any.
-    fn hosts_of(&mut self, asking: &Asking<'a, '_>, role: &str, into: &mut Gathered) -> bool {
+    fn hosts_of(
+        &mut self,
+        asking: &Asking<'a, '_>,
+        role: &str,
+        hosts: Vec<usize>,
+        into: &mut Gathered,
+    ) -> bool {
         let Asking { system, row, .. } = asking;
         let id = &system.id;
-        let hosts = self.inventory.related_hosts(id, role);
         let mut found = !hosts.is_empty();
         for index in hosts {
             let is_wanted = match asking.part {

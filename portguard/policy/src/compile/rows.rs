@@ -140,12 +140,22 @@ impl<'a> Compiler<'a, '_> {
         }
         let mut found: BTreeMap<Numbers, Vec<usize>> = BTreeMap::new();
         let mut parts = Vec::new();
-        for role in &roles {
-            for host in self.inventory.related_hosts(id, role) {
-                let theirs = self.inventory.roles_at(id, role, host);
+        for (role, is_member) in &roles {
+            let hosts = if *is_member {
+                self.inventory.members(id, role)
+            } else {
+                self.inventory.related_hosts(id, role)
+            };
+            let named = if *is_member { row.role.as_str() } else { *role };
+            for host in hosts {
+                let theirs = if *is_member {
+                    vec![*role]
+                } else {
+                    self.inventory.roles_at(id, role, host)
+                };
                 let at = Listener {
                     roles: &theirs,
-                    named: role,
+                    named,
                     host: Some(host),
                     view: self.views.at(id, Some(host)),
                     is_other: false,
@@ -164,7 +174,7 @@ impl<'a> Compiler<'a, '_> {
             {
                 let at = Listener {
                     roles: &[role],
-                    named: role,
+                    named,
                     host: None,
                     view,
                     is_other: false,
@@ -180,7 +190,7 @@ impl<'a> Compiler<'a, '_> {
                 .into_iter()
                 .map(|(ports, hosts)| (ports, Part::Hosts(hosts))),
         );
-        let is_missing = |role: &&str| !self.inventory.has_related(id, role);
+        let is_missing = |(role, _): &(&str, bool)| !self.inventory.has_related(id, role);
         let is_role = |peer: &Peer| matches!(peer, Peer::Role(_) | Peer::SameRole);
         let has_others = row.peers.iter().any(|peer| !is_role(peer));
         if has_others || roles.iter().any(is_missing) || parts.is_empty() {
@@ -293,14 +303,16 @@ impl<'a> Compiler<'a, '_> {
     }
 }
 
-/// Roles at the far end; members of a cluster are of the host's own roles.
-fn far_roles<'r>(row: &'r Row, own: &[&'r str]) -> Vec<&'r str> {
+/// Roles at the far end, and whether they are of the host's own kind: members of a cluster.
+fn far_roles<'r>(row: &'r Row, own: &[&'r str]) -> Vec<(&'r str, bool)> {
     let mut roles = Vec::new();
     for peer in &row.peers {
         match peer {
-            Peer::Role(role) => roles.push(role.as_str()),
-            Peer::SameRole => roles.push(row.role.as_str()),
-            Peer::Unprinted if row.class == Some(PeerClass::ClusterMembers) => roles.extend(own),
+            Peer::Role(role) => roles.push((role.as_str(), false)),
+            Peer::SameRole => roles.push((row.role.as_str(), false)),
+            Peer::Unprinted if row.class == Some(PeerClass::ClusterMembers) => {
+                roles.extend(own.iter().map(|role| (*role, true)));
+            }
             _ => {}
         }
     }

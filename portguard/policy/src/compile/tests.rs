@@ -3,6 +3,7 @@
 mod embedded;
 pub(super) mod fixture;
 mod laws;
+mod meaning;
 mod messages;
 mod names;
 mod scale;

@@ -1,0 +1,154 @@
+//! What rows mean: the compiled catalog against tables that are written by hand from the documents
+//! (`portguard/catalog/expected`), in both directions, and whether a change of any field of any row would be noticed.
+
+mod mutations;
+mod table;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::table::Table;
+use self::world::{Facts, Flow, World};
+use crate::catalog::{Catalog, System};
+
+const TABLES: [(&str, &str); 5] = [
+    (
+        "ibm-api-connect",
+        include_str!("../../../../catalog/expected/ibm-api-connect.txt"),
+    ),
+    (
+        "interlink-asi",
+        include_str!("../../../../catalog/expected/interlink-asi.txt"),
+    ),
+    (
+        "nexthink",
+        include_str!("../../../../catalog/expected/nexthink.txt"),
+    ),
+    (
+        "thoughtspot",
+        include_str!("../../../../catalog/expected/thoughtspot.txt"),
+    ),
+    (
+        "wso2",
+        include_str!("../../../../catalog/expected/wso2.txt"),
+    ),
+];
+
+/// Each system with its table and the inventory that both are tried on.
+fn worlds() -> Vec<World> {
+    let mut systems = Catalog::embedded().unwrap().systems;
+    TABLES
+        .iter()
+        .map(|(id, text)| World::new(systems.remove(*id).unwrap(), Table::parse(text)))
+        .collect()
+}
+
+/// What one has and the other has not, as lines for a reader.
+fn differences(expected: &BTreeSet<Flow>, actual: &BTreeSet<Flow>) -> Vec<String> {
+    let missing = expected
+        .difference(actual)
+        .map(|flow| format!("missing {flow:?}"));
+    let added = actual
+        .difference(expected)
+        .map(|flow| format!("added {flow:?}"));
+    missing.chain(added).collect()
+}
+
+#[test]
+fn every_row_opens_what_its_document_prints_or_is_listed_with_the_reason() {
+    for world in worlds() {
+        let rows = world.system.rows.iter().filter(|row| !row.implied);
+        let rows: BTreeSet<String> = rows.map(|row| world::key(&world.system, &row.id)).collect();
+        assert_eq!(rows, world.table.rows(), "rows of {}", world.system.id);
+        let closed: BTreeMap<String, &str> = world
+            .system
+            .rows
+            .iter()
+            .filter_map(|row| Some((world::key(&world.system, &row.id), row.inert?.as_str())))
+            .collect();
+        let expected: BTreeMap<String, &str> = world
+            .table
+            .closed
+            .iter()
+            .map(|(row, why)| (row.clone(), why.as_str()))
+            .collect();
+        assert_eq!(closed, expected, "{}", world.system.id);
+        for facts in world.table.facts(&world.system) {
+            let expected = world.expected(&facts, None);
+            let actual = world.actual(&world.system, &facts);
+            let found = differences(&expected, &actual);
+            assert!(
+                found.is_empty(),
+                "{} with {facts:?}: {} of {}\n{}",
+                world.system.id,
+                found.len(),
+                expected.len(),
+                found
+                    .iter()
+                    .take(20)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            );
+        }
+    }
+}
+
+/// Tries every `step`th change of every row; those that nothing notices, and how many were tried.
+fn unnoticed(step: usize) -> (Vec<String>, usize) {
+    let (mut left, mut tried) = (Vec::new(), 0);
+    for world in worlds() {
+        let all = world.table.facts(&world.system);
+        for (index, mutation) in mutations::of(&world.system).into_iter().enumerate() {
+            if index % step != 0 {
+                continue;
+            }
+            tried += 1;
+            let key = world::key(&world.system, &mutation.row.id);
+            let is_seen = |facts: &Facts| {
+                let changed = mutation.applied(&world.system, &key);
+                world.expected(facts, Some(&key)) != world.actual(&changed, facts)
+            };
+            // A row that holds shows most; the rest of the sites are for what does not.
+            let (first, rest): (Vec<&Facts>, Vec<&Facts>) =
+                all.iter().partition(|facts| world.table.holds(&key, facts));
+            let closed = world.table.closed.contains_key(&key);
+            let is_listed = closed != mutation.row.inert.is_some();
+            if !is_listed && !first.into_iter().chain(rest).any(is_seen) {
+                left.push(format!("{}/{key}: {}", world.system.id, mutation.what));
+            }
+        }
+    }
+    (left, tried)
+}
+
+fn judge_mutations(step: usize) {
+    let (left, tried) = unnoticed(step);
+    println!("{tried} changes, {} unnoticed", left.len());
+    assert!(
+        left.is_empty(),
+        "{} of {tried} changes are not noticed:\n{}",
+        left.len(),
+        left.join("\n")
+    );
+    assert!(tried * step > 3_000, "only {tried} changes were tried");
+}
+
+#[test]
+fn changes_of_the_catalog_are_noticed() {
+    judge_mutations(29);
+}
+
+#[test]
+#[ignore = "minutes: `cargo test -p portguard-policy -- --ignored every_change`"]
+fn every_change_of_the_catalog_is_noticed() {
+    judge_mutations(1);
+}
+
+/// Keeps `System` in the signature of helpers short.
+fn with_rows(system: &System, rows: Vec<crate::catalog::Row>) -> System {
+    System {
+        rows,
+        ..system.clone()
+    }
+}
