@@ -169,6 +169,17 @@ impl Compiler<'_, '_> {
         row: &Row,
         at: &Listener<'_>,
     ) -> Result<Ranges, PortSpec> {
+        if let [_, _, ..] = at.roles
+            && !at.is_other
+        {
+            // Each role is a program of its own, with numbers of its own.
+            let mut all = Ranges::new();
+            for role in at.roles {
+                let roles = &[*role];
+                all.extend(self.ports(system, row, &Listener { roles, ..*at })?);
+            }
+            return Ok(merged(all));
+        }
         let own = &self.views.at(&system.id, self.subject.index).site;
         let picked = row.pick.as_ref().map(|pick| (pick, own.choices.get(pick)));
         if let Some((pick, None)) = picked {

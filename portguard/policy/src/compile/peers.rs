@@ -22,6 +22,7 @@ type Key<'a> = (
     Option<PeerClass>,
     bool,
     Direction,
+    Vec<&'a str>,
 );
 
 #[derive(Debug)]
@@ -107,6 +108,7 @@ impl<'a> Resolver<'a> {
             row.class,
             row.other_roles_only,
             asking.direction,
+            asking.users.clone(),
         );
         let is_common = asking.settings().is_none()
             && matches!(asking.part, Part::All)
@@ -388,10 +390,13 @@ impl<'a> Resolver<'a> {
         found
     }
 
-    /// Whether a host has the role otherwise than by a role that this host has, too; only some rows ask.
+    /// Whether a host has the role by another role than one of this host's; only some rows ask.
     fn is_other(&self, asking: &Asking<'a, '_>, role: &str, index: usize) -> bool {
         let theirs = self.inventory.roles_at(&asking.system.id, role, index);
-        !asking.row.other_roles_only || theirs.iter().any(|role| !asking.users.contains(role))
+        let mut pairs = theirs
+            .iter()
+            .flat_map(|theirs| asking.users.iter().map(move |own| (own, theirs)));
+        !asking.row.other_roles_only || pairs.any(|(own, theirs)| own != theirs)
     }
 
     /// Whether a row holds at the other end as well: what only one end opens is open at none.

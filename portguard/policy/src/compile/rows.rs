@@ -89,6 +89,13 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn inbound(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
+        // Members of a cluster are of one kind: what one of this host's servers listens on is not for those of another.
+        if row.class == Some(PeerClass::ClusterMembers) && users.len() > 1 {
+            for user in users {
+                self.inbound(system, row, &[*user]);
+            }
+            return;
+        }
         let roles = ids(users);
         let at = Listener {
             roles: &roles,

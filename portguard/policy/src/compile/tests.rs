@@ -1,5 +1,6 @@
 //! The compiler as a whole.
 
+mod agree;
 mod embedded;
 pub(super) mod fixture;
 mod laws;
