@@ -1,6 +1,8 @@
 //! The command line: verbs and what is common to them.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::command;
 use portguard_policy::error::Exit;
@@ -12,8 +14,19 @@ use portguard_policy::error::Exit;
     after_help = "Exit codes: 0 ok, 1 findings, 2 usage or policy error, 3 the kernel or the system refused."
 )]
 pub struct Cli {
+    /// When to use colour: `auto` asks the terminal, `NO_COLOR` and `TERM`
+    #[arg(long, value_name = "WHEN", value_enum, global = true, default_value_t = Color::Auto)]
+    color: Color,
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +57,24 @@ enum Verb {
 }
 
 impl Cli {
+    /// Reads a command line, and says whether there is to be colour from now on.
+    ///
+    /// # Errors
+    /// If it is not understood, and for `--help` and `--version`.
+    pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let choice = color(arguments);
+        let (colour, help) = match choice {
+            Some(Color::Always) => (anstream::ColorChoice::Always, ColorChoice::Always),
+            Some(Color::Never) => (anstream::ColorChoice::Never, ColorChoice::Never),
+            Some(Color::Auto) | None => (anstream::ColorChoice::Auto, ColorChoice::Auto),
+        };
+        colour.write_global();
+        let matches = Self::command()
+            .color(help)
+            .try_get_matches_from(arguments)?;
+        Self::from_arg_matches(&matches)
+    }
+
     /// Runs the verb.
     ///
     /// # Errors
@@ -75,4 +106,18 @@ impl Cli {
             Verb::Man(args) => command::man::run(args),
         }
     }
+}
+
+/// What `--color` says, before the command line is understood: its errors have colours, too.
+fn color(arguments: &[OsString]) -> Option<Color> {
+    let mut words = arguments.iter().filter_map(|argument| argument.to_str());
+    while let Some(word) = words.next() {
+        let said = match word.strip_prefix("--color") {
+            Some("") => words.next(),
+            Some(rest) => rest.strip_prefix('='),
+            None => continue,
+        };
+        return said.and_then(|said| Color::from_str(said, true).ok());
+    }
+    None
 }

@@ -5,5 +5,6 @@
 
 pub mod cli;
 pub mod command;
+pub mod failure;
 pub mod metrics;
 pub mod report;

@@ -1,4 +1,6 @@
-//! Numbers and times as people read them.
+//! Numbers and times as people read them, and as JSON has them.
+
+use jiff::Timestamp;
 
 /// `1,234,567`: exact, in groups of three.
 pub fn grouped(number: u64) -> String {
@@ -72,46 +74,80 @@ pub fn duration(seconds: u64) -> String {
 
 /// Seconds since the Unix epoch as `2026-11-22 00:15:00 UTC`.
 pub fn time(seconds: u64) -> String {
-    let (date, clock) = (date(seconds), clock(seconds));
-    format!("{date} {clock} UTC")
+    moment(seconds)
+        .strftime("%Y-%m-%d %H:%M:%S UTC")
+        .to_string()
 }
 
 /// Nanoseconds since the Unix epoch as `2026-11-22T00:15:00.123456Z` (RFC 3339).
 pub fn rfc3339(nanoseconds: u64) -> String {
-    let seconds = nanoseconds / 1_000_000_000;
-    let (date, clock) = (date(seconds), clock(seconds));
-    let micros = nanoseconds % 1_000_000_000 / 1000;
-    format!("{date}T{clock}.{micros:06}Z")
+    let time = Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX);
+    format!("{time:.6}")
 }
 
 /// The day of a second since the Unix epoch, as `2026-11-22`.
 pub fn date(seconds: u64) -> String {
-    // Years begin in March here, so that the leap day comes last.
-    let days = seconds / 86_400 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    moment(seconds).strftime("%Y-%m-%d").to_string()
 }
 
-fn clock(seconds: u64) -> String {
-    let second = seconds % 86_400;
-    format!(
-        "{:02}:{:02}:{:02}",
-        second / 3600,
-        second % 3600 / 60,
-        second % 60
-    )
+fn moment(seconds: u64) -> Timestamp {
+    let time = i64::try_from(seconds).ok().map(Timestamp::from_second);
+    time.and_then(Result::ok).unwrap_or(Timestamp::MAX)
+}
+
+/// Seconds since the Unix epoch as JSON has them: RFC 3339. What an earlier version wrote as a number is read, too.
+pub mod seconds {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// A moment.
+    ///
+    /// # Errors
+    /// Those of the format.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "what serde calls it with"
+    )]
+    pub fn serialize<S: Serializer>(seconds: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&super::moment(*seconds))
+    }
+
+    /// A moment.
+    ///
+    /// # Errors
+    /// If it is neither a number nor a time by RFC 3339.
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<u64, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Seconds(u64),
+            Time(String),
+        }
+        match Either::deserialize(from)? {
+            Either::Seconds(seconds) => Ok(seconds),
+            Either::Time(text) => {
+                let time: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+                u64::try_from(time.as_second()).map_err(serde::de::Error::custom)
+            }
+        }
+    }
+
+    /// A moment that may not be known, and is left out then.
+    pub mod maybe {
+        use serde::Serializer;
+
+        /// A moment.
+        ///
+        /// # Errors
+        /// Those of the format.
+        #[expect(clippy::ref_option, reason = "what serde calls it with")]
+        pub fn serialize<S: Serializer>(seconds: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+            match seconds {
+                Some(seconds) => super::serialize(seconds, to),
+                None => to.serialize_none(),
+            }
+        }
+    }
 }
 
 /// Seconds since the Unix epoch, now.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use crate::failure;
+
 use super::selection::{Loaded, Resolving, SelectionArgs};
 use super::table::Column::{Prose, Spare, Whole};
 use super::table::Grid;
@@ -74,12 +76,7 @@ fn errors(compiled: &Compiled) -> usize {
 
 /// Diagnostics on standard error, errors last; one that cannot be written is no reason to fail.
 pub(crate) fn talk(diagnostics: &[Diagnostic]) {
-    let mut err = io::stderr().lock();
-    let mut all: Vec<&Diagnostic> = diagnostics.iter().collect();
-    all.sort_by_key(|diagnostic| diagnostic.level);
-    for diagnostic in all {
-        let _ = writeln!(err, "{}", plain(&diagnostic.to_string()));
-    }
+    let _ = failure::diagnostics(&mut anstream::stderr().lock(), diagnostics);
 }
 
 /// The last line: whether this can be loaded.

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::load::weaker::weaker;
 use super::load::{keep, safety};
@@ -20,6 +21,9 @@ pub struct ConfirmArgs {
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Go back to the generation that was in force before
@@ -34,6 +38,9 @@ pub struct RollbackArgs {
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Confirms.
@@ -42,8 +49,10 @@ pub struct RollbackArgs {
 /// If it is too late, or nothing is guarded.
 pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
     let lock = bpffs::lock()?;
+    let mut answer = Answer::default();
     for (name, layout, live) in guarded(&lock, &args.interfaces)? {
-        let said = if confirm::confirm(&lock, &layout, &live)? {
+        let is_confirmed = confirm::confirm(&lock, &layout, &live)?;
+        let said = if is_confirmed {
             if let Some(confirmed) = generation::live(&layout)? {
                 keep(&name, &confirmed);
             }
@@ -51,8 +60,17 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
         } else {
             "there was nothing to confirm"
         };
-        tell(&name, &format!("generation {}: {said}", live.meta.number))?;
+        if !args.json {
+            tell(&name, &format!("generation {}: {said}", live.meta.number))?;
+        }
+        answer.interfaces.push(Changed {
+            name,
+            generation: live.meta.number,
+            confirmed: Some(is_confirmed),
+            replaced: None,
+        });
     }
+    answer.write(args.json)?;
     Ok(Exit::Ok)
 }
 
@@ -62,6 +80,7 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
 /// If there is nothing to go back to, and what the system refuses.
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
     let lock = bpffs::lock()?;
+    let mut answer = Answer::default();
     let guarded = guarded(&lock, &args.interfaces)?;
     let mut loss = Vec::new();
     for (name, layout, live) in &guarded {
@@ -84,18 +103,52 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
         } else {
             "audit"
         };
-        tell(
-            &name,
-            &format!(
-                "generation {} is in force again ({mode}); {} is gone",
-                to.number, live.meta.number
-            ),
-        )?;
+        if !args.json {
+            let (now, gone) = (to.number, live.meta.number);
+            let words = format!("generation {now} is in force again ({mode}); {gone} is gone");
+            tell(&name, &words)?;
+        }
         for one in loss {
             tell(&name, &format!("warning: less is dropped now: {one}"))?;
         }
+        answer.interfaces.push(Changed {
+            name,
+            generation: to.number,
+            confirmed: None,
+            replaced: Some(live.meta.number),
+        });
     }
+    answer.write(args.json)?;
     Ok(Exit::Ok)
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Answer {
+    schema: u32,
+    interfaces: Vec<Changed>,
+}
+
+/// What is in force now.
+#[derive(Debug, Serialize)]
+struct Changed {
+    name: String,
+    generation: u64,
+    /// Whether there was something to confirm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed: Option<bool>,
+    /// The generation that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced: Option<u64>,
+}
+
+impl Answer {
+    fn write(mut self, as_json: bool) -> anyhow::Result<()> {
+        self.schema = 1;
+        if as_json {
+            super::print_json(&self)?;
+        }
+        Ok(())
+    }
 }
 
 fn tell(name: &str, what: &str) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! `portguard doctor`: what to know and to mend before enforcing.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 use clap::Args;
 use portguard_common::reason::Direction;
@@ -69,7 +69,8 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&answer)?;
     } else {
-        let colours = io::stdout().is_terminal();
+        // Taken out again where there is to be no colour.
+        let colours = true;
         print(|out| {
             writeln!(out, "host")?;
             text(out, &answer.host, colours)?;

@@ -52,6 +52,7 @@ struct Answer {
     interfaces: Vec<String>,
     /// The latest moment that any of them counts from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
     since: Option<u64>,
     /// From when each of them counts: sums over several are of these windows.
     windows: Vec<Window>,
@@ -70,6 +71,7 @@ struct Window {
     interface: String,
     /// Seconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
     since: Option<u64>,
     /// Whether that is a reset, or else the first load.
     reset: bool,

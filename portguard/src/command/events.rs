@@ -1,5 +1,7 @@
 //! `portguard events`: sampled violations as they happen.
 
+mod filter;
+
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use clap::Args;
 use portguard_common::abi::{Event, slot};
 use serde::Serialize;
 
+use self::filter::Filter;
 use portguard_observe::counters::Snapshot;
 use portguard_observe::events::pcap::Capture;
 use portguard_observe::events::stream::{Stream, boot_time, booted};
@@ -32,6 +35,11 @@ const SUMMARY: Duration = Duration::from_secs(10);
 /// shown, not sampled, and lost. With `--json` a line with the field `summary` says so, too, at the end and every ten seconds
 /// in which something happened. `portguard counters` counts all.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard events --follow --port tcp/443            who is dropped at one port
+  portguard events --follow --peer 10.0.0.0/8 --json | jq .source
+  portguard events --seconds 60 --direction out --reason undocumented-destination-port")]
 pub struct EventsArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
@@ -43,6 +51,8 @@ pub struct EventsArgs {
     #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "follow",
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
     seconds: u64,
+    #[command(flatten)]
+    filter: Filter,
     /// Write one JSON object a line
     #[arg(long)]
     json: bool,
@@ -79,6 +89,7 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<Exit> {
         args,
         &observed,
         Sink {
+            filter: &args.filter,
             capture,
             json: args.json,
             width: terminal_width(),
@@ -88,7 +99,8 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<Exit> {
 }
 
 /// Where events go.
-struct Sink {
+struct Sink<'f> {
+    filter: &'f Filter,
     capture: Option<Capture<BufWriter<File>>>,
     json: bool,
     /// Columns of the terminal, if it is one.
@@ -101,7 +113,7 @@ struct Told<'s> {
     summary: &'s Summary,
 }
 
-impl Sink {
+impl Sink<'_> {
     /// Says whether anybody still reads.
     fn write(&mut self, listener: &mut Listener<'_>, events: &[Event]) -> anyhow::Result<bool> {
         let booted = booted();
@@ -110,6 +122,9 @@ impl Sink {
         for event in events {
             listener.tally.tell(event);
             let line = listener.words.tell(event, booted);
+            if !self.filter.admits(&line) {
+                continue;
+            }
             if let Some(capture) = &mut self.capture {
                 capture.write(index, event, &line, booted)?;
             }
@@ -216,7 +231,11 @@ impl<'a> Listener<'a> {
     }
 }
 
-async fn listen(args: &EventsArgs, observed: &[Observed], mut sink: Sink) -> anyhow::Result<()> {
+async fn listen(
+    args: &EventsArgs,
+    observed: &[Observed],
+    mut sink: Sink<'_>,
+) -> anyhow::Result<()> {
     let catalog = Catalog::embedded()?;
     let mut streams = Vec::new();
     let mut listeners = Vec::new();

@@ -3,7 +3,7 @@
 pub(super) mod safety;
 pub(super) mod weaker;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -73,6 +73,19 @@ pub enum XdpModeArg {
 struct Answer {
     schema: u32,
     loaded: Vec<LoadedInterface>,
+    /// What a dry run would have loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    would_load: Vec<WouldLoad>,
+}
+
+/// What a dry run found.
+#[derive(Debug, Serialize)]
+struct WouldLoad {
+    interface: String,
+    mode: &'static str,
+    inbound: usize,
+    outbound: usize,
+    digest: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +97,7 @@ pub(super) struct LoadedInterface {
     digest: String,
     replaced: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
     confirm_deadline: Option<u64>,
 }
 
@@ -92,13 +106,36 @@ pub(super) struct LoadedInterface {
 /// # Errors
 /// [`Rejected`] policies, and what the system refuses.
 pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
-    if let Some(done) = execute(args, |_, _, _| Ok(true))? {
-        if args.json {
-            let loaded = done.interfaces;
-            print_json(&Answer { schema: 1, loaded })?;
-        } else {
-            tell(&done);
+    let mut would = Vec::new();
+    let done = execute(args, |interfaces, policies, _| {
+        for (interface, policy) in interfaces.iter().zip(policies) {
+            would.push(WouldLoad {
+                interface: interface.name.clone(),
+                mode: if policy.settings.enforce {
+                    "enforce"
+                } else {
+                    "audit"
+                },
+                inbound: policy.inbound.len(),
+                outbound: policy.outbound.len(),
+                digest: policy.digest(),
+            });
         }
+        Ok(true)
+    })?;
+    match done {
+        Some(done) if args.json => print_json(&Answer {
+            schema: 1,
+            loaded: done.interfaces,
+            would_load: Vec::new(),
+        })?,
+        Some(done) => tell(&done),
+        None if args.json => print_json(&Answer {
+            schema: 1,
+            loaded: Vec::new(),
+            would_load: would,
+        })?,
+        None => {}
     }
     Ok(Exit::Ok)
 }
@@ -378,17 +415,12 @@ fn deadline(live: &Live) -> Option<u64> {
 
 /// Says it to a person.
 pub(super) fn tell(done: &Done) {
-    let mut err = io::stderr().lock();
+    let mut err = anstream::stderr().lock();
     for line in &done.lines {
         let _ = writeln!(err, "{line}");
     }
-    let bold = err.is_terminal();
     for one in &done.interfaces {
-        let mode = if bold {
-            format!("\x1b[1m{}\x1b[0m", one.mode)
-        } else {
-            one.mode.to_owned()
-        };
+        let mode = format!("\x1b[1m{}\x1b[0m", one.mode);
         let short = one.digest.get(..12).unwrap_or(&one.digest);
         let _ = writeln!(
             err,
@@ -399,7 +431,7 @@ pub(super) fn tell(done: &Done) {
             let within = humantime::format_duration(done.within);
             let _ = writeln!(
                 err,
-                "  `portguard confirm` within {within}, or nothing is dropped any more that was not dropped before"
+                "  run `portguard confirm` within {within}, or the previous policy takes effect again"
             );
         }
         if one.mode == "audit" {

@@ -75,6 +75,7 @@ struct Case {
     interface: String,
     /// What holds until then.
     effective: Effective,
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     since: u64,
     watched_seconds: u64,
     window_seconds: u64,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::{drift, print};
 use crate::report::{Evidence, Guard, csv, html, markdown};
@@ -30,6 +31,9 @@ pub struct ReportArgs {
     /// HTML is one self-contained file
     #[arg(long, value_enum, default_value_t = Format::Html)]
     format: Format,
+    /// Write the numbers as JSON, in place of a page
+    #[arg(long, conflicts_with_all = ["format", "output"])]
+    json: bool,
     /// Where to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -58,6 +62,19 @@ pub enum Format {
 /// If an interface is named that is not guarded, and what the system refuses.
 pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let evidence = gather(args)?;
+    let exit = if evidence.guards.is_empty() {
+        let _ = writeln!(
+            io::stderr(),
+            "no interface of this host is guarded: there is no evidence of traffic; `portguard load --audit` begins to gather it"
+        );
+        Exit::Findings
+    } else {
+        Exit::Ok
+    };
+    if args.json {
+        super::print_json(&summary(&evidence))?;
+        return Ok(exit);
+    }
     let text = match args.format {
         Format::Html => html(&evidence),
         Format::Markdown => markdown(&evidence),
@@ -70,7 +87,47 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
             let _ = writeln!(io::stderr(), "wrote {}", path.display());
         }
     }
-    Ok(Exit::Ok)
+    Ok(exit)
+}
+
+#[derive(Debug, Serialize)]
+struct Summary<'e> {
+    schema: u32,
+    host: &'e str,
+    kernel: &'e str,
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
+    made_at: u64,
+    /// As `drift` counts them.
+    findings: usize,
+    interfaces: Vec<Guarded<'e>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Guarded<'e> {
+    roles: &'e [String],
+    #[serde(flatten)]
+    report: &'e Report,
+    traffic: &'e [Finding],
+}
+
+fn summary(evidence: &Evidence) -> Summary<'_> {
+    let drift = &evidence.drift;
+    Summary {
+        schema: 1,
+        host: &evidence.host,
+        kernel: &evidence.kernel,
+        made_at: evidence.made_at,
+        findings: drift.findings().count() + drift.portless.len(),
+        interfaces: evidence
+            .guards
+            .iter()
+            .map(|guard| Guarded {
+                roles: &guard.policy.roles,
+                report: &guard.report,
+                traffic: &guard.findings,
+            })
+            .collect(),
+    }
 }
 
 /// Whole or not at all, where there is a file or none; what is no regular file (a device, a pipe, a symbolic link) is

@@ -1,5 +1,7 @@
 //! `portguard status`: what is in force.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -13,7 +15,7 @@ use portguard_kernel::store;
 use portguard_observe::observe;
 use portguard_policy::domains::Answers;
 use portguard_policy::error::Exit;
-use portguard_policy::human::plain;
+use portguard_policy::human::{bytes, count, grouped, plain, time};
 use portguard_policy::policy::Outbound;
 
 /// Show what is in force on every guarded interface
@@ -27,6 +29,9 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Status {
     schema: u32,
+    /// Host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
     interfaces: Vec<Interface>,
     /// Not guarded, and not to be by the next boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +55,7 @@ struct Interface {
     site: Option<String>,
     programs: Programs,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
     confirm_deadline: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     confirm_seconds_left: Option<u64>,
@@ -57,12 +63,53 @@ struct Interface {
     egress_hook: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<u64>,
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     loaded_at: u64,
     loaded_by: String,
+    /// What was counted; absent where that cannot be read.
+    #[serde(flatten)]
+    counted: Option<Counted>,
     /// Domain names, and the addresses that are admitted for each.
     #[serde(skip_serializing_if = "Answers::is_empty")]
     domains: Answers,
     warnings: Vec<String>,
+}
+
+/// Since the first load or the last reset.
+#[derive(Debug, Serialize)]
+struct Counted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
+    since: Option<u64>,
+    packets: u64,
+    bytes: u64,
+    violations: u64,
+    /// Problems that these are, as `counters --violations` lists them.
+    findings: usize,
+}
+
+/// By interface.
+fn counted() -> BTreeMap<String, Counted> {
+    // What cannot be counted has its warning, and is in force all the same.
+    let observed = observe::interfaces(None).unwrap_or_default();
+    let each = observed.into_iter().filter_map(|one| {
+        let report = one.report(false);
+        let counted = Counted {
+            since: report.since,
+            packets: report.totals.packets,
+            bytes: report.totals.bytes,
+            violations: report.violations.packets,
+            findings: one.findings(false).ok()?.len(),
+        };
+        Some((one.name, counted))
+    });
+    each.collect()
+}
+
+/// The name of this machine, if the kernel tells it.
+fn host() -> Option<String> {
+    let system = nix::sys::utsname::uname().ok()?;
+    Some(system.nodename().to_string_lossy().into_owned())
 }
 
 #[derive(Debug, Serialize)]
@@ -79,12 +126,17 @@ struct Programs {
 /// What the system refuses.
 pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let guards = observe::guards(None)?.into_iter();
+    let mut counted = counted();
     let interfaces = guards
-        .map(|guard| describe(guard.name, guard.live))
+        .map(|guard| {
+            let counted = counted.remove(&guard.name);
+            describe(guard.name, guard.live, counted)
+        })
         .collect();
     if args.json {
         print_json(&Status {
             schema: 1,
+            host: host(),
             interfaces,
             stays_off: store::all_off(),
         })?;
@@ -94,7 +146,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn describe(name: String, live: Live) -> Interface {
+fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
     let Live {
         meta,
         ingress,
@@ -117,6 +169,7 @@ fn describe(name: String, live: Live) -> Interface {
         ));
     }
     Interface {
+        counted,
         name,
         ifindex: meta.ifindex,
         mode: if settings.enforce { "enforce" } else { "audit" },
@@ -172,7 +225,28 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                     interface.mode
                 )?;
             }
+            if let Some(host) = host() {
+                writeln!(out, "  host        {}", plain(&host))?;
+            }
             writeln!(out, "  roles       {}", interface.roles.join(", "))?;
+            writeln!(out, "  loaded      {}", time(interface.loaded_at))?;
+            if let Some(counted) = &interface.counted {
+                let since = counted
+                    .since
+                    .map_or(String::new(), |since| format!(" since {}", time(since)));
+                writeln!(
+                    out,
+                    "  counted     {}, {}{since}",
+                    count(counted.packets, "packet"),
+                    bytes(counted.bytes)
+                )?;
+                writeln!(
+                    out,
+                    "  violations  {} in {}",
+                    grouped(counted.violations),
+                    count(counted.findings as u64, "finding")
+                )?;
+            }
             writeln!(
                 out,
                 "  generation  {} of policy {}",

@@ -19,6 +19,7 @@ const PIN: &str = "resets";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset {
     /// Seconds since the Unix epoch.
+    #[serde(with = "portguard_policy::human::seconds")]
     pub at: u64,
     /// User name, as far as the environment tells it, else the user id.
     pub by: String,

@@ -64,6 +64,7 @@ pub struct Report {
     pub effective: Effective,
     /// Seconds since the Unix epoch that these numbers count from: the first load or the last reset.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
     pub since: Option<u64>,
     /// The reset that they count from, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]

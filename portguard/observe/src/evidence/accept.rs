@@ -27,6 +27,7 @@ pub struct Accepted {
     /// Who said so.
     pub by: String,
     /// When: seconds since the Unix epoch.
+    #[serde(with = "portguard_policy::human::seconds")]
     pub at: u64,
     /// Why.
     pub why: String,

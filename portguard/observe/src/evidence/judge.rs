@@ -62,9 +62,13 @@ pub struct Judged {
     pub packets: u64,
     /// By how many of them that may be too high.
     pub error: u64,
-    /// Seconds since the Unix epoch.
+    /// When it was first seen, as far as it is known.
+    #[serde(skip_serializing_if = "is_unknown")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     pub first: u64,
-    /// Seconds since the Unix epoch.
+    /// When it was last seen.
+    #[serde(skip_serializing_if = "is_unknown")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     pub last: u64,
     /// Rows that admit it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -78,6 +82,14 @@ pub struct Judged {
     /// Who accepted it, when and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "what serde calls it with"
+)]
+const fn is_unknown(time: &u64) -> bool {
+    *time == 0
 }
 
 impl Cause {

@@ -25,6 +25,7 @@ pub struct Knocking {
     /// Seconds since the Unix epoch that packets count from, here as in the counters beside: the first load or the last
     /// reset.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "portguard_policy::human::seconds::maybe::serialize")]
     pub since: Option<u64>,
     /// Whether that is a reset.
     #[serde(rename = "reset")]

@@ -1,0 +1,144 @@
+//! What went wrong, for people on standard error, and for programs as JSON on standard output.
+
+use std::io::Write as _;
+
+use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
+use portguard_policy::error::{Exit, exit_of, fault_of};
+use portguard_policy::human::{count, plain};
+use serde::Serialize;
+
+/// The document that stands where the answer would.
+#[derive(Debug, Serialize)]
+struct Answer<'e> {
+    schema: u32,
+    error: Told<'e>,
+}
+
+#[derive(Debug, Serialize)]
+struct Told<'e> {
+    /// Stable: that of the first error, else `usage` or `system`.
+    code: &'e str,
+    message: String,
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    location: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'e str>,
+    /// Everything that was noticed, where input was refused.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    diagnostics: &'e [Diagnostic],
+}
+
+/// The code of an exit.
+const fn code(exit: Exit) -> &'static str {
+    match exit {
+        Exit::Ok => "ok",
+        Exit::Findings => "findings",
+        Exit::Usage => "usage",
+        Exit::System => "system",
+    }
+}
+
+/// Says what went wrong, why, and what to do. An output that is closed is no reason to fail differently.
+pub fn report(error: &anyhow::Error, as_json: bool) {
+    let mut err = anstream::stderr().lock();
+    if let Some(rejected) = error.downcast_ref::<Rejected>() {
+        let _ = diagnostics(&mut err, &rejected.0);
+        let errors = rejected.0.iter().filter(|one| one.level == Level::Error);
+        let errors = count(errors.count() as u64, "error");
+        let _ = writeln!(err, "refused: {errors}, nothing changed");
+    } else {
+        let _ = writeln!(
+            err,
+            "\x1b[1;31merror\x1b[0m: {}",
+            plain(&format!("{error:#}"))
+        );
+        if let Some(hint) = fault_of(error).and_then(|fault| fault.hint.as_deref()) {
+            let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain(hint));
+        }
+    }
+    if as_json {
+        json(error);
+    }
+}
+
+fn json(error: &anyhow::Error) {
+    let rejected = error.downcast_ref::<Rejected>();
+    let all = rejected.map_or(&[][..], |rejected| &rejected.0);
+    let first = all
+        .iter()
+        .find(|one| one.level == Level::Error)
+        .or(all.first());
+    let told = match first {
+        Some(first) => Told {
+            code: first.code,
+            message: first.message.clone(),
+            location: first.location.as_deref(),
+            hint: first.hint.as_deref(),
+            diagnostics: all,
+        },
+        None => Told {
+            code: code(exit_of(error)),
+            message: format!("{error:#}"),
+            location: None,
+            hint: fault_of(error).and_then(|fault| fault.hint.as_deref()),
+            diagnostics: &[],
+        },
+    };
+    write(&told);
+}
+
+fn write(error: &Told<'_>) {
+    let answer = Answer {
+        schema: 1,
+        error: Told {
+            message: error.message.clone(),
+            ..*error
+        },
+    };
+    if let Ok(text) = serde_json::to_string_pretty(&answer) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+}
+
+/// A command line that was not understood, as JSON.
+pub fn usage(error: &clap::Error) {
+    let text = error.render().to_string();
+    let mut parts = text.trim().splitn(2, "\n\n");
+    let message = parts.next().unwrap_or_default();
+    let message = message.trim_start_matches("error: ").to_owned();
+    let rest = parts.next().unwrap_or_default();
+    let tip = rest
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "));
+    write(&Told {
+        code: code(Exit::Usage),
+        message,
+        location: None,
+        hint: tip.or(Some("`--help` shows how it is called")),
+        diagnostics: &[],
+    });
+}
+
+/// Diagnostics, errors last: those are what one reads first.
+///
+/// # Errors
+/// Those of the writer.
+pub fn diagnostics(out: &mut dyn std::io::Write, all: &[Diagnostic]) -> std::io::Result<()> {
+    let mut sorted: Vec<&Diagnostic> = all.iter().collect();
+    sorted.sort_by_key(|diagnostic| diagnostic.level);
+    for diagnostic in sorted {
+        let (colour, level) = match diagnostic.level {
+            Level::Error => ("\x1b[1;31m", "error"),
+            Level::Warning => ("\x1b[1;33m", "warning"),
+            Level::Note => ("\x1b[1m", "note"),
+        };
+        let text = crate::command::check::plain(&diagnostic.to_string());
+        let marked = text.replacen(
+            &format!("{level}[{}]", diagnostic.code),
+            &format!("{colour}{level}\x1b[0m[{}]", diagnostic.code),
+            1,
+        );
+        writeln!(out, "{marked}")?;
+    }
+    Ok(())
+}
