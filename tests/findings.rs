@@ -138,10 +138,10 @@ fn a_scraper_of_an_undocumented_service_is_one_finding_in_every_view() -> Result
         !case["against"].to_string().contains("more flows than"),
         "{case:#}"
     );
-    std::fs::remove_dir_all(&state)?;
 
     // Metrics.
-    let args = ["agent", "--every=1", "--history=none"].map(str::to_owned);
+    let history = format!("--history={}", state.display());
+    let args = ["agent", "--every=1", &history].map(str::to_owned);
     let agent = guarded.start(&args, None)?;
     eventually("the agent listens", || {
         Ok(agent.stderr().contains("listening"))
@@ -157,6 +157,7 @@ fn a_scraper_of_an_undocumented_service_is_one_finding_in_every_view() -> Result
     sample("portguard_findings{", 1)?;
     sample("portguard_finding_packets{", *number)?;
     drop(agent);
+    std::fs::remove_dir_all(&state)?;
 
     // The dashboard, on a terminal of its own.
     let program = env!("CARGO_BIN_EXE_portguard");
