@@ -31,6 +31,8 @@ mod faults;
 #[cfg(test)]
 mod findings;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod guard;

@@ -49,6 +49,8 @@ enum Verb {
     Events(command::events::EventsArgs),
     Report(command::report::ReportArgs),
     Agent(command::agent::AgentArgs),
+    #[cfg(feature = "fleet")]
+    Fleet(command::fleet::FleetArgs),
     Top(command::top::TopArgs),
     Bench(command::bench::BenchArgs),
     Unload(command::unload::UnloadArgs),
@@ -99,6 +101,8 @@ impl Cli {
             Verb::Events(args) => command::events::run(args),
             Verb::Report(args) => command::report::run(args),
             Verb::Agent(args) => command::agent::run(args),
+            #[cfg(feature = "fleet")]
+            Verb::Fleet(args) => command::fleet::run(args),
             Verb::Top(args) => command::top::run(args),
             Verb::Bench(args) => command::bench::run(args),
             Verb::Unload(args) => command::unload::run(args),

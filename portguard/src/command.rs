@@ -12,6 +12,8 @@ pub mod drift;
 pub mod events;
 pub mod explain;
 pub mod export;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod flows;
 pub mod generate;
 pub mod init;

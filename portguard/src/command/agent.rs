@@ -55,6 +55,9 @@ pub struct AgentArgs {
     log: LogFormat,
     #[command(flatten)]
     names: NamesArgs,
+    #[cfg(feature = "fleet")]
+    #[command(flatten)]
+    fleet: super::fleet::host::HostArgs,
     /// Guard again what came back, and end
     #[arg(long)]
     once: bool,
@@ -70,6 +73,8 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
         returning::look()?;
         return Ok(Exit::Ok);
     }
+    #[cfg(feature = "fleet")]
+    super::fleet::host::begin(&args.fleet)?;
     // Waits in the kernel, and ends with the process.
     std::thread::spawn(|| {
         if let Err(error) = returning::watch() {

@@ -87,6 +87,19 @@ pub struct SelectionArgs {
     /// Name server to ask [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = portguard_kernel::host::resolve::server, env = "PORTGUARD_RESOLVER")]
     pub resolver: Option<SocketAddr>,
+    /// The day and the answers of the resolver, in a file: with them the same site compiles to the same policy everywhere
+    #[arg(long, value_name = "FILE", hide = true, requires = "config", conflicts_with_all = ["resolve", "resolver"])]
+    pub frozen: Option<PathBuf>,
+}
+
+/// What else a policy would take from the machine that compiles it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    /// `YYYY-MM-DD`.
+    pub today: Option<String>,
+    /// What each domain name resolved to.
+    pub resolved: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// `--unresolved-peers`.
@@ -161,6 +174,22 @@ impl Loaded {
         }
     }
 
+    /// Compiles by this alone, not by what the machine says of itself.
+    pub fn freeze(&mut self, frozen: Frozen) {
+        self.local_addresses = Vec::new();
+        self.hostname = None;
+        self.resolved = frozen.resolved;
+        self.today = frozen.today;
+    }
+
+    /// What [`Self::freeze`] would want, as of now on this machine.
+    pub fn frozen(&self) -> Frozen {
+        Frozen {
+            today: self.today.clone(),
+            resolved: self.resolved.clone(),
+        }
+    }
+
     /// Compiles.
     pub fn compile(&self, interface: Option<&str>) -> Compiled {
         compile::compile(&self.inputs(interface))
@@ -179,6 +208,11 @@ impl SelectionArgs {
             .and_then(Path::parent)
             .unwrap_or(Path::new(""));
         let mut site = match &config {
+            // Places in the site are part of the policy: they must not tell machines apart.
+            Some(path) if self.frozen.is_some() => {
+                let name = path.file_name().unwrap_or_default();
+                Site::parse(&name.to_string_lossy(), &read(path)?)?
+            }
             Some(path) => Site::parse(&path.display().to_string(), &read(path)?)?,
             None => Site::default(),
         };
@@ -213,7 +247,11 @@ impl SelectionArgs {
             files,
             today: machine::today(),
         };
-        if self.resolve || resolving == Resolving::Always {
+        if let Some(path) = &self.frozen {
+            let frozen: Frozen = serde_json::from_slice(&read(path)?)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            loaded.freeze(frozen);
+        } else if self.resolve || resolving == Resolving::Always {
             let names = compile::domains(&loaded.inputs(None));
             let (resolved, failures) = resolve::once(names, self.resolver)?;
             // A name that does not resolve has no addresses; the compiler says what follows.

@@ -1,0 +1,99 @@
+//! `portguard fleet`: one signed site for many hosts, rolled out in waves.
+
+mod enroll;
+mod guard;
+pub(super) mod host;
+mod plan;
+mod project;
+mod rollout;
+mod sign;
+mod status;
+
+use clap::{Args, Subcommand};
+use portguard_fleet::rollout::follow::FollowError;
+use portguard_fleet::store::StoreError;
+use portguard_policy::error::{Exit, Fault};
+
+/// Publish one signed site for many hosts, and roll it out in waves
+///
+/// `init`, `enroll` each host, `plan`, `sign`, `apply`; then `rollout start` and `status --wait confirmed`. Each host runs
+/// `portguard agent --fleet STORE`. A fleet is a directory with `fleet.toml` and the site; the store is a directory, or etcd.
+#[derive(Debug, Args)]
+pub struct FleetArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Init(project::InitArgs),
+    Enroll(enroll::EnrollArgs),
+    Revoke(enroll::RevokeArgs),
+    Plan(plan::PlanArgs),
+    Diff(plan::DiffArgs),
+    Sign(sign::SignArgs),
+    Apply(sign::ApplyArgs),
+    Status(status::StatusArgs),
+    Evidence(status::EvidenceArgs),
+    Rollout(rollout::RolloutArgs),
+    Rollback(rollout::AskArgs),
+    Hold(rollout::HoldArgs),
+    Unhold(rollout::UnholdArgs),
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Whatever it could not do.
+pub fn run(args: &FleetArgs) -> anyhow::Result<Exit> {
+    match &args.verb {
+        Verb::Init(args) => project::init(args),
+        Verb::Enroll(args) => enroll::enroll(args),
+        Verb::Revoke(args) => enroll::revoke(args),
+        Verb::Plan(args) => plan::run(args),
+        Verb::Diff(args) => plan::diff(args),
+        Verb::Sign(args) => sign::sign(args),
+        Verb::Apply(args) => sign::apply(args),
+        Verb::Status(args) => status::run(args),
+        Verb::Evidence(args) => status::evidence(args),
+        Verb::Rollout(args) => rollout::run(args),
+        Verb::Rollback(args) => rollout::rollback(args),
+        Verb::Hold(args) => rollout::hold(args),
+        Verb::Unhold(args) => rollout::unhold(args),
+    }
+}
+
+/// What the store did not do, with what to do about it.
+fn store_fault(error: &StoreError) -> Fault {
+    let fault = match error {
+        StoreError::Invalid(_) | StoreError::ReadOnly(_) => Fault::usage(error.to_string()),
+        StoreError::Unreachable(_) | StoreError::Refused(_) => Fault::system(error.to_string()),
+    };
+    match error {
+        StoreError::Unreachable(_) => fault.hint("is `store` in fleet.toml right, and is it up?"),
+        StoreError::Refused(_) => fault
+            .hint("the class of your certificate (`[tls]` in fleet.toml) decides what you may do"),
+        StoreError::Invalid(_) | StoreError::ReadOnly(_) => fault,
+    }
+}
+
+fn follow_fault(error: &FollowError) -> Fault {
+    match error {
+        FollowError::Store(error) => store_fault(error),
+        FollowError::Refused(_) => {
+            Fault::system(format!("what is published is not believed: {error}"))
+        }
+        FollowError::Denied(_) | FollowError::Overtaken => Fault::usage(error.to_string()),
+        FollowError::Empty => {
+            Fault::usage(error.to_string()).hint("`portguard fleet plan`, `sign`, `apply`")
+        }
+    }
+}
+
+/// Waits for something of the network on this thread.
+fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(job)
+}

@@ -1,0 +1,121 @@
+//! `portguard fleet enroll` and `revoke`: who may speak for a host.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use portguard_fleet::layout;
+use portguard_fleet::status::HostKey;
+use portguard_fleet::store::Store as _;
+use portguard_policy::error::{Exit, Fault};
+
+use super::host::{Enrolled, IDENTITY};
+use super::project::{ProjectArgs, eprint_line, name, write};
+use super::{block_on, store_fault};
+
+/// Give a host its own key, and write what to put on it
+#[derive(Debug, Args)]
+pub(super) struct EnrollArgs {
+    /// Name of the host in the site's inventory
+    #[arg(value_parser = name)]
+    host: String,
+    /// Where to write what goes to the host's /etc/portguard/fleet [default: enrolled/HOST in the fleet's directory]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Enrols a host: its statuses count from the next release on.
+pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
+    let project = args.project.open()?;
+    let host = &args.host;
+    let public = project.directory.join("hosts").join(format!("{host}.pub"));
+    if public.exists() {
+        return Err(Fault::usage(format!("{host} is enrolled already"))
+            .hint("`portguard fleet revoke` it first, if its key is to be another")
+            .into());
+    }
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| project.directory.join("enrolled").join(host));
+    let secret = HostKey::generate().map_err(Fault::system)?;
+    let key = HostKey::parse(&secret, &project.config.fleet).map_err(Fault::system)?;
+    let enrolled = Enrolled {
+        host: host.clone(),
+        trust: project.trust()?,
+        key: secret,
+    };
+    let path = out.join(IDENTITY);
+    write_secret(&path, &serde_json::to_vec_pretty(&enrolled)?)?;
+    write(&public, format!("{}\n", key.public()).as_bytes())?;
+    eprint_line(&format!(
+        "{host}: put {} on the host as /etc/portguard/fleet/{IDENTITY} (0600), with ca.pem, agent.pem and agent.key of class `portguard-agent` beside it where the store is etcd, and delete it here; its statuses count from the next release on",
+        path.display()
+    ));
+    Ok(Exit::Ok)
+}
+
+/// Written readable to nobody else from the first byte on.
+fn write_secret(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let shown = path.display();
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {shown}"))?;
+    file.write_all(bytes)
+        .with_context(|| format!("cannot write {shown}"))
+}
+
+/// Let nothing count any more that a host's key signed
+///
+/// At once in the store, and for good with the next release. What the host enforces it goes on enforcing.
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// Name of the host
+    #[arg(value_parser = name)]
+    host: String,
+    /// Why
+    #[arg(long, value_name = "REASON")]
+    because: String,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Revokes a host's key.
+pub(super) fn revoke(args: &RevokeArgs) -> anyhow::Result<Exit> {
+    let project = args.project.open()?;
+    let store = project.store()?;
+    let key = layout::revoked(&args.host);
+    block_on(async {
+        let value = args.because.clone().into_bytes();
+        store
+            .put(&key, value)
+            .await
+            .map_err(|error| store_fault(&error).into())
+    })?;
+    let public = project
+        .directory
+        .join("hosts")
+        .join(format!("{}.pub", args.host));
+    match fs::remove_file(&public) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", public.display()));
+        }
+        _ => {}
+    }
+    eprint_line(&format!(
+        "{}: revoked; revoke its certificate, too, where it has one of its own",
+        args.host
+    ));
+    Ok(Exit::Ok)
+}

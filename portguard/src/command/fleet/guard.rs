@@ -1,0 +1,219 @@
+//! The host's own guard, by this very program: each thing that the agent does for the fleet is a verb that an operator could
+//! type, with the same checks.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use portguard_fleet::agent::{Documents, Guard, InForce, Judgement};
+use portguard_fleet::release::Gate;
+use portguard_fleet::status::MAX_EVIDENCE;
+use serde_json::Value;
+use tokio::process::Command;
+
+/// The longest that a verb may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Calls the verbs.
+#[derive(Debug)]
+pub(super) struct Verbs {
+    program: PathBuf,
+    host: String,
+    /// What `promote` said last, by interface.
+    said: BTreeMap<String, String>,
+}
+
+impl Verbs {
+    pub(super) fn new(host: &str) -> Result<Self, String> {
+        let program = std::env::current_exe()
+            .map_err(|error| format!("cannot find this program: {error}"))?;
+        Ok(Self {
+            program,
+            host: host.to_owned(),
+            said: BTreeMap::new(),
+        })
+    }
+
+    /// Runs a verb: its exit code, and the JSON that it wrote.
+    async fn call(&self, arguments: &[&str]) -> Result<(i32, Value), String> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .env_remove("PORTGUARD_CONFIG")
+            // What an operator's session says of itself is not this host's.
+            .env_remove("SSH_CONNECTION")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let verb = arguments.first().copied().unwrap_or_default();
+        let output = tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .map_err(|_elapsed| format!("`{verb}` took too long"))?
+            .map_err(|error| format!("cannot call `{verb}`: {error}"))?;
+        let code = output.status.code().unwrap_or(3);
+        if code > 1 {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("error"))
+                .or_else(|| text.lines().next())
+                .unwrap_or("it says nothing");
+            return Err(format!("`{verb}`: {}", line.trim_start_matches("error: ")));
+        }
+        let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        Ok((code, said))
+    }
+
+    fn selection(&self, documents: &Documents) -> Vec<String> {
+        let path = |path: PathBuf| path.display().to_string();
+        [
+            "--config".to_owned(),
+            path(documents.site()),
+            "--frozen".to_owned(),
+            path(documents.frozen()),
+            "--host".to_owned(),
+            self.host.clone(),
+        ]
+        .into()
+    }
+
+    async fn with(
+        &self,
+        verb: &[&str],
+        documents: &Documents,
+        interfaces: bool,
+    ) -> Result<(i32, Value), String> {
+        let mut all: Vec<String> = verb.iter().map(|word| (*word).to_owned()).collect();
+        all.extend(self.selection(documents));
+        if interfaces {
+            for interface in documents.entry.digests.keys() {
+                all.extend(["--interface".to_owned(), interface.clone()]);
+            }
+        }
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        self.call(&all).await
+    }
+}
+
+impl Guard for Verbs {
+    async fn compile(
+        &mut self,
+        documents: &Documents,
+        audit: bool,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let mut digests = BTreeMap::new();
+        for interface in documents.entry.digests.keys() {
+            let mut verb = vec!["check", "--json", "--interface", interface];
+            if audit {
+                verb.push("--audit");
+            }
+            let (_, said) = self.with(&verb, documents, false).await?;
+            let digest = said
+                .get("digest")
+                .and_then(Value::as_str)
+                .ok_or("`check` gives no digest")?;
+            digests.insert(interface.clone(), digest.to_owned());
+        }
+        Ok(digests)
+    }
+
+    async fn in_force(&mut self) -> Result<InForce, String> {
+        let (_, said) = self.call(&["status", "--json"]).await?;
+        let mut found = InForce::default();
+        for one in said
+            .get("interfaces")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let text = |field: &str| one.get(field).and_then(Value::as_str).unwrap_or_default();
+            found
+                .digests
+                .insert(text("name").to_owned(), text("digest").to_owned());
+            found.enforces |= text("mode") == "enforce";
+            if let Some(left) = one.get("confirm_seconds_left").and_then(Value::as_u64) {
+                found.is_unconfirmed = true;
+                found.has_lapsed |= left == 0;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn audit(&mut self, documents: &Documents) -> Result<(), String> {
+        self.with(&["load", "--audit", "--json"], documents, true)
+            .await
+            .map(|_| ())
+    }
+
+    async fn judge(&mut self, documents: &Documents, gate: &Gate) -> Result<Judgement, String> {
+        let window = format!("{}s", gate.audit);
+        let packets = gate.packets.to_string();
+        let verb = [
+            "promote",
+            "--dry-run",
+            "--json",
+            "--window",
+            &window,
+            "--min-packets",
+            &packets,
+        ];
+        let (_, said) = self.with(&verb, documents, true).await?;
+        let mut judged = Judgement {
+            watched: u64::MAX,
+            ..Judgement::default()
+        };
+        let interfaces = said.get("interfaces").and_then(Value::as_array);
+        for one in interfaces.into_iter().flatten() {
+            let number = |field: &str| one.get(field).and_then(Value::as_u64).unwrap_or_default();
+            judged.watched = judged.watched.min(number("watched_seconds"));
+            judged.packets += number("packets");
+            let flows = one.get("flows").and_then(Value::as_array);
+            let unexplained = flows
+                .into_iter()
+                .flatten()
+                .filter(|flow| flow.get("state").and_then(Value::as_str) == Some("unexplained"));
+            let unexplained = unexplained.count() as u64;
+            judged.would_drop += unexplained;
+            let against = one.get("against").and_then(Value::as_array);
+            for reason in against.into_iter().flatten().filter_map(Value::as_str) {
+                if reason.starts_with("the policy closes") {
+                    judged.closes.push(reason.to_owned());
+                } else if !(unexplained > 0 && reason.contains("would be dropped")) {
+                    judged.against.push(reason.to_owned());
+                }
+            }
+            let name = one
+                .get("interface")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let mut text = one.to_string();
+            if text.len() > MAX_EVIDENCE / 2 {
+                // The heaviest are listed first.
+                let mut few = one.clone();
+                if let Some(flows) = few.get_mut("flows").and_then(Value::as_array_mut) {
+                    flows.truncate(10);
+                }
+                text = few.to_string();
+            }
+            self.said.insert(name.to_owned(), text);
+        }
+        if judged.watched == u64::MAX {
+            return Err("`promote` judged nothing".to_owned());
+        }
+        Ok(judged)
+    }
+
+    async fn enforce(&mut self, documents: &Documents, within: Duration) -> Result<(), String> {
+        let within = format!("{}s", within.as_secs());
+        let verb = ["load", "--enforce", "--json", "--confirm-within", &within];
+        self.with(&verb, documents, true).await.map(|_| ())
+    }
+
+    async fn confirm(&mut self) -> Result<(), String> {
+        self.call(&["confirm"]).await.map(|_| ())
+    }
+
+    async fn evidence(&mut self) -> BTreeMap<String, String> {
+        self.said.clone()
+    }
+}

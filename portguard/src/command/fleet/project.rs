@@ -1,0 +1,364 @@
+//! The publisher's directory: `fleet.toml`, the site, the hosts' public keys, and the release that is being made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use portguard_fleet::layout::is_name;
+use portguard_fleet::release::{Gate, KeySet, Plan, Trust, Wave};
+use portguard_fleet::store::{Address, AnyStore, Files};
+use portguard_policy::error::{Exit, Fault};
+use serde::Deserialize;
+
+use super::store_fault;
+
+/// The file that makes a directory a fleet's.
+const FILE: &str = "fleet.toml";
+/// Larger ones are refused.
+const LARGEST: u64 = 4 << 20;
+
+/// Which fleet.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ProjectArgs {
+    /// Directory with fleet.toml
+    #[arg(
+        short = 'C',
+        long = "directory",
+        value_name = "DIR",
+        default_value = ".",
+        env = "PORTGUARD_FLEET"
+    )]
+    directory: PathBuf,
+}
+
+/// `fleet.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// The fleet's name: a release of another one is refused by its hosts.
+    pub(super) fleet: String,
+    /// Where releases go.
+    pub(super) store: String,
+    /// The site file, in this directory.
+    #[serde(default = "site")]
+    pub(super) site: String,
+    /// Guarded where the site names no interface of a host.
+    #[serde(default)]
+    pub(super) interface: Option<String>,
+    /// For how long a release is valid.
+    #[serde(default = "valid")]
+    pub(super) valid: String,
+    /// For how long a host that enforces a release obeys a rollback that nobody signed.
+    #[serde(default = "rollback_within")]
+    pub(super) rollback_within: String,
+    pub(super) keys: Keys,
+    #[serde(default)]
+    tls: Tls,
+    #[serde(default)]
+    pub(super) hosts: BTreeMap<String, HostConfig>,
+    #[serde(default)]
+    wave: Vec<Wave>,
+    #[serde(default)]
+    gate: Gate,
+}
+
+/// `[keys]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keys {
+    /// How many must sign.
+    threshold: usize,
+    /// Public keys of minisign.
+    public: BTreeSet<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+/// `[hosts.NAME]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostConfig {
+    /// Failure domain.
+    #[serde(default)]
+    pub(super) zone: String,
+    /// Further labels.
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+fn site() -> String {
+    "site.toml".to_owned()
+}
+
+fn valid() -> String {
+    "90d".to_owned()
+}
+
+fn rollback_within() -> String {
+    "7d".to_owned()
+}
+
+/// A fleet's directory.
+#[derive(Debug)]
+pub(super) struct Project {
+    pub(super) directory: PathBuf,
+    pub(super) config: Config,
+}
+
+impl ProjectArgs {
+    pub(super) fn open(&self) -> anyhow::Result<Project> {
+        let path = self.directory.join(FILE);
+        let shown = path.display();
+        let size = fs::metadata(&path)
+            .map(|meta| meta.len())
+            .map_err(|error| {
+                Fault::usage(format!("cannot read {shown}: {error}"))
+                    .hint("`portguard fleet init` makes one; `--directory` says where it is")
+            })?;
+        if size > LARGEST {
+            return Err(
+                Fault::usage(format!("{shown}: {size} bytes are more than {LARGEST}")).into(),
+            );
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+        let config: Config =
+            toml::from_str(&text).map_err(|error| Fault::usage(format!("{shown}: {error}")))?;
+        let project = Project {
+            directory: self.directory.clone(),
+            config,
+        };
+        project
+            .check()
+            .map_err(|why| Fault::usage(format!("{shown}: {why}")))?;
+        Ok(project)
+    }
+}
+
+impl Project {
+    fn check(&self) -> Result<(), String> {
+        let config = &self.config;
+        if !is_name(&config.fleet) {
+            return Err(format!("fleet: `{}` is no name", config.fleet));
+        }
+        if config.keys.public.is_empty() {
+            return Err("keys: no `public` key is there yet: `minisign -G` makes one, paste its second line".to_owned());
+        }
+        self.keys(1)
+            .check()
+            .map_err(|error| format!("keys: {error}"))?;
+        self.plan().check().map_err(|error| error.to_string())?;
+        for text in [&config.valid, &config.rollback_within] {
+            seconds(text)?;
+        }
+        config.store.parse::<Address>().map(|_| ())
+    }
+
+    /// The keys that sign.
+    pub(super) fn keys(&self, version: u64) -> KeySet {
+        KeySet {
+            version,
+            threshold: self.config.keys.threshold,
+            keys: self.config.keys.public.clone(),
+        }
+    }
+
+    /// Waves and gate.
+    pub(super) fn plan(&self) -> Plan {
+        Plan {
+            wave: self.config.wave.clone(),
+            gate: self.config.gate.clone(),
+        }
+    }
+
+    /// Where the store is.
+    pub(super) fn address(&self) -> anyhow::Result<Address> {
+        let address: Address = self.config.store.parse().map_err(Fault::usage)?;
+        Ok(match address {
+            Address::Directory(path) => Address::Directory(self.directory.join(path)),
+            other @ (Address::Etcd(_) | Address::Https(_)) => other,
+        })
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> anyhow::Result<AnyStore> {
+        let at = |path: &Option<PathBuf>| path.as_ref().map(|path| self.directory.join(path));
+        let tls = &self.config.tls;
+        let files = Files {
+            ca: at(&tls.ca),
+            cert: at(&tls.cert),
+            key: at(&tls.key),
+        };
+        AnyStore::open(&self.address()?, &files).map_err(|error| store_fault(&error).into())
+    }
+
+    /// Whom this directory trusts: it learns with every release that it sees, as hosts do.
+    pub(super) fn trust(&self) -> anyhow::Result<Trust> {
+        let path = self.directory.join("trust.json");
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let trust: Trust = serde_json::from_slice(&bytes)
+                    .map_err(|error| Fault::usage(format!("{}: {error}", path.display())))?;
+                if trust.fleet != self.config.fleet {
+                    return Err(Fault::usage(format!(
+                        "{} is of fleet `{}`",
+                        path.display(),
+                        trust.fleet
+                    ))
+                    .into());
+                }
+                Ok(trust)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Trust::new(&self.config.fleet, self.keys(1)))
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    pub(super) fn keep_trust(&self, trust: &Trust) -> anyhow::Result<()> {
+        write(
+            &self.directory.join("trust.json"),
+            &serde_json::to_vec_pretty(trust)?,
+        )
+    }
+
+    /// The release that is being made.
+    pub(super) fn next(&self) -> PathBuf {
+        self.directory.join("next")
+    }
+
+    /// A host's public key, if it is enrolled.
+    pub(super) fn host_key(&self, host: &str) -> Option<String> {
+        let path = self.directory.join("hosts").join(format!("{host}.pub"));
+        Some(fs::read_to_string(path).ok()?.trim().to_owned())
+    }
+}
+
+/// `3d` in seconds.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let span = humantime::parse_duration(text)
+        .map_err(|error| format!("`{text}`: {error}: write it like `90d`"))?;
+    Ok(span.as_secs())
+}
+
+/// Writes a file and the directories above it.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let shown = path.display();
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    fs::write(path, bytes).with_context(|| format!("cannot write {shown}"))
+}
+
+/// Make the directory of a new fleet
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// The fleet's name
+    #[arg(value_name = "NAME", value_parser = name)]
+    fleet: String,
+    /// Where releases go: `file:DIR`, or `etcd://HOST[:PORT],...`
+    #[arg(long, value_name = "STORE", default_value = "file:store")]
+    store: Address,
+    /// Public key of minisign; may be repeated
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+    /// How many of the keys must sign
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    threshold: usize,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected letters, digits, `.`, `-`, `_`".to_owned())
+    }
+}
+
+/// Makes a fleet's directory.
+pub(super) fn init(args: &InitArgs) -> anyhow::Result<Exit> {
+    let directory = &args.project.directory;
+    let path = directory.join(FILE);
+    if path.exists() {
+        return Err(Fault::usage(format!("{} is there already", path.display())).into());
+    }
+    let keys: Vec<String> = args.keys.iter().map(|key| format!("{key:?}")).collect();
+    let text = format!(
+        r#"# One signed site for many hosts: `portguard fleet --help`.
+fleet = "{}"
+store = "{}"
+site = "site.toml"
+# Guarded where the site names no interface of a host.
+interface = "eth0"
+valid = "90d"
+# For how long a host that enforces a release obeys a rollback that nobody signed; "0": never.
+rollback_within = "7d"
+
+[keys]
+threshold = {}
+public = [{}]
+
+# Certificates of your class (etcd):
+# [tls]
+# ca = "tls/ca.pem"
+# cert = "tls/publisher.pem"
+# key = "tls/publisher.key"
+
+# Where a host is, so that waves are spread over zones:
+# [hosts."node-1"]
+# zone = "rack-7"
+# labels = {{ tier = "test" }}
+
+[[wave]]
+name = "canary"
+hosts = "*"
+percent = 1
+
+[[wave]]
+name = "rest"
+hosts = "*"
+after = "24h"
+at_once = 5
+
+[gate]
+audit = "3d"
+would_drop = 0
+max_failed = 2
+reporting = 99
+confirm = "2m"
+"#,
+        args.fleet,
+        args.store,
+        args.threshold,
+        keys.join(", ")
+    );
+    write(&path, text.as_bytes())?;
+    if let Address::Directory(store) = &args.store {
+        let store = directory.join(store);
+        fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
+    }
+    eprint_line(&format!(
+        "wrote {}; next: `portguard fleet enroll HOST` for each host, then `plan`",
+        path.display()
+    ));
+    Ok(Exit::Ok)
+}
+
+/// Says it to a person; nobody there is no reason to fail.
+pub(super) fn eprint_line(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

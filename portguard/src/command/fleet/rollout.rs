@@ -1,0 +1,259 @@
+//! `portguard fleet rollout`, `rollback`, `hold` and `unhold`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use portguard_fleet::publish;
+use portguard_fleet::rollout::control::{Request, Who};
+use portguard_fleet::rollout::follow::{self, LEASE_SECONDS, ask, take_step};
+use portguard_fleet::rollout::{Hold, Position};
+use portguard_fleet::store::Store as _;
+use portguard_fleet::{layout, now};
+use portguard_observe::evidence::accept::who;
+use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::{plain, time};
+
+use super::project::{ProjectArgs, eprint_line, name, seconds};
+use super::{block_on, follow_fault, store_fault};
+use crate::command::{interrupted, print, print_json};
+
+/// How often a controller looks.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Let the waves begin, stop them, or be the controller
+#[derive(Debug, Args)]
+pub(super) struct RolloutArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Be the controller until interrupted: of several, one at a time is it
+    #[arg(long)]
+    follow: bool,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Let the first wave begin
+    Start(AskArgs),
+    /// Let nobody else begin
+    Pause(AskArgs),
+    /// Go on after a pause or a halt
+    Resume(AskArgs),
+    /// Give up; hosts stay as they are
+    Abort(AskArgs),
+    /// What happened
+    History(HistoryArgs),
+}
+
+/// Go back to the release that the present one names
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
+    /// Why
+    #[arg(long, value_name = "REASON", default_value = "asked for")]
+    because: String,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+#[derive(Debug, Args)]
+struct HistoryArgs {
+    /// Write lines of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &RolloutArgs) -> anyhow::Result<Exit> {
+    match &args.verb {
+        Some(Verb::Start(asked)) => request(asked, Request::Start),
+        Some(Verb::Pause(asked)) => request(asked, Request::Pause),
+        Some(Verb::Resume(asked)) => request(asked, Request::Resume),
+        Some(Verb::Abort(asked)) => request(asked, Request::Abort),
+        Some(Verb::History(args)) => history(args),
+        None if args.follow => control(&args.project),
+        None => Err(Fault::usage("what is to happen?")
+            .hint("`start`, `pause`, `resume`, `abort`, `history`, or `--follow`; `portguard fleet status` shows how far it is")
+            .into()),
+    }
+}
+
+/// Goes back.
+pub(super) fn rollback(args: &AskArgs) -> anyhow::Result<Exit> {
+    request(args, Request::Rollback)
+}
+
+fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
+    let project = args.project.open()?;
+    let store = project.store()?;
+    let mut trust = project.trust()?;
+    let by = who();
+    let who = Who {
+        by: &by,
+        at: now(),
+        why: &args.because,
+    };
+    let asking = async {
+        ask(&store, &mut trust, what, &who)
+            .await
+            .map_err(|error| follow_fault(&error).into())
+    };
+    let position = block_on(asking)?;
+    project.keep_trust(&trust)?;
+    if args.json {
+        print_json(&position)?;
+    } else {
+        eprint_line(&line(&position));
+    }
+    Ok(Exit::Ok)
+}
+
+fn line(position: &Position) -> String {
+    format!(
+        "{}  release {}  {}  wave {}, {} open  {}: {}",
+        time(position.at),
+        position.serial,
+        position.phase.name(),
+        position.wave + 1,
+        position.open,
+        plain(&position.by),
+        plain(&position.why)
+    )
+}
+
+fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
+    let project = args.project.open()?;
+    let store = project.store()?;
+    let events = block_on(async {
+        follow::history(&store)
+            .await
+            .map_err(|error| store_fault(&error).into())
+    })?;
+    print(|out| {
+        for event in &events {
+            if args.json {
+                serde_json::to_writer(&mut *out, event)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}", line(event))?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// It keeps no state: killed at any moment, another goes on.
+fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
+    let project = project.open()?;
+    let store = project.store()?;
+    let mut trust = project.trust()?;
+    let me = format!("controller {}@{}", std::process::id(), hostname());
+    block_on(async {
+        let mut stop = std::pin::pin!(interrupted()?);
+        let mut last = String::new();
+        let mut say = |text: String| {
+            if text != last {
+                eprint_line(&text);
+            }
+            last = text;
+        };
+        loop {
+            let turn = async {
+                let mine = store
+                    .lease(layout::CONTROLLER, me.as_bytes(), LEASE_SECONDS, true)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                if !mine {
+                    return Err("another controller is at work".to_owned());
+                }
+                match take_step(&store, &mut trust, &me, now()).await {
+                    Ok(Ok(position)) => Ok(line(&position)),
+                    Ok(Err(waits)) => Err(format!("waits: {waits}")),
+                    Err(error) => Err(error.to_string()),
+                }
+            };
+            match turn.await {
+                // What was opened may let more follow at once.
+                Ok(text) => {
+                    say(text);
+                    continue;
+                }
+                Err(text) => say(text),
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+        let _ = store.release(layout::CONTROLLER).await;
+        Ok(())
+    })?;
+    project.keep_trust(&trust)?;
+    Ok(Exit::Ok)
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(
+        |_| "unknown".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// Leave a host as it is
+#[derive(Debug, Args)]
+pub(super) struct HoldArgs {
+    /// Name of the host
+    #[arg(value_parser = name)]
+    host: String,
+    /// Why
+    #[arg(long, value_name = "REASON")]
+    because: String,
+    /// For how long [default: until `unhold`]
+    #[arg(long = "for", value_name = "DUR", value_parser = seconds)]
+    span: Option<u64>,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Let a host go on
+#[derive(Debug, Args)]
+pub(super) struct UnholdArgs {
+    /// Name of the host
+    #[arg(value_parser = name)]
+    host: String,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Holds.
+pub(super) fn hold(args: &HoldArgs) -> anyhow::Result<Exit> {
+    let now = now();
+    let hold = Hold {
+        because: args.because.clone(),
+        by: who(),
+        at: now,
+        until: args.span.map(|span| now.saturating_add(span)),
+    };
+    set(&args.project, &args.host, Some(&hold))
+}
+
+/// Lets go on.
+pub(super) fn unhold(args: &UnholdArgs) -> anyhow::Result<Exit> {
+    set(&args.project, &args.host, None)
+}
+
+fn set(project: &ProjectArgs, host: &str, hold: Option<&Hold>) -> anyhow::Result<Exit> {
+    let store = project.open()?.store()?;
+    block_on(async {
+        publish::hold(&store, host, hold)
+            .await
+            .map_err(|error| store_fault(&error).into())
+    })?;
+    Ok(Exit::Ok)
+}

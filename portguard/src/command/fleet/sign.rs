@@ -1,0 +1,212 @@
+//! `portguard fleet sign` and `apply`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use clap::Args;
+use portguard_fleet::publish::{PublishError, publish};
+use portguard_fleet::release::{Manifest, Release, Signatures};
+use portguard_fleet::rollout::{Phase, Position};
+use portguard_fleet::store::Store as _;
+use portguard_fleet::{Hash, layout, now};
+use portguard_observe::evidence::accept::who;
+use portguard_policy::error::{Exit, Fault};
+use serde::Serialize;
+
+use super::project::{Project, ProjectArgs, eprint_line};
+use super::{block_on, store_fault};
+use crate::command::print_json;
+
+/// What is signed.
+pub(super) const MANIFEST: &str = "manifest.json";
+/// The documents' chunks.
+pub(super) const CHUNKS: &str = "chunks";
+
+/// Sign the planned release, by calling `minisign`
+///
+/// Anybody else signs on a machine of their own: `minisign -S -m next/manifest.json -x next/NAME.minisig`.
+#[derive(Debug, Args)]
+pub(super) struct SignArgs {
+    /// Secret key of minisign
+    #[arg(short, long = "secret-key", value_name = "FILE")]
+    secret_key: PathBuf,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Signs.
+pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
+    let project = args.project.open()?;
+    let manifest = read_manifest(&project)?;
+    let name = args
+        .secret_key
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let out = project.next().join(format!("{name}.minisig"));
+    let mut command = Command::new("minisign");
+    command
+        .args(["-S", "-H", "-s"])
+        .arg(&args.secret_key)
+        .arg("-m")
+        .arg(project.next().join(MANIFEST))
+        .arg("-x")
+        .arg(&out)
+        .args([
+            "-t",
+            &format!("fleet {} release {}", manifest.fleet, manifest.serial),
+        ]);
+    let status = command.status().map_err(|error| {
+        Fault::system(format!("cannot call minisign: {error}"))
+            .hint("install the package `minisign`")
+    })?;
+    if !status.success() {
+        return Err(Fault::system(format!("minisign failed: {status}")).into());
+    }
+    let signed = signatures(&project)?.ids().count();
+    eprint_line(&format!(
+        "release {}: {signed} of {} signatures; {}",
+        manifest.serial,
+        project.trust()?.keys.threshold,
+        out.display()
+    ));
+    Ok(Exit::Ok)
+}
+
+/// Publish the signed release
+#[derive(Debug, Args)]
+pub(super) struct ApplyArgs {
+    /// Let the first wave begin at once, as `rollout start` does
+    #[arg(long)]
+    start: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Applied {
+    schema: u32,
+    serial: u64,
+    phase: &'static str,
+    signed_by: Vec<String>,
+}
+
+/// Publishes.
+pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
+    let project = args.project.open()?;
+    let manifest = read_manifest(&project)?;
+    let release = Release {
+        manifest: manifest.canonical(),
+        signatures: signatures(&project)?,
+    };
+    let store = project.store()?;
+    let mut trust = project.trust()?;
+    let mut position = Position::new(manifest.serial, &who(), now(), "published");
+    if args.start {
+        position.phase = Phase::Running;
+    }
+    block_on(async {
+        let mut changes = std::collections::BTreeMap::new();
+        for serial in manifest
+            .key_changes
+            .iter()
+            .filter(|serial| **serial < manifest.serial)
+        {
+            let entry = store
+                .get(&layout::release(*serial))
+                .await
+                .map_err(|error| store_fault(&error))?;
+            changes.extend(entry.map(|entry| (*serial, entry.value)));
+        }
+        let mut fetch = |serial: u64| {
+            changes
+                .get(&serial)
+                .cloned()
+                .ok_or_else(|| "not in the store".to_owned())
+        };
+        // As every host will judge it.
+        trust
+            .accept(manifest.serial, &release.to_bytes(), now(), &mut fetch)
+            .map_err(|refused| {
+                Fault::usage(format!("hosts would refuse it: {refused}"))
+                    .hint("`portguard fleet sign` it with enough keys, or `plan` it again")
+            })?;
+        let chunks = read_chunks(&project.next(), &manifest)?;
+        publish(&store, &release, &manifest, &chunks, &position)
+            .await
+            .map_err(|error| match error {
+                PublishError::Store(error) => store_fault(&error),
+                PublishError::Overtaken { .. } | PublishError::Missing(_) => {
+                    Fault::usage(error.to_string())
+                }
+            })?;
+        Ok(())
+    })?;
+    project.keep_trust(&trust)?;
+    let signed_by: Vec<String> = release.signatures.ids().map(str::to_owned).collect();
+    if args.json {
+        print_json(&Applied {
+            schema: 1,
+            serial: manifest.serial,
+            phase: position.phase.name(),
+            signed_by,
+        })?;
+    } else {
+        eprint_line(&format!(
+            "release {} is published, signed by {}; the rollout is {}",
+            manifest.serial,
+            signed_by.join(", "),
+            position.phase.name()
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) fn read_manifest(project: &Project) -> anyhow::Result<Manifest> {
+    let path = project.next().join(MANIFEST);
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Fault::usage(format!("cannot read {}: {error}", path.display()))
+            .hint("`portguard fleet plan` makes it")
+    })?;
+    Manifest::parse(&text).map_err(|refused| {
+        Fault::usage(format!("{}: {refused}", path.display()))
+            .hint("it was changed by hand: `portguard fleet plan` makes it anew")
+            .into()
+    })
+}
+
+/// All signatures beside the manifest.
+fn signatures(project: &Project) -> anyhow::Result<Signatures> {
+    let mut signatures = Signatures::default();
+    let next = project.next();
+    let entries = fs::read_dir(&next).with_context(|| format!("cannot read {}", next.display()))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "minisig") {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            signatures
+                .add(&text)
+                .map_err(|why| Fault::usage(format!("{}: {why}", path.display())))?;
+        }
+    }
+    Ok(signatures)
+}
+
+fn read_chunks(next: &Path, manifest: &Manifest) -> anyhow::Result<Vec<(Hash, Vec<u8>)>> {
+    manifest
+        .chunks()
+        .map(|hash| {
+            let path = next.join(CHUNKS).join(hash.as_str());
+            let bytes =
+                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((hash.clone(), bytes))
+        })
+        .collect()
+}

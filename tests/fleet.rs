@@ -1,0 +1,301 @@
+//! The fleet, end to end: the verbs, real guards in namespaces, a store in a directory; minisign's own implementation signs.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use minisign::KeyPair;
+use portguard_harness::net::{Host, Lab, Link, Output, Process};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_mins(1);
+
+struct Fleet {
+    directory: tempfile::TempDir,
+    publisher: KeyPair,
+    link: Link,
+    agents: Vec<Process>,
+}
+
+impl Fleet {
+    fn new(mode: &str) -> Result<Self> {
+        let link = Lab::new()?.pair()?;
+        let publisher = KeyPair::generate_unencrypted_keypair()?;
+        let fleet = Self {
+            directory: tempfile::tempdir()?,
+            publisher,
+            link,
+            agents: Vec::new(),
+        };
+        fleet.site(mode)?;
+        let key = fleet.publisher.pk.to_base64();
+        fleet.verb(&["init", "test", "--key", &key])?.success()?;
+        let path = fleet.path("fleet.toml");
+        let text = std::fs::read_to_string(&path)?;
+        let (head, _) = text.split_once("[[wave]]").context("waves")?;
+        let waves = "[[wave]]\nname = \"first\"\nhosts = \"host=left\"\n[[wave]]\nname = \"rest\"\nhosts = \"*\"\n\
+                     [gate]\naudit = \"0\"\nconfirm = \"20s\"\n";
+        std::fs::write(&path, format!("{head}{waves}"))?;
+        Ok(fleet)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn site(&self, mode: &str) -> Result<()> {
+        let (left, right) = (&self.link.left.name, &self.link.right.name);
+        let text = format!(
+            r#"schema = 1
+mode = "{mode}"
+outbound = "audit"
+unprinted_peers = "any"
+unresolved_peers = "none"
+unresolved_ports = "none"
+[management]
+allow = ["tcp/22"]
+[[host]]
+name = "left"
+addresses = ["10.77.0.1"]
+roles = ["wso2/identity-server"]
+[host.interfaces.{left}]
+roles = []
+[[host]]
+name = "right"
+addresses = ["10.77.0.2"]
+roles = ["wso2/identity-server"]
+[host.interfaces.{right}]
+roles = []
+"#
+        );
+        std::fs::write(self.path("site.toml"), text)?;
+        Ok(())
+    }
+
+    fn verb(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+        command
+            .arg("fleet")
+            .args(arguments)
+            .args(["--directory".as_ref(), self.directory.path().as_os_str()])
+            .env_remove("PORTGUARD_CONFIG");
+        self.link.left.host.output(&mut command, SOON)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.verb(arguments)?;
+        serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())
+    }
+
+    fn sign(&self) -> Result<()> {
+        let manifest = std::fs::read(self.path("next/manifest.json"))?;
+        let (pk, sk) = (&self.publisher.pk, &self.publisher.sk);
+        let signature = minisign::sign(Some(pk), sk, manifest.as_slice(), None, None)?;
+        std::fs::write(self.path("next/publisher.minisig"), signature.to_string())?;
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<Value> {
+        self.verb(&["plan"])?.success()?;
+        self.sign()?;
+        self.json(&["apply", "--json"])
+    }
+
+    fn start(&mut self, name: &str) -> Result<()> {
+        let host: &Host = if name == "left" {
+            &self.link.left.host
+        } else {
+            &self.link.right.host
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+        command
+            .args(["agent", "--fleet-every=1", "--fleet"])
+            .arg(format!("file:{}", self.path("store").display()))
+            .arg("--fleet-identity")
+            .arg(self.path("enrolled").join(name))
+            .arg("--fleet-state")
+            .arg(self.path("state").join(name))
+            .arg(format!("--history={}", self.path("history").display()))
+            .env_remove("PORTGUARD_CONFIG");
+        self.agents.push(host.start(&mut command)?);
+        Ok(())
+    }
+
+    fn wait(&self, state: &str, selector: &str) -> Result<Value> {
+        let said = self.json(&[
+            "status",
+            "--json",
+            "--wait",
+            state,
+            "-l",
+            selector,
+            "--timeout",
+            "40s",
+        ])?;
+        let hosts = said["hosts"].as_array().context("hosts")?;
+        let logs: Vec<String> = self.agents.iter().map(Process::stderr).collect();
+        ensure!(
+            hosts.iter().all(|host| host["state"] == state),
+            "{said:#}\n{}",
+            logs.join("\n---\n")
+        );
+        Ok(said)
+    }
+
+    fn mode(host: &Host) -> Result<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+        let output = host.output(command.args(["status", "--json"]), SOON)?;
+        let said: Value = serde_json::from_str(&output.stdout)?;
+        Ok(said["interfaces"][0]["mode"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
+    }
+
+    /// Steps of a controller until the rollout stands.
+    fn control(&self) -> Result<Process> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+        command
+            .args(["fleet", "rollout", "--follow", "--directory"])
+            .arg(self.directory.path());
+        self.link.left.host.start(&mut command)
+    }
+}
+
+#[test]
+fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result<()> {
+    let mut fleet = Fleet::new("enforce")?;
+    // Before anybody enrolled, the plan says so.
+    let planned = fleet.json(&["plan", "--json"])?;
+    assert_eq!(
+        planned["not_enrolled"].as_array().map(Vec::len),
+        Some(2),
+        "{planned:#}"
+    );
+    for host in ["left", "right"] {
+        fleet.verb(&["enroll", host])?.success()?;
+        let identity = fleet.path("enrolled").join(host).join("identity.json");
+        assert_eq!(mode_of(&identity)?, 0o600);
+    }
+    fleet.verb(&["plan"])?.success()?;
+    let unsigned = fleet.verb(&["apply"])?;
+    assert_eq!(unsigned.status.code(), Some(2), "{}", unsigned.stderr);
+    fleet.sign()?;
+    let applied = fleet.json(&["apply", "--json"])?;
+    assert_eq!(applied["serial"], 1, "{applied:#}");
+    for host in ["left", "right"] {
+        fleet.start(host)?;
+    }
+    fleet.wait("ready", "host=left")?;
+    fleet.wait("ready", "host=right")?;
+    assert_eq!(Fleet::mode(&fleet.link.left.host)?, "audit");
+    let controller = fleet.control()?;
+    fleet.verb(&["rollout", "start"])?.success()?;
+    let begun = Instant::now();
+    fleet.wait("confirmed", "role=wso2/identity-server")?;
+    println!("from start to confirmed on both: {:?}", begun.elapsed());
+    for host in [&fleet.link.left.host, &fleet.link.right.host] {
+        assert_eq!(Fleet::mode(host)?, "enforce");
+    }
+    let evidence = fleet.verb(&["evidence", "left"])?;
+    assert!(
+        evidence.stdout.contains("watched_seconds"),
+        "{}",
+        evidence.stderr
+    );
+
+    // A second release, which a held host does not take.
+    fleet
+        .verb(&["hold", "right", "--because", "a test"])?
+        .success()?;
+    fleet.site("audit")?;
+    let applied = fleet.publish()?;
+    assert_eq!(applied["serial"], 2);
+    fleet.wait("held", "host=right")?;
+    assert_eq!(Fleet::mode(&fleet.link.right.host)?, "enforce");
+    fleet
+        .verb(&["rollback", "--because", "a test"])?
+        .success()?;
+    let history = fleet.verb(&["rollout", "history"])?;
+    assert!(
+        history.stdout.contains("rolling-back"),
+        "{}",
+        history.stdout
+    );
+    drop(controller);
+    Ok(())
+}
+
+fn mode_of(path: &Path) -> Result<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(std::fs::metadata(path)?.permissions().mode() & 0o777)
+}
+
+#[test]
+fn plans_that_would_cut_hosts_or_do_not_compile_are_refused() -> Result<()> {
+    let fleet = Fleet::new("enforce")?;
+    let site = fleet.path("site.toml");
+    let good = std::fs::read_to_string(&site)?;
+    let refused = |fleet: &Fleet, text: &str, what: &str| -> Result<()> {
+        std::fs::write(&site, text)?;
+        let output = fleet.verb(&["plan"])?;
+        ensure!(
+            output.status.code() == Some(2),
+            "{what}: {}\n{}",
+            output.stdout,
+            output.stderr
+        );
+        ensure!(output.stderr.contains(what), "{what}: {}", output.stderr);
+        Ok(())
+    };
+    refused(&fleet, &good.replace("[\"tcp/22\"]", "[]"), "management")?;
+    refused(
+        &fleet,
+        &good.replace("wso2/identity-server", "wso2/identity-serve"),
+        "identity-serve",
+    )?;
+    // The store is etcd, and nothing lets hosts out to it.
+    let config = fleet.path("fleet.toml");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text.replace("file:store", "etcd://10.77.0.9"))?;
+    let closed = good.replace("outbound = \"audit\"", "outbound = \"enforce\"");
+    std::fs::write(&site, &closed)?;
+    let output = fleet.verb(&["plan"])?;
+    // It looks at the store first, which is not there.
+    assert_eq!(output.status.code(), Some(3), "{}", output.stderr);
+    Ok(())
+}
+
+/// Ten thousand hosts in `nightly`; a tenth of that in every run.
+#[test]
+fn a_plan_of_many_hosts_is_quick() -> Result<()> {
+    let count: u32 = match std::env::var("PORTGUARD_FLEET_HOSTS") {
+        Ok(count) => count.parse()?,
+        Err(_) => 1000,
+    };
+    let fleet = Fleet::new("enforce")?;
+    let mut site = String::from(
+        "schema = 1\nmode = \"enforce\"\noutbound = \"audit\"\nunprinted_peers = \"any\"\nunresolved_peers = \"none\"\nunresolved_ports = \"none\"\n[management]\nallow = [\"tcp/22\"]\n",
+    );
+    for number in 0..count {
+        let [_, a, b, c] = number.to_be_bytes();
+        let name = if number == 0 {
+            "left".to_owned()
+        } else {
+            format!("h{number}")
+        };
+        writeln!(
+            site,
+            "[[host]]\nname = \"{name}\"\naddresses = [\"10.{a}.{b}.{c}\"]\nroles = [\"wso2/identity-server\"]"
+        )?;
+    }
+    std::fs::write(fleet.path("site.toml"), site)?;
+    let begun = Instant::now();
+    let planned = fleet.json(&["plan", "--json"])?;
+    assert_eq!(planned["hosts"], count, "{planned:#}");
+    println!("{count} hosts: {:?}, {planned}", begun.elapsed());
+    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    Ok(())
+}
