@@ -88,7 +88,8 @@ fn commands(program: &Path) -> Result<String> {
             Command::new(program)
                 .args(verb)
                 .arg("--help")
-                .env("COLUMNS", "100"),
+                // As wide as a page of the site.
+                .env("COLUMNS", "84"),
         )
     };
     let main = help(None)?;

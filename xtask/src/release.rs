@@ -38,14 +38,15 @@ pub(crate) struct ReleaseArgs {
 pub(crate) fn run(args: &ReleaseArgs) -> Result<()> {
     let begun = Instant::now();
     setup::ensure_tools(&setup::RELEASE)?;
+    let clone = args.reproduce.then(reproduce::clone).transpose()?;
     let program = match &args.program {
         Some(program) => program.clone(),
         None => shipped::build()?,
     };
     let out = std::path::absolute(&args.out)?;
     make(&program, &out)?;
-    if args.reproduce {
-        reproduce::compare(&out)?;
+    if let Some(clone) = clone {
+        reproduce::compare(&out, clone)?;
     }
     // Signatures have a time and a random part: they come after what is compared.
     if let Some(key) = &args.sign_with {

@@ -11,10 +11,13 @@ use crate::links;
 use crate::shell::{capture, say, step};
 use crate::workspace::{cargo, root, target};
 
-/// Builds it again and compares.
-///
-/// Nothing of the first build is used: other folder, other build folder.
-pub(super) fn compare(first: &Path) -> Result<()> {
+/// A clone, in another folder and with a build folder of its own.
+pub(super) struct Clone {
+    folder: PathBuf,
+}
+
+/// Clones what is committed, which must be all that there is.
+pub(super) fn clone() -> Result<Clone> {
     let mut status = Command::new("git");
     status
         .current_dir(root())
@@ -27,16 +30,20 @@ pub(super) fn compare(first: &Path) -> Result<()> {
     let folder = std::path::absolute(target())?.join("reproduce/somewhere/else");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    let clone = folder.join("clone");
     let mut git = Command::new("git");
     git.args(["clone", "--quiet", "--local"])
         .arg(root())
-        .arg(&clone);
+        .arg(folder.join("clone"));
     capture(&mut git)?;
+    Ok(Clone { folder })
+}
+
+/// Builds it again in the clone, with nothing of the first build, and compares.
+pub(super) fn compare(first: &Path, Clone { folder }: Clone) -> Result<()> {
     let second = folder.join("release");
     let mut command = cargo();
     command
-        .current_dir(&clone)
+        .current_dir(folder.join("clone"))
         .env("CARGO_TARGET_DIR", folder.join("build"))
         .args(["xtask", "release", "--out"])
         .arg(&second);
