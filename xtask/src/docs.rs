@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::links;
 use crate::package::stage::{DOCUMENTS, copy_tree};
 use crate::setup::{self, wheels};
-use crate::shell::{capture, result, show, step};
+use crate::shell::{capture, result, say, show, step};
 use crate::workspace::{root, target};
 
 /// Where the page of all verbs has their help.
@@ -65,7 +65,14 @@ fn lay_out(book: &Path, program: &Path) -> Result<()> {
     copy_tree(&root().join("docs"), &source.join("docs"))?;
     fs::rename(source.join("docs/book.toml"), book.join("book.toml"))?;
     let summary = fs::read_to_string(source.join("docs/SUMMARY.md"))?;
-    fs::write(source.join("SUMMARY.md"), from_above(&summary))?;
+    let mut contents = from_above(&summary);
+    for (path, title) in unlisted(&source, &contents)? {
+        say(format_args!(
+            "docs/SUMMARY.md does not list {path}: it goes to the end of the contents"
+        ));
+        writeln!(contents, "\n[{title}]({path})")?;
+    }
+    fs::write(source.join("SUMMARY.md"), contents)?;
     fs::remove_file(source.join("docs/SUMMARY.md"))?;
     let page = source.join("docs/reference/commands.md");
     let text = fs::read_to_string(&page)?;
@@ -74,6 +81,22 @@ fn lay_out(book: &Path, program: &Path) -> Result<()> {
     let dead = links::dead(&source)?;
     ensure!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
     Ok(())
+}
+
+/// Pages that the table of contents leaves out, with their titles: mdBook would not render them.
+fn unlisted(source: &Path, contents: &str) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for path in links::all(&source.join("docs"))? {
+        let name = path.strip_prefix(source)?.display().to_string();
+        let is_page =
+            path.extension().is_some_and(|end| end == "md") && !name.ends_with("SUMMARY.md");
+        if is_page && !contents.contains(&format!("]({name})")) {
+            let text = fs::read_to_string(&path)?;
+            let title = text.lines().find_map(|line| line.strip_prefix("# "));
+            found.push((name.clone(), title.unwrap_or(&name).to_owned()));
+        }
+    }
+    Ok(found)
 }
 
 /// The table of contents as seen from the folder above its own.
