@@ -59,6 +59,8 @@ mod roles;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod setup;
+#[cfg(test)]
 mod spare;
 #[cfg(test)]
 mod weaker;

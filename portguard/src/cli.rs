@@ -32,6 +32,7 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Catalog(command::catalog::CatalogArgs),
+    Setup(command::setup::SetupArgs),
     Init(command::init::InitArgs),
     Check(command::check::CheckArgs),
     Doctor(command::doctor::DoctorArgs),
@@ -84,6 +85,7 @@ impl Cli {
     pub fn run(&self) -> anyhow::Result<Exit> {
         match &self.verb {
             Verb::Catalog(args) => command::catalog::run(args),
+            Verb::Setup(args) => command::setup::run(args),
             Verb::Init(args) => command::init::run(args),
             Verb::Check(args) => command::check::run(args),
             Verb::Doctor(args) => command::doctor::run(args),

@@ -22,6 +22,7 @@ pub mod man;
 pub mod promote;
 pub mod report;
 pub mod selection;
+pub mod setup;
 pub mod status;
 mod table;
 pub mod top;

@@ -1,22 +1,98 @@
 //! `portguard init`: a commented site file for the chosen roles, so that nobody starts from an empty page.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::print;
 use portguard_policy::catalog::{Catalog, Peer, PeerClass, PortSpec, Row, System};
-use portguard_policy::diagnostic::Rejected;
-use portguard_policy::error::Exit;
+use portguard_policy::diagnostic::{Diagnostic, Rejected};
+use portguard_policy::error::{Exit, Fault};
 
-/// Write a commented site file for the roles of a host
+/// Write a commented site file for the roles of a host, or of several
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  portguard init --role thoughtspot/node > site.toml                    this machine, by its name and addresses
+  portguard init --role wso2/api-manager --host am1=10.0.0.1 --host am2=10.0.0.2 > site.toml
+  portguard init --host a1=10.0.0.1@interlink-asi/authenticator --host a2=10.0.0.2@interlink-asi/vault > site.toml
+  portguard setup                                                       proposes roles from what listens here")]
 pub struct InitArgs {
-    /// Role that a host of the site has
-    #[arg(long = "role", value_name = "SYSTEM/ROLE", required = true)]
+    /// Role that each host has, unless the host names its own
+    #[arg(
+        long = "role",
+        value_name = "SYSTEM/ROLE",
+        required_unless_present = "hosts"
+    )]
     roles: Vec<String>,
+    /// Host of the site; may be repeated [default: this machine]
+    #[arg(long = "host", value_name = "NAME=ADDRESS,...[@SYSTEM/ROLE,...]", value_parser = HostSpec::parse)]
+    hosts: Vec<HostSpec>,
+    /// How a system is deployed, by the word that its document has for it; may be repeated
+    #[arg(long = "deployment", value_name = "SYSTEM=NAME", value_parser = deployment)]
+    deployments: Vec<(String, String)>,
     /// Directory of catalog files of your own
     #[arg(long = "catalog", value_name = "DIR")]
     catalogs: Vec<PathBuf>,
+    /// Write JSON: the text of the file and what it is for
+    #[arg(long)]
+    json: bool,
+}
+
+/// A host as it is written into the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostSpec {
+    pub(super) name: String,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Empty = those of all.
+    pub(super) roles: Vec<String>,
+}
+
+impl HostSpec {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (rest, roles) = text.split_once('@').unwrap_or((text, ""));
+        let Some((name, addresses)) = rest.split_once('=') else {
+            return Err("expected NAME=ADDRESS, like `db1=10.0.0.1`".to_owned());
+        };
+        if name.is_empty() || name.contains(['"', '\\']) {
+            return Err("expected a name before the `=`".to_owned());
+        }
+        let addresses: Result<Vec<IpAddr>, _> = addresses.split(',').map(str::parse).collect();
+        let words = roles.split(',').filter(|role| !role.is_empty());
+        Ok(Self {
+            name: name.to_owned(),
+            addresses: addresses
+                .map_err(|_error| "expected addresses behind the `=`".to_owned())?,
+            roles: words.map(str::to_owned).collect(),
+        })
+    }
+}
+
+fn deployment(text: &str) -> Result<(String, String), String> {
+    let (system, name) = text
+        .split_once('=')
+        .ok_or("expected SYSTEM=NAME, like `ibm-api-connect=kubernetes`")?;
+    Ok((system.to_owned(), name.to_owned()))
+}
+
+/// What the file is about.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    pub(super) hosts: Vec<HostSpec>,
+    /// Deployment by system.
+    pub(super) deployments: BTreeMap<String, String>,
+    /// Who administers the hosts.
+    pub(super) admins: Vec<String>,
+    /// Ports that this is done by.
+    pub(super) management: Vec<u16>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Answer {
+    schema: u32,
+    hosts: Vec<String>,
+    text: String,
 }
 
 /// Prints the file.
@@ -25,16 +101,43 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     for dir in &args.catalogs {
         catalog = catalog.with_directory(dir)?;
     }
-    let text = site_file(&catalog, &args.roles)?;
-    print(|out| out.write_all(text.as_bytes()))?;
+    let mut hosts = args.hosts.clone();
+    if hosts.is_empty() {
+        hosts.push(super::setup::look::this_host());
+    }
+    for host in &mut hosts {
+        if host.roles.is_empty() {
+            host.roles.clone_from(&args.roles);
+        }
+        if host.roles.is_empty() {
+            return Err(Fault::usage(format!("host `{}` has no role", host.name))
+                .hint("add `--role SYSTEM/ROLE`, or write `NAME=ADDRESS@SYSTEM/ROLE`")
+                .into());
+        }
+    }
+    let draft = Draft {
+        hosts,
+        deployments: args.deployments.iter().cloned().collect(),
+        ..Draft::default()
+    };
+    let text = site_file(&catalog, &draft)?;
+    if args.json {
+        super::print_json(&Answer {
+            schema: 1,
+            hosts: draft.hosts.iter().map(|host| host.name.clone()).collect(),
+            text,
+        })?;
+    } else {
+        print(|out| out.write_all(text.as_bytes()))?;
+    }
     Ok(Exit::Ok)
 }
 
 /// The site file's text.
-pub fn site_file(catalog: &Catalog, roles: &[String]) -> Result<String, Rejected> {
+pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Rejected> {
     let mut systems: BTreeMap<&str, (&System, BTreeSet<&str>)> = BTreeMap::new();
     let mut faults = Vec::new();
-    for name in roles {
+    for name in draft.hosts.iter().flat_map(|host| &host.roles) {
         match catalog.role(name) {
             Ok((system, role)) => {
                 systems
@@ -46,26 +149,80 @@ pub fn site_file(catalog: &Catalog, roles: &[String]) -> Result<String, Rejected
             Err(diagnostic) => faults.push(diagnostic.at("--role")),
         }
     }
+    for (system, name) in &draft.deployments {
+        let known = systems.get(system.as_str());
+        if known.is_none_or(|(system, _)| !system.deployments.contains_key(name)) {
+            let names = known.map_or(String::new(), |(system, _)| {
+                let all: Vec<&str> = system.deployments.keys().map(String::as_str).collect();
+                all.join(", ")
+            });
+            let message = format!("`{name}` is no deployment of `{system}`");
+            let fault = Diagnostic::error("unknown-deployment", message).at("--deployment");
+            faults.push(if names.is_empty() {
+                fault.hint("it has none, or no host has a role of it")
+            } else {
+                fault.hint(format!("one of {names}"))
+            });
+        }
+    }
     if !faults.is_empty() {
         return Err(Rejected(faults));
     }
-    let mut text = HEAD.to_owned();
+    let mut text = head(draft);
     for (system, roles) in systems.values() {
-        about(&mut text, system, roles);
+        about(&mut text, system, roles, draft.deployments.get(&system.id));
     }
-    let listed: BTreeSet<_> = roles.iter().map(|role| format!("\"{role}\"")).collect();
-    let listed: Vec<_> = listed.into_iter().collect();
     text.push_str(
-        "\n# Every host of the site: a role named as a peer is the hosts that have it.\n[[host]]\n",
+        "\n# Every host of the site: a role named as a peer is the hosts that have it.\n",
     );
-    text.push_str(
-        "name = \"host-1\"\naddresses = [\"192.0.2.1\"]    # as its peers see it; write your own\n",
-    );
-    add(&mut text, &format!("roles = [{}]", listed.join(", ")));
-    Ok(text)
+    for host in &draft.hosts {
+        let listed: BTreeSet<_> = host
+            .roles
+            .iter()
+            .map(|role| format!("\"{role}\""))
+            .collect();
+        let listed: Vec<_> = listed.into_iter().collect();
+        let addresses: Vec<_> = host
+            .addresses
+            .iter()
+            .map(|one| format!("\"{one}\""))
+            .collect();
+        let _ = writeln!(text, "[[host]]\nname = \"{}\"", host.name);
+        let _ = writeln!(
+            text,
+            "addresses = [{}]    # as its peers see it",
+            addresses.join(", ")
+        );
+        add(&mut text, &format!("roles = [{}]", listed.join(", ")));
+        text.push('\n');
+    }
+    Ok(text.trim_end().to_owned() + "\n")
 }
 
-const HEAD: &str = "\
+fn head(draft: &Draft) -> String {
+    let quoted = |words: &[String]| {
+        let all: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        all.join(", ")
+    };
+    let (admins, note) = if draft.admins.is_empty() {
+        ("\"192.0.2.0/28\"".to_owned(), "write your own")
+    } else {
+        (
+            quoted(&draft.admins),
+            "who is connected now; add the others",
+        )
+    };
+    let ports = if draft.management.is_empty() {
+        vec![22]
+    } else {
+        draft.management.clone()
+    };
+    let allow: Vec<String> = ports
+        .iter()
+        .map(|port| format!("tcp/{port}=admins"))
+        .collect();
+    format!(
+        "\
 # portguard site file. Read it from the top; whatever stands behind `#` is optional.
 schema = 1
 mode = \"audit\"                 # audit: count violations; enforce: drop them
@@ -74,20 +231,23 @@ outbound = \"audit\"             # what the host sends: off, audit or enforce
 # unresolved_ports = \"refuse\"  # rows without a number that this file does not give: refuse or none (closed)
 
 [groups]
-admins = [\"192.0.2.0/28\"]      # write your own
-users = [\"192.0.2.0/24\"]       # who uses the products
+admins = [{admins}]      # {note}
+users = [\"192.0.2.0/24\"]       # who uses the products; write your own
 
 [management]                   # stays open whatever the documents say
-allow = [\"tcp/22=admins\"]
+allow = [{}]
 
 [baseline]                     # \"any\", \"none\" or a list of peers
 echo = \"any\"                   # who may ping
 dhcp = \"any\"
 dns = \"any\"                    # name servers that the host asks
 ntp = \"any\"
-";
+",
+        quoted(&allow)
+    )
+}
 
-fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>) {
+fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>, deployment: Option<&String>) {
     let closure: BTreeSet<&str> = roles.iter().flat_map(|role| system.closure(role)).collect();
     let rows: Vec<&Row> = system
         .rows
@@ -96,7 +256,7 @@ fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>) {
         .collect();
     add(text, &format!("\n# {}", system.document));
     add(text, &format!("[systems.{}]", system.id));
-    facts(text, system, &rows);
+    facts(text, system, &rows, deployment);
     unprinted(text, system, &rows);
     let changeable: Vec<_> = rows
         .iter()
@@ -105,31 +265,28 @@ fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>) {
         .collect();
     let open = |row: &&Row| !row.implied && row.ports.iter().any(PortSpec::is_open);
     let dynamic: Vec<_> = rows.iter().copied().filter(open).collect();
-    if !changeable.is_empty() || !dynamic.is_empty() {
-        add(text, &format!("\n# [systems.{}.ports]", system.id));
-        if !changeable.is_empty() {
-            add(
-                text,
-                &format!(
-                    "# The document lets these be changed: {}",
-                    local(system, &changeable)
-                ),
-            );
-        }
-        for row in &dynamic {
-            add(
-                text,
-                &format!(
-                    "# \"{}\" = \"FIRST-LAST\"    # {}; not printed, and closed without a range: {}",
-                    local_id(system, row),
-                    row.ports
-                        .first()
-                        .map(ToString::to_string)
-                        .unwrap_or_default(),
-                    row.purpose
-                ),
-            );
-        }
+    if !changeable.is_empty() {
+        add(
+            text,
+            &format!(
+                "# The document lets these be changed (`ports.\"ROW\" = NUMBER`): {}",
+                local(system, &changeable)
+            ),
+        );
+    }
+    for row in &dynamic {
+        add(
+            text,
+            &format!(
+                "# ports.\"{}\" = \"FIRST-LAST\"    # {}; not printed, and closed without a range: {}",
+                local_id(system, row),
+                row.ports
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                row.purpose
+            ),
+        );
     }
     peers(text, system, &rows);
 }
@@ -179,18 +336,27 @@ fn unprinted(text: &mut String, system: &System, rows: &[&Row]) {
     }
 }
 
-fn facts(text: &mut String, system: &System, rows: &[&Row]) {
+/// One line a key: what is commented may be uncommented, all of it.
+fn facts(text: &mut String, system: &System, rows: &[&Row], deployment: Option<&String>) {
     let conditions: Vec<_> = rows
         .iter()
         .filter_map(|row| row.condition.as_ref())
         .collect();
-    if conditions
+    let depends = conditions
         .iter()
-        .any(|condition| !condition.deployments.is_empty())
-    {
-        for (id, title) in &system.deployments {
-            add(text, &format!("# deployment = \"{id}\"    # {title}"));
-        }
+        .any(|condition| !condition.deployments.is_empty());
+    let each = |all: &mut dyn Iterator<Item = (&String, &String)>| {
+        let words: Vec<String> = all.map(|(id, title)| format!("{id} ({title})")).collect();
+        words.join(", ")
+    };
+    if let Some(chosen) = deployment {
+        add(text, &format!("deployment = \"{chosen}\""));
+    } else if let Some(first) = system.deployments.keys().next().filter(|_| depends) {
+        let all = each(&mut system.deployments.iter());
+        add(
+            text,
+            &format!("# deployment = \"{first}\"    # one of {all}"),
+        );
     }
     if conditions
         .iter()
@@ -198,22 +364,20 @@ fn facts(text: &mut String, system: &System, rows: &[&Row]) {
     {
         add(text, "# version = \"1.2.3\"    # some rows depend on it");
     }
-    for (id, option) in &system.options {
-        if conditions
-            .iter()
-            .any(|condition| condition.options.contains(id) || condition.without.contains(id))
-        {
-            let (key, state) = if option.default {
-                ("without", "on")
-            } else {
-                ("options", "off")
-            };
+    for (key, is_on, state) in [("options", false, "off"), ("without", true, "on")] {
+        let asked = system.options.iter().filter(|(id, option)| {
+            option.default == is_on
+                && conditions.iter().any(|condition| {
+                    condition.options.contains(*id) || condition.without.contains(*id)
+                })
+        });
+        let asked: Vec<(&String, &String)> =
+            asked.map(|(id, option)| (id, &option.title)).collect();
+        if let Some((first, _)) = asked.first() {
+            let all = each(&mut asked.iter().copied());
             add(
                 text,
-                &format!(
-                    "# {key} = [\"{id}\"]    # {}: {state} unless said",
-                    option.title
-                ),
+                &format!("# {key} = [\"{first}\"]    # {state} unless said: {all}"),
             );
         }
     }
@@ -222,11 +386,12 @@ fn facts(text: &mut String, system: &System, rows: &[&Row]) {
             .iter()
             .any(|condition| condition.choices.contains_key(id));
         if asked || rows.iter().any(|row| row.pick.as_ref() == Some(id)) {
-            for (value, title) in &choice.values {
+            let all = each(&mut choice.values.iter());
+            if let Some(first) = choice.values.keys().next() {
                 add(
                     text,
                     &format!(
-                        "# choices.{id} = \"{value}\"    # {}: {title}",
+                        "# choices.{id} = \"{first}\"    # {}: one of {all}",
                         choice.title
                     ),
                 );
@@ -385,7 +550,16 @@ mod tests {
         let catalog = Catalog::embedded().unwrap();
         for system in catalog.systems.values() {
             for role in system.host_roles() {
-                let text = site_file(&catalog, &[format!("{}/{}", system.id, role.id)]).unwrap();
+                let draft = Draft {
+                    hosts: vec![HostSpec {
+                        name: "host-1".to_owned(),
+                        addresses: vec!["192.0.2.1".parse().unwrap()],
+                        roles: vec![format!("{}/{}", system.id, role.id)],
+                    }],
+                    ..Draft::default()
+                };
+                let text = site_file(&catalog, &draft).unwrap();
+                keys_collide_nowhere(&text);
                 let errors: Vec<_> = codes(&catalog, &text)
                     .into_iter()
                     .filter(|(level, ..)| *level == Level::Error)
@@ -410,5 +584,53 @@ mod tests {
                 assert!(left.is_empty(), "{left:?}\n{text}");
             }
         }
+    }
+
+    /// Whatever is uncommented, it is a document still.
+    fn keys_collide_nowhere(text: &str) {
+        let is_key = |line: &str| {
+            let mut parts = line.splitn(2, " = ");
+            let key = parts.next().unwrap_or_default();
+            parts
+                .next()
+                .is_some_and(|value| value.starts_with(['"', '[', '{']))
+                && !key.contains(' ')
+        };
+        let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_key(rest) => rest,
+            _ => line,
+        });
+        let all: Vec<&str> = lines.collect();
+        // Comments that go on behind a value stay comments: `#   `.
+        let parsed = all.join("\n").parse::<toml::Table>();
+        assert!(parsed.is_ok(), "{parsed:?}\n{}", all.join("\n"));
+    }
+
+    #[test]
+    fn several_hosts_have_roles_of_their_own() {
+        let catalog = Catalog::embedded().unwrap();
+        let hosts = [
+            "a1=10.0.0.1,10.0.0.2@thoughtspot/node",
+            "a2=fd00::2@nexthink/engine",
+        ];
+        let draft = Draft {
+            hosts: hosts.map(|text| HostSpec::parse(text).unwrap()).to_vec(),
+            ..Draft::default()
+        };
+        let text = site_file(&catalog, &draft).unwrap();
+        assert_eq!(text.matches("[[host]]").count(), 2);
+        assert!(
+            text.contains("addresses = [\"10.0.0.1\", \"10.0.0.2\"]"),
+            "{text}"
+        );
+        assert!(text.contains("roles = [\"nexthink/engine\"]"), "{text}");
+        for wrong in ["a1", "=10.0.0.1", "a1=x"] {
+            assert!(HostSpec::parse(wrong).is_err(), "{wrong}");
+        }
+        let wrong = Draft {
+            deployments: [("thoughtspot".to_owned(), "nowhere".to_owned())].into(),
+            ..draft
+        };
+        assert!(site_file(&catalog, &wrong).is_err());
     }
 }

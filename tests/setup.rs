@@ -1,0 +1,117 @@
+//! From nothing to audit: one command looks, writes a site file that is right, and loads it.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+use anyhow::{Context as _, Result, ensure};
+use portguard_harness::traffic::TcpEcho;
+use serde_json::Value;
+
+use super::guard::Guarded;
+
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+fn run(guarded: &Guarded, args: &[&str]) -> Result<portguard_harness::net::Output> {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    guarded.run(&args, None)
+}
+
+#[test]
+fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let host = &guarded.link.left.host;
+    let file = std::env::temp_dir().join(format!("{}-site.toml", guarded.interface()));
+    let path = file.to_str().context("a path")?;
+
+    // Nothing listens: it says so, and how to go on.
+    let output = run(&guarded, &["setup", "--yes", "--output", path, "--json"])?;
+    ensure!(output.code() == 2, "{output}");
+    let answer: Value = serde_json::from_str(&output.stdout)?;
+    ensure!(
+        answer["error"]["hint"].to_string().contains("--role"),
+        "{answer}"
+    );
+    ensure!(!file.exists());
+
+    // A node of ThoughtSpot, by some of its ports.
+    let ports = [2_100, 2_101, 2_200, 2_201, 12_345];
+    let services: Result<Vec<TcpEcho>> = ports
+        .iter()
+        .map(|port| TcpEcho::start(host, (ANY, *port).into()))
+        .collect();
+    let _services = services?;
+    let dry = run(
+        &guarded,
+        &["setup", "--dry-run", "--json", "--output", path],
+    )?
+    .success()?;
+    let answer: Value = serde_json::from_str(&dry.stdout)?;
+    ensure!(answer["loaded"] == false && !file.exists(), "{answer}");
+    assert_eq!(
+        answer["roles"],
+        serde_json::json!(["thoughtspot/node"]),
+        "{answer:#}"
+    );
+
+    // Nobody to ask.
+    let output = run(&guarded, &["setup", "--output", path])?;
+    ensure!(
+        output.code() == 2 && output.stderr.contains("--yes"),
+        "{output}"
+    );
+
+    let output = run(&guarded, &["setup", "--yes", "--output", path])?.success()?;
+    ensure!(output.stderr.contains("nothing is dropped"), "{output}");
+    let status = guarded.status()?.context("a guard")?;
+    assert_eq!(status["mode"], "audit");
+    assert_eq!(status["roles"], serde_json::json!(["thoughtspot/node"]));
+    // The file is right as it is, for this machine.
+    let text = std::fs::read_to_string(&file)?;
+    ensure!(text.contains(&guarded.link.left.v4().to_string()), "{text}");
+    let check = run(&guarded, &["check", "-c", path])?;
+    ensure!(check.code() == 0, "{check}");
+    // It is not written over.
+    let again = run(&guarded, &["setup", "--yes", "--output", path])?;
+    ensure!(
+        again.code() == 2 && again.stderr.contains("--replace"),
+        "{again}"
+    );
+    std::fs::remove_file(&file)?;
+    // It guards: what comes is counted.
+    guarded.link.right.host.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.send_to(b"?", (guarded.link.left.v4(), 61_000))?;
+        Ok(())
+    })?;
+    let counters = run(&guarded, &["counters", "--violations"])?.success()?;
+    ensure!(counters.stdout.contains("udp/61000"), "{counters}");
+    Ok(())
+}
+
+#[test]
+fn errors_are_json_where_json_is_asked_for() -> Result<()> {
+    let guarded = Guarded::new()?;
+    for (args, code, error) in [
+        (vec!["status", "--json", "--nonsense"], 2, "usage"),
+        (
+            vec!["counters", "--json", "--interface", "none0"],
+            2,
+            "usage",
+        ),
+        (vec!["check", "--json", "-c", "/nowhere.toml"], 2, ""),
+        (vec!["confirm", "--json"], 2, "usage"),
+        (vec!["rollback", "--json"], 2, "usage"),
+        (vec!["events", "--json", "--port", "x"], 2, "usage"),
+    ] {
+        let output = run(&guarded, &args)?;
+        let answer: Value =
+            serde_json::from_str(&output.stdout).with_context(|| format!("{args:?}: {output}"))?;
+        ensure!(answer["schema"] == 1, "{answer}");
+        ensure!(answer["error"]["message"].is_string(), "{answer}");
+        ensure!(
+            error.is_empty() || answer["error"]["code"] == error,
+            "{answer}"
+        );
+        ensure!(error.is_empty() || output.code() == code, "{output}");
+    }
+    Ok(())
+}
