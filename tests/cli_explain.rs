@@ -297,3 +297,54 @@ fn both_formats_are_exported() {
     assert_eq!(document["schema"], 1);
     assert_eq!(document["policy"]["host"], "a");
 }
+
+/// What is no file beside the site is not read: no pipe, no device, nothing elsewhere, whose words would be in a message.
+#[test]
+fn only_regular_files_beside_the_site_are_read() -> anyhow::Result<()> {
+    let directory = std::env::temp_dir().join(format!("portguard-files-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("site/below"))?;
+    let pipe = directory.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU)?;
+    std::fs::write(directory.join("secret"), "hidden words\n")?;
+    std::os::unix::fs::symlink(directory.join("secret"), directory.join("site/link"))?;
+    std::fs::write(directory.join("site/below/list"), "192.0.2.0/24\n")?;
+    let site = directory.join("site/site.toml");
+    let check = |path: &std::path::Path| -> anyhow::Result<Output> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+        command.args(["check", "--role", "thoughtspot/node", "-c"]);
+        Ok(command.arg(path).output()?)
+    };
+    for path in [&pipe, std::path::Path::new("/dev/zero"), &directory] {
+        let output = check(path)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("not a regular file"), "{said}");
+    }
+    let secret = directory.join("secret").display().to_string();
+    for (list, is_read) in [
+        ("below/list", true),
+        ("../secret", false),
+        ("below/../../secret", false),
+        ("link", false),
+        (secret.as_str(), false),
+    ] {
+        let text = format!(
+            "schema = 1\nunprinted_peers = [\"file:{list}\"]\nunresolved_peers = \"any\"\n"
+        );
+        std::fs::write(&site, text)?;
+        let output = check(&site)?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(!said.contains("hidden"), "{list}: {said}");
+        assert_eq!(
+            said.contains("outside the directory"),
+            !is_read,
+            "{list}: {said}"
+        );
+    }
+    std::fs::remove_dir_all(directory)?;
+    Ok(())
+}

@@ -414,3 +414,59 @@ fn where_pins_cannot_be_seen_every_verb_says_so() -> Result<()> {
     ensure!(guarded.status()?.context("a guard")?["mode"] == "enforce");
     Ok(())
 }
+
+/// The kernel gives the number of a namespace that ended to the next one: what was pinned for the one is not the other's.
+#[test]
+fn a_namespace_with_the_number_of_a_dead_one_is_not_guarded() -> Result<()> {
+    let lab = Lab::new()?;
+    let run = |host: &portguard_harness::net::Host, args: &[&str]| {
+        host.output(&mut Guarded::command(args), LONG)
+    };
+    for _ in 0..20 {
+        let link = lab.pair()?;
+        let (name, inode) = (link.left.name.clone(), link.left.host.inode()?);
+        let load = [
+            "load",
+            "--role",
+            "thoughtspot/node",
+            "--interface",
+            &name,
+            "--enforce",
+            "--unprinted-peers",
+            "192.0.2.0/24",
+            "--unresolved-peers",
+            "none",
+            "--management",
+            "udp/7000",
+        ];
+        run(&link.left.host, &load)?.success()?;
+        drop(link);
+        let mut hosts = Vec::new();
+        for _ in 0..8 {
+            hosts.push(lab.host("next")?);
+        }
+        let Some(next) = hosts
+            .iter()
+            .find(|host| host.inode().is_ok_and(|other| other == inode))
+        else {
+            // Somebody else's namespace has it now.
+            run(hosts.first().context("a host")?, &["unload", "--stale"])?.success()?;
+            continue;
+        };
+        let end = End::new(&name).address("10.78.0.1/24");
+        let _link = lab.connect(next, &end, hosts.last().context("a host")?, &End::new("r0"))?;
+        let status = run(next, &["status"])?.success()?;
+        ensure!(
+            status.stdout.contains("no interface is guarded"),
+            "{status:?}"
+        );
+        run(next, &["agent", "--once"])?.success()?;
+        let status = run(next, &["status"])?.success()?;
+        ensure!(
+            status.stdout.contains("no interface is guarded"),
+            "{status:?}"
+        );
+        return Ok(());
+    }
+    anyhow::bail!("no namespace got the number of a dead one")
+}

@@ -7,6 +7,8 @@ mod agree;
 #[cfg(test)]
 mod bench_verb;
 #[cfg(test)]
+mod boot;
+#[cfg(test)]
 mod bypass;
 #[cfg(test)]
 mod callers;

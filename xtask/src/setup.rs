@@ -8,6 +8,7 @@ mod etcd;
 mod linker;
 mod toolchain;
 mod tools;
+mod udev;
 pub(crate) mod wheels;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub(crate) struct SetupArgs {
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
     ensure(&TEST)?;
     etcd::ensure()?;
+    udev::ensure()?;
     if args.all {
         toolchain::has_clippy()?;
         ensure(&VM)?;

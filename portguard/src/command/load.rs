@@ -20,11 +20,12 @@ use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
 use portguard_kernel::generation::{self, Live, Options, Prepared};
+use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::{Interface, all, names};
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::meta::XdpModeName;
 use portguard_kernel::recovery::settle::settle;
-use portguard_kernel::store;
+use portguard_kernel::store::{self, Stored};
 use portguard_policy::diagnostic::{Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
@@ -49,6 +50,9 @@ pub struct LoadArgs {
     /// Load what was in force for good before, from the disk: no site file, no resolver (what the systemd unit does)
     #[arg(long, requires = "interfaces", conflicts_with_all = ["config", "roles", "host", "audit", "enforce", "dry_run"])]
     pub(super) last_good: bool,
+    /// Nothing, unless the unit that guards the interface at boot is enabled (what the udev rule does)
+    #[arg(long, requires = "last_good")]
+    if_enabled: bool,
     /// Guard what `unload --stay-off` switched off
     #[arg(long, requires = "last_good")]
     switch_on: bool,
@@ -241,6 +245,11 @@ fn compiled(
 /// What was in force for good before. At boot nobody has a session; on a running machine all is checked as at any load.
 fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
     let mut interfaces = find(&args.interfaces)?;
+    if args.if_enabled {
+        interfaces.retain(|interface| {
+            boot::is_enabled(&interface.name) && store::is_stored(&Layout::of(&interface.name))
+        });
+    }
     interfaces.retain(|interface| {
         let is_off = store::is_off(&Layout::of(&interface.name)) && !args.switch_on;
         if is_off {
@@ -256,6 +265,12 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
     for interface in &interfaces {
         stored.push(store::read(&Layout::of(&interface.name))?);
     }
+    // The udev rule may have been first.
+    let (interfaces, stored): (Vec<Interface>, Vec<Stored>) = interfaces
+        .into_iter()
+        .zip(stored)
+        .filter(|(interface, stored)| !is_in_force(interface, stored))
+        .unzip();
     let policies: Vec<Policy> = stored.iter().map(|one| one.policy.clone()).collect();
     let safety = safety::check(args.safety.force, &interfaces, &policies)?;
     let confirm_within = safety::confirm_within(&args.safety, &policies);
@@ -275,6 +290,25 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
             safety,
         })
         .collect())
+}
+
+/// Whether a stored policy is what an interface is guarded by already, for good.
+fn is_in_force(interface: &Interface, stored: &Stored) -> bool {
+    let live = generation::live(&Layout::of(&interface.name));
+    let is_it = live.ok().flatten().is_some_and(|live| {
+        live.is_confirmed
+            && live.effective.is_as_meant()
+            && live.meta.digest == stored.digest
+            && live.meta.xdp_mode == stored.xdp_mode
+    });
+    if is_it {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "{}: the last good policy is in force",
+            plain(&interface.name)
+        );
+    }
+    is_it
 }
 
 fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
@@ -425,7 +459,9 @@ pub(super) fn tell(done: &Done) {
         let _ = writeln!(
             err,
             "{}: {mode}, generation {}, {} XDP, policy {short}",
-            one.interface, one.generation, one.xdp_mode
+            plain(&one.interface),
+            one.generation,
+            one.xdp_mode
         );
         if one.confirm_deadline.is_some() {
             let within = humantime::format_duration(done.within);

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use portguard_kernel::host::resolve;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
+use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Outbound};
 use portguard_policy::site::{self, Flags, Mode, Site, Unresolved, UnresolvedPorts};
@@ -228,7 +229,7 @@ impl SelectionArgs {
         site.apply(&self.flags(), &catalog)?;
         let mut files = BTreeMap::new();
         for path in site.files() {
-            let full = base.join(path);
+            let full = beside(base, path)?;
             let nets = site::prefixes::parse(&full.display().to_string(), &read(&full)?)?;
             files.insert(path.to_owned(), nets);
         }
@@ -304,12 +305,46 @@ impl SelectionArgs {
     }
 }
 
+/// A file beside the site file, or in a directory beside it: whoever writes a site gets no other file read by whoever loads it.
+fn beside(base: &Path, path: &str) -> anyhow::Result<PathBuf> {
+    let base = if base.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        base
+    };
+    let full = base.join(path);
+    let cannot =
+        |error: io::Error| Fault::usage(format!("cannot open {}: {error}", full.display()));
+    let real = full.canonicalize().map_err(cannot)?;
+    if real.starts_with(base.canonicalize().map_err(cannot)?) {
+        return Ok(full);
+    }
+    Err(Fault::usage(format!(
+        "`file:{}` is outside the directory of the site file",
+        plain(path)
+    ))
+    .hint("put the file beside the site file")
+    .into())
+}
+
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt as _;
     let shown = path.display();
-    let file = std::fs::File::open(path).map_err(|error| {
-        portguard_policy::error::Fault::usage(format!("cannot open {shown}: {error}"))
-    })?;
+    // A pipe that nobody writes to would be waited for at the opening, a device read without end.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| Fault::usage(format!("cannot open {shown}: {error}")))?;
+    let kind = file
+        .metadata()
+        .with_context(|| format!("cannot look at {shown}"))?;
+    if !kind.is_file() {
+        return Err(Fault::usage(format!("{shown} is not a regular file"))
+            .hint("write what a pipe or a device would give to a file")
+            .into());
+    }
     // One byte more than is allowed is enough to refuse it.
     let limit = u64::try_from(site::MAX_BYTES)
         .unwrap_or(u64::MAX)

@@ -135,6 +135,8 @@ impl Scratch {
             "usr/share/fish/vendor_completions.d/portguard.fish",
             "usr/lib/systemd/system/portguard@.service",
             "usr/lib/systemd/system/portguard-agent.service",
+            "usr/lib/udev/rules.d/81-portguard.rules",
+            "usr/sbin/portguard-fail-closed",
             "usr/share/doc/portguard/docs/monitoring/alerts.yml",
             "usr/share/doc/portguard/docs/monitoring/grafana-dashboard.json",
         ] {

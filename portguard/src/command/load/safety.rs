@@ -13,6 +13,7 @@ use portguard_kernel::host::sessions::{Arriving, Sorted, sort};
 use portguard_kernel::host::sockets::{Session, sessions};
 use portguard_kernel::pins::namespaces::unknown_sessions;
 use portguard_policy::error::Fault;
+use portguard_policy::human::plain;
 use portguard_policy::policy::Policy;
 
 /// Deadline of those who enforce over SSH and say nothing.
@@ -98,7 +99,7 @@ fn check_operator(
         let _ = writeln!(
             err,
             "{}: your own SSH connection from {} stays open",
-            interface.name,
+            plain(&interface.name),
             session.remote.ip()
         );
         return Ok(());
@@ -139,7 +140,7 @@ fn check_cut(force: bool, interface: &Interface, sorted: &Sorted) -> Result<(), 
     }
     let what = format!(
         "enforcing on `{}` would cut {count} open sessions that the policy does not document:\n{}",
-        interface.name,
+        plain(&interface.name),
         lines.join("\n")
     );
     if force {
@@ -168,7 +169,7 @@ pub(super) fn tell(interface: &Interface, seeded: Seeded, sorted: &Sorted) {
     let _ = writeln!(
         err,
         "{}: open sessions: {} of the host's own seeded, {} documented, {} cut",
-        interface.name,
+        plain(&interface.name),
         seeded.known,
         sorted.documented.len(),
         sorted.cut.len()
