@@ -47,6 +47,8 @@ mod monitoring;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod overlay;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod privileges;

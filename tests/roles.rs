@@ -221,3 +221,153 @@ fn of_one_inventory_talk_to_each_other_by_role() -> Result<()> {
     std::fs::remove_file(&site)?;
     tried.and(unloaded)
 }
+
+/// A listener and who connects to it: system, its facts, both roles, port.
+const FLOWS: [(&str, &str, &str, &str, u16); 5] = [
+    (
+        "interlink-asi",
+        "deployment = \"clustered\"",
+        "vault",
+        "vault",
+        58_092,
+    ),
+    ("wso2", "", "api-manager", "api-manager", 10_397),
+    ("thoughtspot", "version = \"4.5.1.p2\"", "node", "node", 443),
+    (
+        "nexthink",
+        "deployment = \"on-premises\"\nversion = \"V6.24\"",
+        "engine",
+        "portal",
+        443,
+    ),
+    ("ibm-api-connect", "", "gateway", "management", 3000),
+];
+
+/// A site of two clusters with two hosts of each role; the second server is there for its role only.
+fn two_clusters((system, facts, server, client, _): (&str, &str, &str, &str, u16)) -> String {
+    let host = |name: &str, addresses: &str, cluster: &str, role: &str| {
+        format!(
+            "[[host]]\nname = \"{name}\"\naddresses = [{addresses}]\ncluster = \"{cluster}\"\nroles = [\"{system}/{role}\"]\n"
+        )
+    };
+    [
+        "schema = 1\nmode = \"enforce\"\noutbound = \"enforce\"\nunresolved_peers = \"none\"\nunresolved_ports = \"none\"\n\
+         unprinted_peers = { public-service = \"none\", administration = \"none\", infrastructure = \"none\", monitoring = \"none\" }\n\
+         [management]\nallow = [\"tcp/22\"]\n",
+        &format!("[systems.{system}]\n{facts}\nchoices = {{ {} }}\n", choices(system)),
+        &host("server", "\"10.77.1.1\", \"10.77.2.1\"", "a", server),
+        &host("friend", "\"10.77.1.2\"", "a", client),
+        &host("stranger", "\"10.77.2.2\"", "b", client),
+        &host("other", "\"10.77.9.9\"", "b", server),
+    ]
+    .concat()
+}
+
+/// The first value of each alternative.
+fn choices(system: &str) -> String {
+    let catalog = Catalog::embedded().unwrap_or_default();
+    let choices = catalog
+        .systems
+        .get(system)
+        .into_iter()
+        .flat_map(|system| &system.choices);
+    let first = choices
+        .filter_map(|(id, choice)| Some(format!("{id} = \"{}\"", choice.values.keys().next()?)));
+    first.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn of_one_cluster_are_strangers_to_another() -> Result<()> {
+    let lab = Lab::new()?;
+    let names = ["server", "friend", "stranger"];
+    let hosts: Vec<Host> = names
+        .iter()
+        .map(|name| lab.host(name))
+        .collect::<Result<_>>()?;
+    let [server, friend, stranger] = hosts.as_slice() else {
+        unreachable!("three hosts were made")
+    };
+    let mut interfaces = vec![Vec::new(); hosts.len()];
+    let mut links = Vec::new();
+    for (net, right) in [(1, 1), (2, 2)] {
+        let end =
+            |last: u8| End::new(&unique_name("rc")).address(&format!("10.77.{net}.{last}/24"));
+        let link = lab.connect(server, &end(1), &hosts[right], &end(2))?;
+        interfaces[0].push(link.left.name.clone());
+        interfaces[right].push(link.right.name.clone());
+        links.push(link);
+    }
+    for flow in FLOWS {
+        let site = std::env::temp_dir().join(format!("{}.toml", unique_name("rs")));
+        std::fs::write(&site, two_clusters(flow))?;
+        let path = site.display().to_string();
+        let (system, .., port) = flow;
+        let tried = (|| {
+            for ((host, name), interfaces) in hosts.iter().zip(names).zip(&interfaces) {
+                let mut check = Guarded::command(&["check", "--json", "-c", &path, "--host", name]);
+                let matrix = host.output(&mut check, LONG)?.stdout;
+                let strangers = if name == "stranger" {
+                    "10.77.1."
+                } else {
+                    "10.77.2.2"
+                };
+                ensure!(
+                    !matrix.contains(strangers),
+                    "{name} of {system} admits {strangers}"
+                );
+                ensure!(
+                    !matrix.contains("10.77.9.9") || name == "stranger",
+                    "{name} of {system}"
+                );
+                let mut load = Guarded::command(&[
+                    "load",
+                    "-c",
+                    &path,
+                    "--host",
+                    name,
+                    "--confirm-within",
+                    "0",
+                ]);
+                for interface in interfaces {
+                    load.args(["--interface", interface]);
+                }
+                host.output(&mut load, LONG)?
+                    .success()
+                    .with_context(|| format!("{name} of {system}"))?;
+            }
+            for (peer, verdict) in [("10.77.1.2", "pass"), ("10.77.2.2", "drop")] {
+                let number = port.to_string();
+                let ask = [
+                    "explain", "--json", "-c", &path, "--host", "server", "--in", "tcp", peer,
+                    &number,
+                ];
+                let told = server.output(&mut Guarded::command(&ask), LONG)?.stdout;
+                let told: Value = serde_json::from_str(&told)?;
+                ensure!(told["verdict"] == verdict, "{system}: {peer} {told}");
+            }
+            for (client, to, wanted) in
+                [(friend, "10.77.1.1", true), (stranger, "10.77.2.1", false)]
+            {
+                let target = SocketAddr::new(to.parse()?, port);
+                let _echo = TcpEcho::start(server, target)?;
+                let wait = if wanted { SOON } else { SHORT };
+                let is_open = client.run(|| Ok(connect(target, wait).is_connected()))?;
+                ensure!(
+                    is_open == wanted,
+                    "{system}: {} to {target}: {is_open}",
+                    client.name()
+                );
+            }
+            Ok(())
+        })();
+        for (host, interfaces) in hosts.iter().zip(&interfaces) {
+            for interface in interfaces {
+                let mut unload = Guarded::command(&["unload", "--interface", interface]);
+                host.output(&mut unload, LONG)?;
+            }
+        }
+        std::fs::remove_file(&site)?;
+        tried?;
+    }
+    Ok(())
+}

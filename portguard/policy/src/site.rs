@@ -156,6 +156,8 @@ pub struct Baseline {
     pub ntp: Who,
     /// IP protocols without ports.
     pub protocols: Vec<Protocol>,
+    /// Roles (`SYSTEM/ROLE`) of hosts that have none of that system.
+    pub profiles: Vec<(String, Place)>,
 }
 
 impl Default for Baseline {
@@ -166,6 +168,7 @@ impl Default for Baseline {
             dns: Who::Any,
             ntp: Who::Any,
             protocols: Vec::new(),
+            profiles: Vec::new(),
         }
     }
 }
@@ -349,6 +352,16 @@ impl Site {
             .and_then(|interface| interface.mode_said)
             .or_else(|| host.and_then(|host| host.mode_said))
             .or(self.mode_said)
+    }
+
+    /// Every role that a host or the baseline names.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        let own = self.hosts.iter().flat_map(|host| {
+            let interfaces = host.interfaces.values().flat_map(|i| &i.roles);
+            host.roles.iter().chain(interfaces)
+        });
+        own.chain(&self.baseline.profiles)
+            .map(|(role, _)| role.as_str())
     }
 
     /// The host of that name.

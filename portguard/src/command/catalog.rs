@@ -67,7 +67,10 @@ pub fn run(args: &CatalogArgs) -> anyhow::Result<Exit> {
             name,
             verbose,
             json,
-        } => show::run(&load(&args.directories)?, name, *verbose, *json),
+        } => {
+            let catalog = load(&args.directories)?.with_profiles([name.as_str()].into_iter())?;
+            show::run(&catalog, name, *verbose, *json)
+        }
         Verb::Verify { paths, json } => verify::run(&args.directories, paths, *json),
     }
 }

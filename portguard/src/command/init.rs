@@ -97,7 +97,8 @@ struct Answer {
 
 /// Prints the file.
 pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
-    let mut catalog = Catalog::embedded()?;
+    let roles = args.roles.iter().map(String::as_str);
+    let mut catalog = Catalog::embedded()?.with_profiles(roles)?;
     for dir in &args.catalogs {
         catalog = catalog.with_directory(dir)?;
     }

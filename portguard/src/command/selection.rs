@@ -217,7 +217,8 @@ impl SelectionArgs {
             Some(path) => Site::parse(&path.display().to_string(), &read(path)?)?,
             None => Site::default(),
         };
-        let mut catalog = Catalog::embedded()?;
+        let roles = site.roles().chain(self.roles.iter().map(String::as_str));
+        let mut catalog = Catalog::embedded()?.with_profiles(roles)?;
         for dir in site
             .catalogs
             .iter()

@@ -3,6 +3,7 @@
 //! Every problem of a file is reported with its place, and reading goes on as far as it makes sense; a file with any
 //! problem is refused as a whole, so that no row is ever lost in silence.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,12 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("wso2.toml", include_str!("../../../catalog/wso2.toml")),
 ];
 
+/// What hosts need beside a vendor's product: no documents, and in no list of them; a host's role brings one in.
+const PROFILES: &[(&str, &str)] = &[(
+    "kubernetes-node",
+    include_str!("../../../catalog/profiles/kubernetes-node.toml"),
+)];
+
 /// Name and text of every catalog file that comes with the program.
 pub fn embedded_files() -> &'static [(&'static str, &'static str)] {
     EMBEDDED
@@ -63,6 +70,21 @@ impl Catalog {
         } else {
             Err(Rejected(found))
         }
+    }
+
+    /// Adds the profiles that any of these roles (`SYSTEM/ROLE`) is of.
+    pub fn with_profiles<'r>(
+        mut self,
+        roles: impl Iterator<Item = &'r str>,
+    ) -> Result<Self, Rejected> {
+        let wanted: BTreeSet<&str> = roles.filter_map(|role| role.split('/').next()).collect();
+        for (id, text) in PROFILES.iter().filter(|(id, _)| wanted.contains(id)) {
+            let name = format!("{id}.toml");
+            let system = load_str(&name, text)?;
+            self.add(&name, system)
+                .map_err(|found| Rejected(vec![found]))?;
+        }
+        Ok(self)
     }
 
     /// Adds every `*.toml` file of a directory, with the same checks and the same standing as the embedded ones.

@@ -9,3 +9,4 @@ mod messages;
 mod names;
 mod scale;
 mod shapes;
+mod sites;

@@ -437,3 +437,39 @@ fn frames_are_parsed_as_the_kernel_does() {
         (Outcome::Pass, "arp", "arp")
     );
 }
+
+#[test]
+fn rows_whose_number_the_document_leaves_open_are_named_as_nearest() {
+    let catalog = Catalog::embedded().unwrap();
+    let text = "schema = 1\nmode = \"enforce\"\nunresolved_peers = \"none\"\n[[host]]\nname = \"a\"\naddresses = [\"10.3.0.1\"]\nroles = [\"thoughtspot/node\"]\n\
+                [[host]]\nname = \"b\"\naddresses = [\"10.3.0.2\"]\nroles = [\"thoughtspot/node\"]\n";
+    let site = Site::parse("site.toml", text.as_bytes()).unwrap();
+    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+    let compiled = compile(&Inputs {
+        catalog: &catalog,
+        site: &site,
+        host: Selection::Name("a".to_owned()),
+        interface: None,
+        local_addresses: &[],
+        hostname: None,
+        resolved: &resolved,
+        files: &files,
+        today: None,
+    });
+    let asked = compiled
+        .diagnostics
+        .iter()
+        .find(|d| d.code == "unresolved-ports");
+    assert_eq!(asked.unwrap().level, crate::diagnostic::Level::Error);
+    let remote = IpAddr::V4(Ipv4Addr::new(10, 3, 0, 2));
+    let asked = (Direction::Ingress, Transport::Tcp, 31_000, remote);
+    let near = super::nearest::nearest(&compiled.policy, &catalog, asked);
+    let row = near
+        .iter()
+        .find(|near| near.row == "thoughtspot/intracluster-dynamic");
+    let why = row.and_then(|near| near.left_out.clone());
+    assert!(
+        why.is_some_and(|why| why.starts_with("dynamic: ")),
+        "{near:#?}"
+    );
+}

@@ -147,6 +147,15 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         site.hosts = super::parse_host::hosts(reader, value);
     }
     fields.finish(reader, "the site");
+    for (role, place) in &site.baseline.profiles {
+        let system = role.split('/').next().unwrap_or_default();
+        for host in &mut site.hosts {
+            let has = |(own, _): &(String, Place)| own.split('/').next() == Some(system);
+            if !host.roles.iter().any(has) {
+                host.roles.push((role.clone(), *place));
+            }
+        }
+    }
     site
 }
 
@@ -357,6 +366,9 @@ fn baseline(reader: &mut Reader<'_>, value: Value<'_>) -> Baseline {
                 baseline.protocols.push(protocol);
             }
         }
+    }
+    if let Some(value) = fields.take("profiles") {
+        baseline.profiles = reader.strings(value, "profiles");
     }
     fields.finish(reader, "[baseline]");
     baseline

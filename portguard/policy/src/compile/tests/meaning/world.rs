@@ -9,7 +9,9 @@ use super::table::{End, Port, Table};
 use crate::catalog::{Catalog, Peer, PeerClass, PortSpec, System};
 use crate::compile::{Inputs, Selection, compile};
 use crate::policy::{GrantKind, Outbound, Peers};
-use crate::site::{ChangedPorts, Chosen, Host, Place, Ports, Site, SystemSite, Term, Terms, Who};
+use crate::site::{
+    ChangedPorts, Chosen, Host, Place, Ports, Site, SystemSite, Term, Terms, UnresolvedPorts, Who,
+};
 
 /// Row, host, direction, transport, first and last port, the other end.
 pub(super) type Flow = (String, String, &'static str, String, u16, u16, String);
@@ -31,7 +33,7 @@ pub(super) struct Facts {
     /// Those that are on.
     pub(super) options: BTreeSet<String>,
     pub(super) choices: BTreeMap<String, String>,
-    /// The site says who the members of clusters are.
+    /// The site says who the members of clusters are, and gives no numbers.
     pub(super) members: bool,
 }
 
@@ -170,9 +172,11 @@ impl World {
                 ends
             };
             let (from, to) = (ends(&line.from), ends(&line.to));
-            self.connect(&line.row, &from, &to, &line.ports, &mut flows);
+            let is_given = |port: &&Port| port.range.is_some() || !facts.members;
+            let ports: Vec<&Port> = line.ports.iter().filter(is_given).collect();
+            self.connect(&line.row, &from, &to, &ports, &mut flows);
             if line.both {
-                self.connect(&line.row, &to, &from, &line.ports, &mut flows);
+                self.connect(&line.row, &to, &from, &ports, &mut flows);
             }
         }
         flows
@@ -184,7 +188,7 @@ impl World {
         row: &str,
         from: &[End],
         to: &[End],
-        ports: &[Port],
+        ports: &[&Port],
         flows: &mut BTreeSet<Flow>,
     ) {
         let pairs = from
@@ -288,7 +292,11 @@ impl World {
             };
             list.insert(option.clone(), place);
         }
-        if !facts.members {
+        if facts.members {
+            // Nor does this site give numbers: rows without one open nothing.
+            said.ports.clear();
+            site.unresolved_ports = Some(UnresolvedPorts::None);
+        } else {
             said.unprinted_classes.remove(&PeerClass::ClusterMembers);
         }
         for (choice, value) in &facts.choices {
