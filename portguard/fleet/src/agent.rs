@@ -438,9 +438,13 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let serial = documents.serial;
         self.kept.attempt = Some(serial);
         self.disk.keep(&self.kept)?;
-        self.guard
-            .enforce(documents, Duration::from_secs(within))
-            .await?;
+        let within = Duration::from_secs(within);
+        if let Err(why) = self.guard.enforce(documents, within).await {
+            // Nothing was swapped: there is nothing to confirm, and nothing that went back.
+            self.kept.attempt = None;
+            self.disk.keep(&self.kept)?;
+            return Err(why);
+        }
         self.enter(State::Enforcing, "not confirmed yet");
         match self.prove().await {
             Ok(()) => {

@@ -35,6 +35,8 @@ struct Kernel {
     enforced: Vec<String>,
     /// Another version of the compiler, or another catalog: the same site compiles to something else.
     is_other: bool,
+    /// Loading is refused, as where open sessions would be cut.
+    refuses: bool,
 }
 
 impl Kernel {
@@ -113,6 +115,9 @@ impl Guard for Simulated {
 
     async fn enforce(&mut self, documents: &Documents, within: Duration) -> Result<(), String> {
         let mut kernel = self.0.lock().unwrap();
+        if kernel.refuses {
+            return Err("open sessions would be cut".to_owned());
+        }
         kernel.before = kernel.policy.take();
         kernel.policy = Some((site(documents), true));
         kernel.deadline = Some(Instant::now() + within);

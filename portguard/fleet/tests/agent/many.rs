@@ -46,3 +46,56 @@ async fn a_host_fetches_less_than_twenty_kilobytes_of_a_fleet_of_ten_thousand() 
     println!("release {release} bytes, piece of the inventory {piece} bytes");
     assert!(release + piece < 20 << 10, "{release} + {piece}");
 }
+
+/// Ten thousand in `nightly`; a tenth of that in every run.
+#[tokio::test]
+async fn what_is_published_reaches_a_thousand_watches_of_etcd_over_connections_of_their_own() {
+    let count: usize =
+        std::env::var("PORTGUARD_FLEET_HOSTS").map_or(1000, |count| count.parse().unwrap());
+    let cluster = Cluster::start(1).await;
+    let writer = cluster.store();
+    writer.put(layout::HEAD, b"1".to_vec()).await.unwrap();
+    let before = cluster.memory(0);
+    let (ready, mut all) = tokio::sync::mpsc::channel(count);
+    let (times, mut arrived) = tokio::sync::mpsc::channel(count);
+    for number in 0..count {
+        let (store, ready, times) = (cluster.store(), ready.clone(), times.clone());
+        tokio::spawn(async move {
+            let keys = [
+                layout::HEAD.to_owned(),
+                layout::POSITION.to_owned(),
+                layout::hold(&format!("h{number}")),
+            ];
+            let mut watch = store.watch(&keys).await.unwrap();
+            watch.changed().await.unwrap();
+            ready.send(()).await.unwrap();
+            watch.changed().await.unwrap();
+            times.send(Instant::now()).await.unwrap();
+        });
+        // A handshake at a time is enough for one core.
+        if number % 50 == 49 {
+            for _ in 0..50 {
+                all.recv().await.unwrap();
+            }
+        }
+    }
+    let memory = cluster.memory(0);
+    let begun = Instant::now();
+    writer.put(layout::HEAD, b"2".to_vec()).await.unwrap();
+    let mut took = Vec::new();
+    while took.len() < count {
+        let at = tokio::time::timeout(Duration::from_secs(30), arrived.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        took.push(at.duration_since(begun));
+    }
+    took.sort_unstable();
+    println!(
+        "{count} watches: p50 {:?}, p99 {:?}; the server has {} KiB for each",
+        took[count / 2],
+        took[count * 99 / 100],
+        (memory - before) / u64::try_from(count).unwrap()
+    );
+    assert!(took[count - 1] < Duration::from_secs(10));
+}

@@ -246,3 +246,32 @@ async fn own_evidence_holds_a_host_back_whatever_the_position_says() {
     fleet.tick().await;
     assert_eq!(fleet.states()["h0"].0, State::Confirmed);
 }
+
+#[tokio::test]
+async fn a_host_that_cannot_load_has_failed_and_has_not_gone_back() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::new(directory(disk.path()), 4).await;
+    fleet.publish("one").await;
+    fleet.tick().await;
+    fleet.tick().await;
+    for kernel in fleet.kernels.values() {
+        kernel.0.lock().unwrap().refuses = true;
+    }
+    fleet.request(Request::Start).await.unwrap();
+    let position = fleet.run().await;
+    assert_eq!(position.phase, Phase::Halted, "{}", position.why);
+    assert!(
+        position.why.contains("failed (open sessions would be cut)"),
+        "{}",
+        position.why
+    );
+    let canary = fleet.hosts_of_wave(0).remove(0);
+    assert_eq!(fleet.states()[canary.as_str()].0, State::Ready);
+    // Once it can, it does, when somebody lets the rollout go on.
+    for kernel in fleet.kernels.values() {
+        kernel.0.lock().unwrap().refuses = false;
+    }
+    fleet.tick().await;
+    fleet.request(Request::Resume).await.unwrap();
+    assert_eq!(fleet.run().await.phase, Phase::Done);
+}

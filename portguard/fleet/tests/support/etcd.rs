@@ -198,6 +198,17 @@ impl Cluster {
         );
     }
 
+    /// Memory of a member, in KiB.
+    pub(crate) fn memory(&self, member: usize) -> u64 {
+        let id = self.members[member].as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     fn status(&self, member: usize) -> serde_json::Value {
         let output = self.ctl(member, &["endpoint", "status", "-w", "json"]);
         let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
