@@ -169,14 +169,13 @@ impl Effective {
         } else if settings.outbound != Outbound::Off && egress != Attachment::Runs {
             // Another generation's egress program still judges; what it does is not known from here.
             now.outbound = Strictness::Off;
-            because.push(match egress {
-                Attachment::Other => {
-                    "ingress and egress run different generations: load again".to_owned()
-                }
-                _ => "what is sent is not judged, and answers to it are not known: the egress program is not \
-                      attached; load again"
-                    .to_owned(),
-            });
+            let words = if egress == Attachment::Other {
+                "ingress and egress run different generations: load again"
+            } else {
+                "what is sent is not judged, and answers to it are not known: the egress program is not attached; load \
+                 again"
+            };
+            because.push(words.to_owned());
         }
         now.because = (!because.is_empty()).then(|| because.join("; "));
         now
