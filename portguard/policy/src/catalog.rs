@@ -122,6 +122,10 @@ pub struct Role {
 }
 
 /// One row of a document, from the view of one role. A flow (source to destination) is two: `ID/in` and `ID/out`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the document"
+)]
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Stable id within the catalog: `SYSTEM/ROW`, and `/in` or `/out` for the two ends of a flow.

@@ -1,6 +1,11 @@
 //! The other ends of rows. A row that prints a role at its far end opens a port there, too, whether or not that role's own
 //! table repeats it.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use super::{Condition, Direction, Peer, Row, System};
 
 /// What the far ends of `rows` have to open and no row of theirs opens already.

@@ -1,5 +1,10 @@
 //! Lints for settings that would have no effect: whoever writes one believes that it does something.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use std::collections::BTreeSet;
 
 use super::inventory::{self, addresses_of};

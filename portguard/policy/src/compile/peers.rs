@@ -1,5 +1,10 @@
 //! Who a row is for: documents' peers to sets of prefixes, by the site's words and the inventory.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -99,6 +104,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// A row's peers, or of them one part. The error says why nobody is left.
+    #[expect(clippy::needless_pass_by_value, reason = "a question is asked once")]
     pub(super) fn row(&mut self, asking: Asking<'a, '_>) -> Result<Peers, String> {
         let Asking { system, row, .. } = asking;
         let key = (

@@ -1,5 +1,10 @@
 //! One row of a document: whether it holds, what it opens to whom, or why it opens nothing.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use std::collections::BTreeMap;
 
 use super::listeners::{Listener, Ranges, ids};

@@ -1,5 +1,10 @@
 //! `[systems.ID]`: deployment, version, options, peers, offsets, changed ports, and settings by row.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use std::collections::BTreeMap;
 
 use toml::de::DeValue;

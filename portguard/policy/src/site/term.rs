@@ -400,7 +400,7 @@ mod tests {
             ("4.5.1-SP2", &[4, 5, 1, 2]),
             ("10.0.0 patch 3", &[10, 0, 0]),
         ] {
-            let parsed = version(text).map_or_else(|_| Vec::new(), |parts| parts);
+            let parsed = version(text).unwrap_or_default();
             if text.contains("patch") {
                 assert!(
                     parsed.is_empty(),

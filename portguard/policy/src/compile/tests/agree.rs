@@ -30,10 +30,13 @@ struct Words {
     ports: Option<(u8, u16)>,
 }
 
+/// Roles, cluster, offset, and what is said of the host alone.
+type DraftHost = (Vec<u8>, Option<u8>, u8, Option<Words>);
+
 #[derive(Debug, Clone)]
 struct Draft {
     system: u8,
-    hosts: Vec<(Vec<u8>, Option<u8>, u8, Option<Words>)>,
+    hosts: Vec<DraftHost>,
     said: Words,
     cluster: Option<Words>,
 }

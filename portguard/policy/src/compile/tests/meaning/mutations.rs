@@ -1,5 +1,10 @@
 //! Every field of a row that has a meaning, changed in every way that a slip of the hand might.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use super::with_rows;
 use super::world::key;
 use crate::catalog::{
@@ -74,12 +79,12 @@ fn transport(row: &Row, changes: &mut Vec<Mutation>) {
     for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
         if row.transports != [transport] {
             push(row, changes, format!("transport {transport}"), |row| {
-                row.transports = vec![transport]
+                row.transports = vec![transport];
             });
         }
         if !row.transports.contains(&transport) {
             push(row, changes, format!("also {transport}"), |row| {
-                row.transports.push(transport)
+                row.transports.push(transport);
             });
         }
     }
@@ -91,7 +96,7 @@ fn direction(row: &Row, changes: &mut Vec<Mutation>) {
     for direction in [Direction::In, Direction::Out, Direction::Both] {
         if row.direction != direction && !is_between_equals {
             push(row, changes, format!("direction {direction}"), |row| {
-                row.direction = direction
+                row.direction = direction;
             });
         }
     }
@@ -135,13 +140,13 @@ fn peers(system: &System, row: &Row, changes: &mut Vec<Mutation>) {
     }
     for other in others.iter().filter(|peer| **peer != Peer::Itself) {
         push(row, changes, format!("also peer {other}"), |row| {
-            row.peers.push(other.clone())
+            row.peers.push(other.clone());
         });
     }
     for class in PeerClass::ALL {
         if row.class.is_some() && row.class != Some(class) {
             push(row, changes, format!("class {}", class.as_str()), |row| {
-                row.class = Some(class)
+                row.class = Some(class);
             });
         }
     }
@@ -173,7 +178,7 @@ fn ports(system: &System, row: &Row, changes: &mut Vec<Mutation>) {
             PortSpec::Dynamic | PortSpec::Random | PortSpec::Unprinted => PortSpec::Range(7, 7),
         };
         push(row, changes, format!("port {shifted}"), |row| {
-            row.ports[index] = shifted.clone()
+            row.ports[index] = shifted.clone();
         });
         push(
             row,
@@ -183,7 +188,7 @@ fn ports(system: &System, row: &Row, changes: &mut Vec<Mutation>) {
         );
     }
     push(row, changes, "also port 7", |row| {
-        row.ports.push(PortSpec::Range(7, 7))
+        row.ports.push(PortSpec::Range(7, 7));
     });
     let is_numbered = row.ports.iter().any(|port| port.range().is_some());
     if is_numbered && system.roles.values().any(|role| role.has_offset) {
@@ -203,7 +208,7 @@ fn condition(system: &System, row: &Row, changes: &mut Vec<Mutation>) {
     let mut add = |what: String, condition: Option<Condition>| {
         if condition != row.condition {
             push(row, changes, what, |row| {
-                row.condition.clone_from(&condition)
+                row.condition.clone_from(&condition);
             });
         }
     };
@@ -305,7 +310,7 @@ fn others(system: &System, row: &Row, changes: &mut Vec<Mutation>) {
     push(row, changes, "inert", |row| row.inert = inert);
     for role in system.roles.keys().filter(|role| **role != row.role) {
         push(row, changes, format!("role {role}"), |row| {
-            row.role.clone_from(role)
+            row.role.clone_from(role);
         });
     }
 }

@@ -1,5 +1,10 @@
 //! The tables' small language; see `portguard/catalog/expected/README.md`.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::Facts;
@@ -98,7 +103,7 @@ impl Table {
                 let meeting = list
                     .iter()
                     .fold(base.clone(), |facts, fact| fact.met(facts, list));
-                for fact in list.iter() {
+                for fact in *list {
                     found.extend(fact.missed(&meeting, system));
                 }
                 found.insert(meeting);
