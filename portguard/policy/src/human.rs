@@ -104,10 +104,6 @@ pub mod seconds {
     ///
     /// # Errors
     /// Those of the format.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "what serde calls it with"
-    )]
     pub fn serialize<S: Serializer>(seconds: &u64, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&super::moment(*seconds))
     }
@@ -140,7 +136,6 @@ pub mod seconds {
         ///
         /// # Errors
         /// Those of the format.
-        #[expect(clippy::ref_option, reason = "what serde calls it with")]
         pub fn serialize<S: Serializer>(seconds: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
             match seconds {
                 Some(seconds) => super::serialize(seconds, to),

@@ -10,6 +10,9 @@ use super::Cause;
 use crate::findings::{Finding, Kind};
 use crate::knock::network;
 
+/// Direction, reason, protocol, port, whether that is a client's, the service, and the peer's network.
+type Key = (String, String, u8, u16, bool, u16, IpAddr);
+
 /// What a scan is accepted as.
 pub(super) const SCAN: &str = "scan";
 
@@ -42,7 +45,7 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding]) -> Vec<Cause> {
                 service => arrived.contains(&(peer, cause.protocol, service)),
             }
     };
-    let mut folded: BTreeMap<(String, String, u8, u16, bool, u16, IpAddr), Cause> = BTreeMap::new();
+    let mut folded: BTreeMap<Key, Cause> = BTreeMap::new();
     for cause in causes.iter().filter(|cause| !is_answer(cause)) {
         let mut cause = cause.clone();
         let peer = network(cause.peer);

@@ -23,7 +23,12 @@ impl Rest {
 }
 
 /// Books what was sent to clients to what it answers.
-pub(super) fn book(ledger: &mut Ledger<'_>, transport: Transport, talkers: &[&Caller], rest: Rest) {
+pub(super) fn book(
+    ledger: &mut Ledger<'_>,
+    transport: Transport,
+    talkers: &[&Caller],
+    rest: &Rest,
+) {
     if rest.packets == 0 {
         return;
     }
@@ -64,7 +69,9 @@ pub(super) fn book(ledger: &mut Ledger<'_>, transport: Transport, talkers: &[&Ca
                 None => format!("{transport} to clients"),
             });
         }
-        talkers.into_iter().for_each(|talker| entry.add(talker));
+        for talker in talkers {
+            entry.add(talker);
+        }
     }
 }
 

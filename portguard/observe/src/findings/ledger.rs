@@ -127,7 +127,7 @@ impl<'a> Ledger<'a> {
         let entries = self.entries.into_iter();
         let mut all: Vec<Finding> = entries
             .filter(|(_, entry)| entry.violations > 0)
-            .map(|(cause, entry)| entry.finish(cause))
+            .map(|(cause, entry)| entry.finish(&cause))
             .collect();
         all.sort_by_key(|finding| Reverse(finding.violations));
         all
@@ -171,7 +171,7 @@ impl Entry {
         }
     }
 
-    fn finish(self, cause: Cause) -> Finding {
+    fn finish(self, cause: &Cause) -> Finding {
         let peers_known = self.peers.len();
         let mut peers: Vec<Peer> = self.peers.into_values().collect();
         peers.sort_by(|a, b| b.packets.cmp(&a.packets).then(a.peer.cmp(&b.peer)));

@@ -9,6 +9,7 @@ use super::answers::{self, Rest};
 use super::ledger::{Cause, Entry, Half, Ledger, Port, Side};
 use super::scan::Scanners;
 use super::share::apportion;
+use crate::counters::Report;
 use crate::knock::Caller;
 use portguard_policy::catalog::Transport;
 use portguard_policy::image::{Span, spans};
@@ -144,7 +145,9 @@ fn split(
         entry
             .rows
             .extend(port.rows.iter().map(|row| (*row).to_owned()));
-        talkers.into_iter().for_each(|talker| entry.add(talker));
+        for talker in talkers {
+            entry.add(talker);
+        }
     }
 }
 
@@ -223,7 +226,9 @@ fn from_elsewhere(
         }
         entry.violations += part;
         entry.estimated |= count > 1 && is_sampled;
-        talkers.into_iter().for_each(|talker| entry.add(talker));
+        for talker in talkers {
+            entry.add(talker);
+        }
     }
 }
 
@@ -289,13 +294,13 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
             );
         }
         let talkers: Vec<&Caller> = other(&half.to_clients, "undocumented-destination").collect();
-        answers::book(ledger, transport, &talkers, rest);
+        answers::book(ledger, transport, &talkers, &rest);
     }
 }
 
 /// What has no port.
 pub(super) fn without(ledger: &mut Ledger<'_>) {
-    for one in ledger.reports.iter().flat_map(|report| report.portless()) {
+    for one in ledger.reports.iter().flat_map(Report::portless) {
         let what = one.what();
         let cause = Cause {
             direction: one.direction,

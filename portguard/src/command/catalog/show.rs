@@ -93,8 +93,8 @@ fn write_text(
                 ("port", Prose),
                 ("peers", Prose),
                 ("row", Whole),
-                ("when", Spare),
                 ("purpose", if verbose { Prose } else { Spare }),
+                ("when", Spare),
             ];
             if verbose {
                 columns.extend([("document", Prose), ("notes", Prose)]);
@@ -145,11 +145,6 @@ fn cells(row: &Row) -> [String; 8] {
         joined(&row.ports, if row.pick.is_some() { " or " } else { ", " })
     };
     let offset = if row.offset { " + offset" } else { "" };
-    let inferred = if row.transport_printed {
-        ""
-    } else {
-        " (inferred)"
-    };
     let transports = joined(&row.transports, ", ");
     let application = row
         .application
@@ -157,6 +152,9 @@ fn cells(row: &Row) -> [String; 8] {
         .map(|name| format!(" ({name})"))
         .unwrap_or_default();
     let mut notes = Vec::new();
+    if !row.transport_printed {
+        notes.push("transport inferred".to_owned());
+    }
     if row.customisable {
         notes.push("the number is a default".to_owned());
     }
@@ -167,14 +165,14 @@ fn cells(row: &Row) -> [String; 8] {
     notes.extend(row.notes.iter().map(|note| format!("note: {note}")));
     [
         row.direction.to_string(),
-        format!("{transports}/{ports}{offset}{inferred}"),
+        format!("{transports}/{ports}{offset}"),
         joined(&row.peers, ", "),
         row.id.clone(),
+        format!("{}{application}", row.purpose),
         row.condition
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        format!("{}{application}", row.purpose),
         row.citation.row.clone(),
         notes.join("; "),
     ]
