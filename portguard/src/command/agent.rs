@@ -35,9 +35,9 @@ const TORN_EVERY: Duration = Duration::from_secs(1);
 /// How often to look which domain names the policies in force have.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Serve metrics, keep samples for the report, follow domain names, and guard interfaces again that come back
+/// Serve metrics, keep samples for the report, follow domain names, and reattach guards
 ///
-/// The guard is in the kernel and works without the agent: ending it changes nothing about what is dropped or counted.
+/// The guard is in the kernel and works without the agent: stopping it does not change what is dropped or counted.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
     /// Where to listen for scrapes
@@ -58,7 +58,7 @@ pub struct AgentArgs {
     #[cfg(feature = "fleet")]
     #[command(flatten)]
     fleet: super::fleet::host::HostArgs,
-    /// Guard again what came back, and end
+    /// Reattach guards to interfaces that came back, then exit
     #[arg(long)]
     once: bool,
 }

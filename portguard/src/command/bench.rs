@@ -19,15 +19,15 @@ use portguard_policy::image::Image;
 
 /// Measure what a packet costs under the policy in force
 ///
-/// Loads the same program with the same policy once more, with counters, flows and events of its own, and runs frames of
-/// every kind through that, in a network namespace of its own. Neither traffic nor the guard's counters notice; it takes a
-/// CPU for some seconds.
+/// Loads a second copy of the program and policy, with separate counters, flows and events, in a separate network namespace,
+/// and runs frames of every kind through it. Traffic and the guard's counters are not affected. Uses one CPU for some
+/// seconds.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Measure the policy of this interface only
+    /// Only measure the policy of this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Visits at most to each kind of packets, of some hundred measurements each
+    /// Visit each kind of packet at most N times, with some hundred measurements each
     #[arg(long, value_name = "N", default_value_t = 12,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,

@@ -15,7 +15,7 @@ use super::{print, print_json};
 use portguard_policy::catalog::{Catalog, System};
 use portguard_policy::error::Exit;
 
-/// Look at the vendors' port matrices, and check your own.
+/// Show the vendors' port matrices, and check your own.
 #[derive(Debug, Args)]
 pub struct CatalogArgs {
     /// Also read the catalog files (*.toml) of this directory; may be repeated
@@ -33,7 +33,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show the rows of a system, or those that a host of one role has
+    /// Show the rows of a system or of one role
     Show {
         /// SYSTEM or SYSTEM/ROLE, as in `wso2/api-manager`
         #[arg(value_name = "SYSTEM[/ROLE]")]
@@ -47,7 +47,7 @@ enum Verb {
     },
     /// Check catalog files, and count their rows by section to compare with the document
     Verify {
-        /// Files, or directories of *.toml files; without any, the matrices that come with the program
+        /// Files, or directories of *.toml files [default: the built-in matrices]
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
         /// Write JSON

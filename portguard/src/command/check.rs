@@ -31,7 +31,7 @@ Examples:
 pub struct CheckArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Only what this interface serves
+    /// Only the roles that this interface serves
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
     /// Cite the documents, and list the rows that open nothing here

@@ -28,11 +28,10 @@ pub struct ConfirmArgs {
 
 /// Go back to the generation that was in force before
 ///
-/// At once, be it weaker than what is in force, and says so. If it drops what that passes, open sessions are looked at as
-/// by `load`.
+/// Takes effect at once, and warns if the policy is weaker. If it drops more, open sessions are checked as by `load`.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
-    /// Go back although open sessions, or your own, would be cut
+    /// Go back even if open sessions, or your own, would be cut
     #[arg(long)]
     force: bool,
     /// Interface; may be repeated [default: all guarded ones of this network namespace]

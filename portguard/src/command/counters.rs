@@ -36,16 +36,16 @@ pub struct CountersArgs {
     /// What to sum by
     #[arg(long, value_enum, default_value_t = By::Port)]
     by: By,
-    /// Only what is not documented
+    /// Only undocumented traffic
     #[arg(long)]
     violations: bool,
     /// Only the N largest
     #[arg(long, value_name = "N", value_parser = super::at_least_one)]
     top: Option<usize>,
-    /// Since the first load, whatever was reset since
+    /// Count from the first load, ignoring resets
     #[arg(long)]
     raw: bool,
-    /// Show again every so many seconds, with rates, until interrupted
+    /// Refresh every N seconds, with rates, until interrupted
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
           value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "json")]
     watch: Option<u64>,
@@ -68,7 +68,7 @@ pub enum By {
     Row,
     /// Reason of the verdict.
     Reason,
-    /// Peers that the policy names, and whoever causes violations.
+    /// Peers that the policy names, and top talkers.
     Peer,
 }
 

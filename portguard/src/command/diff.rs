@@ -16,15 +16,15 @@ use portguard_policy::policy::Policy;
 
 /// Show what loading would change, or how two site files differ
 ///
-/// In rows, in what is open to whom, and in settings. Exit code 0 = no difference, 1 = differences.
+/// Compares rows, what is open to whom, and settings. Exit code 0 = no difference, 1 = differences.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Interface whose generation in force is compared [default: all that are guarded]
+    /// Interface whose policy in force is compared [default: all guarded ones]
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Compare two site files, in place of the generation in force with one
+    /// Compare two site files instead of a file with the policy in force
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"])]
     between: Option<Vec<PathBuf>>,
     /// Print JSON

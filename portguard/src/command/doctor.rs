@@ -13,12 +13,12 @@ use portguard_kernel::host::preflight::{Check, Grade, check_host, check_interfac
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_policy::error::Exit;
 
-/// Look at kernel, driver and interface before guarding
+/// Check kernel, driver and interface before guarding
 ///
-/// Says of each what is, why it matters and what to do. Exit code 1: enforcing should not be tried.
+/// Shows for each check the result, why it matters and what to do. Exit code 1: do not enforce yet.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Interface to look at; may be repeated
+    /// Interface to check; may be repeated
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
     /// Write JSON

@@ -25,18 +25,18 @@ use portguard_policy::policy::Policy;
 
 /// Compare what is documented, what listens and what was seen
 ///
-/// Without a site or a role, the policies in force on this host are compared. Findings give exit code 1.
+/// Without a site or a role, compares the policies in force on this host. Exit code 1 on findings.
 #[derive(Debug, Args)]
 pub struct DriftArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Only what was seen on this interface
+    /// Only traffic seen on this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
     /// Only findings
     #[arg(long)]
     findings: bool,
-    /// At most N ports of undocumented traffic without a listener; JSON has all
+    /// Show at most N undocumented ports without a listener; JSON has all
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = super::at_least_one)]
     top: usize,
     /// Write JSON

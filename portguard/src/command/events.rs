@@ -28,12 +28,12 @@ const ANNOUNCE: Duration = Duration::from_secs(1);
 /// How often JSON has a summary, if something happened.
 const SUMMARY: Duration = Duration::from_secs(10);
 
-/// Show sampled violations with their reason, and the rows that come near
+/// Show sampled violations with their reason and the nearest rows
 ///
-/// The data plane writes events only while somebody listens, a bounded number of each reason in a second; what there is
-/// no room for is counted as lost. At the end, standard error says how many violations there were, and how many of them were
-/// shown, not sampled, and lost. With `--json` a line with the field `summary` says so, too, at the end and every ten seconds
-/// in which something happened. `portguard counters` counts all.
+/// Events are only written while somebody listens, up to a limit per reason and second; events without room are counted as
+/// lost. At the end, standard error has the number of violations, and how many were shown, not sampled, and lost. With
+/// `--json`, a line with the field `summary` has the same, at the end and every ten seconds in which something happened.
+/// `portguard counters` counts all violations.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,7 +44,7 @@ pub struct EventsArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Go on until interrupted; otherwise listen for `--seconds`
+    /// Listen until interrupted, not only for `--seconds`
     #[arg(short, long)]
     follow: bool,
     /// How long to listen
@@ -56,8 +56,8 @@ pub struct EventsArgs {
     /// Write one JSON object a line
     #[arg(long)]
     json: bool,
-    /// Write the heads of the frames to a pcapng file, with the reason as each packet's comment; the kernel keeps the first
-    /// 96 bytes, of shorter frames 74, 66, 60, 54, 42 or 14
+    /// Write the start of each frame to a pcapng file, with the reason as its comment: the first 96 bytes, of shorter frames
+    /// 74, 66, 60, 54, 42 or 14
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 }

@@ -25,18 +25,18 @@ use portguard_policy::explain::capture::{self, CaptureError, Captured};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
 use portguard_policy::policy::{Outbound, Policy};
 
-/// Say what becomes of a packet and which row says so
+/// Show the verdict for a packet, and the row behind it
 ///
-/// Runs the guard's own parser and verdict, without touching the system. Exit code 0 = everything passes, 1 = something is
-/// dropped when enforcing.
+/// Runs the guard's own parser and verdict, without touching the system. Exit code 0 = everything passes, 1 = enforce would
+/// drop something.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Only what this interface serves
+    /// Only the roles that this interface serves
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// The policy in force on this interface, in place of one that is compiled
+    /// Use the policy in force on this interface instead of compiling one
     #[arg(long, value_name = "IF", conflicts_with_all = ["interface", "host", "roles"])]
     running: Option<String>,
     /// The packet arrives [default]
@@ -51,19 +51,19 @@ pub struct ExplainArgs {
     /// The other end
     #[arg(value_name = "REMOTE-IP", required_unless_present_any = ["frame", "pcap"])]
     remote: Option<IpAddr>,
-    /// The listening side's port: this host's for what arrives; of `icmp` the type [default: ping]
+    /// Port of the listening side: this host's for an inbound packet; for `icmp` the type [default: ping]
     #[arg(value_name = "PORT")]
     port: Option<u16>,
-    /// The connecting side's port
+    /// Port of the connecting side
     #[arg(long, value_name = "PORT")]
     from_port: Option<u16>,
-    /// An Ethernet frame in hex, in place of PROTO, REMOTE-IP and PORT
+    /// An Ethernet frame in hex, instead of PROTO, REMOTE-IP and PORT
     #[arg(long, value_name = "HEX", conflicts_with_all = ["protocol", "pcap"])]
     frame: Option<String>,
-    /// A capture (pcap or pcapng): a line a frame, and a sum by reason
+    /// A capture (pcap or pcapng): one line per frame, and totals by reason
     #[arg(long, value_name = "FILE", conflicts_with = "protocol")]
     pcap: Option<PathBuf>,
-    /// Print JSON; of a capture, one document a line
+    /// Print JSON; for a capture, one document a line
     #[arg(long)]
     json: bool,
 }

@@ -15,7 +15,7 @@ use portguard_policy::export::{Document, ruleset};
 pub struct ExportArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Only what this interface serves
+    /// Only the roles that this interface serves
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
     /// What to write

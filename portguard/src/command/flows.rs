@@ -18,14 +18,14 @@ use portguard_policy::human::{bytes, duration, grouped, plain};
 
 /// Show how full the flow table is, and whether a conversation is in it
 ///
-/// The table holds the conversations that the host itself opened, so that their answers come in. Its size is fixed; only
-/// what the host sends writes to it. With `--live` exit code 0 says that an answer would be let in, 1 that none would.
+/// The table holds the conversations that the host opened, so that replies pass. Its size is fixed. With `--live`, exit code
+/// 0 means that a reply would pass, 1 that it would not.
 #[derive(Debug, Args)]
 pub struct FlowsArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Whether this conversation is known: tcp, udp or sctp, the host's end, the other end
+    /// Look up a conversation: tcp, udp or sctp, the host's end, the other end
     #[arg(long, num_args = 3, value_names = ["PROTO", "LOCAL:PORT", "REMOTE:PORT"])]
     live: Option<Vec<String>>,
     /// Write JSON

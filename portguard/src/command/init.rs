@@ -19,7 +19,7 @@ Examples:
   portguard init --host a1=10.0.0.1@interlink-asi/authenticator --host a2=10.0.0.2@interlink-asi/vault > site.toml
   portguard setup                                                       proposes roles from what listens here")]
 pub struct InitArgs {
-    /// Role that each host has, unless the host names its own
+    /// Role of every host that does not name its own
     #[arg(
         long = "role",
         value_name = "SYSTEM/ROLE",
@@ -29,13 +29,13 @@ pub struct InitArgs {
     /// Host of the site; may be repeated [default: this machine]
     #[arg(long = "host", value_name = "NAME=ADDRESS,...[@SYSTEM/ROLE,...]", value_parser = HostSpec::parse)]
     hosts: Vec<HostSpec>,
-    /// How a system is deployed, by the word that its document has for it; may be repeated
+    /// Deployment of a system, as its document names it; may be repeated
     #[arg(long = "deployment", value_name = "SYSTEM=NAME", value_parser = deployment)]
     deployments: Vec<(String, String)>,
     /// Directory of catalog files of your own
     #[arg(long = "catalog", value_name = "DIR")]
     catalogs: Vec<PathBuf>,
-    /// Write JSON: the text of the file and what it is for
+    /// Write JSON: the text of the file and its hosts
     #[arg(long)]
     json: bool,
 }

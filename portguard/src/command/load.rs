@@ -33,8 +33,8 @@ use portguard_policy::policy::{Compiled, Policy};
 
 /// Guard network interfaces by the documented matrix
 ///
-/// Compiles the policy, loads it beside what is in force, and swaps in one step. Whatever goes wrong before the swap
-/// leaves the host as it was. Without --enforce (or `mode = "enforce"` in the site) nothing is ever dropped.
+/// Compiles the policy, loads it beside the running one, and swaps atomically. A failure before the swap changes nothing.
+/// Without --enforce (or `mode = "enforce"` in the site) nothing is ever dropped.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
     #[command(flatten)]
@@ -42,21 +42,21 @@ pub struct LoadArgs {
     /// Interface to guard; may be repeated [default: those that the site names for this host]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
-    /// Where XDP runs: in the driver, or (slow, works everywhere) in the stack
+    /// Where XDP runs: native (in the driver) or generic (in the stack: slow, works everywhere)
     #[arg(long, value_enum, default_value_t = XdpModeArg::Native)]
     xdp_mode: XdpModeArg,
     #[command(flatten)]
     safety: SafetyArgs,
-    /// Load what was in force for good before, from the disk: no site file, no resolver (what the systemd unit does)
+    /// Load the last good policy from disk, without site file or resolver (used by the systemd unit)
     #[arg(long, requires = "interfaces", conflicts_with_all = ["config", "roles", "host", "audit", "enforce", "dry_run"])]
     pub(super) last_good: bool,
-    /// Nothing, unless the unit that guards the interface at boot is enabled (what the udev rule does)
+    /// Do nothing unless the unit that guards the interface at boot is enabled (used by the udev rule)
     #[arg(long, requires = "last_good")]
     if_enabled: bool,
     /// Guard what `unload --stay-off` switched off
     #[arg(long, requires = "last_good")]
     switch_on: bool,
-    /// Compile and show what would be loaded; touch nothing
+    /// Compile and show what would be loaded; change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Write JSON

@@ -23,8 +23,8 @@ const MANUAL: &str = "portguard manual";
 /// Write the manual page, or one for each verb into a directory
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Directory for all pages, those of the verbs and portguard-site(5) included; without, the main page goes to
-    /// standard output
+    /// Directory for all pages, including those of the verbs and portguard-site(5) [default: the main page, to standard
+    /// output]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -31,8 +31,8 @@ const DAY: u64 = 86_400;
 
 /// Switch from audit to enforce if the evidence allows it
 ///
-/// Refuses until the guard has watched for long enough, round the clock, and every flow that enforcing would drop is
-/// admitted by the policy or accepted by somebody. Then it does what `load --enforce` does. Exit code 1 = refused.
+/// Refuses until the audit has lasted long enough, around the clock, and every flow that enforce would drop is admitted by
+/// the policy or accepted. Then does the same as `load --enforce`. Exit code 1 = refused.
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
     #[command(flatten)]
@@ -44,13 +44,13 @@ pub struct PromoteArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evidence")]
 struct EvidenceArgs {
-    /// How long the guard must have watched, gaps not counted; from a day on also at every hour of the day
+    /// How long the audit must have lasted, without gaps; if a day or more, also at every hour of the day
     #[arg(long, value_name = "DUR", default_value = "3d", value_parser = load::safety::duration)]
     window: Duration,
-    /// How many packets it must have judged
+    /// How many packets must have been judged
     #[arg(long, value_name = "N", default_value_t = 1000)]
     min_packets: u64,
-    /// Violations that may be dropped; kept for later looks: `tcp/8080`, `out:udp/53=192.0.2.0/24`, `malformed`, `unlisted`
+    /// Violations that may be dropped, remembered for next time: `tcp/8080`, `out:udp/53=192.0.2.0/24`, `malformed`, `unlisted`
     #[arg(long = "accept", value_name = "WHAT[=CIDR]", value_parser = Flow::parse, requires = "because")]
     accept: Vec<Flow>,
     /// Why they may be dropped

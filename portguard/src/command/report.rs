@@ -31,16 +31,16 @@ pub struct ReportArgs {
     /// HTML is one self-contained file
     #[arg(long, value_enum, default_value_t = Format::Html)]
     format: Format,
-    /// Write the numbers as JSON, in place of a page
+    /// Write the numbers as JSON instead of a page
     #[arg(long, conflicts_with_all = ["format", "output"])]
     json: bool,
     /// Where to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Since the first load, whatever was reset since
+    /// Count from the first load, ignoring resets
     #[arg(long)]
     raw: bool,
-    /// Where the agent keeps its samples [default: /var/lib/portguard/history, if it is there]
+    /// Where the agent keeps its samples [default: /var/lib/portguard/history, if it exists]
     #[arg(long, value_name = "DIR")]
     history: Option<PathBuf>,
 }

@@ -28,19 +28,19 @@ const USUAL_SITE: &str = "/etc/portguard/site.toml";
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub struct SelectionArgs {
-    /// Site file [default: /etc/portguard/site.toml, if it is there and no role is given]
+    /// Site file [default: /etc/portguard/site.toml, if it exists and no role is given]
     #[arg(short, long, value_name = "SITE", env = "PORTGUARD_CONFIG")]
     pub config: Option<PathBuf>,
     /// Host of the inventory [default: the one with this machine's addresses]
     #[arg(long, value_name = "NAME", conflicts_with = "roles")]
     pub host: Option<String>,
-    /// Role of this host, in place of an inventory
+    /// Role of this host, instead of an inventory
     #[arg(long = "role", value_name = "SYSTEM/ROLE")]
     pub roles: Vec<String>,
-    /// Who a group, role, `asn:N` or `domain:NAME` of the document is
+    /// Addresses of a group, role, `asn:N` or `domain:NAME` of the document
     #[arg(long = "peer", value_name = "NAME=CIDR,...")]
     pub peers: Vec<String>,
-    /// Who is meant where the document prints no peer
+    /// Peers of rows for which the document prints none
     #[arg(long, value_name = "any|CIDR,...")]
     pub unprinted_peers: Option<String>,
     /// How to treat peers that the document names but the site does not define
@@ -58,7 +58,7 @@ pub struct SelectionArgs {
     /// Drop violations
     #[arg(long, conflicts_with = "audit")]
     pub enforce: bool,
-    /// What becomes of undocumented traffic that the host sends
+    /// What to do with undocumented traffic that the host sends
     #[arg(long, value_name = "MODE")]
     pub outbound: Option<OutboundArg>,
     /// Deployment of the system
@@ -67,28 +67,28 @@ pub struct SelectionArgs {
     /// Version of the system
     #[arg(long = "system-version", value_name = "[SYSTEM=]VERSION")]
     pub versions: Vec<String>,
-    /// Option of the system that is on
+    /// Option of the system to enable
     #[arg(long = "option", value_name = "[SYSTEM/]OPTION")]
     pub options: Vec<String>,
-    /// Option of the system that is off
+    /// Option of the system to disable
     #[arg(long = "without", value_name = "[SYSTEM/]OPTION")]
     pub without: Vec<String>,
     /// One of several alternatives
     #[arg(long = "choose", value_name = "[SYSTEM/]CHOICE=VALUE")]
     pub choices: Vec<String>,
-    /// Port offset of a server, or several of as many servers
+    /// Port offset of a server; several for several servers
     #[arg(long = "offset", value_name = "SYSTEM/ROLE=N[,N]")]
     pub offsets: Vec<String>,
-    /// Directory of catalog files of your own
+    /// Directory with your own catalog files
     #[arg(long = "catalog", value_name = "DIR")]
     pub catalogs: Vec<PathBuf>,
-    /// Ask the resolver for domain names, also where the command is otherwise offline
+    /// Resolve domain names, even if the command is otherwise offline
     #[arg(long)]
     pub resolve: bool,
     /// Name server to ask [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = portguard_kernel::host::resolve::server, env = "PORTGUARD_RESOLVER")]
     pub resolver: Option<SocketAddr>,
-    /// The day and the answers of the resolver, in a file: with them the same site compiles to the same policy everywhere
+    /// File with the date and the resolver's answers, so that a site compiles to the same policy everywhere
     #[arg(long, value_name = "FILE", hide = true, requires = "config", conflicts_with_all = ["resolve", "resolver"])]
     pub frozen: Option<PathBuf>,
 }

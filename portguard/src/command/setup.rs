@@ -23,10 +23,10 @@ use portguard_policy::human::plain;
 /// Where the site file is written to.
 const SITE: &str = "/etc/portguard/site.toml";
 
-/// Propose roles from what this host is, write a site file, and load it in audit
+/// Propose roles for this host, write a site file, and load it in audit
 ///
-/// Looks at the addresses, name, listeners and sessions of this host and at the vendors' matrices. What it proposes is shown and
-/// asked for at a terminal; `--yes` takes it as it is. Nothing is dropped: the site file says audit.
+/// Compares the addresses, name, listeners and sessions of this host with the vendors' matrices. On a terminal it shows the
+/// proposal and asks; `--yes` accepts it. Nothing is dropped: the site file says audit.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -46,16 +46,16 @@ pub struct SetupArgs {
     /// Where to write the site file
     #[arg(short, long, value_name = "FILE", default_value = SITE)]
     output: PathBuf,
-    /// Replace a site file that is there
+    /// Replace an existing site file
     #[arg(long)]
     replace: bool,
-    /// Take what is proposed, and ask nothing
+    /// Accept the proposal without asking
     #[arg(long)]
     yes: bool,
-    /// Write and load nothing
+    /// Show the proposal; write and load nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write JSON; asks nothing
+    /// Write JSON; does not ask
     #[arg(long)]
     json: bool,
 }

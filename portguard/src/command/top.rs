@@ -22,16 +22,16 @@ const CALLERS: usize = 200;
 
 /// Watch the guard: rates, ports, violations and who sends them
 ///
-/// Keys: tab or left/right another view, up/down scroll, s sort, / filter, n the next interface, space pause, ? help, q quit.
+/// Keys: tab or left/right switch view, up/down scroll, s sort, / filter, n next interface, space pause, ? help, q quit.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Begin with this interface
+    /// Start with this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Begin with this view
+    /// Start with this view
     #[arg(long, value_enum, default_value_t = View::Ports)]
     view: View,
-    /// Seconds between looks
+    /// Seconds between updates
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=60))]
     every: u64,

@@ -20,10 +20,10 @@ pub struct UnloadArgs {
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
-    /// Stay unguarded after the next boot, too, until somebody loads a policy
+    /// Stay unguarded after a reboot, until a policy is loaded
     #[arg(long, conflicts_with = "stale")]
     stay_off: bool,
-    /// Remove what is left of guards whose interfaces are gone, for good, and nothing else
+    /// Only remove what is left of guards whose interfaces are gone for good
     #[arg(long, conflicts_with = "interfaces")]
     stale: bool,
     /// Write JSON

@@ -27,16 +27,16 @@ pub(super) struct NamesArgs {
     /// Name server to ask [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = server, env = "PORTGUARD_RESOLVER")]
     resolver: Option<SocketAddr>,
-    /// Seconds between two questions for a name, at least, however short its TTL
+    /// Minimum seconds between two queries for a name, however short its TTL
     #[arg(long, value_name = "N", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     min_ttl: u64,
-    /// Seconds between two questions for a name, at most, however long its TTL
+    /// Maximum seconds between two queries for a name, however long its TTL
     #[arg(long, value_name = "N", default_value_t = 3600,
           value_parser = clap::value_parser!(u64).range(1..=604_800))]
     max_ttl: u64,
-    /// Seconds that an address stays admitted after its name's answer has lost it: names that rotate answer with some of
-    /// their addresses at a time
+    /// Seconds that an address stays admitted after it disappeared from the answer: rotating names return only some of their
+    /// addresses at a time
     #[arg(long, value_name = "N", default_value_t = 900,
           value_parser = clap::value_parser!(u64).range(0..=604_800))]
     hold: u64,

@@ -76,9 +76,9 @@ fn write_secret(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {shown}"))
 }
 
-/// Let nothing count any more that a host's key signed
+/// Revoke a host's key
 ///
-/// At once in the store, and for good with the next release. What the host enforces it goes on enforcing.
+/// Takes effect in the store at once, and for good with the next release. The host keeps enforcing what it enforces.
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
     /// Name of the host

@@ -39,7 +39,7 @@ pub(in crate::command) struct HostArgs {
     /// Where to keep releases
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portguard/fleet")]
     fleet_state: PathBuf,
-    /// Seconds between looks, beside changes
+    /// Seconds between checks, besides notifications
     #[arg(long, value_name = "N", default_value_t = Beat::SECONDS, hide = true)]
     fleet_every: u64,
 }
