@@ -118,7 +118,7 @@ fn few_violations_are_put_down_to_their_callers_exactly() -> Result<()> {
     let line = line.with_context(|| text.stdout.clone())?;
     assert!(line.contains("udp/61000") && line.contains("30"), "{line}");
     assert!(
-        text.stdout.contains("all callers are known"),
+        text.stdout.contains("all talkers are known"),
         "{}",
         text.stdout
     );

@@ -7,7 +7,7 @@ use crate::engine::tables::{Key, Tables};
 use crate::wire::addr::Addr;
 use crate::wire::packet::{Malformed, Shape, Subject};
 
-/// What is thought of a frame, before the mode masks it.
+/// The verdict before audit or enforce is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// Why.

@@ -104,7 +104,7 @@ impl Judgement {
         }
         if self.would_drop > gate.would_drop {
             return Some(format!(
-                "would drop {} flows that nobody accepted, {} may be",
+                "would drop {} flows that are not accepted, {} allowed",
                 self.would_drop, gate.would_drop
             ));
         }

@@ -234,7 +234,7 @@ fn history_of(
     let Some(history) = read else {
         let _ = writeln!(
             err,
-            "{}: no samples in `{}`: nothing is told over time; `portguard agent` keeps them",
+            "{}: no samples in `{}`, so no history: run `portguard agent` to record one",
             plain(&name),
             directory.display()
         );

@@ -216,8 +216,8 @@ fn is_wanted(args: &SetupArgs) -> anyhow::Result<bool> {
         return Ok(true);
     }
     if args.json || !io::stdin().is_terminal() {
-        return Err(Fault::usage("nobody is there to ask")
-            .hint("`--yes` takes what is proposed, `--dry-run` only shows it")
+        return Err(Fault::usage("not on a terminal: cannot ask")
+            .hint("`--yes` accepts the proposal, `--dry-run` only shows it")
             .into());
     }
     let mut err = io::stderr().lock();

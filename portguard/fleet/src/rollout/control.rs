@@ -351,7 +351,7 @@ fn gate(rollout: &Rollout, view: &View, host: &str) -> Result<(), String> {
     }
     if said.would_drop > gate.would_drop {
         return Err(format!(
-            "would drop {} flows, {} may be",
+            "would drop {} flows, {} allowed",
             said.would_drop, gate.would_drop
         ));
     }

@@ -119,10 +119,8 @@ fn dump(
     });
     let answers = request(NETLINK_SOCK_DIAG, question, NLM_F_DUMP).map_err(|error| {
         error.context(
-            Fault::system(
-                "the kernel does not list its sockets, so that open sessions cannot be told",
-            )
-            .hint("load its modules: `modprobe -a inet_diag tcp_diag udp_diag`"),
+            Fault::system("the kernel does not list its sockets: open sessions are unknown")
+                .hint("load its modules: `modprobe -a inet_diag tcp_diag udp_diag`"),
         )
     })?;
     Ok(answers

@@ -105,7 +105,7 @@ fn is_stacked() -> bool {
 fn fault(interface: &str, holder: &Holder, unreadable: Option<Fault>) -> Fault {
     let interface = plain(interface);
     let whose = if holder.name.is_empty() {
-        "may be portguard's, and cannot be told"
+        "may be portguard's"
     } else {
         "is portguard's"
     };

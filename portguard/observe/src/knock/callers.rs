@@ -133,15 +133,16 @@ impl Knocking {
     /// What is known of those that are not shown, in words.
     pub fn words(&self) -> String {
         match (self.exact, self.bound) {
-            (true, 0) => "every violation was looked at: all callers are known, with exact numbers"
-                .to_owned(),
+            (true, 0) => {
+                "every violation was sampled: all talkers are known, with exact numbers".to_owned()
+            }
             (true, bound) => format!(
-                "every violation was looked at: nobody with more than {} packets is missing",
+                "every violation was sampled: no talker with more than {} packets is missing",
                 grouped(bound)
             ),
             (false, bound) => format!(
-                "~ is an estimate: beyond {SAMPLED_ALL} violations a second one in {RATE} was looked at, and {} of {} are put down \
-                 to somebody; a caller with fewer than {} packets may be missing",
+                "~ is an estimate: beyond {SAMPLED_ALL} violations a second one in {RATE} was sampled; {} of {} have a known \
+                 sender; a talker with fewer than {} packets may be missing",
                 grouped(self.attributed),
                 grouped(self.violations),
                 grouped(bound)
@@ -376,7 +377,7 @@ mod tests {
         let near = Some((&policy, &catalog));
         let knocking = Knocking::new(&knocks, &report("tcp", &[(23, 1_203)]), near, 10);
         assert_eq!(knocking.callers[0].near(), "a/talk (other transport)");
-        assert!(knocking.exact && knocking.words().contains("all callers are known"));
+        assert!(knocking.exact && knocking.words().contains("all talkers are known"));
         let flood = Knocking::new(&knocks, &report("tcp", &[(23, 9_999)]), near, 0);
         assert!(flood.callers.is_empty() && flood.known == 1);
         assert!(!flood.exact && flood.words().contains("1,203 of 9,999"));

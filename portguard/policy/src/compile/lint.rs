@@ -138,7 +138,7 @@ impl<'a> Lint<'a, '_> {
                 Term::Domain(name) => {
                     if self.inputs.resolved.get(name).is_some_and(Vec::is_empty) {
                         let message = format!(
-                            "domain `{}` does not resolve: it is nobody",
+                            "domain `{}` does not resolve and matches nobody",
                             name.escape_debug()
                         );
                         let hint = "check the name, or write its addresses";
@@ -198,7 +198,7 @@ impl<'a> Lint<'a, '_> {
             self.host_settings(host);
             if told < MAX_HOSTS && host.addresses.is_empty() {
                 let message = format!(
-                    "host `{}` has no address: as a peer it is nobody",
+                    "host `{}` has no address: as a peer it matches nobody",
                     host.name
                 );
                 self.push(

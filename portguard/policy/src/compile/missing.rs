@@ -1,4 +1,4 @@
-//! Peers that nobody gave, gathered over all rows, so that each is told once with the rows that want it.
+//! Peers that the site does not define, gathered over all rows, so that each is reported once with the rows that need it.
 
 use std::collections::BTreeMap;
 
@@ -106,10 +106,10 @@ impl Missing {
         }
         for (name, rows) in &self.unasked {
             let message = format!(
-                "domain {name} was not looked up, and is nobody here: rows {}",
+                "domain {name} was not resolved for this preview and matches nobody: rows {}",
                 some_of(rows)
             );
-            let hint = "it is resolved when the policy is loaded; `--resolve` does it now";
+            let hint = "`load` resolves it; `--resolve` does so now";
             let diagnostic = Diagnostic::new(Level::Note, "domain-not-asked", message);
             diagnostics.push(diagnostic.at(first(rows)).hint(hint));
         }
@@ -147,7 +147,7 @@ impl Missing {
             let count = peers.len();
             let noun = if count == 1 { "peer" } else { "peers" };
             let message = format!(
-                "nobody gave {count} {noun} of {system} ({}); judged as any, as the site says: rows {}",
+                "the site does not define {count} {noun} of {system} ({}); judged as any, as the site says: rows {}",
                 some_of(&peers),
                 some_of(&rows)
             );

@@ -66,7 +66,7 @@ impl<'a> Compiler<'a, '_> {
         };
         if management.allow.is_empty() {
             let message =
-                "there is no management access: a wrong policy can only be mended at the console";
+                "no management access: a wrong policy can only be corrected at the console";
             let diagnostic = Diagnostic::warning("no-management", message);
             let place = self
                 .inputs

@@ -179,7 +179,7 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, Fault> {
     {
         return Err(Fault::new(
             "bad-prefix",
-            format!("`{shown}` is an IPv4 prefix in IPv6 clothes"),
+            format!("`{shown}` is an IPv4-mapped IPv6 prefix"),
             "write it as IPv4: no frame on a wire carries the mapped form",
         ));
     }

@@ -41,7 +41,7 @@ pub(super) fn callers(page: &mut String, evidence: &Evidence) {
         }
     }
     if !any {
-        page.push_str("<p><span class=\"mark good\">nobody</span> Nobody caused a violation.</p>");
+        page.push_str("<p><span class=\"mark good\">nobody</span> No violations.</p>");
     }
 }
 

@@ -149,7 +149,7 @@ fn management_is_never_silently_absent() {
     assert_eq!(
         told,
         [
-            "site.toml:10:1: warning[no-management]: there is no management access: a wrong policy can only be mended at the console"
+            "site.toml:10:1: warning[no-management]: no management access: a wrong policy can only be corrected at the console"
         ]
     );
 }
