@@ -4,11 +4,9 @@ use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{TestRun as _, TestRunOptions};
 use portguard_common::abi::{Counter, EVENT_HEAD, Event, TalkerSet, control, slot};
 use portguard_common::addr::Addr;
-use portguard_common::conntrack::Tuple;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::sampler::RATE;
 use portguard_common::talkers::{SETS, Talker};
-use portguard_kernel::flows::{Flows, Inserted};
 use portguard_kernel::object::{HostFacts, Loaded, load};
 use portguard_policy::catalog::Transport;
 use portguard_policy::cells::Directory;
@@ -167,45 +165,6 @@ fn what_is_not_sent_is_not_remembered() {
     assert_eq!(egress(guard, &sent(443, SYN), None), SHOT);
     assert_eq!(counter(guard, slot::FLOWS_CREATED).0, 0);
     assert_eq!(ingress(guard, &received(443, SYN_ACK)), DROP);
-}
-
-#[test]
-fn seeded_flows_live() {
-    let host = HostFacts {
-        flow_key: [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321],
-        ..HostFacts::default()
-    };
-    let guard = &mut guard(Outbound::Audit, &host);
-    let facts = guard.facts;
-    let address = |octets: [u8; 4]| std::net::IpAddr::from(octets).into();
-    let tuple = Tuple {
-        space: 0,
-        local: address(HOST),
-        remote: address(PEER),
-        local_port: 40_000,
-        remote_port: 443,
-    };
-    {
-        let map = guard.map_mut("FLOWS").unwrap();
-        let mut flows = Flows::new(map.try_into().unwrap(), facts);
-        assert_eq!(flows.age(&tuple).unwrap(), None);
-        assert_eq!(flows.insert(&tuple).unwrap(), Inserted::New);
-        assert_eq!(flows.insert(&tuple).unwrap(), Inserted::Known);
-        assert!(flows.age(&tuple).unwrap().unwrap() < 30);
-        let occupancy = flows.occupancy().unwrap();
-        assert_eq!(
-            (occupancy.live, occupancy.stale, occupancy.full_sets),
-            (1, 0, 0)
-        );
-        assert_eq!(occupancy.capacity, u64::from(facts.flow_mask + 1) * 8);
-    }
-    assert_eq!(ingress(guard, &received(443, ACK)), PASS);
-    // The data plane finds the seeded cell, rather than making another.
-    assert_eq!(egress(guard, &sent(443, ACK), None), NEXT);
-    assert_eq!(counter(guard, slot::FLOWS_CREATED).0, 0);
-    let map = guard.map_mut("FLOWS").unwrap();
-    let flows = Flows::new(map.try_into().unwrap(), facts);
-    assert!(flows.age(&tuple).unwrap().unwrap() < 5, "clocks agree");
 }
 
 /// A context with numbers at the offsets that `struct __sk_buff` has them at.

@@ -17,6 +17,7 @@ mod cli_explain;
 #[cfg(test)]
 mod confirm;
 #[cfg(test)]
+mod conversations;
 mod counters;
 #[cfg(test)]
 mod dataplane;

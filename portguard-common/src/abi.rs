@@ -1,7 +1,7 @@
 //! Layout of what the kernel and the host share: plain integers, explicit padding, sizes asserted.
 
 pub use crate::engine::config::Config;
-pub use crate::engine::conntrack::Set;
+pub use crate::engine::conntrack::{Record, Set};
 pub use crate::engine::sampler::Sampler;
 pub use crate::engine::tables::{Host6, Step};
 pub use crate::engine::talkers::TalkerSet;
@@ -9,7 +9,7 @@ pub use crate::engine::talkers::TalkerSet;
 use crate::engine::tables::Key;
 
 /// Changes whenever a shared layout or the meaning of a number does. Names the pin directory.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Keys a chunk of violation counters covers.
 pub const CHUNK_KEYS: u32 = 4096;
@@ -90,6 +90,10 @@ pub mod slot {
     pub const FLOWS_CREATED: u32 = 130;
     /// Frames passed because the deadline of this generation was over.
     pub const OVERDUE: u32 = 131;
+    /// Flows that went to the overflow table.
+    pub const FLOWS_SPILLED: u32 = 132;
+    /// Flows that there was no room for.
+    pub const FLOWS_LOST: u32 = 133;
 
     /// EtherTypes that have a counter of their own: LLDP, LACP, EAPOL, `MACsec`, MPLS (two), `PPPoE` (two).
     pub const ETHERTYPES: [u16; 8] = [
@@ -124,6 +128,45 @@ pub mod slot {
         };
         direction as u32 * DIRECTION + ETHERTYPE + index
     }
+}
+
+/// The maps `NAMESPACE` and `COUNTS` of a network namespace's socket programs.
+pub mod namespace {
+    /// Words of the map `NAMESPACE`.
+    pub mod word {
+        /// The secret of the hash: two words.
+        pub const KEY: u32 = 0;
+        /// Number of sets less one.
+        pub const MASK: u32 = 2;
+        /// See [`crate::engine::config::Config::tick_shift`].
+        pub const TICK_SHIFT: u32 = 3;
+        /// The cookie of the network namespace.
+        pub const COOKIE: u32 = 4;
+        /// See [`crate::engine::config::Config::tcp_idle`].
+        pub const TCP_IDLE: u32 = 5;
+        /// See [`crate::engine::config::Config::udp_idle`].
+        pub const UDP_IDLE: u32 = 6;
+        /// 1 once what was open before is known, too.
+        pub const COMPLETE: u32 = 7;
+    }
+    /// How many.
+    pub const WORDS: u32 = 8;
+
+    /// Counts of the map `COUNTS`, of what sockets began.
+    pub mod counter {
+        /// Conversations that were not known before.
+        pub const CREATED: u32 = 0;
+        /// Of them, those that took the cell of another that may have lived.
+        pub const EVICTED: u32 = 1;
+        /// Those that went to the overflow table.
+        pub const SPILLED: u32 = 2;
+        /// Those that there was no room for.
+        pub const LOST: u32 = 3;
+        /// Conversations that ended.
+        pub const ENDED: u32 = 4;
+    }
+    /// How many.
+    pub const COUNTERS: u32 = 5;
 }
 
 /// Words of the map `CONTROL`, which user space writes while a generation runs.
@@ -196,6 +239,7 @@ const _: () = {
     assert!(size_of::<Cells>() == 32 * 1024);
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Set>() == 64);
+    assert!(size_of::<Record>() == 56);
     assert!(size_of::<TalkerSet>() == 512);
     assert!(size_of::<Sampler>() == 32);
     assert!(size_of::<Host6>() == 24);

@@ -7,4 +7,5 @@ pub mod reason;
 pub mod sampler;
 pub mod tables;
 pub mod talkers;
+pub mod track;
 pub mod verdict;

@@ -16,5 +16,5 @@ mod engine;
 mod pod;
 mod wire;
 
-pub use engine::{classes, config, conntrack, reason, sampler, tables, talkers, verdict};
+pub use engine::{classes, config, conntrack, reason, sampler, tables, talkers, track, verdict};
 pub use wire::{addr, ethernet, frame, packet, parse, plain};

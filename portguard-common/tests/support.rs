@@ -110,6 +110,10 @@ impl Tables for Matrix {
         None
     }
 
+    fn spilled(&self, _key: u64) -> Option<u64> {
+        None
+    }
+
     fn jiffies(&self) -> u64 {
         0
     }

@@ -67,12 +67,6 @@ pub(crate) trait Hears: Copy {
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict);
 }
 
-/// Nobody.
-impl Hears for () {
-    #[inline(always)]
-    fn hear<S: Subject>(self, _packet: &S, _verdict: &Verdict) {}
-}
-
 /// What became of a frame that was judged.
 struct Settled {
     outcome: Outcome,
@@ -101,8 +95,12 @@ fn settle<H: Hook, S: Subject>(
     if is_drop && is_overdue(maps) {
         // Counted here as overdue and as nothing else: the generation before this one counts it again, its own way.
         maps.add_slot(slot::OVERDUE, hook.amount(packet.length()));
+        let alone = maps.config().alone != 0;
+        if alone {
+            hears.hear(packet, verdict);
+        }
         return Settled {
-            outcome: Outcome::Yield,
+            outcome: if alone { Outcome::Pass } else { Outcome::Yield },
             weight: 0,
         };
     }

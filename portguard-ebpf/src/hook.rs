@@ -12,7 +12,10 @@ use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 
-use crate::maps::Maps;
+use portguard_common::frame::{Frame as _, Window as _};
+
+use crate::direct::Direct;
+use crate::maps::{self, Maps};
 
 /// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
 /// read anew is one that nothing is known of yet.
@@ -116,10 +119,18 @@ impl Hook for Received {
 pub(crate) struct Sent(pub(crate) *mut __sk_buff);
 
 impl Sent {
-    /// Whether it is forwarded to where it came from: then it is no word of this host's.
+    /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.
     #[inline(always)]
     pub(crate) fn is_reflected(self) -> bool {
-        field!(self.0, ingress_ifindex) == field!(self.0, ifindex)
+        let came = field!(self.0, ingress_ifindex);
+        came != 0 && (came == field!(self.0, ifindex) || maps::is_outside(came))
+    }
+
+    /// Whether it is for a group of its link, or for all of it: a network's broadcast address shows only there.
+    #[inline(always)]
+    pub(crate) fn is_for_many(self) -> bool {
+        let destination = Direct::new(self).window::<6>(0);
+        destination.is_some_and(|destination| destination.u8::<0>() & 1 != 0)
     }
 }
 

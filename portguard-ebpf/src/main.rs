@@ -18,6 +18,7 @@
               written as the verifier is to see them"
 )]
 
+mod conversations;
 mod copied;
 mod count;
 mod direct;
@@ -36,6 +37,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 use portguard_common::packet::Subject;
 use portguard_common::reason::Direction;
+use portguard_common::track;
 use portguard_common::verdict::Verdict;
 
 use crate::guard::{Hears, Outcome};
@@ -46,9 +48,8 @@ use crate::maps::Maps;
 #[xdp(frags)]
 #[inline(always)]
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
-    let outcome = guard::decide(Received(ctx.ctx), (), |hook, decided| {
-        received(hook.0, decided)
-    });
+    let hook = Received(ctx.ctx);
+    let outcome = guard::decide(hook, hook, |hook, decided| received(hook.0, decided));
     match outcome {
         Outcome::Pass => XDP_PASS,
         Outcome::Drop => XDP_DROP,
@@ -63,7 +64,8 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 /// instruction cache see it once.
 #[inline(never)]
 fn received(ctx: *mut xdp_md, decided: u32) -> u32 {
-    guard::slow_path(Received(ctx), decided, ())
+    let hook = Received(ctx);
+    guard::slow_path(hook, decided, hook)
 }
 
 /// Judges what the host sends, and keeps the flow table.
@@ -93,9 +95,16 @@ fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
 impl Hears for Sent {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        if !self.is_reflected() {
-            remember::remember(&Maps::new(), packet, verdict);
-        }
+        track::sent(&Maps::new(), packet, verdict, || {
+            self.is_reflected() || self.is_for_many()
+        });
+    }
+}
+
+impl Hears for Received {
+    #[inline(always)]
+    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
+        track::received(&Maps::new(), packet, verdict);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A generation's own: `CONFIG`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
 //! `ADMIT`, `OWN`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
-//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `TALKERS`, `FLOWS`, `EVENTS`.
+//! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `TALKERS`, `EVENTS`; across the guards
+//! of a network namespace: those of [`crate::conversations`].
 #![expect(
     unsafe_code,
     reason = "map values are reached by pointer; each access stands behind its bound"
@@ -12,7 +13,7 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
@@ -27,6 +28,7 @@ use portguard_common::reason::Direction;
 use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
 
+use crate::conversations;
 use crate::count::Amount;
 
 /// A global that the loader fills and no program writes. The kernel freezes those in sections named `.rodata`.
@@ -68,7 +70,7 @@ static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     udp_idle: 0,
     tick_shift: 0,
     multi_buffer: 0,
-    reserved: 0,
+    alone: 0,
     deadline: 0,
     flow_key: [0; 2],
 }));
@@ -147,15 +149,15 @@ static SAMPLERS: PerCpuArray<Sampler, { 2 * slot::DIRECTION as usize }> = PerCpu
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), { 512 * 1024 }> = RingBuf::new();
 
-/// Which conversations the host opened; the loader sets how many sets. Mapped memory starts at a page, so that a set is
-/// one cache line: values of other arrays do not.
+/// Interfaces of this network namespace whose frames come from outside: the guarded ones, and those above them.
 #[btf_map]
-static FLOWS: Array<Set, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+static OUTSIDE: HashMap<u32, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// A set of the flow table.
+/// Whether an interface is one of them.
 #[inline(always)]
-pub(crate) fn flows(index: u32) -> Option<*mut Set> {
-    FLOWS.get_ptr_mut(index)
+pub(crate) fn is_outside(index: u32) -> bool {
+    // SAFETY: only whether it is there is looked at.
+    unsafe { OUTSIDE.get(index).is_some() }
 }
 
 /// What user space says to a generation while it runs: see [`portguard_common::abi::control`].
@@ -445,7 +447,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn flow_set(&self, index: u32) -> Option<&Set> {
-        FLOWS.get(index)
+        conversations::set(index)
+    }
+
+    #[inline(always)]
+    fn spilled(&self, key: u64) -> Option<u64> {
+        conversations::spilled(key)
     }
 
     #[inline(always)]

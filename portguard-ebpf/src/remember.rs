@@ -1,75 +1,135 @@
-//! Writes the flow table: the egress program's only state, and nobody else's but user space's seeding.
-#![expect(
-    unsafe_code,
-    reason = "stores into a map that others read at the same time"
-)]
-
-use core::ptr;
+//! What the guards write to the tables of conversations: global functions, which the verifier sees once each, whatever
+//! calls them.
+#![expect(unsafe_code, reason = "names of global functions")]
 
 use portguard_common::abi::slot;
-use portguard_common::conntrack::{self, Place, Set};
-use portguard_common::packet::{Shape, Subject};
-use portguard_common::reason::{Direction, Reason};
-use portguard_common::tables::Tables;
-use portguard_common::verdict::{self, Verdict};
+use portguard_common::addr::Addr;
+use portguard_common::conntrack::{self as flow, Class, Hashed};
+use portguard_common::tables::{Key, Tables};
+use portguard_common::track::{self, Conversations, Theirs};
+use portguard_common::verdict;
 
-use crate::maps::{self, Maps};
+use crate::conversations::{self, Began, Moment};
+use crate::maps::Maps;
 
-/// Takes note that a packet leaves the host, if it may be one that opens or continues a conversation of the host's own.
-#[inline(always)]
-pub(crate) fn remember<S: Subject>(maps: &Maps, packet: &S, verdict: &Verdict) {
-    let config = maps.config();
-    if config.flows == 0
-        || !matches!(packet.shape(), Shape::Ports)
-        || matches!(verdict.reason, Reason::Reply | Reason::Transit)
-        || packet.is_answering()
-    {
-        return;
+impl Maps {
+    #[inline(always)]
+    fn moment(&self) -> Moment {
+        let facts = self.config();
+        Moment {
+            mask: facts.flow_mask,
+            lifetimes: facts.lifetimes(),
+            now: flow::now(self.jiffies(), facts.tick_shift),
+        }
     }
-    let hashed = verdict::tuple(packet, Direction::Egress).hash(config.flow_key);
-    let Some(set) = maps::flows(hashed.set & config.flow_mask) else {
-        return;
-    };
-    let now = conntrack::now(maps.jiffies(), config.tick_shift);
-    // SAFETY: a live array element. Others store whole cells at the same time, which the search can bear.
-    let place = unsafe { &*set }.place(hashed.tag, now);
-    let Some(old) = place.replaces() else { return };
-    if matches!(place, Place::Empty | Place::Taken(..)) {
-        maps.add_slot(slot::FLOWS_CREATED, (1, 0));
-    }
-    if matches!(place, Place::Taken(_, age) if age <= u64::from(config.tcp_idle)) {
-        maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
-    }
-    replace(
-        set,
-        conntrack::home(hashed.tag),
-        old,
-        conntrack::cell(hashed.tag, now),
-    );
 }
 
-/// One store of eight bytes, so that no reader ever sees half a cell. If `old` is gone by now, another CPU took its cell:
-/// then nothing is written until the next packet of this flow.
-#[inline(always)]
-fn replace(set: *mut Set, home: usize, old: u64, new: u64) {
-    let cells = set.cast::<u64>();
-    let replaced_at = |index: usize| {
-        // SAFETY: one of the eight cells of a live array element.
-        let cell = unsafe { cells.add(index) };
-        // SAFETY: aligned, and whole cells only are ever stored there.
-        let is_old = unsafe { ptr::read_volatile(cell) } == old;
-        if is_old {
-            // SAFETY: as above.
-            unsafe { ptr::write_volatile(cell, new) };
+impl Theirs for Maps {
+    #[inline(always)]
+    fn theirs(&self, hashed: Hashed) -> Option<u64> {
+        conversations::theirs(hashed.set & self.config().flow_mask)?.find(hashed.tag)
+    }
+
+    #[inline(always)]
+    fn write_theirs(&self, hashed: Hashed, own: Option<u64>) {
+        conversations::write_theirs(hashed, own, self.moment());
+    }
+}
+
+impl Conversations for Maps {
+    #[inline(always)]
+    fn renew(&self, hashed: Hashed, own: u64, class: Class) {
+        renew(hashed.set, hashed.tag, own, class as u32);
+    }
+
+    #[inline(always)]
+    fn begin(&self, hashed: Hashed, class: Class) {
+        if begin(hashed.set, hashed.tag, class as u32) != 0 {
+            spill(hashed.set, hashed.tag, class as u32);
         }
-        is_old
+    }
+
+    #[inline(always)]
+    fn is_theirs(&self, hashed: Hashed) -> bool {
+        is_theirs(hashed.set, hashed.tag) != 0
+    }
+
+    #[inline(always)]
+    fn note_theirs(&self, hashed: Hashed) {
+        note_theirs(hashed.set, hashed.tag);
+    }
+
+    #[inline(always)]
+    fn is_granted(&self, key: Key, peer: Addr) -> bool {
+        is_granted(key.0, u32::from(peer.v6), peer.high, peer.low) != 0
+    }
+}
+
+const fn class(number: u32) -> Class {
+    match number {
+        0 => Class::Datagrams,
+        1 => Class::Closing,
+        2 => Class::Opening,
+        _ => Class::Packets,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn renew(set: u32, tag: u64, own: u64, number: u32) -> u32 {
+    let at = Maps::new().moment();
+    conversations::renew(Hashed { set, tag }, own, class(number), at);
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin(set: u32, tag: u64, number: u32) -> u32 {
+    let maps = &Maps::new();
+    let hashed = Hashed { set, tag };
+    let began = conversations::begin(hashed, class(number), maps.moment());
+    maps.add_slot(slot::FLOWS_CREATED, (1, 0));
+    if began == Began::Evicted {
+        maps.add_slot(slot::FLOWS_EVICTED, (1, 0));
+    }
+    u32::from(began == Began::Lost)
+}
+
+/// What [`begin`] found no room for.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
+    let maps = &Maps::new();
+    let class = class(number);
+    let hashed = Hashed { set, tag };
+    let spilled =
+        class.stays() && conversations::spill(hashed, class, maps.moment()) == Began::Spilled;
+    let counted = if spilled {
+        slot::FLOWS_SPILLED
+    } else {
+        slot::FLOWS_LOST
     };
-    if replaced_at(home) {
-        return;
-    }
-    for index in 0..conntrack::WAYS {
-        if replaced_at(index) {
-            return;
-        }
-    }
+    maps.add_slot(counted, (1, 0));
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_theirs(set: u32, tag: u64) -> u32 {
+    u32::from(track::goes_on(&Maps::new(), Hashed { set, tag }))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_theirs(set: u32, tag: u64) -> u32 {
+    track::note(&Maps::new(), Hashed { set, tag });
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_granted(key: u32, v6: u32, high: u64, low: u64) -> u32 {
+    let v6 = v6 != 0;
+    let peer = Addr { v6, high, low };
+    u32::from(verdict::is_granted(&Maps::new(), Key(key), peer))
 }

@@ -115,8 +115,14 @@ impl Bench<'_> {
             "{direction:?} {packet:?} {verdict:?} {frame:02x?}"
         );
         self.tally.add_to(direction, &packet, &verdict);
-        if direction == Direction::Egress && !is_drop {
-            self.flows.remember(&packet, &verdict);
+        match direction {
+            _ if is_drop => {}
+            Direction::Egress => {
+                // The destination's group bit.
+                let is_for_many = frame.first().is_some_and(|first| first & 1 != 0);
+                self.flows.sent(&packet, &verdict, is_for_many);
+            }
+            Direction::Ingress => self.flows.received(&packet, &verdict),
         }
         let name = (direction.name(), verdict.reason.name(direction));
         *self.seen.entry(name).or_default() += 1;

@@ -1,55 +1,120 @@
-//! The host's own flow table: an image with what the egress program would have written by now.
+//! The host's own tables of conversations: an image with what the programs would have written by now.
+
+use std::cell::RefCell;
 
 use portguard_common::abi::{Config, Set};
 use portguard_common::addr::Addr;
-use portguard_common::conntrack as flow;
-use portguard_common::packet::{Packet, Shape, Subject as _};
-use portguard_common::reason::{Direction, Reason};
+use portguard_common::conntrack::{self as flow, Class, Hashed};
+use portguard_common::packet::Packet;
+use portguard_common::reason::Direction;
 use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::track::{self, Conversations, Theirs};
 use portguard_common::verdict::{self, Verdict};
 use portguard_policy::image::Image;
 
-/// An image and its flows. Time stands still: no test is as long as a flow lives.
+/// An image and its conversations. Time stands still: no test is as long as one lives.
 pub(super) struct Tracked<'a> {
     image: &'a Image,
     facts: Config,
     sets: Vec<Set>,
-    /// Flows that were new.
+    theirs: Vec<Set>,
+    /// What is to be written once the packet at hand is done with.
+    pending: RefCell<Vec<Write>>,
+    /// Conversations that were new.
     pub(super) created: u64,
+}
+
+struct Write {
+    is_theirs: bool,
+    set: usize,
+    own: Option<u64>,
+    cell: u64,
 }
 
 impl<'a> Tracked<'a> {
     /// With the facts that the program was loaded with.
     pub(super) fn new(image: &'a Image, facts: Config) -> Self {
+        let sets = vec![Set::default(); facts.flow_mask as usize + 1];
         Self {
             image,
             facts,
-            sets: vec![Set::default(); facts.flow_mask as usize + 1],
+            theirs: sets.clone(),
+            sets,
+            pending: RefCell::default(),
             created: 0,
         }
     }
 
-    /// What the egress program does with a packet that it lets go, in the words of the specification: whatever leaves and is
-    /// no answer opens or refreshes a conversation.
-    pub(super) fn remember(&mut self, packet: &Packet, verdict: &Verdict) {
-        let is_said_unasked = matches!(packet.shape, Shape::Ports)
-            && !matches!(verdict.reason, Reason::Reply | Reason::Transit)
-            && !packet.is_answering();
-        if self.facts.flows == 0 || !is_said_unasked {
-            return;
+    /// What the egress program does with a packet that it lets go.
+    pub(super) fn sent(&mut self, packet: &Packet, verdict: &Verdict, is_for_many: bool) {
+        track::sent(self, packet, verdict, || is_for_many);
+        self.apply();
+    }
+
+    /// What the ingress program does with one that it lets in.
+    pub(super) fn received(&mut self, packet: &Packet, verdict: &Verdict) {
+        track::received(self, packet, verdict);
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        for write in self.pending.take() {
+            let sets = if write.is_theirs {
+                &mut self.theirs
+            } else {
+                self.created += u64::from(write.own.is_none());
+                &mut self.sets
+            };
+            let old = write.own.unwrap_or(0);
+            let cells = &mut sets[write.set].cells;
+            let cell = cells.iter_mut().find(|cell| **cell == old);
+            *cell.expect("fewer flows than would fill a set") = write.cell;
         }
-        let hashed = verdict::tuple(packet, Direction::Egress).hash(self.facts.flow_key);
-        let set = &mut self.sets[(hashed.set & self.facts.flow_mask) as usize];
-        if set.find(hashed.tag).is_some() {
-            return;
-        }
-        self.created += 1;
-        let cell = set
-            .cells
-            .iter_mut()
-            .find(|cell| **cell == 0)
-            .expect("fewer flows than would fill a set");
-        *cell = flow::cell(hashed.tag, 0);
+    }
+
+    fn index(&self, hashed: Hashed) -> usize {
+        (hashed.set & self.facts.flow_mask) as usize
+    }
+
+    fn write(&self, is_theirs: bool, hashed: Hashed, own: Option<u64>, class: Class) {
+        self.pending.borrow_mut().push(Write {
+            is_theirs,
+            set: self.index(hashed),
+            own,
+            cell: flow::cell(hashed.tag, class, 0),
+        });
+    }
+}
+
+impl Theirs for Tracked<'_> {
+    fn theirs(&self, hashed: Hashed) -> Option<u64> {
+        self.theirs[self.index(hashed)].find(hashed.tag)
+    }
+
+    fn write_theirs(&self, hashed: Hashed, own: Option<u64>) {
+        self.write(true, hashed, own, Class::Datagrams);
+    }
+}
+
+impl Conversations for Tracked<'_> {
+    fn renew(&self, hashed: Hashed, own: u64, class: Class) {
+        self.write(false, hashed, Some(own), class);
+    }
+
+    fn begin(&self, hashed: Hashed, class: Class) {
+        self.write(false, hashed, None, class);
+    }
+
+    fn is_theirs(&self, hashed: Hashed) -> bool {
+        track::goes_on(self, hashed)
+    }
+
+    fn note_theirs(&self, hashed: Hashed) {
+        track::note(self, hashed);
+    }
+
+    fn is_granted(&self, key: Key, peer: Addr) -> bool {
+        verdict::is_granted(self, key, peer)
     }
 }
 
@@ -96,6 +161,10 @@ impl Tables for Tracked<'_> {
 
     fn flow_set(&self, index: u32) -> Option<&Set> {
         self.sets.get(index as usize)
+    }
+
+    fn spilled(&self, _key: u64) -> Option<u64> {
+        None
     }
 
     fn jiffies(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! What a generation is loaded with: the mode, and which features the policy needs.
 
+use crate::engine::conntrack::Lifetimes;
+
 /// What holds as long as a generation lives; the kernel's copy is frozen, so that its verifier removes what it rules out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -26,7 +28,7 @@ pub struct Config {
     pub flows: u32,
     /// Number of sets of the flow table less one; a power of two less one.
     pub flow_mask: u32,
-    /// TCP and SCTP flows older than this are dead, in units of [`crate::engine::conntrack::now`].
+    /// TCP and SCTP that is known by its packets is forgotten when nothing was sent for so long, in units of [`crate::engine::conntrack::now`].
     pub tcp_idle: u32,
     /// The same for UDP and the rest.
     pub udp_idle: u32,
@@ -34,10 +36,21 @@ pub struct Config {
     pub tick_shift: u32,
     /// The frame may have parts that cannot be read in place.
     pub multi_buffer: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// No generation stands behind this one: once overdue, it lets pass by itself.
+    pub alone: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.
     pub flow_key: [u64; 2],
+}
+
+impl Config {
+    /// How long conversations live.
+    #[inline(always)]
+    pub const fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            tcp_idle: self.tcp_idle,
+            udp_idle: self.udp_idle,
+        }
+    }
 }

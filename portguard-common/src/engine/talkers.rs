@@ -69,7 +69,8 @@ const SERVICE: u32 = 33;
 /// Whether it answers an attempt to open a connection.
 #[inline(always)]
 fn is_answer<S: Subject>(packet: &S) -> bool {
-    packet.is_answering() && packet.tcp_flags() & tcp::RST == 0
+    packet.protocol() == protocol::TCP
+        && packet.tcp_flags() & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN | tcp::ACK
 }
 
 /// What takes the place of the destination port: itself, or for a client's port the port of the service that answers.

@@ -1,7 +1,7 @@
 //! From facts to a verdict: one function a direction, the same in the kernel and on the host.
 
 use crate::engine::classes;
-use crate::engine::conntrack::{self, Tuple};
+use crate::engine::conntrack::{self, Hashed, Tuple};
 use crate::engine::reason::{Direction, Reason};
 use crate::engine::tables::{Key, Tables};
 use crate::wire::addr::Addr;
@@ -195,23 +195,19 @@ fn peer<S: Subject>(packet: &S, direction: Direction) -> Addr {
 /// Whether a packet that no grant admits answers one that was.
 #[inline(always)]
 fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> bool {
+    // Who asks to open a conversation answers nothing, whatever the tables say.
+    if packet.is_opening() {
+        return false;
+    }
     match direction {
-        // The host opened this conversation. Who asks to open one answers nothing, whatever the table says.
+        // The host opened this conversation, and may still have it.
         Direction::Ingress => {
-            tables.config().flows != 0 && !packet.is_opening() && is_live(tables, packet)
+            tables.config().flows != 0 && is_live(tables, packet) && may_ask(tables, packet)
         }
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
             let listening = Key::port(packet.space(), packet.source_port());
-            granted(
-                tables,
-                Direction::Ingress,
-                listening,
-                || packet.destination(),
-                Reason::UndocumentedPort,
-            )
-            .reason
-                == Reason::Granted
+            is_granted(tables, listening, packet.destination())
         }
     }
 }
@@ -292,21 +288,43 @@ pub fn tuple<S: Subject>(packet: &S, direction: Direction) -> Tuple {
     }
 }
 
+/// Whether what comes in for this key is granted to a peer.
+#[inline(always)]
+pub fn is_granted<T: Tables + ?Sized>(tables: &T, key: Key, peer: Addr) -> bool {
+    let closed = Reason::UndocumentedPort;
+    granted(tables, Direction::Ingress, key, || peer, closed).reason == Reason::Granted
+}
+
+/// The cell of a conversation of the host.
+#[inline(always)]
+pub fn conversation<T: Tables + ?Sized>(tables: &T, hashed: Hashed) -> Option<u64> {
+    let set = tables.flow_set(hashed.set & tables.config().flow_mask)?;
+    match set.find(hashed.tag) {
+        None if set.spilled != 0 => tables.spilled(hashed.key()),
+        found => found,
+    }
+}
+
 #[inline(always)]
 fn is_live<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
     let config = tables.config();
     let hashed = tuple(packet, Direction::Ingress).hash(config.flow_key);
-    let Some(set) = tables.flow_set(hashed.set & config.flow_mask) else {
-        return false;
-    };
-    let Some(cell) = set.find(hashed.tag) else {
-        return false;
-    };
-    let now = conntrack::now(tables.jiffies(), config.tick_shift);
-    conntrack::is_fresh(
-        conntrack::age(cell, now),
-        packet.space(),
-        config.tcp_idle,
-        config.udp_idle,
-    )
+    conversation(tables, hashed).is_some_and(|cell| {
+        let now = || conntrack::now(tables.jiffies(), config.tick_shift);
+        conntrack::is_live(cell, config.lifetimes(), now)
+    })
+}
+
+/// Whether the outbound policy lets the host ask what this packet answers: a conversation that it would not let begin any
+/// more is over, whoever let it begin.
+#[inline(always)]
+fn may_ask<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
+    if tables.config().enforce_out == 0 {
+        return true;
+    }
+    let asked = Key::port(packet.space(), packet.source_port());
+    let source = || packet.source();
+    let closed = Reason::UndocumentedPort;
+    let verdict = granted(tables, Direction::Egress, asked, source, closed);
+    verdict.reason == Reason::Granted || verdict.audit_only
 }

@@ -181,14 +181,6 @@ pub trait Subject {
     fn is_opening(&self) -> bool {
         self.protocol() == protocol::TCP && self.tcp_flags() & (tcp::SYN | tcp::ACK) == tcp::SYN
     }
-
-    /// Whether it answers an attempt to open a connection, or refuses something: it opens nothing by itself.
-    #[inline(always)]
-    fn is_answering(&self) -> bool {
-        self.protocol() == protocol::TCP
-            && (self.tcp_flags() & tcp::RST != 0
-                || self.tcp_flags() & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK)
-    }
 }
 
 /// The facts are fields of the same name.
@@ -221,6 +213,8 @@ facts! {
 
 /// TCP flags (RFC 9293).
 pub mod tcp {
+    /// Closes.
+    pub const FIN: u8 = 0x01;
     /// Opens, or answers an opening.
     pub const SYN: u8 = 0x02;
     /// Refuses.

@@ -5,12 +5,12 @@ pub const LOAD_STEPS: [&str; 17] = [
     "locked",
     "swept",
     "shared",
+    "conversations",
     "loaded",
     "read-back",
     "tested",
     "pinned",
     "described",
-    "seeded",
     "prepared",
     "marked",
     "egress",
@@ -20,6 +20,9 @@ pub const LOAD_STEPS: [&str; 17] = [
     "finished",
     "stored",
 ];
+
+/// The steps of the first `load` in a network namespace that others have not.
+pub const FOLLOW_STEPS: [&str; 2] = ["followed", "following"];
 
 /// The steps of `unload`.
 pub const UNLOAD_STEPS: [&str; 3] = ["unload-ingress", "unload-egress", "unload-pins"];

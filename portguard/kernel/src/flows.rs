@@ -1,19 +1,15 @@
-//! The flow table from user space: seeding what the host has open, and saying how full the table is.
-//!
-//! Only the egress program and this file write it. Both store whole sets or whole cells; a cell that is lost to a race is
-//! written again by the next packet of its flow.
+//! The table of the host's conversations, read: whether one is known, and how full the table is.
 
-use std::borrow::{Borrow, BorrowMut};
-use std::{fmt, iter};
+use std::borrow::Borrow;
+use std::fmt;
 
 use anyhow::Context as _;
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use portguard_common::abi::{Config, Set};
-use portguard_common::conntrack::{self as flow, Place, Tuple};
+use portguard_common::conntrack::{self as flow, Class, Tuple};
 
-/// Units of time that a seeded flow is older than it might be. The clock of user space and the kernel's ticks may differ by
-/// a few of them, and a flow from the future would be no flow.
+/// Units of time by which the clock of user space and the kernel's ticks may differ.
 const MARGIN: u64 = 8;
 
 /// Ticks of the kernel in a second: the resolution of its coarse clock is one tick.
@@ -51,18 +47,8 @@ pub fn units(seconds: u32, tick_shift: u32) -> u32 {
 /// The flow table of one interface.
 pub struct Flows<T> {
     sets: Array<T, Set>,
+    spilled: Option<HashMap<T, u64, u64>>,
     facts: Config,
-}
-
-/// What a flow's insertion did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inserted {
-    /// It was there.
-    Known,
-    /// It has a cell that was empty or of a dead flow.
-    New,
-    /// It has the cell of a flow that may still have been alive: the set was full.
-    Evicted,
 }
 
 /// How full the table is.
@@ -70,20 +56,39 @@ pub enum Inserted {
 pub struct Occupancy {
     /// Cells there are.
     pub capacity: u64,
-    /// Flows refreshed within the longer of the two timeouts; cells do not say which of them is theirs.
+    /// Conversations that live.
     pub live: u64,
-    /// Cells of flows that are dead by either.
+    /// Of them, TCP connections that a socket of this host has.
+    pub sockets: u64,
+    /// Of them, connections that closed a moment ago.
+    pub closing: u64,
+    /// Cells of conversations that are over.
     pub stale: u64,
-    /// Sets of live flows only: a new flow evicts one there.
+    /// Sets of live conversations only.
     pub full_sets: u64,
-    /// Live flows by age: refreshed within the last minute, ten minutes, hour, and longer ago.
+    /// Sets that had no room for one: it is in the overflow table.
+    pub spilled_sets: u64,
+    /// Live conversations by age: begun (those of sockets) or refreshed within the last minute, ten minutes, hour, and longer ago.
     pub ages: [u64; 4],
 }
 
 impl<T> Flows<T> {
-    /// From the map `FLOWS`, and the facts that its programs were loaded with.
+    /// From the map `FLOWS`, and the facts that its programs were loaded with: key, clock, size and lifetimes.
     pub const fn new(sets: Array<T, Set>, facts: Config) -> Self {
-        Self { sets, facts }
+        Self {
+            sets,
+            spilled: None,
+            facts,
+        }
+    }
+
+    /// With the overflow table, too.
+    #[must_use]
+    pub fn with_spilled(self, spilled: HashMap<T, u64, u64>) -> Self {
+        Self {
+            spilled: Some(spilled),
+            ..self
+        }
     }
 }
 
@@ -96,11 +101,22 @@ impl<T: Borrow<MapData>> Flows<T> {
         let hashed = tuple.hash(self.facts.flow_key);
         let now = now(self.facts.tick_shift)?;
         let set = self.set(hashed.set & self.facts.flow_mask)?;
-        Ok(set.find(hashed.tag).and_then(|cell| {
-            let age = age(cell, now);
-            flow::is_fresh(age, tuple.space, self.facts.tcp_idle, self.facts.udp_idle)
-                .then(|| self.seconds(age))
-        }))
+        let found = match set.find(hashed.tag) {
+            None if set.spilled != 0 => self
+                .spilled
+                .as_ref()
+                .and_then(|spilled| spilled.get(&hashed.key(), 0).ok()),
+            found => found,
+        };
+        Ok(found
+            .filter(|cell| self.is_live(*cell, now))
+            .map(|cell| self.seconds(age(cell, now))))
+    }
+
+    fn is_live(&self, cell: u64, now: u64) -> bool {
+        flow::is_live(cell, self.facts.lifetimes(), || {
+            cell.wrapping_add(age(cell, now))
+        })
     }
 
     /// Counts the whole table.
@@ -109,23 +125,28 @@ impl<T: Borrow<MapData>> Flows<T> {
     /// If the map cannot be read.
     pub fn occupancy(&self) -> anyhow::Result<Occupancy> {
         let now = now(self.facts.tick_shift)?;
-        let idle = u64::from(self.facts.tcp_idle.max(self.facts.udp_idle));
         let mut found = Occupancy::default();
         for index in 0..self.sets.len() {
             let mut live = 0;
-            for cell in self.set(index)?.cells {
+            let set = self.set(index)?;
+            found.spilled_sets += u64::from(set.spilled != 0);
+            for cell in set.cells {
                 found.capacity += 1;
                 if cell == 0 {
                     continue;
                 }
-                let age = age(cell, now);
-                if age > idle {
+                if !self.is_live(cell, now) {
                     found.stale += 1;
                     continue;
                 }
                 live += 1;
+                match Class::of(cell) {
+                    Class::Socket => found.sockets += 1,
+                    Class::Closing => found.closing += 1,
+                    Class::Datagrams | Class::Opening | Class::Packets => {}
+                }
                 let [minute, ten, hour, longer] = &mut found.ages;
-                *match self.seconds(age) {
+                *match self.seconds(age(cell, now)) {
                     0..60 => minute,
                     60..600 => ten,
                     600..3600 => hour,
@@ -149,38 +170,6 @@ impl<T: Borrow<MapData>> Flows<T> {
     }
 }
 
-impl<T: BorrowMut<MapData>> Flows<T> {
-    /// Seeds a conversation that the host has open.
-    ///
-    /// Reads and writes a whole set, so that a flow which the data plane adds in between may be lost until its next packet.
-    ///
-    /// # Errors
-    /// If the map cannot be read or written.
-    pub fn insert(&mut self, tuple: &Tuple) -> anyhow::Result<Inserted> {
-        let hashed = tuple.hash(self.facts.flow_key);
-        let now = now(self.facts.tick_shift)?;
-        let index = hashed.set & self.facts.flow_mask;
-        let mut set = self.set(index)?;
-        let place = set.place(hashed.tag, now);
-        let Some(old) = place.replaces() else {
-            return Ok(Inserted::Known);
-        };
-        let ways = iter::once(flow::home(hashed.tag)).chain(0..flow::WAYS);
-        let mut free = ways.filter(|way| set.cells.get(*way) == Some(&old));
-        if let Some(cell) = free.next().and_then(|way| set.cells.get_mut(way)) {
-            *cell = flow::cell(hashed.tag, now.wrapping_sub(MARGIN));
-        }
-        self.sets
-            .set(index, set, 0)
-            .with_context(|| format!("cannot write set {index} of map `FLOWS`"))?;
-        Ok(match place {
-            Place::Fresh | Place::Own(_) => Inserted::Known,
-            Place::Taken(_, age) if age <= u64::from(self.facts.tcp_idle) => Inserted::Evicted,
-            Place::Empty | Place::Taken(..) => Inserted::New,
-        })
-    }
-}
-
 impl<T> fmt::Debug for Flows<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flows").finish_non_exhaustive()
@@ -188,6 +177,6 @@ impl<T> fmt::Debug for Flows<T> {
 }
 
 /// As [`flow::age`], for a clock that may be a little behind the one that wrote the cell.
-fn age(cell: u64, now: u64) -> u64 {
+pub(crate) fn age(cell: u64, now: u64) -> u64 {
     flow::age(cell, now.wrapping_add(MARGIN)).saturating_sub(MARGIN)
 }

@@ -19,17 +19,16 @@ use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
+use crate::conversations;
 use crate::generation::effective::{Effective, Strictness};
 use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
 use portguard_policy::error::Fault;
+use portguard_policy::image::flow_sets;
 
 pub use crate::generation::prepare::{Options, Prepared, prepare};
-
-/// Flows in a set.
-const WAYS: u32 = 8;
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
@@ -124,15 +123,21 @@ pub(crate) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyh
             "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
         ));
     }
-    let wanted = (meta.policy.settings.flows / WAYS)
-        .next_power_of_two()
-        .max(1);
+    let (is_here, wanted) = (layout.interface().1, flow_sets(meta.policy.settings.flows));
     if meta.egress_hook.is_some() && wanted != meta.flow_sets {
         warnings.push(format!(
-            "the flow table keeps its {} cells: `unload` and `load` make it {}, and forget the flows",
-            meta.flow_sets * WAYS,
-            wanted * WAYS
+            "the table of conversations keeps its {} sets: `unload` of all interfaces and `load` make it {wanted}",
+            meta.flow_sets,
         ));
+    }
+    if is_here && meta.egress_hook.is_some() {
+        match conversations::find() {
+            Some(namespace) => warnings.extend(namespace.weakness()),
+            None => warnings.push(
+                "the table of conversations is gone, and what the host begins is known by its packets only: load again"
+                    .to_owned(),
+            ),
+        }
     }
     Ok(Live {
         is_confirmed,

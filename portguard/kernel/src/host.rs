@@ -9,6 +9,5 @@ pub mod netlink;
 pub mod operator;
 pub mod preflight;
 pub mod resolve;
-pub mod seed;
 pub mod sessions;
 pub mod sockets;

@@ -4,6 +4,7 @@
 //! kernel then holds is found again by its pins ([`pins`]). Nothing pure depends on this crate.
 
 pub mod bench;
+pub mod conversations;
 pub mod fault;
 pub mod flows;
 pub mod generation;

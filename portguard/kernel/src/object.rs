@@ -18,7 +18,9 @@ use portguard_common::reason::Direction;
 use crate::object::shape::Shape;
 use portguard_policy::image::Image;
 
+pub(crate) use open::spilled;
 pub use open::{Opened, Placing, as_kernel_allows, facts, open, verify};
+pub(crate) use refusal::refused;
 pub use tables::{GLOBALS, Tables};
 
 /// The object that the build script made: an ELF file, aligned for those who read it in place.
@@ -30,16 +32,11 @@ pub const INGRESS: &str = "portguard_xdp";
 /// Name of the egress program.
 pub const EGRESS: &str = "portguard_tc";
 
-/// Maps that outlive a generation: counters, who knocked, events and flows.
-pub const SHARED: [&str; 7] = [
-    "CELLS",
-    "VIOLATIONS",
-    "CARRY",
-    "SLOTS",
-    "TALKERS",
-    "EVENTS",
-    "FLOWS",
-];
+/// Maps that outlive a generation: counters, talkers, events.
+pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "TALKERS", "EVENTS"];
+
+/// Maps that all guards of a network namespace share: the conversations of the host.
+pub const NAMESPACE: [&str; 4] = ["FLOWS", "THEIRS", "SPILLED", "OUTSIDE"];
 
 /// A generation's own tables, beside its globals.
 pub const TABLES: [&str; 5] = ["BLOCKS", "STEPS", "HOSTS", "ADMIT", "OWN"];
@@ -63,6 +60,10 @@ pub struct HostFacts {
     pub flow_key: [u64; 2],
     /// See [`Config::deadline`].
     pub deadline: u64,
+    /// See [`Config::alone`].
+    pub alone: bool,
+    /// Number of sets of a flow table that is there already.
+    pub flow_sets: Option<u32>,
 }
 
 impl Default for HostFacts {
@@ -72,6 +73,8 @@ impl Default for HostFacts {
             tick_shift: 8,
             flow_key: [0; 2],
             deadline: 0,
+            alone: false,
+            flow_sets: None,
         }
     }
 }
@@ -87,13 +90,12 @@ pub struct Loaded {
 
 /// Loads the object with an image; the maps named in [`SHARED`] are reused from `shared`, or created there, if given.
 ///
-/// The egress program is loaded only where there is a flow table ([`Config::flows`]). A flow table that is there already
-/// keeps its size, whatever the image asks for: its flows are worth more.
+/// The egress program is loaded only where there is a flow table ([`Config::flows`]).
 ///
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
 pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
-    let facts = facts(&image.facts, host, shared);
+    let facts = facts(&image.facts, host);
     let placing = Placing {
         shared,
         ..Placing::default()
@@ -123,7 +125,7 @@ pub fn shared_shapes() -> anyhow::Result<Vec<(&'static str, Shape)>> {
                 map_type: map.map_type(),
                 key_size: map.key_size(),
                 value_size: map.value_size(),
-                max_entries: (*name != "FLOWS").then(|| map.max_entries()),
+                max_entries: Some(map.max_entries()),
             };
             Ok((*name, shape))
         })

@@ -72,6 +72,12 @@ pub enum TooLarge {
 /// Words of the admission matrix that are accepted (8 bytes each in the kernel).
 const MAX_ADMISSION: usize = 4 << 20;
 
+/// How many sets a table of conversations has for so many of them: at least a word each, a power of two.
+pub const fn flow_sets(flows: u32) -> u32 {
+    let sets = (flows / 8).next_power_of_two();
+    if sets == 0 { 1 } else { sets }
+}
+
 impl Image {
     /// Builds the image of a policy; cells that `directory` already knows keep their place.
     ///
@@ -114,7 +120,6 @@ impl Image {
                 );
             }
         }
-        let flow_sets = (settings.flows / 8).next_power_of_two().max(1);
         let facts = Config {
             enforce: u32::from(settings.enforce),
             enforce_out: u32::from(settings.outbound == Outbound::Enforce),
@@ -126,12 +131,12 @@ impl Image {
             width: u32::try_from(width).unwrap_or(1),
             scoped: u32::from(settings.host_addresses.is_some()),
             flows: u32::from(settings.outbound != Outbound::Off),
-            flow_mask: flow_sets - 1,
+            flow_mask: flow_sets(settings.flows) - 1,
             tcp_idle: settings.tcp_idle,
             udp_idle: settings.udp_idle,
             tick_shift: 0,
             multi_buffer: 0,
-            reserved: 0,
+            alone: 0,
             deadline: 0,
             flow_key: [0; 2],
         };
@@ -207,6 +212,10 @@ impl Tables for Image {
     }
 
     fn flow_set(&self, _index: u32) -> Option<&Set> {
+        None
+    }
+
+    fn spilled(&self, _key: u64) -> Option<u64> {
         None
     }
 

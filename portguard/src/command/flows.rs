@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use aya::maps::{Array, Map, MapData};
 use clap::Args;
 use portguard_common::abi::{Config, Set, slot};
 use portguard_common::conntrack::{Tuple, WAYS};
@@ -11,6 +10,7 @@ use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
 use super::{print, print_json};
+use portguard_kernel::conversations;
 use portguard_kernel::flows::{Flows, Occupancy, units};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::{Exit, Fault};
@@ -63,8 +63,12 @@ struct Occupied {
     capacity: u64,
     memory_bytes: u64,
     live: u64,
+    /// Of them, connections that a socket of the host has, and those that closed a moment ago.
+    sockets: u64,
+    closing: u64,
     stale: u64,
     full_sets: u64,
+    spilled_sets: u64,
     ages: Ages,
 }
 
@@ -177,14 +181,17 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
         udp_idle: units(settings.udp_idle, meta.tick_shift),
         ..Config::default()
     };
-    let pin = MapData::from_pin(one.layout.shared().join("FLOWS"))?;
-    let sets: Array<MapData, Set> = Map::from_map_data(pin)?.try_into()?;
-    let flows = Flows::new(sets, facts);
+    let namespace = conversations::find().context("the table of conversations is gone")?;
+    let flows = Flows::new(namespace.flows()?, facts).with_spilled(namespace.spilled()?);
+    let counts = namespace.counts()?;
     let Occupancy {
         capacity,
         live,
+        sockets,
+        closing,
         stale,
         full_sets,
+        spilled_sets,
         ages: [within_minute, within_ten_minutes, within_hour, longer],
     } = flows.occupancy()?;
     let found = asked
@@ -201,8 +208,11 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
             capacity,
             memory_bytes: capacity / WAYS as u64 * size_of::<Set>() as u64,
             live,
+            sockets,
+            closing,
             stale,
             full_sets,
+            spilled_sets,
             ages: Ages {
                 within_minute,
                 within_ten_minutes,
@@ -210,8 +220,8 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
                 longer,
             },
         }),
-        created: Some(one.raw.slot(slot::FLOWS_CREATED).packets),
-        evicted: Some(one.raw.slot(slot::FLOWS_EVICTED).packets),
+        created: Some(counts.created + one.raw.slot(slot::FLOWS_CREATED).packets),
+        evicted: Some(counts.evicted + one.raw.slot(slot::FLOWS_EVICTED).packets),
         timeouts: Some(Timeouts {
             tcp_idle_seconds: settings.tcp_idle,
             udp_idle_seconds: settings.udp_idle,

@@ -328,10 +328,14 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let mut interfaces = Vec::new();
     for job in jobs {
         let next = generation::prepare(&lock, &job.interface, &job.policy, &job.options)
-            .and_then(|next| seed(next, &job.interface, &job.safety))
             .with_context(|| format!("cannot guard `{}`", job.interface.name));
         match next {
-            Ok(next) => prepared.push(next),
+            Ok(next) => {
+                if job.policy.settings.enforce {
+                    safety::tell(&job.interface, next.adopted(), &job.safety.sessions);
+                }
+                prepared.push(next);
+            }
             Err(error) => {
                 prepared.iter().for_each(Prepared::withdraw);
                 return Err(error);
@@ -356,22 +360,6 @@ pub(super) fn keep(name: &str, live: &Live) {
             io::stderr().lock(),
             "{name}: warning: {error:#}; the next boot will not load this policy"
         );
-    }
-}
-
-/// Seeds the open sessions, where the guard is to enforce.
-fn seed(mut next: Prepared, interface: &Interface, safety: &Safety) -> anyhow::Result<Prepared> {
-    match next.seed(&safety.sessions.seeds) {
-        Ok(seeded) => {
-            if next.meta().policy.settings.enforce {
-                safety::tell(interface, seeded, &safety.sessions);
-            }
-            Ok(next)
-        }
-        Err(error) => {
-            next.withdraw();
-            Err(error)
-        }
     }
 }
 

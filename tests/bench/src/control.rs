@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Lab;
+use portguard_kernel::conversations;
 use portguard_kernel::generation::publish::{publish, unload};
 use portguard_kernel::generation::refresh::{provide, refresh};
 use portguard_kernel::generation::spare::Spares;
 use portguard_kernel::generation::{Options, Prepared, prepare};
 use portguard_kernel::host::interface::Interface;
-use portguard_kernel::host::sockets::Session;
+use portguard_kernel::host::sockets::{Began, Session};
 use portguard_kernel::object::memory;
 use portguard_kernel::object::{self, HostFacts};
 use portguard_kernel::pins::bpffs::{self, Layout};
@@ -247,11 +248,12 @@ fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>)
         };
         let outcome = (|| -> Result<()> {
             swap(prepare(&lock, &interface, small, &options())?)?;
-            let (mut next, took) = load(small)?;
+            let (next, took) = load(small)?;
             more.push(Quantity::time("control/small-load", took));
             let sessions = sessions();
             let begun = Instant::now();
-            next.seed(&sessions)?;
+            let conversations = conversations::find().context("no table of conversations")?;
+            conversations.adopt(small, &sessions)?;
             more.push(Quantity::time("control/seed-100000", begun.elapsed()));
             let mut swapped = swap(next)?;
             for _ in 1..TRIES {
@@ -295,7 +297,7 @@ fn sessions() -> Vec<Session> {
                 local: SocketAddr::new(IpAddr::V4(local), port),
                 remote: SocketAddr::new(IpAddr::V4(remote), 443),
                 is_tcp: true,
-                is_accepted: false,
+                began: Began::Host,
             })
         })
         .collect()

@@ -9,7 +9,7 @@ use aya::maps::MapInfo;
 use crate::generation::readback;
 use crate::generation::selftest::{self, Twin};
 use crate::object::memory;
-use crate::object::{self, HostFacts, Loaded, Placing, SHARED, TABLES, Tables};
+use crate::object::{self, HostFacts, Loaded, NAMESPACE, Placing, SHARED, TABLES, Tables};
 use portguard_policy::cells::Directory;
 use portguard_policy::image::Image;
 use portguard_policy::policy::Policy;
@@ -38,6 +38,8 @@ struct Rest {
 pub(crate) struct Place<'a> {
     /// Maps that outlive generations.
     pub(crate) shared: &'a Path,
+    /// Maps that all guards of the network namespace share.
+    pub(crate) namespace: Option<&'a Path>,
     /// A directory of its own on bpffs: there the twin finds the tables.
     pub(crate) own: &'a Path,
     /// Leave room for addresses to come.
@@ -50,21 +52,23 @@ impl Pair {
     /// # Errors
     /// What the kernel refused, and tables that do not hold what was written.
     pub(crate) fn load(image: Image, host: &HostFacts, place: Place<'_>) -> anyhow::Result<Self> {
-        let facts = object::facts(&image.facts, host, Some(place.shared));
+        let facts = object::facts(&image.facts, host);
         let image = Image {
             facts: selftest::of_twin(&image.facts),
             ..image
         };
-        let twin_facts = object::facts(&image.facts, &selftest::host_of_twin(host), None);
+        let twin_facts = object::facts(&image.facts, &selftest::host_of_twin(host));
         let (loaded, twin, tables) = object::as_kernel_allows(|frags| {
             let placing = Placing {
                 shared: Some(place.shared),
+                namespace: place.namespace,
                 tables: Some(place.own),
                 room: place.room,
             };
             let mut opened = object::open(&image, facts, placing, frags)?;
             let placing = Placing {
                 shared: None,
+                namespace: None,
                 ..placing
             };
             let mut twin = object::open(&image, twin_facts, placing, frags)?;
@@ -114,17 +118,19 @@ impl Pair {
         &self,
         image: &Image,
         host: &HostFacts,
-        shared: &Path,
+        (shared, namespace): (&Path, Option<&Path>),
     ) -> anyhow::Result<bool> {
-        let mut facts = object::facts(&image.facts, host, Some(shared));
+        let mut facts = object::facts(&image.facts, host);
         // What the kernel allowed once, it allows again.
         facts.multi_buffer = self.loaded.facts.multi_buffer;
         if facts != self.loaded.facts || facts.deadline != 0 {
             return Ok(false);
         }
-        for name in SHARED {
+        let shared = SHARED.map(|name| (name, shared.join(name)));
+        let namespace = namespace.map(|there| NAMESPACE.map(|name| (name, there.join(name))));
+        for (name, pin) in shared.into_iter().chain(namespace.into_iter().flatten()) {
             let own = memory::data(self.loaded.map(name)?)?.info()?.id();
-            let there = MapInfo::from_pin(shared.join(name)).map(|info| info.id());
+            let there = MapInfo::from_pin(pin).map(|info| info.id());
             if there.ok() != Some(own) {
                 return Ok(false);
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
+use crate::conversations::{self, Adopted, Namespace};
 use crate::fault::step;
 use crate::generation::confirm;
 use crate::generation::deadline;
@@ -26,7 +27,7 @@ use crate::recovery::migrate;
 use portguard_policy::cells::Directory;
 use portguard_policy::error::Fault;
 use portguard_policy::image::Image;
-use portguard_policy::policy::Policy;
+use portguard_policy::policy::{Outbound, Policy};
 
 /// How to load.
 #[derive(Debug, Clone)]
@@ -55,12 +56,19 @@ pub struct Prepared {
     pub(crate) other: Option<migrate::Other>,
     /// Whether the swap replaced a program, rather than attached one where there was none.
     pub(crate) replaces: bool,
+    /// What was taken over, where this is the first guard of its network namespace.
+    adopted: Option<Adopted>,
 }
 
 impl Prepared {
     /// What is to be published.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// What was taken over of the sessions that were open, where this is the first guard of its network namespace.
+    pub fn adopted(&self) -> Option<Adopted> {
+        self.adopted
     }
 
     /// What is in force until then.
@@ -77,11 +85,12 @@ impl Prepared {
 /// Removes a generation that is not in force, and everything else where none is. Best effort: it follows an error that
 /// says more than one about the clean-up would, and the next tool removes what this leaves.
 pub(crate) fn discard(layout: &Layout, number: u64, is_first: bool) {
-    let _ = if is_first {
-        remove(&layout.directory)
+    if is_first {
+        let _ = remove(&layout.directory);
+        let _ = conversations::remove_unused();
     } else {
-        remove(&layout.generation(number))
-    };
+        let _ = remove(&layout.generation(number));
+    }
 }
 
 /// Loads a policy for an interface, beside what is in force there.
@@ -129,6 +138,7 @@ pub(crate) fn prepare_from(
     step("swept")?;
     let is_first = previous.is_none();
     let result = prepare_next(
+        lock,
         &layout,
         interface,
         policy,
@@ -153,6 +163,7 @@ fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
 }
 
 fn prepare_next(
+    lock: &Lock,
     layout: &Layout,
     interface: &Interface,
     policy: &Policy,
@@ -164,39 +175,15 @@ fn prepare_next(
     fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
     check_shapes(layout)?;
     step("shared")?;
-    let enforce = policy.settings.enforce;
-    let (directory, host) = match &previous {
-        Some(live) => (
-            live.meta.directory.clone(),
-            facts::of_host(Some(&live.meta), enforce)?,
-        ),
-        None => (Directory::default(), facts::of_host(None, enforce)?),
+    let conversations = match policy.settings.outbound {
+        Outbound::Off => None,
+        Outbound::Audit | Outbound::Enforce => Some(conversations::ensure(lock, policy)?),
     };
-    let deadline = if options.confirm_within.is_zero() {
-        0
-    } else {
-        deadline::after(options.confirm_within)?
-    };
-    let host = HostFacts { deadline, ..host };
-    let image = build(policy, directory)?;
-    let directory = layout.generation(number);
-    fs::create_dir(&directory).map_err(|error| cannot_write(error, &directory))?;
-    let place = Place {
-        shared: &shared,
-        own: &directory,
-        room: !policy.domains.sets.is_empty(),
-    };
-    let mut pair = match spare {
-        Some(mut spare) if spare.can_become(&image, &host, &shared)? => {
-            spare.change(image)?;
-            spare
-        }
-        _ => Pair::load(image, &host, place)?,
-    };
-    step("loaded")?;
-    step("read-back")?;
-    pair.test(policy)?;
-    step("tested")?;
+    step("conversations")?;
+    let directory = previous
+        .as_ref()
+        .map(|live| live.meta.directory.clone())
+        .unwrap_or_default();
     let base = previous.as_ref().and_then(|live| {
         if options.is_refresh {
             live.meta.previous
@@ -204,6 +191,39 @@ fn prepare_next(
             live.base()
         }
     });
+    let deadline = if options.confirm_within.is_zero() {
+        0
+    } else {
+        deadline::after(options.confirm_within)?
+    };
+    let host = HostFacts {
+        deadline,
+        alone: base.is_none(),
+        ..facts::of_host(conversations.as_ref())
+    };
+    let image = build(policy, directory)?;
+    let directory = layout.generation(number);
+    fs::create_dir(&directory).map_err(|error| cannot_write(error, &directory))?;
+    let place = Place {
+        shared: &shared,
+        namespace: conversations.as_ref().map(Namespace::directory),
+        own: &directory,
+        room: !policy.domains.sets.is_empty(),
+    };
+    let mut pair = match spare {
+        Some(mut spare) if spare.can_become(&image, &host, (&shared, place.namespace))? => {
+            spare.change(image)?;
+            spare
+        }
+        _ => Pair::load(image, &host, place)?,
+    };
+    if conversations.is_some() {
+        conversations::follow_interfaces(&[interface.index])?;
+    }
+    step("loaded")?;
+    step("read-back")?;
+    pair.test(policy)?;
+    step("tested")?;
     if let Some(base) = base
         && deadline != 0
     {
@@ -233,6 +253,7 @@ fn prepare_next(
     }
     pin(&directory, &mut pair.loaded, &meta)?;
     Ok(Prepared {
+        adopted: conversations.and_then(|one| one.adopted()),
         interface: interface.clone(),
         layout: layout.clone(),
         pair,

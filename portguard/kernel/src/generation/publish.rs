@@ -8,6 +8,7 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::reason::Direction;
 
+use crate::conversations;
 use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::pair::Pair;
@@ -298,6 +299,8 @@ pub fn unload(_lock: &Lock, layout: &Layout) -> anyhow::Result<bool> {
     found |= layout.directory.exists();
     remove(&layout.directory)
         .with_context(|| format!("cannot remove `{}`", layout.directory.display()))?;
+    conversations::remove_unused().context("cannot remove the table of conversations")?;
+    conversations::follow_interfaces(&[])?;
     step("unload-pins")?;
     Ok(found)
 }

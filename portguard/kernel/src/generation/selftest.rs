@@ -60,6 +60,7 @@ pub(crate) fn host_of_twin(host: &HostFacts) -> HostFacts {
     HostFacts {
         deadline: 0,
         multi_buffer: false,
+        flow_sets: None,
         ..*host
     }
 }

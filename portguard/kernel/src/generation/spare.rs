@@ -12,11 +12,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
+use crate::conversations::{self, Namespace};
 use crate::generation::facts;
 use crate::generation::pair::{Pair, Place};
 use crate::generation::prepare::{build, cannot_write};
 use crate::generation::{self, Live, program_of, sweep};
+use crate::object::HostFacts;
 use crate::pins::bpffs::{Layout, Lock, layouts, remove};
+use portguard_policy::policy::Outbound;
 
 /// Pairs of programs, by the directory of their interface.
 #[derive(Debug, Default)]
@@ -80,13 +83,21 @@ impl Spares {
         };
         let policy = &live.meta.policy;
         sweep(layout, &live.kept())?;
-        let host = facts::of_host(Some(&live.meta), policy.settings.enforce)?;
+        let conversations = match policy.settings.outbound {
+            Outbound::Off => None,
+            Outbound::Audit | Outbound::Enforce => conversations::find(),
+        };
+        let host = HostFacts {
+            alone: live.meta.previous.is_none(),
+            ..facts::of_host(conversations.as_ref())
+        };
         let image = build(policy, live.meta.directory.clone())?;
         let next = layout.generations().last().copied().unwrap_or_default() + 1;
         let own = layout.generation(next);
         fs::create_dir(&own).map_err(|error| cannot_write(error, &own))?;
         let place = Place {
             shared: &layout.shared(),
+            namespace: conversations.as_ref().map(Namespace::directory),
             own: &own,
             room: true,
         };

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::host::sockets::Session;
+use crate::host::sockets::{Began, Session};
 
 /// What sshd tells a session: `CLIENT-ADDRESS CLIENT-PORT SERVER-ADDRESS SERVER-PORT`.
 const VARIABLE: &str = "SSH_CONNECTION";
@@ -36,7 +36,7 @@ fn parse(text: &str) -> Option<Session> {
         local,
         remote,
         is_tcp: true,
-        is_accepted: true,
+        began: Began::Peer,
     })
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::generation::probe::{Probe, is_granted};
 use crate::host::arrivals::Arrivals;
-use crate::host::sockets::Session;
-use portguard_policy::policy::Policy;
+use crate::host::sockets::{Began, Session};
+use portguard_policy::policy::{Grant, Peers, Policy};
 
 /// Sessions by what becomes of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,27 +76,55 @@ pub fn sort(sessions: &[Arriving], policy: &Policy) -> Sorted {
     for arriving in sessions {
         if arriving.is_granted(policy) {
             sorted.documented.push(arriving.session);
-        } else if arriving.session.is_accepted {
-            sorted.cut.push(arriving.clone());
-        } else {
+        } else if is_ours(&arriving.session, policy) {
             sorted.seeds.push(arriving.session);
+        } else {
+            sorted.cut.push(arriving.clone());
         }
     }
     sorted
+}
+
+/// Whether the host began a session. A socket that does not tell is taken for that where a document or the site says that
+/// the host asks this peer.
+pub fn is_ours(session: &Session, policy: &Policy) -> bool {
+    let is_peer = |grant: &Grant| match grant.peers {
+        Peers::Any => true,
+        Peers::Set(index) => usize::try_from(index)
+            .ok()
+            .and_then(|index| policy.sets.get(index))
+            .is_some_and(|set| {
+                let peer = session.remote.ip();
+                set.prefixes.iter().any(|net| net.contains(&peer))
+            }),
+    };
+    match session.began {
+        Began::Host => true,
+        Began::Peer => false,
+        Began::Unknown => policy.outbound.iter().any(|grant| {
+            grant.transport == session.transport()
+                && (grant.first..=grant.last).contains(&session.remote.port())
+                && is_peer(grant)
+        }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use portguard_policy::catalog::Transport;
-    use portguard_policy::policy::{Grant, GrantKind, PeerSet, Peers};
+    use portguard_policy::policy::{GrantKind, PeerSet};
 
     fn session(local: &str, remote: &str, is_accepted: bool) -> Session {
         Session {
             local: local.parse().unwrap(),
             remote: remote.parse().unwrap(),
             is_tcp: true,
-            is_accepted,
+            began: if is_accepted {
+                Began::Peer
+            } else {
+                Began::Host
+            },
         }
     }
 

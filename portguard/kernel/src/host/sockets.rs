@@ -10,6 +10,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
+use crate::host::listeners::ephemeral;
 use crate::host::netlink::request;
 use portguard_policy::catalog::Transport;
 use portguard_policy::error::Fault;
@@ -23,11 +24,27 @@ pub struct Session {
     pub remote: SocketAddr,
     /// Whether it is TCP; UDP otherwise.
     pub is_tcp: bool,
-    /// Whether the host listens on the local port, so that the peer began it.
-    pub is_accepted: bool,
+    /// Which end began it.
+    pub began: Began,
+}
+
+/// Which end began a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Began {
+    /// The host: from a port that the kernel picked, or one that nothing listens on.
+    Host,
+    /// The peer: something listens on the local port.
+    Peer,
+    /// Neither is known: a connected UDP socket on a port that its program chose.
+    Unknown,
 }
 
 impl Session {
+    /// Whether the peer began it, or may have.
+    pub fn is_accepted(&self) -> bool {
+        self.began != Began::Host
+    }
+
     /// As the policy calls it.
     pub fn transport(&self) -> Transport {
         if self.is_tcp {
@@ -51,7 +68,7 @@ impl fmt::Display for Session {
     }
 }
 
-/// States in which a TCP peer still may say something. Half open (`SYN_RECV`) is no session: anybody can forge it.
+/// States in which a TCP peer still may say something. A connection that is half open is none: anybody can make those.
 fn open_states() -> StateFlags {
     StateFlags::ESTABLISHED
         | StateFlags::SYN_SENT
@@ -69,14 +86,18 @@ fn open_states() -> StateFlags {
 pub fn sessions() -> anyhow::Result<Vec<Session>> {
     let mut listening = BTreeSet::new();
     let mut found = Vec::new();
+    let ephemeral = ephemeral();
     for family in [AF_INET, AF_INET6] {
         for (local, _) in dump(family, IPPROTO_TCP, StateFlags::LISTEN)? {
-            listening.insert(local.port());
+            listening.insert((true, local.port()));
         }
         for (local, remote) in dump(family, IPPROTO_TCP, open_states())? {
             found.push((local, remote, true));
         }
-        // Connected ones only; others have no peer to be known by.
+        // What is not connected has no peer to be known by, and hears whoever comes.
+        for (local, _) in dump(family, IPPROTO_UDP, StateFlags::CLOSE)? {
+            listening.insert((false, local.port()));
+        }
         for (local, remote) in dump(family, IPPROTO_UDP, StateFlags::ESTABLISHED)? {
             found.push((local, remote, false));
         }
@@ -93,12 +114,35 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
             local,
             remote,
             is_tcp,
-            is_accepted: is_tcp && listening.contains(&local.port()),
+            began: began(is_tcp, (local.port(), remote.port()), &listening, ephemeral),
         })
         .collect();
     sessions.sort();
     sessions.dedup();
     Ok(sessions)
+}
+
+/// Tells by its ports who began a session.
+fn began(
+    is_tcp: bool,
+    (local, remote): (u16, u16),
+    listening: &BTreeSet<(bool, u16)>,
+    (first, last): (u16, u16),
+) -> Began {
+    let is_picked = |port: u16| (first..=last).contains(&port);
+    if listening.contains(&(is_tcp, local)) {
+        Began::Peer
+    } else if is_picked(local) {
+        Began::Host
+    } else if !is_tcp {
+        Began::Unknown
+    } else if is_picked(remote) {
+        // Whoever listened has stopped, and its sessions go on.
+        Began::Peer
+    } else {
+        // From a port of the program's choice, as file systems and remote shells do.
+        Began::Host
+    }
 }
 
 fn dump(
@@ -141,4 +185,30 @@ fn dump(
 /// IPv4 as such, also where a socket of the other family carries it.
 fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_began_is_told_by_the_ports() {
+        let listening =
+            BTreeSet::from([(true, 22), (true, 40_000), (false, 9999), (false, 50_000)]);
+        let tell = |is_tcp, ports| began(is_tcp, ports, &listening, (32_768, 60_999));
+        for (is_tcp, ports, wanted) in [
+            (true, (22, 50_000), Began::Peer),
+            (true, (40_000, 50_000), Began::Peer),
+            (true, (40_001, 443), Began::Host),
+            (true, (8080, 50_000), Began::Peer),
+            (true, (800, 2049), Began::Host),
+            (false, (9999, 50_000), Began::Peer),
+            (false, (50_000, 443), Began::Peer),
+            (false, (50_001, 443), Began::Host),
+            (false, (9998, 50_000), Began::Unknown),
+            (false, (123, 123), Began::Unknown),
+        ] {
+            assert_eq!(tell(is_tcp, ports), wanted, "{is_tcp} {ports:?}");
+        }
+    }
 }

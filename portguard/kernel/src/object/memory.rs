@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use anyhow::{Context as _, bail};
 use aya::maps::{Map, MapData};
 
-use crate::object::{Loaded, SHARED};
+use crate::object::{Loaded, NAMESPACE, SHARED};
 
 /// Bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn of(loaded: &Loaded) -> anyhow::Result<Memory> {
         let bytes = bytes(data(map)?).with_context(|| format!("map `{name}`"))?;
         if matches!(map, Map::PerCpuArray(_) | Map::PerCpuHashMap(_)) {
             memory.per_cpu += bytes / cpus;
-        } else if SHARED.contains(&name) {
+        } else if SHARED.contains(&name) || NAMESPACE.contains(&name) {
             memory.shared += bytes;
         } else {
             memory.generation += bytes;

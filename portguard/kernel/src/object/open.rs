@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
-use aya::maps::MapInfo;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use portguard_common::abi::Config;
 
 use super::refusal::refused;
-use super::{EGRESS, HostFacts, INGRESS, Loaded, OBJECT, SHARED, TABLES, Tables};
+use super::{EGRESS, HostFacts, INGRESS, Loaded, NAMESPACE, OBJECT, SHARED, TABLES, Tables};
 use crate::flows;
 use portguard_policy::image::Image;
 
@@ -24,6 +23,8 @@ const FRAGS: KernelVersion = KernelVersion::new(5, 18, 0);
 pub struct Placing<'a> {
     /// Directory of the maps named in [`SHARED`]: reused from there, or created there.
     pub shared: Option<&'a Path>,
+    /// Directory of those named in [`NAMESPACE`], likewise.
+    pub namespace: Option<&'a Path>,
     /// Directory of those named in [`TABLES`], likewise.
     pub tables: Option<&'a Path>,
     /// Leave room in the tables for addresses to come.
@@ -91,14 +92,19 @@ pub fn open(
         .map_max_entries("HOSTS", u32::try_from(image.hosts.len())?)
         .map_max_entries("ADMIT", placing.entries(image.admit.len()))
         .map_max_entries("OWN", u32::try_from(image.own.len().max(1))?)
-        .map_max_entries("FLOWS", flow_sets);
+        .map_max_entries("FLOWS", flow_sets)
+        .map_max_entries("THEIRS", flow_sets)
+        .map_max_entries("SPILLED", spilled(flow_sets));
     let shared = placing
         .shared
         .map(|directory| (directory, SHARED.as_slice()));
     let tables = placing
         .tables
         .map(|directory| (directory, TABLES.as_slice()));
-    let paths: Vec<(&str, PathBuf)> = [shared, tables]
+    let namespace = placing
+        .namespace
+        .map(|directory| (directory, NAMESPACE.as_slice()));
+    let paths: Vec<(&str, PathBuf)> = [shared, namespace, tables]
         .into_iter()
         .flatten()
         .flat_map(|(directory, names)| names.iter().map(|name| (*name, directory.join(name))))
@@ -120,20 +126,23 @@ pub fn open(
 }
 
 /// An image's facts as this host is to have them.
-pub fn facts(of: &Config, host: &HostFacts, shared: Option<&Path>) -> Config {
-    let mut facts = Config {
+pub fn facts(of: &Config, host: &HostFacts) -> Config {
+    Config {
         multi_buffer: u32::from(host.multi_buffer),
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
         deadline: host.deadline,
+        alone: u32::from(host.alone),
+        flow_mask: host.flow_sets.map_or(of.flow_mask, |sets| sets.max(1) - 1),
         tcp_idle: flows::units(of.tcp_idle, host.tick_shift),
         udp_idle: flows::units(of.udp_idle, host.tick_shift),
         ..*of
-    };
-    if let Some(sets) = shared.and_then(|shared| MapInfo::from_pin(shared.join("FLOWS")).ok()) {
-        facts.flow_mask = sets.max_entries().max(1) - 1;
     }
-    facts
+}
+
+/// Room of the overflow table: it takes no memory before it is used, but for eight bytes or so each.
+pub(crate) const fn spilled(sets: u32) -> u32 {
+    sets * 2
 }
 
 impl Opened {

@@ -4,7 +4,7 @@ use crate::host::preflight::missing_capabilities;
 use portguard_policy::error::Fault;
 
 /// Says what a refusal of the kernel means.
-pub(super) fn refused(what: &str, error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn refused(what: &str, error: anyhow::Error) -> anyhow::Error {
     let errno = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())

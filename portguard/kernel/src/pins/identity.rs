@@ -58,7 +58,8 @@ impl Namespace {
     }
 }
 
-fn cookie() -> Option<u64> {
+/// The cookie of this process's network namespace; `None` before Linux 5.14.
+pub fn cookie() -> Option<u64> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     getsockopt(&socket, NetnsCookie).ok()
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
+use crate::conversations;
 use crate::generation::effective;
 use crate::hook::attach;
 use crate::host::interface::Interface;
@@ -28,7 +29,7 @@ pub fn settle(lock: &Lock) -> anyhow::Result<()> {
             "removed `{directory}`: its network namespace is gone"
         );
     }
-    Ok(())
+    conversations::remove_unused().context("cannot remove the table of conversations")
 }
 
 /// Gives the pins of interfaces of this network namespace the names that the interfaces have now, and says so.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use portguard_kernel::conversations::Adopted;
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::operator;
-use portguard_kernel::host::seed::Seeded;
 use portguard_kernel::host::sessions::{Arriving, Sorted, sort};
 use portguard_kernel::host::sockets::{Session, sessions};
 use portguard_kernel::pins::namespaces::unknown_sessions;
@@ -164,24 +164,23 @@ pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Policy]) -> Duration
 }
 
 /// Says what becomes of the open sessions.
-pub(super) fn tell(interface: &Interface, seeded: Seeded, sorted: &Sorted) {
+pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, sorted: &Sorted) {
     let mut err = io::stderr().lock();
     let _ = writeln!(
         err,
         "{}: open sessions: {} of the host's own seeded, {} documented, {} cut",
         plain(&interface.name),
-        seeded.known,
+        sorted.seeds.len(),
         sorted.documented.len(),
         sorted.cut.len()
     );
     if let Some(unknown) = unknown_sessions() {
         let _ = writeln!(err, "  warning: {unknown}");
     }
-    if seeded.evicted > 0 {
+    if let Some(lost) = adopted.map(|adopted| adopted.lost).filter(|lost| *lost > 0) {
         let _ = writeln!(
             err,
-            "  warning: {} of them took the place of others: the site's `flows` is too small",
-            seeded.evicted
+            "  warning: there was no room for {lost} of them: the site's `flows` is too small"
         );
     }
 }

@@ -1,14 +1,17 @@
 //! Every class of packets, against policies as hosts have them.
 
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
+use aya::maps::{Array, MapData};
 use fastrand::Rng;
 use ipnet::Ipv6Net;
-use portguard_common::conntrack::Tuple;
+use portguard_common::abi::Set;
+use portguard_common::conntrack::{self as flow, Class, Tuple};
 use portguard_common::packet::space;
 use portguard_harness::frames::{Extension, Ipv4, Tcp, number};
-use portguard_kernel::flows::Flows;
+use portguard_kernel::flows;
 use portguard_kernel::object::Loaded;
 use portguard_policy::policy::Outbound;
 
@@ -360,19 +363,27 @@ pub(super) fn flows(plan: &mut Plan, count: u32) -> Result<(usize, Vec<Variation
     Ok((program, ways))
 }
 
-/// Puts flows into the table; those that another one has evicted are not among the answer.
+/// Puts flows into the table; those that their set has no room for are not among the answer.
 fn seed(guard: &mut Loaded, tuples: &[Tuple]) -> Result<Vec<Tuple>> {
     let facts = guard.facts;
     let map = guard.map_mut("FLOWS")?;
-    let mut flows = Flows::new(map.try_into()?, facts);
-    for tuple in tuples {
-        flows.insert(tuple)?;
-    }
+    let mut flows: Array<&mut MapData, Set> = map.try_into()?;
+    let now = flows::now(facts.tick_shift)?;
     let mut kept = Vec::new();
     for tuple in tuples {
-        if flows.age(tuple)?.is_some() {
-            kept.push(*tuple);
+        let hashed = tuple.hash(facts.flow_key);
+        let index = hashed.set & facts.flow_mask;
+        let mut set = flows.get(&index, 0)?;
+        let home = flow::home(hashed.tag);
+        let free = |way: &usize| set.cells.get(*way) == Some(&0);
+        let Some(way) = iter::once(home).chain(0..flow::TCP_WAYS).find(free) else {
+            continue;
+        };
+        if let Some(cell) = set.cells.get_mut(way) {
+            *cell = flow::cell(hashed.tag, Class::Socket, now);
         }
+        flows.set(index, set, 0)?;
+        kept.push(*tuple);
     }
     Ok(kept)
 }
@@ -421,7 +432,7 @@ fn source(plan: &mut Plan, family: &str, count: u32) -> Result<()> {
     let all = ways(&mut addresses.iter().copied().cycle());
     plan.push(varied(of, all, BOTH4));
     let of = case("v4-spoofed", PEER4.into(), SHARED_PORT, DROP);
-    let all = ways(&mut std::iter::repeat_with(|| stranger(&mut rng)));
+    let all = ways(&mut iter::repeat_with(|| stranger(&mut rng)));
     plan.push(varied(of, all, BOTH4));
     let of = case("v6-random-hosts", first.host, SHARED_PORT, PASS);
     let mut hosts: Vec<IpAddr> = members.hosts.iter().copied().map(IpAddr::from).collect();
@@ -429,7 +440,7 @@ fn source(plan: &mut Plan, family: &str, count: u32) -> Result<()> {
     plan.push(varied(of, ways(&mut hosts.iter().copied().cycle()), BOTH6));
     // Within the networks of the peers, so that the tables are walked as deep as they go.
     let of = case("v6-spoofed", PEER6.into(), GROUP_PORT, DROP);
-    let all = ways(&mut std::iter::repeat_with(|| host6(&mut rng).into()));
+    let all = ways(&mut iter::repeat_with(|| host6(&mut rng).into()));
     let mut of = varied(of, all, BOTH6);
     // Some of these may be peers; a deep walk is what is measured, whatever comes of it.
     of.answer = super::ANY;

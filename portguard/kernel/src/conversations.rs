@@ -1,0 +1,226 @@
+//! The conversations of the host, one state a network namespace for all its guarded interfaces.
+//!
+//! ```text
+//! /sys/fs/bpf/portguard/conversations-v2/7-4026531840/   cookie and inode of the network namespace
+//!     FLOWS SPILLED THEIRS OUTSIDE                       the tables, see `portguard_common::conntrack`
+//!     NAMESPACE COUNTS                                   what the socket programs need and count
+//!     sockets                                            their link, on the root of cgroup v2
+//!     adopt                                              what writes from user space: run, attached nowhere
+//! ```
+//!
+//! It comes with the first guard of the namespace, before that is put in force, and goes with the last. First the sockets
+//! are followed, and then what was open already is asked for: nothing falls in between. A state that a killed tool left
+//! incomplete is made anew.
+
+mod adopt;
+mod cgroup;
+mod outside;
+mod programs;
+mod read;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aya::maps::{Array, Map, MapData};
+use portguard_common::abi::ABI_VERSION;
+use portguard_common::abi::namespace::{WORDS, word};
+use portguard_policy::image::flow_sets;
+use portguard_policy::policy::Policy;
+
+use crate::fault::step;
+use crate::flows;
+use crate::generation::facts::tick_shift;
+use crate::host::sockets::sessions;
+use crate::pins::bpffs::{self, Layout, Lock};
+use crate::pins::identity;
+use crate::pins::mounts::MOUNT;
+use crate::pins::namespaces;
+
+pub use adopt::Adopted;
+pub use outside::follow as follow_interfaces;
+pub use read::Counts;
+
+/// The state of this process's network namespace.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    directory: PathBuf,
+    words: [u64; WORDS as usize],
+    /// What was taken over, where this made the state.
+    adopted: Option<Adopted>,
+}
+
+impl Namespace {
+    /// Where its pins are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The secret of the hash.
+    pub fn key(&self) -> [u64; 2] {
+        [self.word(word::KEY), self.word(word::KEY + 1)]
+    }
+
+    /// See [`portguard_common::config::Config::tick_shift`].
+    pub fn tick_shift(&self) -> u32 {
+        u32::try_from(self.word(word::TICK_SHIFT)).unwrap_or(0)
+    }
+
+    /// How many sets its tables have.
+    pub fn sets(&self) -> u32 {
+        u32::try_from(self.word(word::MASK)).map_or(1, |mask| mask + 1)
+    }
+
+    /// What was open before and is known now, where this state was made just now.
+    pub fn adopted(&self) -> Option<Adopted> {
+        self.adopted
+    }
+
+    fn word(&self, index: u32) -> u64 {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| self.words.get(index))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Why TCP is known by its packets only, if it is.
+    pub fn weakness(&self) -> Option<String> {
+        programs::missing(&self.directory).map(|why| {
+            format!(
+                "the host's sockets are not followed, since {why}: its TCP connections are known by their packets, and \
+                 forgotten when it was silent on one for `tcp_idle`"
+            )
+        })
+    }
+}
+
+/// Directory of all states of this version.
+fn root() -> PathBuf {
+    Path::new(MOUNT).join(format!("portguard/conversations-v{ABI_VERSION}"))
+}
+
+fn directory() -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = "/proc/thread-self/ns/net";
+    let inode = fs::metadata(path)
+        .with_context(|| format!("cannot look at `{path}`"))?
+        .ino();
+    let cookie = identity::cookie().unwrap_or(0);
+    Ok(root().join(format!("{cookie}-{inode}")))
+}
+
+/// The state, if there is one.
+pub fn find() -> Option<Namespace> {
+    let directory = directory().ok()?;
+    let map = MapData::from_pin(directory.join("NAMESPACE")).ok()?;
+    let map: Array<MapData, u64> = Map::Array(map).try_into().ok()?;
+    let mut words = [0; WORDS as usize];
+    for (index, word) in (0..).zip(&mut words) {
+        *word = map.get(&index, 0).ok()?;
+    }
+    let found = Namespace {
+        directory,
+        words,
+        adopted: None,
+    };
+    (found.word(word::COMPLETE) == 1).then_some(found)
+}
+
+/// The state, made if there is none. A policy that is loaded later may change its lifetimes, not its size.
+///
+/// # Errors
+/// What the kernel refuses: memory, the program that writes the tables, and the list of sockets. Socket programs that it
+/// refuses are [`Namespace::weakness`].
+pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace> {
+    let settings = &policy.settings;
+    let lifetimes = |shift| {
+        [settings.tcp_idle, settings.udp_idle].map(|idle| u64::from(flows::units(idle, shift)))
+    };
+    if let Some(found) = find() {
+        let [tcp, udp] = lifetimes(found.tick_shift());
+        set_word(&found.directory, word::TCP_IDLE, tcp)?;
+        set_word(&found.directory, word::UDP_IDLE, udp)?;
+        if programs::missing(&found.directory).is_some() {
+            programs::attach(&found.directory)?;
+        }
+        adopt::forget_closed(&found)?;
+        return Ok(found);
+    }
+    let directory = directory()?;
+    bpffs::remove(&directory)
+        .with_context(|| format!("cannot remove `{}`", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make `{}`", directory.display()))?;
+    let shift = tick_shift();
+    let [tcp, udp] = lifetimes(shift);
+    let [first, second] = secret()?;
+    let sets = flow_sets(settings.flows);
+    let mut namespace = Namespace {
+        directory,
+        words: [
+            first,
+            second,
+            u64::from(sets - 1),
+            u64::from(shift),
+            identity::cookie().unwrap_or(0),
+            tcp,
+            udp,
+            0,
+        ],
+        adopted: None,
+    };
+    programs::load(&namespace)?;
+    step("followed")?;
+    programs::attach(&namespace.directory)?;
+    step("following")?;
+    namespace.adopted = Some(adopt::all(&namespace, policy, &sessions()?)?);
+    set_word(&namespace.directory, word::COMPLETE, 1)?;
+    Ok(namespace)
+}
+
+fn set_word(directory: &Path, word: u32, value: u64) -> anyhow::Result<()> {
+    let pin = directory.join("NAMESPACE");
+    let map =
+        MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
+    let mut map: Array<MapData, u64> = Map::Array(map).try_into()?;
+    map.set(word, value, 0)
+        .with_context(|| format!("cannot write `{}`", pin.display()))
+}
+
+fn secret() -> anyhow::Result<[u64; 2]> {
+    let mut halves = [[0; 8]; 2];
+    let mut random = File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
+    for half in &mut halves {
+        random.read_exact(half)?;
+    }
+    Ok(halves.map(u64::from_le_bytes))
+}
+
+/// Removes the state where no interface of this network namespace is guarded any more, and that of namespaces that ended.
+///
+/// # Errors
+/// If pins cannot be removed.
+pub(crate) fn remove_unused() -> io::Result<()> {
+    let own = directory().unwrap_or_default();
+    let is_used = bpffs::layouts()
+        .iter()
+        .any(|layout: &Layout| layout.interface().1);
+    for directory in fs::read_dir(root()).into_iter().flatten().flatten() {
+        let directory = directory.path();
+        let is_over = if directory == own {
+            !is_used
+        } else {
+            namespace_of(&directory).is_some_and(|there| namespaces::is_alive(there) == Some(false))
+        };
+        if is_over {
+            bpffs::remove(&directory)?;
+        }
+    }
+    Ok(())
+}
+
+fn namespace_of(directory: &Path) -> Option<identity::Namespace> {
+    directory.file_name()?.to_str()?.parse().ok()
+}

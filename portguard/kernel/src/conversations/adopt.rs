@@ -1,0 +1,204 @@
+//! Takes over what was open before, and forgets what closed without a program seeing it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use aya::programs::SchedClassifier;
+use aya::{TestRun as _, TestRunOptions};
+use portguard_common::addr::Addr;
+use portguard_common::conntrack::{Class, Hashed, Record, Tuple, record};
+use portguard_common::packet::{protocol, space};
+use portguard_policy::policy::Policy;
+
+use super::Namespace;
+use super::programs::{WRITER, missing};
+use crate::host::sessions::is_ours;
+use crate::host::sockets::{Session, sessions};
+
+/// What became of the sessions that were open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Begun by the host, and known now.
+    pub known: usize,
+    /// There was no room for these.
+    pub lost: usize,
+    /// Begun by other ends.
+    pub theirs: usize,
+}
+
+/// What writes to the tables.
+struct Writer {
+    program: SchedClassifier,
+}
+
+impl Writer {
+    fn open(directory: &Path) -> anyhow::Result<Self> {
+        let pin = directory.join(WRITER);
+        let program = SchedClassifier::from_pin(&pin)
+            .with_context(|| format!("cannot open `{}`", pin.display()))?;
+        Ok(Self { program })
+    }
+
+    fn write(&mut self, record: &Record) -> anyhow::Result<u32> {
+        let bytes = bytes(record);
+        let run = self.program.test_run(TestRunOptions {
+            data_in: Some(&bytes),
+            ..TestRunOptions::default()
+        });
+        match run
+            .context("cannot write the table of conversations")?
+            .return_value
+        {
+            record::WRONG => bail!("a record of the table of conversations was not understood"),
+            done => Ok(done),
+        }
+    }
+}
+
+/// The record as it lies in memory, behind what is taken for an Ethernet header.
+fn bytes(record: &Record) -> Vec<u8> {
+    let mut bytes = vec![0; record::AT];
+    bytes.extend([record.what, record.class, record.space, record.v6]);
+    bytes.extend(record.local_port.to_ne_bytes());
+    bytes.extend(record.remote_port.to_ne_bytes());
+    for word in [record.local, record.remote, [record.set, record.cell]] {
+        bytes.extend(word.map(u64::to_ne_bytes).as_flattened());
+    }
+    bytes
+}
+
+/// The conversation of a session.
+pub(crate) fn tuple(session: &Session) -> Tuple {
+    Tuple {
+        space: space(if session.is_tcp {
+            protocol::TCP
+        } else {
+            protocol::UDP
+        }),
+        local: session.local.ip().into(),
+        remote: session.remote.ip().into(),
+        local_port: session.local.port(),
+        remote_port: session.remote.port(),
+    }
+}
+
+fn told(tuple: &Tuple, what: u8, class: Class) -> Record {
+    let halves = |address: Addr| [address.high, address.low];
+    Record {
+        what,
+        class: class as u8,
+        space: u8::try_from(tuple.space).unwrap_or(u8::MAX),
+        v6: u8::from(tuple.local.v6),
+        local_port: tuple.local_port,
+        remote_port: tuple.remote_port,
+        local: halves(tuple.local),
+        remote: halves(tuple.remote),
+        set: 0,
+        cell: 0,
+    }
+}
+
+impl Namespace {
+    /// Makes sessions known as those are that were open when this state was made.
+    ///
+    /// # Errors
+    /// If the tables cannot be written.
+    pub fn adopt(&self, policy: &Policy, sessions: &[Session]) -> anyhow::Result<Adopted> {
+        all(self, policy, sessions)
+    }
+}
+
+/// Takes over sessions: what the host began is known from now on, and of what other ends began without a handshake that
+/// they did. Neither depends on the mode, nor on what is documented inbound.
+pub(super) fn all(
+    namespace: &Namespace,
+    policy: &Policy,
+    sessions: &[Session],
+) -> anyhow::Result<Adopted> {
+    let mut writer = Writer::open(namespace.directory())?;
+    let by_sockets = missing(namespace.directory()).is_none();
+    let mut adopted = Adopted::default();
+    for session in sessions {
+        let is_ours = is_ours(session, policy);
+        let class = match (session.is_tcp, by_sockets) {
+            (false, _) => Class::Datagrams,
+            (true, true) => Class::Socket,
+            (true, false) => Class::Packets,
+        };
+        let what = if is_ours {
+            record::OURS
+        } else {
+            record::THEIRS
+        };
+        if !is_ours {
+            adopted.theirs += 1;
+            if session.is_tcp {
+                continue;
+            }
+        }
+        let done = writer.write(&told(&tuple(session), what, class))?;
+        if is_ours {
+            match done {
+                record::LOST => adopted.lost += 1,
+                _ => adopted.known += 1,
+            }
+        }
+    }
+    Ok(adopted)
+}
+
+/// Units of time that a cell must be old before it is missed: who opened it may not have been listed yet.
+const YOUNG: u64 = 30;
+
+/// Removes conversations of sockets that are not there any more. A program sees every close but those of sockets that were
+/// open before it came.
+pub(super) fn forget_closed(namespace: &Namespace) -> anyhow::Result<usize> {
+    let mut missed = missed(namespace)?;
+    if missed.is_empty() {
+        return Ok(0);
+    }
+    // A list of sockets that changes while it is read may lack one: who is missed twice is gone.
+    let again = self::missed(namespace)?;
+    missed.retain(|cell| again.contains(cell));
+    let mut writer = Writer::open(namespace.directory())?;
+    let mut removed = 0;
+    for (set, cell) in missed {
+        let record = Record {
+            set: u64::from(set),
+            cell,
+            ..told(&NOBODY, record::REMOVE, Class::Socket)
+        };
+        removed += usize::from(writer.write(&record)? == record::DONE);
+    }
+    Ok(removed)
+}
+
+/// For records that need no conversation.
+const NOBODY: Tuple = Tuple {
+    space: 0,
+    local: Addr::v4(0),
+    remote: Addr::v4(0),
+    local_port: 0,
+    remote_port: 0,
+};
+
+/// Cells of sockets that no socket has, with their sets.
+fn missed(namespace: &Namespace) -> anyhow::Result<Vec<(u32, u64)>> {
+    let old = namespace.of_sockets(YOUNG)?;
+    if old.is_empty() {
+        return Ok(Vec::new());
+    }
+    let there: BTreeSet<(u32, u64)> = sessions()?
+        .iter()
+        .filter(|session| session.is_tcp)
+        .map(|session| {
+            let Hashed { set, tag } = tuple(session).hash(namespace.key());
+            (set & (namespace.sets() - 1), tag)
+        })
+        .collect();
+    Ok(old
+        .into_iter()
+        .filter(|(set, cell)| !there.contains(&(*set, portguard_common::conntrack::tag(*cell))))
+        .collect())
+}

@@ -1,0 +1,111 @@
+//! The embedded object that follows sockets, in the kernel and on the root of cgroup v2.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use aya::EbpfLoader;
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, SchedClassifier, SockOps};
+use portguard_common::abi::namespace::word;
+
+use super::{Namespace, cgroup, set_word};
+use crate::object::{refused, spilled};
+
+/// The object that the build script made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-sockets"));
+
+/// The program that follows sockets.
+const SOCKETS: &str = "portguard_sockets";
+/// The program that writes what user space asks for.
+const ADOPT: &str = "portguard_adopt";
+
+/// The pin of the link.
+const LINK: &str = "sockets";
+/// The pin of the program that it runs.
+const PROGRAM: &str = "program";
+/// The pin of the program that writes.
+pub(super) const WRITER: &str = "adopt";
+
+/// Makes the tables, and has the kernel take the programs. One that follows sockets may be refused: an old kernel has no
+/// cookies of network namespaces.
+pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
+    let directory = namespace.directory();
+    let sets = namespace.sets();
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .map_max_entries("FLOWS", sets)
+        .map_max_entries("THEIRS", sets)
+        .map_max_entries("SPILLED", spilled(sets));
+    for name in ["FLOWS", "THEIRS", "SPILLED", "NAMESPACE", "COUNTS"] {
+        loader.map_pin_path(name, directory.join(name));
+    }
+    let mut object = loader
+        .load(OBJECT)
+        .map_err(|error| refused("object", error.into()))?;
+    for (index, value) in (0..).zip(namespace.words) {
+        set_word(directory, index, value)?;
+    }
+    let absent = |name| format!("the embedded object has no program `{name}`");
+    let adopt = object.program_mut(ADOPT).with_context(|| absent(ADOPT))?;
+    let adopt: &mut SchedClassifier = adopt.try_into()?;
+    adopt.load().map_err(|error| refused(ADOPT, error.into()))?;
+    adopt
+        .pin(directory.join(WRITER))
+        .with_context(|| format!("cannot pin `{ADOPT}`"))?;
+    if namespace.word(word::COOKIE) == 0 {
+        return Ok(());
+    }
+    let sockets = object
+        .program_mut(SOCKETS)
+        .with_context(|| absent(SOCKETS))?;
+    let sockets: &mut SockOps = sockets.try_into()?;
+    match sockets.load() {
+        Ok(()) => sockets
+            .pin(directory.join(PROGRAM))
+            .with_context(|| format!("cannot pin `{SOCKETS}`")),
+        Err(error) => {
+            tracing::info!("the kernel refused `{SOCKETS}`: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// Attaches the program that follows sockets, beside those of others, and pins the link. Where that cannot be, nothing is
+/// attached: [`missing`] says why.
+pub(super) fn attach(directory: &Path) -> anyhow::Result<()> {
+    let pin = directory.join(PROGRAM);
+    let (Ok(root), true) = (cgroup::root(), pin.exists()) else {
+        return Ok(());
+    };
+    let mut program = open_program(&pin)?;
+    // A link is always one of several; the kernel takes no flag that says so.
+    let Ok(id) = program.attach(root, CgroupAttachMode::Single) else {
+        return Ok(());
+    };
+    let Ok(link) = FdLink::try_from(program.take_link(id)?) else {
+        return Ok(());
+    };
+    let pin = directory.join(LINK);
+    link.pin(&pin)
+        .with_context(|| format!("cannot pin `{}`", pin.display()))?;
+    Ok(())
+}
+
+fn open_program(pin: &Path) -> anyhow::Result<SockOps> {
+    SockOps::from_pin(pin).with_context(|| format!("cannot open `{}`", pin.display()))
+}
+
+/// Why sockets are not followed; `None` if they are.
+pub(super) fn missing(directory: &Path) -> Option<String> {
+    if directory.join(LINK).exists() {
+        return None;
+    }
+    Some(if !directory.join(PROGRAM).exists() {
+        "this kernel does not take the program for it".to_owned()
+    } else if let Err(why) = cgroup::root() {
+        why
+    } else {
+        "a program on the root of cgroup v2 keeps others away".to_owned()
+    })
+}

@@ -1,0 +1,85 @@
+//! What the tables hold, from user space.
+
+use anyhow::Context as _;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use portguard_common::abi::Set;
+use portguard_common::abi::namespace::counter;
+use portguard_common::conntrack::Class;
+
+use super::Namespace;
+use crate::flows;
+
+/// What became of conversations that sockets began, since there is a state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// They were not known before.
+    pub created: u64,
+    /// They took the cell of another that may have lived, of one that is not TCP.
+    pub evicted: u64,
+    /// They went to the overflow table.
+    pub spilled: u64,
+    /// There was no room for them.
+    pub lost: u64,
+    /// They ended.
+    pub ended: u64,
+}
+
+impl Namespace {
+    /// The map of the host's conversations.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn flows(&self) -> anyhow::Result<Array<MapData, Set>> {
+        let pin = self.directory().join("FLOWS");
+        let map =
+            MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
+        Ok(Map::Array(map).try_into()?)
+    }
+
+    /// The overflow table.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn spilled(&self) -> anyhow::Result<HashMap<MapData, u64, u64>> {
+        let pin = self.directory().join("SPILLED");
+        let map =
+            MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
+        Ok(Map::HashMap(map).try_into()?)
+    }
+
+    /// Reads the counts.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn counts(&self) -> anyhow::Result<Counts> {
+        let pin = self.directory().join("COUNTS");
+        let map =
+            MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
+        let map: PerCpuArray<MapData, u64> = Map::PerCpuArray(map).try_into()?;
+        let sum = |index| -> anyhow::Result<u64> { Ok(map.get(&index, 0)?.iter().sum()) };
+        Ok(Counts {
+            created: sum(counter::CREATED)?,
+            evicted: sum(counter::EVICTED)?,
+            spilled: sum(counter::SPILLED)?,
+            lost: sum(counter::LOST)?,
+            ended: sum(counter::ENDED)?,
+        })
+    }
+
+    /// Cells of sockets that are at least so many units old, with their sets.
+    pub(super) fn of_sockets(&self, least: u64) -> anyhow::Result<Vec<(u32, u64)>> {
+        let flows = self.flows()?;
+        let now = flows::now(self.tick_shift())?;
+        let mut found = Vec::new();
+        for index in 0..flows.len() {
+            let set = flows.get(&index, 0).context("cannot read map `FLOWS`")?;
+            let old = set.cells.into_iter().filter(|cell| {
+                *cell != 0
+                    && matches!(Class::of(*cell), Class::Socket)
+                    && flows::age(*cell, now) >= least
+            });
+            found.extend(old.map(|cell| (index, cell)));
+        }
+        Ok(found)
+    }
+}
