@@ -299,11 +299,13 @@ fn top_talkers_are_kept_without_listeners() {
     assert_eq!(sum(Direction::Egress, |knock| knock.packets), 10);
     assert_eq!(sum(Direction::Egress, |knock| knock.dropped), 0);
     for knock in &noted {
+        // A client's port says nothing: the service does that calls it.
         let port = match knock.direction() {
-            Direction::Ingress => 40_000,
-            Direction::Egress => 9,
+            Direction::Ingress => (0, true, 9),
+            Direction::Egress => (9, false, 0),
         };
-        assert_eq!((knock.protocol(), knock.port()), (6, port));
+        let found = (knock.port(), knock.is_to_client(), knock.service());
+        assert_eq!((knock.protocol(), found), (6, port));
         assert_eq!(knock.addr(), Addr::v4(u32::from_be_bytes(PEER)));
         assert_eq!(knock.reason(), Reason::UndocumentedPort as u8);
         assert!(knock.first > 0 && knock.first <= knock.last);

@@ -15,9 +15,11 @@ use std::os::unix::fs::MetadataExt as _;
 
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
+use ipnet::IpNet;
 use portguard_common::tables::Tables as _;
 use portguard_common::verdict;
 use portguard_harness::frames::{Extension, Frame, Generator, Ipv6, Label, Tcp, mutate};
+use portguard_harness::net::{Lab, Link};
 use portguard_kernel::object::{HostFacts, Loaded, load};
 use portguard_policy::cells::Directory;
 use portguard_policy::image::Image;
@@ -191,8 +193,46 @@ fn compare(
     count: usize,
     seen: &mut Coverage,
 ) -> Tally {
+    if policy.settings.host_addresses.is_none() {
+        return compare_here(policy, host, seed, count, seen);
+    }
+    let link = routed(policy).expect("a network with routes");
+    let compare = || Ok(compare_here(policy, host, seed, count, seen));
+    link.left.host.run(compare).expect("the thread ends well")
+}
+
+/// A host that has the policy's addresses and routes everything else, also what a test run gives to its loopback.
+fn routed(policy: &Policy) -> anyhow::Result<Link> {
+    let link = Lab::new()?.pair()?;
+    let host = &link.left.host;
+    for family in ["ipv4", "ipv6"] {
+        for interface in ["lo", &link.left.name] {
+            host.sysctl(&format!("net/{family}/conf/{interface}/forwarding"), "1")?;
+        }
+    }
+    let has = |address: &IpNet| link.left.both().contains(&address.addr());
+    let addresses = policy.settings.host_addresses.iter().flatten();
+    for address in addresses.filter(|address| !has(address)) {
+        link.left.add_address(*address)?;
+    }
+    for (everything, gateway) in [("0.0.0.0/0", "10.77.0.254"), ("::/0", "fd77::fe")] {
+        link.left
+            .add_route(everything.parse()?, Some(gateway.parse()?))?;
+    }
+    Ok(link)
+}
+
+/// As [`compare`], in the network that this thread is in.
+fn compare_here(
+    policy: &Policy,
+    host: &HostFacts,
+    seed: u64,
+    count: usize,
+    seen: &mut Coverage,
+) -> Tally {
     let image = image(policy);
     let mut loaded = loaded(&image, host);
+    let loaded_config = loaded.facts;
     let mut tally = Tally::new();
     assert_eq!(Tally::read(&loaded), tally, "counters start at zero");
     let mut stream = Stream::new(seed);
@@ -203,13 +243,13 @@ fn compare(
         let runner = Runner::new(loaded.ingress().expect("the object has an ingress program"));
         if done == 0 && runner.splits {
             // The frame that found out.
-            tally.add_probe(&image, host.multi_buffer);
+            tally.add_probe(&image, &loaded_config);
             println!(
                 "{}: linear parts of any length",
                 policy.host.as_deref().unwrap_or_default()
             );
         } else if runner.splits {
-            tally.add_probe(&image, host.multi_buffer);
+            tally.add_probe(&image, &loaded_config);
         }
         for _ in 0..BATCH.min(count - done) {
             let (label, linear) = match far.next() {
@@ -223,8 +263,14 @@ fn compare(
                 }
                 None => stream.next(&mut frame),
             };
-            let (action, linear) = runner.run(&frame, linear);
-            let (packet, path) = pieces::parse(&frame, linear, host.multi_buffer);
+            // An interface without a link header gives the same frames from their IP header on.
+            let given = if host.raw_ip { &frame[14..] } else { &frame };
+            let linear = if host.raw_ip { given.len() } else { linear };
+            if given.len() < SHORTEST {
+                continue;
+            }
+            let (action, linear) = runner.run(given, linear);
+            let (packet, path) = pieces::parse(given, linear, &loaded_config);
             let judged = verdict::ingress(&image, &packet);
             let want = if judged.is_drop(image.config().enforce != 0) {
                 DROP
@@ -233,7 +279,7 @@ fn compare(
             };
             assert_eq!(
                 action, want,
-                "{label:?} {linear} in place {path:?} {packet:?} {judged:?} {frame:02x?}"
+                "{label:?} {linear} in place {path:?} {packet:?} {judged:?} {given:02x?}"
             );
             tally.add(&packet, &judged);
             seen.add(label, &image, &packet, &judged, path);
@@ -268,6 +314,21 @@ fn kernel_and_host_agree() {
     }
     println!("{seen}");
     seen.expect_complete();
+}
+
+/// A generation for interfaces without a link header.
+#[test]
+fn kernel_and_host_agree_without_a_link_header() {
+    for multi_buffer in [true, false] {
+        let host = HostFacts {
+            multi_buffer,
+            raw_ip: true,
+            ..HostFacts::default()
+        };
+        let mut seen = Coverage::default();
+        let restricted = policies::restricted();
+        compare(&restricted, &host, 78, frames_wanted() / 20, &mut seen);
+    }
 }
 
 /// A generation for interfaces whose frames are always linear.

@@ -73,12 +73,13 @@ impl Default for Block {
 /// Slots of the counters by reason: `reason` itself from 0, EtherTypes from 32, malformed causes from 48, each plus 64
 /// for egress; the data plane's own troubles from 128.
 pub mod slot {
+    use crate::engine::ethertypes;
     use crate::engine::reason::{Direction, Reason};
     use crate::wire::packet::Malformed;
 
     /// Slots a direction.
     pub const DIRECTION: u32 = 64;
-    /// First EtherType slot; by [`ETHERTYPES`], the last is "other".
+    /// First EtherType slot; by [`ethertypes::ALL`], then "other".
     pub const ETHERTYPE: u32 = 32;
     /// First slot of malformed causes.
     pub const MALFORMED: u32 = 48;
@@ -95,11 +96,6 @@ pub mod slot {
     /// Flows that there was no room for.
     pub const FLOWS_LOST: u32 = 133;
 
-    /// EtherTypes that have a counter of their own: LLDP, LACP, EAPOL, `MACsec`, MPLS (two), `PPPoE` (two).
-    pub const ETHERTYPES: [u16; 8] = [
-        0x88cc, 0x8809, 0x888e, 0x88e5, 0x8847, 0x8848, 0x8863, 0x8864,
-    ];
-
     /// The slot of a reason.
     #[inline(always)]
     pub const fn reason(direction: Direction, reason: Reason) -> u32 {
@@ -115,18 +111,7 @@ pub mod slot {
     /// The slot of an EtherType.
     #[inline(always)]
     pub const fn ethertype(direction: Direction, ethertype: u16) -> u32 {
-        let index = match ethertype {
-            0x88cc => 0,
-            0x8809 => 1,
-            0x888e => 2,
-            0x88e5 => 3,
-            0x8847 => 4,
-            0x8848 => 5,
-            0x8863 => 6,
-            0x8864 => 7,
-            _ => 8,
-        };
-        direction as u32 * DIRECTION + ETHERTYPE + index
+        direction as u32 * DIRECTION + ETHERTYPE + ethertypes::index(ethertype)
     }
 }
 
@@ -244,7 +229,7 @@ const _: () = {
     assert!(size_of::<Sampler>() == 32);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Step>() == 32);
-    assert!(size_of::<Config>() == 64 + 24);
+    assert!(size_of::<Config>() == 72 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(core::mem::offset_of!(Event, head) == 72 && EVENT_HEAD.is_multiple_of(8));
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));

@@ -16,5 +16,7 @@ mod engine;
 mod pod;
 mod wire;
 
-pub use engine::{classes, config, conntrack, reason, sampler, tables, talkers, track, verdict};
+pub use engine::{
+    classes, config, conntrack, ethertypes, reason, sampler, tables, talkers, track, verdict,
+};
 pub use wire::{addr, ethernet, frame, packet, parse, plain};

@@ -4,6 +4,7 @@
 mod fuzzed;
 #[cfg(test)]
 mod laws;
+mod links;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

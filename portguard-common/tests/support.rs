@@ -1,7 +1,7 @@
 //! A small policy written out by hand, and frames of which only the first bytes can be read in place.
 
 use portguard_common::addr::Addr;
-use portguard_common::config::Config;
+use portguard_common::config::{Config, dhcp};
 use portguard_common::conntrack::Set;
 use portguard_common::frame::{Frame, HEADER_SPAN};
 use portguard_common::packet::{Malformed, Packet, Shape};
@@ -38,6 +38,7 @@ impl Matrix {
                 enforce: 1,
                 sources: 1,
                 width: 1,
+                dhcp: dhcp::V4 | dhcp::V6,
                 ..Config::default()
             },
             own: vec![Addr::v4(0x0a00_0001), Addr::v6(0xfd00_0000_0000_0000, 1)],
@@ -102,8 +103,11 @@ impl Tables for Matrix {
         Host6::default()
     }
 
-    fn own(&self, address: Addr) -> bool {
-        self.own.contains(&address)
+    fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool {
+        !self.own.contains(match direction {
+            Direction::Ingress => &destination,
+            Direction::Egress => &source,
+        })
     }
 
     fn flow_set(&self, _index: u32) -> Option<&Set> {

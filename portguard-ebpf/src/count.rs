@@ -5,7 +5,7 @@ use portguard_common::packet::Subject;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
 
-use crate::maps::Maps;
+use crate::maps::{self, Maps};
 
 /// Packets and bytes of a frame.
 pub(crate) type Amount = (u64, u64);
@@ -31,7 +31,9 @@ pub(crate) fn count<S: Subject>(
         reason => {
             match reason {
                 Reason::NonIp | Reason::StrictEthertype => {
-                    maps.add_slot(slot::ethertype(direction, packet.ethertype()), amount);
+                    let slot = slot::ethertype(direction, packet.ethertype());
+                    // One state for the verifier, not one for each name.
+                    maps.add_slot(maps::barrier_var(slot.into()) as u32, amount);
                 }
                 Reason::Malformed => {
                     if let Some(cause) = verdict.cause {

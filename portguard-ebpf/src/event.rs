@@ -14,23 +14,43 @@ use crate::guard::Sample;
 use crate::hook::Hook;
 use crate::maps::{self, EVENTS, Maps};
 
+/// What an event says of a packet and its verdict that verifiers would tell states apart by: as numbers they know nothing of.
+#[derive(Clone, Copy)]
+pub(crate) struct Cause {
+    reason: u8,
+    detail: u8,
+    protocol: u8,
+    v6: u8,
+    ethertype: u16,
+}
+
+impl Cause {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as it was")]
+    pub(crate) fn of(packet: &Packet, verdict: &Verdict) -> Self {
+        let detail = verdict.cause.map_or(packet.icmp_type, |cause| cause as u8);
+        let octet = |number: u8| maps::barrier_var(number.into()) as u8;
+        Self {
+            reason: octet(verdict.reason as u8),
+            detail: octet(detail),
+            protocol: octet(packet.protocol),
+            v6: octet(packet.source.v6.into()),
+            ethertype: maps::barrier_var(packet.ethertype.into()) as u16,
+        }
+    }
+}
+
 /// Writes an event if anybody listens, or counts it as lost.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "frames are shorter than 2^32"
 )]
-pub(crate) fn emit<H: Hook>(
-    hook: H,
-    maps: &Maps,
-    packet: &Packet,
-    verdict: &Verdict,
-    sample: Sample,
-) {
+pub(crate) fn emit<H: Hook>(hook: H, maps: &Maps, packet: &Packet, cause: Cause, sample: Sample) {
     if maps::control(control::LISTENERS) <= sample.time {
         return;
     }
-    if !is_within_quota(maps, H::DIRECTION, verdict) {
+    if !is_within_quota(maps, H::DIRECTION, cause) {
         maps.add_slot(slot::EVENTS_LOST, (1, 0));
         return;
     }
@@ -55,11 +75,11 @@ pub(crate) fn emit<H: Hook>(
         vlan: packet.vlan,
         source_port: packet.source_port,
         destination_port: packet.destination_port,
-        ethertype: packet.ethertype,
-        reason: verdict.reason as u8,
-        protocol: packet.protocol,
-        detail: verdict.cause.map_or(packet.icmp_type, |cause| cause as u8),
-        v6: u8::from(packet.source.v6),
+        ethertype: cause.ethertype,
+        reason: cause.reason,
+        protocol: cause.protocol,
+        detail: cause.detail,
+        v6: cause.v6,
         direction: H::DIRECTION as u8,
         dropped: u8::from(sample.is_drop),
         reserved: 0,
@@ -101,8 +121,9 @@ fn capture<H: Hook>(hook: H, whole: usize, head: *mut c_void) -> u16 {
 
 /// Every reason has so many events a tick of its own, so that a flood of one leaves room for the others.
 #[inline(always)]
-fn is_within_quota(maps: &Maps, direction: Direction, verdict: &Verdict) -> bool {
-    let Some(quota) = maps::quota(slot::reason(direction, verdict.reason)) else {
+fn is_within_quota(maps: &Maps, direction: Direction, cause: Cause) -> bool {
+    let slot = direction as u32 * slot::DIRECTION + u32::from(cause.reason);
+    let Some(quota) = maps::quota(slot) else {
         return false;
     };
     // SAFETY: takes nothing, gives a number.

@@ -2,7 +2,7 @@
 
 use portguard_common::abi::{control, slot};
 use portguard_common::packet::{Malformed, Packet, Shape, Subject};
-use portguard_common::parse::{Nonlinear, parse_plain, parse_tagged};
+use portguard_common::parse::{Nonlinear, parse_ip, parse_plain, parse_tagged};
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::talkers::TalkerKey;
@@ -53,7 +53,7 @@ pub(crate) fn decide<H: Hook>(
     hears: impl Hears,
     closer: impl FnOnce(H, u32) -> u32,
 ) -> Outcome {
-    let decided = match plain(hook, &Maps::new(), hears) {
+    let decided = match plain(hook, &Maps::new(hook.ctx()), hears) {
         Some(Settled { outcome, weight: 0 }) => return outcome,
         Some(Settled { outcome, weight }) => outcome as u32 | weight << WEIGHT,
         None => UNDECIDED,
@@ -77,7 +77,11 @@ struct Settled {
 /// Judges a plain frame; `None` if it is not plain.
 #[inline(always)]
 fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Settled> {
-    let packet = parse_plain(&mut Direct::new(hook), hook.tag())?;
+    // Where a route is asked for, the rest hardly counts.
+    if maps.config().raw_ip != 0 || maps.config().scoped != 0 {
+        return None;
+    }
+    let packet = parse_plain(&Direct::new(hook), hook.tag())?;
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
     Some(settle(hook, maps, &packet, &verdict, hears))
 }
@@ -140,7 +144,7 @@ fn is_overdue(maps: &Maps) -> bool {
 /// was, and tells whoever listens. Takes and gives numbers of [`Outcome`].
 #[inline(always)]
 pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
-    let maps = &Maps::new();
+    let maps = &Maps::new(hook.ctx());
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
     let mut outcome = decided & ((1 << WEIGHT) - 1);
@@ -163,7 +167,13 @@ pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u3
     let key = TalkerKey::of(&packet, &verdict, H::DIRECTION).barrier_var(maps::barrier_var);
     let (packets, _) = hook.amount(packet.length);
     let packets = maps::barrier_var(packets * u64::from(weight));
-    event::emit(hook, maps, &packet, &verdict, sample);
+    event::emit(
+        hook,
+        maps,
+        &packet,
+        event::Cause::of(&packet, &verdict),
+        sample,
+    );
     talkers::note(maps, &key, packets, sample);
     outcome
 }
@@ -182,10 +192,11 @@ pub(crate) struct Sample {
 /// Parses any frame.
 #[inline(always)]
 fn whole_packet<H: Hook>(hook: H, maps: &Maps) -> Packet {
-    let parsed = if hook.is_split(maps) {
-        parse_tagged(&mut Copied::new(hook, maps), hook.tag())
-    } else {
-        parse_tagged(&mut Direct::new(hook), hook.tag())
+    let parsed = match (maps.config().raw_ip != 0, hook.is_split(maps)) {
+        (false, true) => parse_tagged(&mut Copied::new(hook, maps), hook.tag()),
+        (false, false) => parse_tagged(&mut Direct::new(hook), hook.tag()),
+        (true, true) => parse_ip(&mut Copied::new(hook, maps)),
+        (true, false) => parse_ip(&mut Direct::new(hook)),
     };
     // What cannot even be copied is malformed: never passed unread.
     parsed.unwrap_or_else(|Nonlinear| {

@@ -31,6 +31,8 @@ pub(crate) trait Hook: Copy {
     /// Which way frames go here.
     const DIRECTION: Direction;
 
+    /// What the program was called with.
+    fn ctx(self) -> *mut c_void;
     /// Start and end of what can be read in place.
     fn bounds(self) -> (usize, usize);
     /// Length of the frame as far as it can be known without a call; `linear` bytes can be read in place.
@@ -57,6 +59,11 @@ pub(crate) struct Received(pub(crate) *mut xdp_md);
 
 impl Hook for Received {
     const DIRECTION: Direction = Direction::Ingress;
+
+    #[inline(always)]
+    fn ctx(self) -> *mut c_void {
+        self.0.cast()
+    }
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
@@ -119,6 +126,12 @@ impl Hook for Received {
 pub(crate) struct Sent(pub(crate) *mut __sk_buff);
 
 impl Sent {
+    /// Whether it came in by an interface, rather than from a socket of this host.
+    #[inline(always)]
+    pub(crate) fn is_from_elsewhere(self) -> bool {
+        field!(self.0, ingress_ifindex) != 0
+    }
+
     /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.
     #[inline(always)]
     pub(crate) fn is_reflected(self) -> bool {
@@ -136,6 +149,11 @@ impl Sent {
 
 impl Hook for Sent {
     const DIRECTION: Direction = Direction::Egress;
+
+    #[inline(always)]
+    fn ctx(self) -> *mut c_void {
+        self.0.cast()
+    }
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {

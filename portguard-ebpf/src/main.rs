@@ -41,7 +41,7 @@ use portguard_common::track;
 use portguard_common::verdict::Verdict;
 
 use crate::guard::{Hears, Outcome};
-use crate::hook::{Received, Sent};
+use crate::hook::{Hook as _, Received, Sent};
 use crate::maps::Maps;
 
 /// Judges what a network interface receives.
@@ -95,7 +95,7 @@ fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
 impl Hears for Sent {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        track::sent(&Maps::new(), packet, verdict, || {
+        track::sent(&Maps::new(self.ctx()), packet, verdict, || {
             self.is_reflected() || self.is_for_many()
         });
     }
@@ -104,7 +104,7 @@ impl Hears for Sent {
 impl Hears for Received {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        track::received(&Maps::new(), packet, verdict);
+        track::received(&Maps::new(self.ctx()), packet, verdict);
     }
 }
 

@@ -60,8 +60,8 @@ impl Conversations for Maps {
     }
 
     #[inline(always)]
-    fn is_granted(&self, key: Key, peer: Addr) -> bool {
-        is_granted(key.0, u32::from(peer.v6), peer.high, peer.low) != 0
+    fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool {
+        is_granted(key.0, u32::from(peer.v6) << 16 | u32::from(peer_port), peer.high, peer.low) != 0
     }
 }
 
@@ -77,7 +77,7 @@ const fn class(number: u32) -> Class {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn renew(set: u32, tag: u64, own: u64, number: u32) -> u32 {
-    let at = Maps::new().moment();
+    let at = Maps::alone().moment();
     conversations::renew(Hashed { set, tag }, own, class(number), at);
     0
 }
@@ -85,7 +85,7 @@ extern "C" fn renew(set: u32, tag: u64, own: u64, number: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn begin(set: u32, tag: u64, number: u32) -> u32 {
-    let maps = &Maps::new();
+    let maps = &Maps::alone();
     let hashed = Hashed { set, tag };
     let began = conversations::begin(hashed, class(number), maps.moment());
     maps.add_slot(slot::FLOWS_CREATED, (1, 0));
@@ -99,7 +99,7 @@ extern "C" fn begin(set: u32, tag: u64, number: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
-    let maps = &Maps::new();
+    let maps = &Maps::alone();
     let class = class(number);
     let hashed = Hashed { set, tag };
     let spilled =
@@ -116,20 +116,21 @@ extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn is_theirs(set: u32, tag: u64) -> u32 {
-    u32::from(track::goes_on(&Maps::new(), Hashed { set, tag }))
+    u32::from(track::goes_on(&Maps::alone(), Hashed { set, tag }))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn note_theirs(set: u32, tag: u64) -> u32 {
-    track::note(&Maps::new(), Hashed { set, tag });
+    track::note(&Maps::alone(), Hashed { set, tag });
     0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn is_granted(key: u32, v6: u32, high: u64, low: u64) -> u32 {
-    let v6 = v6 != 0;
+extern "C" fn is_granted(key: u32, kind: u32, high: u64, low: u64) -> u32 {
+    // The peer's port, and above it whether its address is IPv6.
+    let v6 = kind >> 16 != 0;
     let peer = Addr { v6, high, low };
-    u32::from(verdict::is_granted(&Maps::new(), Key(key), peer))
+    u32::from(verdict::is_granted(&Maps::alone(), Key(key), peer, kind as u16))
 }

@@ -10,6 +10,7 @@ use std::fmt;
 
 use portguard_common::abi::slot;
 use portguard_common::ethernet::ethertype;
+use portguard_common::ethertypes;
 use portguard_common::packet::{Malformed, Packet};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
@@ -112,7 +113,7 @@ impl Coverage {
         assert!(missing.is_empty(), "never met: {missing:?}");
         assert_eq!(
             self.ethertypes.len(),
-            slot::ETHERTYPES.len() + 1,
+            ethertypes::ALL.len() + 1,
             "{:?}",
             self.ethertypes
         );

@@ -150,7 +150,9 @@ impl Bench<'_> {
 
 /// Sends generated frames, and has every other one answered.
 fn compare(policy: &Policy, seed: u64, count: usize, seen: &mut BTreeMap<String, u64>) {
-    let image = image(policy);
+    let mut image = image(policy);
+    // All of it comes from sockets of this host and to them: nothing is forwarded.
+    image.own.clear();
     let host = HostFacts {
         flow_key: [0x0123_4567_89ab_cdef ^ seed, 0xfedc_ba98_7654_3210],
         ..HostFacts::default()
@@ -214,9 +216,10 @@ fn kernel_and_host_agree_on_what_is_sent_and_answered() {
         }
     }
     println!("{seen:#?}");
-    // Every reason of what is sent, and answers that are let in.
+    // Every reason of what is sent by this host, and answers that are let in.
     let missing: Vec<_> = Reason::ALL
         .iter()
+        .filter(|reason| !matches!(reason, Reason::Transit))
         .map(|reason| format!("out {}", reason.name(Direction::Egress)))
         .chain(["in reply".to_owned(), "in undocumented-port".to_owned()])
         .filter(|name| !seen.contains_key(name))

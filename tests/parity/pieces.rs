@@ -1,5 +1,6 @@
 //! Frames the way the kernel's program has them: a linear part, the rest out of line.
 
+use portguard_common::config::Config;
 use portguard_common::frame::{Frame, HEADER_SPAN};
 use portguard_common::packet::{Malformed, Packet, Shape};
 use portguard_common::parse::{self, Nonlinear};
@@ -39,24 +40,33 @@ impl Frame for Pieces<'_> {
 
 /// Parses a frame with this many bytes in place, the way the program does: plain frames where they lie, others as a copy
 /// of their first bytes if frames may lie in pieces at all.
-pub(super) fn parse(frame: &[u8], linear: usize, multi_buffer: bool) -> (Packet, Path) {
+pub(super) fn parse(frame: &[u8], linear: usize, config: &Config) -> (Packet, Path) {
+    let read = |frame: &mut Pieces<'_>| {
+        told(if config.raw_ip == 0 {
+            parse::parse(frame)
+        } else {
+            parse::parse_ip(frame)
+        })
+    };
+    // Without a link header, and where a route is asked for, there is no fast path.
+    let is_fast = config.raw_ip == 0 && config.scoped == 0;
     let mut direct = Pieces {
         readable: &frame[..linear],
         whole: linear,
     };
-    if parse::parse_plain(&mut direct, 0).is_some() || !multi_buffer {
+    if (is_fast && parse::parse_plain(&direct, 0).is_some()) || config.multi_buffer == 0 {
         let path = if linear < frame.len() {
             Path::Partly
         } else {
             Path::Linear
         };
-        return (told(parse::parse(&mut direct)), path);
+        return (read(&mut direct), path);
     }
     let mut copied = Pieces {
         readable: &frame[..frame.len().min(HEADER_SPAN)],
         whole: frame.len(),
     };
-    (told(parse::parse(&mut copied)), Path::Copied)
+    (read(&mut copied), Path::Copied)
 }
 
 /// What cannot even be copied is malformed.

@@ -11,6 +11,7 @@ use aya::maps::{Map, MapData, PerCpuArray, PerCpuHashMap};
 use portguard_common::abi::{
     CELLS_A_CHUNK, CHUNK_KEYS, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS, Violations, slot,
 };
+use portguard_common::config::Config;
 use portguard_common::packet::Packet;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::{self, Verdict};
@@ -80,8 +81,8 @@ impl Tally {
     }
 
     /// Counts the frame by which a runner finds out what the kernel can do.
-    pub(super) fn add_probe(&mut self, image: &Image, multi_buffer: bool) {
-        let (packet, _) = pieces::parse(&[0; 64], 32, multi_buffer);
+    pub(super) fn add_probe(&mut self, image: &Image, config: &Config) {
+        let (packet, _) = pieces::parse(&[0; 64], 32, config);
         self.add(&packet, &verdict::ingress(image, &packet));
     }
 

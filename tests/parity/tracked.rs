@@ -155,8 +155,8 @@ impl Tables for Tracked<'_> {
         self.image.host6(cell)
     }
 
-    fn own(&self, address: Addr) -> bool {
-        self.image.own(address)
+    fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool {
+        self.image.is_forwarded(direction, source, destination)
     }
 
     fn flow_set(&self, index: u32) -> Option<&Set> {

@@ -12,7 +12,7 @@ pub struct Config {
     pub enforce_out: u32,
     /// Later fragments are violations.
     pub strict_fragments: u32,
-    /// EtherTypes other than IPv4, IPv6 and ARP are violations.
+    /// EtherTypes other than IPv4, IPv6 and ARP are violations, but for those of [`Self::ethertypes`].
     pub strict_ethertypes: u32,
     /// Some grant is for some peers only, so that addresses have classes.
     pub sources: u32,
@@ -22,7 +22,7 @@ pub struct Config {
     pub host_mask: u32,
     /// Width of the admission matrix: number of peer classes.
     pub width: u32,
-    /// Judge only what is for the host's own addresses: address class of "own" is the class bit in the local table.
+    /// Judge only what the kernel would not forward: see [`crate::engine::tables::Tables::is_forwarded`].
     pub scoped: u32,
     /// There is a flow table (an egress program).
     pub flows: u32,
@@ -38,6 +38,12 @@ pub struct Config {
     pub multi_buffer: u32,
     /// No generation stands behind this one: once overdue, it lets pass by itself.
     pub alone: u32,
+    /// Frames start with the IP header: the interface has no link header.
+    pub raw_ip: u32,
+    /// Non-IP protocols that pass although `strict_ethertypes`: a bit each, by [`crate::engine::ethertypes::index`].
+    pub ethertypes: u32,
+    /// Which of the DHCP clients' ports are open for nothing but DHCP: see [`dhcp`].
+    pub dhcp: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.
@@ -53,4 +59,14 @@ impl Config {
             udp_idle: self.udp_idle,
         }
     }
+}
+
+/// Ports of DHCP clients that hear DHCP servers only: bits of [`Config::dhcp`].
+pub mod dhcp {
+    /// UDP 68, from port 67 (RFC 2131 section 4.1).
+    pub const V4: u32 = 1;
+    /// UDP 546, from port 547 (RFC 8415 section 7.2).
+    pub const V6: u32 = 2;
+    /// The two with the port of the client and that of the server.
+    pub const PORTS: [(u32, u16, u16); 2] = [(V4, 68, 67), (V6, 546, 547)];
 }

@@ -198,8 +198,10 @@ pub trait Tables {
     fn block(&self, block: u32, index: u8) -> Leaf;
     /// A cell of the host table.
     fn host6(&self, cell: u32) -> Host6;
-    /// Whether an address is one of the host's own (only asked if [`Config::scoped`]).
-    fn own(&self, address: Addr) -> bool;
+    /// Whether the kernel's routing forwards what goes from one address to another, so that it is for somebody else: on the
+    /// way in, by its destination; on the way out, if it came from another interface and its source is not the host's. What
+    /// is not known to be forwarded is not. Only asked if [`Config::scoped`].
+    fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool;
     /// A set of the flow table, which others may be writing to: each cell is whole, the set as such need not be.
     fn flow_set(&self, index: u32) -> Option<&Set>;
     /// The cell of a conversation that its set had no room for, by [`crate::flow::Hashed::key`].

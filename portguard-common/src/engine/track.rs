@@ -22,7 +22,7 @@ pub trait Conversations: Tables {
     /// See [`note`].
     fn note_theirs(&self, hashed: Hashed);
     /// See [`verdict::is_granted`], of what comes in.
-    fn is_granted(&self, key: Key, peer: Addr) -> bool;
+    fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool;
 }
 
 /// The table of conversations that other ends began.
@@ -94,7 +94,7 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
 #[inline(always)]
 fn is_answer<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
     let key = Key::port(packet.space(), packet.source_port());
-    tables.is_granted(key, packet.destination())
+    tables.is_granted(key, packet.destination(), packet.destination_port())
 }
 
 /// Whether the other end began this; if so, that is known for as long as the two go on.

@@ -1,11 +1,13 @@
 //! From facts to a verdict: one function a direction, the same in the kernel and on the host.
 
 use crate::engine::classes;
+use crate::engine::config::dhcp;
 use crate::engine::conntrack::{self, Hashed, Tuple};
+use crate::engine::ethertypes;
 use crate::engine::reason::{Direction, Reason};
 use crate::engine::tables::{Key, Tables};
 use crate::wire::addr::Addr;
-use crate::wire::packet::{Malformed, Shape, Subject};
+use crate::wire::packet::{Malformed, Shape, Subject, protocol};
 
 /// The verdict before audit or enforce is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +46,37 @@ impl Verdict {
 /// ICMPv4 types (IANA).
 mod icmp4 {
     pub(super) const ECHO_REPLY: u8 = 0;
+    /// Carries the path MTU, too.
+    pub(super) const UNREACHABLE: u8 = 3;
+    pub(super) const SOURCE_QUENCH: u8 = 4;
     pub(super) const ECHO: u8 = 8;
+    pub(super) const TIME_EXCEEDED: u8 = 11;
+    pub(super) const PARAMETER_PROBLEM: u8 = 12;
 }
 
 /// ICMPv6 types (IANA).
 mod icmp6 {
+    pub(super) const UNREACHABLE: u8 = 1;
+    pub(super) const PACKET_TOO_BIG: u8 = 2;
+    pub(super) const TIME_EXCEEDED: u8 = 3;
+    pub(super) const PARAMETER_PROBLEM: u8 = 4;
     pub(super) const ECHO: u8 = 128;
     pub(super) const ECHO_REPLY: u8 = 129;
+    pub(super) const LISTENER_QUERY: u8 = 130;
+    pub(super) const LISTENER_REPORT: u8 = 131;
+    pub(super) const LISTENER_DONE: u8 = 132;
+    pub(super) const ROUTER_SOLICITATION: u8 = 133;
+    pub(super) const REDIRECT: u8 = 137;
+    pub(super) const LISTENER_REPORT_V2: u8 = 143;
+}
+
+/// IGMP types (IANA).
+mod igmp {
+    pub(super) const QUERY: u8 = 0x11;
+    pub(super) const REPORT_V1: u8 = 0x12;
+    pub(super) const REPORT_V2: u8 = 0x16;
+    pub(super) const LEAVE: u8 = 0x17;
+    pub(super) const REPORT_V3: u8 = 0x22;
 }
 
 /// Judges a frame that arrives.
@@ -84,6 +110,7 @@ pub fn judge<T: Tables + ?Sized, S: Subject>(
         direction,
         question.key,
         || peer(packet, direction),
+        || packet.source_port(),
         question.reason,
     );
     if verdict.reason.is_violation()
@@ -127,6 +154,7 @@ impl Question {
     }
 }
 
+/// The table of SPECIFICATION, line by line: the first that fits decides.
 #[inline(always)]
 fn question<T: Tables + ?Sized, S: Subject>(
     tables: &T,
@@ -134,34 +162,87 @@ fn question<T: Tables + ?Sized, S: Subject>(
     direction: Direction,
 ) -> Question {
     let config = tables.config();
-    Question::answered(match packet.shape() {
-        Shape::Malformed(cause) => {
-            return Question {
-                cause: Some(cause),
-                ..Question::answered(Reason::Malformed)
-            };
-        }
-        Shape::Arp => Reason::Arp,
-        Shape::NonIp if config.strict_ethertypes != 0 => Reason::StrictEthertype,
-        Shape::NonIp => Reason::NonIp,
-        _ if is_transit(tables, packet, direction) => Reason::Transit,
-        Shape::Fragment if config.strict_fragments != 0 => Reason::StrictFragment,
-        Shape::Fragment => Reason::Fragment,
+    let answer = Question::answered;
+    match packet.shape() {
+        Shape::Malformed(cause) => Question {
+            cause: Some(cause),
+            ..answer(Reason::Malformed)
+        },
+        Shape::Arp => answer(Reason::Arp),
+        Shape::NonIp if config.strict_ethertypes == 0 => answer(Reason::NonIp),
+        Shape::NonIp if ethertypes::is_among(config.ethertypes, packet) => answer(Reason::NonIp),
+        Shape::NonIp => answer(Reason::StrictEthertype),
+        _ if is_transit(tables, packet, direction) => answer(Reason::Transit),
+        Shape::Fragment if config.strict_fragments == 0 => answer(Reason::Fragment),
+        Shape::Fragment => answer(Reason::StrictFragment),
+        Shape::Icmp => icmp(packet),
+        Shape::Protocol => protocol(packet),
         Shape::Ports => {
             let key = Key::port(packet.space(), packet.destination_port());
-            return Question::granted(key, Reason::UndocumentedPort);
+            Question::granted(key, Reason::UndocumentedPort)
         }
-        Shape::Protocol => {
-            let key = Key::protocol(packet.protocol());
-            return Question::granted(key, Reason::UndocumentedProtocol);
-        }
-        Shape::Icmp => match icmp(packet) {
-            Some(reason) => reason,
-            None => return Question::granted(Key::ECHO, Reason::Icmp),
-        },
-    })
+    }
 }
 
+/// By the site's list of protocols.
+#[inline(always)]
+fn protocol<S: Subject>(packet: &S) -> Question {
+    let key = Key::protocol(packet.protocol());
+    Question::granted(key, Reason::UndocumentedProtocol)
+}
+
+/// ICMP and IGMP by their types.
+#[inline(always)]
+fn icmp<S: Subject>(packet: &S) -> Question {
+    let answer = Question::answered;
+    let echo = || Question::granted(Key::ECHO, Reason::Icmp);
+    let kind = packet.icmp_type();
+    if packet.source().v6 {
+        match kind {
+            // Errors (RFC 4443).
+            icmp6::UNREACHABLE
+            | icmp6::PACKET_TOO_BIG
+            | icmp6::TIME_EXCEEDED
+            | icmp6::PARAMETER_PROBLEM
+            // Multicast listener discovery (RFC 2710, RFC 3810).
+            | icmp6::LISTENER_QUERY
+            | icmp6::LISTENER_REPORT
+            | icmp6::LISTENER_DONE
+            | icmp6::LISTENER_REPORT_V2 => answer(Reason::IcmpEssential),
+            // Neighbour discovery is only valid from the link itself (RFC 4861 section 7.1).
+            icmp6::ROUTER_SOLICITATION..=icmp6::REDIRECT if packet.hop_limit() == 255 => {
+                answer(Reason::IcmpEssential)
+            }
+            icmp6::ECHO_REPLY => answer(Reason::EchoReply),
+            icmp6::ECHO => echo(),
+            _ => answer(Reason::Icmp),
+        }
+    } else if packet.protocol() == protocol::IGMP {
+        match kind {
+            // Membership of multicast groups, of all versions; no router forwards it (RFC 3376 section 4).
+            igmp::QUERY | igmp::REPORT_V1 | igmp::REPORT_V2 | igmp::LEAVE | igmp::REPORT_V3
+                if packet.hop_limit() == 1 && packet.destination().is_group() =>
+            {
+                answer(Reason::IcmpEssential)
+            }
+            _ => protocol(packet),
+        }
+    } else {
+        match kind {
+            // Errors (RFC 792).
+            icmp4::UNREACHABLE
+            | icmp4::SOURCE_QUENCH
+            | icmp4::TIME_EXCEEDED
+            | icmp4::PARAMETER_PROBLEM => answer(Reason::IcmpEssential),
+            icmp4::ECHO_REPLY => answer(Reason::EchoReply),
+            icmp4::ECHO => echo(),
+            _ => answer(Reason::Icmp),
+        }
+    }
+}
+
+/// Whether a packet is for somebody else. What is for all of a link is for this host too, and no router forwards what is for
+/// a link-local address.
 #[inline(always)]
 fn is_transit<T: Tables + ?Sized, S: Subject>(
     tables: &T,
@@ -171,17 +252,13 @@ fn is_transit<T: Tables + ?Sized, S: Subject>(
     if tables.config().scoped == 0 {
         return false;
     }
-    match direction {
-        Direction::Ingress => {
-            !packet.destination().is_group() && !is_own(tables, packet.destination())
-        }
-        Direction::Egress => !is_own(tables, packet.source()),
-    }
-}
-
-#[inline(always)]
-fn is_own<T: Tables + ?Sized>(tables: &T, address: Addr) -> bool {
-    address.is_link_local() || tables.own(address)
+    let own = match direction {
+        Direction::Ingress => packet.destination(),
+        Direction::Egress => packet.source(),
+    };
+    !own.is_group()
+        && !own.is_link_local()
+        && tables.is_forwarded(direction, packet.source(), packet.destination())
 }
 
 #[inline(always)]
@@ -207,32 +284,8 @@ fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: D
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
             let listening = Key::port(packet.space(), packet.source_port());
-            is_granted(tables, listening, packet.destination())
-        }
-    }
-}
-
-/// What ICMP of this type is; `None` for an echo request.
-#[inline(always)]
-fn icmp<S: Subject>(packet: &S) -> Option<Reason> {
-    let kind = packet.icmp_type();
-    if packet.source().v6 {
-        match kind {
-            // Errors (RFC 4443), MLD (RFC 2710, RFC 3810).
-            1..=4 | 130..=132 | 143 => Some(Reason::IcmpEssential),
-            // Neighbour discovery is only valid from the link itself (RFC 4861 section 7.1).
-            133..=137 if packet.hop_limit() == 255 => Some(Reason::IcmpEssential),
-            icmp6::ECHO_REPLY => Some(Reason::EchoReply),
-            icmp6::ECHO => None,
-            _ => Some(Reason::Icmp),
-        }
-    } else {
-        match kind {
-            // Unreachable (path MTU too), source quench, time exceeded, parameter problem (RFC 792).
-            3 | 4 | 11 | 12 => Some(Reason::IcmpEssential),
-            icmp4::ECHO_REPLY => Some(Reason::EchoReply),
-            icmp4::ECHO => None,
-            _ => Some(Reason::Icmp),
+            let (peer, port) = (packet.destination(), packet.destination_port());
+            is_granted(tables, listening, peer, port)
         }
     }
 }
@@ -245,6 +298,7 @@ fn granted<T: Tables + ?Sized>(
     direction: Direction,
     key: Key,
     peer: impl FnOnce() -> Addr,
+    peer_port: impl FnOnce() -> u16,
     closed: Reason,
 ) -> Verdict {
     let entry = tables.entry(direction, key);
@@ -255,7 +309,7 @@ fn granted<T: Tables + ?Sized>(
         cause: None,
         audit_only: entry.is_audit(),
     };
-    if entry.is_closed() {
+    if entry.is_closed() || is_no_dhcp(tables, direction, key, peer_port) {
         verdict.reason = closed;
     } else if tables.config().sources != 0 && entry.is_restricted() {
         let rule = tables.rule(entry.index());
@@ -268,6 +322,27 @@ fn granted<T: Tables + ?Sized>(
         }
     }
     verdict
+}
+
+/// Whether a port that is open for DHCP only is asked for by something else than a server: RFC 2131 section 4.1, RFC 8415
+/// section 7.2.
+#[inline(always)]
+fn is_no_dhcp<T: Tables + ?Sized>(
+    tables: &T,
+    direction: Direction,
+    key: Key,
+    peer_port: impl FnOnce() -> u16,
+) -> bool {
+    let only = tables.config().dhcp;
+    if only == 0 || matches!(direction, Direction::Egress) {
+        return false;
+    }
+    for (bit, client, server) in dhcp::PORTS {
+        if key == Key::port(1, client) {
+            return only & bit != 0 && peer_port() != server;
+        }
+    }
+    false
 }
 
 /// The conversation of a packet with ports, from the host's view.
@@ -290,9 +365,17 @@ pub fn tuple<S: Subject>(packet: &S, direction: Direction) -> Tuple {
 
 /// Whether what comes in for this key is granted to a peer.
 #[inline(always)]
-pub fn is_granted<T: Tables + ?Sized>(tables: &T, key: Key, peer: Addr) -> bool {
+pub fn is_granted<T: Tables + ?Sized>(tables: &T, key: Key, peer: Addr, peer_port: u16) -> bool {
     let closed = Reason::UndocumentedPort;
-    granted(tables, Direction::Ingress, key, || peer, closed).reason == Reason::Granted
+    let verdict = granted(
+        tables,
+        Direction::Ingress,
+        key,
+        || peer,
+        || peer_port,
+        closed,
+    );
+    verdict.reason == Reason::Granted
 }
 
 /// The cell of a conversation of the host.

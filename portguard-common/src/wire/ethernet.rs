@@ -31,6 +31,16 @@ mod tag {
     pub(super) const ETHERTYPE: usize = 2;
 }
 
+/// Up to here the EtherType is the length of an 802.3 frame, which has an LLC header.
+const MAX_LENGTH: u16 = 0x5ff;
+/// Destination and source SAP of spanning tree (802.1D).
+const SPANNING_TREE: u16 = 0x4242;
+
+/// What stands for the EtherType of an 802.3 frame with spanning tree: a number that no frame has.
+pub const STP: u16 = 0x42;
+/// The same for any other 802.3 frame.
+pub const LLC: u16 = 0;
+
 /// Length of the header without tags.
 pub(crate) const HEADER: usize = 14;
 /// Length of a VLAN tag.
@@ -49,6 +59,7 @@ pub(crate) const fn is_vlan(ethertype: u16) -> bool {
 
 /// The header and its tags: where the network header starts, or what the frame is if there is none.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "it was sixteen bits")]
 pub(crate) fn parse<F: Frame + ?Sized>(
     frame: &mut F,
     packet: &mut Packet,
@@ -81,6 +92,15 @@ pub(crate) fn parse<F: Frame + ?Sized>(
                 return Err(Network::Done(Shape::Malformed(Malformed::VlanDepth)));
             }
         }
+    }
+    if packet.ethertype <= MAX_LENGTH {
+        let Some(llc) = frame.window::<2>(at) else {
+            return Err(short(frame, at + 2));
+        };
+        let is_spanning_tree = llc.u16::<0>() == SPANNING_TREE;
+        let protocol = if is_spanning_tree { STP } else { LLC };
+        // One state for verifiers.
+        packet.ethertype = frame.barrier_var(protocol.into()) as u16;
     }
     // One state for verifiers, however many tags there are; the mask gives it a bound.
     frame.renew();

@@ -3,7 +3,7 @@
 use crate::wire::addr::Addr;
 use crate::wire::frame::{Frame, Window};
 use crate::wire::packet::{Malformed, Packet, Shape, protocol};
-use crate::wire::parse::{Network, Payload, Whole, short};
+use crate::wire::parse::{Network, Payload, Whole, is_big, short};
 
 /// Header without options.
 pub(crate) const HEADER: usize = 20;
@@ -42,11 +42,7 @@ pub(crate) fn address<W: Window, const O: usize>(header: &W) -> Addr {
 
 /// Parses the IPv4 header at `at`.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
-    frame: &mut F,
-    packet: &mut Packet,
-    at: usize,
-) -> Network {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
     let Some(header) = frame.window::<HEADER>(at) else {
         return short(frame, at + HEADER);
     };
@@ -58,9 +54,6 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
     let total = usize::from(header.u16::<{ field::TOTAL_LENGTH }>());
     let fragment = header.u16::<{ field::FRAGMENT }>();
 
-    if !EVERY && (version_length != PLAIN || fragment & FRAGMENTED != 0) {
-        return Network::Nonlinear;
-    }
     if version_length >> 4 != 4 {
         return Network::Done(Shape::Malformed(Malformed::Version));
     }
@@ -68,7 +61,7 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
     if length < HEADER {
         return Network::Done(Shape::Malformed(Malformed::HeaderLength));
     }
-    let end = if frame.is_segmented() {
+    let end = if frame.is_segmented() || is_big(frame, at, total) {
         packet.length
     } else {
         let end = at + total;
@@ -83,6 +76,9 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
         }
         end
     };
+    // One state for verifiers, wherever the packet ends.
+    let end = frame.barrier_var(end);
+    packet.length = frame.barrier_var(packet.length);
     if length > HEADER {
         match options(frame, at + HEADER, at + length) {
             Some(true) => {}

@@ -3,7 +3,7 @@
 use crate::wire::addr::Addr;
 use crate::wire::frame::{Frame, HEADER_SPAN, Window};
 use crate::wire::packet::{Malformed, Packet, Shape, protocol};
-use crate::wire::parse::{Network, Payload, Whole, short};
+use crate::wire::parse::{Network, Payload, Whole, is_big, short};
 
 pub(crate) const HEADER: usize = 40;
 /// Offsets in the header.
@@ -50,11 +50,7 @@ pub(crate) fn address<W: Window, const HIGH: usize, const LOW: usize>(header: &W
 
 /// Parses the IPv6 header at `at`, and the extension headers behind it.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
-    frame: &mut F,
-    packet: &mut Packet,
-    at: usize,
-) -> Network {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
     let Some(header) = frame.window::<HEADER>(at) else {
         return short(frame, at + HEADER);
     };
@@ -65,10 +61,11 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
     if header.u8::<{ field::VERSION }>() >> 4 != 6 {
         return Network::Done(Shape::Malformed(Malformed::Version));
     }
-    let end = if frame.is_segmented() {
+    let payload = usize::from(header.u16::<{ field::PAYLOAD_LENGTH }>());
+    let end = if frame.is_segmented() || is_big(frame, at, payload) {
         packet.length
     } else {
-        let end = at + HEADER + usize::from(header.u16::<{ field::PAYLOAD_LENGTH }>());
+        let end = at + HEADER + payload;
         if end > packet.length {
             if !frame.holds(end) {
                 return Network::Done(Shape::Malformed(Malformed::Length));
@@ -77,15 +74,10 @@ pub(crate) fn parse<F: Frame + ?Sized, const EVERY: bool>(
         }
         end
     };
+    // One state for verifiers, wherever the packet ends.
+    let end = frame.barrier_var(end);
+    packet.length = frame.barrier_var(packet.length);
     let at = at + HEADER;
-    if !EVERY {
-        // An extension header is no transport that has ports: `transport` turns it away.
-        return Network::Payload(Payload {
-            at,
-            end,
-            whole: Whole::Yes,
-        });
-    }
     if is_extension(packet.protocol) {
         extensions(frame, packet, at, end)
     } else {

@@ -11,7 +11,7 @@ pub enum Shape {
     NonIp,
     /// TCP, UDP or SCTP with its ports.
     Ports,
-    /// ICMPv4 or ICMPv6 with its type.
+    /// ICMPv4, ICMPv6 or IGMP with its type.
     Icmp,
     /// Any other IP protocol.
     Protocol,
@@ -37,7 +37,7 @@ pub enum Malformed {
     Length = 4,
     /// IPv4 loose or strict source routing, or an option that overruns the header (RFC 7126).
     Options = 5,
-    /// A first fragment without the ports, or with an incomplete header chain (RFC 7112).
+    /// A first fragment without the ports, of TCP without the flags, or with an incomplete header chain (RFC 7112).
     FirstFragment = 6,
     /// A TCP fragment at offset 8 (RFC 1858).
     TinyFragment = 7,
@@ -98,9 +98,9 @@ pub struct Packet {
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
-    /// ICMP type.
+    /// ICMP or IGMP type.
     pub icmp_type: u8,
-    /// Flags of a whole TCP header.
+    /// Flags of a TCP header.
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
@@ -227,6 +227,8 @@ pub mod tcp {
 pub mod protocol {
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
+    /// Multicast group membership for IPv4.
+    pub const IGMP: u8 = 2;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.

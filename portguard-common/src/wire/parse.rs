@@ -1,8 +1,7 @@
 //! From a frame to what the packet is: link header, network header by EtherType, transport header.
 
-use crate::wire::addr::Addr;
 use crate::wire::ethernet::{self, ethertype};
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, Window};
 use crate::wire::packet::{Malformed, Packet, Shape};
 use crate::wire::plain::Plain;
 use crate::wire::{ipv4, ipv6, transport};
@@ -53,6 +52,13 @@ impl Whole {
     }
 }
 
+/// Whether a packet without a length is longer than the length could say: receive offload has merged segments to such a
+/// packet (BIG TCP). No wire carries one, and the kernel takes it for as long as its frame.
+#[inline(always)]
+pub(crate) fn is_big<F: Frame + ?Sized>(frame: &F, at: usize, length: usize) -> bool {
+    length == 0 && frame.holds(at + (1 << 16))
+}
+
 /// The end of what can be read: nothing there is malformed, something there must be copied.
 #[inline(always)]
 pub(crate) fn short<F: Frame + ?Sized>(frame: &F, end: usize) -> Network {
@@ -81,33 +87,42 @@ pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packe
     let mut packet = Packet::new(frame.linear());
     packet.vlan = vlan;
     let network = match ethernet::parse(frame, &mut packet) {
-        Ok(at) => network::<F, true>(frame, &mut packet, at),
+        Ok(at) => network(frame, &mut packet, at),
         Err(done) => done,
     };
     finish(frame, packet, network)
 }
 
-/// Parses what nearly every frame is: well-formed TCP, UDP or SCTP with its ports, no IP options, no fragment, no
-/// extension header, all of it in place. Anything else is `None`, and for [`parse_tagged`] to look at; where there is an
-/// answer, both give the same.
+/// The fast path: what nearly every frame is, TCP or UDP with its ports, without IP options, extension headers and
+/// fragments, behind up to two tags, all of it in place. Anything else is `None`, and for [`parse_tagged`] to look at; where
+/// there is an answer, both give the same.
 #[inline(always)]
-pub fn parse_plain<F: Frame + Clone>(frame: &mut F, vlan: u32) -> Option<Plain<F>> {
-    if let Some(plain) = Plain::most(frame, vlan) {
-        return Some(plain);
-    }
+pub fn parse_plain<F: Frame + Clone>(frame: &F, vlan: u32) -> Option<Plain<F>> {
+    Plain::parse(frame, vlan)
+}
+
+/// Parses a frame that starts with its IP header, as interfaces without a link header give it (tun, WireGuard, PPP).
+///
+/// # Errors
+/// [`Nonlinear`], as [`parse`].
+#[inline(always)]
+pub fn parse_ip<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
     let mut packet = Packet::new(frame.linear());
-    packet.vlan = vlan;
-    let at = ethernet::parse(frame, &mut packet).ok()?;
-    let Network::Payload(payload) = network::<F, false>(frame, &mut packet, at) else {
-        return None;
+    let Some(first) = frame.window::<{ ipv4::HEADER }>(0) else {
+        let shape = match short(frame, ipv4::HEADER) {
+            Network::Done(shape) => shape,
+            Network::Nonlinear | Network::Payload(_) => return Err(Nonlinear),
+        };
+        return Ok(Packet { shape, ..packet });
     };
-    let Packet {
-        protocol,
-        length,
-        source: Addr { v6, .. },
-        ..
-    } = packet;
-    Plain::new(frame, at, (v6, protocol), length, payload.end)
+    packet.ethertype = if first.u8::<{ ipv4::field::VERSION_LENGTH }>() >> 4 == 6 {
+        ethertype::IPV6
+    } else {
+        // Any other version is malformed as IPv4.
+        ethertype::IPV4
+    };
+    let network = network(frame, &mut packet, 0);
+    finish(frame, packet, network)
 }
 
 /// Parses from the network header at `at` on, for frames whose EtherType and VLAN tag are known from elsewhere.
@@ -124,7 +139,7 @@ pub fn parse_network<F: Frame + ?Sized>(
     let mut packet = Packet::new(frame.linear());
     packet.ethertype = ethertype;
     packet.vlan = vlan;
-    let network = network::<F, true>(frame, &mut packet, at);
+    let network = network(frame, &mut packet, at);
     finish(frame, packet, network)
 }
 
@@ -142,16 +157,12 @@ fn finish<F: Frame + ?Sized>(
     Ok(packet)
 }
 
-/// Without `EVERY`, what is not plain may be called [`Network::Nonlinear`]; in the modules of IP, too.
+/// By EtherType.
 #[inline(always)]
-fn network<F: Frame + ?Sized, const EVERY: bool>(
-    frame: &mut F,
-    packet: &mut Packet,
-    at: usize,
-) -> Network {
+fn network<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
     match packet.ethertype {
-        ethertype::IPV4 => ipv4::parse::<F, EVERY>(frame, packet, at),
-        ethertype::IPV6 => ipv6::parse::<F, EVERY>(frame, packet, at),
+        ethertype::IPV4 => ipv4::parse(frame, packet, at),
+        ethertype::IPV6 => ipv6::parse(frame, packet, at),
         ethertype::ARP => Network::Done(Shape::Arp),
         _ => Network::Done(Shape::NonIp),
     }

@@ -8,7 +8,7 @@ use crate::wire::ipv6::{self, HEADER as IPV6};
 use crate::wire::packet::{Shape, Subject, protocol};
 use crate::wire::transport::{field, header};
 
-/// A well-formed TCP, UDP or SCTP packet without IP options or extension headers, no fragment, all headers in place.
+/// A well-formed TCP or UDP packet without IP options or extension headers, no fragment, all headers in place.
 ///
 /// Holds what every packet is asked for; the rest is read from the frame when somebody asks. That the headers are there
 /// was checked when this was made, so that a window which cannot be had stands for nothing that exists.
@@ -31,18 +31,20 @@ pub struct Plain<F> {
 const NETWORK: usize = ethernet::HEADER;
 const TRANSPORT4: usize = NETWORK + IPV4;
 const TRANSPORT6: usize = NETWORK + IPV6;
-/// Ethernet, IPv4 and TCP without tags and options: with padding, no frame on a wire is shorter (802.3 section 4A.4.2).
-const SHORTEST4: usize = TRANSPORT4 + header::TCP;
+/// Ethernet, IPv4 and UDP without tags and options: the shortest frame that is plain.
+const SHORTEST4: usize = TRANSPORT4 + header::UDP;
+/// The same with TCP.
+const SHORTEST4_TCP: usize = TRANSPORT4 + header::TCP;
 /// Ethernet, IPv6 and UDP.
 const SHORTEST6: usize = TRANSPORT6 + header::UDP;
 /// Ethernet, IPv6 and TCP.
 const SHORTEST6_TCP: usize = TRANSPORT6 + header::TCP;
 
 impl<F: Frame + Clone> Plain<F> {
-    /// The frames that are seen most, by one check of their length and reads at fixed places, for each number of tags; `vlan`
-    /// is a tag that is known from elsewhere, or 0. What it says `None` to may still be plain.
+    /// By one check of the frame's length and reads at fixed places, for each number of tags; `vlan` is a tag that is known
+    /// from elsewhere, or 0.
     #[inline(always)]
-    pub(crate) fn most(frame: &F, vlan: u32) -> Option<Self> {
+    pub(crate) fn parse(frame: &F, vlan: u32) -> Option<Self> {
         let third = || None;
         let second = || Self::behind(frame, 2 * TAG, third);
         let first = || Self::behind(frame, TAG, || if vlan == 0 { second() } else { None });
@@ -52,12 +54,10 @@ impl<F: Frame + Clone> Plain<F> {
     /// Behind so many bytes of tags; where another one follows, as `deeper` says.
     #[inline(always)]
     fn behind(frame: &F, tags: usize, deeper: impl FnOnce() -> Option<Self>) -> Option<Self> {
-        match frame
-            .window::<SHORTEST4>(tags)?
-            .u16::<{ ethernet::field::ETHERTYPE }>()
-        {
-            ethertype::IPV4 => Self::most4(frame, tags),
-            ethertype::IPV6 => Self::most6(frame, tags),
+        let start = frame.window::<SHORTEST4>(tags)?;
+        match start.u16::<{ ethernet::field::ETHERTYPE }>() {
+            ethertype::IPV4 => Self::ipv4(frame, tags),
+            ethertype::IPV6 => Self::ipv6(frame, tags),
             other if is_vlan(other) => deeper(),
             _ => None,
         }
@@ -65,26 +65,28 @@ impl<F: Frame + Clone> Plain<F> {
 
     /// IPv4 behind so many bytes of tags.
     #[inline(always)]
-    fn most4(frame: &F, tags: usize) -> Option<Self> {
+    fn ipv4(frame: &F, tags: usize) -> Option<Self> {
         let start = frame.window::<SHORTEST4>(tags)?;
-        let length = frame.linear();
         // Version and length of the header; neither a fragment nor the first of some.
         if start.u8::<{ NETWORK + ipv4::field::VERSION_LENGTH }>() != ipv4::PLAIN
             || start.u16::<{ NETWORK + ipv4::field::FRAGMENT }>() & ipv4::FRAGMENTED != 0
         {
             return None;
         }
-        let total = usize::from(start.u16::<{ NETWORK + ipv4::field::TOTAL_LENGTH }>());
         let (space, least, flags) = match start.u8::<{ NETWORK + ipv4::field::PROTOCOL }>() {
-            protocol::TCP => (
-                0,
-                IPV4 + header::TCP,
-                start.u8::<{ TRANSPORT4 + field::TCP_FLAGS }>(),
-            ),
-            protocol::UDP => (1, IPV4 + header::UDP, 0),
+            protocol::TCP => {
+                let start = frame.window::<SHORTEST4_TCP>(tags)?;
+                (
+                    0,
+                    header::TCP,
+                    start.u8::<{ TRANSPORT4 + field::TCP_FLAGS }>(),
+                )
+            }
+            protocol::UDP => (1, header::UDP, 0),
             _ => return None,
         };
-        if total < least || tags + NETWORK + total > length || frame.is_segmented() {
+        let total = usize::from(start.u16::<{ NETWORK + ipv4::field::TOTAL_LENGTH }>());
+        if !holds(frame, tags + NETWORK, total, IPV4 + least) {
             return None;
         }
         Some(Self {
@@ -94,19 +96,17 @@ impl<F: Frame + Clone> Plain<F> {
             space,
             destination_port: start.u16::<{ TRANSPORT4 + field::DESTINATION_PORT }>(),
             flags,
-            length,
+            length: frame.linear(),
         })
     }
 
     /// IPv6 behind so many bytes of tags.
     #[inline(always)]
-    fn most6(frame: &F, tags: usize) -> Option<Self> {
+    fn ipv6(frame: &F, tags: usize) -> Option<Self> {
         let start = frame.window::<SHORTEST6>(tags)?;
-        let length = frame.linear();
         if start.u8::<{ NETWORK + ipv6::field::VERSION }>() >> 4 != 6 {
             return None;
         }
-        let payload = usize::from(start.u16::<{ NETWORK + ipv6::field::PAYLOAD_LENGTH }>());
         let (space, least, flags) = match start.u8::<{ NETWORK + ipv6::field::NEXT_HEADER }>() {
             protocol::TCP => {
                 let start = frame.window::<SHORTEST6_TCP>(tags)?;
@@ -119,7 +119,8 @@ impl<F: Frame + Clone> Plain<F> {
             protocol::UDP => (1, header::UDP, 0),
             _ => return None,
         };
-        if payload < least || tags + TRANSPORT6 + payload > length || frame.is_segmented() {
+        let payload = usize::from(start.u16::<{ NETWORK + ipv6::field::PAYLOAD_LENGTH }>());
+        if !holds(frame, tags + TRANSPORT6, payload, least) {
             return None;
         }
         Some(Self {
@@ -129,41 +130,7 @@ impl<F: Frame + Clone> Plain<F> {
             space,
             destination_port: start.u16::<{ TRANSPORT6 + field::DESTINATION_PORT }>(),
             flags,
-            length,
-        })
-    }
-
-    /// From a frame whose network header at `at`, without options, has been looked at; the packet ends at `end`.
-    #[inline(always)]
-    pub(crate) fn new(
-        frame: &F,
-        at: usize,
-        (v6, protocol): (bool, u8),
-        length: usize,
-        end: usize,
-    ) -> Option<Self> {
-        let payload = at + if v6 { IPV6 } else { IPV4 };
-        let (space, destination_port, flags) = match protocol {
-            protocol::TCP if payload + header::TCP <= end => {
-                let start = frame.window::<{ header::TCP_FLAGS }>(payload)?;
-                (
-                    0,
-                    start.u16::<{ field::DESTINATION_PORT }>(),
-                    start.u8::<{ field::TCP_FLAGS }>(),
-                )
-            }
-            protocol::UDP if payload + header::UDP <= end => (1, port(frame, payload)?, 0),
-            protocol::SCTP if payload + header::SCTP <= end => (2, port(frame, payload)?, 0),
-            _ => return None,
-        };
-        Some(Self {
-            frame: frame.clone(),
-            at,
-            v6,
-            space,
-            destination_port,
-            flags,
-            length,
+            length: frame.linear(),
         })
     }
 
@@ -183,11 +150,11 @@ impl<F: Frame + Clone> Plain<F> {
     }
 }
 
-/// The destination port of the transport header at `at`.
+/// Whether `said` bytes from `at` on are enough for the headers and no more than there are. What is still to be cut into
+/// segments says nothing of the kind: its headers were read already.
 #[inline(always)]
-fn port<F: Frame>(frame: &F, at: usize) -> Option<u16> {
-    let start = frame.window::<{ header::PORTS }>(at)?;
-    Some(start.u16::<{ field::DESTINATION_PORT }>())
+fn holds<F: Frame>(frame: &F, at: usize, said: usize, least: usize) -> bool {
+    (said >= least && at + said <= frame.linear()) || frame.is_segmented()
 }
 
 impl<F: Frame + Clone> Subject for Plain<F> {
@@ -217,10 +184,10 @@ impl<F: Frame + Clone> Subject for Plain<F> {
 
     #[inline(always)]
     fn protocol(&self) -> u8 {
-        match self.space {
-            0 => protocol::TCP,
-            1 => protocol::UDP,
-            _ => protocol::SCTP,
+        if self.space == 0 {
+            protocol::TCP
+        } else {
+            protocol::UDP
         }
     }
 
@@ -364,7 +331,7 @@ mod tests {
 
         #[test]
         fn plain_packets_are_what_the_parser_says(frame in frame(), vlan in prop_oneof![Just(0u32), Just(1 << 16 | 7)]) {
-            if let Some(plain) = parse_plain(&mut frame.as_slice(), vlan) {
+            if let Some(plain) = parse_plain(&frame.as_slice(), vlan) {
                 let packet = parse_tagged(&mut frame.as_slice(), vlan).unwrap();
                 prop_assert_eq!(plain.shape(), packet.shape);
                 prop_assert_eq!(plain.ethertype(), packet.ethertype);
@@ -386,7 +353,7 @@ mod tests {
         for (ethertype, protocol, plain) in [
             ([8, 0], 6, true),
             ([8, 0], 17, true),
-            ([8, 0], 132, true),
+            ([8, 0], 132, false),
             ([8, 0], 1, false),
             ([0x86, 0xdd], 6, true),
             ([0x86, 0xdd], 58, false),
@@ -403,7 +370,7 @@ mod tests {
                 frame.extend([0; 30]);
             }
             assert_eq!(
-                parse_plain(&mut frame.as_slice(), 0).is_some(),
+                parse_plain(&frame.as_slice(), 0).is_some(),
                 plain,
                 "{protocol}"
             );

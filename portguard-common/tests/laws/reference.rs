@@ -65,6 +65,11 @@ fn ethernet(frame: &[u8]) -> Option<Seen> {
             0x0806 => return Some(Seen::Arp),
             0x0800 => return ipv4(rest),
             0x86dd => return ipv6(rest),
+            // 802.3: a length, and an LLC header that says spanning tree or something else.
+            0..1536 => {
+                let is_spanning_tree = rest.get(..2)? == [0x42, 0x42];
+                return Some(Seen::Other(if is_spanning_tree { 0x42 } else { 0 }));
+            }
             other => return Some(Seen::Other(u16::try_from(other).ok()?)),
         }
     }
@@ -149,11 +154,13 @@ fn later(route: Route, protocol: u8, offset: usize) -> Option<Seen> {
 fn transport(route: Route, protocol: u8, body: &[u8], more: bool) -> Option<Seen> {
     let header = match (protocol, route.0.is_ipv6()) {
         (6, _) => 20,
-        (17, _) | (1, false) | (58, true) => 8,
+        (17, _) | (1 | 2, false) | (58, true) => 8,
         (132, _) => 12,
         _ => return Some(Seen::Protocol(route, protocol)),
     };
-    let body = body.get(..if more { 4 } else { header })?;
+    // A first fragment says at least its ports, and of TCP whether it opens a connection.
+    let least = if protocol == 6 { 14 } else { 4 };
+    let body = body.get(..if more { least } else { header })?;
     if header == 8 && protocol != 17 {
         return Some(Seen::Icmp(route, body[0]));
     }

@@ -56,7 +56,7 @@ fn first_fragments() -> Vec<Vector> {
     ];
     for length in 0..=24 {
         let frame = fragment(ip4().fragment(1, 0, true), 6, &tcp_head(443, length));
-        let want = if length < 4 { tiny } else { OPEN };
+        let want = if length < 14 { tiny } else { OPEN };
         let name = format!("first fragment with {length} bytes");
         list.push(vector(
             name,
@@ -70,13 +70,13 @@ fn first_fragments() -> Vec<Vector> {
         let mut header = ip4().fragment(1, 0, flags & 1 != 0);
         header.dont_fragment = flags & 2 != 0;
         header.reserved = flags & 4 != 0;
-        let frame = fragment(header, 6, &tcp_head(443, 8));
+        let frame = fragment(header, 6, &tcp_head(443, 16));
         let want = if flags & 1 != 0 {
             OPEN
         } else {
             Want::Bad(Malformed::Truncated)
         };
-        let name = format!("eight bytes of TCP, flags {flags:03b}");
+        let name = format!("sixteen bytes of TCP, flags {flags:03b}");
         list.push(vector(
             name,
             "RFC 791 3.1; peers d3: mixing masks",

@@ -21,7 +21,8 @@ pub(super) fn vectors() -> Vec<Vector> {
 fn first_fragments() -> Vec<Vector> {
     let atomic = || Extension::fragment(0, false, 9);
     let options = Extension::destination;
-    let head = [0x9c, 0x40, 1, 187, 0, 0, 0, 0];
+    let mut head = [0; 16];
+    head[..4].copy_from_slice(&[0x9c, 0x40, 1, 187]);
     let mut list = vec![
         vector(
             "atomic fragment",
@@ -135,7 +136,7 @@ fn first_fragments() -> Vec<Vector> {
     ];
     for length in 0..8 {
         let frame = behind([first()]).protocol(6).payload(&head[..length]);
-        let want = if length < 4 { TINY } else { OPEN };
+        let want = if length < 14 { TINY } else { OPEN };
         list.push(vector(
             format!("first fragment v6 with {length} bytes"),
             "RFC 7112 5, RFC 1858; peers d3",

@@ -273,7 +273,7 @@ fn protocols() -> Vec<Vector> {
             REFUSED,
         ),
     ];
-    for protocol in (0..=255).filter(|number| ![1, 6, 17, 89, 132].contains(number)) {
+    for protocol in (0..=255).filter(|number| ![1, 2, 6, 17, 89, 132].contains(number)) {
         let frame = v4().protocol(protocol).payload(tcp_head(443, 24));
         list.push(vector(
             format!("protocol {protocol}"),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::too_many_lines, reason = "tables are long")]
 
+use portguard_common::ethernet::STP;
+use portguard_common::ethertypes::index;
 use portguard_common::packet::{Malformed, Shape};
 use portguard_common::reason::Reason;
 use portguard_harness::frames::{Tcp, arp_request, number};
@@ -165,6 +167,35 @@ pub(super) fn vectors() -> Vec<Vector> {
                 refused,
             )
             .under(|facts| facts.strict_ethertypes = 1),
+        );
+    }
+    // LLDP and spanning tree pass by name, whatever else does not.
+    let bridge_group =
+        portguard_harness::frames::Frame::new([0x01, 0x80, 0xc2, 0, 0, 0], [2, 0, 0, 0, 0, 2]);
+    for (name, kind, llc, passes) in [
+        ("lldp", 0x88cc, [2, 7, 4], true),
+        ("stp", 38, [0x42, 0x42, 3], true),
+        ("lacp", 0x8809, [1, 1, 1], false),
+        ("other llc", 38, [0xfe, 0xfe, 3], false),
+        ("llc that is cut", 38, [0x42, 0, 0], false),
+    ] {
+        let frame = bridge_group.clone().ethertype(kind).payload(llc);
+        let reason = if passes {
+            Reason::NonIp
+        } else {
+            Reason::StrictEthertype
+        };
+        list.push(
+            vector(
+                format!("{name}, strict but for lldp and stp"),
+                "IEEE 802.1D 9.2, 802.3 3.2.6",
+                &frame,
+                Want::Is(Shape::NonIp, reason),
+            )
+            .under(|config| {
+                config.strict_ethertypes = 1;
+                config.ethertypes = 1 << index(0x88cc) | 1 << index(STP);
+            }),
         );
     }
     list

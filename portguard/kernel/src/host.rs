@@ -3,6 +3,7 @@
 pub mod arrivals;
 pub mod boot;
 pub mod interface;
+pub mod link;
 pub mod listeners;
 pub mod nat;
 pub mod netlink;

@@ -39,7 +39,7 @@ pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "TALKERS
 pub const NAMESPACE: [&str; 4] = ["FLOWS", "THEIRS", "SPILLED", "OUTSIDE"];
 
 /// A generation's own tables, beside its globals.
-pub const TABLES: [&str; 5] = ["BLOCKS", "STEPS", "HOSTS", "ADMIT", "OWN"];
+pub const TABLES: [&str; 4] = ["BLOCKS", "STEPS", "HOSTS", "ADMIT"];
 
 /// Name of the map that holds the program of the generation before.
 const fn previous(direction: Direction) -> &'static str {
@@ -64,6 +64,8 @@ pub struct HostFacts {
     pub alone: bool,
     /// Number of sets of a flow table that is there already.
     pub flow_sets: Option<u32>,
+    /// See [`Config::raw_ip`].
+    pub raw_ip: bool,
 }
 
 impl Default for HostFacts {
@@ -75,6 +77,7 @@ impl Default for HostFacts {
             deadline: 0,
             alone: false,
             flow_sets: None,
+            raw_ip: false,
         }
     }
 }

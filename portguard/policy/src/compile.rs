@@ -15,6 +15,7 @@ use crate::site::{Mode, Site};
 
 mod contradictions;
 mod effect;
+mod ethertypes;
 mod facts;
 pub mod generate;
 mod inventory;
@@ -49,7 +50,7 @@ pub struct Inputs<'a> {
     pub host: Selection,
     /// Only what this interface serves.
     pub interface: Option<&'a str>,
-    /// The machine's own addresses: for [`Selection::Local`], and for `scope = "host-addresses"`.
+    /// The machine's own addresses, for [`Selection::Local`]. They say which host of the site this is, and go nowhere else.
     pub local_addresses: &'a [IpAddr],
     /// The machine's own name, for [`Selection::Local`].
     pub hostname: Option<&'a str>,
@@ -196,23 +197,17 @@ impl<'a, 'd> Compiler<'a, 'd> {
                 .host
                 .into_iter()
                 .flat_map(inventory::addresses_of);
-            let all = named.chain(self.inputs.local_addresses.iter().copied());
-            let mut all: Vec<IpNet> = all.map(IpNet::from).collect();
+            let mut all: Vec<IpNet> = named.map(IpNet::from).collect();
             all.sort_unstable();
             all.dedup();
             all
         });
-        if host_addresses.as_ref().is_some_and(Vec::is_empty) {
-            let message = "the scope is the host's addresses, but it has none";
-            let hint = "give the host `addresses`, or write `scope = \"all\"`";
-            self.diagnostics
-                .push(Diagnostic::error("scope-without-addresses", message).hint(hint));
-        }
         Settings {
             enforce,
             outbound: site.outbound,
             strict_fragments: site.strict_fragments,
             strict_ethertypes: site.strict_ethertypes,
+            ethertypes: self.ethertypes(),
             host_addresses,
             audit_ports: self
                 .subject

@@ -13,6 +13,7 @@ mod words;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portguard_common::addr::Addr;
+use portguard_common::config::dhcp;
 use portguard_common::ethernet::ethertype;
 use portguard_common::packet::{Packet, Shape, protocol};
 use portguard_common::reason::{Direction, Reason};
@@ -218,14 +219,19 @@ impl<'a> Explainer<'a> {
             ethertype::IPV4
         };
         packet.protocol = query.protocol;
-        packet.hop_limit = 255;
+        packet.hop_limit = if query.protocol == protocol::IGMP {
+            1
+        } else {
+            255
+        };
         (packet.source, packet.destination) = match query.direction {
+            Direction::Ingress if query.protocol == protocol::IGMP => (remote, ALL_HOSTS),
             Direction::Ingress => (remote, local),
             Direction::Egress => (local, remote),
         };
         packet.shape = match query.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP => Shape::Ports,
-            protocol::ICMP if !remote.v6 => Shape::Icmp,
+            protocol::ICMP | protocol::IGMP if !remote.v6 => Shape::Icmp,
             protocol::ICMPV6 if remote.v6 => Shape::Icmp,
             _ => Shape::Protocol,
         };
@@ -233,7 +239,7 @@ impl<'a> Explainer<'a> {
             Shape::Ports => {
                 packet.destination_port = query.port;
                 packet.source_port = query.from_port.unwrap_or_else(|| match query.direction {
-                    Direction::Ingress => EPHEMERAL,
+                    Direction::Ingress => self.server_port(query),
                     Direction::Egress => self.meaningless_port(query.protocol),
                 });
             }
@@ -242,6 +248,16 @@ impl<'a> Explainer<'a> {
             }
         }
         packet
+    }
+
+    /// A port that a peer may ask from: any, but for what only DHCP servers say.
+    fn server_port(&self, query: &Query) -> u16 {
+        let only = self.image.facts.dhcp;
+        let is_it = |&(bit, client, _): &(u32, u16, u16)| only & bit != 0 && client == query.port;
+        dhcp::PORTS
+            .into_iter()
+            .find(|known| query.protocol == protocol::UDP && is_it(known))
+            .map_or(EPHEMERAL, |(_, _, server)| server)
     }
 
     /// A port that nothing documented listens on: what comes from one that is may be a reply, and is judged so.
@@ -296,6 +312,9 @@ impl<'a> Explainer<'a> {
         }
     }
 }
+
+/// Where queries for multicast groups go.
+const ALL_HOSTS: Addr = Addr::v4(0xe000_0001);
 
 /// The first port that Linux takes for outgoing connections, unless told otherwise.
 const EPHEMERAL: u16 = 32_768;
@@ -358,6 +377,7 @@ impl Summary {
             _ => match (packet.protocol, transport_of(packet.protocol)) {
                 (_, Some(transport)) => transport.to_string(),
                 (protocol::ICMP, _) => "icmp".to_owned(),
+                (protocol::IGMP, _) => "igmp".to_owned(),
                 (protocol::ICMPV6, _) => "icmpv6".to_owned(),
                 (number, _) => format!("protocol {number}"),
             },

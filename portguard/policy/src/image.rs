@@ -16,13 +16,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portguard_common::abi::{Block, MAX_CELLS};
 use portguard_common::addr::Addr;
-use portguard_common::config::Config;
+use portguard_common::config::{Config, dhcp};
 use portguard_common::conntrack::Set;
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 
+use crate::catalog::Transport;
 use crate::cells::Directory;
-use crate::policy::{Outbound, Policy};
+use crate::policy::{Grant, GrantKind, Outbound, Policy};
 
 pub use sweep::{Span, Variant, spans};
 
@@ -49,7 +50,7 @@ pub struct Image {
     pub hosts: Vec<Host6>,
     /// Admission by address class and peer class; at least one word.
     pub admit: Vec<u32>,
-    /// The host's own addresses, where only those are judged.
+    /// The host's own addresses as far as the policy knows them: the kernel asks its routes instead.
     pub own: Vec<Addr>,
     /// What every cell means, those of earlier generations included.
     pub directory: Directory,
@@ -108,17 +109,15 @@ impl Image {
         }
         rules.resize(MAX_CELLS as usize, 0);
         let settings = &policy.settings;
-        // What is sent to all of one of the host's networks reaches the host too: the last address, by older stacks (and
-        // for IPv6 routers, RFC 4291 section 2.6.1) the first.
+        // As the kernel has it: broadcasts of its networks are for the host too, and of IPv6 what is for any of a network's
+        // routers (RFC 4291 section 2.6.1).
         let mut own: Vec<Addr> = Vec::new();
         for net in settings.host_addresses.iter().flatten() {
-            for address in [Some(net.addr()), Some(net.network()), last_of_v4(net)] {
-                own.extend(
-                    address
-                        .map(Addr::from)
-                        .filter(|address| !own.contains(address)),
-                );
-            }
+            let all = match net {
+                IpNet::V4(net) => net.broadcast().into(),
+                IpNet::V6(net) => net.network().into(),
+            };
+            own.extend([net.addr(), all].map(Addr::from));
         }
         let facts = Config {
             enforce: u32::from(settings.enforce),
@@ -137,6 +136,9 @@ impl Image {
             tick_shift: 0,
             multi_buffer: 0,
             alone: 0,
+            raw_ip: 0,
+            ethertypes: settings.ethertypes,
+            dhcp: dhcp_only(&policy.inbound),
             deadline: 0,
             flow_key: [0; 2],
         };
@@ -207,8 +209,21 @@ impl Tables for Image {
         at(&self.hosts, cell)
     }
 
-    fn own(&self, address: Addr) -> bool {
-        self.own.contains(&address)
+    /// The kernel asks its routes; here, what the policy knows of the host's addresses has to do.
+    fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool {
+        // What stays on its link is never forwarded, whichever end says so.
+        let stays = |one: Addr| {
+            one.v6 && (one.is_group() || one.is_link_local() || IpAddr::from(one).is_loopback())
+        };
+        if stays(source) || stays(destination) {
+            return false;
+        }
+        let own = match direction {
+            Direction::Ingress => destination,
+            Direction::Egress => source,
+        };
+        let is_known = self.own.iter().any(|one| one.v6 == own.v6);
+        is_known && !self.own.contains(&own) && !IpAddr::from(own).is_loopback()
     }
 
     fn flow_set(&self, _index: u32) -> Option<&Set> {
@@ -224,12 +239,21 @@ impl Tables for Image {
     }
 }
 
-/// The broadcast address of an IPv4 network; IPv6 has none.
-fn last_of_v4(net: &IpNet) -> Option<IpAddr> {
-    match net {
-        IpNet::V4(net) => Some(net.broadcast().into()),
-        IpNet::V6(_) => None,
+/// Which ports of DHCP clients nothing but the baseline opens: see [`Config::dhcp`].
+fn dhcp_only(inbound: &[Grant]) -> u32 {
+    let mut bits = 0;
+    for (bit, client, _) in dhcp::PORTS {
+        let mut opened = inbound
+            .iter()
+            .filter(|grant| {
+                grant.transport == Transport::Udp && (grant.first..=grant.last).contains(&client)
+            })
+            .peekable();
+        if opened.peek().is_some() && opened.all(|grant| grant.kind == GrantKind::Baseline) {
+            bits |= bit;
+        }
     }
+    bits
 }
 
 fn at<T: Copy + Default>(table: &[T], index: u32) -> T {

@@ -138,6 +138,9 @@ pub struct Settings {
     pub strict_fragments: bool,
     /// EtherTypes other than IPv4, IPv6 and ARP are violations.
     pub strict_ethertypes: bool,
+    /// Of these, the ones that pass all the same: a bit each, by [`portguard_common::ethertypes::index`].
+    #[serde(default)]
+    pub ethertypes: u32,
     /// Judge only what is for the host's own, multicast and broadcast addresses; pass the rest as `transit`.
     pub host_addresses: Option<Vec<IpNet>>,
     /// Ranges of ports that stay in audit (transport, first, last).
@@ -170,6 +173,7 @@ impl Default for Settings {
             outbound: Outbound::Audit,
             strict_fragments: false,
             strict_ethertypes: false,
+            ethertypes: 0,
             host_addresses: None,
             audit_ports: Vec::new(),
             tcp_idle: 4 * 3600,

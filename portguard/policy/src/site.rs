@@ -92,6 +92,8 @@ pub struct Site {
     pub strict_fragments: bool,
     /// EtherTypes other than IPv4, IPv6 and ARP are violations.
     pub strict_ethertypes: bool,
+    /// Of these, the ones that pass all the same, by the names of [`portguard_common::ethertypes`]; `None` = the usual ones.
+    pub allowed_ethertypes: Option<Vec<String>>,
     /// Judge only what is for the host's own addresses.
     pub host_addresses_only: bool,
     /// Directories of user catalogs, relative to the site file; loading them is the caller's job.

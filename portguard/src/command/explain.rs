@@ -178,18 +178,20 @@ fn query(args: &ExplainArgs) -> Result<Query, Fault> {
         "sctp" => protocol::SCTP,
         "icmp" | "ping" | "icmpv6" if remote.is_ipv6() => protocol::ICMPV6,
         "icmp" | "ping" => protocol::ICMP,
+        "igmp" if !remote.is_ipv6() => protocol::IGMP,
         other => other.parse().map_err(|_unknown| {
             Fault::usage(format!("`{}` is no protocol", plain(word)))
-                .hint("tcp, udp, sctp, icmp, or a number from 0 to 255")
+                .hint("tcp, udp, sctp, icmp, igmp, or a number from 0 to 255")
         })?,
     };
     let has_ports = matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP);
-    let is_icmp = number
-        == if remote.is_ipv6() {
-            protocol::ICMPV6
-        } else {
-            protocol::ICMP
-        };
+    let is_icmp = match number {
+        protocol::ICMPV6 => remote.is_ipv6(),
+        protocol::ICMP | protocol::IGMP => !remote.is_ipv6(),
+        _ => false,
+    };
+    // A membership query, if nothing else is asked.
+    let echo = if number == protocol::IGMP { 0x11 } else { echo };
     let port = match args.port {
         None if has_ports => {
             return Err(Fault::usage("which port?").hint(format!("explain {word} {remote} PORT")));

@@ -20,6 +20,7 @@ use crate::hook::attach;
 use crate::hook::egress::EgressHook;
 use crate::hook::holder;
 use crate::host::interface::Interface;
+use crate::host::link;
 use crate::object::{self, HostFacts, Loaded};
 use crate::pins::bpffs::{Layout, Lock, remove};
 use crate::pins::meta::{Meta, XdpModeName};
@@ -175,6 +176,7 @@ fn prepare_next(
     fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
     check_shapes(layout)?;
     step("shared")?;
+    let start = link::start(interface.index, &interface.name)?;
     let conversations = match policy.settings.outbound {
         Outbound::Off => None,
         Outbound::Audit | Outbound::Enforce => Some(conversations::ensure(lock, policy)?),
@@ -199,7 +201,7 @@ fn prepare_next(
     let host = HostFacts {
         deadline,
         alone: base.is_none(),
-        ..facts::of_host(conversations.as_ref())
+        ..facts::of_host(conversations.as_ref(), start)
     };
     let image = build(policy, directory)?;
     let directory = layout.generation(number);

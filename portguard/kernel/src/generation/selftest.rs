@@ -50,6 +50,9 @@ pub(crate) fn of_twin(facts: &Config) -> Config {
         // No flow has been seen yet, so that nothing here depends on one; and the egress program need not be loaded again.
         flows: 0,
         flow_mask: 0,
+        // Frames of a test run are Ethernet, and come from no interface that a route could lead to.
+        raw_ip: 0,
+        scoped: 0,
         ..*facts
     }
 }
@@ -61,6 +64,7 @@ pub(crate) fn host_of_twin(host: &HostFacts) -> HostFacts {
         deadline: 0,
         multi_buffer: false,
         flow_sets: None,
+        raw_ip: false,
         ..*host
     }
 }

@@ -17,6 +17,7 @@ use crate::generation::facts;
 use crate::generation::pair::{Pair, Place};
 use crate::generation::prepare::{build, cannot_write};
 use crate::generation::{self, Live, program_of, sweep};
+use crate::host::link;
 use crate::object::HostFacts;
 use crate::pins::bpffs::{Layout, Lock, layouts, remove};
 use portguard_policy::policy::Outbound;
@@ -87,9 +88,10 @@ impl Spares {
             Outbound::Off => None,
             Outbound::Audit | Outbound::Enforce => conversations::find(),
         };
+        let start = link::start(live.meta.ifindex, &layout.interface().0)?;
         let host = HostFacts {
             alone: live.meta.previous.is_none(),
-            ..facts::of_host(conversations.as_ref())
+            ..facts::of_host(conversations.as_ref(), start)
         };
         let image = build(policy, live.meta.directory.clone())?;
         let next = layout.generations().last().copied().unwrap_or_default() + 1;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{Array, Map, MapData};
 use aya::{Ebpf, Pod};
 
 use super::TABLES;
@@ -40,12 +40,7 @@ impl Tables {
                 .with_context(|| format!("the embedded object has no map `{name}`"))?;
             let fd = memory::data(map)?.fd().as_fd().try_clone_to_owned()?;
             let data = MapData::from_fd(fd)?;
-            let map = if name == "OWN" {
-                Map::HashMap(data)
-            } else {
-                Map::Array(data)
-            };
-            Ok((name, map))
+            Ok((name, Map::Array(data)))
         });
         Ok(Self {
             maps: maps.collect::<anyhow::Result<_>>()?,
@@ -73,13 +68,7 @@ impl Tables {
     /// # Errors
     /// What the kernel refuses.
     pub fn fill(&mut self, image: &Image) -> anyhow::Result<()> {
-        self.write(None, image)?;
-        let mut own: BpfHashMap<&mut MapData, [u64; 3], u32> = self.map_mut("OWN")?.try_into()?;
-        for address in &image.own {
-            own.insert(address.words(), 1, 0)
-                .context("cannot fill map `OWN`")?;
-        }
-        Ok(())
+        self.write(None, image)
     }
 
     /// Writes what an image has in the arrays, but for what is there: of the image `now`, or, where there was none, zeros.
@@ -124,7 +113,6 @@ impl Tables {
         Ok(now.inbound == next.inbound
             && now.outbound == next.outbound
             && now.rules == next.rules
-            && now.own == next.own
             && now.hosts.len() == next.hosts.len()
             && has_room("BLOCKS", next.blocks.len())?
             && has_room("STEPS", next.steps.len())?

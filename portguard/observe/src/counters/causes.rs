@@ -1,6 +1,7 @@
 //! What is behind the reasons that have no port.
 
 use portguard_common::abi::slot;
+use portguard_common::ethertypes;
 use portguard_common::packet::Malformed;
 use portguard_common::reason::Direction;
 use serde::Serialize;
@@ -53,11 +54,21 @@ pub(super) fn causes(snapshot: &Snapshot) -> Vec<CauseCount> {
             let name = cause.name().to_owned();
             push("malformed", name, slot::malformed(side, cause));
         }
-        for ethertype in slot::ETHERTYPES {
-            let slot = slot::ethertype(side, ethertype);
-            push("ethertype", format!("{ethertype:#06x}"), slot);
+        for known in ethertypes::ALL {
+            let slot = slot::ethertype(side, known.number);
+            // By number where there is one: a name may have two.
+            let cause = if known.number < 1536 {
+                known.name.to_owned()
+            } else {
+                format!("{:#06x}", known.number)
+            };
+            push("ethertype", cause, slot);
         }
-        push("ethertype", "other".to_owned(), slot::ethertype(side, 0));
+        push(
+            "ethertype",
+            "other".to_owned(),
+            slot::ethertype(side, u16::MAX),
+        );
     }
     found
 }

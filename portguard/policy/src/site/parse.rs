@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use portguard_common::ethertypes;
 use toml::de::{DeTable, DeValue};
 
 use super::read::{Fields, Reader, Value};
@@ -109,6 +110,9 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
     }
     site.strict_fragments = flag(reader, &mut fields, "strict_fragments");
     site.strict_ethertypes = flag(reader, &mut fields, "strict_ethertypes");
+    site.allowed_ethertypes = fields
+        .take("allowed_ethertypes")
+        .map(|value| ethertypes(reader, value));
     if let Some(value) = fields.take("scope") {
         let words = [("all", false), ("host-addresses", true)];
         site.host_addresses_only = word(reader, &value, "scope", &words).unwrap_or_default();
@@ -199,6 +203,21 @@ pub(super) fn flag(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'stat
         .take(key)
         .and_then(|value| reader.boolean(&value, key))
         .unwrap_or_default()
+}
+
+/// Names of non-IP protocols.
+fn ethertypes(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<String> {
+    let mut known: Vec<&str> = ethertypes::ALL.iter().map(|one| one.name).collect();
+    known.dedup();
+    let named = reader.strings(value, "allowed_ethertypes");
+    for (name, place) in &named {
+        if !known.contains(&name.as_str()) {
+            let message = format!("`{name}` is no non-IP protocol that portguard knows by name");
+            let hint = format!("write some of: {}", known.join(", "));
+            reader.error(*place, "ethertype", message, &hint);
+        }
+    }
+    named.into_iter().map(|(name, _)| name).collect()
 }
 
 /// Reports what a little language refused.

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
 use super::{Check, Grade};
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
+use crate::host::link::{self, Start};
 use crate::pins::hidden;
 
 /// Drivers whose native XDP the kernel's sources have (6.12).
@@ -96,18 +97,18 @@ struct Facts {
     master: Option<u32>,
     mtu: u32,
     queues: u32,
-    is_ethernet: bool,
+    start: Result<Start, String>,
 }
 
 impl Facts {
     fn of(interface: &Interface, link: &LinkMessage) -> Self {
         let mut facts = Self {
-            kind: None,
+            kind: link::kind(link),
             driver: sysfs(interface).and_then(|directory| driver_in(&directory)),
             master: None,
             mtu: 0,
             queues: 1,
-            is_ethernet: link.header.link_layer_type == LinkLayerType::Ether,
+            start: link::of(link),
         };
         for attribute in &link.attributes {
             #[expect(
@@ -118,15 +119,6 @@ impl Facts {
                 LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
                 LinkAttribute::NumRxQueues(queues) => facts.queues = *queues,
                 LinkAttribute::Controller(master) => facts.master = Some(*master),
-                LinkAttribute::LinkInfo(infos) => {
-                    facts.kind = infos.iter().find_map(|info| {
-                        if let LinkInfo::Kind(kind) = info {
-                            Some(kind.to_string())
-                        } else {
-                            None
-                        }
-                    });
-                }
                 _ => {}
             }
         }
@@ -158,9 +150,18 @@ fn state(link: &LinkMessage) -> Check {
 fn kind(facts: &Facts) -> Check {
     let why = "the guard sees what its own interface receives, before the stack hands it on";
     let check = |grade, found: &str| Check::new("kind", why, grade, found);
-    if !facts.is_ethernet {
-        return check(Grade::Error, "no Ethernet interface")
-            .todo("guard the Ethernet interface that carries the traffic");
+    match &facts.start {
+        Ok(Start::Ethernet) => {}
+        Ok(Start::Ip) => {
+            return check(
+                Grade::Note,
+                "no link header: generic XDP only, packets are judged from their IP header on",
+            );
+        }
+        Err(kind) => {
+            return check(Grade::Error, &format!("no Ethernet header ({kind})"))
+                .todo("guard the interface below, which carries the traffic");
+        }
     }
     match facts.kind.as_deref() {
         Some("vlan" | "macvlan" | "ipvlan") => check(

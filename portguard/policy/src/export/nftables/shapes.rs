@@ -1,45 +1,28 @@
 //! What is judged by other things than ports: own addresses, ICMP, other protocols, fragments.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use portguard_common::reason::{Direction, Reason};
 
-use super::{Side, Table, is_v6};
+use super::{Side, Table};
 use crate::policy::Peers;
 
 impl Table<'_> {
-    /// Judges only what is for the host's own addresses, where the site says so.
+    /// Judges only what the kernel's routes do not hand on, where the site says so.
     pub(super) fn scope(&mut self, side: &Side<'_>) -> Vec<String> {
-        let Some(own) = &self.policy.settings.host_addresses else {
+        if self.policy.settings.host_addresses.is_none() {
             return Vec::new();
-        };
-        let transit = self.count_reason(side, Reason::Transit);
-        let mut rules = Vec::new();
-        for (v6, family, groups) in [
-            (false, "ip", "{ 224.0.0.0/4, 255.255.255.255 }"),
-            (true, "ip6", "ff00::/8"),
-        ] {
-            let own: Vec<String> = own
-                .iter()
-                .filter(|net| is_v6(net) == v6)
-                .map(|net| net.addr().to_string())
-                .collect();
-            let end = match side.direction {
-                Direction::Ingress => "daddr",
-                Direction::Egress => "saddr",
-            };
-            let mut rule = if own.is_empty() {
-                format!("meta nfproto ipv{} ", if v6 { 6 } else { 4 })
-            } else {
-                format!("{family} {end} != {{ {} }} ", own.join(", "))
-            };
-            if side.direction == Direction::Ingress {
-                let _ = write!(rule, "{family} {end} != {groups} ");
-            }
-            rules.push(format!("{rule}{transit} accept"));
         }
-        rules
+        let transit = self.count_reason(side, Reason::Transit);
+        let end = match side.direction {
+            Direction::Ingress => "daddr",
+            Direction::Egress => "saddr",
+        };
+        [("ip", "169.254.0.0/16"), ("ip6", "fe80::/10")]
+            .map(|(family, link_local)| {
+                format!("{family} {end} != {link_local} fib {end} type unicast {transit} accept")
+            })
+            .to_vec()
     }
 
     pub(super) fn icmp(&mut self, side: &Side<'_>) {

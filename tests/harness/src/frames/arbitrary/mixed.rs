@@ -11,8 +11,9 @@ pub(super) fn arp(s: &mut Source<'_>) -> Frame {
 }
 
 pub(super) fn other_ethertype(s: &mut Source<'_>) -> Frame {
-    const KNOWN: [u16; 10] = [
-        0x88cc, 0x8809, 0x888e, 0x88e5, 0x8847, 0x8848, 0x8863, 0x8864, 0x88f7, 0x8035,
+    const KNOWN: [u16; 13] = [
+        0x88cc, 0x8809, 0x888e, 0x88e5, 0x8847, 0x8848, 0x8863, 0x8864, 0x88f7, 0x8906, 0x8914,
+        0x8892, 0x8035,
     ];
     let kind = if s.rng.bool() {
         s.rng.u16(..)
@@ -22,9 +23,15 @@ pub(super) fn other_ethertype(s: &mut Source<'_>) -> Frame {
     s.ethernet().ethertype(kind).payload(s.payload())
 }
 
-/// IEEE 802.3: the EtherType is a length.
+/// IEEE 802.3: the EtherType is a length; now and then that of spanning tree.
 pub(super) fn length_field(s: &mut Source<'_>) -> Frame {
     let length = s.rng.u16(..1537);
+    if length % 4 == 0 {
+        return s
+            .ethernet()
+            .ethertype(38)
+            .payload([0x42, 0x42, 3, 0, 0, 0, 0, 0]);
+    }
     s.either().ethertype(length)
 }
 

@@ -1,0 +1,28 @@
+//! What is not IP on a host that is strict about it.
+
+use portguard_common::ethertypes::{self, EtherType};
+
+use super::Compiler;
+use crate::diagnostic::Diagnostic;
+
+impl Compiler<'_, '_> {
+    /// Non-IP protocols that pass a strict host, and a warning where the site leaves them to the default.
+    pub(super) fn ethertypes(&mut self) -> u32 {
+        let site = self.inputs.site;
+        let is_among = |known: &EtherType| match &site.allowed_ethertypes {
+            Some(names) => names.iter().any(|name| name == known.name),
+            None => known.by_default,
+        };
+        if site.strict_ethertypes && site.allowed_ethertypes.is_none() {
+            let message =
+                "`strict_ethertypes` drops all that is not IP or ARP but lldp, lacp, eapol and stp";
+            let hint = "say which pass, if any: allowed_ethertypes = [\"lldp\", \"lacp\", \"eapol\", \"stp\"]";
+            self.diagnostics
+                .push(Diagnostic::warning("ethertypes-by-default", message).hint(hint));
+        }
+        (0..)
+            .zip(ethertypes::ALL)
+            .filter(|(_, known)| is_among(known))
+            .fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+}
