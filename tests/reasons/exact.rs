@@ -96,6 +96,7 @@ roles = ["reasons/host"]
 const STRICT: &str = r#"
 strict_fragments = true
 strict_ethertypes = true
+allowed_ethertypes = []
 scope = "host-addresses"
 "#;
 
@@ -281,6 +282,15 @@ fn every_reason_is_counted_exactly_both_ways_in_audit_and_in_enforce_and_over_re
 {
     let guarded = Guarded::new()?;
     silence(&guarded.link)?;
+    let left = &guarded.link.left;
+    for (family, everything, gateway) in [
+        ("ipv4", "0.0.0.0/0", guarded.link.right.both()[0]),
+        ("ipv6", "::/0", guarded.link.right.both()[1]),
+    ] {
+        left.host
+            .sysctl(&format!("net/{family}/conf/{}/forwarding", left.name), "1")?;
+        left.add_route(everything.parse()?, Some(gateway))?;
+    }
     let all = shapes(&guarded.link);
     check_coverage(&all);
     let sites = [Site::new(false)?, Site::new(true)?];

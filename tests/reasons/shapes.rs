@@ -217,8 +217,13 @@ impl Shapes {
         let ports = || Udp::new(40_003, CLOSED);
         let v4 = self.ethernet().ipv4(Ipv4::new(here4.0, here4.1));
         let v6 = self.ethernet().ipv6(Ipv6::new(here6.0, here6.1));
-        self.add_either(closed, is(Reason::Transit), &v4.udp(ports()));
-        self.add_either(closed, is(Reason::Transit), &v6.udp(ports()));
+        // What this host sends is its own, whatever source it says: only what came in elsewhere is on its way.
+        let scoped = match self.direction {
+            Direction::Ingress => is(Reason::Transit),
+            Direction::Egress => closed,
+        };
+        self.add_either(closed, scoped, &v4.udp(ports()));
+        self.add_either(closed, scoped, &v6.udp(ports()));
     }
 
     fn fragments(&mut self) {
