@@ -229,7 +229,7 @@ const _: () = {
     assert!(size_of::<Sampler>() == 32);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Step>() == 32);
-    assert!(size_of::<Config>() == 72 + 24);
+    assert!(size_of::<Config>() == 80 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(core::mem::offset_of!(Event, head) == 72 && EVENT_HEAD.is_multiple_of(8));
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));

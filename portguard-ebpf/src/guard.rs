@@ -44,21 +44,24 @@ impl Outcome {
     }
 }
 
-/// Decides about a frame: at once if it is plain and nobody has to hear of it, else by a `closer` look.
+/// The fast path: the number of an [`Outcome`] with [`Settled::weight`] above it, or [`UNDECIDED`].
+#[inline(always)]
+pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
+    match plain(hook, &Maps::new(hook.ctx()), hears) {
+        Some(Settled { outcome, weight }) => outcome as u32 | weight << WEIGHT,
+        None => UNDECIDED,
+    }
+}
+
+/// What becomes of a frame that the fast path `decided` about, or left to the `slow` one.
 ///
 /// There is one call of that, and the verifier does not know what it is called with: it looks at it once.
 #[inline(always)]
-pub(crate) fn decide<H: Hook>(
-    hook: H,
-    hears: impl Hears,
-    closer: impl FnOnce(H, u32) -> u32,
-) -> Outcome {
-    let decided = match plain(hook, &Maps::new(hook.ctx()), hears) {
-        Some(Settled { outcome, weight: 0 }) => return outcome,
-        Some(Settled { outcome, weight }) => outcome as u32 | weight << WEIGHT,
-        None => UNDECIDED,
-    };
-    Outcome::from_number(closer(hook, maps::barrier_var(decided.into()) as u32))
+pub(crate) fn decide(decided: u32, slow: impl FnOnce(u32) -> u32) -> Outcome {
+    if decided < UNDECIDED {
+        return Outcome::from_number(decided);
+    }
+    Outcome::from_number(slow(maps::barrier_var(decided.into()) as u32))
 }
 
 /// Who wants to know of frames that go on.

@@ -113,8 +113,8 @@ impl Conversations for Tracked<'_> {
         track::note(self, hashed);
     }
 
-    fn is_granted(&self, key: Key, peer: Addr) -> bool {
-        verdict::is_granted(self, key, peer)
+    fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool {
+        verdict::is_granted(self, key, peer, peer_port)
     }
 }
 
