@@ -1,5 +1,7 @@
 //! `cargo xtask lint`: format and lints. Cheapest first.
 
+mod imports;
+
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +23,8 @@ pub(crate) fn run() -> Result<()> {
 
     say("lint: links of the documents");
     links()?;
+    say("lint: imports");
+    imports::check()?;
 
     setup::ensure(&[])?;
     say("lint: host code");
