@@ -3,6 +3,7 @@
 //! Cargo keeps the order of the crates; within a crate this does. Tests may look wherever they like.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -194,7 +195,7 @@ fn describe(parent: &Module, circle: &[&str], steps: &Steps<'_>) -> String {
                 .display()
                 .to_string()
         });
-        text.push_str(&format!("{from} -> {to} ({name}) "));
+        let _ = write!(text, "{from} -> {to} ({name}) ");
     }
     text.trim_end().to_owned()
 }
