@@ -36,7 +36,17 @@ pub(crate) fn run() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
-    kernel_code()
+    kernel_code()?;
+
+    say("lint: documentation");
+    let mut doc = cargo();
+    doc.args(["doc", "--workspace", "--no-deps"]);
+    show(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+
+    say("lint: dependencies");
+    setup::cargo_deny()?;
+    show(cargo().args(["deny", "check", "licenses", "bans", "sources"]))
+        .context("a dependency is not as deny.toml wants it")
 }
 
 /// What the documents link to must be there, and be in the package with them.

@@ -16,7 +16,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::shell::{say, step};
+use crate::shell::{capture, say, step};
 use crate::workspace::{cargo, root, target, which};
 
 pub(crate) use tools::{PACKAGE, RELEASE, TEST, Tool, VM};
@@ -67,6 +67,23 @@ pub(crate) fn etcd() -> Result<PathBuf> {
 /// Makes sure that these tools are there.
 pub(crate) fn ensure_tools(tools: &[Tool]) -> Result<()> {
     tools::ensure(tools)
+}
+
+/// The `cargo deny` that `lint` was written for.
+const DENY: &str = "0.20.2";
+
+/// Makes sure that `cargo deny` is there, which only `lint` needs.
+pub(crate) fn cargo_deny() -> Result<()> {
+    let installed = capture(cargo().args(["deny", "--version"]));
+    if installed.is_ok_and(|said| said.starts_with("cargo-deny ")) {
+        return Ok(());
+    }
+    let mut install = cargo();
+    install.args(["install", "cargo-deny", "--locked", "--version", DENY]);
+    step(
+        &format!("building cargo-deny {DENY} (some minutes, once)"),
+        &mut install,
+    )
 }
 
 /// Builds the `portguard` command, and says where it is.

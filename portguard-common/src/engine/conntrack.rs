@@ -109,7 +109,7 @@ pub struct Tuple {
 /// A hashed tuple: which set, and which tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashed {
-    /// To be masked with [`crate::engine::tables::Config::flow_mask`].
+    /// To be masked with [`crate::engine::config::Config::flow_mask`].
     pub set: u32,
     /// The tag in place: high 40 bits, never all zero.
     pub tag: u64,

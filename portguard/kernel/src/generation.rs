@@ -1,4 +1,4 @@
-//! Generations: what is in force, and what is left of those that were. [`crate::generation::prepare`] makes the next.
+//! Generations: what is in force, and what is left of those that were. [`prepare()`] makes the next.
 
 pub mod confirm;
 pub mod deadline;

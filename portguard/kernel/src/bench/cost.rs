@@ -84,7 +84,7 @@ impl Campaign {
             .collect()
     }
 
-    /// Makes trials of a case, see [`visit`].
+    /// Makes trials of a case: a visit at a time, until enough of them were undisturbed.
     ///
     /// # Errors
     /// Those of `time`.

@@ -65,7 +65,7 @@ impl Spares {
             .retain(|directory, _| there.iter().any(|layout| layout.directory == *directory));
     }
 
-    /// Whether [`Self::provide`] has something to do for an interface.
+    /// Whether programs are still to be prepared for an interface.
     pub fn lacks(&self, layout: &Layout, live: &Live) -> bool {
         let has_one = |kept: &Kept| kept.free.is_some();
         !live.meta.policy.domains.sets.is_empty()

@@ -1,7 +1,7 @@
 //! Ports that the host hands on before any socket of its own sees them: to containers mostly, or to another port of its own.
 //! XDP judges before that, so that these ports are open or closed by the number outside.
 //!
-//! The packet filter's own tools tell its rules. They are walked through with all ports at once ([`walk`]): as packets from
+//! The packet filter's own tools tell its rules. They are walked through with all ports at once: as packets from
 //! outside for this host would be, through sets, maps and chains, in the order of the rules. A base chain is looked at by
 //! itself; what filters drop before or behind is not looked at. What was not understood is told beside what was found.
 
