@@ -422,7 +422,8 @@ fn a_namespace_with_the_number_of_a_dead_one_is_not_guarded() -> Result<()> {
     let run = |host: &portguard_harness::net::Host, args: &[&str]| {
         host.output(&mut Guarded::command(args), LONG)
     };
-    for _ in 0..20 {
+    // Tests beside this one make namespaces, too, and may be faster.
+    for _ in 0..200 {
         let link = lab.pair()?;
         let (name, inode) = (link.left.name.clone(), link.left.host.inode()?);
         let load = [

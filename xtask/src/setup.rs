@@ -58,6 +58,11 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     tools::ensure(tools)
 }
 
+/// Makes sure that udev is there, which only the test that boots systemd needs.
+pub(crate) fn udev() -> Result<()> {
+    udev::ensure()
+}
+
 /// Makes sure that etcd is there, which only the fleet needs, and says where.
 pub(crate) fn etcd() -> Result<PathBuf> {
     etcd::ensure()?;

@@ -56,6 +56,7 @@ pub(crate) fn all(args: &TestArgs, variables: Vec<(String, String)>) -> Result<T
     let through_sudo = become_root()?;
     setup::ensure(&setup::TEST)?;
     setup::etcd()?;
+    setup::udev()?;
     let mut command = cargo();
     if through_sudo {
         // The build stays the user's own; only the test programs run as root.
