@@ -24,7 +24,10 @@ fn still(guarded: &Guarded) -> Result<Option<Value>> {
     let mut status = guarded.status()?;
     if let Some(Value::Object(fields)) = &mut status {
         for moving in ["packets", "bytes"] {
-            ensure!(fields.remove(moving).is_some(), "no `{moving}` in the status");
+            ensure!(
+                fields.remove(moving).is_some(),
+                "no `{moving}` in the status"
+            );
         }
     }
     Ok(status)

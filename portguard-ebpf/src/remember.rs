@@ -61,7 +61,12 @@ impl Conversations for Maps {
 
     #[inline(always)]
     fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool {
-        is_granted(key.0, u32::from(peer.v6) << 16 | u32::from(peer_port), peer.high, peer.low) != 0
+        is_granted(
+            key.0,
+            u32::from(peer.v6) << 16 | u32::from(peer_port),
+            peer.high,
+            peer.low,
+        ) != 0
     }
 }
 
@@ -132,5 +137,10 @@ extern "C" fn is_granted(key: u32, kind: u32, high: u64, low: u64) -> u32 {
     // The peer's port, and above it whether its address is IPv6.
     let v6 = kind >> 16 != 0;
     let peer = Addr { v6, high, low };
-    u32::from(verdict::is_granted(&Maps::alone(), Key(key), peer, kind as u16))
+    u32::from(verdict::is_granted(
+        &Maps::alone(),
+        Key(key),
+        peer,
+        kind as u16,
+    ))
 }

@@ -408,6 +408,13 @@ fn may_ask<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
     let asked = Key::port(packet.space(), packet.source_port());
     let source = || packet.source();
     let closed = Reason::UndocumentedPort;
-    let verdict = granted(tables, Direction::Egress, asked, source, || packet.source_port(), closed);
+    let verdict = granted(
+        tables,
+        Direction::Egress,
+        asked,
+        source,
+        || packet.source_port(),
+        closed,
+    );
     verdict.reason == Reason::Granted || verdict.audit_only
 }

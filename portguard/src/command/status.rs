@@ -182,7 +182,11 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         site: meta.site,
         programs: Programs { ingress, egress },
         confirm_deadline: deadline.and_then(|deadline| deadline::wall(deadline).ok()),
-        confirm_seconds_left: deadline.map(|_| left.map_or(0, |left| left.as_secs() + u64::from(left.subsec_nanos() > 0))),
+        confirm_seconds_left: deadline.map(|_| {
+            left.map_or(0, |left| {
+                left.as_secs() + u64::from(left.subsec_nanos() > 0)
+            })
+        }),
         egress_hook: meta.egress_hook.map(EgressHook::name),
         previous: meta.previous,
         loaded_at: meta.loaded_at,

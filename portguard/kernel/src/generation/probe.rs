@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portguard_common::config::dhcp;
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::{Peers, Policy};
 
@@ -30,6 +31,15 @@ impl fmt::Display for Probe {
 /// A source port that no catalog documents.
 const SOURCE_PORT: u16 = 61_001;
 
+/// The port that the probe comes from: a client's ports of DHCP may be open to servers only.
+fn source_port(probe: &Probe) -> u16 {
+    let client = |(_, client, _): &&(u32, u16, u16)| *client == probe.port;
+    match dhcp::PORTS.iter().find(client) {
+        Some((_, _, server)) if probe.transport == Transport::Udp => *server,
+        _ => SOURCE_PORT,
+    }
+}
+
 /// Where frames go: link-local addresses, which are the host's own whatever the policy says of its scope.
 const HERE: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(169, 254, 7, 1),
@@ -44,7 +54,7 @@ pub fn frame(probe: &Probe) -> Vec<u8> {
         Transport::Sctp => (132, 12),
     };
     let mut transport = vec![0; usize::from(length)];
-    put(&mut transport, 0, &SOURCE_PORT.to_be_bytes());
+    put(&mut transport, 0, &source_port(probe).to_be_bytes());
     put(&mut transport, 2, &probe.port.to_be_bytes());
     match probe.transport {
         // Header of five words, SYN.
