@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use portguard_common::config::dhcp;
 use portguard_common::reason::Direction;
 use portguard_harness::frames::{Extension, Frame, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp};
 use portguard_harness::net::{End, Host, Interface, Lab, Link, unique_name};
@@ -251,6 +252,17 @@ fn expected(policy: &Policy, answer: &Answer) -> String {
             && (span.first..=span.last).contains(&port)
     });
     let grants = span.map(|span| span.grants.as_slice()).unwrap_or_default();
+    // A port that nothing but the baseline opens for DHCP hears DHCP servers only.
+    let server = dhcp::PORTS
+        .iter()
+        .find(|(_, client, _)| *client == port && answer.packet.protocol == "udp")
+        .map(|(.., server)| *server);
+    if server.is_some()
+        && answer.packet.source_port != server
+        && grants.iter().all(|grant| grant.kind == GrantKind::Baseline)
+    {
+        return format!("in/{}", answer.reason);
+    }
     let first = grants.iter().find(|grant| match grant.peers {
         Peers::Any => true,
         Peers::Set(set) => policy.sets[set as usize]

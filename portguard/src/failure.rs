@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, exit_of, fault_of};
-use portguard_policy::human::{count, plain};
+use portguard_policy::human::count;
 use serde::Serialize;
 
 /// The document that stands where the answer would.
@@ -50,10 +50,14 @@ pub fn report(error: &anyhow::Error, as_json: bool) {
         let _ = writeln!(
             err,
             "\x1b[1;31merror\x1b[0m: {}",
-            plain(&format!("{error:#}"))
+            crate::command::check::plain(&format!("{error:#}"))
         );
         if let Some(hint) = fault_of(error).and_then(|fault| fault.hint.as_deref()) {
-            let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain(hint));
+            let _ = writeln!(
+                err,
+                "\n\x1b[1;36mhint\x1b[0m: {}",
+                crate::command::check::plain(hint)
+            );
         }
     }
     if as_json {

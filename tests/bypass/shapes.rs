@@ -152,7 +152,7 @@ fn fragments() -> Vec<Shape> {
         // RFC 1858: the flags in the second fragment.
         shape("fragments-of-8-tcp", |aim| aim.pieces(&every(aim, 8)))
             .tcp()
-            .cut("tiny-fragment"),
+            .cut("first-fragment"),
         shape("tiny-second", |aim| {
             aim.pieces(&[0..24, 8..24, 24..aim.length()])
         })

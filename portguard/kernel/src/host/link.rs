@@ -20,7 +20,9 @@ pub enum Start {
 /// [`Fault`] where XDP and TCX give them with something in front that says not where it ends: the outer headers of a tunnel
 /// stand there, or do not, by the kernel's version.
 pub fn start(index: u32, name: &str) -> anyhow::Result<Start> {
-    of(&holder::link(index)?).map_err(|kind| {
+    let link = holder::link(index)
+        .map_err(|error| error.context(Fault::system(format!("the interface `{name}` is gone"))))?;
+    of(&link).map_err(|kind| {
         Fault::usage(format!(
             "`{name}` has no Ethernet header ({kind}), and what its frames start with is not known"
         ))

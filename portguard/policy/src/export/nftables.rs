@@ -29,10 +29,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use ipnet::IpNet;
+use portguard_common::config::dhcp;
 use portguard_common::reason::{Direction, Reason};
 
 use crate::catalog::Transport;
-use crate::image::spans;
+use crate::image::{dhcp_only, spans};
 use crate::policy::{Outbound, Peers, Policy};
 
 /// The ruleset; `interface`: only what passes there, else whatever passes anywhere but on loopback.
@@ -159,6 +160,16 @@ impl Table<'_> {
         let name = side.name();
         self.refusals(side);
         let mut rules = Vec::new();
+        if side.direction == Direction::Ingress {
+            let only = dhcp_only(&self.policy.inbound);
+            for (bit, client, server) in dhcp::PORTS {
+                if only & bit != 0 {
+                    rules.push(format!(
+                        "udp dport {client} udp sport != {server} goto {name}_port"
+                    ));
+                }
+            }
+        }
         for transport in TRANSPORTS {
             if self.ports(side, transport) {
                 rules.push(format!("{transport} dport vmap @{name}_{transport}"));
