@@ -125,7 +125,7 @@ fn pair(guarded: &Guarded, theirs: IpAddr) -> Result<(TcpStream, TcpStream)> {
 /// Whether the far end is heard.
 fn hears(opener: &TcpStream, accepter: &mut TcpStream) -> Result<bool> {
     accepter.write_all(b"x")?;
-    Ok(wait_readable(opener, Instant::now() + SOON)? && { &*opener }.read(&mut [0; 8])? == 1)
+    Ok(wait_readable(opener, Instant::now() + SOON)? && { opener }.read(&mut [0; 8])? == 1)
 }
 
 #[test]

@@ -389,7 +389,7 @@ fn where_pins_cannot_be_seen_every_verb_says_so() -> Result<()> {
                 .link
                 .left
                 .host
-                .output(&mut command, Duration::from_secs(60))?;
+                .output(&mut command, Duration::from_mins(1))?;
             let said = format!("{}{}", output.stdout, output.stderr);
             ensure!(output.code() == 3, "{hide}: {verb}: {output:?}");
             ensure!(said.contains("cannot be seen"), "{hide}: {verb}: {said}");

@@ -18,6 +18,7 @@ mod cli_explain;
 mod confirm;
 #[cfg(test)]
 mod conversations;
+#[cfg(test)]
 mod counters;
 #[cfg(test)]
 mod dataplane;

@@ -17,7 +17,7 @@ pub(crate) fn check(input: &[u8]) {
     let (whole, judged) = matrix.judge(frame);
 
     // Nobody but a plain packet is taken for one, and what is looked up of it is the same.
-    if let Some(plain) = parse_plain(&&*frame, 0) {
+    if let Some(plain) = parse_plain(&frame, 0) {
         expect_alike(&plain, &whole);
         assert_eq!(verdict::ingress(&matrix, &plain), judged);
         assert_eq!(

@@ -4,6 +4,7 @@
 mod fuzzed;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod support;

@@ -150,7 +150,7 @@ fn extensions<F: Frame + ?Sized>(
             }
             // RFC 4302 section 2.2: in words of four octets, less two.
             next::AUTHENTICATION => {
-                length = usize::from(header.u8::<{ extension::LENGTH }>()) * 4 + 8
+                length = usize::from(header.u8::<{ extension::LENGTH }>()) * 4 + 8;
             }
             _ => {}
         }

@@ -101,7 +101,7 @@ pub fn parse_plain<F: Frame + Clone>(frame: &F, vlan: u32) -> Option<Plain<F>> {
     Plain::parse(frame, vlan)
 }
 
-/// Parses a frame that starts with its IP header, as interfaces without a link header give it (tun, WireGuard, PPP).
+/// Parses a frame that starts with its IP header, as interfaces without a link header give it (tun, `WireGuard`, PPP).
 ///
 /// # Errors
 /// [`Nonlinear`], as [`parse`].

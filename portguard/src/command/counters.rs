@@ -165,16 +165,15 @@ fn fold_clients(report: &mut Report, findings: &[Finding]) {
         });
     let mut folded: BTreeMap<&'static str, PortCount> = BTreeMap::new();
     for port in clients {
-        match folded.get_mut(port.transport) {
-            Some(sum) => sum.violations.packets += port.violations.packets,
-            None => {
-                let all = PortCount {
-                    port: CLIENT_PORTS,
-                    port_last: Some(u16::MAX),
-                    ..port
-                };
-                folded.insert(all.transport, all);
-            }
+        if let Some(sum) = folded.get_mut(port.transport) {
+            sum.violations.packets += port.violations.packets
+        } else {
+            let all = PortCount {
+                port: CLIENT_PORTS,
+                port_last: Some(u16::MAX),
+                ..port
+            };
+            folded.insert(all.transport, all);
         }
     }
     others.extend(folded.into_values());
@@ -257,7 +256,7 @@ fn fitted(drawn: Vec<u8>) -> Vec<u8> {
 }
 
 fn cut(drawn: Vec<u8>, rows: usize) -> Vec<u8> {
-    let lines = drawn.iter().filter(|byte| **byte == b'\n').count();
+    let lines = drawn.split(|byte| *byte == b'\n').count() - 1;
     if lines < rows {
         return drawn;
     }
@@ -335,7 +334,9 @@ mod tests {
 
     #[test]
     fn a_watched_screen_keeps_its_head() {
-        let lines: String = (0..50).map(|number| format!("line {number}\n")).collect();
+        let lines = (0..50).fold(String::new(), |text, number| {
+            text + &format!("line {number}\n")
+        });
         let shown = String::from_utf8(cut(lines.clone().into_bytes(), 24)).unwrap();
         assert_eq!(shown.lines().count(), 23);
         assert!(

@@ -36,6 +36,7 @@ use portguard_policy::policy::{Compiled, Policy};
 /// Compiles the policy, loads it beside the running one, and swaps atomically. A failure before the swap changes nothing.
 /// Without --enforce (or `mode = "enforce"` in the site) nothing is ever dropped.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub struct LoadArgs {
     #[command(flatten)]
     pub(super) selection: SelectionArgs,

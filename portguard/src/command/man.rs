@@ -36,13 +36,12 @@ pub struct ManArgs {
 pub fn run(args: &ManArgs) -> anyhow::Result<Exit> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    match &args.out {
-        Some(directory) => all(&command, directory)
-            .with_context(|| format!("cannot write to `{}`", directory.display()))?,
-        None => {
-            let text = page(&command, MAIN)?;
-            print(|out| out.write_all(&text))?;
-        }
+    if let Some(directory) = &args.out {
+        all(&command, directory)
+            .with_context(|| format!("cannot write to `{}`", directory.display()))?;
+    } else {
+        let text = page(&command, MAIN)?;
+        print(|out| out.write_all(&text))?;
     }
     Ok(Exit::Ok)
 }

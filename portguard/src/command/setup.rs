@@ -33,6 +33,7 @@ Examples:
   portguard setup                                   ask, write /etc/portguard/site.toml, load it in audit
   portguard setup --yes --role thoughtspot/node     the role is known; take the rest as proposed
   portguard setup --dry-run --json                  only say what would be written")]
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub struct SetupArgs {
     /// Role of this host; may be repeated [default: proposed from what listens]
     #[arg(long = "role", value_name = "SYSTEM/ROLE")]

@@ -61,7 +61,7 @@ pub(crate) fn cause(finding: &Finding) -> String {
         Kind::WithoutPort => "not documented".to_owned(),
     };
     if finding.answers > 0 && finding.kind != Kind::UndocumentedAnswers {
-        words.push_str(&format!(" ({} of them answers)", grouped(finding.answers)));
+        words = format!("{words} ({} of them answers)", grouped(finding.answers));
     }
     words
 }

@@ -92,7 +92,8 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
         for other in layout.of_other_versions() {
             found |= unload(lock, &other)?;
         }
-        if !found && !(is_off && store::is_stored(layout)) {
+        let is_turned_off = is_off && store::is_stored(layout);
+        if !found && !is_turned_off {
             return Err(Fault::usage(format!("`{name}` is not guarded"))
                 .hint("`portguard status` lists the guarded interfaces")
                 .into());

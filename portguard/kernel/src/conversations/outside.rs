@@ -77,11 +77,12 @@ fn devices() -> anyhow::Result<Vec<Device>> {
             };
             let mut is_elsewhere = false;
             for attribute in link.attributes {
-                match attribute {
-                    LinkAttribute::Controller(index) => device.master = Some(index),
-                    LinkAttribute::Link(index) => device.lower = Some(index),
-                    LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
-                    _ => {}
+                if let LinkAttribute::Controller(index) = attribute {
+                    device.master = Some(index);
+                } else if let LinkAttribute::Link(index) = attribute {
+                    device.lower = Some(index);
+                } else if let LinkAttribute::LinkNetNsId(_) = attribute {
+                    is_elsewhere = true;
                 }
             }
             if is_elsewhere {

@@ -61,11 +61,7 @@ pub struct Effective {
     pub until: Option<u64>,
 }
 
-#[expect(
-    clippy::ref_option,
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's signature"
-)]
+#[expect(clippy::ref_option, reason = "serde's signature")]
 fn as_time<S: Serializer>(until: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match until {
         Some(seconds) => serializer.serialize_str(&rfc3339(seconds.saturating_mul(1_000_000_000))),

@@ -31,20 +31,16 @@ impl Interface {
             let name = Self::name_of(index)?;
             Some(Self { name, index })
         });
-        match found {
-            Some(found) => Ok(found),
-            None => {
-                let there = names();
-                let hint = if there.is_empty() {
-                    "there is no network interface here".to_owned()
-                } else {
-                    format!("there are {}", there.join(", "))
-                };
-                Err(
-                    Fault::usage(format!("there is no network interface `{}`", plain(name)))
-                        .hint(hint),
-                )
-            }
+        if let Some(found) = found {
+            Ok(found)
+        } else {
+            let there = names();
+            let hint = if there.is_empty() {
+                "there is no network interface here".to_owned()
+            } else {
+                format!("there are {}", there.join(", "))
+            };
+            Err(Fault::usage(format!("there is no network interface `{}`", plain(name))).hint(hint))
         }
     }
 }

@@ -49,9 +49,12 @@ pub(super) fn kind(link: &LinkMessage) -> Option<String> {
         let LinkAttribute::LinkInfo(infos) = attribute else {
             return None;
         };
-        infos.iter().find_map(|info| match info {
-            LinkInfo::Kind(kind) => Some(kind.to_string()),
-            _ => None,
+        infos.iter().find_map(|info| {
+            if let LinkInfo::Kind(kind) = info {
+                Some(kind.to_string())
+            } else {
+                None
+            }
         })
     })
 }

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_namespace_with_the_inode_of_another_is_another() {
-        let [one, other] = ["7-4026532177", "9-4026532177"].map(|text| text.parse::<Namespace>());
+        let [one, other] = ["7-4026532177", "9-4026532177"].map(str::parse::<Namespace>);
         let (one, other) = (one.unwrap(), other.unwrap());
         assert!(one.is(one) && !one.is(other));
         assert_eq!(one.to_string(), "7-4026532177");

@@ -209,7 +209,7 @@ impl Top {
             Sort::Total => lines
                 .sort_by_key(|(port, _)| Reverse(port.passed.packets + port.violations.packets)),
             Sort::Name => {
-                lines.sort_by_key(|(port, _)| (port.direction, port.transport, port.port))
+                lines.sort_by_key(|(port, _)| (port.direction, port.transport, port.port));
             }
         }
         lines

@@ -154,7 +154,7 @@ pub(super) fn provenance(page: &mut String, evidence: &Evidence) {
         let report = &guard.report;
         let outbound = match report.effective.outbound {
             Strictness::Off => "not judged",
-            judged => judged.name(),
+            judged @ (Strictness::Audit | Strictness::Enforce) => judged.name(),
         };
         let _ = write!(
             page,

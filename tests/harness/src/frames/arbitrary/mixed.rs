@@ -26,7 +26,7 @@ pub(super) fn other_ethertype(s: &mut Source<'_>) -> Frame {
 /// IEEE 802.3: the EtherType is a length; now and then that of spanning tree.
 pub(super) fn length_field(s: &mut Source<'_>) -> Frame {
     let length = s.rng.u16(..1537);
-    if length % 4 == 0 {
+    if length.is_multiple_of(4) {
         return s
             .ethernet()
             .ethertype(38)
