@@ -144,6 +144,9 @@ struct Route {
     rest: [u32; 4],
 }
 
+/// Its length, as the helper takes it.
+const ROUTE_LENGTH: i32 = 64;
+
 const _: () = assert!(size_of::<Route>() == 64 && core::mem::offset_of!(Route, source) == 16);
 
 /// Answers of the lookup that mean that a packet goes on to somebody else: to a neighbour, to one that is not known yet, or
@@ -450,8 +453,8 @@ fn is_routed(ctx: *mut c_void, ifindex: u32, source: Addr, destination: Addr) ->
         }
     }
     // SAFETY: the helper is told the size.
-    let answer = unsafe { bpf_fib_lookup(ctx, route.cast(), size_of::<Route>() as i32, 0) };
-    FORWARDED.contains(&(answer as u64))
+    let answer = unsafe { bpf_fib_lookup(ctx, route.cast(), ROUTE_LENGTH, 0) };
+    FORWARDED.contains(&answer.cast_unsigned())
 }
 
 /// Once every 2^32 violations of a key on a CPU.

@@ -8,9 +8,9 @@
 )]
 #![expect(
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::needless_pass_by_value,
-    clippy::needless_borrows_for_generic_args,
-    clippy::int_plus_one,
+    clippy::wildcard_enum_match_arm,
     reason = "BPF is a 64-bit machine; bounds are written as the verifier is to see them"
 )]
 

@@ -166,7 +166,7 @@ fn fold_clients(report: &mut Report, findings: &[Finding]) {
     let mut folded: BTreeMap<&'static str, PortCount> = BTreeMap::new();
     for port in clients {
         if let Some(sum) = folded.get_mut(port.transport) {
-            sum.violations.packets += port.violations.packets
+            sum.violations.packets += port.violations.packets;
         } else {
             let all = PortCount {
                 port: CLIENT_PORTS,
