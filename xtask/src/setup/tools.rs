@@ -25,8 +25,13 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 }
 
 /// What the tests call.
-pub(crate) const TEST: [Tool; 5] = [
+pub(crate) const TEST: [Tool; 6] = [
     tool("ip", "iproute2", "foreign neighbours on the hook"),
+    tool(
+        "iptables-nft",
+        "iptables",
+        "rules as container engines write them",
+    ),
     tool("nft", "nftables", "the second opinion on exported policies"),
     tool("busybox", "busybox", "clients and servers of DHCP and HTTP"),
     tool(
