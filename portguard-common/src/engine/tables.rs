@@ -204,7 +204,7 @@ pub trait Tables {
     fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool;
     /// A set of the flow table, which others may be writing to: each cell is whole, the set as such need not be.
     fn flow_set(&self, index: u32) -> Option<&Set>;
-    /// The cell of a conversation that its set had no room for, by [`crate::flow::Hashed::key`].
+    /// The cell of a conversation that its set had no room for, by [`super::conntrack::Hashed::key`].
     fn spilled(&self, key: u64) -> Option<u64>;
     /// Jiffies since some time.
     fn jiffies(&self) -> u64;
