@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::catalog::{Catalog, Direction, Peer, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::policy::{Compiled, Outbound, Policy, Settings};
+use crate::policy::{Compiled, Grant, Outbound, Policy, Settings};
 use crate::site::{Mode, Site};
 
 mod contradictions;
@@ -246,16 +246,18 @@ impl<'a, 'd> Compiler<'a, 'd> {
         self.policy.domains = self.peers.sets.domains();
         self.policy.sets = self.peers.sets.finish();
         for grants in [&mut self.policy.inbound, &mut self.policy.outbound] {
-            grants.sort_by(|a, b| {
-                (a.kind, &a.row, a.transport, a.first, a.last, a.peers).cmp(&(
-                    b.kind,
-                    &b.row,
-                    b.transport,
-                    b.first,
-                    b.last,
-                    b.peers,
-                ))
-            });
+            let key = |grant: &Grant| {
+                (
+                    grant.kind,
+                    grant.row.clone(),
+                    grant.transport,
+                    grant.first,
+                    grant.last,
+                    grant.peers,
+                    grant.until,
+                )
+            };
+            grants.sort_by_cached_key(key);
             grants.dedup();
         }
         self.policy

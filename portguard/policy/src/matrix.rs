@@ -48,8 +48,17 @@ pub fn sweep(grants: &[Grant]) -> Vec<Entry<'_>> {
                 last,
                 peers,
                 row,
+                until,
             } = grant;
-            (*kind, row.as_str(), *transport, *first, *last, *peers)
+            (
+                *kind,
+                row.as_str(),
+                *transport,
+                *first,
+                *last,
+                *peers,
+                *until,
+            )
         });
         match entries.last_mut() {
             Some(entry)
@@ -190,6 +199,7 @@ mod tests {
             last,
             peers: Peers::Any,
             row: row.to_owned(),
+            until: None,
         }
     }
 

@@ -88,6 +88,10 @@ pub struct Grant {
     pub peers: Peers,
     /// Row id: `thoughtspot/intracluster-2100`, `management/tcp-22`, `baseline/dns`, `site/NAME`.
     pub row: String,
+    /// Seconds since the Unix epoch from which on it is no more: the end, in UTC, of the last day that the site gives it.
+    /// Grants end; none begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// A protocol without ports.

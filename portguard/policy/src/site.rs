@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
 use crate::catalog::{Direction, PeerClass, Transport};
 use crate::policy::Outbound;
 
@@ -241,6 +244,22 @@ pub struct Chosen {
     pub until: Option<String>,
     /// Where.
     pub place: Place,
+}
+
+impl Chosen {
+    /// When a value ends, in seconds since the Unix epoch: all but the last do, with the change-over.
+    pub(crate) fn end_of(&self, value: &str) -> Option<u64> {
+        let is_last = self.values.last().is_some_and(|last| last == value);
+        let until = self.until.as_deref().filter(|_| !is_last)?;
+        end_of_day(until)
+    }
+}
+
+/// The end of a day (`YYYY-MM-DD`, in UTC), in seconds since the Unix epoch.
+pub(crate) fn end_of_day(day: &str) -> Option<u64> {
+    let day: Date = day.parse().ok()?;
+    let end = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?;
+    u64::try_from(end.timestamp().as_second()).ok()
 }
 
 /// New port numbers of a row.

@@ -320,6 +320,7 @@ mod tests {
             last,
             peers,
             row: "acme/web".to_owned(),
+            until: None,
         };
         let policy = Policy {
             host: Some("h\u{1b}[1m".to_owned()),

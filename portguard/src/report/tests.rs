@@ -107,6 +107,7 @@ fn evidence() -> Evidence {
             last: 443,
             peers: Peers::Any,
             row: "a/web".to_owned(),
+            until: None,
         }],
         rows: vec![RowFacts {
             id: "a/web".to_owned(),

@@ -90,6 +90,14 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
     }
 }
 
+/// When a condition that holds ends: with the change-over of which it wants what is left behind.
+pub(super) fn until(condition: Option<&Condition>, site: &SystemSite) -> Option<u64> {
+    let wanted = condition.into_iter().flat_map(|own| &own.choices);
+    wanted
+        .filter_map(|(choice, value)| site.choices.get(choice)?.end_of(value))
+        .min()
+}
+
 /// Whether an option is on at this site.
 pub(super) fn is_on(option: &str, system: &System, site: &SystemSite) -> bool {
     site.options.contains_key(option)

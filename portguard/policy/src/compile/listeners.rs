@@ -3,7 +3,7 @@
 //! Rows that are about one listener are one setting: the same role (or the same peer), transport and printed number, or the
 //! same `listener` in the catalog. Who connects uses the numbers of the host at the other end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::views::View;
 use super::{Compiler, facts::Fact};
@@ -13,6 +13,9 @@ use crate::site::{ChangedPorts, Place, Ports, SystemSite, names_row};
 
 /// Sorted ranges that neither overlap nor touch.
 pub(super) type Ranges = Vec<(u16, u16)>;
+
+/// Ranges by when they end (seconds since the Unix epoch, `None`: never).
+pub(super) type Ending = BTreeMap<Option<u64>, Ranges>;
 
 /// Numbers that the site puts in place of a printed one.
 #[derive(Debug, Clone)]
@@ -168,17 +171,22 @@ impl Compiler<'_, '_> {
         system: &System,
         row: &Row,
         at: &Listener<'_>,
-    ) -> Result<Ranges, PortSpec> {
+    ) -> Result<Ending, PortSpec> {
         if let [_, _, ..] = at.roles
             && !at.is_other
         {
             // Each role is a program of its own, with numbers of its own.
-            let mut all = Ranges::new();
+            let mut all = Ending::new();
             for role in at.roles {
                 let roles = &[*role];
-                all.extend(self.ports(system, row, &Listener { roles, ..*at })?);
+                for (until, ranges) in self.ports(system, row, &Listener { roles, ..*at })? {
+                    all.entry(until).or_default().extend(ranges);
+                }
             }
-            return Ok(merged(all));
+            return Ok(all
+                .into_iter()
+                .map(|(until, ranges)| (until, merged(ranges)))
+                .collect());
         }
         let own = &self.views.at(&system.id, self.subject.index).site;
         let picked = row.pick.as_ref().map(|pick| (pick, own.choices.get(pick)));
@@ -194,14 +202,18 @@ impl Compiler<'_, '_> {
         } else {
             BTreeSet::from([0])
         };
-        let mut ranges = Vec::new();
+        let mut all = Ending::new();
         let mut open = None;
         for spec in &row.ports {
-            if let Some((_, Some(chosen))) = picked
-                && !chosen.values.contains(&spec.to_string())
-            {
-                continue;
+            let mut until = None;
+            if let Some((_, Some(chosen))) = picked {
+                let value = spec.to_string();
+                if !chosen.values.contains(&value) {
+                    continue;
+                }
+                until = chosen.end_of(&value);
             }
+            let ranges = all.entry(until).or_default();
             let change = at
                 .view
                 .changes
@@ -214,12 +226,12 @@ impl Compiler<'_, '_> {
             match spec {
                 PortSpec::Range(first, last) => {
                     for offset in &offsets {
-                        self.moved(row, (*first, *last), *offset, &mut ranges);
+                        self.moved(row, (*first, *last), *offset, ranges);
                     }
                 }
                 PortSpec::Offset { base, role } => {
                     for theirs in self.offsets_of(system, role, at) {
-                        self.moved(row, (*base, *base), theirs, &mut ranges);
+                        self.moved(row, (*base, *base), theirs, ranges);
                     }
                 }
                 PortSpec::Dynamic | PortSpec::Random | PortSpec::Unprinted => {
@@ -227,9 +239,13 @@ impl Compiler<'_, '_> {
                 }
             }
         }
+        all.retain(|_, ranges| !ranges.is_empty());
         match open {
-            Some(spec) if ranges.is_empty() => Err(spec),
-            _ => Ok(merged(ranges)),
+            Some(spec) if all.is_empty() => Err(spec),
+            _ => Ok(all
+                .into_iter()
+                .map(|(until, ranges)| (until, merged(ranges)))
+                .collect()),
         }
     }
 

@@ -6,7 +6,7 @@ use super::Compiler;
 use crate::catalog::{Direction, Transport};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, ProtocolGrant, RowFacts};
-use crate::site::{OwnRow, Place, Who};
+use crate::site::{OwnRow, Place, Who, end_of_day};
 
 /// The row of ping.
 const ECHO: &str = "baseline/echo";
@@ -105,6 +105,7 @@ impl<'a> Compiler<'a, '_> {
             last,
             peers,
             row,
+            until: None,
         });
     }
 
@@ -139,6 +140,7 @@ impl<'a> Compiler<'a, '_> {
                 last: port,
                 peers,
                 row: row.clone(),
+                until: None,
             };
             let inbound_grants = inbound.iter().map(|port| grant(port, peers));
             self.policy.inbound.extend(inbound_grants);
@@ -263,6 +265,7 @@ impl<'a> Compiler<'a, '_> {
                 last: ports.last,
                 peers,
                 row: id.clone(),
+                until: row.expires.as_deref().and_then(end_of_day),
             }));
         }
     }

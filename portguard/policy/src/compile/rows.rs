@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::listeners::{Listener, Ranges, ids};
+use super::listeners::{Ending, Listener, ids};
 use super::peers::{Asking, Part};
 use super::{Compiler, facts};
 use crate::catalog::{Direction, Inert, Peer, PeerClass, PortSpec, Role, Row, System};
@@ -16,7 +16,7 @@ use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, RowFacts};
 use crate::site::{UnresolvedPorts, names_row};
 
 /// Numbers, or what is printed in their place.
-type Numbers = Result<Ranges, PortSpec>;
+type Numbers = Result<Ending, PortSpec>;
 
 impl<'a> Compiler<'a, '_> {
     /// One row of a document, for the roles of this host that have it.
@@ -258,17 +258,23 @@ impl<'a> Compiler<'a, '_> {
                 .push(Diagnostic::warning("no-port-left", message).at(row.location.clone()));
             self.omit(row, "no-port", "no port is left".to_owned());
         }
-        let grant = |(first, last): &(u16, u16), transport| Grant {
-            kind: GrantKind::Documented,
-            transport,
-            first: *first,
-            last: *last,
-            peers,
-            row: row.id.clone(),
-        };
-        let each = ports.iter();
-        each.flat_map(|range| row.transports.iter().map(move |t| grant(range, *t)))
-            .collect()
+        let site = &self.views.at(&system.id, self.subject.index).site;
+        let of_row = facts::until(row.condition.as_ref(), site);
+        let mut grants = Vec::new();
+        for (until, ranges) in ports {
+            for (first, last) in ranges {
+                grants.extend(row.transports.iter().map(|transport| Grant {
+                    kind: GrantKind::Documented,
+                    transport: *transport,
+                    first,
+                    last,
+                    peers,
+                    row: row.id.clone(),
+                    until: until.into_iter().chain(of_row).min(),
+                }));
+            }
+        }
+        grants
     }
 
     /// A row whose numbers the document leaves open and the site does not give.

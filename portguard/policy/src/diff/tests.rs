@@ -23,6 +23,7 @@ fn policy(sets: &[&[&str]], grants: &[(u16, u16, Peers, &str)]) -> Policy {
                 last,
                 peers,
                 row: row.to_owned(),
+                until: None,
             })
             .collect(),
         ..Policy::default()

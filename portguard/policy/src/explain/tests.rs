@@ -206,6 +206,7 @@ fn grant(kind: GrantKind, port: u16, peers: Peers, row: &str) -> Grant {
         last: port,
         peers,
         row: row.to_owned(),
+        until: None,
     }
 }
 

@@ -179,6 +179,7 @@ mod tests {
             last,
             peers: Peers::Any,
             row: row.to_owned(),
+            until: None,
         }
     }
 

@@ -28,6 +28,7 @@ fn observed(passed: u64, violations: u64) -> Observed {
             last: 443,
             peers: Peers::Any,
             row: "a/web".to_owned(),
+            until: None,
         }],
         ..Policy::default()
     };

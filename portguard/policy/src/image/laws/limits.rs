@@ -23,6 +23,7 @@ fn grant(first: u16, last: u16, peers: Peers, row: String) -> Grant {
         last,
         peers,
         row,
+        until: None,
     }
 }
 

@@ -91,6 +91,7 @@ fn grants(rng: &mut Rng, sets: u32, name: &str) -> Vec<Grant> {
             peers: peers(rng, sets),
             // Some rows have several ranges.
             row: format!("{name}/{}", index - index % rng.usize(1..4)),
+            until: None,
         });
     }
     list
