@@ -66,6 +66,7 @@ fn sums_are_exact_when_all_cpus_count() -> Result<()> {
             last: 53,
             peers: Peers::Any,
             row: "t/dns".into(),
+            until: None,
         }],
         ..Policy::default()
     };

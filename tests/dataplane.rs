@@ -60,6 +60,7 @@ fn policy(outbound: Outbound) -> Policy {
             last: 22,
             peers: Peers::Any,
             row: "t/ssh".into(),
+            until: None,
         }],
         settings: Settings {
             enforce: true,

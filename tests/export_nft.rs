@@ -398,6 +398,7 @@ fn open(transport: Transport, port: u16, peers: Peers) -> Grant {
         last: port,
         peers,
         row: format!("test/{transport}-{port}"),
+        until: None,
     }
 }
 

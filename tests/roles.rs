@@ -371,3 +371,110 @@ fn of_one_cluster_are_strangers_to_another() -> Result<()> {
     }
     Ok(())
 }
+
+/// A matrix of the site's own, of which one row is off.
+const OWN: &str = r#"
+schema = 1
+system = "acme"
+name = "Acme"
+document = "Acme: ports"
+source = "acme.txt"
+read = "2026-11-28"
+customisable = false
+[options]
+debug = { title = "debugging" }
+[roles.server]
+name = "Server"
+[[row]]
+id = "debug"
+role = "server"
+direction = "in"
+transport = "tcp"
+ports = [7777]
+peers = ["unprinted"]
+class = "administration"
+when = { option = ["debug"] }
+purpose = "debugging"
+cite = { section = "ports", row = "7777" }
+"#;
+
+#[test]
+fn of_the_sites_own_catalog_and_of_profiles_are_known_to_whoever_explains_what_is_in_force()
+-> Result<()> {
+    let guarded = Guarded::new()?;
+    let directory = std::env::temp_dir().join(unique_name("pgown"));
+    std::fs::create_dir_all(directory.join("matrices"))?;
+    std::fs::write(directory.join("matrices/acme.toml"), OWN)?;
+    let site = directory.join("site.toml");
+    std::fs::write(
+        &site,
+        format!(
+            "schema = 1\nunprinted_peers = \"any\"\nunresolved_peers = \"any\"\ncatalogs = [\"matrices\"]\n[systems.kubernetes-node]\nchoices = {{ cni = \"flannel\" }}\n\
+             [[host]]\nname = \"a\"\naddresses = [\"{}\"]\nroles = [\"acme/server\", \"kubernetes-node/worker\"]\n",
+            guarded.link.left.v4()
+        ),
+    )?;
+    let interface = guarded.interface();
+    let path = site.display().to_string();
+    let load = [
+        "load",
+        "--audit",
+        "-c",
+        &path,
+        "--host",
+        "a",
+        "--interface",
+        interface,
+    ];
+    let (code, _, said) = run(&guarded, &load, &[])?;
+    ensure!(code == 0, "not loaded:\n{said}");
+    let nearest = |port: &str| -> Result<String> {
+        let explain = [
+            "explain",
+            "--running",
+            interface,
+            "--in",
+            "tcp",
+            "192.0.2.1",
+            port,
+            "--json",
+        ];
+        let (_, answer, said) = run(&guarded, &explain, &[])?;
+        let answer: Value = serde_json::from_str(&answer).with_context(|| said)?;
+        Ok(answer["nearest"].to_string())
+    };
+    let tried = (|| {
+        for (port, row) in [
+            ("7777", "acme/debug"),
+            ("179", "kubernetes-node/calico-bgp"),
+        ] {
+            let nearest = nearest(port)?;
+            ensure!(nearest.contains(row), "tcp/{port}: {nearest}");
+        }
+        // What is in force does not depend on the directory; what is gone is said.
+        std::fs::remove_dir_all(directory.join("matrices"))?;
+        for verb in [
+            vec![
+                "explain",
+                "--running",
+                interface,
+                "--in",
+                "tcp",
+                "192.0.2.1",
+                "7777",
+            ],
+            vec!["drift", "--interface", interface],
+            vec!["counters", "--by", "peer", "--interface", interface],
+        ] {
+            let (code, _, said) = run(&guarded, &verb, &[])?;
+            ensure!(
+                code <= 1 && said.contains("cannot be read now"),
+                "{verb:?}: {code}\n{said}"
+            );
+        }
+        Ok(())
+    })();
+    run(&guarded, &["unload", "--interface", interface], &[])?;
+    std::fs::remove_dir_all(&directory)?;
+    tried
+}

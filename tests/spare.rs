@@ -41,6 +41,7 @@ fn policy(open: u16) -> Result<Policy> {
         last: first,
         peers,
         row: format!("test/{first}"),
+        until: None,
     };
     let mut policy = Policy {
         sets: vec![PeerSet {
@@ -103,6 +104,7 @@ impl Named {
                 is_refresh: false,
                 xdp_mode: XdpModeName::Native,
                 site: None,
+                catalogs: Vec::new(),
                 confirm_within: Duration::ZERO,
             };
             let lock = bpffs::lock()?;

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bench;
 pub mod catalog;
+mod catalogs;
 pub mod check;
 pub mod confirm;
 pub mod counters;

@@ -61,6 +61,7 @@ fn grant(
         last: ports.1,
         peers,
         row: row.into(),
+        until: None,
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Stored {
     pub xdp_mode: XdpModeName,
     /// The site file, to be shown.
     pub site: Option<String>,
+    /// Directories of catalogs beside the embedded ones.
+    #[serde(default)]
+    pub catalogs: Vec<PathBuf>,
     /// The policy.
     pub policy: Policy,
 }
@@ -121,6 +124,7 @@ pub fn keep(layout: &Layout, live: &Live) -> anyhow::Result<bool> {
         digest: live.meta.digest.clone(),
         xdp_mode: live.meta.xdp_mode,
         site: live.meta.site.clone(),
+        catalogs: live.meta.catalogs.clone(),
         policy: live.meta.policy.clone(),
     };
     let path = file(&directory, &interface);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::table::Column::{Number, Prose, Spare, Whole};
 use super::table::Grid;
-use super::{print, print_json};
+use super::{catalogs, print, print_json};
 use portguard_policy::catalog::{Catalog, System};
 use portguard_policy::error::Exit;
 
@@ -62,28 +62,20 @@ enum Verb {
 /// [`portguard_policy::diagnostic::Rejected`] for a bad catalog or an unknown name, others where files cannot be read.
 pub fn run(args: &CatalogArgs) -> anyhow::Result<Exit> {
     match &args.verb {
-        Verb::List { json } => list(&load(&args.directories)?, *json),
+        Verb::List { json } => list(
+            &catalogs::read(std::iter::empty(), &args.directories)?,
+            *json,
+        ),
         Verb::Show {
             name,
             verbose,
             json,
         } => {
-            let catalog = load(&args.directories)?.with_profiles([name.as_str()].into_iter())?;
+            let catalog = catalogs::read(std::iter::once(name.as_str()), &args.directories)?;
             show::run(&catalog, name, *verbose, *json)
         }
         Verb::Verify { paths, json } => verify::run(&args.directories, paths, *json),
     }
-}
-
-/// The embedded matrices and those of the directories.
-///
-/// # Errors
-/// As [`Catalog::with_directory`].
-pub fn load(directories: &[PathBuf]) -> anyhow::Result<Catalog> {
-    let embedded = Catalog::embedded()?;
-    directories.iter().try_fold(embedded, |catalog, directory| {
-        catalog.with_directory(directory)
-    })
 }
 
 #[derive(Serialize)]
@@ -195,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_list_names_systems_and_roles() {
-        let catalog = load(&[]).unwrap();
+        let catalog = Catalog::embedded().unwrap();
         let roles = roles_json(&catalog.systems["ibm-api-connect"]);
         let subsystem = roles.iter().find(|role| role.id == "subsystem").unwrap();
         assert!(subsystem.is_abstract);

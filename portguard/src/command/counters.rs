@@ -13,12 +13,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use self::text::Rates;
-use super::{print, print_json};
+use super::{catalogs, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind};
 use portguard_observe::observe::{self, Observed};
-use portguard_policy::catalog::Catalog;
 use portguard_policy::error::Exit;
 
 /// Talkers that are listed unless `--top` says more.
@@ -130,7 +129,11 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
             (None, true) => usize::MAX,
             (None, false) => TALKERS,
         };
-        report.knocking = Some(one.knocking(Some(&Catalog::embedded()?), most, args.raw));
+        report.knocking = Some(one.knocking(
+            Some(&catalogs::in_force(std::iter::once(&one.live.meta))?),
+            most,
+            args.raw,
+        ));
     }
     Ok(Shown {
         report,

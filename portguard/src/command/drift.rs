@@ -11,14 +11,13 @@ use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
 use super::table::Column::{Number, Prose, Spare, Whole};
 use super::table::{Grid, width, wrapped};
-use super::{print, print_json};
+use super::{catalogs, print, print_json};
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
 use portguard_observe::counters::Report;
 use portguard_observe::drift::{Drift, Item, Portless, State, Views};
 use portguard_observe::knock::Caller;
 use portguard_observe::observe::{self, Observed};
-use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{count, grouped, plain, time};
 use portguard_policy::policy::Policy;
@@ -188,7 +187,7 @@ pub(super) fn gather(
 /// # Errors
 /// If the embedded catalog is damaged.
 pub(super) fn callers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Caller>> {
-    let catalog = Catalog::embedded()?;
+    let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let mut all = Vec::new();
     for one in observed {
         all.extend(one.knocking(Some(&catalog), usize::MAX, raw).callers);

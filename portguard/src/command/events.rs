@@ -13,6 +13,7 @@ use portguard_common::abi::{Event, slot};
 use serde::Serialize;
 
 use self::filter::Filter;
+use super::catalogs;
 use portguard_observe::counters::Snapshot;
 use portguard_observe::events::pcap::Capture;
 use portguard_observe::events::stream::{Stream, boot_time, booted};
@@ -236,7 +237,7 @@ async fn listen(
     observed: &[Observed],
     mut sink: Sink<'_>,
 ) -> anyhow::Result<()> {
-    let catalog = Catalog::embedded()?;
+    let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let mut streams = Vec::new();
     let mut listeners = Vec::new();
     for (index, one) in observed.iter().enumerate() {

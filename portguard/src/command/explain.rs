@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::check::plain;
 use super::selection::{Resolving, SelectionArgs};
-use super::{print, print_json};
+use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_observe::observe;
@@ -115,6 +115,7 @@ fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog, Option<Effecti
     for warning in &live.warnings {
         let _ = writeln!(io::stderr().lock(), "warning: {}", plain(warning));
     }
+    let catalog = catalogs::in_force(std::iter::once(&live.meta))?;
     let mut policy = live.meta.policy;
     // What is said of the mode is what holds now.
     policy.settings.enforce = live.effective.inbound == Strictness::Enforce;
@@ -123,7 +124,7 @@ fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog, Option<Effecti
         Strictness::Audit => Outbound::Audit,
         Strictness::Enforce => Outbound::Enforce,
     };
-    Ok((policy, Catalog::embedded()?, Some(live.effective)))
+    Ok((policy, catalog, Some(live.effective)))
 }
 
 /// What is in force on an interface.

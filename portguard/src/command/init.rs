@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::print;
+use super::{catalogs, print};
 use portguard_policy::catalog::{Catalog, Peer, PeerClass, PortSpec, Row, System};
 use portguard_policy::diagnostic::{Diagnostic, Rejected};
 use portguard_policy::error::{Exit, Fault};
@@ -98,10 +98,7 @@ struct Answer {
 /// Prints the file.
 pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     let roles = args.roles.iter().map(String::as_str);
-    let mut catalog = Catalog::embedded()?.with_profiles(roles)?;
-    for dir in &args.catalogs {
-        catalog = catalog.with_directory(dir)?;
-    }
+    let catalog = catalogs::read(roles, &args.catalogs)?;
     let mut hosts = args.hosts.clone();
     if hosts.is_empty() {
         hosts.push(super::setup::look::this_host());

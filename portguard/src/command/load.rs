@@ -221,11 +221,8 @@ fn compiled(
             XdpModeArg::Native => XdpModeName::Native,
             XdpModeArg::Generic => XdpModeName::Generic,
         },
-        site: args
-            .selection
-            .config
-            .as_ref()
-            .map(|path| path.display().to_string()),
+        site: site.config.as_ref().map(|path| path.display().to_string()),
+        catalogs: site.catalogs.clone(),
         confirm_within: safety::confirm_within(&args.safety, &plain),
         migrate: args.safety.migrate,
         is_refresh: false,
@@ -284,6 +281,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
             options: Options {
                 xdp_mode: stored.xdp_mode,
                 site: stored.site,
+                catalogs: stored.catalogs,
                 confirm_within,
                 migrate: args.safety.migrate,
                 is_refresh: false,

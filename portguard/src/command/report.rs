@@ -8,14 +8,13 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{drift, print};
+use super::{catalogs, drift, print};
 use crate::report::{Evidence, Guard, csv, html, markdown};
 use portguard_observe::counters::Report;
 use portguard_observe::findings::Finding;
 use portguard_observe::history::{self, Sample};
 use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
-use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{now, plain};
 
@@ -164,7 +163,7 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let callers = drift::callers(&observed, args.raw)?;
     let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
     drift::warn(&drift.unread);
-    let catalog = Catalog::embedded()?;
+    let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let knocking: Vec<Knocking> = observed
         .iter()
         .map(|one| one.knocking(Some(&catalog), CALLERS, args.raw))

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use ipnet::IpNet;
 
+use super::catalogs;
 use portguard_kernel::host::resolve;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
@@ -152,6 +153,10 @@ pub struct Loaded {
     pub site: Site,
     /// Which host.
     pub host: Selection,
+    /// The site file, if there is one.
+    pub config: Option<PathBuf>,
+    /// Directories of the user's own catalogs, absolute.
+    pub catalogs: Vec<PathBuf>,
     local_addresses: Vec<IpAddr>,
     hostname: Option<String>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
@@ -218,15 +223,9 @@ impl SelectionArgs {
             None => Site::default(),
         };
         let roles = site.roles().chain(self.roles.iter().map(String::as_str));
-        let mut catalog = Catalog::embedded()?.with_profiles(roles)?;
-        for dir in site
-            .catalogs
-            .iter()
-            .map(|dir| base.join(dir))
-            .chain(self.catalogs.iter().cloned())
-        {
-            catalog = catalog.with_directory(&dir)?;
-        }
+        let own = site.catalogs.iter().map(|dir| base.join(dir));
+        let directories: Vec<PathBuf> = own.chain(self.catalogs.iter().cloned()).collect();
+        let catalog = catalogs::read(roles, &directories)?;
         site.apply(&self.flags(), &catalog)?;
         let mut files = BTreeMap::new();
         for path in site.files() {
@@ -243,6 +242,8 @@ impl SelectionArgs {
             catalog,
             site,
             host,
+            catalogs: directories.iter().map(|dir| absolute(dir)).collect(),
+            config,
             local_addresses: machine::addresses(),
             hostname: machine::hostname(),
             resolved: BTreeMap::new(),
@@ -304,6 +305,11 @@ impl SelectionArgs {
             offsets: self.offsets.clone(),
         }
     }
+}
+
+/// Where a directory is, wherever somebody asks later; as it is given where that cannot be found out.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// A file beside the site file, or in a directory beside it: whoever writes a site gets no other file read by whoever loads it.

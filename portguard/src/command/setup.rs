@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _};
 use serde::Serialize;
 
+use super::catalogs;
 use super::init::{Draft, site_file};
 use super::load::{self, LoadArgs};
 use guess::Proposal;
 use portguard_kernel::host::listeners::listeners;
-use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
 
@@ -87,10 +87,8 @@ struct Answer {
 /// # Errors
 /// If nothing here is in a catalog and no role is named, nobody is there to ask, and what the system refuses.
 pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
-    let mut catalog = Catalog::embedded()?;
-    for directory in &args.catalogs {
-        catalog = catalog.with_directory(directory)?;
-    }
+    let roles_named = args.roles.iter().map(String::as_str);
+    let catalog = catalogs::read(roles_named, &args.catalogs)?;
     let listeners = listeners().context("cannot read what listens")?;
     let mut host = look::this_host();
     let proposals = guess::proposals(&catalog, &listeners);

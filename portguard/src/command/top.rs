@@ -14,7 +14,6 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 
 use self::state::Top;
 use portguard_observe::observe;
-use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
 
 /// Callers that can be scrolled to.
@@ -60,7 +59,7 @@ pub fn run(args: &TopArgs) -> anyhow::Result<Exit> {
             .hint("`portguard counters --watch` writes to anything")
             .into());
     }
-    let mut top = Top::new(args.interface.clone(), Catalog::embedded()?);
+    let mut top = Top::new(args.interface.clone());
     top.view = args.view as usize;
     look(&mut top)?;
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
@@ -77,6 +76,7 @@ fn look(top: &mut Top) -> anyhow::Result<()> {
             .hint("`portguard load` guards one")
             .into());
     }
+    top.read_catalog(&observed)?;
     let mut callers = BTreeMap::new();
     for one in &observed {
         callers.insert(

@@ -121,6 +121,7 @@ fn named(mut policy: Policy) -> Policy {
         last: 9_443,
         peers: Peers::Set(set),
         row: "bench/named".to_owned(),
+        until: None,
     });
     let first = answers(0);
     policy.with_answers(&first).unwrap_or(policy)
@@ -283,6 +284,7 @@ fn options() -> Options {
         is_refresh: false,
         xdp_mode: XdpModeName::Native,
         site: None,
+        catalogs: Vec::new(),
         confirm_within: Duration::ZERO,
     }
 }

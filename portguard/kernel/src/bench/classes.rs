@@ -183,6 +183,7 @@ mod tests {
             last,
             peers,
             row: "v/row".into(),
+            until: None,
         }
     }
 

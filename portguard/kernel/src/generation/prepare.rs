@@ -2,7 +2,7 @@
 //! tested and pinned beside the others. [`crate::generation::publish`] then swaps the links.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -37,6 +37,8 @@ pub struct Options {
     pub xdp_mode: XdpModeName,
     /// The site file's path, to be shown.
     pub site: Option<String>,
+    /// Directories of catalogs beside the embedded ones, to be read again by what explains.
+    pub catalogs: Vec<PathBuf>,
     /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
     pub confirm_within: Duration,
     /// Take the place of another version's guard.
@@ -247,6 +249,7 @@ fn prepare_next(
         tick_shift: host.tick_shift,
         flow_sets: pair.loaded.facts.flow_mask + 1,
         site: options.site.clone(),
+        catalogs: options.catalogs.clone(),
         policy: policy.clone(),
         directory: pair.directory()?.clone(),
     };

@@ -99,6 +99,7 @@ fn one(
         migrate: false,
         xdp_mode: now.meta.xdp_mode,
         site: now.meta.site.clone(),
+        catalogs: now.meta.catalogs.clone(),
         confirm_within,
         is_refresh: true,
     };

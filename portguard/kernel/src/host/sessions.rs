@@ -142,6 +142,7 @@ mod tests {
                 last: 22,
                 peers: Peers::Set(0),
                 row: "management/tcp-22".into(),
+                until: None,
             }],
             ..Policy::default()
         };

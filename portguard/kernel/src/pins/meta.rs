@@ -1,7 +1,7 @@
 //! What a generation is made of, kept beside it in the kernel: who asks later needs neither the site file nor the tool
 //! that loaded it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct Meta {
     pub flow_sets: u32,
     /// The site file, if there was one.
     pub site: Option<String>,
+    /// Directories of catalogs beside the embedded ones.
+    #[serde(default)]
+    pub catalogs: Vec<PathBuf>,
     /// The policy.
     pub policy: Policy,
     /// What the counter cells mean.

@@ -63,6 +63,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> 
     let options = Options {
         xdp_mode: lost.meta.xdp_mode,
         site: lost.meta.site.clone(),
+        catalogs: lost.meta.catalogs.clone(),
         confirm_within,
         migrate: false,
         is_refresh: false,

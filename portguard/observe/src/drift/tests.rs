@@ -13,6 +13,7 @@ fn grant(kind: GrantKind, transport: Transport, first: u16, last: u16, row: &str
         last,
         peers: Peers::Any,
         row: row.to_owned(),
+        until: None,
     }
 }
 

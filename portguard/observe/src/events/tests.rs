@@ -42,6 +42,7 @@ fn policy() -> Policy {
         last,
         peers: Peers::Set(0),
         row: row.to_owned(),
+        until: None,
     };
     Policy {
         inbound: vec![

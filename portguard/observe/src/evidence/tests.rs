@@ -15,6 +15,7 @@ fn policy(ports: &[u16]) -> Policy {
                 last: *port,
                 peers: Peers::Any,
                 row: format!("site/{port}"),
+                until: None,
             })
             .collect(),
         ..Policy::default()

@@ -91,6 +91,7 @@ impl World {
             last: *last,
             peers: Peers::Set(0),
             row: format!("a/{first}"),
+            until: None,
         };
         Policy {
             inbound: self.documented.iter().map(grant).collect(),

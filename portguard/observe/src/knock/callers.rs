@@ -365,6 +365,7 @@ mod tests {
                 last: 23,
                 peers: Peers::Any,
                 row: "a/talk".to_owned(),
+                until: None,
             }],
             ..Policy::default()
         };

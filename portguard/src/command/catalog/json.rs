@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{RoleJson, roles_json};
-use portguard_policy::catalog::{Condition, Inert, Peer, Row, System};
+use portguard_policy::catalog::{Condition, Inert, Peer, PeerClass, Row, System};
 
 /// The rows of a system or of one of its roles, and all that they refer to.
 #[derive(Serialize)]
@@ -49,7 +49,13 @@ struct RowJson<'a> {
     pick: Option<&'a str>,
     /// Whether the ports move with the port offset of the role's server.
     offset: bool,
+    /// Rows of one role, transport and number are one setting of the site; so are rows with one listener.
+    listener: Option<&'a str>,
     peers: Vec<PeerJson>,
+    /// Hosts that have the peer's role by the same role as this host are no peers.
+    other_roles_only: bool,
+    /// What the row is for where no peer is printed: each class has its own answer in the site.
+    class: Option<&'static str>,
     condition: Option<ConditionJson<'a>>,
     customisable: bool,
     purpose: &'a str,
@@ -57,6 +63,8 @@ struct RowJson<'a> {
     notes: &'a [String],
     /// Why the row opens nothing on any host.
     inert: Option<&'static str>,
+    /// The other end of a row that the document prints for one end only.
+    implied: bool,
     /// Place in the catalog file.
     location: &'a str,
 }
@@ -152,7 +160,10 @@ fn row_json<'a>(system: &'a System, row: &'a Row) -> RowJson<'a> {
         ports: row.ports.iter().map(ToString::to_string).collect(),
         pick: row.pick.as_deref(),
         offset: row.offset,
+        listener: row.listener.as_deref(),
         peers: row.peers.iter().map(peer).collect(),
+        other_roles_only: row.other_roles_only,
+        class: row.class.map(PeerClass::as_str),
         condition: row.condition.as_ref().map(condition_json),
         customisable: row.customisable,
         purpose: &row.purpose,
@@ -163,6 +174,7 @@ fn row_json<'a>(system: &'a System, row: &'a Row) -> RowJson<'a> {
         },
         notes: &row.notes,
         inert: row.inert.map(Inert::as_str),
+        implied: row.implied,
         location: &row.location,
     }
 }
@@ -229,6 +241,10 @@ mod tests {
                 "ports": ["8086"],
                 "pick": null,
                 "offset": false,
+                "listener": null,
+                "other_roles_only": false,
+                "class": null,
+                "implied": false,
                 "peers": [{ "kind": "domain", "name": "pinheads-1da40166.influxcloud.net" }],
                 "condition": { "version": "<4.5.1" },
                 "customisable": false,
@@ -260,6 +276,13 @@ mod tests {
             row(&document, "ibm-api-connect/gateway-9443")["peers"],
             json!([{ "kind": "unprinted", "name": null }])
         );
+        let common = row(&document, "ibm-api-connect/common-443");
+        assert_eq!(common["other_roles_only"], true);
+        let other_end = row(&document, "ibm-api-connect/common-443/both-gateway");
+        assert_eq!(other_end["implied"], true);
+        let offload = row(&document, "ibm-api-connect/usage-12");
+        assert_eq!(offload["listener"], "analytics-offload");
+        assert_eq!(offload["class"], "infrastructure");
         assert_eq!(
             row(&document, "ibm-api-connect/gateway-5554")["condition"],
             json!({ "option": ["rest-management"] })

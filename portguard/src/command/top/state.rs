@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use crate::command::catalogs;
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_kernel::generation::Live;
 use portguard_observe::counters::{PortCount, Report, Snapshot};
@@ -58,6 +59,8 @@ pub(super) struct Top {
     pub(super) is_paused: bool,
     /// For the rows that come near.
     pub(super) catalog: Catalog,
+    /// Of the policies whose catalog that is.
+    digests: Vec<String>,
     /// Who causes violations, by interface.
     pub(super) callers: BTreeMap<String, Knocking>,
 }
@@ -85,7 +88,7 @@ pub(super) struct Guard {
 }
 
 impl Top {
-    pub(super) fn new(shown: Option<String>, catalog: Catalog) -> Self {
+    pub(super) fn new(shown: Option<String>) -> Self {
         Self {
             guards: BTreeMap::new(),
             shown,
@@ -96,9 +99,22 @@ impl Top {
             view: 0,
             offset: 0,
             is_paused: false,
-            catalog,
+            catalog: Catalog::default(),
+            digests: Vec::new(),
             callers: BTreeMap::new(),
         }
+    }
+
+    /// Reads the catalog again where other policies are in force.
+    pub(super) fn read_catalog(&mut self, observed: &[Observed]) -> anyhow::Result<()> {
+        let metas = || observed.iter().map(|one| &one.live.meta);
+        let digests: Vec<String> = metas().map(|meta| meta.digest.clone()).collect();
+        if self.digests != digests || self.catalog.systems.is_empty() {
+            // What cannot be read is no reason to draw over the screen; other verbs say it.
+            (self.catalog, _) = catalogs::found(metas())?;
+            self.digests = digests;
+        }
+        Ok(())
     }
 
     /// Takes a new look; interfaces that are no longer guarded go.

@@ -57,6 +57,7 @@ fn observed(passed: u64, violations: u64) -> Observed {
                 tick_shift: 8,
                 flow_sets: 1,
                 site: None,
+                catalogs: Vec::new(),
                 previous: None,
                 egress_hook: None,
                 policy: policy.clone(),
@@ -87,7 +88,7 @@ fn screen(top: &Top, width: u16, height: u16) -> String {
 
 fn top() -> Top {
     let start = Instant::now();
-    let mut top = Top::new(None, Catalog::default());
+    let mut top = Top::new(None);
     top.update(vec![observed(10, 1)], start);
     top.update(vec![observed(510, 201)], start + Duration::from_secs(2));
     top
@@ -167,7 +168,7 @@ fn each_direction_has_its_mode_and_what_is_confirmed_gives_no_way() {
     );
     both.raw.totals.extend([out]);
     both.live.is_confirmed = true;
-    let mut top = Top::new(None, Catalog::default());
+    let mut top = Top::new(None);
     top.update(vec![both], Instant::now());
     let shown = screen(&top, 80, 24);
     assert!(

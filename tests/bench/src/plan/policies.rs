@@ -45,6 +45,7 @@ fn grant(transport: Transport, first: u16, last: u16, peers: Peers, row: String)
         last,
         peers,
         row,
+        until: None,
     }
 }
 
