@@ -5,6 +5,7 @@ pub mod ethernet;
 pub mod frame;
 mod ipv4;
 mod ipv6;
+mod network;
 pub mod packet;
 pub mod parse;
 pub mod plain;

@@ -4,10 +4,11 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use portguard_common::config::Config;
 use portguard_common::frame::{Frame, HEADER_SPAN, Window};
 
 use crate::hook::Hook;
-use crate::maps::{self, Maps};
+use crate::maps;
 
 /// The first [`HEADER_SPAN`] bytes of a frame.
 #[derive(Clone, Copy)]
@@ -21,8 +22,8 @@ pub(crate) struct Copied<H> {
 impl<H: Hook> Copied<H> {
     /// The frame at hand.
     #[inline(always)]
-    pub(crate) fn new(hook: H, maps: &Maps) -> Self {
-        let whole = hook.whole(maps);
+    pub(crate) fn new(hook: H, config: &Config) -> Self {
+        let whole = hook.whole(config);
         let length = if whole > HEADER_SPAN {
             HEADER_SPAN
         } else {

@@ -5,10 +5,7 @@ use portguard_common::packet::Subject;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
 
-use crate::maps::{self, Maps};
-
-/// Packets and bytes of a frame.
-pub(crate) type Amount = (u64, u64);
+use crate::maps::{self, Amount, Maps};
 
 /// Counts a frame. Returns the weight of a violation that is sampled, else 0.
 #[inline(always)]

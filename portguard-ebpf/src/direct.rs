@@ -33,6 +33,13 @@ impl<H: Hook> Direct<H> {
             length: hook.length(end - start),
         }
     }
+
+    /// Whether an Ethernet frame is for a group of its link, or for all of it: a network's broadcast address shows only there.
+    #[inline(always)]
+    pub(crate) fn is_for_many(self) -> bool {
+        let destination = self.window::<6>(0);
+        destination.is_some_and(|destination| destination.u8::<0>() & 1 != 0)
+    }
 }
 
 impl<H: Hook> Frame for Direct<H> {

@@ -10,9 +10,9 @@ use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::verdict::Verdict;
 
-use crate::guard::Sample;
 use crate::hook::Hook;
 use crate::maps::{self, EVENTS, Maps};
+use crate::sample::Sample;
 
 /// What an event says of a packet and its verdict that verifiers would tell states apart by: as numbers they know nothing of.
 #[derive(Clone, Copy)]
@@ -91,8 +91,8 @@ pub(crate) fn emit<H: Hook>(hook: H, maps: &Maps, packet: &Packet, cause: Cause,
         // SAFETY: in the head, whose place in the record is a multiple of eight.
         unsafe { head.add(word).write_volatile(0) };
     }
-    let captured = if hook.is_split(maps) {
-        capture(hook, hook.whole(maps), head.cast())
+    let captured = if hook.is_split(maps.config()) {
+        capture(hook, hook.whole(maps.config()), head.cast())
     } else {
         0
     };

@@ -14,6 +14,7 @@ use crate::direct::Direct;
 use crate::event;
 use crate::hook::Hook;
 use crate::maps::{self, Maps};
+use crate::sample::Sample;
 use crate::talkers;
 
 /// What becomes of a frame.
@@ -181,24 +182,13 @@ pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u3
     outcome
 }
 
-/// A violation that is sampled.
-#[derive(Clone, Copy)]
-pub(crate) struct Sample {
-    /// How many violations it stands for.
-    pub(crate) weight: u32,
-    /// Whether it is dropped.
-    pub(crate) is_drop: bool,
-    /// Boot-time clock, nanoseconds.
-    pub(crate) time: u64,
-}
-
 /// Parses any frame.
 #[inline(always)]
 fn whole_packet<H: Hook>(hook: H, maps: &Maps) -> Packet {
-    let parsed = match (maps.config().raw_ip != 0, hook.is_split(maps)) {
-        (false, true) => parse_tagged(&mut Copied::new(hook, maps), hook.tag()),
+    let parsed = match (maps.config().raw_ip != 0, hook.is_split(maps.config())) {
+        (false, true) => parse_tagged(&mut Copied::new(hook, maps.config()), hook.tag()),
         (false, false) => parse_tagged(&mut Direct::new(hook), hook.tag()),
-        (true, true) => parse_ip(&mut Copied::new(hook, maps)),
+        (true, true) => parse_ip(&mut Copied::new(hook, maps.config())),
         (true, false) => parse_ip(&mut Direct::new(hook)),
     };
     // What cannot even be copied is malformed: never passed unread.

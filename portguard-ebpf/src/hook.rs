@@ -9,13 +9,8 @@ use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use portguard_common::config::Config;
 use portguard_common::reason::Direction;
-use portguard_common::tables::Tables;
-
-use portguard_common::frame::{Frame as _, Window as _};
-
-use crate::direct::Direct;
-use crate::maps::{self, Maps};
 
 /// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
 /// read anew is one that nothing is known of yet.
@@ -38,9 +33,9 @@ pub(crate) trait Hook: Copy {
     /// Length of the frame as far as it can be known without a call; `linear` bytes can be read in place.
     fn length(self, linear: usize) -> usize;
     /// Length of all of the frame.
-    fn whole(self, maps: &Maps) -> usize;
+    fn whole(self, config: &Config) -> usize;
     /// Whether the frame may have parts that cannot be read in place.
-    fn is_split(self, maps: &Maps) -> bool;
+    fn is_split(self, config: &Config) -> bool;
     /// Copies bytes of the frame; whether it could.
     fn copy(self, offset: u32, to: *mut c_void, length: u32) -> bool;
     /// A VLAN tag beside the frame, as in [`portguard_common::packet::Packet::vlan`].
@@ -79,8 +74,8 @@ impl Hook for Received {
     }
 
     #[inline(always)]
-    fn whole(self, maps: &Maps) -> usize {
-        if self.is_split(maps) {
+    fn whole(self, config: &Config) -> usize {
+        if self.is_split(config) {
             // SAFETY: the context is the one that the kernel gave to this program.
             unsafe { bpf_xdp_get_buff_len(self.0) as usize }
         } else {
@@ -90,8 +85,8 @@ impl Hook for Received {
     }
 
     #[inline(always)]
-    fn is_split(self, maps: &Maps) -> bool {
-        maps.config().multi_buffer != 0
+    fn is_split(self, config: &Config) -> bool {
+        config.multi_buffer != 0
     }
 
     #[inline(always)]
@@ -134,16 +129,9 @@ impl Sent {
 
     /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.
     #[inline(always)]
-    pub(crate) fn is_reflected(self) -> bool {
+    pub(crate) fn is_reflected(self, is_outside: impl FnOnce(u32) -> bool) -> bool {
         let came = field!(self.0, ingress_ifindex);
-        came != 0 && (came == field!(self.0, ifindex) || maps::is_outside(came))
-    }
-
-    /// Whether it is for a group of its link, or for all of it: a network's broadcast address shows only there.
-    #[inline(always)]
-    pub(crate) fn is_for_many(self) -> bool {
-        let destination = Direct::new(self).window::<6>(0);
-        destination.is_some_and(|destination| destination.u8::<0>() & 1 != 0)
+        came != 0 && (came == field!(self.0, ifindex) || is_outside(came))
     }
 }
 
@@ -169,12 +157,12 @@ impl Hook for Sent {
     }
 
     #[inline(always)]
-    fn whole(self, _maps: &Maps) -> usize {
+    fn whole(self, _config: &Config) -> usize {
         field!(self.0, len) as usize
     }
 
     #[inline(always)]
-    fn is_split(self, _maps: &Maps) -> bool {
+    fn is_split(self, _config: &Config) -> bool {
         true
     }
 

@@ -27,6 +27,8 @@ mod guard;
 mod hook;
 mod maps;
 mod remember;
+mod route;
+mod sample;
 mod talkers;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
@@ -40,6 +42,7 @@ use portguard_common::reason::Direction;
 use portguard_common::track;
 use portguard_common::verdict::Verdict;
 
+use crate::direct::Direct;
 use crate::guard::{Hears, Outcome};
 use crate::hook::{Hook as _, Received, Sent};
 use crate::maps::Maps;
@@ -105,7 +108,7 @@ impl Hears for Sent {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
         track::sent(&Maps::new(self.ctx()), packet, verdict, || {
-            self.is_reflected() || self.is_for_many()
+            self.is_reflected(maps::is_outside) || Direct::new(self).is_for_many()
         });
     }
 }

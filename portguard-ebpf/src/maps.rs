@@ -1,9 +1,9 @@
 //! Every map and global, and the policy that they hold.
 //!
 //! A generation's own: `CONFIG`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
-//! `ADMIT`, `ROUTE`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
+//! `ADMIT`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `TALKERS`, `EVENTS`; across the guards
-//! of a network namespace: those of [`crate::conversations`].
+//! of a network namespace: those of [`crate::conversations`]. Scratch memory is with those who use it.
 #![expect(
     unsafe_code,
     reason = "map values are reached by pointer; each access stands behind its bound"
@@ -16,9 +16,7 @@ use core::ptr;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
-use aya_ebpf::helpers::generated::{
-    bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::{
     Block, CELLS_A_CHUNK, CHUNKS, Cells, Counter, MAX_CELLS, SLOTS as SLOT_COUNT, Sampler,
@@ -32,8 +30,11 @@ use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
 
 use crate::conversations;
-use crate::count::Amount;
 use crate::hook::{self, Hook as _};
+use crate::route;
+
+/// Packets and bytes of a frame.
+pub(crate) type Amount = (u64, u64);
 
 /// A global that the loader fills and no program writes. The kernel freezes those in sections named `.rodata`.
 #[repr(transparent)]
@@ -123,37 +124,6 @@ static HOSTS: Array<Host6, 1> = Array::new();
 /// The admission matrix; the loader sets how many words.
 #[btf_map]
 static ADMIT: Array<u32, 1> = Array::new();
-
-/// What a look at the kernel's routes is asked and answered with: too large for the stack.
-#[btf_map]
-static ROUTE: PerCpuArray<Route, 1> = PerCpuArray::new();
-
-/// The kernel's `struct bpf_fib_lookup`.
-#[repr(C)]
-struct Route {
-    family: u8,
-    protocol: u8,
-    ports: [u16; 2],
-    /// 0: the size is not checked.
-    length: u16,
-    ifindex: u32,
-    /// Traffic class, and what the answer needs room for.
-    class: u32,
-    source: [u32; 4],
-    destination: [u32; 4],
-    rest: [u32; 4],
-}
-
-/// Its length, as the helper takes it.
-const ROUTE_LENGTH: i32 = 64;
-
-const _: () = assert!(size_of::<Route>() == 64 && core::mem::offset_of!(Route, source) == 16);
-
-/// Answers of the lookup that mean that a packet goes on to somebody else: to a neighbour, to one that is not known yet, or
-/// that it is too long for the way.
-const FORWARDED: [u64; 3] = [0, 7, 8];
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
 /// Granted packets by cell.
 #[btf_map]
@@ -411,52 +381,6 @@ impl Maps {
     }
 }
 
-/// Whether the kernel would route a packet from one address on to another if it came in by an interface.
-#[inline(always)]
-fn is_routed(ctx: *mut c_void, ifindex: u32, source: Addr, destination: Addr) -> bool {
-    let Some(route) = ROUTE.get_ptr_mut(0) else {
-        return false;
-    };
-    // Word by word: as a whole it would be made on the stack.
-    macro_rules! write {
-        ($($field:ident$([$index:literal])?: $value:expr),* $(,)?) => {
-            // SAFETY: fields of a live per-CPU element that no other program of this CPU runs beside.
-            unsafe { $((&raw mut (*route).$field$([$index])?).write_volatile($value);)* }
-        };
-    }
-    write! {
-        protocol: 0,
-        ports: [0; 2],
-        length: 0,
-        ifindex: ifindex,
-        class: 0,
-        rest: [0; 4],
-    }
-    if destination.v6 {
-        let (from, to) = (source, destination);
-        write! {
-            family: AF_INET6,
-            source[0]: from.high.to_be() as u32,
-            source[1]: (from.high.to_be() >> 32) as u32,
-            source[2]: from.low.to_be() as u32,
-            source[3]: (from.low.to_be() >> 32) as u32,
-            destination[0]: to.high.to_be() as u32,
-            destination[1]: (to.high.to_be() >> 32) as u32,
-            destination[2]: to.low.to_be() as u32,
-            destination[3]: (to.low.to_be() >> 32) as u32,
-        }
-    } else {
-        write! {
-            family: AF_INET,
-            source[0]: source.as_v4().to_be(),
-            destination[0]: destination.as_v4().to_be(),
-        }
-    }
-    // SAFETY: the helper is told the size.
-    let answer = unsafe { bpf_fib_lookup(ctx, route.cast(), ROUTE_LENGTH, 0) };
-    FORWARDED.contains(&answer.cast_unsigned())
-}
-
 /// Once every 2^32 violations of a key on a CPU.
 #[inline(never)]
 fn carry(direction: Direction, key: Key) {
@@ -532,11 +456,12 @@ impl Tables for Maps {
         match direction {
             Direction::Ingress => {
                 let ifindex = hook::Received(self.ctx.cast()).ifindex();
-                is_routed(self.ctx, ifindex, source, destination)
+                route::is_routed(self.ctx, ifindex, source, destination)
             }
             Direction::Egress => {
                 let hook = hook::Sent(self.ctx.cast());
-                hook.is_from_elsewhere() && is_routed(self.ctx, hook.ifindex(), destination, source)
+                hook.is_from_elsewhere()
+                    && route::is_routed(self.ctx, hook.ifindex(), destination, source)
             }
         }
     }

@@ -4,8 +4,8 @@
 use portguard_common::tables::Tables;
 use portguard_common::talkers::{Talker, TalkerKey, WAYS};
 
-use crate::guard::Sample;
 use crate::maps::{self, Maps};
+use crate::sample::Sample;
 
 /// Puts a sample, which stands for so many packets, down to its cause.
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! The Ethernet header and VLAN tags (IEEE 802.3, 802.1Q).
 
 use crate::wire::frame::{Frame, Window};
+use crate::wire::network::{Network, short};
 use crate::wire::packet::{Malformed, Packet, Shape};
-use crate::wire::parse::{Network, short};
 
 /// EtherTypes (IANA, IEEE).
 pub mod ethertype {

@@ -2,8 +2,8 @@
 
 use crate::wire::addr::Addr;
 use crate::wire::frame::{Frame, HEADER_SPAN, Window};
+use crate::wire::network::{Network, Payload, Whole, is_big, short};
 use crate::wire::packet::{Malformed, Packet, Shape, protocol};
-use crate::wire::parse::{Network, Payload, Whole, is_big, short};
 
 pub(crate) const HEADER: usize = 40;
 /// Offsets in the header.

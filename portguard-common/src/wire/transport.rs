@@ -1,8 +1,8 @@
 //! TCP, UDP, SCTP, ICMP and IGMP: the ports, or the type.
 
 use crate::wire::frame::{Frame, HEADER_SPAN, Window};
+use crate::wire::network::{Nonlinear, Payload, Whole};
 use crate::wire::packet::{Malformed, Packet, Shape, protocol};
-use crate::wire::parse::{Nonlinear, Payload, Whole};
 
 /// Lengths of the fixed headers.
 pub(crate) mod header {

@@ -8,6 +8,7 @@ mod conditions;
 pub(crate) mod ends;
 mod fields;
 mod head;
+mod lists;
 mod load;
 mod query;
 mod report;

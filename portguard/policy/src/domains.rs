@@ -7,8 +7,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Policy;
-
 /// What each name resolved to: lower-case name to addresses.
 pub type Answers = BTreeMap<String, Vec<IpAddr>>;
 
@@ -24,7 +22,7 @@ pub struct Domains {
 /// How a set that has names in it is made: what is in all of its parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainSet {
-    /// Index into [`Policy::sets`].
+    /// Index into [`Policy::sets`](crate::policy::Policy::sets).
     pub set: u32,
     /// The peers, and what the site narrows them to, if it does.
     pub parts: Vec<Part>,
@@ -52,6 +50,30 @@ impl Domains {
             .flat_map(|part| part.names.iter().map(String::as_str))
             .collect()
     }
+
+    /// Takes other answers for the names that they are of. Names without an answer keep what they have, and no name loses its
+    /// last address.
+    pub(crate) fn update(&mut self, answers: &Answers) {
+        for (name, known) in &mut self.names {
+            if let Some(found) = answers.get(name).filter(|found| !found.is_empty()) {
+                known.clone_from(found);
+                known.sort_unstable();
+                known.dedup();
+            }
+        }
+    }
+}
+
+impl DomainSet {
+    /// The prefixes that the set has with these answers.
+    pub(crate) fn resolved(&self, names: &Answers) -> Vec<IpNet> {
+        let parts = self.parts.iter().map(|part| part.resolved(names));
+        let mut prefixes = parts
+            .reduce(|left, right| intersection(&left, &right))
+            .unwrap_or_default();
+        prefixes.sort_unstable();
+        prefixes
+    }
 }
 
 impl Part {
@@ -66,35 +88,6 @@ impl Part {
 /// One address as a prefix; IPv4 that is mapped into IPv6 is IPv4.
 pub(crate) fn net(address: IpAddr) -> IpNet {
     IpNet::from(address.to_canonical())
-}
-
-impl Policy {
-    /// The same policy with other answers for its domain names; `None` if that changes no set. Names without an answer keep
-    /// what they have, and no name loses its last address.
-    pub fn with_answers(&self, answers: &Answers) -> Option<Self> {
-        let mut next = self.clone();
-        for (name, known) in &mut next.domains.names {
-            if let Some(found) = answers.get(name).filter(|found| !found.is_empty()) {
-                known.clone_from(found);
-                known.sort_unstable();
-                known.dedup();
-            }
-        }
-        for made in &next.domains.sets {
-            let Some(set) = next.sets.get_mut(made.set as usize) else {
-                continue;
-            };
-            let parts = made
-                .parts
-                .iter()
-                .map(|part| part.resolved(&next.domains.names));
-            set.prefixes = parts
-                .reduce(|left, right| intersection(&left, &right))
-                .unwrap_or_default();
-            set.prefixes.sort_unstable();
-        }
-        (next.sets != self.sets).then_some(next)
-    }
 }
 
 /// Prefixes in both; each list is sorted and disjoint, so one pass over both does.
@@ -120,7 +113,7 @@ pub(crate) fn intersection(left: &[IpNet], right: &[IpNet]) -> Vec<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::PeerSet;
+    use crate::policy::{PeerSet, Policy};
 
     fn nets(text: &str) -> Vec<IpNet> {
         text.split(' ').map(|net| net.parse().unwrap()).collect()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
-use crate::domains::Domains;
+use crate::domains::{Answers, Domains};
 
 /// The effective matrix of one host. Deterministic: same inputs, equal value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,6 +38,21 @@ pub struct Policy {
     /// Domain names, what they resolved to, and the sets that follow them.
     #[serde(default, skip_serializing_if = "Domains::is_empty")]
     pub domains: Domains,
+}
+
+impl Policy {
+    /// The same policy with other answers for its domain names; `None` if that changes no set. Names without an answer keep
+    /// what they have, and no name loses its last address.
+    pub fn with_answers(&self, answers: &Answers) -> Option<Self> {
+        let mut next = self.clone();
+        next.domains.update(answers);
+        for made in &next.domains.sets {
+            if let Some(set) = next.sets.get_mut(made.set as usize) {
+                set.prefixes = made.resolved(&next.domains.names);
+            }
+        }
+        (next.sets != self.sets).then_some(next)
+    }
 }
 
 /// A set of peers with the words that name it.

@@ -22,6 +22,7 @@ mod read;
 mod term;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use flags::Flags;
 pub(crate) use flags::has_peer;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::cells;
 use super::fields::{self, Fields};
+use super::lists::{citation, each, keys};
 use super::report::Report;
-use super::rows::{each, keys};
 use super::{Condition, Conflict, System};
 use crate::diagnostic::Diagnostic;
 
@@ -77,7 +77,7 @@ pub(super) fn conflicts(
         let offset = table.optional_integer(report, "offset");
         let message = table.text(report, "message");
         let hint = table.text(report, "hint");
-        let citation = super::rows::citation(report, &mut table);
+        let citation = citation(report, &mut table);
         table.finish(report);
         if condition.is_none() && same_host.is_empty() && has.is_none() && offset_of.is_none() {
             let message = "the conflict has nothing to be met";

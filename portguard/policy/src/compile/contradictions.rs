@@ -154,7 +154,7 @@ impl<'a> Compiler<'a, '_> {
                     view,
                     is_other: false,
                 };
-                let moved = change.is_of(system, row, &change.spec, &at);
+                let moved = at.is_changed(change, system, row, &change.spec);
                 let is_left = row.direction != Direction::Out && row.ports.contains(&change.spec);
                 let is_open = self.policy.inbound.iter().any(|grant| {
                     grant.kind == GrantKind::Documented

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 
+use super::changes::{Change, changed};
+use super::inventory::clusters_of;
 use super::inventory::{self, addresses_of};
 use super::lint::Lint;
-use super::listeners::{Change, changed};
-use super::views::clusters_of;
 use crate::catalog::{Peer, Row, System};
 use crate::diagnostic::Diagnostic;
 use crate::site::{ChangedPorts, Host, Place, SystemSite, Term, names_row};

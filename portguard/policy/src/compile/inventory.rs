@@ -7,10 +7,9 @@ use std::rc::Rc;
 use ipnet::IpNet;
 
 use crate::catalog::Catalog;
-use crate::site::{Host, Site, SystemSite};
+use crate::site::{Host, Place, Site, SystemSite};
 
 use super::Inputs;
-use super::views::clusters_of;
 
 /// The index.
 #[derive(Debug, Clone)]
@@ -183,7 +182,7 @@ impl<'a> Inventory<'a> {
 }
 
 /// Every role of a host, on whatever interface.
-pub(super) fn roles_of(host: &Host) -> impl Iterator<Item = &(String, crate::site::Place)> {
+pub(super) fn roles_of(host: &Host) -> impl Iterator<Item = &(String, Place)> {
     host.roles.iter().chain(
         host.interfaces
             .values()
@@ -195,4 +194,19 @@ pub(super) fn roles_of(host: &Host) -> impl Iterator<Item = &(String, crate::sit
 pub(super) fn addresses_of(host: &Host) -> impl Iterator<Item = IpAddr> {
     let all = host.addresses.iter().chain(&host.shared_addresses);
     all.map(|(address, _)| *address)
+}
+
+/// Installations of a system that a host belongs to; none: the one that has no name.
+pub(super) fn clusters_of<'s>(
+    site: &'s Site,
+    system: &str,
+    host: Option<usize>,
+) -> impl Iterator<Item = &'s str> + Clone {
+    let own = host.and_then(|index| site.hosts.get(index));
+    let own: Option<&'s [(String, Place)]> = own.map(|host| host.cluster.as_slice());
+    let general = site.systems.get(system).map(|said| said.cluster.as_slice());
+    let said = own.filter(|own| !own.is_empty()).or(general);
+    said.unwrap_or_default()
+        .iter()
+        .map(|(name, _)| name.as_str())
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Inputs, facts, inventory, listeners::Change};
+use super::changes::Change;
+use super::inventory::{self, clusters_of};
+use super::{Inputs, facts};
 use crate::catalog::System;
-use crate::site::{Place, Site, SystemSite};
+use crate::site::SystemSite;
 
 /// What holds for some hosts.
 #[derive(Debug, Default)]
@@ -68,21 +70,6 @@ impl Views {
     pub(super) fn vary(&self, system: &str) -> bool {
         self.hosts.contains_key(system)
     }
-}
-
-/// Installations of a system that a host belongs to; none: the one that has no name.
-pub(super) fn clusters_of<'s>(
-    site: &'s Site,
-    system: &str,
-    host: Option<usize>,
-) -> impl Iterator<Item = &'s str> + Clone {
-    let own = host.and_then(|index| site.hosts.get(index));
-    let own: Option<&'s [(String, Place)]> = own.map(|host| host.cluster.as_slice());
-    let general = site.systems.get(system).map(|said| said.cluster.as_slice());
-    let said = own.filter(|own| !own.is_empty()).or(general);
-    said.unwrap_or_default()
-        .iter()
-        .map(|(name, _)| name.as_str())
 }
 
 fn layered<'s>(system: &SystemSite, clusters: impl Iterator<Item = &'s str>) -> SystemSite {

@@ -123,7 +123,7 @@ impl Apply<'_> {
                     cluster.unprinted_classes.clear();
                 }
             }
-            self.site.unprinted_peers = self.heed("--unprinted-peers", Who::parse(text));
+            self.site.unprinted_peers = self.accepted("--unprinted-peers", Who::parse(text));
         }
         self.management(&flags.management);
         for text in &flags.peers {
@@ -176,7 +176,7 @@ impl Apply<'_> {
         self.site.systems.values_mut().chain(hosts)
     }
 
-    fn heed<T>(&mut self, flag: &str, result: Result<T, Fault>) -> Option<T> {
+    fn accepted<T>(&mut self, flag: &str, result: Result<T, Fault>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(fault) => {
@@ -194,7 +194,7 @@ impl Apply<'_> {
 
     fn refuse(&mut self, flag: &str, code: &'static str, message: String, hint: impl Into<String>) {
         let fault = Fault::new(code, message, hint);
-        let _: Option<()> = self.heed(flag, Err(fault));
+        let _: Option<()> = self.accepted(flag, Err(fault));
     }
 
     fn management(&mut self, words: &[String]) {
@@ -214,7 +214,7 @@ impl Apply<'_> {
             }
         } else {
             for word in words {
-                let access = self.heed("--management", term::access(word, Place::default()));
+                let access = self.accepted("--management", term::access(word, Place::default()));
                 management.allow.extend(access);
             }
         }
@@ -255,7 +255,7 @@ impl Apply<'_> {
         // A flag goes before what clusters and hosts say, too.
         let result = result
             .and_then(|()| layers_of(self.site, &system).try_for_each(|layer| set(layer, value)));
-        self.heed(flag, result);
+        self.accepted(flag, result);
     }
 
     /// Things that systems name: `NAME` is set in every system that has it, `SYSTEM/NAME` in that one.
@@ -320,7 +320,7 @@ impl Apply<'_> {
             );
             return;
         };
-        let Some(who) = self.heed("--peer", Who::parse(who)) else {
+        let Some(who) = self.accepted("--peer", Who::parse(who)) else {
             return;
         };
         self.named("--peer", name, has_peer, |site, name| {

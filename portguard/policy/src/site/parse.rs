@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use portguard_common::ethertypes;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::read::{Fields, Reader, Value};
-use super::term::{self, Fault};
+use super::term;
+use super::values::{accepted, flag, mode, terms, unprinted, who, word};
 use super::{
-    Access, Baseline, Group, MAX_BYTES, Management, Mode, Place, Protocol, Site, Term, Terms,
-    Timeouts, Unresolved, UnresolvedPorts, Who,
+    Access, Baseline, Group, MAX_BYTES, Management, Place, Protocol, Site, Timeouts, Unresolved,
+    UnresolvedPorts, parse_host, parse_system,
 };
-use crate::catalog::PeerClass;
 use crate::diagnostic::{Diagnostic, Rejected};
 use crate::policy::Outbound;
 
@@ -139,16 +139,16 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         .and_then(|v| reader.table(v, "systems"))
     {
         for (id, place, value) in systems.pairs(reader) {
-            let level = super::parse_system::Level::System;
-            let system = super::parse_system::system(reader, value, &id, place, level);
+            let level = parse_system::Level::System;
+            let system = parse_system::system(reader, value, &id, place, level);
             site.systems.insert(id, system);
         }
     }
     if let Some(value) = fields.take("row") {
-        site.rows = super::parse_host::rows(reader, value);
+        site.rows = parse_host::rows(reader, value);
     }
     if let Some(value) = fields.take("host") {
-        site.hosts = super::parse_host::hosts(reader, value);
+        site.hosts = parse_host::hosts(reader, value);
     }
     fields.finish(reader, "the site");
     for (role, place) in &site.baseline.profiles {
@@ -161,48 +161,6 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         }
     }
     site
-}
-
-/// One of several words.
-pub(super) fn word<T: Copy>(
-    reader: &mut Reader<'_>,
-    value: &Value<'_>,
-    what: &str,
-    words: &[(&str, T)],
-) -> Option<T> {
-    let place = reader.place_of(value);
-    let text = reader.string(value, what)?;
-    let found = words
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, meaning)| *meaning);
-    if found.is_none() {
-        let known: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-        let message = format!("`{what}` is `{}`", text.escape_debug());
-        reader.error(
-            place,
-            "unknown-word",
-            message,
-            &format!("write {}", known.join(" or ")),
-        );
-    }
-    found
-}
-
-pub(super) fn mode(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Mode> {
-    word(
-        reader,
-        value,
-        "mode",
-        &[("audit", Mode::Audit), ("enforce", Mode::Enforce)],
-    )
-}
-
-pub(super) fn flag(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str) -> bool {
-    fields
-        .take(key)
-        .and_then(|value| reader.boolean(&value, key))
-        .unwrap_or_default()
 }
 
 /// Names of non-IP protocols.
@@ -218,90 +176,6 @@ fn ethertypes(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<String> {
         }
     }
     named.into_iter().map(|(name, _)| name).collect()
-}
-
-/// Reports what a little language refused.
-pub(super) fn heed<T>(
-    reader: &mut Reader<'_>,
-    place: Place,
-    result: Result<T, Fault>,
-) -> Option<T> {
-    match result {
-        Ok(value) => Some(value),
-        Err(fault) => {
-            reader.error(place, fault.code, fault.message, &fault.hint);
-            None
-        }
-    }
-}
-
-/// `"any"`, `"none"` or a list of terms.
-pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Option<Who> {
-    let place = reader.place_of(&value);
-    if matches!(value.get_ref(), DeValue::Array(_)) {
-        let terms = terms(reader, value, what);
-        if terms.0.is_empty() {
-            reader.error(
-                place,
-                "empty-list",
-                format!("`{what}` names nobody"),
-                "write \"none\" if that is meant",
-            );
-            return None;
-        }
-        return Some(Who::These(terms));
-    }
-    if let DeValue::String(text) = value.get_ref() {
-        match text.as_ref() {
-            "any" => return Some(Who::Any),
-            "none" => return Some(Who::None),
-            _ => {}
-        }
-    }
-    let message = format!("`{what}` wants \"any\", \"none\" or a list of peers");
-    reader.error(
-        place,
-        "wrong-type",
-        message,
-        "e.g. `[\"admins\", \"10.0.0.0/24\"]`",
-    );
-    None
-}
-
-/// `unprinted_peers`: one answer for all rows, or a table of answers by class (`default` for the rest).
-pub(super) fn unprinted(
-    reader: &mut Reader<'_>,
-    value: Value<'_>,
-) -> (Option<Who>, BTreeMap<PeerClass, (Who, Place)>) {
-    let mut classes = BTreeMap::new();
-    if !matches!(value.get_ref(), DeValue::Table(_)) {
-        return (who(reader, value, "unprinted_peers"), classes);
-    }
-    let mut general = None;
-    let Some(mut fields) = reader.table(value, "unprinted_peers") else {
-        return (general, classes);
-    };
-    if let Some(value) = fields.take("default") {
-        general = who(reader, value, "default");
-    }
-    for class in PeerClass::ALL {
-        if let Some(value) = fields.take(class.as_str()) {
-            let place = reader.place_of(&value);
-            if let Some(found) = who(reader, value, class.as_str()) {
-                classes.insert(class, (found, place));
-            }
-        }
-    }
-    fields.finish(reader, "unprinted_peers");
-    (general, classes)
-}
-
-fn terms(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Terms {
-    let words = reader.strings(value, what);
-    let terms = words.into_iter().filter_map(|(text, place)| {
-        heed(reader, place, Term::parse(&text)).map(|term| (term, place))
-    });
-    Terms(terms.collect())
 }
 
 fn groups(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> BTreeMap<String, Group> {
@@ -349,7 +223,7 @@ fn management(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Management> {
     let allow: Vec<Access> = listed
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|(text, place)| heed(reader, place, term::access(&text, place)))
+        .filter_map(|(text, place)| accepted(reader, place, term::access(&text, place)))
         .collect();
     if none == allow.is_empty() {
         return Some(Management { allow, place });
@@ -448,7 +322,7 @@ fn timeouts(reader: &mut Reader<'_>, value: Value<'_>) -> Timeouts {
             let place = reader.place_of(&value);
             *slot = reader
                 .string(&value, key)
-                .and_then(|text| heed(reader, place, term::duration(&text)));
+                .and_then(|text| accepted(reader, place, term::duration(&text)));
         }
     }
     if let Some(value) = fields.take("flows") {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::parse::{flag, heed, mode, who, word};
-use super::parse_system::{Level, offsets, one_or_more, ports, system, text};
+use super::parse_system::{Level, system};
 use super::read::{Fields, Reader, Value};
 use super::term::{self, is_name};
+use super::values::{accepted, flag, mode, offsets, one_or_more, ports, text, who, word};
 use super::{Host, Interface, OwnRow, Place};
 use crate::catalog::{Direction, Transport};
 
@@ -108,7 +108,8 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
     }
     if let Some(value) = fields.take("audit_ports") {
         for (text, place) in reader.strings(value, "audit_ports") {
-            if let Some((transport, ports)) = heed(reader, place, term::transport_ports(&text)) {
+            if let Some((transport, ports)) = accepted(reader, place, term::transport_ports(&text))
+            {
                 host.audit_ports.push((transport, ports.first, ports.last));
             }
         }
@@ -293,7 +294,7 @@ fn transports(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Transport> {
     }
     let mut found = Vec::new();
     for (name, place) in names {
-        if let Some(transport) = heed(reader, place, term::transport(&name)) {
+        if let Some(transport) = accepted(reader, place, term::transport(&name)) {
             found.push(transport);
         }
     }

@@ -5,14 +5,12 @@
     reason = "all other kinds are alike here"
 )]
 
-use std::collections::BTreeMap;
-
 use toml::de::DeValue;
 
-use super::parse::{flag, heed, unprinted, who};
-use super::read::{Fields, Reader, Value};
+use super::read::{Reader, Value};
 use super::term;
-use super::{ChangedPorts, Chosen, Place, Ports, RowSite, SystemSite};
+use super::values::{accepted, flag, offsets, one_or_more, ports, text, unprinted, who};
+use super::{ChangedPorts, Chosen, Place, RowSite, SystemSite};
 
 /// Whose table it is: what a cluster or a host says goes before what the system says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +37,7 @@ pub(super) fn system(
     };
     site.deployment = text(reader, &mut fields, "deployment");
     if let Some((text, place)) = text(reader, &mut fields, "version") {
-        site.version = heed(reader, place, term::version(&text)).map(|parts| (parts, place));
+        site.version = accepted(reader, place, term::version(&text)).map(|parts| (parts, place));
     }
     for (key, slot) in [
         ("options", &mut site.options),
@@ -165,94 +163,6 @@ fn changed_ports(reader: &mut Reader<'_>, value: Value<'_>, row: &str) -> Change
     )
 }
 
-/// `"prod"` or `["prod", "test"]`.
-pub(super) fn one_or_more(
-    reader: &mut Reader<'_>,
-    value: Value<'_>,
-    what: &str,
-) -> Vec<(String, Place)> {
-    if matches!(value.get_ref(), DeValue::Array(_)) {
-        return reader.strings(value, what);
-    }
-    let place = reader.place_of(&value);
-    let text = reader.string(&value, what);
-    text.map(|text| (text, place)).into_iter().collect()
-}
-
-/// `offsets = { ROLE = N }`, or a list of them for as many servers of the role.
-pub(super) fn offsets(
-    reader: &mut Reader<'_>,
-    fields: &mut Fields<'_>,
-) -> BTreeMap<String, (Vec<u16>, Place)> {
-    let mut offsets = BTreeMap::new();
-    if let Some(table) = fields
-        .take("offsets")
-        .and_then(|v| reader.table(v, "offsets"))
-    {
-        for (role, place, value) in table.pairs(reader) {
-            let several = matches!(value.get_ref(), DeValue::Array(_));
-            let items = if several {
-                reader.list(value, &role)
-            } else {
-                vec![value]
-            };
-            let mut found = Vec::new();
-            for item in &items {
-                let number = reader.number(item, &role, 0, 65_535);
-                found.extend(number.and_then(|number| u16::try_from(number).ok()));
-            }
-            if found.is_empty() && several && items.is_empty() {
-                let message = format!("`{role}` has no offset");
-                reader.error(place, "empty-list", message, "write one for each server");
-            }
-            if !found.is_empty() {
-                offsets.insert(role, (found, place));
-            }
-        }
-    }
-    offsets
-}
-
-/// `443`, `"8000-8010"`, or a list of such.
-pub(super) fn ports(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Vec<Ports> {
-    let place = reader.place_of(&value);
-    let listed = matches!(value.get_ref(), DeValue::Array(_));
-    let items = if listed {
-        reader.list(value, what)
-    } else {
-        vec![value]
-    };
-    let empty = items.is_empty();
-    let mut ports: Vec<Ports> = Vec::new();
-    for item in items {
-        let place = reader.place_of(&item);
-        let found = if matches!(item.get_ref(), DeValue::Integer(_)) {
-            let number = reader.number(&item, what, 1, 65_535);
-            let port = number.and_then(|port| u16::try_from(port).ok());
-            port.map(|port| Ports {
-                first: port,
-                last: port,
-            })
-        } else {
-            let text = reader.string(&item, what);
-            text.and_then(|text| heed(reader, place, Ports::parse(&text)))
-        };
-        let Some(found) = found else { continue };
-        if let Some(other) = ports
-            .iter()
-            .find(|o| o.first <= found.last && found.first <= o.last)
-        {
-            let message = format!("{found} and {other} overlap");
-            reader.error(place, "overlapping-ranges", message, "say each port once");
-        }
-        ports.push(found);
-    }
-    if empty {
-        reader.error(place, "empty-list", format!("`{what}` has no port"), "");
-    }
-    ports
-}
-
 fn row(reader: &mut Reader<'_>, value: Value<'_>, id: &str, place: Place) -> Option<RowSite> {
     let mut fields = reader.table(value, id)?;
     let mut row = RowSite {
@@ -283,14 +193,4 @@ fn row(reader: &mut Reader<'_>, value: Value<'_>, id: &str, place: Place) -> Opt
         (false, _) => {}
     }
     Some(row)
-}
-
-pub(super) fn text(
-    reader: &mut Reader<'_>,
-    fields: &mut Fields<'_>,
-    key: &'static str,
-) -> Option<(String, Place)> {
-    let value = fields.take(key)?;
-    let place = reader.place_of(&value);
-    reader.string(&value, key).map(|text| (text, place))
 }
