@@ -3,6 +3,7 @@
 mod imports;
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,6 +11,9 @@ use crate::package::stage::{DOCUMENTS, copy_tree};
 use crate::shell::{capture, say, show};
 use crate::workspace::{cargo, root, target};
 use crate::{links, setup};
+
+/// Words that the spelling checker takes for others.
+const WORDS: &str = "crate,nd,reenable,inforce,gatway";
 
 pub(crate) fn run() -> Result<()> {
     for (component, verb) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
@@ -23,6 +27,8 @@ pub(crate) fn run() -> Result<()> {
 
     say("lint: links of the documents");
     links()?;
+    say("lint: spelling");
+    spelling()?;
     say("lint: imports");
     imports::check()?;
 
@@ -60,6 +66,27 @@ fn links() -> Result<()> {
     let dead = links::dead(&folder)?;
     ensure!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
     Ok(())
+}
+
+/// What people read: documents, manual pages, matrices, help texts.
+fn spelling() -> Result<()> {
+    setup::ensure_tools(&setup::SPELLING)?;
+    let mut list = Command::new("git");
+    list.current_dir(root()).args(["ls-files", "--"]).args([
+        "*.md",
+        "packaging",
+        "portguard/catalog",
+        "portguard/man",
+        "portguard/src",
+        "xtask/*.toml",
+    ]);
+    let files = capture(&mut list)?;
+    let mut codespell = Command::new("codespell");
+    codespell
+        .current_dir(root())
+        .args(["--ignore-words-list", WORDS]);
+    show(codespell.args(files.lines()))
+        .context("misspelt, or a word for `WORDS` of xtask/src/lint.rs")
 }
 
 /// The eBPF programs are compiled for another target, by another toolchain, with a feature that the host leaves off.

@@ -1,8 +1,11 @@
 //! `cargo xtask package`: .deb and .rpm by `packaging/nfpm.yaml`, the same bytes each time.
 
 mod check;
+mod debian;
+mod manifests;
 pub(crate) mod stage;
 mod try_it;
+mod walk;
 
 use std::env;
 use std::fs;
@@ -27,7 +30,7 @@ pub(crate) struct PackageArgs {
     /// Where the packages go [default: the build's folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Also install, upgrade, remove and purge them in roots of their own (root)
+    /// Also install, use, upgrade, remove and purge them, in a Debian that is booted for it (root)
     #[arg(long)]
     try_it: bool,
 }
@@ -60,9 +63,13 @@ pub(crate) fn run(args: &PackageArgs) -> Result<()> {
     for package in &packages {
         check::package(package)?;
     }
+    manifests::check()?;
     if args.try_it {
         for (package, newer) in packages.iter().zip(build(&program, &again, "2")?) {
             try_it::package(package, &newer)?;
+            let is_deb = package.extension().is_some_and(|end| end == "deb");
+            let format = if is_deb { Format::Deb } else { Format::Rpm };
+            walk::package(format, package, &newer)?;
         }
     }
     fs::remove_dir_all(&again)?;

@@ -3,7 +3,7 @@
 //! Each part looks first, and looking is cheap: with all in place this takes milliseconds, so that every verb can begin
 //! with it. Nothing is installed without saying so.
 
-mod apt;
+pub(crate) mod apt;
 mod etcd;
 mod linker;
 mod toolchain;
@@ -19,7 +19,7 @@ use anyhow::Result;
 use crate::shell::{capture, say, step};
 use crate::workspace::{cargo, root, target, which};
 
-pub(crate) use tools::{PACKAGE, RELEASE, TEST, Tool, VM};
+pub(crate) use tools::{DEBIAN, MANIFESTS, PACKAGE, RELEASE, SPELLING, TEST, Tool, VM};
 
 /// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.
 const TOOLCHAIN: &str = "portguard-bpf";
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<()> {
     if args.all {
         toolchain::has_clippy()?;
         ensure(&VM)?;
+        ensure_tools(&SPELLING)?;
     }
     say("ready:");
     say(format_args!("  toolchain  {}", toolchain::describe()));

@@ -77,7 +77,7 @@ struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
     loaded: bool,
-    /// Units that begin with the next boot.
+    /// Units that begin with the next boot; the agent's begins at once.
     units: Vec<String>,
     site: String,
 }
@@ -237,7 +237,7 @@ fn is_wanted(args: &SetupArgs) -> anyhow::Result<bool> {
 
 fn write(args: &SetupArgs, site: &str) -> anyhow::Result<()> {
     let path = &args.output;
-    if path.exists() && !args.replace {
+    if path.exists() && !args.replace && !is_blank(&fs::read_to_string(path)?) {
         return Err(Fault::usage(format!("`{}` is there already", path.display()))
             .hint("`--replace` writes it anew, `--output FILE` writes another; `portguard load -c FILE` loads it as it is")
             .into());
@@ -247,6 +247,16 @@ fn write(args: &SetupArgs, site: &str) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make `{}`", directory.display()))?;
     }
     fs::write(path, site).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Whether a site file says nothing of a site: all of it is comments but for the format and the mode, as in the one that comes
+/// with the package.
+fn is_blank(site: &str) -> bool {
+    site.lines().all(|line| {
+        let said = line.split('#').next().unwrap_or_default();
+        let key = said.split('=').next().unwrap_or_default();
+        ["", "schema", "mode"].contains(&key.trim())
+    })
 }
 
 /// What `load` does, by its own options.
@@ -292,10 +302,16 @@ fn enable(interfaces: &[String]) -> Vec<String> {
             .status()
             .is_ok_and(|status| status.success())
     };
-    units
+    let mut enabled: Vec<String> = units
         .chain(["portguard-agent.service".to_owned()])
         .filter(|unit| systemctl("cat", unit) && systemctl("enable", unit))
-        .collect()
+        .collect();
+    // The guard is loaded; the agent's history begins now, not with the next boot.
+    if let Some(agent) = enabled.pop_if(|unit| unit.starts_with("portguard-agent")) {
+        systemctl("start", &agent);
+        enabled.push(agent);
+    }
+    enabled
 }
 
 fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {

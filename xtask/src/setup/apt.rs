@@ -1,10 +1,12 @@
 //! Debian's package manager, as root or through sudo.
 
+use std::fs;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::shell::{Missing, capture, say, show, step};
 use crate::workspace::{is_ci, is_root, which};
@@ -84,6 +86,61 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
         &mut command,
     )
     .map_err(|error| refuse(&format!("installing them failed: {error:#}")))
+}
+
+/// Unpacks packages into a folder without installing them, so that nothing of them is run or started.
+pub(crate) fn unpack(packages: &[&str], folder: &Path, purpose: &str) -> Result<()> {
+    let mut get = Command::new("apt-get");
+    get.args(["--quiet", "-o", "APT::Sandbox::User=root"]);
+    unpack_with(get, packages, folder, purpose)
+}
+
+/// The same by an `apt-get` that has options of its own. The folder is there when it is whole, or not at all.
+pub(crate) fn unpack_with(
+    mut get: Command,
+    packages: &[&str],
+    folder: &Path,
+    purpose: &str,
+) -> Result<()> {
+    let raw = folder.with_extension("new");
+    let _ = fs::remove_dir_all(&raw);
+    let packed = raw.join("packages");
+    fs::create_dir_all(&packed).with_context(|| format!("making {}", packed.display()))?;
+    get.current_dir(&packed).arg("download").args(packages);
+    let names = packages.join(" ");
+    step(&format!("fetching {names} ({purpose})"), &mut get)?;
+    for file in fs::read_dir(&packed)?.collect::<io::Result<Vec<_>>>()? {
+        let mut extract = Command::new("dpkg-deb");
+        extract.arg("--extract").arg(file.path()).arg(&raw);
+        capture(&mut extract)?;
+    }
+    fs::remove_dir_all(&packed)?;
+    let _ = fs::remove_dir_all(folder);
+    fs::rename(&raw, folder).with_context(|| format!("cannot put {} in place", folder.display()))
+}
+
+/// The mirror of Debian's archive, or of its security updates, that this machine is configured with.
+pub(crate) fn mirror(security: bool) -> Result<String> {
+    let format = "$(REPO_URI) $(CODENAME) $(ORIGIN)";
+    let targets = capture(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
+    let found = targets.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (uri, suite, origin) = (words.next()?, words.next()?, words.next()?);
+        (origin == "Debian" && suite.ends_with("-security") == security).then(|| uri.to_owned())
+    });
+    found.with_context(|| {
+        let what = if security {
+            "Debian's security updates"
+        } else {
+            "Debian's archive"
+        };
+        format!("apt is configured with no mirror of {what} (`apt-get update` may be due)")
+    })
 }
 
 /// Whether packages can be installed: by root, or by a person who can type a password for sudo.

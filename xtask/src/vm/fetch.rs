@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::kernels::Kernel;
 use super::version;
+use crate::setup::apt;
 use crate::shell::{capture, say};
 use crate::workspace::target;
 
@@ -71,24 +72,8 @@ pub(super) fn fetch(source: &Source) -> Result<Files> {
     let name = packages.first().context("no package")?;
     let tree = target().join("vm/kernels").join(name);
     if !tree.is_dir() {
-        // Under another name until it is whole.
-        let raw = tree.with_extension("new");
-        let _ = fs::remove_dir_all(&raw);
-        fs::create_dir_all(&raw)?;
-        capture(apt.get().current_dir(&raw).arg("download").args(packages))?;
-        for entry in fs::read_dir(&raw)?.collect::<Result<Vec<_>, _>>()? {
-            let deb = entry.path();
-            if deb.extension().is_some_and(|ending| ending == "deb") {
-                capture(
-                    Command::new("dpkg-deb")
-                        .arg("--extract")
-                        .arg(&deb)
-                        .arg(&raw),
-                )?;
-                fs::remove_file(&deb)?;
-            }
-        }
-        fs::rename(&raw, &tree)?;
+        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+        apt::unpack_with(apt.get(), &packages, &tree, "a kernel to boot")?;
     }
     files(&tree)
 }
@@ -133,7 +118,7 @@ impl Apt {
         for name in ["lists/partial", "parts", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(name))?;
         }
-        let mirror = mirror(suite.ends_with("-security"))?;
+        let mirror = apt::mirror(suite.ends_with("-security"))?;
         let line = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         fs::write(folder.join("sources.list"), line)?;
         Ok(Self { folder })
@@ -174,28 +159,4 @@ impl Apt {
         }
         command
     }
-}
-
-/// The mirror of Debian's archive, or of its security updates, that this machine is configured with.
-fn mirror(security: bool) -> Result<String> {
-    let format = "$(REPO_URI) $(CODENAME) $(ORIGIN)";
-    let targets = capture(Command::new("apt-get").args([
-        "indextargets",
-        "--format",
-        format,
-        "Created-By: Packages",
-    ]))?;
-    let found = targets.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let (uri, suite, origin) = (words.next()?, words.next()?, words.next()?);
-        (origin == "Debian" && suite.ends_with("-security") == security).then(|| uri.to_owned())
-    });
-    found.with_context(|| {
-        let what = if security {
-            "Debian's security updates"
-        } else {
-            "Debian's archive"
-        };
-        format!("apt is configured with no mirror of {what} (`apt-get update` may be due)")
-    })
 }
