@@ -46,8 +46,8 @@ pub(super) struct Resolver<'a> {
 #[derive(Debug)]
 pub(super) enum Part {
     All,
-    /// Of the roles' hosts, these.
-    Hosts(Vec<usize>),
+    /// Of the roles' hosts, these, each as a server of one role.
+    Hosts(Vec<(String, usize)>),
     /// What the site gives for a role by address.
     Given(String),
     /// All that is neither.
@@ -371,7 +371,7 @@ impl<'a> Resolver<'a> {
         for index in hosts {
             let is_wanted = match asking.part {
                 Part::All => true,
-                Part::Hosts(wanted) => wanted.contains(&index),
+                Part::Hosts(wanted) => wanted.iter().any(|(of, host)| of == role && *host == index),
                 Part::Given(_) | Part::Others => false,
             };
             if is_wanted && self.is_other(asking, role, index) && self.holds_at(system, row, index)

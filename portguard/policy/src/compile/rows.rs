@@ -94,8 +94,10 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn inbound(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
-        // Members of a cluster are of one kind: what one of this host's servers listens on is not for those of another.
-        if row.class == Some(PeerClass::ClusterMembers) && users.len() > 1 {
+        // Where peers depend on which of this host's servers is meant, what one of them listens on is not for the others':
+        // members of a cluster are of one kind, and other subsystems are not one's own.
+        let is_of_one = row.class == Some(PeerClass::ClusterMembers) || row.other_roles_only;
+        if is_of_one && users.len() > 1 {
             for user in users {
                 self.inbound(system, row, &[*user]);
             }
@@ -150,7 +152,7 @@ impl<'a> Compiler<'a, '_> {
         if roles.is_empty() || (is_plain && !row.ports.iter().any(has_own_number)) {
             return vec![(self.ports(system, row, &others), Part::All)];
         }
-        let mut found: BTreeMap<Numbers, Vec<usize>> = BTreeMap::new();
+        let mut found: BTreeMap<Numbers, Vec<(String, usize)>> = BTreeMap::new();
         let mut parts = Vec::new();
         for (role, is_member) in &roles {
             let hosts = if *is_member {
@@ -176,7 +178,10 @@ impl<'a> Compiler<'a, '_> {
                     continue;
                 }
                 let ports = self.ports(system, row, &at);
-                found.entry(ports).or_default().push(host);
+                found
+                    .entry(ports)
+                    .or_default()
+                    .push(((*role).to_owned(), host));
             }
             if view
                 .site
