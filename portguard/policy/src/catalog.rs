@@ -8,6 +8,7 @@ mod conditions;
 pub(crate) mod ends;
 mod fields;
 mod head;
+mod judgements;
 mod lists;
 mod load;
 mod query;
@@ -135,6 +136,8 @@ pub struct Row {
     pub role: String,
     /// From the role's view.
     pub direction: Direction,
+    /// Whether the document prints the direction, by a word or by a source and a destination (else it was inferred).
+    pub direction_printed: bool,
     /// Transports, at least one.
     pub transports: Vec<Transport>,
     /// Whether the document prints the transport (else it was inferred).

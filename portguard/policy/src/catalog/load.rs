@@ -211,9 +211,12 @@ pub fn load_str(file_name: &str, text: &str) -> Result<System, Rejected> {
     let Some(mut system) = head::read(&mut report, &mut file) else {
         return Err(Rejected(report.finish()));
     };
-    let customisable = file.flag(&mut report, "customisable").unwrap_or(false);
+    let usual = rows::Usual {
+        customisable: file.flag(&mut report, "customisable").unwrap_or(false),
+        direction_printed: file.flag(&mut report, "direction_printed").unwrap_or(true),
+    };
     system.conflicts = conditions::conflicts(&mut report, &mut file, &system);
-    system.rows = rows::read(&mut report, &mut file, &system, customisable);
+    system.rows = rows::read(&mut report, &mut file, &system, usual);
     file.finish(&mut report);
     let found = report.finish();
     if found.is_empty() {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cells;
 use super::conditions;
 use super::fields::{Fields, Text};
+use super::judgements;
 use super::lists::{citation, each, keys, unique};
 use super::report::{Report, quoted};
 use super::{Choice, Direction, Inert, Peer, PortSpec, Row, System, Transport};
@@ -15,11 +16,12 @@ pub(super) fn read(
     report: &mut Report<'_>,
     file: &mut Fields<'_>,
     system: &System,
-    customisable: bool,
+    usual: Usual,
 ) -> Vec<Row> {
+    let judgements = judgements::read(report, file);
     let mut reader = RowReader {
         system,
-        customisable,
+        usual,
         offset_roles: system.roles_with_offset(),
         ids: BTreeMap::new(),
     };
@@ -44,14 +46,22 @@ pub(super) fn read(
             rows.extend(reader.row(report, table));
         }
     }
+    judgements::note(report, &judgements, &mut rows);
     let other_ends = super::ends::implied(system, &rows);
     rows.extend(other_ends);
     rows
 }
 
+/// What the head of the file says of rows that do not say it themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Usual {
+    pub(super) customisable: bool,
+    pub(super) direction_printed: bool,
+}
+
 struct RowReader<'s> {
     system: &'s System,
-    customisable: bool,
+    usual: Usual,
     offset_roles: BTreeSet<&'s str>,
     /// Ids seen, and where.
     ids: BTreeMap<String, String>,
@@ -168,7 +178,8 @@ impl RowReader<'_> {
         let condition = conditions::read(report, &mut table, self.system);
         let customisable = table
             .flag(report, "customisable")
-            .unwrap_or(self.customisable);
+            .unwrap_or(self.usual.customisable);
+        let direction_printed = table.flag(report, "direction_printed");
         let purpose = table.text(report, "purpose");
         let citation = citation(report, &mut table);
         let notes = table
@@ -181,6 +192,7 @@ impl RowReader<'_> {
             id: format!("{}/{}", self.system.id, id?.value),
             role: String::new(),
             direction: Direction::Both,
+            direction_printed: direction_printed.unwrap_or(self.usual.direction_printed),
             transports,
             transport_printed,
             application: application.map(|text| text.value),

@@ -92,3 +92,77 @@ fn nothing_is_declared_in_vain() {
         }
     }
 }
+
+/// What a judgement on a row must be told by: the kind of row, and words of its notes.
+#[test]
+fn every_judgement_is_a_note() {
+    let mut untold = Vec::new();
+    for system in Catalog::embedded().unwrap().systems.values() {
+        for row in &system.rows {
+            let has = |words: &str| {
+                let mut notes = row.notes.iter().map(|note| note.to_lowercase());
+                notes.any(|note| note.contains(words))
+            };
+            let mut wants = |kind: &str, is_of: bool, words: &[&str]| {
+                let is_told = words.iter().any(|words| has(words));
+                if is_of && !is_told {
+                    untold.push(format!("{} is {kind}, and no note says so", row.id));
+                }
+            };
+            let version = row.condition.iter().flat_map(|own| &own.version);
+            let bounds: Vec<String> = version.map(|bound| dotted(&bound.version)).collect();
+            let bounds: Vec<&str> = bounds.iter().map(String::as_str).collect();
+            let is_unprinted = row.peers.contains(&Peer::Unprinted) && row.inert.is_none();
+            let has_number = row.ports.iter().all(|port| !port.is_open()) && !row.ports.is_empty();
+            wants(
+                "of an inferred direction",
+                !row.direction_printed,
+                &["direction"],
+            );
+            wants(
+                "of an inferred transport",
+                !row.transport_printed,
+                &["transport"],
+            );
+            wants(
+                "without a printed peer",
+                is_unprinted,
+                &["no peer is printed"],
+            );
+            wants(
+                "without a number",
+                !has_number,
+                &["number", "announces ports"],
+            );
+            wants(
+                "for a group",
+                row.peers.contains(&Peer::Multicast),
+                &["multicast group"],
+            );
+            wants("of some versions only", !bounds.is_empty(), &bounds);
+            wants(
+                "another row's other end",
+                row.implied,
+                &["this is its other end"],
+            );
+            wants("closed", row.inert.is_some(), &[""]);
+            wants("moved by an offset", row.offset, &["offset 0"]);
+            wants(
+                "one of two numbers",
+                row.pick.is_some(),
+                &["one of the two"],
+            );
+            wants(
+                "not for one's own kind",
+                row.other_roles_only,
+                &["same subsystem"],
+            );
+        }
+    }
+    assert_eq!(untold, Vec::<String>::new());
+}
+
+fn dotted(version: &[u32]) -> String {
+    let parts: Vec<_> = version.iter().map(u32::to_string).collect();
+    parts.join(".")
+}

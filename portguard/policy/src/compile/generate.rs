@@ -88,6 +88,7 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
         role: role.to_owned(),
         direction,
         transports: vec![Transport::Tcp],
+        direction_printed: true,
         transport_printed: true,
         application: None,
         ports: vec![PortSpec::Range(port, port)],

@@ -265,3 +265,21 @@ fn a_flood_of_errors_is_cut() {
         found[100]
     );
 }
+
+#[test]
+fn judgements_are_of_known_kinds_that_rows_have() {
+    let with = |judgement: &str| errors(&format!("{HEAD}[judgements]\n{judgement}\n{ROW}"));
+    let line = AFTER_HEAD + 1;
+    assert_eq!(
+        with("inferred-direction = \"why\""),
+        [format!(
+            "shop.toml:{line}:1: error[no-effect]: no row is of the kind `inferred-direction`\n  hint: remove the judgement"
+        )]
+    );
+    assert_eq!(
+        with("inferred-transports = \"why\""),
+        [format!(
+            "shop.toml:{line}:1: error[unknown-name]: unknown kind of rows `inferred-transports`\n  hint: did you mean `inferred-transport`?"
+        )]
+    );
+}

@@ -55,6 +55,7 @@ pub(in crate::compile) fn row(
         role: role.to_owned(),
         direction,
         transports: vec![Transport::Tcp],
+        direction_printed: true,
         transport_printed: true,
         application: None,
         ports: ports.to_vec(),
