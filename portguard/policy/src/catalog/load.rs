@@ -163,6 +163,12 @@ fn unreadable(what: &str, path: &Path, error: &io::Error) -> Fault {
 /// # Errors
 /// [`Rejected`] if the file is no good, any other error if it cannot be read.
 pub fn read_file(path: &Path) -> anyhow::Result<System> {
+    // A pipe would be waited for.
+    let kind = fs::metadata(path).map_err(|error| unreadable("file", path, &error))?;
+    if !kind.is_file() {
+        let message = format!("the catalog `{}` is not a regular file", path.display());
+        return Err(Fault::usage(message).into());
+    }
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its size is said to be.
     File::open(path)

@@ -27,7 +27,26 @@ impl<'a> Lint<'a, '_> {
             if rows.is_empty() {
                 continue;
             }
-            if let Some(inert) = rows.iter().map(|row| row.inert).next().flatten()
+            let has_ports = || {
+                said.ports
+                    .keys()
+                    .find(|other| rows.iter().any(|row| names_row(other, &system.id, &row.id)))
+            };
+            if settings.off.is_some()
+                && let Some(port) = has_ports()
+            {
+                let message =
+                    format!("row `{key}` is switched off: its changed port `{port}` has no effect");
+                let hint =
+                    "remove one of the two; another row of the same listener can change the port";
+                self.error(settings.place, "no-effect", message, hint);
+            } else if settings.off.is_some()
+                && (settings.only.is_some() || settings.unprinted_peers.is_some() || settings.audit)
+            {
+                let message =
+                    format!("row `{key}` is switched off: other settings of it have no effect");
+                self.error(settings.place, "no-effect", message, "remove them");
+            } else if let Some(inert) = rows.iter().map(|row| row.inert).next().flatten()
                 && rows.iter().all(|row| row.inert.is_some())
             {
                 let message = format!(

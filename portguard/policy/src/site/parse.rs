@@ -109,17 +109,24 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         site.unresolved_peers = word(reader, &value, "unresolved_peers", &words);
     }
     site.strict_fragments = flag(reader, &mut fields, "strict_fragments");
+    let is_strict_said = fields.place_of("strict_ethertypes", reader).is_some();
     site.strict_ethertypes = flag(reader, &mut fields, "strict_ethertypes");
-    site.allowed_ethertypes = fields
-        .take("allowed_ethertypes")
-        .map(|value| ethertypes(reader, value));
+    if let Some(value) = fields.take("allowed_ethertypes") {
+        if !is_strict_said {
+            let place = reader.place_of(&value);
+            let message = "`allowed_ethertypes` has no effect: all of them pass".to_owned();
+            let hint = "write `strict_ethertypes = true`, or remove it";
+            reader.error(place, "no-effect", message, hint);
+        }
+        site.allowed_ethertypes = Some(ethertypes(reader, value));
+    }
     if let Some(value) = fields.take("scope") {
         let words = [("all", false), ("host-addresses", true)];
         site.host_addresses_only = word(reader, &value, "scope", &words).unwrap_or_default();
     }
     if let Some(value) = fields.take("catalogs") {
         site.catalogs = reader
-            .strings(value, "catalogs")
+            .strings_or_none(value, "catalogs")
             .into_iter()
             .map(|(path, _)| path)
             .collect();
@@ -167,7 +174,7 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
 fn ethertypes(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<String> {
     let mut known: Vec<&str> = ethertypes::ALL.iter().map(|one| one.name).collect();
     known.dedup();
-    let named = reader.strings(value, "allowed_ethertypes");
+    let named = reader.strings_or_none(value, "allowed_ethertypes");
     for (name, place) in &named {
         if !known.contains(&name.as_str()) {
             let message = format!("`{name}` is no non-IP protocol that portguard knows by name");
@@ -218,7 +225,7 @@ fn management(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Management> {
     let none = flag(reader, &mut fields, "none");
     let listed = fields
         .take("allow")
-        .map(|value| reader.strings(value, "management.allow"));
+        .map(|value| reader.strings_or_none(value, "management.allow"));
     fields.finish(reader, "[management]");
     let allow: Vec<Access> = listed
         .unwrap_or_default()
@@ -254,14 +261,14 @@ fn baseline(reader: &mut Reader<'_>, value: Value<'_>) -> Baseline {
         }
     }
     if let Some(value) = fields.take("protocols") {
-        for item in reader.list(value, "protocols") {
+        for item in reader.list_or_none(value, "protocols") {
             if let Some(protocol) = protocol(reader, item) {
                 baseline.protocols.push(protocol);
             }
         }
     }
     if let Some(value) = fields.take("profiles") {
-        baseline.profiles = reader.strings(value, "profiles");
+        baseline.profiles = reader.strings_or_none(value, "profiles");
     }
     fields.finish(reader, "[baseline]");
     baseline

@@ -72,7 +72,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
         let Some(value) = fields.take(key) else {
             continue;
         };
-        for (text, place) in reader.strings(value, key) {
+        for (text, place) in reader.strings_or_none(value, key) {
             if let Ok(address) = text.parse() {
                 slot.push((term::plain(address), place));
             } else {
@@ -101,13 +101,13 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
         host.mode_said = host.mode.map(|mode| (mode, reader.place_of(&value)));
     }
     if let Some(value) = fields.take("audit_roles") {
-        for (role, place) in reader.strings(value, "audit_roles") {
+        for (role, place) in reader.strings_or_none(value, "audit_roles") {
             check_role(reader, &role, place);
             host.audit_roles.insert(role, place);
         }
     }
     if let Some(value) = fields.take("audit_ports") {
-        for (text, place) in reader.strings(value, "audit_ports") {
+        for (text, place) in reader.strings_or_none(value, "audit_ports") {
             if let Some((transport, ports)) = accepted(reader, place, term::transport_ports(&text))
             {
                 host.audit_ports.push((transport, ports.first, ports.last));
@@ -122,16 +122,28 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
             let Some(mut fields) = reader.table(value, &name) else {
                 continue;
             };
+            // Without roles of its own an interface serves the host's: an empty list would be read as the opposite.
+            let place = fields.place_of("roles", reader);
             let mut interface = Interface {
                 roles: roles(reader, &mut fields),
                 ..Interface::default()
             };
+            if let Some(place) = place.filter(|_| interface.roles.is_empty()) {
+                let message =
+                    format!("`{name}` names no role, and so would serve all of the host's");
+                let hint = "remove `roles`; to serve nothing here, give the host's roles to its other interfaces";
+                reader.error(place, "empty-list", message, hint);
+            }
             for (key, slot) in [
                 ("rows", &mut interface.rows),
                 ("without_rows", &mut interface.without_rows),
             ] {
                 if let Some(value) = fields.take(key) {
-                    *slot = reader.strings(value, key);
+                    *slot = if key == "rows" {
+                        reader.strings(value, key)
+                    } else {
+                        reader.strings_or_none(value, key)
+                    };
                 }
             }
             if let Some(value) = fields.take("mode") {
@@ -174,7 +186,7 @@ fn roles(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Vec<(String, Place
     let Some(value) = fields.take("roles") else {
         return Vec::new();
     };
-    let roles = reader.strings(value, "roles");
+    let roles = reader.strings_or_none(value, "roles");
     for (role, place) in &roles {
         check_role(reader, role, *place);
     }
@@ -289,9 +301,6 @@ fn transports(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Transport> {
             .into_iter()
             .collect()
     };
-    if names.is_empty() {
-        reader.error(place, "empty-list", "`transport` is empty".to_owned(), "");
-    }
     let mut found = Vec::new();
     for (name, place) in names {
         if let Some(transport) = accepted(reader, place, term::transport(&name)) {

@@ -44,7 +44,7 @@ pub(super) fn system(
         ("without", &mut site.without),
     ] {
         if let Some(value) = fields.take(key) {
-            slot.extend(reader.strings(value, key));
+            slot.extend(reader.strings_or_none(value, key));
         }
     }
     if let Some(table) = fields

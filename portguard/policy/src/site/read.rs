@@ -137,7 +137,23 @@ impl<'i> Reader<'i> {
         }
     }
 
+    /// A list of at least one, of something that is chosen or narrowed: an empty one could mean nothing, or everything.
     pub(super) fn list<'v>(&mut self, value: Value<'v>, what: &str) -> Vec<Value<'v>> {
+        if matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()) {
+            let place = self.place_of(&value);
+            let message = format!("`{what}` is an empty list");
+            self.error(
+                place,
+                "empty-list",
+                message,
+                "write what you mean, or remove the key",
+            );
+        }
+        self.list_or_none(value, what)
+    }
+
+    /// A list of what is added to something: an empty one adds nothing.
+    pub(super) fn list_or_none<'v>(&mut self, value: Value<'v>, what: &str) -> Vec<Value<'v>> {
         if matches!(value.get_ref(), DeValue::Array(_)) {
             if let DeValue::Array(items) = value.into_inner() {
                 return items.into_iter().collect();
@@ -151,6 +167,16 @@ impl<'i> Reader<'i> {
     /// A list of strings, each with its place.
     pub(super) fn strings(&mut self, value: Value<'_>, what: &str) -> Vec<(String, Place)> {
         let items = self.list(value, what);
+        self.texts(items, what)
+    }
+
+    /// As [`Self::strings`], of what is added to something.
+    pub(super) fn strings_or_none(&mut self, value: Value<'_>, what: &str) -> Vec<(String, Place)> {
+        let items = self.list_or_none(value, what);
+        self.texts(items, what)
+    }
+
+    fn texts(&mut self, items: Vec<Value<'_>>, what: &str) -> Vec<(String, Place)> {
         items
             .into_iter()
             .filter_map(|item| {
@@ -197,6 +223,11 @@ impl<'i> Fields<'i> {
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'i>> {
         self.known.push(key);
         self.table.remove(key)
+    }
+
+    /// Where the value of a key stands, if the key is there.
+    pub(super) fn place_of(&self, key: &str, reader: &Reader<'_>) -> Option<Place> {
+        self.table.get(key).map(|value| reader.place_of(value))
     }
 
     /// All pairs of a table whose keys are the operator's own.

@@ -280,6 +280,9 @@ pub(super) fn access(text: &str, place: Place) -> Result<Access, Fault> {
     })
 }
 
+/// The longest time that conversations may idle: the clock of their table begins anew after 24 days.
+const MOST_IDLE: u32 = 10 * 86_400;
+
 /// `90s`, `3m`, `4h`, `1d`, in seconds.
 pub(super) fn duration(text: &str) -> Result<u32, Fault> {
     let fault = || {
@@ -303,9 +306,14 @@ pub(super) fn duration(text: &str) -> Result<u32, Fault> {
         .parse::<u32>()
         .ok()
         .and_then(|number| number.checked_mul(factor));
-    number
+    let seconds = number
         .filter(|seconds| *seconds > 0 && digits.bytes().all(|b| b.is_ascii_digit()))
-        .ok_or_else(fault)
+        .ok_or_else(fault)?;
+    if seconds > MOST_IDLE {
+        let message = format!("`{}` is too long", text.escape_debug());
+        return Err(Fault::new("bad-duration", message, "write `10d` or less"));
+    }
+    Ok(seconds)
 }
 
 /// Words of a patch behind a version; what they count comes after the release.
@@ -428,7 +436,7 @@ mod tests {
     #[test]
     fn durations() {
         assert!(matches!(duration("4h"), Ok(14_400)));
-        for bad in ["", "4", "h", "0s", "+4h", "99999999d", "4ж"] {
+        for bad in ["", "4", "h", "0s", "+4h", "99999999d", "11d", "4ж"] {
             assert!(
                 message(duration(bad)).starts_with("bad-duration: "),
                 "{bad}"

@@ -200,3 +200,46 @@ proptest! {
         let _ = Site::parse("s.toml", format!("schema = 1\n{text}").as_bytes());
     }
 }
+
+/// Every list that chooses or narrows something, empty: it could mean nothing, or everything.
+#[test]
+fn an_empty_list_is_an_error_where_it_could_mean_all() {
+    let row = "[[row]]\nname = \"r\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [1]\npeers = \"any\"\nreason = \"x\"\n";
+    let host = "[[host]]\nname = \"h\"\naddresses = [\"10.0.0.1\"]\nroles = [\"a/b\"]\n";
+    let system = "[systems.a]\n";
+    let cases = [
+        ("", "unprinted_peers = []"),
+        ("", "unprinted_peers = { monitoring = [] }"),
+        ("[baseline]\n", "dns = []"),
+        ("[groups]\n", "g = []"),
+        (system, "cluster = []"),
+        (system, "offsets = { b = [] }"),
+        (system, "peers = { g = [] }"),
+        (system, "ports = { r = [] }"),
+        (system, "ports = { r = { \"1\" = [] } }"),
+        (system, "rows = { r = { only = [] } }"),
+        (row, "hosts = []"),
+        (row, "roles = []"),
+        (host, "cluster = []"),
+        (host, "interfaces = { eth0 = { roles = [] } }"),
+        (host, "interfaces = { eth0 = { rows = [] } }"),
+        (
+            "[[row]]\nname = \"r\"\ndirection = \"in\"\nports = [1]\npeers = \"any\"\nreason = \"x\"\n",
+            "transport = []",
+        ),
+        (
+            "[[row]]\nname = \"r\"\ndirection = \"in\"\ntransport = \"tcp\"\npeers = \"any\"\nreason = \"x\"\n",
+            "ports = []",
+        ),
+        (
+            "[[row]]\nname = \"r\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [1]\nreason = \"x\"\n",
+            "peers = []",
+        ),
+    ];
+    for (table, line) in cases {
+        let text = format!("schema = 1\n{table}{line}\n");
+        let told = told(&text);
+        assert!(told.contains("error[empty-"), "{text}: {told}");
+        assert_eq!(told.matches(": error[").count(), 1, "{text}: {told}");
+    }
+}

@@ -131,7 +131,7 @@ pub(super) fn unprinted(
 
 /// A list of peers.
 pub(super) fn terms(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Terms {
-    let words = reader.strings(value, what);
+    let words = reader.strings_or_none(value, what);
     let terms = words.into_iter().filter_map(|(text, place)| {
         accepted(reader, place, Term::parse(&text)).map(|term| (term, place))
     });
@@ -174,10 +174,6 @@ pub(super) fn offsets(
                 let number = reader.number(item, &role, 0, 65_535);
                 found.extend(number.and_then(|number| u16::try_from(number).ok()));
             }
-            if found.is_empty() && several && items.is_empty() {
-                let message = format!("`{role}` has no offset");
-                reader.error(place, "empty-list", message, "write one for each server");
-            }
             if !found.is_empty() {
                 offsets.insert(role, (found, place));
             }
@@ -188,14 +184,12 @@ pub(super) fn offsets(
 
 /// `443`, `"8000-8010"`, or a list of such.
 pub(super) fn ports(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Vec<Ports> {
-    let place = reader.place_of(&value);
     let listed = matches!(value.get_ref(), DeValue::Array(_));
     let items = if listed {
         reader.list(value, what)
     } else {
         vec![value]
     };
-    let empty = items.is_empty();
     let mut ports: Vec<Ports> = Vec::new();
     for item in items {
         let place = reader.place_of(&item);
@@ -219,9 +213,6 @@ pub(super) fn ports(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Ve
             reader.error(place, "overlapping-ranges", message, "say each port once");
         }
         ports.push(found);
-    }
-    if empty {
-        reader.error(place, "empty-list", format!("`{what}` has no port"), "");
     }
     ports
 }

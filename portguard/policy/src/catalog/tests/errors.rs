@@ -283,3 +283,12 @@ fn judgements_are_of_known_kinds_that_rows_have() {
         )]
     );
 }
+
+#[test]
+fn a_device_or_a_pipe_is_no_catalog() {
+    let error = crate::catalog::read_file(std::path::Path::new("/dev/null")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the catalog `/dev/null` is not a regular file"
+    );
+}
