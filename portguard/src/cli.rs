@@ -108,8 +108,8 @@ impl Cli {
             Verb::Top(args) => command::top::run(args),
             Verb::Bench(args) => command::bench::run(args),
             Verb::Unload(args) => command::unload::run(args),
-            Verb::Completions(args) => command::generate::completions(args),
-            Verb::Man(args) => command::man::run(args),
+            Verb::Completions(args) => command::generate::completions(args, Self::command()),
+            Verb::Man(args) => command::man::run(args, Self::command()),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod confirm;
 pub mod counters;
 pub mod diff;
 pub mod doctor;
+mod draft;
 pub mod drift;
 pub mod events;
 pub mod explain;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, exit_of, fault_of};
-use portguard_policy::human::count;
+use portguard_policy::human::{count, plain_lines};
 use serde::Serialize;
 
 /// The document that stands where the answer would.
@@ -50,14 +50,10 @@ pub fn report(error: &anyhow::Error, as_json: bool) {
         let _ = writeln!(
             err,
             "\x1b[1;31merror\x1b[0m: {}",
-            crate::command::check::plain(&format!("{error:#}"))
+            plain_lines(&format!("{error:#}"))
         );
         if let Some(hint) = fault_of(error).and_then(|fault| fault.hint.as_deref()) {
-            let _ = writeln!(
-                err,
-                "\n\x1b[1;36mhint\x1b[0m: {}",
-                crate::command::check::plain(hint)
-            );
+            let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain_lines(hint));
         }
     }
     if as_json {
@@ -136,7 +132,7 @@ pub fn diagnostics(out: &mut dyn std::io::Write, all: &[Diagnostic]) -> std::io:
             Level::Warning => ("\x1b[1;33m", "warning"),
             Level::Note => ("\x1b[1m", "note"),
         };
-        let text = crate::command::check::plain(&diagnostic.to_string());
+        let text = plain_lines(&diagnostic.to_string());
         let marked = text.replacen(
             &format!("{level}[{}]", diagnostic.code),
             &format!("{colour}{level}\x1b[0m[{}]", diagnostic.code),

@@ -1,6 +1,7 @@
 //! Evidence for a security review: what is documented, what was seen, what does not agree. Pure: everything is handed in.
 
 mod csv;
+mod escape;
 mod html;
 mod markdown;
 mod matrix;

@@ -1,16 +1,17 @@
 //! Counters: per-CPU maps summed, told in the words of the policy, and counted from a moment that the operator chose.
 
-mod baseline;
 mod causes;
 mod peers;
 mod portless;
 mod report;
+mod reset;
 mod snapshot;
+mod space;
 
-pub use baseline::{Baseline, Reset, Resets};
 pub use causes::CauseCount;
 pub use portless::Portless;
 pub use report::{Count, Packets, PeerCount, PortCount, ReasonCount, Report, RowCount};
+pub use reset::Reset;
 pub use snapshot::{Keyed, Snapshot};
 
 #[cfg(test)]
@@ -50,8 +51,6 @@ pub(crate) mod tests {
             ports: ports.iter().map(line).collect(),
             rows: Vec::new(),
             peers: Vec::new(),
-            findings: None,
-            knocking: None,
         }
     }
 }

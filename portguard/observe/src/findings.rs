@@ -174,6 +174,40 @@ impl Finding {
             portguard_policy::human::grouped(self.violations)
         )
     }
+
+    /// Why it is one, in a few words.
+    pub fn cause(&self) -> String {
+        let mut words = match self.kind {
+            Kind::UndocumentedPort if self.listening => {
+                "not documented, and somebody listens".to_owned()
+            }
+            Kind::UndocumentedPort => "not documented, and nobody listens".to_owned(),
+            Kind::UndocumentedPeer => format!("not a peer of {}", self.row_ids()),
+            Kind::Scan => "ports tried that nobody listens on".to_owned(),
+            Kind::AnswersFromElsewhere => {
+                "to ports of own clients, from a port or address that they did not ask".to_owned()
+            }
+            Kind::UndocumentedDestinationPort => "sent, and not documented".to_owned(),
+            Kind::UndocumentedDestination => format!("sent to a peer not of {}", self.row_ids()),
+            Kind::UndocumentedAnswers => "answers to what was not counted here".to_owned(),
+            Kind::WithoutPort => "not documented".to_owned(),
+        };
+        if self.answers > 0 && self.kind != Kind::UndocumentedAnswers {
+            words = format!(
+                "{words} ({} of them answers)",
+                portguard_policy::human::grouped(self.answers)
+            );
+        }
+        words
+    }
+
+    fn row_ids(&self) -> String {
+        if self.rows.is_empty() {
+            "its rows".to_owned()
+        } else {
+            self.rows.join(", ")
+        }
+    }
 }
 
 impl Peer {

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray};
 use portguard_common::abi;
+use portguard_common::packet::{Malformed, protocol};
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::sampler::RATE;
 use portguard_common::talkers as kernel;
@@ -135,6 +136,27 @@ impl Knock {
     /// [`RATE`].
     pub(crate) fn looks(packets: u64) -> u64 {
         packets.div_ceil(2 * u64::from(RATE) - 1)
+    }
+
+    /// Transport, port, and what was malformed, in words.
+    fn what(&self) -> (&'static str, Option<u16>, Option<&'static str>) {
+        let port = Some(self.port).filter(|_| !self.to_client);
+        match (self.reason, self.protocol) {
+            (Reason::Malformed, _) => {
+                let mut all = Malformed::ALL.into_iter();
+                let cause = all.find(|cause| *cause as u16 == self.port);
+                ("malformed", None, cause.map(Malformed::name))
+            }
+            (Reason::NonIp | Reason::StrictEthertype, _) => ("ethertype", port, None),
+            (Reason::UndocumentedProtocol | Reason::StrictFragment, number) => {
+                ("ip", Some(number.into()), None)
+            }
+            (_, protocol::TCP) => ("tcp", port, None),
+            (_, protocol::UDP) => ("udp", port, None),
+            (_, protocol::SCTP) => ("sctp", port, None),
+            (_, protocol::ICMP | protocol::ICMPV6) => ("icmp", port, None),
+            (_, number) => ("ip", Some(number.into()), None),
+        }
     }
 
     fn add(&mut self, other: &Self) {

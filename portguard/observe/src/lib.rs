@@ -10,3 +10,4 @@ pub mod findings;
 pub mod history;
 pub mod knock;
 pub mod observe;
+pub mod resets;

@@ -7,10 +7,11 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
-use crate::counters::{Report, Resets, Snapshot};
+use crate::counters::{Report, Snapshot};
 use crate::events::stream::booted;
 use crate::findings::{Finding, findings};
 use crate::knock::{Knocking, Knocks};
+use crate::resets::Resets;
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::{Interface, canonical};

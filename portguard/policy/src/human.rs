@@ -159,6 +159,12 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// As [`plain`], and lines stay lines.
+pub fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use super::{print, print_json};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Exit;
-use portguard_policy::human::count;
+use portguard_policy::human::{count, plain_lines};
 use portguard_policy::matrix::{Matrix, sweep};
 use portguard_policy::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Policy};
 
@@ -184,8 +184,8 @@ fn text(
     writeln!(
         out,
         "{} ({}): inbound {inbound}, outbound {outbound}",
-        plain(host),
-        plain(&roles)
+        plain_lines(host),
+        plain_lines(&roles)
     )?;
     let refused = errors(compiled) as u64;
     if refused > 0 {
@@ -203,7 +203,7 @@ fn text(
             "protocol {} from {} ({})",
             protocol.protocol,
             who(policy, protocol.peers),
-            plain(&protocol.row)
+            plain_lines(&protocol.row)
         )?;
     }
     let echo = policy
@@ -225,7 +225,9 @@ fn left_out(out: &mut dyn Write, policy: &Policy, verbose: bool) -> io::Result<(
     if verbose {
         let mut table = Grid::new(&[("row", Whole), ("left out", Whole), ("why", Prose)]);
         for omitted in &policy.omitted {
-            table.row([&omitted.row, &omitted.reason, &omitted.detail].map(|cell| plain(cell)));
+            table.row(
+                [&omitted.row, &omitted.reason, &omitted.detail].map(|cell| plain_lines(cell)),
+            );
         }
         return writeln!(out, "Left out\n{table}");
     }
@@ -274,10 +276,10 @@ fn grants(
             let audit = if audit { " (audit only)" } else { "" };
             table.row([
                 ports.clone(),
-                plain(&names.words(policy, grant)),
-                format!("{}{audit}", plain(&grant.row)),
-                plain(purpose),
-                plain(citation),
+                plain_lines(&names.words(policy, grant)),
+                format!("{}{audit}", plain_lines(&grant.row)),
+                plain_lines(purpose),
+                plain_lines(citation),
             ]);
         }
     }
@@ -285,20 +287,7 @@ fn grants(
 }
 
 fn who(policy: &Policy, peers: Peers) -> String {
-    plain(&policy.peers_words(peers))
-}
-
-/// Without control characters: names come from files, and the reader's terminal obeys.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    plain_lines(&policy.peers_words(peers))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{catalogs, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind};
+use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::Exit;
 
@@ -74,7 +75,7 @@ pub enum By {
 #[derive(Debug, Serialize)]
 struct Answer {
     schema: u32,
-    interfaces: Vec<Report>,
+    interfaces: Vec<Shown>,
 }
 
 /// Shows the counters.
@@ -90,7 +91,7 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     }
     let observed = observe::interfaces(args.interface.as_deref())?;
     if args.json {
-        let all = observed.iter().map(|one| Ok(narrowed(one, args)?.report));
+        let all = observed.iter().map(|one| narrowed(one, args));
         let interfaces = all.collect::<anyhow::Result<_>>()?;
         let schema = 1;
         print_json(&Answer { schema, interfaces })?;
@@ -102,13 +103,24 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
 }
 
 /// What is shown of an interface.
+#[derive(Debug, Serialize)]
 struct Shown {
+    #[serde(flatten)]
     report: Report,
+    /// Violations by their cause.
+    findings: Vec<Finding>,
+    /// Who caused violations; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    knocking: Option<Knocking>,
     /// All rows, for what ports are for.
+    #[serde(skip)]
     rows: Vec<RowCount>,
+    #[serde(skip)]
     violations_only: bool,
     /// Findings beyond `--top`, and their violations.
+    #[serde(skip)]
     findings_left_out: usize,
+    #[serde(skip)]
     violations_left_out: u64,
 }
 
@@ -122,14 +134,14 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
         Some(top) if args.by == By::Port => findings.split_off(top.min(findings.len())),
         _ => Vec::new(),
     };
-    report.findings = Some(findings);
+    let mut knocking = None;
     if args.by == By::Peer {
         let most = match (args.top, args.json) {
             (Some(top), _) => top,
             (None, true) => usize::MAX,
             (None, false) => TALKERS,
         };
-        report.knocking = Some(one.knocking(
+        knocking = Some(one.knocking(
             Some(&catalogs::in_force(std::iter::once(&one.live.meta))?),
             most,
             args.raw,
@@ -137,6 +149,8 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
     }
     Ok(Shown {
         report,
+        findings,
+        knocking,
         rows,
         violations_only: args.violations,
         findings_left_out: left_out.len(),

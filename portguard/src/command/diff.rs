@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::check::plain;
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
 use portguard_observe::observe::{self, Guard};
 use portguard_policy::diff::{Difference, diff};
 use portguard_policy::error::{Exit, Fault};
+use portguard_policy::human::plain_lines;
 use portguard_policy::policy::Policy;
 
 /// Show what loading would change, or how two site files differ
@@ -84,7 +84,7 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
         print(|out| {
             for one in &comparisons {
                 let text = format!("{} -> {}\n{}", one.before, one.after, one.difference);
-                out.write_all(plain(&text).as_bytes())?;
+                out.write_all(plain_lines(&text).as_bytes())?;
             }
             Ok(())
         })?;

@@ -12,7 +12,6 @@ use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
-use super::check::plain;
 use super::selection::{Resolving, SelectionArgs};
 use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;
@@ -23,6 +22,7 @@ use portguard_policy::diagnostic::{Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::capture::{self, CaptureError, Captured};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
+use portguard_policy::human::plain_lines;
 use portguard_policy::policy::{Outbound, Policy};
 
 /// Show the verdict for a packet, and the row behind it
@@ -91,7 +91,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&answer)?;
     } else {
-        print(|out| writeln!(out, "{}", plain(&answer.to_string())))?;
+        print(|out| writeln!(out, "{}", plain_lines(&answer.to_string())))?;
     }
     Ok(exit(answer.verdict))
 }
@@ -113,7 +113,7 @@ fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog, Option<Effecti
     };
     let live = running(interface)?;
     for warning in &live.warnings {
-        let _ = writeln!(io::stderr().lock(), "warning: {}", plain(warning));
+        let _ = writeln!(io::stderr().lock(), "warning: {}", plain_lines(warning));
     }
     let catalog = catalogs::in_force(std::iter::once(&live.meta))?;
     let mut policy = live.meta.policy;
@@ -181,7 +181,7 @@ fn query(args: &ExplainArgs) -> Result<Query, Fault> {
         "icmp" | "ping" => protocol::ICMP,
         "igmp" if !remote.is_ipv6() => protocol::IGMP,
         other => other.parse().map_err(|_unknown| {
-            Fault::usage(format!("`{}` is no protocol", plain(word)))
+            Fault::usage(format!("`{}` is no protocol", plain_lines(word)))
                 .hint("tcp, udp, sctp, icmp, igmp, or a number from 0 to 255")
         })?,
     };
@@ -268,7 +268,7 @@ const CUT: &str = "the capture holds too little of this frame";
 fn pcap(args: &ExplainArgs, explainer: &Explainer<'_>, path: &Path) -> anyhow::Result<Exit> {
     let shown = path.display().to_string();
     let file = File::open(path)
-        .map_err(|error| Fault::usage(format!("cannot open {}: {error}", plain(&shown))))?;
+        .map_err(|error| Fault::usage(format!("cannot open {}: {error}", plain_lines(&shown))))?;
     let mut sums: BTreeMap<(&'static str, Outcome, String), u64> = BTreeMap::new();
     let mut broken = None;
     print(|out| {
@@ -285,7 +285,7 @@ fn pcap(args: &ExplainArgs, explainer: &Explainer<'_>, path: &Path) -> anyhow::R
         }
     })?;
     if let Some(error) = broken {
-        return Err(Fault::usage(format!("{}: {error}", plain(&shown))).into());
+        return Err(Fault::usage(format!("{}: {error}", plain_lines(&shown))).into());
     }
     let drops = sums.keys().any(|(_, outcome, _)| *outcome == Outcome::Drop);
     Ok(exit(if drops { Outcome::Drop } else { Outcome::Pass }))
@@ -350,7 +350,7 @@ fn one(
                 "{number}: {}, {}: {}",
                 answer.packet,
                 answer.direction,
-                plain(&answer.headline())
+                plain_lines(&answer.headline())
             ),
             None => writeln!(out, "{number}: {CUT}"),
         }

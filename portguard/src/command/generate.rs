@@ -1,10 +1,9 @@
 //! `portguard completions`: made from the command line's own definition.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
 use super::print;
-use crate::cli::Cli;
 use portguard_policy::error::Exit;
 
 /// Write a completion script for a shell
@@ -18,9 +17,9 @@ pub struct CompletionsArgs {
 ///
 /// # Errors
 /// If standard output cannot be written.
-pub fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
+pub fn completions(args: &CompletionsArgs, mut command: Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "portguard", &mut script);
+    clap_complete::generate(args.shell, &mut command, "portguard", &mut script);
     print(|out| out.write_all(&script))?;
     Ok(Exit::Ok)
 }

@@ -5,11 +5,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_mangen::Man;
 
 use super::print;
-use crate::cli::Cli;
 use portguard_policy::error::Exit;
 
 /// Sections of portguard(8) that the command line does not know.
@@ -33,8 +32,8 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// If the output cannot be written.
-pub fn run(args: &ManArgs) -> anyhow::Result<Exit> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+pub fn run(args: &ManArgs, command: clap::Command) -> anyhow::Result<Exit> {
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     if let Some(directory) = &args.out {
         all(&command, directory)
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     fn pages() -> Vec<(String, String)> {
-        let mut command = Cli::command().disable_help_subcommand(true);
+        let mut command = command.disable_help_subcommand(true);
         command.build();
         let mut found = vec![(
             "portguard".to_owned(),

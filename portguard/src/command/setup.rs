@@ -13,7 +13,7 @@ use clap::{Args, FromArgMatches as _};
 use serde::Serialize;
 
 use super::catalogs;
-use super::init::{Draft, site_file};
+use super::draft::{Draft, site_file};
 use super::load::{self, LoadArgs};
 use guess::Proposal;
 use portguard_kernel::host::listeners::listeners;

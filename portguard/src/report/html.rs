@@ -8,24 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Evidence;
+use super::escape::escape;
 use portguard_kernel::generation::effective::Strictness;
-use portguard_policy::human::{bytes, duration, grouped, plain, short, time};
-
-/// Text with what HTML means by itself replaced, and without control characters.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in plain(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
+use portguard_policy::human::{bytes, duration, grouped, short, time};
 
 /// The page.
 pub fn html(evidence: &Evidence) -> String {

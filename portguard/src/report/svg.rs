@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::html::escape;
+use super::escape::escape;
 use portguard_policy::human::{grouped, short, time};
 
 /// Horizontal bars: label, value, class of the bar.

@@ -95,8 +95,6 @@ fn evidence() -> Evidence {
             bytes: 0,
         }],
         peers: Vec::new(),
-        findings: None,
-        knocking: None,
     };
     let policy = Policy {
         roles: vec!["a/node".to_owned()],

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::{direction, is_echo, space_of};
+use super::space::{direction, is_echo, space_of};
 use super::{Count, PeerCount, Snapshot};
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::cells::Cell;

@@ -4,7 +4,6 @@
 use portguard_common::reason::{Direction, Reason};
 
 use super::Report;
-use crate::knock::Caller;
 
 /// Protocols whose names an operator looks for, by their numbers at IANA.
 const PROTOCOLS: [(u16, &str); 15] = [
@@ -66,27 +65,6 @@ impl Portless {
             (None, false, "icmp", _) => "ICMP".to_owned(),
             (None, false, reason, _) => reason.to_owned(),
         }
-    }
-}
-
-impl Portless {
-    /// Whether a talker caused some of it.
-    pub fn is_of(&self, talker: &Caller) -> bool {
-        let is_same = talker.direction == self.direction && talker.reason == self.reason;
-        is_same
-            && match (self.protocol, talker.transport) {
-                (Some(number), "ip") => talker.port == Some(number),
-                (Some(_), _) => false,
-                (None, "malformed") => self.cause.as_deref() == talker.cause,
-                (None, "ethertype") => {
-                    let number = format!("{:#06x}", talker.port.unwrap_or(0));
-                    self.cause
-                        .as_ref()
-                        .is_none_or(|cause| *cause == number || cause == "other")
-                }
-                (None, "icmp") => true,
-                (None, _) => self.reason == "strict-fragment",
-            }
     }
 }
 

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 
 use portguard_common::abi::{Counter, slot};
-use portguard_common::reason::{Direction, Reason};
-use portguard_common::tables::Key;
+use portguard_common::reason::Reason;
 use serde::{Deserialize, Serialize};
 
 use super::causes::{CauseCount, causes};
 use super::peers::peers;
+use super::space::{direction, space_of, transport};
 use super::{Reset, Snapshot};
-use crate::findings::Finding;
-use crate::knock::Knocking;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::meta::Meta;
-use portguard_policy::catalog::Transport;
 use portguard_policy::cells::Cell;
 use portguard_policy::image::spans;
 use portguard_policy::policy::Outbound;
@@ -83,12 +80,6 @@ pub struct Report {
     pub rows: Vec<RowCount>,
     /// By the peers that the policy names.
     pub peers: Vec<PeerCount>,
-    /// Violations by their cause; only where it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub findings: Option<Vec<Finding>>,
-    /// Who caused violations; only where it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knocking: Option<Knocking>,
 }
 
 /// Packets and bytes of one reason.
@@ -242,8 +233,6 @@ impl Report {
             ports: ports(meta, snapshot),
             rows: rows(meta, snapshot),
             peers: peers(meta, snapshot),
-            findings: None,
-            knocking: None,
         }
     }
 }
@@ -371,34 +360,4 @@ fn rows(meta: &Meta, snapshot: &Snapshot) -> Vec<RowCount> {
             }
         })
         .collect()
-}
-
-pub(super) fn direction(egress: bool) -> Direction {
-    if egress {
-        Direction::Egress
-    } else {
-        Direction::Ingress
-    }
-}
-
-pub(super) fn space_of(transport: Transport) -> u8 {
-    match transport {
-        Transport::Tcp => 0,
-        Transport::Udp => 1,
-        Transport::Sctp => 2,
-    }
-}
-
-pub(super) fn is_echo(number: u16) -> bool {
-    number == Key::ECHO.number()
-}
-
-fn transport(space: u8, number: u16) -> &'static str {
-    match space {
-        0 => "tcp",
-        1 => "udp",
-        2 => "sctp",
-        _ if is_echo(number) => "icmp",
-        _ => "ip",
-    }
 }

@@ -47,7 +47,7 @@ pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
             known.rows.dedup();
             continue;
         }
-        let callers = callers.iter().filter(|caller| one.is_of(caller));
+        let callers = callers.iter().filter(|caller| caller.is_of(&one));
         found.push(Portless {
             what,
             violations: one.packets,

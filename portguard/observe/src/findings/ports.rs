@@ -315,7 +315,7 @@ pub(super) fn without(ledger: &mut Ledger<'_>) {
         entry.rows.extend(one.rows.iter().cloned());
         // Of all interfaces together.
         if is_new {
-            let of = talkers.iter().filter(|talker| one.is_of(talker));
+            let of = talkers.iter().filter(|talker| talker.is_of(&one));
             of.for_each(|talker| entry.add(talker));
         }
     }

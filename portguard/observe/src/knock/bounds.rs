@@ -56,7 +56,7 @@ const ALONE: [Reason; 4] = [
 
 fn place(knock: &Knock) -> Place {
     let (side, reason) = (knock.direction.name(), knock.reason);
-    let (transport, port, _) = super::callers::what(knock);
+    let (transport, port, _) = knock.what();
     if reason == Reason::Malformed {
         (side, reason.name(knock.direction), knock.port)
     } else if ALONE.contains(&reason) {

@@ -3,14 +3,13 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use portguard_common::packet::{Malformed, protocol};
-use portguard_common::reason::Reason;
+use portguard_common::packet::protocol;
 use portguard_common::sampler::{RATE, SAMPLED_ALL};
 use serde::Serialize;
 
 use super::bounds::{Bounds, bounds};
 use super::{Knock, Knocks, network};
-use crate::counters::Report;
+use crate::counters::{Portless, Report};
 use portguard_policy::catalog::{Catalog, Transport};
 use portguard_policy::explain::{self, Near};
 use portguard_policy::human::{grouped, rfc3339};
@@ -152,6 +151,26 @@ impl Knocking {
 }
 
 impl Caller {
+    /// Whether it caused some of these.
+    pub fn is_of(&self, violations: &Portless) -> bool {
+        let is_same = self.direction == violations.direction && self.reason == violations.reason;
+        is_same
+            && match (violations.protocol, self.transport) {
+                (Some(number), "ip") => self.port == Some(number),
+                (Some(_), _) => false,
+                (None, "malformed") => violations.cause.as_deref() == self.cause,
+                (None, "ethertype") => {
+                    let number = format!("{:#06x}", self.port.unwrap_or(0));
+                    violations
+                        .cause
+                        .as_ref()
+                        .is_none_or(|cause| *cause == number || cause == "other")
+                }
+                (None, "icmp") => true,
+                (None, _) => violations.reason == "strict-fragment",
+            }
+    }
+
     /// Of a cause by itself, all of whose packets were looked at.
     pub fn plain(knock: &Knock) -> Self {
         let bounds = Bounds {
@@ -164,7 +183,7 @@ impl Caller {
     }
 
     fn told(knock: &Knock, bounds: Bounds) -> Self {
-        let (transport, port, cause) = what(knock);
+        let (transport, port, cause) = knock.what();
         let has_peer = !knock.peer.is_unspecified();
         let prefix = match (network(knock.peer), has_peer) {
             (_, false) => None,
@@ -259,29 +278,10 @@ fn carrier(number: u8) -> Option<Transport> {
     }
 }
 
-pub(super) fn what(knock: &Knock) -> (&'static str, Option<u16>, Option<&'static str>) {
-    let port = Some(knock.port).filter(|_| !knock.to_client);
-    match (knock.reason, knock.protocol) {
-        (Reason::Malformed, _) => {
-            let mut all = Malformed::ALL.into_iter();
-            let cause = all.find(|cause| *cause as u16 == knock.port);
-            ("malformed", None, cause.map(Malformed::name))
-        }
-        (Reason::NonIp | Reason::StrictEthertype, _) => ("ethertype", port, None),
-        (Reason::UndocumentedProtocol | Reason::StrictFragment, number) => {
-            ("ip", Some(number.into()), None)
-        }
-        (_, protocol::TCP) => ("tcp", port, None),
-        (_, protocol::UDP) => ("udp", port, None),
-        (_, protocol::SCTP) => ("sctp", port, None),
-        (_, protocol::ICMP | protocol::ICMPV6) => ("icmp", port, None),
-        (_, number) => ("ip", Some(number.into()), None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use portguard_common::reason::Direction;
+    use portguard_common::packet::Malformed;
+    use portguard_common::reason::{Direction, Reason};
 
     use super::*;
 

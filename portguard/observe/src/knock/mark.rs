@@ -1,4 +1,4 @@
-//! Callers counted from a moment that the operator chose, as counters are: see [`crate::counters::Resets`].
+//! Callers counted from a moment that the operator chose, as counters are: see [`crate::resets::Resets`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

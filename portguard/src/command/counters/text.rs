@@ -42,22 +42,29 @@ pub(super) fn interface(
     rates: Option<&Rates<'_>>,
 ) -> io::Result<()> {
     let report = &shown.report;
-    head(out, report)?;
+    head(out, shown)?;
     match by {
         By::Port => {
             if !shown.violations_only {
                 ports(out, shown, rates)?;
             }
-            traffic::table(out, report.findings.as_deref().unwrap_or_default(), None)?;
+            traffic::table(out, &shown.findings, None)?;
             not_listed(out, shown)
         }
         By::Row => rows(out, report, rates),
         By::Reason => reasons(out, report, rates),
-        By::Peer => peers(out, report, rates),
+        By::Peer => {
+            peers(out, report, rates)?;
+            match &shown.knocking {
+                Some(knocking) => talkers(out, knocking),
+                None => Ok(()),
+            }
+        }
     }
 }
 
-fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
+    let report = &shown.report;
     let since = report.since.map_or(String::new(), |since| {
         format!(" in {}", duration(now().saturating_sub(since)))
     });
@@ -69,12 +76,10 @@ fn head(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         report.generation,
         report.digest.get(..12).unwrap_or_default(),
     )?;
-    let findings = report.findings.as_ref().map_or(String::new(), |findings| {
-        format!("; {}", count(findings.len() as u64, "finding"))
-    });
+    let findings = count(shown.findings.len() as u64, "finding");
     writeln!(
         out,
-        "  {}, {}{since}\n  {} {}{findings}",
+        "  {}, {}{since}\n  {} {}; {findings}",
         count(report.totals.packets, "packet"),
         bytes(report.totals.bytes),
         grouped(report.violations.packets),
@@ -217,11 +222,7 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
         cells.push(plain(&peer.rows.join(", ")));
         lines.row(cells);
     }
-    writeln!(out, "{lines}")?;
-    match &report.knocking {
-        Some(knocking) => talkers(out, knocking),
-        None => Ok(()),
-    }
+    writeln!(out, "{lines}")
 }
 
 /// Whoever causes violations, in numbers that say how sure they are.

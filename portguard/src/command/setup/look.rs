@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use crate::command::init::HostSpec;
+use crate::command::draft::HostSpec;
 use portguard_kernel::host::listeners::Listener;
 use portguard_policy::catalog::Transport;
 

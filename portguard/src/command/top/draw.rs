@@ -8,7 +8,6 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::state::{Guard, Top, VIEWS};
-use crate::command::traffic;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{Report, RowCount};
 use portguard_observe::events::stream::boot_time;
@@ -176,7 +175,7 @@ fn findings(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
             Cell::from(Line::from(finding.amount()).right_aligned())
                 .style(Style::new().fg(Color::Red)),
             Cell::from(fit(&finding.who(if is_wide { 2 } else { 1 }), peers.into())),
-            Cell::from(fit(&traffic::cause(finding), room)),
+            Cell::from(fit(&finding.cause(), room)),
         ])
     });
     let header = ["", "finding", ">violations", "peers", "cause"];

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::Evidence;
-use super::escape;
+use crate::report::escape::escape;
 use portguard_observe::knock::Caller;
 use portguard_policy::human::grouped;
 

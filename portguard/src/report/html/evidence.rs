@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::matrix::{Line, lines};
 use super::super::{Evidence, Guard};
-use super::escape;
+use crate::report::escape::escape;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_policy::human::{bytes, duration, grouped, time};
 use portguard_policy::policy::GrantKind;

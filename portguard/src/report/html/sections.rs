@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::{Evidence, svg};
-use super::escape;
-use crate::command::traffic;
+use crate::report::escape::escape;
 use portguard_observe::drift::{Item, State};
 use portguard_observe::findings::Finding;
 use portguard_observe::history;
@@ -136,7 +135,7 @@ fn findings(page: &mut String, all: &[Finding]) {
             finding.direction,
             escape(&finding.what),
             finding.amount(),
-            escape(&traffic::cause(finding)),
+            escape(&finding.cause()),
             escape(&finding.who(NAMED))
         );
     }

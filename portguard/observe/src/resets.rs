@@ -8,42 +8,12 @@ use portguard_common::abi::Counter;
 use portguard_common::tables::Key;
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Keyed, Snapshot};
+use crate::counters::{Keyed, Reset, Snapshot};
 use crate::knock::Mark;
 use portguard_kernel::pins::pages;
 
 /// Name of the pin beside the counters.
 const PIN: &str = "resets";
-
-/// One reset, as it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reset {
-    /// Seconds since the Unix epoch.
-    #[serde(with = "portguard_policy::human::seconds")]
-    pub at: u64,
-    /// User name, as far as the environment tells it, else the user id.
-    pub by: String,
-    /// Why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// Generation in force.
-    pub generation: u64,
-    /// Digest of its policy.
-    pub digest: String,
-    /// All packets and bytes since the guard was loaded.
-    pub totals: Count,
-    /// Violations among them.
-    pub violations: Count,
-}
-
-/// What is counted from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Baseline {
-    /// The last reset.
-    pub reset: Reset,
-    /// The counters at that moment.
-    pub snapshot: Snapshot,
-}
 
 /// All resets since the guard was loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,19 +62,6 @@ impl Resets {
             &shared.join(PIN),
             &serde_json::to_vec(&Written::from(self))?,
         )
-    }
-
-    /// The moment to count from.
-    pub fn baseline(self) -> Option<Baseline> {
-        let Self {
-            record,
-            snapshot,
-            mark: _,
-        } = self;
-        record
-            .into_iter()
-            .next_back()
-            .map(|reset| Baseline { reset, snapshot })
     }
 }
 
@@ -180,6 +137,7 @@ impl From<Written> for Resets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::Count;
 
     #[test]
     fn what_is_written_is_read_and_subtracted() {

@@ -1,0 +1,39 @@
+//! Names of what keys and cells say in numbers.
+
+use portguard_common::reason::Direction;
+use portguard_common::tables::Key;
+use portguard_policy::catalog::Transport;
+
+/// Which way.
+pub(super) fn direction(egress: bool) -> Direction {
+    if egress {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    }
+}
+
+/// The space of keys that a transport has.
+pub(super) fn space_of(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => 0,
+        Transport::Udp => 1,
+        Transport::Sctp => 2,
+    }
+}
+
+/// Whether a number among those of protocols stands for ping.
+pub(super) fn is_echo(number: u16) -> bool {
+    number == Key::ECHO.number()
+}
+
+/// As people read it.
+pub(super) fn transport(space: u8, number: u16) -> &'static str {
+    match space {
+        0 => "tcp",
+        1 => "udp",
+        2 => "sctp",
+        _ if is_echo(number) => "icmp",
+        _ => "ip",
+    }
+}

@@ -1,0 +1,290 @@
+//! A commented site file for the chosen roles, so that nobody starts from an empty page.
+
+mod system;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use portguard_policy::catalog::{Catalog, System};
+
+use portguard_policy::diagnostic::{Diagnostic, Rejected};
+use system::{about, add};
+
+/// A host as it is written into the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostSpec {
+    pub(super) name: String,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Empty = those of all.
+    pub(super) roles: Vec<String>,
+}
+
+impl HostSpec {
+    /// `NAME=ADDRESS,...[@SYSTEM/ROLE,...]`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (rest, roles) = text.split_once('@').unwrap_or((text, ""));
+        let Some((name, addresses)) = rest.split_once('=') else {
+            return Err("expected NAME=ADDRESS, like `db1=10.0.0.1`".to_owned());
+        };
+        if name.is_empty() || name.contains(['"', '\\']) {
+            return Err("expected a name before the `=`".to_owned());
+        }
+        let addresses: Result<Vec<IpAddr>, _> = addresses.split(',').map(str::parse).collect();
+        let words = roles.split(',').filter(|role| !role.is_empty());
+        Ok(Self {
+            name: name.to_owned(),
+            addresses: addresses
+                .map_err(|_error| "expected addresses behind the `=`".to_owned())?,
+            roles: words.map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// What the file is about.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    pub(super) hosts: Vec<HostSpec>,
+    /// Deployment by system.
+    pub(super) deployments: BTreeMap<String, String>,
+    /// Who administers the hosts.
+    pub(super) admins: Vec<String>,
+    /// Ports that this is done by.
+    pub(super) management: Vec<u16>,
+}
+
+/// The site file's text.
+pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Rejected> {
+    let mut systems: BTreeMap<&str, (&System, BTreeSet<&str>)> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for name in draft.hosts.iter().flat_map(|host| &host.roles) {
+        match catalog.role(name) {
+            Ok((system, role)) => {
+                systems
+                    .entry(&system.id)
+                    .or_insert((system, BTreeSet::new()))
+                    .1
+                    .insert(&role.id);
+            }
+            Err(diagnostic) => faults.push(diagnostic.at("--role")),
+        }
+    }
+    for (system, name) in &draft.deployments {
+        let known = systems.get(system.as_str());
+        if known.is_none_or(|(system, _)| !system.deployments.contains_key(name)) {
+            let names = known.map_or(String::new(), |(system, _)| {
+                let all: Vec<&str> = system.deployments.keys().map(String::as_str).collect();
+                all.join(", ")
+            });
+            let message = format!("`{name}` is no deployment of `{system}`");
+            let fault = Diagnostic::error("unknown-deployment", message).at("--deployment");
+            faults.push(if names.is_empty() {
+                fault.hint("it has none, or no host has a role of it")
+            } else {
+                fault.hint(format!("one of {names}"))
+            });
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Rejected(faults));
+    }
+    let mut text = head(draft);
+    for (system, roles) in systems.values() {
+        about(&mut text, system, roles, draft.deployments.get(&system.id));
+    }
+    text.push_str(
+        "\n# Every host of the site: a role named as a peer is the hosts that have it.\n",
+    );
+    for host in &draft.hosts {
+        let listed: BTreeSet<_> = host
+            .roles
+            .iter()
+            .map(|role| format!("\"{role}\""))
+            .collect();
+        let listed: Vec<_> = listed.into_iter().collect();
+        let addresses: Vec<_> = host
+            .addresses
+            .iter()
+            .map(|one| format!("\"{one}\""))
+            .collect();
+        let _ = writeln!(text, "[[host]]\nname = \"{}\"", host.name);
+        let _ = writeln!(
+            text,
+            "addresses = [{}]    # as its peers see it",
+            addresses.join(", ")
+        );
+        add(&mut text, &format!("roles = [{}]", listed.join(", ")));
+        text.push('\n');
+    }
+    Ok(text.trim_end().to_owned() + "\n")
+}
+
+fn head(draft: &Draft) -> String {
+    let quoted = |words: &[String]| {
+        let all: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        all.join(", ")
+    };
+    let (admins, note) = if draft.admins.is_empty() {
+        ("\"192.0.2.0/28\"".to_owned(), "write your own")
+    } else {
+        (
+            quoted(&draft.admins),
+            "who is connected now; add the others",
+        )
+    };
+    let ports = if draft.management.is_empty() {
+        vec![22]
+    } else {
+        draft.management.clone()
+    };
+    let allow: Vec<String> = ports
+        .iter()
+        .map(|port| format!("tcp/{port}=admins"))
+        .collect();
+    format!(
+        "\
+# portguard site file. Read it from the top; whatever stands behind `#` is optional.
+schema = 1
+mode = \"audit\"                 # audit: count violations; enforce: drop them
+outbound = \"audit\"             # what the host sends: off, audit or enforce
+# unresolved_peers = \"refuse\"  # peers that a document names and this file does not define: refuse, any or none
+# unresolved_ports = \"refuse\"  # rows without a number that this file does not give: refuse or none (closed)
+
+[groups]
+admins = [{admins}]      # {note}
+users = [\"192.0.2.0/24\"]       # who uses the products; write your own
+
+[management]                   # stays open whatever the documents say
+allow = [{}]
+
+[baseline]                     # \"any\", \"none\" or a list of peers
+echo = \"any\"                   # who may ping
+dhcp = \"any\"
+dns = \"any\"                    # name servers that the host asks
+ntp = \"any\"
+",
+        quoted(&allow)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use portguard_policy::compile::{Inputs, Selection, compile};
+    use portguard_policy::diagnostic::Level;
+    use portguard_policy::site::Site;
+
+    fn codes(catalog: &Catalog, text: &str) -> Vec<(Level, &'static str, String)> {
+        let site =
+            Site::parse("init.toml", text.as_bytes()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+        let compiled = compile(&Inputs {
+            catalog,
+            site: &site,
+            host: Selection::Name("host-1".to_owned()),
+            interface: None,
+            local_addresses: &[],
+            hostname: None,
+            resolved: &resolved,
+            files: &files,
+            today: None,
+        });
+        compiled
+            .diagnostics
+            .into_iter()
+            .map(|d| (d.level, d.code, d.message))
+            .collect()
+    }
+
+    /// The file loads as it is; with its example peers uncommented nothing is unresolved.
+    #[test]
+    fn the_file_of_every_role_is_a_site_and_lists_every_peer() {
+        let catalog = Catalog::embedded().unwrap();
+        for system in catalog.systems.values() {
+            for role in system.host_roles() {
+                let draft = Draft {
+                    hosts: vec![HostSpec {
+                        name: "host-1".to_owned(),
+                        addresses: vec!["192.0.2.1".parse().unwrap()],
+                        roles: vec![format!("{}/{}", system.id, role.id)],
+                    }],
+                    ..Draft::default()
+                };
+                let text = site_file(&catalog, &draft).unwrap();
+                keys_collide_nowhere(&text);
+                let errors: Vec<_> = codes(&catalog, &text)
+                    .into_iter()
+                    .filter(|(level, ..)| *level == Level::Error)
+                    .collect();
+                assert!(errors.is_empty(), "{errors:?}\n{text}");
+                let uncomment = |line: &str| match line.strip_prefix("# ") {
+                    Some(rest)
+                        if rest.ends_with("= [\"192.0.2.0/24\"]")
+                            || rest.starts_with("unprinted_peers.") =>
+                    {
+                        rest.to_owned()
+                    }
+                    _ => line.to_owned(),
+                };
+                let full: Vec<String> = text.lines().map(uncomment).collect();
+                let left: Vec<_> = codes(&catalog, &full.join("\n"))
+                    .into_iter()
+                    .filter(|(_, code, _)| {
+                        ["unresolved-peer", "unprinted-peers", "domain-not-asked"].contains(code)
+                    })
+                    .collect();
+                assert!(left.is_empty(), "{left:?}\n{text}");
+            }
+        }
+    }
+
+    /// Whatever is uncommented, it is a document still.
+    fn keys_collide_nowhere(text: &str) {
+        let is_key = |line: &str| {
+            let mut parts = line.splitn(2, " = ");
+            let key = parts.next().unwrap_or_default();
+            parts
+                .next()
+                .is_some_and(|value| value.starts_with(['"', '[', '{']))
+                && !key.contains(' ')
+        };
+        let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_key(rest) => rest,
+            _ => line,
+        });
+        let all: Vec<&str> = lines.collect();
+        // Comments that go on behind a value stay comments: `#   `.
+        let parsed = all.join("\n").parse::<toml::Table>();
+        assert!(parsed.is_ok(), "{parsed:?}\n{}", all.join("\n"));
+    }
+
+    #[test]
+    fn several_hosts_have_roles_of_their_own() {
+        let catalog = Catalog::embedded().unwrap();
+        let hosts = [
+            "a1=10.0.0.1,10.0.0.2@thoughtspot/node",
+            "a2=fd00::2@nexthink/engine",
+        ];
+        let draft = Draft {
+            hosts: hosts.map(|text| HostSpec::parse(text).unwrap()).to_vec(),
+            ..Draft::default()
+        };
+        let text = site_file(&catalog, &draft).unwrap();
+        assert_eq!(text.matches("[[host]]").count(), 2);
+        assert!(
+            text.contains("addresses = [\"10.0.0.1\", \"10.0.0.2\"]"),
+            "{text}"
+        );
+        assert!(text.contains("roles = [\"nexthink/engine\"]"), "{text}");
+        for wrong in ["a1", "=10.0.0.1", "a1=x"] {
+            assert!(HostSpec::parse(wrong).is_err(), "{wrong}");
+        }
+        let wrong = Draft {
+            deployments: [("thoughtspot".to_owned(), "nowhere".to_owned())].into(),
+            ..draft
+        };
+        assert!(site_file(&catalog, &wrong).is_err());
+    }
+}
