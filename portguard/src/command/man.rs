@@ -94,10 +94,13 @@ fn sectioned(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     fn pages() -> Vec<(String, String)> {
-        let mut command = command.disable_help_subcommand(true);
+        let mut command = Cli::command().disable_help_subcommand(true);
         command.build();
         let mut found = vec![(
             "portguard".to_owned(),
