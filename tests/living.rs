@@ -3,11 +3,11 @@
 //! Real stacks on both sides, and real programs where Debian has small ones. What the host may send is said in a site file.
 
 mod bulk;
-mod clients;
+pub(crate) mod clients;
 mod dhcp;
 mod neighbours;
 mod scan;
-mod sessions;
+pub(crate) mod sessions;
 pub(crate) mod town;
 
 use std::net::SocketAddr;

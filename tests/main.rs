@@ -49,6 +49,8 @@ mod monitoring;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod newcomers;
+#[cfg(test)]
 mod overlay;
 #[cfg(test)]
 mod parity;
@@ -68,5 +70,9 @@ mod sessions;
 mod setup;
 #[cfg(test)]
 mod spare;
+#[cfg(test)]
+mod topology;
+#[cfg(test)]
+mod tunnels;
 #[cfg(test)]
 mod weaker;

@@ -107,8 +107,11 @@ fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
 impl Hears for Sent {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        track::sent(&Maps::new(self.ctx()), packet, verdict, || {
-            self.is_reflected(maps::is_outside) || Direct::new(self).is_for_many()
+        let maps = &Maps::new(self.ctx());
+        // Links without a header have no addresses for many.
+        let is_for_many = || maps.config().raw_ip == 0 && Direct::new(self).is_for_many();
+        track::sent(maps, packet, verdict, || {
+            self.is_reflected(maps::is_outside) || is_for_many()
         });
     }
 }

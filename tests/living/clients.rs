@@ -17,7 +17,7 @@ use crate::guard::SOON;
 const TICK: Duration = Duration::from_millis(50);
 
 /// The time that the time server tells: seconds since 1900.
-pub(super) const TIME: u32 = 3_950_000_000;
+pub(crate) const TIME: u32 = 3_950_000_000;
 
 /// Tries of a resolver: the first large answer may teach a sender the path's MTU, and be lost for it.
 const TRIES: usize = 3;
@@ -58,12 +58,12 @@ impl Drop for Serving {
 }
 
 /// Knows `small.town`, `large.town` (an answer of some thousand bytes), and `huge.town`, which it tells over TCP only.
-pub(super) struct NameServer {
+pub(crate) struct NameServer {
     _serving: Serving,
 }
 
 impl NameServer {
-    pub(super) fn start(host: &Host, address: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(host: &Host, address: SocketAddr) -> Result<Self> {
         let socket = host.run(|| udp_socket(address))?;
         let listener = host.run(|| Ok(TcpListener::bind(address)?))?;
         listener.set_nonblocking(true)?;
@@ -139,13 +139,13 @@ fn answer(query: &[u8], over_tcp: bool) -> Vec<u8> {
 
 /// What a resolver was told.
 #[derive(Debug)]
-pub(super) struct Told {
-    pub(super) over_tcp: bool,
-    pub(super) length: usize,
+pub(crate) struct Told {
+    pub(crate) over_tcp: bool,
+    pub(crate) length: usize,
 }
 
 /// Asks as resolvers do: over UDP with room for large answers (RFC 6891), and over TCP if the answer was cut.
-pub(super) fn ask_name(server: SocketAddr, name: &str) -> Result<Told> {
+pub(crate) fn ask_name(server: SocketAddr, name: &str) -> Result<Told> {
     let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in name.split('.') {
         query.push(u8::try_from(label.len())?);
@@ -192,12 +192,12 @@ fn client(server: SocketAddr) -> Result<UdpSocket> {
 }
 
 /// Tells [`TIME`] (RFC 5905, server mode, stratum 1).
-pub(super) struct TimeServer {
+pub(crate) struct TimeServer {
     _serving: Serving,
 }
 
 impl TimeServer {
-    pub(super) fn start(host: &Host, address: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(host: &Host, address: SocketAddr) -> Result<Self> {
         let socket = host.run(|| udp_socket(address))?;
         let mut serving = Serving::new();
         serving.spawn(move || {
@@ -217,7 +217,7 @@ impl TimeServer {
 }
 
 /// Seconds since 1900 as a time server has them; asked from port 123 as daemons do.
-pub(super) fn ask_time(server: SocketAddr) -> Result<u32> {
+pub(crate) fn ask_time(server: SocketAddr) -> Result<u32> {
     let any: SocketAddr = if server.is_ipv4() {
         ([0; 4], 123).into()
     } else {
@@ -236,7 +236,7 @@ pub(super) fn ask_time(server: SocketAddr) -> Result<u32> {
 }
 
 /// The page `/page` of a server, by HTTP.
-pub(super) fn ask_page(server: SocketAddr) -> Result<String> {
+pub(crate) fn ask_page(server: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, SOON)?;
     stream.set_read_timeout(Some(SOON))?;
     stream.write_all(b"GET /page HTTP/1.0\r\n\r\n")?;

@@ -13,9 +13,9 @@ use super::town::{self, TCP_IDLE, Town};
 use crate::guard::SOON;
 
 /// Both ends of a connection.
-struct Pair {
-    opener: TcpStream,
-    accepter: TcpStream,
+pub(crate) struct Pair {
+    pub(crate) opener: TcpStream,
+    pub(crate) accepter: TcpStream,
 }
 
 /// Connects `from` to a listener of `to`, and keeps both ends.
@@ -27,7 +27,12 @@ fn pair(from: &Host, to: &Host, address: SocketAddr) -> Result<Pair> {
 }
 
 /// Whether these bytes, written at one end, come out at the other in time.
-fn says(from: &mut TcpStream, to: &TcpStream, bytes: &[u8], wait: Duration) -> Result<bool> {
+pub(crate) fn says(
+    from: &mut TcpStream,
+    to: &TcpStream,
+    bytes: &[u8],
+    wait: Duration,
+) -> Result<bool> {
     from.write_all(bytes)?;
     hears(to, bytes, wait)
 }

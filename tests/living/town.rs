@@ -31,7 +31,7 @@ pub(super) const NARROW: u32 = 1280;
 /// Idle times that a test can wait for, in seconds.
 pub(super) const TCP_IDLE: u64 = 3;
 
-const MATRIX: &str = r#"
+pub(crate) const MATRIX: &str = r#"
 schema = 1
 system = "town"
 name = "Town"

@@ -1,6 +1,7 @@
 //! Non-IP protocols that have a name and a counter of their own.
 
-use crate::wire::ethernet::{LLC, STP};
+use crate::wire::ethernet::LLC;
+pub use crate::wire::ethernet::STP;
 use crate::wire::packet::Subject;
 
 /// A protocol by its name, its EtherTypes, and whether a host that is strict usually needs it to stay on its network.
@@ -22,10 +23,13 @@ const fn named(number: u16, name: &'static str, by_default: bool) -> EtherType {
     }
 }
 
+/// Link aggregation.
+pub const LACP: u16 = 0x8809;
+
 /// All, by the index of their counter; "other" comes behind them.
 pub const ALL: [EtherType; 14] = [
     named(0x88cc, "lldp", true),
-    named(0x8809, "lacp", true),
+    named(LACP, "lacp", true),
     named(0x888e, "eapol", true),
     named(0x88e5, "macsec", false),
     named(0x8847, "mpls", false),
@@ -49,7 +53,7 @@ pub const OTHER: u32 = ALL.len() as u32;
 pub const fn index(ethertype: u16) -> u32 {
     match ethertype {
         0x88cc => 0,
-        0x8809 => 1,
+        LACP => 1,
         0x888e => 2,
         0x88e5 => 3,
         0x8847 => 4,

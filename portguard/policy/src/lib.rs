@@ -17,3 +17,4 @@ pub mod image;
 pub mod matrix;
 pub mod policy;
 pub mod site;
+pub mod tunnels;

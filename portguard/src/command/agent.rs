@@ -4,6 +4,7 @@
 mod http;
 mod log;
 mod names;
+mod newcomers;
 mod refresh;
 mod returning;
 
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 
 use self::http::{Request, Response, Room};
 use self::log::LogFormat;
+use self::newcomers::Newcomers;
 use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::metrics::{self, Format, Found, Seen};
@@ -76,8 +78,9 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
     #[cfg(feature = "fleet")]
     super::fleet::host::begin(&args.fleet)?;
     // Waits in the kernel, and ends with the process.
+    let newcomers = Newcomers::since_now();
     std::thread::spawn(|| {
-        if let Err(error) = returning::watch() {
+        if let Err(error) = returning::watch(newcomers) {
             tracing::error!("{error:#}");
         }
     });

@@ -22,7 +22,9 @@ use portguard_kernel::generation::publish::publish;
 use portguard_kernel::generation::{self, Live, Options, Prepared};
 use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::{Interface, all, names};
+use portguard_kernel::host::links;
 use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::meta::XdpModeName;
 use portguard_kernel::recovery::settle::settle;
 use portguard_kernel::store::{self, Stored};
@@ -215,6 +217,7 @@ fn compiled(
         return Ok(None);
     }
     warn(&interfaces);
+    safety::check_links(args.safety.force, &interfaces, &plain)?;
     let safety = safety::check(args.safety.force, &interfaces, &plain)?;
     let options = Options {
         xdp_mode: match args.xdp_mode {
@@ -464,4 +467,22 @@ pub(super) fn tell(done: &Done) {
             );
         }
     }
+    let unguarded = unguarded();
+    if !unguarded.is_empty() {
+        let _ = writeln!(
+            err,
+            "not guarded: {}: what arrives there is not judged, and answers to datagrams that leave there pass a guard only by \
+             a row",
+            unguarded.join(", ")
+        );
+    }
+}
+
+/// Interfaces that have no guard, for a person.
+fn unguarded() -> Vec<String> {
+    let links = links::all().unwrap_or_default();
+    let unguarded = links::unguarded(&links, &guarded()).into_iter();
+    unguarded
+        .map(|link| format!("`{}`", plain(&link.name)))
+        .collect()
 }

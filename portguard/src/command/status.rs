@@ -10,6 +10,8 @@ use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
+use portguard_kernel::host::{links, tunnels};
+use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::namespaces::unknown_sessions;
 use portguard_kernel::store;
 use portguard_observe::observe;
@@ -36,6 +38,33 @@ struct Status {
     /// Not guarded, and not to be by the next boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stays_off: Vec<String>,
+    /// Interfaces that are up and whose packets no guard sees, where others have one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unguarded: Vec<Unguarded>,
+}
+
+/// An interface without a guard.
+#[derive(Debug, Serialize)]
+struct Unguarded {
+    name: String,
+    /// What `ip -d link` calls it; absent for a network card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+}
+
+/// Where something is guarded, what is not.
+fn unguarded() -> Vec<Unguarded> {
+    let guarded = guarded();
+    if guarded.is_empty() {
+        return Vec::new();
+    }
+    let links = links::all().unwrap_or_default();
+    let unguarded = links::unguarded(&links, &guarded).into_iter();
+    let named = unguarded.map(|link| Unguarded {
+        name: link.name.clone(),
+        kind: link.kind.clone(),
+    });
+    named.collect()
 }
 
 #[derive(Debug, Serialize)]
@@ -139,6 +168,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
             host: host(),
             interfaces,
             stays_off: store::all_off(),
+            unguarded: unguarded(),
         })?;
     } else {
         text(&interfaces)?;
@@ -161,6 +191,7 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
     if settings.enforce {
         warnings.extend(unknown_sessions());
     }
+    warnings.extend(tunnels::unjudged(&meta.policy));
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
             "loaded by portguard {}, this is {}",
@@ -287,6 +318,10 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             for warning in &interface.warnings {
                 writeln!(out, "  warning: {warning}")?;
             }
+        }
+        for Unguarded { name, kind } in unguarded() {
+            let kind = kind.map_or(String::new(), |kind| format!(" ({kind})"));
+            writeln!(out, "{}: not guarded{kind}", plain(&name))?;
         }
         Ok(())
     })

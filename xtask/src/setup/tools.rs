@@ -25,7 +25,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 }
 
 /// What the tests call.
-pub(crate) const TEST: [Tool; 6] = [
+pub(crate) const TEST: [Tool; 7] = [
     tool("ip", "iproute2", "foreign neighbours on the hook"),
     tool(
         "iptables-nft",
@@ -40,6 +40,7 @@ pub(crate) const TEST: [Tool; 6] = [
         "scrapes and alert rules as users have them",
     ),
     tool("chromium", "chromium", "reports as users see them"),
+    tool("socat", "socat", "the far end of a tun interface"),
 ];
 
 /// What `vm-test` calls; `apt-get` and `dpkg-deb`, by which it gets its kernels, are Debian's own.

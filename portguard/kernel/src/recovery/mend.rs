@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
+use crate::conversations;
 use crate::generation::deadline;
 use crate::generation::effective;
 use crate::generation::publish::publish;
@@ -50,6 +51,8 @@ pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
             }
         }
     }
+    // A bridge or a tunnel may have come over a guarded interface: what it forwards is no word of this host's.
+    conversations::follow_interfaces(&[]).context("cannot tell which interfaces are outside")?;
     outcome.map(|()| mended)
 }
 

@@ -3,7 +3,7 @@
 use portguard_common::ethertypes::{self, EtherType};
 
 use super::Compiler;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 
 impl Compiler<'_, '_> {
     /// Non-IP protocols that pass a strict host, and a warning where the site leaves them to the default.
@@ -19,6 +19,24 @@ impl Compiler<'_, '_> {
             let hint = "say which pass, if any: allowed_ethertypes = [\"lldp\", \"lacp\", \"eapol\", \"stp\"]";
             self.diagnostics
                 .push(Diagnostic::warning("ethertypes-by-default", message).hint(hint));
+        }
+        if let (true, Some(names)) = (site.strict_ethertypes, &site.allowed_ethertypes) {
+            let needs = [
+                ("lacp", "a bond of mode 802.3ad loses its links"),
+                ("eapol", "a port with 802.1X loses its network"),
+                ("stp", "a bridge with spanning tree may make a loop"),
+            ];
+            for (name, loss) in needs {
+                if !names.iter().any(|allowed| allowed == name) {
+                    let message = format!("`strict_ethertypes` drops {name}, without which {loss}");
+                    let hint = format!(
+                        "where that is meant, nothing; else add \"{name}\" to `allowed_ethertypes`"
+                    );
+                    self.diagnostics.push(
+                        Diagnostic::new(Level::Note, "ethertype-dropped", message).hint(hint),
+                    );
+                }
+            }
         }
         (0..)
             .zip(ethertypes::ALL)

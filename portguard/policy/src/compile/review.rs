@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Grant, GrantKind, Peers, Policy};
+use crate::tunnels;
 
 /// Where Linux takes ports for outgoing connections from, unless told otherwise.
 const EPHEMERAL: (u16, u16) = (32_768, 60_999);
@@ -40,7 +41,24 @@ pub(super) fn policy(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
             }
         }
     }
+    tunnels(policy, diagnostics);
     conflicts(policy, diagnostics);
+}
+
+/// A row that is for a tunnel lets in whatever is inside.
+fn tunnels(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+    for one in tunnels::open(policy).into_iter().filter(|one| one.is_meant) {
+        let message = format!(
+            "row `{}` lets in {} ({}): packets inside the tunnel are not judged where it passes",
+            one.row, one.carrier, one.kind.name
+        );
+        let hint = "open it to the tunnel's other ends only, and guard the interface on which the tunnel ends by its own name";
+        diagnostics.push(
+            Diagnostic::warning("tunnel", message)
+                .at(place(policy, &one.row))
+                .hint(hint),
+        );
+    }
 }
 
 fn place(policy: &Policy, row: &str) -> String {

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+use super::newcomers::Newcomers;
 use portguard_kernel::pins::bpffs;
 pub(super) use portguard_kernel::recovery::mend::is_torn;
 use portguard_kernel::recovery::mend::mend;
@@ -27,7 +28,7 @@ pub(super) fn look() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If the kernel sends no events.
-pub(super) fn watch() -> anyhow::Result<()> {
+pub(super) fn watch(mut newcomers: Newcomers) -> anyhow::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
     socket
         .bind(&SocketAddr::new(0, LINK_EVENTS))
@@ -35,6 +36,7 @@ pub(super) fn watch() -> anyhow::Result<()> {
     loop {
         // After the socket is open: what changes from now on is not missed.
         look_again();
+        newcomers.look();
         // Events that were lost are as good as events: there is something to look at.
         let _ = socket.recv_from_full();
     }

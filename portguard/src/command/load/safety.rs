@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use portguard_common::ethertypes;
 use portguard_kernel::conversations::Adopted;
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::interface::Interface;
+use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
 use portguard_kernel::host::sessions::{Arriving, Sorted, sort};
 use portguard_kernel::host::sockets::{Session, sessions};
@@ -85,6 +87,51 @@ pub(in crate::command) fn check(
         found.push(Safety { sessions: sorted });
     }
     Ok(found)
+}
+
+/// Refuses to drop what holds a bond or a bridge together.
+///
+/// # Errors
+/// [`Fault`] that names it, unless forced, or nothing is dropped.
+pub(super) fn check_links(
+    force: bool,
+    interfaces: &[Interface],
+    policies: &[Policy],
+) -> Result<(), Fault> {
+    let links = links::all().unwrap_or_default();
+    for (interface, policy) in interfaces.iter().zip(policies) {
+        let settings = &policy.settings;
+        let Some(link) = links.iter().find(|link| link.index == interface.index) else {
+            continue;
+        };
+        let master = links.iter().find(|one| Some(one.index) == link.master);
+        let on = [Some(link), master].into_iter().flatten();
+        for (of, speaks) in on.filter_map(|one| Some((one, one.speaks?))) {
+            let (number, name) = match speaks {
+                Speaks::Lacp => (ethertypes::LACP, "lacp"),
+                Speaks::Stp => (ethertypes::STP, "stp"),
+            };
+            if !settings.strict_ethertypes
+                || settings.ethertypes >> ethertypes::index(number) & 1 == 1
+            {
+                continue;
+            }
+            let fault = Fault::usage(format!(
+                "`{}` needs {name}, which `strict_ethertypes` drops on `{}`",
+                plain(&of.name),
+                plain(&interface.name)
+            ))
+            .hint(format!(
+                "add \"{name}\" to `allowed_ethertypes`, or say `--force`"
+            ));
+            if force || !settings.enforce {
+                let _ = writeln!(io::stderr().lock(), "warning: {fault}");
+            } else {
+                return Err(fault);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_operator(

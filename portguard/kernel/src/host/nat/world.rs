@@ -4,14 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::ifaddrs::getifaddrs;
 
 use super::rules::Truth;
-use crate::host::netlink::request;
+use crate::host::links;
 
 /// This host, as far as rules ask for it.
 #[derive(Debug, Clone, Default)]
@@ -101,78 +97,10 @@ pub(super) fn is_loopback(net: &IpNet) -> bool {
 /// Interfaces, and those that get their packets from them: bridges, bonds, VLANs. The kernel not telling which leaves the
 /// interfaces alone.
 pub(crate) fn above(names: &[String]) -> BTreeSet<String> {
-    let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let links: Vec<Link> = request(NETLINK_ROUTE, message, NLM_F_DUMP)
-        .into_iter()
-        .flatten()
-        .filter_map(|answer| Link::of(&answer))
-        .collect();
-    let mut found: BTreeSet<String> = names.iter().cloned().collect();
-    loop {
-        let indices: BTreeSet<u32> = links
-            .iter()
-            .filter(|link| found.contains(&link.name))
-            .map(|link| link.index)
-            .collect();
-        let masters: BTreeSet<u32> = links
-            .iter()
-            .filter(|link| indices.contains(&link.index))
-            .filter_map(|link| link.master)
-            .collect();
-        let before = found.len();
-        found.extend(
-            links
-                .iter()
-                .filter(|link| {
-                    masters.contains(&link.index)
-                        || link.below.is_some_and(|below| indices.contains(&below))
-                })
-                .map(|link| link.name.clone()),
-        );
-        if found.len() == before {
-            return found;
-        }
-    }
-}
-
-struct Link {
-    index: u32,
-    name: String,
-    master: Option<u32>,
-    /// What it stands on, of this network namespace.
-    below: Option<u32>,
-}
-
-impl Link {
-    fn of(answer: &RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewLink(link) = answer else {
-            return None;
-        };
-        let (mut name, mut master, mut below, mut is_elsewhere) = (None, None, None, false);
-        for attribute in &link.attributes {
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "one of many, and more come with each kernel"
-            )]
-            match attribute {
-                LinkAttribute::IfName(text) => name = Some(text.clone()),
-                LinkAttribute::Controller(index) => master = Some(*index),
-                LinkAttribute::Link(index) => below = Some(*index),
-                // The other end of a pair stands beside it, not below.
-                LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
-                LinkAttribute::LinkInfo(infos) if infos.iter().any(is_pair) => is_elsewhere = true,
-                _ => {}
-            }
-        }
-        Some(Self {
-            index: link.header.index,
-            name: name?,
-            master,
-            below: below.filter(|_| !is_elsewhere),
-        })
-    }
-}
-
-fn is_pair(info: &LinkInfo) -> bool {
-    matches!(info, LinkInfo::Kind(InfoKind::Veth))
+    let links = links::all().unwrap_or_default();
+    let guarded = links.iter().filter(|link| names.contains(&link.name));
+    let found = links::above(&links, guarded.map(|link| link.index));
+    let above = links.iter().filter(|link| found.contains(&link.index));
+    let above = above.map(|link| link.name.clone());
+    above.chain(names.iter().cloned()).collect()
 }

@@ -12,7 +12,10 @@ use super::{Check, Grade};
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
 use crate::host::link::{self, Start};
+use crate::host::links::Link;
+use crate::host::tunnels::{advice, unguarded};
 use crate::pins::hidden;
+use portguard_policy::human::plain;
 
 /// Drivers whose native XDP the kernel's sources have (6.12).
 const NATIVE: [&str; 41] = [
@@ -82,10 +85,12 @@ pub fn check_interface(interface: &Interface, own: &[u32]) -> Vec<Check> {
         kind(&facts),
         driver(&facts),
         mtu(&facts),
+        merged(&facts),
         throughput::queues(interface, facts.queues),
         xdp(interface, own),
         tcx(interface, own),
     ];
+    checks.extend(tunnels(interface));
     checks.extend(throughput::ring(interface));
     checks.extend(features(interface));
     checks
@@ -97,6 +102,8 @@ struct Facts {
     master: Option<u32>,
     mtu: u32,
     queues: u32,
+    /// Bytes of the largest packet that the stack merges or has yet to segment.
+    largest: u32,
     start: Result<Start, String>,
 }
 
@@ -108,6 +115,7 @@ impl Facts {
             master: None,
             mtu: 0,
             queues: 1,
+            largest: Link::of(link).largest,
             start: link::of(link),
         };
         for attribute in &link.attributes {
@@ -210,6 +218,50 @@ fn mtu(facts: &Facts) -> Check {
     } else {
         Check::new("mtu", why, Grade::Ok, found)
     }
+}
+
+/// What IPv4 and IPv6 can say of their length: above it, a packet is merged by "BIG TCP".
+const LONGEST: u32 = 65_536;
+
+fn merged(facts: &Facts) -> Check {
+    let why = "generic XDP gets packets as the stack has merged them, and one beyond 64 KiB is copied for it, or lost";
+    let found = format!("packets of up to {} bytes", facts.largest);
+    let name = facts.driver.as_deref().or(facts.kind.as_deref());
+    let is_generic =
+        facts.start == Ok(Start::Ip) || !name.is_some_and(|name| NATIVE.contains(&name));
+    if facts.largest <= LONGEST {
+        Check::new("big-tcp", why, Grade::Ok, found)
+    } else if is_generic {
+        Check::new("big-tcp", why, Grade::Warning, found).todo(
+            "`ip link set dev {} gro_max_size 65536 gro_ipv4_max_size 65536`, on the other end of a pair `gso_max_size` and \
+             `gso_ipv4_max_size`",
+        )
+    } else {
+        Check::new(
+            "big-tcp",
+            why,
+            Grade::Note,
+            format!("{found}: fit for native XDP only"),
+        )
+        .todo("keep to `--xdp-mode native`")
+    }
+}
+
+/// Tunnels that end on this host without a guard of their own.
+fn tunnels(interface: &Interface) -> Vec<Check> {
+    let why = "a tunnel is judged by its outer header: what is inside is judged where the tunnel ends, or nowhere";
+    let tunnels = unguarded().into_iter();
+    tunnels
+        .filter(|tunnel| tunnel.index != interface.index)
+        .map(|tunnel| {
+            let kind = tunnel.kind.as_deref().unwrap_or("a tunnel");
+            let found = format!(
+                "`{}` ({kind}) ends here and has no guard",
+                plain(&tunnel.name)
+            );
+            Check::new("tunnel", why, Grade::Warning, found).todo(advice(&tunnel))
+        })
+        .collect()
 }
 
 fn xdp(interface: &Interface, own: &[u32]) -> Check {

@@ -1,0 +1,216 @@
+//! Tunnels that a policy lets in. A packet is judged by its outer header: what is inside is judged on the interface where the
+//! tunnel ends, or nowhere.
+
+use crate::catalog::Transport;
+use crate::policy::Policy;
+
+/// A way to put packets into packets, as it is usually set up.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What people call it.
+    pub name: &'static str,
+    /// What `ip -d link` calls its interfaces.
+    pub devices: &'static [&'static str],
+    tcp: &'static [u16],
+    udp: &'static [u16],
+    protocols: &'static [u8],
+}
+
+const NONE: Kind = Kind {
+    name: "",
+    devices: &[],
+    tcp: &[],
+    udp: &[],
+    protocols: &[],
+};
+
+/// All that have a number of their own. 8472 is what Linux and flannel took for VXLAN before it was given one.
+pub const KINDS: [Kind; 13] = [
+    Kind {
+        name: "VXLAN",
+        devices: &["vxlan"],
+        udp: &[4789, 8472],
+        ..NONE
+    },
+    Kind {
+        name: "Geneve",
+        devices: &["geneve"],
+        udp: &[6081],
+        ..NONE
+    },
+    Kind {
+        name: "WireGuard",
+        devices: &["wireguard"],
+        udp: &[51_820, 51_821],
+        ..NONE
+    },
+    Kind {
+        name: "OpenVPN",
+        devices: &["tun", "ovpn"],
+        tcp: &[1194],
+        udp: &[1194],
+        ..NONE
+    },
+    Kind {
+        name: "IP in IP",
+        devices: &["ipip", "ip6tnl"],
+        protocols: &[4, 94],
+        ..NONE
+    },
+    Kind {
+        name: "IPv6 in IP",
+        devices: &["sit", "ip6tnl"],
+        udp: &[3544],
+        protocols: &[41],
+        ..NONE
+    },
+    Kind {
+        name: "GRE",
+        devices: &[
+            "gre",
+            "gretap",
+            "ip6gre",
+            "ip6gretap",
+            "erspan",
+            "ip6erspan",
+        ],
+        udp: &[4754, 4755],
+        protocols: &[47],
+        ..NONE
+    },
+    Kind {
+        name: "IPsec",
+        devices: &["vti", "vti6", "xfrm"],
+        udp: &[4500],
+        protocols: &[50],
+        ..NONE
+    },
+    Kind {
+        name: "L2TP",
+        devices: &["l2tpeth", "ppp"],
+        udp: &[1701],
+        protocols: &[115],
+        ..NONE
+    },
+    Kind {
+        name: "GTP",
+        devices: &["gtp"],
+        udp: &[2152, 3386],
+        ..NONE
+    },
+    Kind {
+        name: "MPLS",
+        devices: &["bareudp"],
+        udp: &[6635],
+        protocols: &[137],
+        ..NONE
+    },
+    Kind {
+        name: "AMT",
+        devices: &["amt"],
+        udp: &[2268],
+        ..NONE
+    },
+    Kind {
+        name: "EtherIP",
+        devices: &[],
+        protocols: &[97],
+        ..NONE
+    },
+];
+
+/// A tunnel that is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Which.
+    pub kind: &'static Kind,
+    /// How: `udp/4789`, `ip/47`.
+    pub carrier: String,
+    /// The row that opens it.
+    pub row: String,
+    /// Whether the row is for it: not for a thousand ports, of which it is one.
+    pub is_meant: bool,
+}
+
+/// Rows with more ports than this are for something else.
+const MEANT: u16 = 64;
+
+/// What a policy lets in.
+pub fn open(policy: &Policy) -> Vec<Open> {
+    let mut found = Vec::new();
+    for kind in &KINDS {
+        for grant in &policy.inbound {
+            let ports = match grant.transport {
+                Transport::Tcp => kind.tcp,
+                Transport::Udp => kind.udp,
+                Transport::Sctp => &[],
+            };
+            let among = |port: &&u16| (grant.first..=grant.last).contains(*port);
+            found.extend(ports.iter().filter(among).map(|port| Open {
+                kind,
+                carrier: format!("{}/{port}", grant.transport),
+                row: grant.row.clone(),
+                is_meant: grant.last - grant.first < MEANT,
+            }));
+        }
+        for grant in &policy.protocols {
+            if kind.protocols.contains(&grant.protocol) {
+                found.push(Open {
+                    kind,
+                    carrier: format!("ip/{}", grant.protocol),
+                    row: grant.row.clone(),
+                    is_meant: true,
+                });
+            }
+        }
+    }
+    found.dedup_by(|a, b| a.carrier == b.carrier);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Grant, GrantKind, Peers, ProtocolGrant};
+
+    #[test]
+    fn what_carries_packets_in_packets_is_found_by_number() {
+        let grant = |transport, first, last| Grant {
+            kind: GrantKind::Site,
+            transport,
+            first,
+            last,
+            peers: Peers::Any,
+            row: format!("site/{first}"),
+        };
+        let policy = Policy {
+            inbound: vec![
+                grant(Transport::Udp, 4789, 4789),
+                grant(Transport::Tcp, 4789, 4789),
+                grant(Transport::Udp, 6000, 9000),
+                grant(Transport::Udp, 443, 443),
+            ],
+            protocols: vec![ProtocolGrant {
+                protocol: 47,
+                peers: Peers::Any,
+                row: "site/gre".to_owned(),
+            }],
+            ..Policy::default()
+        };
+        let found: Vec<_> = open(&policy)
+            .into_iter()
+            .map(|one| (one.kind.name, one.carrier, one.is_meant))
+            .collect();
+        let wanted = [
+            ("VXLAN", "udp/4789", true),
+            ("VXLAN", "udp/8472", false),
+            ("Geneve", "udp/6081", false),
+            ("GRE", "ip/47", true),
+            ("MPLS", "udp/6635", false),
+        ];
+        assert_eq!(
+            found,
+            wanted.map(|(name, carrier, meant)| (name, carrier.to_owned(), meant))
+        );
+    }
+}
