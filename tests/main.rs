@@ -23,6 +23,8 @@ mod counters;
 #[cfg(test)]
 mod dataplane;
 #[cfg(test)]
+mod diversions;
+#[cfg(test)]
 mod drift;
 #[cfg(test)]
 mod effective;

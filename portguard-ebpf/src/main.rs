@@ -39,6 +39,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 use portguard_common::packet::Subject;
 use portguard_common::reason::Direction;
+use portguard_common::tables::Tables as _;
 use portguard_common::track;
 use portguard_common::verdict::Verdict;
 

@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod boot;
+pub mod diversions;
 pub mod interface;
 pub mod link;
 pub mod links;

@@ -218,6 +218,7 @@ fn compiled(
     }
     warn(&interfaces);
     safety::check_links(args.safety.force, &interfaces, &plain)?;
+    safety::check_scope(args.safety.force, &interfaces, &plain)?;
     let safety = safety::check(args.safety.force, &interfaces, &plain)?;
     let options = Options {
         xdp_mode: match args.xdp_mode {
@@ -273,6 +274,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
         .filter(|(interface, stored)| !is_in_force(interface, stored))
         .unzip();
     let policies: Vec<Policy> = stored.iter().map(|one| one.policy.clone()).collect();
+    safety::check_scope(args.safety.force, &interfaces, &policies)?;
     let safety = safety::check(args.safety.force, &interfaces, &policies)?;
     let confirm_within = safety::confirm_within(&args.safety, &policies);
     let jobs = interfaces.into_iter().zip(stored).zip(safety);

@@ -10,6 +10,7 @@ use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
+use portguard_kernel::host::diversions::diversions;
 use portguard_kernel::host::{links, tunnels};
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::namespaces::unknown_sessions;
@@ -192,6 +193,13 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         warnings.extend(unknown_sessions());
     }
     warnings.extend(tunnels::unjudged(&meta.policy));
+    if settings.host_addresses.is_some() {
+        warnings.extend(diversions(&name).into_iter().map(|one| {
+            format!(
+                "{one}: packets for others that it takes are not judged; write `scope = \"all\"`"
+            )
+        }));
+    }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
             "loaded by portguard {}, this is {}",

@@ -8,6 +8,7 @@ use clap::Args;
 use portguard_common::ethertypes;
 use portguard_kernel::conversations::Adopted;
 use portguard_kernel::host::arrivals::Arrivals;
+use portguard_kernel::host::diversions::diversions;
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
@@ -125,13 +126,59 @@ pub(super) fn check_links(
                 "add \"{name}\" to `allowed_ethertypes`, or say `--force`"
             ));
             if force || !settings.enforce {
-                let _ = writeln!(io::stderr().lock(), "warning: {fault}");
+                warn(&fault);
             } else {
                 return Err(fault);
             }
         }
     }
     Ok(())
+}
+
+/// Refuses to pass what is for others where something takes it to this host's own sockets: nobody would judge it then.
+///
+/// # Errors
+/// [`Fault`] that names it, unless forced, or nothing is dropped.
+pub(super) fn check_scope(
+    force: bool,
+    interfaces: &[Interface],
+    policies: &[Policy],
+) -> Result<(), Fault> {
+    for (interface, policy) in interfaces.iter().zip(policies) {
+        if policy.settings.host_addresses.is_none() {
+            continue;
+        }
+        let found = diversions(&interface.name);
+        if found.is_empty() {
+            continue;
+        }
+        let listed: Vec<String> = found.iter().map(|one| format!("\n  {one}")).collect();
+        let fault = Fault::usage(format!(
+            "`scope = \"host-addresses\"` on `{}` passes what is for others unjudged, and some of that comes to this host \
+             all the same:{}",
+            plain(&interface.name),
+            listed.concat()
+        ))
+        .hint(
+            "write `scope = \"all\"`, with rows for what passes through; or take the rules away, or narrow them to this \
+             host's addresses; `--force` loads it as it is",
+        );
+        if force || !policy.settings.enforce {
+            warn(&fault);
+        } else {
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+/// Says what would be refused.
+fn warn(fault: &Fault) {
+    let mut err = io::stderr().lock();
+    let _ = writeln!(err, "warning: {fault}");
+    if let Some(hint) = &fault.hint {
+        let _ = writeln!(err, "  hint: {hint}");
+    }
 }
 
 fn check_operator(

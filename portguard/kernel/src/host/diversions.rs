@@ -1,0 +1,138 @@
+//! What takes packets for others to this host's own sockets: redirects of the packet filter, and rules by which a packet gets
+//! another route than the one that a guard can ask for. A guard that passes what is for others must not be blind to them.
+
+use std::collections::BTreeSet;
+
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::nat::{self, World};
+use super::netlink::request;
+
+/// All of them, for packets that come by an interface, each as what a person wants to read.
+pub fn diversions(interface: &str) -> Vec<String> {
+    let redirects = nat::read(&World::here(&[interface.to_owned()])).published;
+    let redirects = redirects.into_iter().filter(|one| one.is_host).map(|one| {
+        let (first, last) = one.ports().into_inner();
+        let ports = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        };
+        format!(
+            "{} hands {}/{ports} on to a port of this host ({})",
+            one.rule, one.transport, one.to
+        )
+    });
+    let mut found: Vec<String> = redirects.collect();
+    for (family, name) in [(AddressFamily::Inet, "ip"), (AddressFamily::Inet6, "ip -6")] {
+        let local = local_tables(family);
+        let rules = rules(family).into_iter();
+        let diverting = rules.filter_map(|rule| diverts(&rule, &local));
+        found.extend(diverting.map(|why| format!("`{name} rule` {why}")));
+    }
+    found
+}
+
+/// Tables, other than the kernel's own, that have routes to this host itself.
+fn local_tables(family: AddressFamily) -> BTreeSet<u32> {
+    const LOCAL: u32 = 255;
+    let mut question = RouteMessage::default();
+    question.header.address_family = family;
+    let question = RouteNetlinkMessage::GetRoute(question);
+    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).unwrap_or_default();
+    answers
+        .into_iter()
+        .filter_map(|answer| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                return None;
+            };
+            let table = route.attributes.iter().find_map(|attribute| {
+                if let RouteAttribute::Table(table) = attribute {
+                    Some(*table)
+                } else {
+                    None
+                }
+            });
+            let table = table.unwrap_or(route.header.table.into());
+            (route.header.kind == RouteType::Local && table != LOCAL).then_some(table)
+        })
+        .collect()
+}
+
+fn rules(family: AddressFamily) -> Vec<RuleMessage> {
+    let mut question = RuleMessage::default();
+    question.header.family = family;
+    let question = RouteNetlinkMessage::GetRule(question);
+    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).unwrap_or_default();
+    let rules = answers.into_iter().filter_map(|answer| {
+        if let RouteNetlinkMessage::NewRule(rule) = answer {
+            Some(rule)
+        } else {
+            None
+        }
+    });
+    rules.collect()
+}
+
+/// Why a rule leads to this host by something that a guard cannot ask for; `None` if it does not.
+fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>) -> Option<String> {
+    let mut table = u32::from(rule.header.table);
+    let mut by = Vec::new();
+    if rule.header.tos != 0 {
+        by.push("tos");
+    }
+    for attribute in &rule.attributes {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "one of many, and more come with each kernel"
+        )]
+        match attribute {
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::FwMark(mark) if *mark != 0 => by.push("fwmark"),
+            RuleAttribute::IpProtocol(_) => by.push("ipproto"),
+            RuleAttribute::SourcePortRange(_) => by.push("sport"),
+            RuleAttribute::DestinationPortRange(_) => by.push("dport"),
+            RuleAttribute::TunId(id) if *id != 0 => by.push("tun_id"),
+            // New selectors (DSCP, flow label) of newer kernels.
+            RuleAttribute::Other(_) => by.push("a selector that is not known here"),
+            _ => {}
+        }
+    }
+    (!by.is_empty() && local.contains(&table)).then(|| {
+        format!(
+            "leads packets by {} to table {table}, which has routes to this host",
+            by.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_diverts_by_what_nobody_can_ask_for_and_to_this_host_only() {
+        let rule = |table: u8, attributes: Vec<RuleAttribute>| {
+            let mut rule = RuleMessage::default();
+            rule.header.table = table;
+            rule.attributes = attributes;
+            rule
+        };
+        let local = BTreeSet::from([100]);
+        let mark = || vec![RuleAttribute::FwMark(1)];
+        assert!(diverts(&rule(100, mark()), &local).is_some_and(|why| why.contains("fwmark")));
+        // As `wg-quick` has them: not to this host.
+        assert_eq!(diverts(&rule(99, mark()), &local), None);
+        // What a guard asks for with the addresses and the interface.
+        let source = RuleAttribute::Source([10, 0, 0, 1].into());
+        assert_eq!(diverts(&rule(100, vec![source]), &local), None);
+        let mut tos = rule(100, vec![RuleAttribute::FwMark(0)]);
+        assert_eq!(diverts(&tos, &local), None);
+        tos.header.tos = 16;
+        assert!(diverts(&tos, &local).is_some());
+    }
+}

@@ -1,0 +1,145 @@
+//! A guard that passes what is for others, on a host where some of that comes to its own sockets all the same.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use portguard_harness::net::{Output, unique_name};
+
+use crate::guard::{Guarded, LONG};
+use crate::living::town::MATRIX;
+
+const SITE: &str = r#"
+schema = 1
+mode = "audit"
+unprinted_peers = "any"
+catalogs = ["matrices"]
+scope = "host-addresses"
+[management]
+none = true
+[[host]]
+name = "house"
+addresses = ["10.77.0.1"]
+roles = ["town/house"]
+"#;
+
+/// Commands that make a packet for somebody else one for this host.
+const DIVERTED: [(&str, &str); 6] = [
+    (
+        "a transparent proxy",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 tcp dport 80 redirect to :9999",
+    ),
+    (
+        "a redirect of all",
+        "nft add table inet t; nft add chain inet t c {type nat hook prerouting priority -100;}; nft add rule inet t c udp dport 5353 redirect to :9999",
+    ),
+    (
+        "a mark",
+        "ip route add local default dev lo table 100; ip rule add fwmark 1 lookup 100",
+    ),
+    (
+        "a port",
+        "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add ipproto udp dport 9999 lookup 100",
+    ),
+    (
+        "a class",
+        "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add tos 0x10 lookup 100",
+    ),
+    (
+        "a mark, IPv6",
+        "ip -6 route add local default dev lo table 100; ip -6 rule add fwmark 1 lookup 100",
+    ),
+];
+
+/// Commands that do not.
+const STRAIGHT: [&str; 2] = [
+    "ip route add default via 10.77.0.2 table 99; ip rule add not fwmark 51820 lookup 99",
+    "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add from 10.60.0.0/16 lookup 100",
+];
+
+struct Host {
+    guarded: Guarded,
+    folder: PathBuf,
+}
+
+impl Host {
+    fn new(commands: &str) -> Result<Self> {
+        let folder = std::env::temp_dir().join(unique_name("div"));
+        fs::create_dir_all(folder.join("matrices"))?;
+        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
+        fs::write(folder.join("site.toml"), SITE)?;
+        let host = Self {
+            guarded: Guarded::new()?,
+            folder,
+        };
+        for line in commands.split("; ") {
+            let mut words = line.split_whitespace();
+            let mut command = Command::new(words.next().unwrap_or_default());
+            command.args(words);
+            let output = host.guarded.link.left.host.output(&mut command, LONG)?;
+            output.success()?;
+        }
+        Ok(host)
+    }
+
+    fn load(&self, more: &[&str]) -> Result<Output> {
+        let site = self.folder.join("site.toml").display().to_string();
+        let interface = self.guarded.interface();
+        let args = [
+            "load",
+            "-c",
+            &site,
+            "--host",
+            "house",
+            "--interface",
+            interface,
+        ];
+        let args: Vec<&str> = args.iter().chain(more).copied().collect();
+        let host = &self.guarded.link.left.host;
+        host.output(&mut Guarded::command(&args), LONG)
+    }
+
+    fn status(&self) -> Result<String> {
+        let output = self.guarded.run(&["status".to_owned()], None)?;
+        Ok(output.success()?.stdout)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn what_diverts_packets_for_others_is_refused_in_enforce_and_said_in_audit() -> Result<()> {
+    for (what, commands) in DIVERTED {
+        let host = Host::new(commands)?;
+        let output = host.load(&["--enforce"])?;
+        ensure!(output.code() == 2, "{what}: {output}");
+        ensure!(
+            output.stderr.contains("scope = \"all\""),
+            "{what}: {output}"
+        );
+        let output = host.load(&["--audit"])?.success()?;
+        ensure!(
+            output.stderr.contains("scope = \"all\""),
+            "{what}: {output}"
+        );
+        let status = host.status()?;
+        ensure!(status.contains("are not judged"), "{what}: {status}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_diverts_nothing_is_no_obstacle() -> Result<()> {
+    for commands in STRAIGHT {
+        let host = Host::new(commands)?;
+        host.load(&["--enforce"])?.success()?;
+        let status = host.status()?;
+        ensure!(!status.contains("are not judged"), "{commands}: {status}");
+    }
+    Ok(())
+}
