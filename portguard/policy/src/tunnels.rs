@@ -182,6 +182,7 @@ mod tests {
             last,
             peers: Peers::Any,
             row: format!("site/{first}"),
+            until: None,
         };
         let policy = Policy {
             inbound: vec![
@@ -194,6 +195,7 @@ mod tests {
                 protocol: 47,
                 peers: Peers::Any,
                 row: "site/gre".to_owned(),
+                until: None,
             }],
             ..Policy::default()
         };
