@@ -195,7 +195,6 @@ mod tests {
                 protocol: 47,
                 peers: Peers::Any,
                 row: "site/gre".to_owned(),
-                until: None,
             }],
             ..Policy::default()
         };
