@@ -303,9 +303,25 @@ fn of_one_cluster_are_strangers_to_another() -> Result<()> {
         let path = site.display().to_string();
         let (system, .., port) = flow;
         let tried = (|| {
+            // Without guards both reach it: what is closed later is closed by them.
+            for (client, to) in [(friend, "10.77.1.1"), (stranger, "10.77.2.1")] {
+                let target = SocketAddr::new(to.parse()?, port);
+                let _echo = TcpEcho::start(server, target)?;
+                let is_open = client.run(|| Ok(connect(target, SOON).is_connected()))?;
+                ensure!(is_open, "{system}: no link from {}", client.name());
+            }
             for ((host, name), interfaces) in hosts.iter().zip(names).zip(&interfaces) {
                 let mut check = Guarded::command(&["check", "--json", "-c", &path, "--host", name]);
                 let matrix = host.output(&mut check, LONG)?.stdout;
+                let own = match name {
+                    "server" => "10.77.1.2/32",
+                    "friend" => "10.77.1.1/32",
+                    _ => "10.77.9.9/32",
+                };
+                ensure!(
+                    matrix.contains(own),
+                    "{name} of {system} does not admit {own}: {matrix}"
+                );
                 let strangers = if name == "stranger" {
                     "10.77.1."
                 } else {
@@ -344,6 +360,11 @@ fn of_one_cluster_are_strangers_to_another() -> Result<()> {
                 let told = server.output(&mut Guarded::command(&ask), LONG)?.stdout;
                 let told: Value = serde_json::from_str(&told)?;
                 ensure!(told["verdict"] == verdict, "{system}: {peer} {told}");
+            }
+            // The stranger's own guard would keep it from asking.
+            for interface in &interfaces[2] {
+                let mut unload = Guarded::command(&["unload", "--interface", interface]);
+                stranger.output(&mut unload, LONG)?.success()?;
             }
             for (client, to, wanted) in
                 [(friend, "10.77.1.1", true), (stranger, "10.77.2.1", false)]

@@ -202,6 +202,7 @@ fn audit_ports() -> Policy {
         purpose: String::new(),
         citation: String::new(),
         audit: true,
+        peers: String::new(),
     }];
     policy
 }

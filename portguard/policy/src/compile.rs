@@ -246,6 +246,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
     fn finish(mut self) -> Policy {
         self.policy.domains = self.peers.sets.domains();
         self.policy.sets = self.peers.sets.finish();
+        self.policy.hosts = named_hosts(self.inputs.site, &self.policy);
         for grants in [&mut self.policy.inbound, &mut self.policy.outbound] {
             let key = |grant: &Grant| {
                 (
@@ -268,6 +269,21 @@ impl<'a, 'd> Compiler<'a, 'd> {
         review::policy(&self.policy, self.diagnostics);
         self.policy
     }
+}
+
+/// Whose addresses the policy's sets name; an address that moves between hosts is nobody's in particular.
+fn named_hosts(site: &Site, policy: &Policy) -> BTreeMap<IpAddr, String> {
+    let prefixes = policy.sets.iter().flat_map(|set| &set.prefixes);
+    let single = prefixes.filter(|net| net.prefix_len() == net.max_prefix_len());
+    let used: BTreeSet<IpAddr> = single.map(IpNet::addr).collect();
+    let hosts = site.hosts.iter();
+    let owned = hosts.flat_map(|host| {
+        let addresses = host.addresses.iter();
+        addresses.map(|(address, _)| (*address, host.name.clone()))
+    });
+    owned
+        .filter(|(address, _)| used.contains(address))
+        .collect()
 }
 
 /// `a`, `b`, and 3 more.

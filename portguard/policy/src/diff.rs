@@ -166,7 +166,11 @@ impl Grants for Other {
 fn by_row<'a, G: Grants>(policy: &Policy, grants: &'a [G]) -> BTreeMap<&'a str, Granted> {
     let mut rows: BTreeMap<&str, Granted> = BTreeMap::new();
     for grant in grants {
-        let words = format!("{} for {}", grant.what(), policy.peers_words(grant.peers()));
+        let words = format!(
+            "{} for {}",
+            grant.what(),
+            policy.row_peers_words(grant.row(), grant.peers())
+        );
         let prefixes = policy.peers_text(grant.peers());
         rows.entry(grant.row())
             .or_default()

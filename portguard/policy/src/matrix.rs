@@ -137,37 +137,52 @@ impl Policy {
         })
     }
 
-    /// `10.0.0.1, 10.0.0.2 and 5 more (role wso2/gateway)`.
+    /// `10.0.0.1, node-2 and 5 more (role wso2/gateway)`: hosts by name where the inventory has one.
     pub fn peers_words(&self, peers: Peers) -> String {
+        let (words, members) = self.named(None, peers);
+        with_words(&words, members)
+    }
+
+    /// As [`Self::peers_words`], in the row's own words: two rows may mean the same addresses by different ones.
+    pub fn row_peers_words(&self, row: &str, peers: Peers) -> String {
+        let (words, members) = self.named(Some(row), peers);
+        with_words(&words, members)
+    }
+
+    /// Who a row is for: the document's words, which may be empty, and the first of the members.
+    pub fn row_peers(&self, row: &str, peers: Peers) -> (String, String) {
+        self.named(Some(row), peers)
+    }
+
+    fn named(&self, row: Option<&str>, peers: Peers) -> (String, String) {
         let Peers::Set(index) = peers else {
-            return "any".to_owned();
+            return (String::new(), "any".to_owned());
         };
         let Some(set) = self.sets.get(index as usize) else {
-            return "nobody".to_owned();
+            return (String::new(), "nobody".to_owned());
         };
-        let short = |net: &IpNet| {
-            if net.prefix_len() == net.max_prefix_len() {
-                net.addr().to_string()
-            } else {
-                net.to_string()
+        let mut members: Vec<String> = Vec::new();
+        for net in &set.prefixes {
+            let is_host = net.prefix_len() == net.max_prefix_len();
+            let name = match self.hosts.get(&net.addr()).filter(|_| is_host) {
+                Some(host) => host.clone(),
+                None if is_host => net.addr().to_string(),
+                None => net.to_string(),
+            };
+            if members.last() != Some(&name) && !members.contains(&name) {
+                members.push(name);
             }
-        };
-        let shown: Vec<_> = set
-            .prefixes
-            .iter()
-            .take(SHOWN_PREFIXES)
-            .map(short)
-            .collect();
-        let shown = shown.join(", ");
-        let more = match set.prefixes.len().saturating_sub(SHOWN_PREFIXES) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        if set.name == shown {
-            shown
-        } else {
-            format!("{shown}{more} ({})", set.name)
         }
+        let more = members.len().saturating_sub(SHOWN_PREFIXES);
+        members.truncate(SHOWN_PREFIXES);
+        let mut text = members.join(", ");
+        if more > 0 {
+            text = format!("{text} and {more} more");
+        }
+        let facts = row.and_then(|row| self.rows.iter().find(|facts| facts.id == row));
+        let own = facts.map(|facts| &facts.peers);
+        let words = own.filter(|own| !own.is_empty()).unwrap_or(&set.name);
+        (words.clone(), text)
     }
 
     /// Prefixes of peers as text, `any` for everybody.
@@ -182,6 +197,14 @@ impl Policy {
                     .collect()
             }
         }
+    }
+}
+
+fn with_words(words: &str, members: String) -> String {
+    if words.is_empty() || words == members {
+        members
+    } else {
+        format!("{members} ({words})")
     }
 }
 

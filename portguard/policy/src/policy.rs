@@ -3,6 +3,9 @@
 //! A [`Grant`] is one reason for one range of ports to be open to one set of peers. Grants overlap freely; the image
 //! builder sweeps them into port entries, `check` prints them merged. Nothing below this type reads a catalog or a site.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +38,9 @@ pub struct Policy {
     pub omitted: Vec<Omitted>,
     /// How the data plane behaves.
     pub settings: Settings,
+    /// Names of hosts in the inventory, for the addresses in [`Policy::sets`] that are theirs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<IpAddr, String>,
     /// Domain names, what they resolved to, and the sets that follow them.
     #[serde(default, skip_serializing_if = "Domains::is_empty")]
     pub domains: Domains,
@@ -133,6 +139,9 @@ pub struct RowFacts {
     pub citation: String,
     /// Stays in audit while the rest enforces.
     pub audit: bool,
+    /// Who it is for, in the document's own words; empty where a row has none but those of its peers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub peers: String,
 }
 
 /// A row that opens nothing here.

@@ -2,23 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
 
 use crate::failure;
 
-use super::selection::{Loaded, Resolving, SelectionArgs};
+use super::selection::{Resolving, SelectionArgs};
 use super::table::Column::{Prose, Spare, Whole};
 use super::table::Grid;
 use super::{print, print_json};
-use portguard_policy::catalog::Catalog;
 use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Exit;
 use portguard_policy::human::{count, plain_lines};
 use portguard_policy::matrix::{Matrix, sweep};
 use portguard_policy::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Policy};
-
-/// Prefixes or hosts that a line names.
-const NAMED: usize = 4;
 
 /// Show what the documents let in and out of a host, and why
 #[derive(Debug, clap::Args)]
@@ -53,8 +48,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         let refused = errors(&compiled) > 0;
         let policy = &compiled.policy;
         if *policy != Policy::default() && !(refused && policy.roles.is_empty()) {
-            let names = Names::new(&loaded);
-            print(|out| text(out, &compiled, &names, args.verbose))?;
+            print(|out| text(out, &compiled, args.verbose))?;
         }
         talk(&compiled.diagnostics);
         verdict(&compiled);
@@ -94,76 +88,18 @@ fn verdict(compiled: &Compiled) {
     };
 }
 
-/// Whose addresses are whose, and in which words the documents name peers.
-struct Names<'a> {
-    catalog: Option<&'a Catalog>,
-    hosts: BTreeMap<IpAddr, &'a str>,
-}
-
-impl<'a> Names<'a> {
-    fn new(loaded: &'a Loaded) -> Self {
-        let hosts = loaded.site.hosts.iter().flat_map(|host| {
-            let addresses = host.addresses.iter();
-            addresses.map(|(address, _)| (*address, host.name.as_str()))
-        });
-        Self {
-            catalog: Some(&loaded.catalog),
-            hosts: hosts.collect(),
-        }
-    }
-
-    /// Who a row is for, in its own words: two rows may mean the same addresses by different ones.
-    fn words(&self, policy: &Policy, grant: &Grant) -> String {
-        let Peers::Set(index) = grant.peers else {
-            return "any".to_owned();
-        };
-        let Some(set) = policy.sets.get(index as usize) else {
-            return "nobody".to_owned();
-        };
-        let mut members: Vec<String> = Vec::new();
-        for prefix in &set.prefixes {
-            let is_host = prefix.prefix_len() == prefix.max_prefix_len();
-            let name = match self.hosts.get(&prefix.addr()).filter(|_| is_host) {
-                Some(host) => (*host).to_owned(),
-                None if is_host => prefix.addr().to_string(),
-                None => prefix.to_string(),
-            };
-            if !members.contains(&name) {
-                members.push(name);
-            }
-        }
-        let more = members.len().saturating_sub(NAMED);
-        members.truncate(NAMED);
-        let mut text = members.join(", ");
-        if more > 0 {
-            text = format!("{text} and {more} more");
-        }
-        let own = self.own(grant).unwrap_or_else(|| set.name.clone());
-        if own.is_empty() || own == text || grant.kind != GrantKind::Documented && own == set.name {
-            return text;
-        }
-        format!("{own}: {text}")
-    }
-
-    /// As the row of the document names them.
-    fn own(&self, grant: &Grant) -> Option<String> {
-        if grant.kind != GrantKind::Documented {
-            return None;
-        }
-        let systems = self.catalog?.systems.values();
-        let mut rows = systems.flat_map(|system| &system.rows);
-        let row = rows.find(|row| row.id == grant.row)?;
-        let words: Vec<String> = row.peers.iter().map(ToString::to_string).collect();
-        Some(words.join(", "))
+/// Who a row is for, in its own words.
+fn words(policy: &Policy, grant: &Grant) -> String {
+    let (words, members) = policy.row_peers(&grant.row, grant.peers);
+    let is_said = grant.kind == GrantKind::Documented && !words.is_empty() && words != members;
+    if is_said {
+        format!("{words}: {members}")
+    } else {
+        members
     }
 }
 
-fn text(
-    out: &mut dyn Write,
-    compiled: &Compiled,
-    names: &Names<'_>,
-    verbose: bool,
-) -> io::Result<()> {
+fn text(out: &mut dyn Write, compiled: &Compiled, verbose: bool) -> io::Result<()> {
     let policy = &compiled.policy;
     let host = policy.host.as_deref().unwrap_or("this host");
     let roles = if policy.roles.is_empty() {
@@ -195,7 +131,7 @@ fn text(
             count(refused, "error")
         )?;
     }
-    let shown = (policy, names, verbose);
+    let shown = (policy, verbose);
     writeln!(out, "\nInbound\n{}", grants(shown, &policy.inbound, "from"))?;
     for protocol in &policy.protocols {
         writeln!(
@@ -247,11 +183,7 @@ fn left_out(out: &mut dyn Write, policy: &Policy, verbose: bool) -> io::Result<(
     )
 }
 
-fn grants(
-    (policy, names, verbose): (&Policy, &Names<'_>, bool),
-    grants: &[Grant],
-    direction: &'static str,
-) -> Grid {
+fn grants((policy, verbose): (&Policy, bool), grants: &[Grant], direction: &'static str) -> Grid {
     let mut columns = vec![
         ("port", Whole),
         (direction, Prose),
@@ -276,7 +208,7 @@ fn grants(
             let audit = if audit { " (audit only)" } else { "" };
             table.row([
                 ports.clone(),
-                plain_lines(&names.words(policy, grant)),
+                plain_lines(&words(policy, grant)),
                 format!("{}{audit}", plain_lines(&grant.row)),
                 plain_lines(purpose),
                 plain_lines(citation),
@@ -325,12 +257,14 @@ mod tests {
                 purpose: "web".to_owned(),
                 citation: "Doc, S, 80".to_owned(),
                 audit: true,
+                peers: String::new(),
             }],
             omitted: vec![Omitted {
                 row: "acme/x".to_owned(),
                 reason: "loopback".to_owned(),
                 detail: "why".to_owned(),
             }],
+            hosts: [("10.0.0.1".parse().unwrap(), "web1".to_owned())].into(),
             ..Policy::default()
         };
         let mut out = Vec::new();
@@ -339,10 +273,6 @@ mod tests {
             &Compiled {
                 policy,
                 diagnostics: Vec::new(),
-            },
-            &Names {
-                catalog: None,
-                hosts: [("10.0.0.1".parse().unwrap(), "web1")].into(),
             },
             true,
         )

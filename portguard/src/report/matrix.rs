@@ -2,7 +2,7 @@
 
 use portguard_observe::counters::PortCount;
 use portguard_policy::matrix::{Entry, sweep};
-use portguard_policy::policy::{GrantKind, Peers, Policy, RowFacts};
+use portguard_policy::policy::{Grant, GrantKind, Peers, Policy, RowFacts};
 
 use super::Guard;
 
@@ -13,7 +13,7 @@ pub(super) struct Line<'a> {
     /// `tcp/443`.
     pub(super) port: String,
     /// Who.
-    pub(super) peers: Vec<&'a str>,
+    pub(super) peers: Vec<String>,
     /// Rows, with what is known of them.
     pub(super) rows: Vec<(&'a str, Option<&'a RowFacts>)>,
     /// Not from a document: management, baseline, the site's own.
@@ -45,7 +45,7 @@ fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Lin
     let mut peers = Vec::new();
     let mut rows: Vec<(&str, Option<&RowFacts>)> = Vec::new();
     for grant in &entry.grants {
-        let name = name(policy, grant.peers);
+        let name = name(policy, grant);
         if !peers.contains(&name) {
             peers.push(name);
         }
@@ -90,12 +90,9 @@ fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Lin
     }
 }
 
-fn name(policy: &Policy, peers: Peers) -> &str {
-    match peers {
-        Peers::Any => "any",
-        Peers::Set(index) => policy
-            .sets
-            .get(index as usize)
-            .map_or("nobody", |set| set.name.as_str()),
+fn name(policy: &Policy, grant: &Grant) -> String {
+    match grant.peers {
+        Peers::Any => "any".to_owned(),
+        Peers::Set(_) => policy.row_peers(&grant.row, grant.peers).0,
     }
 }

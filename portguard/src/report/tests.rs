@@ -113,6 +113,7 @@ fn evidence() -> Evidence {
             purpose: "web".to_owned(),
             citation: nasty,
             audit: false,
+            peers: String::new(),
         }],
         omitted: vec![Omitted {
             row: "a/other".to_owned(),

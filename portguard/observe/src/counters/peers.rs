@@ -34,10 +34,14 @@ pub(super) fn peers(meta: &Meta, snapshot: &Snapshot) -> Vec<PeerCount> {
 /// Who a cell's packets come from or go to: the peers of the rows that it is counted for.
 fn who(policy: &Policy, cell: &Cell) -> String {
     let is_of = |row: &str| cell.rows.iter().any(|known| known == row);
-    let named: BTreeSet<Peers> = if cell.space == 3 {
+    let named: BTreeSet<(Option<&str>, Peers)> = if cell.space == 3 {
         let echo = policy.echo.filter(|_| is_echo(cell.first));
         let listed = policy.protocols.iter().filter(|grant| is_of(&grant.row));
-        listed.map(|grant| grant.peers).chain(echo).collect()
+        listed
+            .map(|grant| grant.peers)
+            .chain(echo)
+            .map(|peers| (None, peers))
+            .collect()
     } else {
         let grants = if cell.egress {
             &policy.outbound
@@ -52,14 +56,17 @@ fn who(policy: &Policy, cell: &Cell) -> String {
                     && cell.last <= grant.last
                     && is_of(&grant.row)
             })
-            .map(|grant| grant.peers)
+            .map(|grant| (Some(grant.row.as_str()), grant.peers))
             .collect()
     };
-    let names: BTreeSet<&str> = named
+    let names: BTreeSet<String> = named
         .into_iter()
-        .filter_map(|peers| match peers {
-            Peers::Any => Some("any"),
-            Peers::Set(index) => policy.sets.get(index as usize).map(|set| set.name.as_str()),
+        .filter_map(|(row, peers)| match (row, peers) {
+            (_, Peers::Any) => Some("any".to_owned()),
+            (Some(row), peers) => Some(policy.row_peers(row, peers).0),
+            (None, Peers::Set(index)) => {
+                policy.sets.get(index as usize).map(|set| set.name.clone())
+            }
         })
         .collect();
     if names.is_empty() {

@@ -98,6 +98,7 @@ fn policy() -> Policy {
             purpose: "web".to_owned(),
             citation: "Doc, 1".to_owned(),
             audit: false,
+            peers: String::new(),
         }],
         ..Policy::default()
     }

@@ -284,6 +284,7 @@ impl<'a> Compiler<'a, '_> {
                 purpose: purpose.to_owned(),
                 citation: citation.to_owned(),
                 audit,
+                peers: String::new(),
             });
         }
     }

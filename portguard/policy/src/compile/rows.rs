@@ -23,6 +23,7 @@ impl<'a> Compiler<'a, '_> {
     pub(super) fn row(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
         let site = &self.views.at(&system.id, self.subject.index).site;
         let settings = site.row(&system.id, &row.id);
+        let words: Vec<String> = row.peers.iter().map(ToString::to_string).collect();
         self.policy.rows.push(RowFacts {
             id: row.id.clone(),
             role: users
@@ -32,6 +33,7 @@ impl<'a> Compiler<'a, '_> {
             citation: system.cite(row),
             audit: settings.is_some_and(|settings| settings.audit)
                 || users.iter().all(|role| self.stays_in_audit(system, role)),
+            peers: words.join(", "),
         });
         if let Some(reason) = settings.and_then(|settings| settings.off.as_ref()) {
             return self.omit(row, "off", format!("switched off by the site: {reason}"));

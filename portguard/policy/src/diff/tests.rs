@@ -121,6 +121,7 @@ fn rows_that_leave_audit_are_settings() {
         purpose: String::new(),
         citation: String::new(),
         audit: true,
+        peers: String::new(),
     });
     let mut two = one.clone();
     two.rows[0].audit = false;

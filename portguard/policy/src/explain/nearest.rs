@@ -101,7 +101,7 @@ impl<'a> Asked<'a> {
 
     fn near(&self, kind: &'static str, grant: &Grant, start: &str) -> Near {
         let cited = cited(self.policy, &grant.row);
-        let peers = self.policy.peers_words(grant.peers);
+        let peers = self.policy.row_peers_words(&grant.row, grant.peers);
         Near {
             kind,
             row: grant.row.clone(),

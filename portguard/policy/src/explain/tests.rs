@@ -217,6 +217,7 @@ fn small() -> Policy {
         purpose: format!("purpose of {id}"),
         citation: format!("citation of {id}"),
         audit,
+        peers: String::new(),
     };
     Policy {
         systems: vec!["thoughtspot".to_owned()],

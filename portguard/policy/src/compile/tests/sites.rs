@@ -653,3 +653,36 @@ fn facts_that_contradict_each_other_are_told() {
     );
     assert!(!codes(&named(&fine, "h")).contains(&"contradiction"));
 }
+
+#[test]
+fn rows_that_mean_the_same_hosts_keep_their_own_words() {
+    let compiled = named(
+        r#"
+unprinted_peers = "none"
+[systems.nexthink]
+deployment = "on-premises"
+version = "V6.20"
+choices = { collector-channel = "custom", directory-channel = "secure", portal-access = "secure" }
+peers = { mail-server = ["10.1.0.2"], active-directory = ["10.1.0.2"] }
+[[host]]
+name = "e"
+addresses = ["10.1.0.1"]
+roles = ["nexthink/engine"]
+[[host]]
+name = "p"
+addresses = ["10.1.0.2"]
+roles = ["nexthink/portal"]
+"#,
+        "e",
+    );
+    let policy = &compiled.policy;
+    let words = |row: &str| {
+        let grants = policy.inbound.iter().chain(&policy.outbound);
+        let mut of_row = grants.filter(|grant| grant.row == row);
+        let grant = of_row.next().unwrap_or_else(|| panic!("{row}"));
+        policy.row_peers_words(row, grant.peers)
+    };
+    assert_eq!(words("nexthink/engine-25"), "p (group mail-server)");
+    assert_eq!(words("nexthink/engine-636"), "p (group active-directory)");
+    assert_eq!(words("nexthink/engine-7000"), "p (role portal)");
+}

@@ -58,6 +58,7 @@ pub(super) fn policy(rng: &mut Rng) -> Policy {
             purpose: String::new(),
             citation: String::new(),
             audit: rng.u8(..3) == 0,
+            peers: String::new(),
         })
         .collect();
     policy.rows.sort_by(|one, other| one.id.cmp(&other.id));
