@@ -54,7 +54,7 @@ fn violations_become_lines() -> Result<()> {
             let events = tokio::time::timeout(Duration::from_secs(10), stream.wait()).await??;
             let event = events.first().context("an event")?;
             let line = Words::new("eth0", &policy, &Catalog::default()).tell(event, booted());
-            assert_eq!((line.reason, line.verdict), ("undocumented-port", "pass"));
+            assert_eq!((line.reason, line.effective), ("undocumented-port", "pass"));
             assert_eq!(line.source, Some([10, 0, 0, 1].into()));
             assert_eq!(
                 (line.source_port, line.destination_port),

@@ -53,6 +53,8 @@ mod names;
 #[cfg(test)]
 mod newcomers;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod overlay;
 #[cfg(test)]
 mod parity;

@@ -1,6 +1,6 @@
 //! Domain names whose addresses change while the agent runs: the new ones pass, the old ones stop, nothing else notices.
 
-mod server;
+pub(crate) mod server;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;

@@ -17,6 +17,9 @@ pub struct Cli {
     /// When to use colour: `auto` asks the terminal, `NO_COLOR` and `TERM`
     #[arg(long, value_name = "WHEN", value_enum, global = true, default_value_t = Color::Auto)]
     color: Color,
+    /// Write JSON, errors too: docs/json.md has the fields
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -78,6 +81,11 @@ impl Cli {
         Self::from_arg_matches(&matches)
     }
 
+    /// Whether the verb puts a policy in force, or refuses to and leaves all as it is.
+    pub fn is_all_or_nothing(&self) -> bool {
+        matches!(self.verb, Verb::Load(_) | Verb::Promote(_))
+    }
+
     /// Runs the verb.
     ///
     /// # Errors
@@ -108,7 +116,7 @@ impl Cli {
             Verb::Top(args) => command::top::run(args),
             Verb::Bench(args) => command::bench::run(args),
             Verb::Unload(args) => command::unload::run(args),
-            Verb::Completions(args) => command::generate::completions(args, Self::command()),
+            Verb::Completions(args) => command::generate::completions(args),
             Verb::Man(args) => command::man::run(args, Self::command()),
         }
     }

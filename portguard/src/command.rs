@@ -5,6 +5,7 @@ pub mod bench;
 pub mod catalog;
 mod catalogs;
 pub mod check;
+pub mod complete;
 pub mod confirm;
 pub mod counters;
 pub mod diff;
@@ -37,12 +38,54 @@ use anyhow::Context;
 
 /// Writes to standard output, buffered. A reader that has seen enough (`| head`) is no error.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(anstream::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
+    let mut out = Ended {
+        inner: BufWriter::new(anstream::stdout().lock()),
+        newlines: 0,
+        is_begun: false,
+    };
+    match write(&mut out).and_then(|()| out.end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }
         _ => Ok(()),
+    }
+}
+
+/// Ends in one newline, whatever is written: tables end in an empty line, for what may follow.
+struct Ended<W> {
+    inner: W,
+    /// Held back until something follows.
+    newlines: usize,
+    is_begun: bool,
+}
+
+impl<W: Write> Ended<W> {
+    fn end(&mut self) -> io::Result<()> {
+        if self.is_begun {
+            self.inner.write_all(b"\n")?;
+        }
+        self.inner.flush()
+    }
+}
+
+impl<W: Write> Write for Ended<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let last = bytes.iter().rposition(|byte| *byte != b'\n');
+        let kept = last.map_or(0, |last| last + 1);
+        let (text, newlines) = bytes.split_at(kept);
+        if !text.is_empty() {
+            for _ in 0..std::mem::take(&mut self.newlines) {
+                self.inner.write_all(b"\n")?;
+            }
+            self.inner.write_all(text)?;
+            self.is_begun = true;
+        }
+        self.newlines += newlines.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -71,4 +114,30 @@ fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_ends_in_one_newline() {
+        let ended = |parts: &[&str]| {
+            let mut out = Ended {
+                inner: Vec::new(),
+                newlines: 0,
+                is_begun: false,
+            };
+            for part in parts {
+                out.write_all(part.as_bytes()).unwrap();
+            }
+            out.end().unwrap();
+            String::from_utf8(out.inner).unwrap()
+        };
+        assert_eq!(ended(&[]), "");
+        assert_eq!(ended(&["\n"]), "");
+        assert_eq!(ended(&["a"]), "a\n");
+        assert_eq!(ended(&["a\n", "\n\n"]), "a\n");
+        assert_eq!(ended(&["a\n\nb", "\n", "\n", "c \n"]), "a\n\nb\n\nc \n");
+    }
 }

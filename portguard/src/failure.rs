@@ -38,11 +38,13 @@ const fn code(exit: Exit) -> &'static str {
     }
 }
 
-/// Says what went wrong, why, and what to do. An output that is closed is no reason to fail differently.
-pub fn report(error: &anyhow::Error, as_json: bool) {
+/// Says what went wrong, why, and what to do; of a verb that would have changed something (`changes`), also that it did not.
+/// An output that is closed is no reason to fail differently.
+pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
     let mut err = anstream::stderr().lock();
     if let Some(rejected) = error.downcast_ref::<Rejected>() {
-        let _ = diagnostics(&mut err, &rejected.0);
+        let all: Vec<&Diagnostic> = rejected.0.iter().collect();
+        let _ = diagnostics(&mut err, &all);
         let errors = rejected.0.iter().filter(|one| one.level == Level::Error);
         let errors = count(errors.count() as u64, "error");
         let _ = writeln!(err, "refused: {errors}, nothing changed");
@@ -54,6 +56,9 @@ pub fn report(error: &anyhow::Error, as_json: bool) {
         );
         if let Some(hint) = fault_of(error).and_then(|fault| fault.hint.as_deref()) {
             let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain_lines(hint));
+        }
+        if changes && exit_of(error) == Exit::Usage {
+            let _ = writeln!(err, "refused: nothing changed");
         }
     }
     if as_json {
@@ -123,8 +128,8 @@ pub fn usage(error: &clap::Error) {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn diagnostics(out: &mut dyn std::io::Write, all: &[Diagnostic]) -> std::io::Result<()> {
-    let mut sorted: Vec<&Diagnostic> = all.iter().collect();
+pub fn diagnostics(out: &mut dyn std::io::Write, all: &[&Diagnostic]) -> std::io::Result<()> {
+    let mut sorted = all.to_vec();
     sorted.sort_by_key(|diagnostic| diagnostic.level);
     for diagnostic in sorted {
         let (colour, level) = match diagnostic.level {

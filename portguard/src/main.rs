@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
+
 use portguard::cli::Cli;
+use portguard::command::complete;
 use portguard::failure;
 use portguard_policy::error::exit_of;
 
 fn main() -> ExitCode {
+    complete::answer(Cli::command);
     let arguments: Vec<_> = std::env::args_os().collect();
     // Errors are JSON, too, also those of a command line that is not understood.
     let as_json = arguments.iter().any(|argument| argument == "--json");
@@ -22,7 +26,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(exit) => exit.into(),
         Err(error) => {
-            failure::report(&error, as_json);
+            failure::report(&error, as_json, cli.is_all_or_nothing());
             exit_of(&error).into()
         }
     }

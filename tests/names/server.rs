@@ -14,7 +14,7 @@ use portguard_harness::net::Host;
 const TICK: Duration = Duration::from_millis(50);
 
 /// What is answered: addresses, or an error.
-pub(super) type Zone = Result<Vec<IpAddr>, ResponseCode>;
+pub(crate) type Zone = Result<Vec<IpAddr>, ResponseCode>;
 
 #[derive(Default)]
 struct State {
@@ -23,11 +23,11 @@ struct State {
 }
 
 /// Serves until it is dropped. Every name has the same addresses, with a TTL of one second.
-pub(super) struct NameServer(Arc<State>);
+pub(crate) struct NameServer(Arc<State>);
 
 impl NameServer {
     /// On UDP, on a host.
-    pub(super) fn start(host: &Host, address: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(host: &Host, address: SocketAddr) -> Result<Self> {
         let socket = host.run(|| UdpSocket::bind(address).context("binding the name server"))?;
         socket.set_read_timeout(Some(TICK))?;
         let state = Arc::new(State::default());
@@ -37,7 +37,7 @@ impl NameServer {
     }
 
     /// Answers so from now on.
-    pub(super) fn answer(&self, zone: Zone) {
+    pub(crate) fn answer(&self, zone: Zone) {
         *self.0.zone.lock().expect("no panic") = Some(zone);
     }
 

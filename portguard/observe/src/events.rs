@@ -35,8 +35,10 @@ pub struct Line {
     pub interface: String,
     /// `in` or `out`.
     pub direction: &'static str,
-    /// `drop`, or `pass` where it was only counted.
+    /// What enforce does, as `explain` has it: `drop`, for every event is of a violation.
     pub verdict: &'static str,
+    /// What became of it: `drop`, or `pass` in audit, where it was only counted.
+    pub effective: &'static str,
     /// Stable name.
     pub reason: &'static str,
     /// What exactly was malformed.
@@ -120,7 +122,8 @@ impl<'a> Words<'a> {
             time: rfc3339(booted.saturating_add(event.time)),
             interface: self.interface.to_owned(),
             direction: direction.name(),
-            verdict: if event.dropped == 1 { "drop" } else { "pass" },
+            verdict: "drop",
+            effective: if event.dropped == 1 { "drop" } else { "pass" },
             reason: reason.map_or("unknown", |reason| reason.name(direction)),
             detail: (reason == Some(Reason::Malformed))
                 .then(|| malformed(event.detail))
@@ -233,7 +236,7 @@ impl Line {
             self.time.clone(),
             self.interface.clone(),
             self.direction.to_owned(),
-            if self.verdict == "drop" {
+            if self.effective == "drop" {
                 "dropped"
             } else {
                 "would drop"

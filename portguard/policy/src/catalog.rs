@@ -115,6 +115,8 @@ pub struct Role {
     /// Roles whose rows this role also has (transitively), and under whose name peers may refer to it:
     /// `asi` includes every ASI module, every module includes the abstract `asi-module`.
     pub includes: Vec<String>,
+    /// Roles that the document has on the same node: a host of one of them may well have this one, too.
+    pub beside: Vec<String>,
     /// Only there to be included; no host is given it by hand.
     pub is_abstract: bool,
     /// Has a port offset that a site may set (WSO2 servers).

@@ -150,7 +150,21 @@ impl<'a> Explainer<'a> {
 
     /// Explains a packet given by its numbers.
     pub fn query(&self, query: &Query) -> Answer {
-        self.packet(&self.packet_of(query), query.direction)
+        let mut answer = self.packet(&self.packet_of(query), query.direction);
+        // What nobody asked for is not said.
+        let Summary {
+            source,
+            destination,
+            source_port,
+            ..
+        } = &mut answer.packet;
+        let local = match query.direction {
+            Direction::Ingress => destination,
+            Direction::Egress => source,
+        };
+        *local = local.filter(|address| !address.is_unspecified());
+        *source_port = source_port.filter(|_| query.from_port.is_some());
+        answer
     }
 
     /// Explains a packet that was parsed.

@@ -41,6 +41,11 @@ const LOOK: Duration = Duration::from_secs(5);
 ///
 /// The guard is in the kernel and works without the agent: stopping it does not change what is dropped or counted.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  systemctl enable --now portguard-agent              as the package runs it
+  portguard agent --listen 127.0.0.1:9475             then `curl 127.0.0.1:9475/metrics`, or `/healthz`
+  portguard agent --once                              only reattach guards to interfaces that came back")]
 pub struct AgentArgs {
     /// Where to listen for scrapes
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9475")]
@@ -55,6 +60,9 @@ pub struct AgentArgs {
     /// How to write the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
+    /// The same as `--log json`: one object a line, on standard error as all of the log
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     names: NamesArgs,
     #[cfg(feature = "fleet")]
@@ -70,7 +78,7 @@ pub struct AgentArgs {
 /// # Errors
 /// If the address cannot be listened on.
 pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
-    log::begin(args.log);
+    log::begin(if args.json { LogFormat::Json } else { args.log });
     if args.once {
         returning::look()?;
         return Ok(Exit::Ok);

@@ -23,6 +23,10 @@ use portguard_policy::image::Image;
 /// and runs frames of every kind through it. Traffic and the guard's counters are not affected. Uses one CPU for some
 /// seconds.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard bench
+  portguard bench --rounds 50 --json     steadier figures")]
 pub struct BenchArgs {
     /// Only measure the policy of this interface
     #[arg(short, long, value_name = "IF")]

@@ -15,8 +15,14 @@ use super::{catalogs, print, print_json};
 use portguard_policy::catalog::{Catalog, System};
 use portguard_policy::error::Exit;
 
-/// Show the vendors' port matrices, and check your own.
+/// Show the vendors' port matrices, and check your own
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard catalog list
+  portguard catalog show nexthink/portal
+  portguard catalog show wso2 -v                                  with document, section and row
+  portguard catalog verify my-matrix.toml")]
 pub struct CatalogArgs {
     /// Also read the catalog files (*.toml) of this directory; may be repeated
     #[arg(long = "catalog", value_name = "DIR", global = true)]

@@ -7,7 +7,7 @@ use crate::failure;
 
 use super::selection::{Resolving, SelectionArgs};
 use super::table::Column::{Prose, Spare, Whole};
-use super::table::Grid;
+use super::table::{Grid, hanging};
 use super::{print, print_json};
 use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Exit;
@@ -50,7 +50,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         if *policy != Policy::default() && !(refused && policy.roles.is_empty()) {
             print(|out| text(out, &compiled, args.verbose))?;
         }
-        talk(&compiled.diagnostics);
+        if args.verbose {
+            talk(&compiled.diagnostics);
+        } else {
+            talk_briefly(&compiled.diagnostics);
+        }
         verdict(&compiled);
     }
     Ok(if errors(&compiled) > 0 {
@@ -70,7 +74,29 @@ fn errors(compiled: &Compiled) -> usize {
 
 /// Diagnostics on standard error, errors last; one that cannot be written is no reason to fail.
 pub(crate) fn talk(diagnostics: &[Diagnostic]) {
-    let _ = failure::diagnostics(&mut anstream::stderr().lock(), diagnostics);
+    let all: Vec<&Diagnostic> = diagnostics.iter().collect();
+    let _ = failure::diagnostics(&mut anstream::stderr().lock(), &all);
+}
+
+/// The same, of several notes of one kind only the first.
+fn talk_briefly(diagnostics: &[Diagnostic]) {
+    let mut more: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut shown: Vec<&Diagnostic> = Vec::new();
+    for one in diagnostics {
+        let is_known = |other: &&Diagnostic| other.code == one.code && other.level == Level::Note;
+        if one.level == Level::Note && shown.iter().any(is_known) {
+            *more.entry(one.code).or_default() += 1;
+        } else {
+            shown.push(one);
+        }
+    }
+    let mut err = anstream::stderr().lock();
+    // Notes come first, and so does what is said of them.
+    for (code, number) in more {
+        let notes = count(number, "more note");
+        let _ = writeln!(err, "note[{code}]: {notes} of this kind; `-v` shows each");
+    }
+    let _ = failure::diagnostics(&mut err, &shown);
 }
 
 /// The last line: whether this can be loaded.
@@ -134,13 +160,9 @@ fn text(out: &mut dyn Write, compiled: &Compiled, verbose: bool) -> io::Result<(
     let shown = (policy, verbose);
     writeln!(out, "\nInbound\n{}", grants(shown, &policy.inbound, "from"))?;
     for protocol in &policy.protocols {
-        writeln!(
-            out,
-            "protocol {} from {} ({})",
-            protocol.protocol,
-            who(policy, protocol.peers),
-            plain_lines(&protocol.row)
-        )?;
+        let from = who(policy, protocol.peers);
+        let text = format!("from {from} ({})", plain_lines(&protocol.row));
+        hanging(out, &format!("protocol {} ", protocol.protocol), &text)?;
     }
     let echo = policy
         .echo

@@ -17,6 +17,9 @@ use portguard_policy::error::{Exit, Fault};
 
 /// Keep what was loaded with `--confirm-within`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard load --enforce --confirm-within 2m && portguard confirm")]
 pub struct ConfirmArgs {
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]
@@ -30,6 +33,10 @@ pub struct ConfirmArgs {
 ///
 /// Takes effect at once, and warns if the policy is weaker. If it drops more, open sessions are checked as by `load`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard rollback                     what was in force before the last load is in force again
+  portguard rollback --interface eth0")]
 pub struct RollbackArgs {
     /// Go back even if open sessions, or your own, would be cut
     #[arg(long)]

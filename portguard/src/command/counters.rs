@@ -20,13 +20,23 @@ use portguard_observe::findings::{Finding, Kind};
 use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::Exit;
+use portguard_policy::human::now;
 
 /// Talkers that are listed unless `--top` says more.
 const TALKERS: usize = 20;
 
 /// Show counters by port, row, reason or peer, with the document's rows cited
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  portguard counters --violations          what enforcing would drop, one line a cause
+  portguard counters --by row              which rows of the documents are used
+  portguard counters --by peer --top 10    who causes violations
+  portguard counters --watch --json | jq -c '.interfaces[] | {name, violations}'
+  portguard counters reset --note \"after the upgrade\""
+)]
 pub struct CountersArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -45,9 +55,9 @@ pub struct CountersArgs {
     /// Count from the first load, ignoring resets
     #[arg(long)]
     raw: bool,
-    /// Refresh every N seconds, with rates, until interrupted
+    /// Refresh every N seconds, with rates, until interrupted; with `--json`, one object a line
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
-          value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "json")]
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
     /// Write JSON
     #[arg(long)]
@@ -75,7 +85,21 @@ pub enum By {
 #[derive(Debug, Serialize)]
 struct Answer {
     schema: u32,
+    /// When it was read.
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
+    time: u64,
     interfaces: Vec<Shown>,
+}
+
+impl Answer {
+    fn new(args: &CountersArgs, observed: &[Observed]) -> anyhow::Result<Self> {
+        let all = observed.iter().map(|one| narrowed(one, args));
+        Ok(Self {
+            schema: 1,
+            time: now(),
+            interfaces: all.collect::<anyhow::Result<_>>()?,
+        })
+    }
 }
 
 /// Shows the counters.
@@ -91,10 +115,7 @@ pub fn run(args: &CountersArgs) -> anyhow::Result<Exit> {
     }
     let observed = observe::interfaces(args.interface.as_deref())?;
     if args.json {
-        let all = observed.iter().map(|one| narrowed(one, args));
-        let interfaces = all.collect::<anyhow::Result<_>>()?;
-        let schema = 1;
-        print_json(&Answer { schema, interfaces })?;
+        print_json(&Answer::new(args, &observed)?)?;
     } else {
         let screen = screen(args, &observed, None)?;
         print(|out| out.write_all(&screen))?;
@@ -247,6 +268,14 @@ fn watch(args: &CountersArgs, every: Duration) -> anyhow::Result<Exit> {
                 _ = clock.tick() => {}
             }
             let observed = observe::interfaces(args.interface.as_deref())?;
+            if args.json {
+                let mut line = serde_json::to_vec(&Answer::new(args, &observed)?)?;
+                line.push(b'\n');
+                if !append(&line)? {
+                    return Ok(Exit::Ok);
+                }
+                continue;
+            }
             let at = Instant::now();
             let drawn = screen(args, &observed, before.as_ref())?;
             if !redraw(&fitted(drawn))? {
@@ -291,6 +320,36 @@ fn cut(drawn: Vec<u8>, rows: usize) -> Vec<u8> {
     );
     shown.extend_from_slice(more.as_bytes());
     shown
+}
+
+/// The same numbers as lines of JSON, with the talkers, until interrupted.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn lines(interface: Option<&str>, every: Duration) -> anyhow::Result<Exit> {
+    let args = CountersArgs {
+        verb: None,
+        interface: interface.map(str::to_owned),
+        by: By::Peer,
+        violations: false,
+        top: None,
+        raw: false,
+        watch: Some(every.as_secs()),
+        json: true,
+    };
+    watch(&args, every)
+}
+
+/// Says whether anybody still reads.
+fn append(line: &[u8]) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(line).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => {
+            result.context("cannot write to standard output")?;
+            Ok(true)
+        }
+    }
 }
 
 /// Says whether anybody still reads.

@@ -18,6 +18,10 @@ use portguard_policy::policy::Policy;
 ///
 /// Compares rows, what is open to whom, and settings. Exit code 0 = no difference, 1 = differences.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard diff -c site.toml                        what `load -c site.toml` would change
+  portguard diff --between old.toml new.toml --host db1")]
 pub struct DiffArgs {
     #[command(flatten)]
     selection: SelectionArgs,

@@ -17,6 +17,10 @@ use portguard_policy::error::Exit;
 ///
 /// Shows for each check the result, why it matters and what to do. Exit code 1: do not enforce yet.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard doctor                       the host alone
+  portguard doctor --interface eth0      and what its driver can do")]
 pub struct DoctorArgs {
     /// Interface to check; may be repeated
     #[arg(short, long = "interface", value_name = "IF")]

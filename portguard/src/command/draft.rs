@@ -90,7 +90,14 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
     }
     let mut text = head(draft);
     for (system, roles) in systems.values() {
-        about(&mut text, system, roles, draft.deployments.get(&system.id));
+        // `roles` are those of all hosts of the file.
+        about(
+            &mut text,
+            system,
+            roles,
+            draft.deployments.get(&system.id),
+            roles,
+        );
     }
     text.push_str(
         "\n# Every host of the site: a role named as a peer is the hosts that have it.\n",
@@ -258,6 +265,26 @@ mod tests {
         // Comments that go on behind a value stay comments: `#   `.
         let parsed = all.join("\n").parse::<toml::Table>();
         assert!(parsed.is_ok(), "{parsed:?}\n{}", all.join("\n"));
+    }
+
+    #[test]
+    fn an_option_about_hosts_of_the_site_is_on() {
+        let catalog = Catalog::embedded().unwrap();
+        let draft = |hosts: &[&str]| Draft {
+            hosts: hosts
+                .iter()
+                .map(|text| HostSpec::parse(text).unwrap())
+                .collect(),
+            ..Draft::default()
+        };
+        let both = ["a=10.0.0.1@wso2/api-manager", "b=10.0.0.2@wso2/analytics"];
+        let text = site_file(&catalog, &draft(&both)).unwrap();
+        assert!(
+            text.contains("\noptions = [\"publish-analytics\"]"),
+            "{text}"
+        );
+        let text = site_file(&catalog, &draft(&both[..1])).unwrap();
+        assert!(!text.contains("\noptions ="), "{text}");
     }
 
     #[test]

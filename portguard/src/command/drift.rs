@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
 use super::explain::accept;
-use super::selection::{Resolving, SelectionArgs};
-use super::table::Column::{Number, Prose, Spare, Whole};
+use super::selection::{Resolving, SelectionArgs, USUAL_SITE};
+use super::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
 use super::table::{Grid, width, wrapped};
 use super::{catalogs, print, print_json};
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
@@ -26,6 +27,11 @@ use portguard_policy::policy::Policy;
 ///
 /// Without a site or a role, compares the policies in force on this host. Exit code 1 on findings.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard drift                        what is in force, against what listens and what was seen
+  portguard drift --findings             only what somebody should do something about
+  portguard drift -c site.toml --json    a site file that is not loaded")]
 pub struct DriftArgs {
     #[command(flatten)]
     selection: SelectionArgs,
@@ -209,12 +215,14 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, St
         let digest = if is_one { own.clone() } else { policy.digest() };
         return Ok((policy, digest));
     }
-    let policy = accept(selection.load(Resolving::WhenTold)?.compile(None))?;
-    if policy == Policy::default() {
-        return Err(Fault::usage("there is no policy to compare with")
-            .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or load a guard")
-            .into());
+    if !is_asked && !Path::new(USUAL_SITE).exists() {
+        return Err(Fault::usage(
+            "no interface is guarded, and no site or role is given: there is nothing to compare with",
+        )
+        .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or guard with `portguard load --audit`")
+        .into());
     }
+    let policy = accept(selection.load(Resolving::WhenTold)?.compile(None))?;
     let digest = policy.digest();
     Ok((policy, digest))
 }
@@ -302,7 +310,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
     if !answer.unread.is_empty() {
         writeln!(
             out,
-            "the packet filter was not read in whole: see the warnings, or `unread` in the JSON"
+            "the packet filter was not read in whole: see the warnings"
         )?;
     }
     let of_items = answer.items.iter().flat_map(|item| &item.callers);
@@ -324,7 +332,7 @@ fn without_port(all: &[Portless]) -> Grid {
         ("  ", Whole),
         ("to", Whole),
         ("violations", Number),
-        ("reason", Whole),
+        ("reason", SpareWhole),
         ("who", Prose),
         ("rows", Spare),
     ]);
@@ -348,7 +356,7 @@ fn lines(items: &[&Item]) -> Grid {
         ("passed", Number),
         ("violations", Number),
         ("who", Prose),
-        ("rows", Whole),
+        ("rows", Prose),
         ("purpose", Spare),
     ]);
     // Nothing passed or violated: nothing to show.

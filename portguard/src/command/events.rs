@@ -22,7 +22,7 @@ use portguard_observe::events::{Line, Words};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::error::Exit;
-use portguard_policy::human::plain;
+use portguard_policy::human::{count, plain};
 
 /// How often a listener says that it still listens, and looks for events that were lost.
 const ANNOUNCE: Duration = Duration::from_secs(1);
@@ -111,6 +111,7 @@ struct Sink<'f> {
 /// A line of JSON that is no event.
 #[derive(Serialize)]
 struct Told<'s> {
+    schema: u32,
     summary: &'s Summary,
 }
 
@@ -157,7 +158,8 @@ impl Sink<'_> {
             return Ok(true);
         }
         let mut out = io::stdout().lock();
-        let written = serde_json::to_writer(&mut out, &Told { summary }).map_err(io::Error::from);
+        let written =
+            serde_json::to_writer(&mut out, &Told { schema: 1, summary }).map_err(io::Error::from);
         match written
             .and_then(|()| writeln!(out))
             .and_then(|()| out.flush())
@@ -217,8 +219,9 @@ impl<'a> Listener<'a> {
         if lost > 0 {
             let _ = writeln!(
                 io::stderr(),
-                "{}: {lost} events lost",
-                plain(&self.one.name)
+                "{}: {} lost",
+                plain(&self.one.name),
+                count(lost, "event")
             );
         }
         self.lost = now;

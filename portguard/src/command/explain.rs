@@ -1,9 +1,10 @@
 //! `portguard explain`: what the guard does with a packet, and why.
 
+mod names;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
+use self::names::Hosts;
 use super::selection::{Resolving, SelectionArgs};
 use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;
@@ -30,6 +32,12 @@ use portguard_policy::policy::{Outbound, Policy};
 /// Runs the guard's own parser and verdict, without touching the system. Exit code 0 = everything passes, 1 = enforce would
 /// drop something.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard explain -c site.toml --host db1 tcp app1 https       by host and service name
+  portguard explain --running eth0 tcp 192.0.2.7 9999             by the policy in force
+  portguard explain --role thoughtspot/node --unprinted-peers any --unresolved-peers any --out udp 192.0.2.53 domain
+  portguard explain -c site.toml --pcap trace.pcapng              each frame of a capture, and sums by reason")]
 pub struct ExplainArgs {
     #[command(flatten)]
     selection: SelectionArgs,
@@ -48,12 +56,13 @@ pub struct ExplainArgs {
     /// `tcp`, `udp`, `sctp`, `icmp` or the number of an IP protocol
     #[arg(value_name = "PROTO", required_unless_present_any = ["frame", "pcap"])]
     protocol: Option<String>,
-    /// The other end
+    /// The other end: an address, or a host of the site by its name
     #[arg(value_name = "REMOTE-IP", required_unless_present_any = ["frame", "pcap"])]
-    remote: Option<IpAddr>,
-    /// Port of the listening side: this host's for an inbound packet; for `icmp` the type [default: ping]
+    remote: Option<String>,
+    /// Port of the listening side, as a number or a service such as `https`: this host's for an inbound packet; for `icmp` the
+    /// type [default: ping]
     #[arg(value_name = "PORT")]
-    port: Option<u16>,
+    port: Option<String>,
     /// Port of the connecting side
     #[arg(long, value_name = "PORT")]
     from_port: Option<u16>,
@@ -73,7 +82,12 @@ pub struct ExplainArgs {
 /// # Errors
 /// [`Rejected`] policies, and wrong packets.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
-    let (policy, catalog, effective) = policy(args)?;
+    let Basis {
+        policy,
+        catalog,
+        effective,
+        hosts,
+    } = basis(args)?;
     let mut explainer = Explainer::new(&policy, &catalog)
         .map_err(|error| Fault::usage(error.to_string()).hint("narrow the site's own rows"))?;
     explainer.is_off = effective.is_some_and(|now| now.inbound == Strictness::Off);
@@ -83,10 +97,13 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let answer = match &args.frame {
         Some(hex) => {
             let bytes = capture::parse_hex(hex)
-                .map_err(|error| Fault::usage(format!("--frame: {error}")))?;
+                .map_err(|error| {
+                    Fault::usage(format!("--frame: {error}"))
+                        .hint("a frame begins with its Ethernet header; spaces and colons may stand between digits")
+                })?;
             explainer.packet(&capture::packet(&bytes), args.direction())
         }
-        None => explainer.query(&query(args)?),
+        None => explainer.query(&query(args, &hosts)?),
     };
     if args.json {
         print_json(&answer)?;
@@ -103,13 +120,26 @@ fn exit(outcome: Outcome) -> Exit {
     }
 }
 
+/// What a packet is judged by.
+struct Basis {
+    policy: Policy,
+    catalog: Catalog,
+    /// What holds now, of a policy that is in force.
+    effective: Option<Effective>,
+    hosts: Hosts,
+}
+
 /// What is in force, or what the selection compiles to.
-fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog, Option<Effective>)> {
+fn basis(args: &ExplainArgs) -> anyhow::Result<Basis> {
     let Some(interface) = &args.running else {
         let loaded = args.selection.load(Resolving::WhenTold)?;
         let compiled = loaded.compile(args.interface.as_deref());
-        let policy = accept(compiled)?;
-        return Ok((policy, loaded.catalog, None));
+        return Ok(Basis {
+            policy: accept(compiled)?,
+            hosts: Hosts::of(&loaded.site),
+            catalog: loaded.catalog,
+            effective: None,
+        });
     };
     let live = running(interface)?;
     for warning in &live.warnings {
@@ -124,7 +154,17 @@ fn policy(args: &ExplainArgs) -> anyhow::Result<(Policy, Catalog, Option<Effecti
         Strictness::Audit => Outbound::Audit,
         Strictness::Enforce => Outbound::Enforce,
     };
-    Ok((policy, catalog, Some(live.effective)))
+    // Of names only what a site file that is named says: the policy in force has none.
+    let hosts = match &args.selection.config {
+        Some(_) => Hosts::of(&args.selection.load(Resolving::WhenTold)?.site),
+        None => Hosts::default(),
+    };
+    Ok(Basis {
+        policy,
+        catalog,
+        effective: Some(live.effective),
+        hosts,
+    })
 }
 
 /// What is in force on an interface.
@@ -168,10 +208,11 @@ impl ExplainArgs {
     }
 }
 
-fn query(args: &ExplainArgs) -> Result<Query, Fault> {
-    let (Some(word), Some(remote)) = (&args.protocol, args.remote) else {
+fn query(args: &ExplainArgs, hosts: &Hosts) -> Result<Query, Fault> {
+    let (Some(word), Some(remote)) = (&args.protocol, &args.remote) else {
         return Err(Fault::usage("which packet?").hint("PROTO REMOTE-IP PORT, --frame or --pcap"));
     };
+    let remote = hosts.address(remote)?;
     let echo = if remote.is_ipv6() { 128 } else { 8 };
     let number = match word.to_ascii_lowercase().as_str() {
         "tcp" => protocol::TCP,
@@ -193,9 +234,15 @@ fn query(args: &ExplainArgs) -> Result<Query, Fault> {
     };
     // A membership query, if nothing else is asked.
     let echo = if number == protocol::IGMP { 0x11 } else { echo };
-    let port = match args.port {
+    let port = match &args.port {
+        Some(port) => Some(names::port(port, word)?),
+        None => None,
+    };
+    let port = match port {
         None if has_ports => {
-            return Err(Fault::usage("which port?").hint(format!("explain {word} {remote} PORT")));
+            return Err(Fault::usage("which port?").hint(format!(
+                "write it behind the address, as a number or a service: `{word} {remote} 443`"
+            )));
         }
         Some(_) if !has_ports && !is_icmp => {
             return Err(Fault::usage(format!("protocol {number} has no ports")));

@@ -1,6 +1,7 @@
 //! `portguard export`: the same policy for other points of enforcement.
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
@@ -12,6 +13,10 @@ use portguard_policy::export::{Document, ruleset};
 ///
 /// Differences between nftables and the guard are listed in docs/nftables.md.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard export -c site.toml --host db1 --format nftables > db1.nft    then `nft -c -f db1.nft`
+  portguard export --role thoughtspot/node --unprinted-peers any --unresolved-peers any --json")]
 pub struct ExportArgs {
     #[command(flatten)]
     selection: SelectionArgs,
@@ -19,8 +24,19 @@ pub struct ExportArgs {
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
     /// What to write
-    #[arg(long, value_enum)]
-    format: Format,
+    #[arg(long, value_enum, required_unless_present = "json")]
+    format: Option<Format>,
+    /// Write JSON: the compiled policy, or with `--format nftables` the ruleset as a string
+    #[arg(long)]
+    json: bool,
+}
+
+/// A ruleset, `--json`.
+#[derive(Debug, Serialize)]
+struct Answer {
+    schema: u32,
+    format: &'static str,
+    text: String,
 }
 
 /// `--format`.
@@ -40,11 +56,19 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
     let loaded = args.selection.load(Resolving::Always)?;
     let policy = accept(loaded.compile(args.interface.as_deref()))?;
     match args.format {
-        Format::Nftables => {
+        Some(Format::Nftables) => {
             let text = ruleset(&policy, args.interface.as_deref());
-            print(|out| out.write_all(text.as_bytes()))?;
+            if args.json {
+                print_json(&Answer {
+                    schema: 1,
+                    format: "nftables",
+                    text,
+                })?;
+            } else {
+                print(|out| out.write_all(text.as_bytes()))?;
+            }
         }
-        Format::Json => print_json(&Document::new(&policy))?,
+        Some(Format::Json) | None => print_json(&Document::new(&policy))?,
     }
     Ok(Exit::Ok)
 }

@@ -14,13 +14,17 @@ use portguard_kernel::conversations;
 use portguard_kernel::flows::{Flows, Occupancy, units};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::{bytes, duration, grouped, plain};
+use portguard_policy::human::{bytes, count, duration, grouped, plain};
 
 /// Show how full the flow table is, and whether a conversation is in it
 ///
 /// The table holds the conversations that the host opened, so that replies pass. Its size is fixed. With `--live`, exit code
 /// 0 means that a reply would pass, 1 that it would not.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard flows
+  portguard flows --live tcp 192.0.2.1:40000 [2001:db8::1]:443    would this answer be let in?")]
 pub struct FlowsArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
@@ -247,8 +251,8 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
             let ages = &occupied.ages;
             writeln!(
                 out,
-                "{name}: {} conversations of the host in {} cells ({})",
-                grouped(occupied.live),
+                "{name}: {} of the host, room for {} ({})",
+                count(occupied.live, "conversation"),
                 grouped(occupied.capacity),
                 bytes(occupied.memory_bytes)
             )?;
@@ -262,14 +266,14 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
             )?;
             writeln!(
                 out,
-                "  forgotten   tcp and sctp after {}, others after {}; {} cells hold such",
+                "  idle        tcp and sctp expire after {}, others after {}; {} expired",
                 duration(timeouts.tcp_idle_seconds.into()),
                 duration(timeouts.udp_idle_seconds.into()),
                 grouped(occupied.stale)
             )?;
             writeln!(
                 out,
-                "  created     {}, of which {} took the place of one that may have lived",
+                "  created     {}, {} possibly live evicted for them",
                 grouped(table.created.unwrap_or_default()),
                 grouped(table.evicted.unwrap_or_default())
             )?;

@@ -36,7 +36,7 @@ pub struct InitArgs {
     json: bool,
 }
 
-fn deployment(text: &str) -> Result<(String, String), String> {
+pub(super) fn deployment(text: &str) -> Result<(String, String), String> {
     let (system, name) = text
         .split_once('=')
         .ok_or("expected SYSTEM=NAME, like `ibm-api-connect=kubernetes`")?;

@@ -4,6 +4,7 @@ pub(super) mod safety;
 pub(super) mod weaker;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +16,7 @@ use self::weaker::Words;
 use super::check::talk;
 use super::doctor::warn;
 use super::print_json;
-use super::selection::{Loaded, Resolving, SelectionArgs};
+use super::selection::{Loaded, Resolving, STDIN, SelectionArgs};
 use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
@@ -38,6 +39,12 @@ use portguard_policy::policy::{Compiled, Policy};
 /// Compiles the policy, loads it beside the running one, and swaps atomically. A failure before the swap changes nothing.
 /// Without --enforce (or `mode = "enforce"` in the site) nothing is ever dropped.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  portguard load --audit                                  /etc/portguard/site.toml; counts, drops nothing
+  portguard load -c site.toml --dry-run                   compile, change nothing
+  portguard load -c site.toml --enforce --confirm-within 2m
+  portguard load --role thoughtspot/node --interface eth0 --audit --unprinted-peers any --unresolved-peers any")]
 #[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub struct LoadArgs {
     #[command(flatten)]
@@ -225,7 +232,11 @@ fn compiled(
             XdpModeArg::Native => XdpModeName::Native,
             XdpModeArg::Generic => XdpModeName::Generic,
         },
-        site: site.config.as_ref().map(|path| path.display().to_string()),
+        site: site
+            .config
+            .as_ref()
+            .filter(|path| *path != Path::new(STDIN))
+            .map(|path| path.display().to_string()),
         catalogs: site.catalogs.clone(),
         confirm_within: safety::confirm_within(&args.safety, &plain),
         migrate: args.safety.migrate,

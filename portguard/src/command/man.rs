@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use clap_mangen::Man;
+use serde::Serialize;
 
-use super::print;
+use super::{print, print_json};
 use portguard_policy::error::Exit;
 
 /// Sections of portguard(8) that the command line does not know.
@@ -21,11 +22,28 @@ const MANUAL: &str = "portguard manual";
 
 /// Write the manual page, or one for each verb into a directory
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard man | man -l -
+  portguard man --out /usr/local/share/man/man8")]
 pub struct ManArgs {
     /// Directory for all pages, including those of the verbs and portguard-site(5) [default: the main page, to standard
     /// output]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write JSON: the page as a string, or the names of the files that were written
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Answer {
+    schema: u32,
+    /// Files that were written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    written: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
 }
 
 /// Writes manual pages.
@@ -35,28 +53,48 @@ pub struct ManArgs {
 pub fn run(args: &ManArgs, command: clap::Command) -> anyhow::Result<Exit> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
+    let mut answer = Answer {
+        schema: 1,
+        ..Answer::default()
+    };
     if let Some(directory) = &args.out {
-        all(&command, directory)
+        answer.written = all(&command, directory)
             .with_context(|| format!("cannot write to `{}`", directory.display()))?;
     } else {
         let text = page(&command, MAIN)?;
-        print(|out| out.write_all(&text))?;
+        if !args.json {
+            print(|out| out.write_all(&text))?;
+        }
+        answer.page = Some(String::from_utf8_lossy(&text).into_owned());
+    }
+    if args.json {
+        print_json(&answer)?;
     }
     Ok(Exit::Ok)
 }
 
-fn all(command: &clap::Command, directory: &Path) -> io::Result<()> {
+/// The files that were written.
+fn all(command: &clap::Command, directory: &Path) -> io::Result<Vec<String>> {
+    let mut pages = vec![
+        ("portguard.8".to_owned(), page(command, MAIN)?),
+        ("portguard-site.5".to_owned(), SITE.as_bytes().to_vec()),
+    ];
+    verbs(command, &mut pages)?;
     fs::create_dir_all(directory)?;
-    fs::write(directory.join("portguard.8"), page(command, MAIN)?)?;
-    fs::write(directory.join("portguard-site.5"), SITE)?;
-    verbs(command, directory)
+    let mut written = Vec::new();
+    for (name, text) in pages {
+        let path = directory.join(name);
+        fs::write(&path, text)?;
+        written.push(path.display().to_string());
+    }
+    Ok(written)
 }
 
-fn verbs(command: &clap::Command, directory: &Path) -> io::Result<()> {
+fn verbs(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let name = verb.get_display_name().unwrap_or(verb.get_name());
-        fs::write(directory.join(format!("{name}.8")), page(verb, VERB)?)?;
-        verbs(verb, directory)?;
+        pages.push((format!("{name}.8"), page(verb, VERB)?));
+        verbs(verb, pages)?;
     }
     Ok(())
 }

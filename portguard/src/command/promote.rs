@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::load::{self, LoadArgs, LoadedInterface};
 use super::selection::Loaded;
 use super::table::Column::{Number, Prose, SpareWhole, Whole};
-use super::table::Grid;
+use super::table::{Grid, hanging};
 use super::traffic;
 use super::{print, print_json};
 use portguard_kernel::generation::effective::Effective;
@@ -34,6 +34,11 @@ const DAY: u64 = 86_400;
 /// Refuses until the audit has lasted long enough, around the clock, and every flow that enforce would drop is admitted by
 /// the policy or accepted. Then does the same as `load --enforce`. Exit code 1 = refused.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard promote --dry-run            would it enforce, and if not, why not
+  portguard promote -c site.toml --window 7d --confirm-within 5m
+  portguard promote --accept tcp/8080=192.0.2.0/24 --accept scan --because \"old scanner, ticket 4711\"")]
 pub struct PromoteArgs {
     #[command(flatten)]
     load: LoadArgs,
@@ -223,8 +228,8 @@ fn against(
     let judged = evidence.judged();
     if judged < args.evidence.min_packets {
         against.push(format!(
-            "judged {} packets of {} (`--min-packets`)",
-            grouped(judged),
+            "judged {} of {} (`--min-packets`)",
+            count(judged, "packet"),
             grouped(args.evidence.min_packets)
         ));
     }
@@ -272,13 +277,13 @@ fn against(
 fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
     writeln!(
         out,
-        "{}: inbound {}, outbound {}; watched for {} since {}, {} packets",
+        "{}: inbound {}, outbound {}\n  watched for {} since {}, {}",
         plain(&case.interface),
         case.effective.inbound,
         case.effective.outbound,
         duration(case.watched_seconds),
         time(case.since),
-        grouped(case.packets)
+        count(case.packets, "packet")
     )?;
     if let Some(because) = &case.effective.because {
         writeln!(out, "  warning: {}", plain(because))?;
@@ -295,7 +300,7 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             ("flow", Whole),
             ("peer", Whole),
             ("packets", Number),
-            ("last", Whole),
+            ("last", SpareWhole),
             ("by", Prose),
             ("reason", SpareWhole),
             ("first", SpareWhole),
@@ -333,7 +338,7 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
         let of = peer.as_deref().unwrap_or("unknown peers");
         writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
         for near in &flow.nearest {
-            writeln!(out, "  {}", plain(&near.words))?;
+            hanging(out, "  ", &plain(&near.words))?;
         }
         let accepts = if flow.direction == "out" { "out:" } else { "" };
         let peer = peer.map_or(String::new(), |peer| format!("={peer}"));
@@ -354,7 +359,8 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
         writeln!(out, "\n{}: ready to enforce", case.interface)?;
     }
     for reason in &case.against {
-        writeln!(out, "\n{}: {}", case.interface, plain(reason))?;
+        writeln!(out)?;
+        hanging(out, &format!("{}: ", case.interface), &plain(reason))?;
     }
     if !case.against.is_empty() {
         let reasons = count(case.against.len() as u64, "reason");

@@ -23,6 +23,11 @@ const CALLERS: usize = 25;
 
 /// Write a report for a security review: the matrix with live numbers, violations, drift, digests and citations
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard report -o report.html                    one page to attach
+  portguard report --format markdown | less
+  portguard report --format csv -o report.csv")]
 pub struct ReportArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
@@ -64,7 +69,8 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let exit = if evidence.guards.is_empty() {
         let _ = writeln!(
             io::stderr(),
-            "no interface of this host is guarded: there is no evidence of traffic; `portguard load --audit` begins to gather it"
+            "no pass: no interface of this host is guarded, so that there is no evidence of traffic; `portguard load --audit` begins \
+             to gather it"
         );
         Exit::Findings
     } else {
@@ -96,6 +102,8 @@ struct Summary<'e> {
     kernel: &'e str,
     #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     made_at: u64,
+    /// Whether any interface is guarded; if not, this is no evidence of anything.
+    guarded: bool,
     /// As `drift` counts them.
     findings: usize,
     interfaces: Vec<Guarded<'e>>,
@@ -116,6 +124,7 @@ fn summary(evidence: &Evidence) -> Summary<'_> {
         host: &evidence.host,
         kernel: &evidence.kernel,
         made_at: evidence.made_at,
+        guarded: !evidence.guards.is_empty(),
         findings: drift.findings().count() + drift.portless.len(),
         interfaces: evidence
             .guards

@@ -23,13 +23,15 @@ mod machine;
 mod tests;
 
 /// Where a site file is looked for.
-const USUAL_SITE: &str = "/etc/portguard/site.toml";
+pub(super) const USUAL_SITE: &str = "/etc/portguard/site.toml";
+/// Standard input, in place of a file.
+pub(super) const STDIN: &str = "-";
 
 /// Which host, of which site.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub struct SelectionArgs {
-    /// Site file [default: /etc/portguard/site.toml, if it exists and no role is given]
+    /// Site file, `-` for standard input [default: /etc/portguard/site.toml, if it exists and no role is given]
     #[arg(short, long, value_name = "SITE", env = "PORTGUARD_CONFIG")]
     pub config: Option<PathBuf>,
     /// Host of the inventory [default: the one with this machine's addresses]
@@ -219,6 +221,7 @@ impl SelectionArgs {
                 let name = path.file_name().unwrap_or_default();
                 Site::parse(&name.to_string_lossy(), &read(path)?)?
             }
+            Some(path) if path == Path::new(STDIN) => Site::parse("standard input", &read(path)?)?,
             Some(path) => Site::parse(&path.display().to_string(), &read(path)?)?,
             None => Site::default(),
         };
@@ -336,6 +339,19 @@ fn beside(base: &Path, path: &str) -> anyhow::Result<PathBuf> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
+    // One byte more than is allowed is enough to refuse it.
+    let limit = u64::try_from(site::MAX_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let mut bytes = Vec::new();
+    if path == Path::new(STDIN) {
+        io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .context("cannot read standard input")?;
+        return Ok(bytes);
+    }
     use std::os::unix::fs::OpenOptionsExt as _;
     let shown = path.display();
     // A pipe that nobody writes to would be waited for at the opening, a device read without end.
@@ -343,7 +359,16 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK)
         .open(path)
-        .map_err(|error| Fault::usage(format!("cannot open {shown}: {error}")))?;
+        .map_err(|error| {
+            let fault = Fault::usage(format!("cannot open {shown}: {error}"));
+            if error.kind() == io::ErrorKind::NotFound {
+                fault.hint(
+                    "`portguard setup` writes a site file for this host, `portguard init` for any",
+                )
+            } else {
+                fault.hint("site files and lists must be readable by whoever loads them")
+            }
+        })?;
     let kind = file
         .metadata()
         .with_context(|| format!("cannot look at {shown}"))?;
@@ -352,11 +377,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
             .hint("write what a pipe or a device would give to a file")
             .into());
     }
-    // One byte more than is allowed is enough to refuse it.
-    let limit = u64::try_from(site::MAX_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    let mut bytes = Vec::new();
     file.take(limit)
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {shown}"))?;

@@ -3,6 +3,7 @@
 mod guess;
 pub(super) mod look;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use super::catalogs;
 use super::draft::{Draft, site_file};
+use super::init::deployment;
 use super::load::{self, LoadArgs};
 use guess::Proposal;
 use portguard_kernel::host::listeners::listeners;
@@ -41,6 +43,9 @@ pub struct SetupArgs {
     /// Interface to guard; may be repeated [default: the one with the default route]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
+    /// Deployment of a system, as its document names it [default: told by what listens, or left open]
+    #[arg(long = "deployment", value_name = "SYSTEM=NAME", value_parser = deployment)]
+    deployments: Vec<(String, String)>,
     /// Directory of catalog files of your own
     #[arg(long = "catalog", value_name = "DIR")]
     catalogs: Vec<PathBuf>,
@@ -69,6 +74,8 @@ struct Answer {
     interfaces: Vec<String>,
     /// Roles that were chosen.
     roles: Vec<String>,
+    /// Deployment by system, where it could be told.
+    deployments: BTreeMap<String, String>,
     /// All that were thought of, likeliest first.
     proposals: Vec<Proposal>,
     management: Vec<u16>,
@@ -91,8 +98,10 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
     let catalog = catalogs::read(roles_named, &args.catalogs)?;
     let listeners = listeners().context("cannot read what listens")?;
     let mut host = look::this_host();
-    let proposals = guess::proposals(&catalog, &listeners);
+    let proposals = guess::proposals(&catalog, &listeners, &look::packages());
     host.roles = roles(args, &proposals)?;
+    let mut deployments = guess::deployments(&catalog, &host.roles, &listeners);
+    deployments.extend(args.deployments.iter().cloned());
     let management = look::management(&listeners);
     let admins = look::admins(&management);
     let interfaces = interfaces(args)?;
@@ -100,7 +109,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         hosts: vec![host.clone()],
         admins: admins.clone(),
         management: management.clone(),
-        ..Draft::default()
+        deployments: deployments.clone(),
     };
     let site = site_file(&catalog, &draft)?;
     let mut answer = Answer {
@@ -109,6 +118,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         addresses: host.addresses.iter().map(ToString::to_string).collect(),
         interfaces,
         roles: host.roles,
+        deployments,
         proposals,
         management,
         admins,
@@ -193,6 +203,22 @@ fn show(answer: &Answer, output: &Path) -> anyhow::Result<()> {
             let why = answer.proposals.iter().find(|one| one.role == *role);
             let why = why.map_or("named".to_owned(), Proposal::why);
             writeln!(out, "role        {role}: {}", plain(&why))?;
+        }
+        for (system, name) in &answer.deployments {
+            writeln!(out, "deployment  {system}: {name}")?;
+        }
+        for other in &answer.proposals {
+            if let Some(main) = other
+                .beside
+                .as_ref()
+                .filter(|_| !answer.roles.contains(&other.role))
+            {
+                writeln!(
+                    out,
+                    "            {} often stands beside {main}: `--role` adds it if it runs here",
+                    other.role
+                )?;
+            }
         }
         let ports: Vec<String> = answer
             .management
@@ -317,7 +343,7 @@ fn enable(interfaces: &[String]) -> Vec<String> {
 fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {
     let mut err = io::stderr().lock();
     if !answer.loaded {
-        return writeln!(err, "\nnothing was written, nothing was loaded");
+        return writeln!(err, "nothing was written, nothing was loaded");
     }
     let file = output.display();
     for unit in &answer.units {
@@ -325,7 +351,7 @@ fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {
     }
     writeln!(
         err,
-        "\nwrote {file} and loaded it in audit: nothing is dropped\n\
+        "wrote {file} and loaded it in audit: nothing is dropped\n\
          next: look at `portguard counters --violations` for some days, write what is missing into {file},\n\
          and let `portguard promote -c {file}` say when it can enforce"
     )

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
+use super::table::hanging;
 use super::{print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
@@ -23,6 +24,10 @@ use portguard_policy::policy::Outbound;
 
 /// Show what is in force on every guarded interface
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard status
+  portguard status --json | jq -r '.interfaces[] | \"\\(.name) \\(.effective.inbound)\"'")]
 pub struct StatusArgs {
     /// Write JSON
     #[arg(long)]
@@ -241,11 +246,9 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             writeln!(out, "no interface is guarded")?;
         }
         for name in store::all_off() {
-            writeln!(
-                out,
-                "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again",
-                plain(&name)
-            )?;
+            let text =
+                "stays off, since `unload --stay-off` said so; `portguard load` guards it again";
+            hanging(out, &format!("{}: ", plain(&name)), text)?;
         }
         for interface in interfaces {
             let now = &interface.effective;

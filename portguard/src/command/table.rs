@@ -2,7 +2,7 @@
 //! broken, prose wraps between words, and what still has no room is left out. Elsewhere each record is one line.
 
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -38,7 +38,7 @@ pub(crate) struct Grid {
 
 /// Columns of the terminal that standard output is; of anything else, those that `COLUMNS` says, if it says any.
 pub(crate) fn width() -> Option<usize> {
-    if std::io::stdout().is_terminal()
+    if io::stdout().is_terminal()
         && let Ok((columns, _)) = ratatui::crossterm::terminal::size()
         && columns > 0
     {
@@ -116,6 +116,19 @@ impl Grid {
                     shown.remove(spare);
                     continue;
                 }
+            }
+            // A word that is longer than its column sticks out of its own line, and leaves the others be.
+            if needed > width {
+                let mut over = needed - width;
+                for (index, kind, size) in &mut shown {
+                    let least = longest(*index, longest_word).max(PROSE).min(*size);
+                    if matches!(kind, Prose | Spare) {
+                        let cut = over.min(least.saturating_sub(PROSE));
+                        *size = least - cut;
+                        over -= cut;
+                    }
+                }
+                return shown;
             }
             // What is left goes to prose, to that which needs it most.
             let mut left = width.saturating_sub(needed);
@@ -223,6 +236,23 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
         lines.push(String::new());
     }
     lines
+}
+
+/// A label and a text behind it, which wraps on a terminal; its later lines stand below the first one's text.
+///
+/// # Errors
+/// Those of the writer.
+pub(crate) fn hanging(out: &mut dyn io::Write, label: &str, text: &str) -> io::Result<()> {
+    let indent = chars(label);
+    let room = width().map_or(usize::MAX, |width| width.saturating_sub(indent).max(PROSE));
+    for (index, line) in wrapped(text, room).iter().enumerate() {
+        if index == 0 {
+            writeln!(out, "{label}{line}")?;
+        } else {
+            writeln!(out, "{:indent$}{line}", "")?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use self::state::Top;
+use super::counters;
 use portguard_observe::observe;
 use portguard_policy::error::{Exit, Fault};
 
@@ -23,6 +24,11 @@ const CALLERS: usize = 200;
 ///
 /// Keys: tab or left/right switch view, up/down scroll, s sort, / filter, n next interface, space pause, ? help, q quit.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard top                      ports with their rates
+  portguard top --view findings      violations by their cause
+  portguard top --json | head -1     the same numbers for a program")]
 pub struct TopArgs {
     /// Start with this interface
     #[arg(short, long, value_name = "IF")]
@@ -34,6 +40,9 @@ pub struct TopArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=60))]
     every: u64,
+    /// Write the numbers as JSON instead, one object a line: those of `counters --by peer --watch --json`
+    #[arg(long)]
+    json: bool,
 }
 
 /// `--view`, in the order of the tab key.
@@ -54,6 +63,9 @@ pub enum View {
 /// # Errors
 /// If standard output is no terminal, nothing is guarded, and what the system refuses.
 pub fn run(args: &TopArgs) -> anyhow::Result<Exit> {
+    if args.json {
+        return counters::lines(args.interface.as_deref(), Duration::from_secs(args.every));
+    }
     if !io::stdout().is_terminal() {
         return Err(Fault::usage("`portguard top` needs a terminal")
             .hint("`portguard counters --watch` writes to anything")

@@ -28,14 +28,19 @@ pub fn html(evidence: &Evidence) -> String {
     head(&mut page, evidence, &host);
     tiles(&mut page, evidence);
     sections::summary(&mut page, evidence);
-    sections::violations(&mut page, evidence);
-    callers::callers(&mut page, evidence);
-    sections::drift(&mut page, evidence);
-    for guard in &evidence.guards {
-        evidence::matrix(&mut page, guard);
+    // Where nothing is guarded, nothing was seen: an empty section would read like a pass.
+    if evidence.guards.is_empty() {
+        sections::drift(&mut page, evidence);
+    } else {
+        sections::violations(&mut page, evidence);
+        callers::callers(&mut page, evidence);
+        sections::drift(&mut page, evidence);
+        for guard in &evidence.guards {
+            evidence::matrix(&mut page, guard);
+        }
+        evidence::unused(&mut page, evidence);
+        evidence::omitted(&mut page, evidence);
     }
-    evidence::unused(&mut page, evidence);
-    evidence::omitted(&mut page, evidence);
     evidence::provenance(&mut page, evidence);
     let _ = writeln!(
         page,
@@ -63,11 +68,14 @@ fn head(page: &mut String, evidence: &Evidence, host: &str) {
             duration(length)
         )
     });
+    let guarded = if evidence.guards.is_empty() {
+        "Not guarded.".to_owned()
+    } else {
+        format!("Guarded as <code>{}</code>.", escape(&roles.join(", ")))
+    };
     let _ = write!(
         page,
-        "<header><p class=\"kicker\">Port matrix evidence</p><h1>{host}</h1>\
-         <p>Guarded as <code>{}</code>.{window}</p></header>",
-        escape(&roles.join(", "))
+        "<header><p class=\"kicker\">Port matrix evidence</p><h1>{host}</h1><p>{guarded}{window}</p></header>",
     );
 }
 
@@ -75,7 +83,9 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     let modes = evidence.guards.iter();
     let modes: BTreeSet<Strictness> = modes.map(|guard| guard.report.effective.inbound).collect();
     let (mode, meaning) = match (modes.first(), modes.len()) {
-        (None | Some(Strictness::Off), 0 | 1) => ("not guarded", "nothing is dropped or counted"),
+        (None | Some(Strictness::Off), 0 | 1) => {
+            ("not guarded", "nothing is dropped or counted now")
+        }
         (Some(Strictness::Audit), 1) => ("audit", "nothing is dropped, all is counted"),
         (Some(Strictness::Enforce), 1) => ("enforce", "undocumented traffic is dropped"),
         _ => ("mixed", "not all interfaces drop undocumented traffic"),
@@ -98,11 +108,19 @@ fn tiles(page: &mut String, evidence: &Evidence) {
             "<div class=\"tile {class}\"><b>{big}</b><span>{small}</span></div>"
         );
     };
-    tile(
-        if mode == "enforce" { "good" } else { "warn" },
-        mode,
-        meaning,
-    );
+    let class = match mode {
+        "enforce" => "good",
+        "not guarded" => "bad",
+        _ => "warn",
+    };
+    tile(class, mode, meaning);
+    if evidence.guards.is_empty() {
+        tile("warn", "unknown", "violations: nobody counted");
+        let class = if findings == 0 { "" } else { "bad" };
+        tile(class, &findings.to_string(), "findings to act on");
+        page.push_str("</section>");
+        return;
+    }
     tile(
         "",
         &short(packets),
@@ -110,8 +128,8 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     );
     tile(
         if violations == 0 { "good" } else { "bad" },
-        &short(violations),
-        &format!("violations ({} packets)", grouped(violations)),
+        &grouped(violations),
+        "violations (packets outside of the matrix)",
     );
     tile(
         "",

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Evidence;
 use super::matrix::lines;
 use portguard_observe::knock::Knocking;
-use portguard_policy::human::{bytes, duration, grouped, plain, time};
+use portguard_policy::human::{bytes, count, duration, grouped, plain, time};
 
 /// A table cell: no bar and no line break of its own.
 fn cell(text: &str) -> String {
@@ -34,18 +34,24 @@ pub fn markdown(evidence: &Evidence) -> String {
             duration(length)
         );
     }
+    if evidence.guards.is_empty() {
+        out.push_str(
+            "\n**No pass: no interface of this host is guarded.** Nothing was judged or counted, and so this page says nothing \
+             about its traffic. `portguard load --audit` begins to gather evidence.\n",
+        );
+    }
     findings(&mut out, evidence);
     for guard in &evidence.guards {
         let report = &guard.report;
         let _ = writeln!(
             out,
-            "\n## {}: {}\n\nGeneration {}, policy `sha256:{}`: {} packets judged, {} violations.\n",
+            "\n## {}: {}\n\nGeneration {}, policy `sha256:{}`: {} judged, {}.\n",
             cell(&report.name),
             report.mode(),
             report.generation,
             report.digest,
-            grouped(report.totals.packets),
-            grouped(report.violations.packets)
+            count(report.totals.packets, "packet"),
+            count(report.violations.packets, "violation")
         );
         out.push_str("| | reason | packets | bytes | |\n|---|---|---:|---:|---|\n");
         for reason in &report.reasons {

@@ -107,7 +107,9 @@ impl Cause {
             }
             (Some(Reason::Icmp), protocol::ICMP) => ("icmp", self.port),
             (Some(Reason::Icmp), protocol::ICMPV6) => ("icmpv6", self.port),
-            (Some(Reason::UndocumentedProtocol), number) => ("ip", number.into()),
+            (Some(Reason::UndocumentedProtocol | Reason::UndocumentedPeer), number) => {
+                ("ip", number.into())
+            }
             _ => return self.reason.clone(),
         };
         match (self.to_client, self.service) {
@@ -228,7 +230,8 @@ fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Ac
         direction: cause.direction.clone(),
         what: cause.what(),
         reason: cause.reason.clone(),
-        peer: Some(cause.peer),
+        // What could not be read names nobody.
+        peer: Some(cause.peer).filter(|peer| !peer.is_unspecified()),
         source_port: Some(cause.service).filter(|port| *port > 0),
         packets: cause.packets.total(),
         error: cause.error.total(),

@@ -180,8 +180,8 @@ impl Entry {
         let what = self.what.unwrap_or_else(|| {
             if cause.kind == Kind::Scan {
                 return format!(
-                    "scan of {} ports",
-                    portguard_policy::human::grouped(self.ports.len() as u64)
+                    "scan of {}",
+                    portguard_policy::human::count(self.ports.len() as u64, "port")
                 );
             }
             let transport = self.transport.map_or(String::new(), |one| one.to_string());

@@ -153,6 +153,7 @@ fn roles(report: &mut Report<'_>, file: &mut Fields<'_>) -> BTreeMap<String, Rol
         let mut table = fields::table(report, value)?;
         let name = table.text(report, "name");
         let included = table.texts(report, "includes");
+        let beside = table.texts(report, "beside");
         let is_abstract = table.flag(report, "abstract").unwrap_or(false);
         let has_offset = table.flag(report, "offset").unwrap_or(false);
         let built_in = table.optional_integer(report, "built_in_offset");
@@ -168,12 +169,14 @@ fn roles(report: &mut Report<'_>, file: &mut Fields<'_>) -> BTreeMap<String, Rol
         includes.extend(
             included
                 .iter()
+                .chain(&beside)
                 .map(|other| (id.value.clone(), other.clone())),
         );
         Some(Role {
             id: id.value.clone(),
             name: name.map(|name| name.value).unwrap_or_default(),
             includes: included.into_iter().map(|other| other.value).collect(),
+            beside: beside.into_iter().map(|other| other.value).collect(),
             is_abstract,
             has_offset,
             built_in_offset: built_in_offset.unwrap_or(0),

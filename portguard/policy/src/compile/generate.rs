@@ -65,6 +65,7 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
             includes: Vec::new(),
             is_abstract: false,
             has_offset: false,
+            beside: Vec::new(),
             built_in_offset: 0,
         };
         system.roles.insert(id, role);

@@ -16,9 +16,10 @@ impl fmt::Display for Summary {
             }
             (Some(address), Some(port)) => std::net::SocketAddr::new(*address, port).to_string(),
             (Some(address), None) => address.to_string(),
-            (None, _) => String::new(),
+            (None, Some(port)) => format!("port {port}"),
+            (None, None) => "this host".to_owned(),
         };
-        if self.source.is_some() {
+        if self.source.is_some() || self.destination.is_some() {
             write!(
                 f,
                 " {} -> {}",

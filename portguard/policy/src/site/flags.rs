@@ -286,6 +286,12 @@ impl Apply<'_> {
             layers_of(self.site, id).for_each(|layer| set(layer, name));
         }
         if having.is_empty() {
+            let what = match flag {
+                "--option" | "--without" => "option",
+                "--choose" => "choice",
+                "--offset" => "role",
+                _ => "peer",
+            };
             let known = systems.iter().filter_map(|id| self.catalog.systems.get(id));
             let known: Vec<_> = known
                 .flat_map(names)
@@ -293,8 +299,19 @@ impl Apply<'_> {
                 .collect();
             let hint = match nearest(name, known.iter().map(|(_, name)| name.as_str())) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None if known.is_empty() => {
+                None if systems.is_empty() => {
                     "give the role with `--role SYSTEM/ROLE` first".to_owned()
+                }
+                // Its own message says what is wrong with the role.
+                None if !systems
+                    .iter()
+                    .any(|id| self.catalog.systems.contains_key(id)) =>
+                {
+                    let all: Vec<&str> = self.catalog.systems.keys().map(String::as_str).collect();
+                    format!("the systems are {}", all.join(", "))
+                }
+                None if known.is_empty() => {
+                    format!("{} has no {what}: leave it out", systems.join(", "))
                 }
                 None => {
                     let names: BTreeSet<_> = known.iter().map(|(_, name)| name.as_str()).collect();
@@ -304,7 +321,11 @@ impl Apply<'_> {
                     )
                 }
             };
-            let message = format!("no system here knows `{}`", name.escape_debug());
+            let name = name.escape_debug();
+            let message = match systems.as_slice() {
+                [] => format!("`{name}` is of no system yet"),
+                systems => format!("`{name}` is no {what} of {}", systems.join(", ")),
+            };
             self.refuse(flag, "unknown-name", message, hint);
         }
     }
@@ -368,16 +389,22 @@ impl Apply<'_> {
             Some((role, numbers.collect::<Result<Vec<_>, _>>().ok()?))
         });
         let Some((role, offsets)) = parsed else {
-            let message = format!(
-                "`{}` is not of the form SYSTEM/ROLE=N with N from 0 to 65535",
-                text.escape_debug()
-            );
-            self.refuse(
-                "--offset",
-                "bad-offset",
-                message,
-                "e.g. `--offset wso2/api-manager=1`",
-            );
+            let number = text.split_once('=').map(|(_, numbers)| numbers);
+            let is_number = |numbers: &str| {
+                let mut each = numbers.split(',');
+                each.all(|one| !one.is_empty() && one.bytes().all(|digit| digit.is_ascii_digit()))
+            };
+            let (message, hint) = match number.filter(|numbers| is_number(numbers)) {
+                Some(numbers) => (
+                    format!("`{numbers}` is no offset: ports end at 65535"),
+                    "an offset is what is added to each port of the server, like 1 or 10",
+                ),
+                None => (
+                    format!("`{}` is not of the form SYSTEM/ROLE=N", text.escape_debug()),
+                    "e.g. `--offset wso2/api-manager=1`",
+                ),
+            };
+            self.refuse("--offset", "bad-offset", message, hint);
             return;
         };
         self.named(

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{json, print, print_json};
 use crate::command::table::Column::{Prose, Spare, Whole};
-use crate::command::table::Grid;
+use crate::command::table::{Grid, hanging};
 use portguard_policy::catalog::{Catalog, Row, System};
 use portguard_policy::diagnostic::Rejected;
 use portguard_policy::error::Exit;
@@ -51,14 +51,11 @@ fn write_text(
     verbose: bool,
 ) -> io::Result<()> {
     writeln!(out, "{} ({})", system.name, system.id)?;
-    writeln!(out, "  document     {}", system.document)?;
-    writeln!(
-        out,
-        "  source       {}, read {}",
-        system.source, system.read
-    )?;
+    hanging(out, "  document     ", &system.document)?;
+    let source = format!("{}, read {}", system.source, system.read);
+    hanging(out, "  source       ", &source)?;
     for (id, title) in &system.deployments {
-        writeln!(out, "  deployment   {id}: {title}")?;
+        hanging(out, "  deployment   ", &format!("{id}: {title}"))?;
     }
     for (id, option) in &system.options {
         let default = if option.default {
@@ -66,28 +63,26 @@ fn write_text(
         } else {
             ""
         };
-        writeln!(out, "  option       {id}: {}{default}", option.title)?;
+        let text = format!("{id}: {}{default}", option.title);
+        hanging(out, "  option       ", &text)?;
     }
     for (id, choice) in &system.choices {
         let values: Vec<_> = choice.values.keys().map(String::as_str).collect();
-        writeln!(
-            out,
-            "  choice       {id}: {}: {}",
-            choice.title,
-            values.join(" or ")
-        )?;
+        let text = format!("{id}: {}: {}", choice.title, values.join(" or "));
+        hanging(out, "  choice       ", &text)?;
     }
     for (id, title) in &system.groups {
-        writeln!(out, "  group        {id}: {title}")?;
+        hanging(out, "  group        ", &format!("{id}: {title}"))?;
     }
     for (role, sections) in by_role_and_section(rows) {
         writeln!(out)?;
         match system.roles.get(role) {
-            Some(known) => writeln!(out, "{}/{role}: {}", system.id, known.name)?,
+            Some(known) => hanging(out, &format!("{}/{role}: ", system.id), &known.name)?,
             None => writeln!(out, "{}/{role}", system.id)?,
         }
         for (section, rows) in sections {
-            writeln!(out, "\n  {section}")?;
+            writeln!(out)?;
+            hanging(out, "  ", section)?;
             let mut columns = vec![
                 ("", Whole),
                 ("port", Prose),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{print, print_json};
+use crate::command::table::hanging;
 use portguard_policy::catalog::{System, catalog_files, embedded_files, load_str, read_file};
 use portguard_policy::diagnostic::{Diagnostic, Rejected};
 use portguard_policy::error::Exit;
@@ -148,19 +149,15 @@ fn sections(system: &System) -> Vec<SectionJson> {
 
 fn write_text(out: &mut dyn Write, file: &FileJson) -> io::Result<()> {
     let Counts { entries, rows } = file.counts.unwrap_or_default();
-    writeln!(
-        out,
-        "{}: {}",
-        file.file,
-        file.document.as_deref().unwrap_or_default()
-    )?;
+    let document = file.document.as_deref().unwrap_or_default();
+    hanging(out, &format!("{}: ", file.file), document)?;
     writeln!(out, "{entries:>6} entries, {rows:>3} rows")?;
     for SectionJson {
         section,
         counts: Counts { entries, rows },
     } in &file.sections
     {
-        writeln!(out, "{entries:>6} {rows:>6}  {section}")?;
+        hanging(out, &format!("{entries:>6} {rows:>6}  "), section)?;
     }
     Ok(())
 }

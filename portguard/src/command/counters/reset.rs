@@ -6,18 +6,22 @@ use std::io::{self, Write as _};
 use clap::Args;
 use serde::Serialize;
 
+use crate::command::table::hanging;
 use crate::command::{print, print_json};
 use portguard_kernel::pins::bpffs;
 use portguard_observe::counters::Reset;
 use portguard_observe::observe;
 use portguard_policy::error::Exit;
-use portguard_policy::human::{grouped, now, plain, time};
+use portguard_policy::human::{count, now, plain, time};
 
 /// Count from now on; what was counted before stays on record
 ///
 /// The kernel's counters only ever grow. This remembers what they are, who asked and why, and shows what came after.
 /// `portguard counters --raw` still shows everything since the guard was loaded.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard counters reset --note \"after the upgrade\"")]
 pub(super) struct ResetArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
@@ -83,9 +87,9 @@ pub(super) fn run(args: &ResetArgs) -> anyhow::Result<Exit> {
             let packets = record.resets.last().map_or(0, |reset| reset.totals.packets);
             let _ = writeln!(
                 err,
-                "{}: counting from now; {} packets until here are on record",
+                "{}: counting from now; the record has {} until here",
                 plain(&record.name),
-                grouped(packets)
+                count(packets, "packet")
             );
         }
         if interfaces.is_empty() {
@@ -99,20 +103,19 @@ fn list(interfaces: &[Record]) -> anyhow::Result<()> {
     print(|out| {
         for record in interfaces {
             for reset in &record.resets {
-                writeln!(
-                    out,
-                    "{}: {} by {}, generation {}, {} packets, {} violations{}",
-                    plain(&record.name),
+                let text = format!(
+                    "{} by {}, generation {}, {}, {}{}",
                     time(reset.at),
                     plain(&reset.by),
                     reset.generation,
-                    grouped(reset.totals.packets),
-                    grouped(reset.violations.packets),
+                    count(reset.totals.packets, "packet"),
+                    count(reset.violations.packets, "violation"),
                     reset
                         .note
                         .as_deref()
                         .map_or(String::new(), |note| format!(": {}", plain(note))),
-                )?;
+                );
+                hanging(out, &format!("{}: ", plain(&record.name)), &text)?;
             }
         }
         Ok(())

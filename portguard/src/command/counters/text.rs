@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{By, Shown};
 use crate::command::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
-use crate::command::table::{Grid, width, wrapped};
+use crate::command::table::{Grid, hanging, width, wrapped};
 use crate::command::traffic;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{CauseCount, PortCount, Report, RowCount};
@@ -79,12 +79,16 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     let findings = count(shown.findings.len() as u64, "finding");
     writeln!(
         out,
-        "  {}, {}{since}\n  {} {}; {findings}",
+        "  {}, {}{since}",
         count(report.totals.packets, "packet"),
         bytes(report.totals.bytes),
+    )?;
+    let violations = format!(
+        "{} {}; {findings}",
         grouped(report.violations.packets),
         report.effective.describe(),
-    )?;
+    );
+    hanging(out, "  ", &violations)?;
     for warning in &report.warnings {
         writeln!(out, "  warning: {}", plain(warning))?;
     }
@@ -110,7 +114,7 @@ fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::R
     }
     header.extend([
         ("violations", Number),
-        ("rows", Whole),
+        ("rows", Prose),
         ("purpose", Spare),
         ("bytes", SpareWhole),
     ]);

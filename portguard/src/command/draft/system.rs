@@ -10,6 +10,7 @@ pub(super) fn about(
     system: &System,
     roles: &BTreeSet<&str>,
     deployment: Option<&String>,
+    present: &BTreeSet<&str>,
 ) {
     let closure: BTreeSet<&str> = roles.iter().flat_map(|role| system.closure(role)).collect();
     let rows: Vec<&Row> = system
@@ -19,7 +20,7 @@ pub(super) fn about(
         .collect();
     add(text, &format!("\n# {}", system.document));
     add(text, &format!("[systems.{}]", system.id));
-    facts(text, system, &rows, deployment);
+    facts(text, system, &rows, deployment, present);
     unprinted(text, system, &rows);
     let changeable: Vec<_> = rows
         .iter()
@@ -100,7 +101,13 @@ fn unprinted(text: &mut String, system: &System, rows: &[&Row]) {
 }
 
 /// One line a key: what is commented may be uncommented, all of it.
-fn facts(text: &mut String, system: &System, rows: &[&Row], deployment: Option<&String>) {
+fn facts(
+    text: &mut String,
+    system: &System,
+    rows: &[&Row],
+    deployment: Option<&String>,
+    present: &BTreeSet<&str>,
+) {
     let conditions: Vec<_> = rows
         .iter()
         .filter_map(|row| row.condition.as_ref())
@@ -127,7 +134,28 @@ fn facts(text: &mut String, system: &System, rows: &[&Row], deployment: Option<&
     {
         add(text, "# version = \"1.2.3\"    # some rows depend on it");
     }
+    // An option that is all about hosts of the site is on: without it, nothing would be open towards them.
+    let meant: Vec<&String> = system
+        .options
+        .iter()
+        .filter(|(id, option)| !option.default && towards(rows, id, present))
+        .map(|(id, _)| id)
+        .collect();
+    if !meant.is_empty() {
+        let quoted: Vec<String> = meant.iter().map(|id| format!("\"{id}\"")).collect();
+        add(
+            text,
+            &format!(
+                "options = [{}]    # since the site has hosts of the roles that it is about",
+                quoted.join(", ")
+            ),
+        );
+    }
     for (key, is_on, state) in [("options", false, "off"), ("without", true, "on")] {
+        if key == "options" && !meant.is_empty() {
+            // One line a key: what else there is stands in `portguard catalog show`.
+            continue;
+        }
         let asked = system.options.iter().filter(|(id, option)| {
             option.default == is_on
                 && conditions.iter().any(|condition| {
@@ -167,6 +195,25 @@ fn facts(text: &mut String, system: &System, rows: &[&Row], deployment: Option<&
             "# offsets = { ROLE = 1 }    # port offsets of servers; a host may have its own",
         );
     }
+}
+
+/// Whether all rows of an option are between roles that hosts of the site have, and some row is.
+fn towards(rows: &[&Row], option: &str, present: &BTreeSet<&str>) -> bool {
+    let mut of_option = rows
+        .iter()
+        .filter(|row| {
+            row.condition
+                .as_ref()
+                .is_some_and(|one| one.options.iter().any(|id| id == option))
+        })
+        .peekable();
+    of_option.peek().is_some()
+        && of_option.all(|row| {
+            !row.peers.is_empty()
+                && row.peers.iter().all(
+                    |peer| matches!(peer, Peer::Role(other) if present.contains(other.as_str())),
+                )
+        })
 }
 
 /// Each peer that the site has to give, with the rows that need it.

@@ -25,6 +25,11 @@ pub(super) struct Proposal {
     pub(super) ports: Vec<String>,
     /// Processes and units that have its name.
     pub(super) processes: Vec<String>,
+    /// Installed packages that have its name.
+    pub(super) packages: Vec<String>,
+    /// The likely role that the document has on the same node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) beside: Option<String>,
 }
 
 impl Proposal {
@@ -36,6 +41,12 @@ impl Proposal {
         }
         if !self.processes.is_empty() {
             words.push(format!("runs {}", self.processes.join(", ")));
+        }
+        if !self.packages.is_empty() {
+            words.push(format!("has the package {}", self.packages.join(", ")));
+        }
+        if let Some(other) = &self.beside {
+            words.push(format!("stands beside {other}"));
         }
         if words.is_empty() {
             "named".to_owned()
@@ -72,13 +83,52 @@ fn ports_of(rows: &[&Row]) -> BTreeSet<Port> {
         .collect()
 }
 
-/// All roles that something speaks for, likeliest first. Roles that stand on the same node are likely together.
-pub(super) fn proposals(catalog: &Catalog, listeners: &[Listener]) -> Vec<Proposal> {
-    let open: BTreeSet<Port> = listeners
+/// Ports that others can reach somebody on.
+fn open(listeners: &[Listener]) -> BTreeSet<Port> {
+    listeners
         .iter()
         .filter(|listener| !listener.is_loopback())
         .map(|listener| (listener.transport, listener.port))
+        .collect()
+}
+
+/// Words that a process, unit or package of it would have in its name.
+fn words(id: &str) -> impl Iterator<Item = &str> {
+    const COMMON_WORDS: [&str; 9] = [
+        "node", "server", "manager", "connect", "service", "module", "engine", "core", "database",
+    ];
+    id.split('-')
+        .filter(|word| word.len() > 3 && !COMMON_WORDS.contains(word))
+}
+
+/// Names that have a word of the system in them, and whether one has a word of the role, too.
+fn named(names: &BTreeSet<String>, system: &str, role: &str) -> (Vec<String>, bool) {
+    let has = |name: &&String, id: &str| words(id).any(|word| name.contains(word));
+    let of_system: Vec<&String> = names.iter().filter(|name| has(name, system)).collect();
+    // Words of a role alone are everywhere: a gateway, a portal.
+    let of_role: Vec<String> = of_system
+        .iter()
+        .filter(|name| has(name, role))
+        .map(|name| (*name).clone())
         .collect();
+    if of_role.is_empty() {
+        (of_system.into_iter().cloned().collect(), false)
+    } else {
+        (of_role, true)
+    }
+}
+
+/// What the name of the system in a process or package says for each of its roles, and what that of the role says.
+const SYSTEM_NAMED: f64 = 0.5;
+const ROLE_NAMED: f64 = 2.0;
+
+/// All roles that something speaks for, likeliest first. Roles that stand on the same node are likely together.
+pub(super) fn proposals(
+    catalog: &Catalog,
+    listeners: &[Listener],
+    packages: &BTreeSet<String>,
+) -> Vec<Proposal> {
+    let open = open(listeners);
     let names: BTreeSet<String> = listeners
         .iter()
         .flat_map(|listener| &listener.processes)
@@ -111,21 +161,14 @@ pub(super) fn proposals(catalog: &Catalog, listeners: &[Listener]) -> Vec<Propos
     let mut found: Vec<(Proposal, BTreeSet<Port>, &str)> = Vec::new();
     for (system, role, ports) in &roles {
         let met: BTreeSet<Port> = ports.intersection(&open).copied().collect();
-        let words: Vec<&str> = system
-            .id
-            .split('-')
-            .chain(role.split('-'))
-            .filter(|word| {
-                word.len() > 3 && !["node", "server", "manager", "connect"].contains(word)
-            })
-            .collect();
-        let processes: Vec<String> = names
-            .iter()
-            .filter(|name| words.iter().any(|word| name.contains(word)))
-            .cloned()
-            .collect();
-        let named = if processes.is_empty() { 0.0 } else { 2.0 };
-        let score = met.iter().map(weight).sum::<f64>() + named;
+        let (processes, runs) = named(&names, &system.id, role);
+        let (packages, is_installed) = named(packages, &system.id, role);
+        let by_name = match (runs || is_installed, processes.len() + packages.len()) {
+            (true, _) => ROLE_NAMED,
+            (false, 0) => 0.0,
+            (false, _) => SYSTEM_NAMED,
+        };
+        let score = met.iter().map(weight).sum::<f64>() + by_name;
         if score >= 0.4 {
             let proposal = Proposal {
                 role: format!("{}/{role}", system.id),
@@ -136,6 +179,8 @@ pub(super) fn proposals(catalog: &Catalog, listeners: &[Listener]) -> Vec<Propos
                     .map(|(transport, port)| format!("{transport}/{port}"))
                     .collect(),
                 processes,
+                packages,
+                beside: None,
             };
             found.push((proposal, met, &system.id));
         }
@@ -150,13 +195,95 @@ pub(super) fn proposals(catalog: &Catalog, listeners: &[Listener]) -> Vec<Propos
     let mut explained: BTreeSet<Port> = BTreeSet::new();
     for (proposal, met, of) in &mut found {
         let news: f64 = met.difference(&explained).map(weight).sum();
-        let is_more = explained.is_empty() || news >= 1.0;
+        let is_own = proposal.score - met.iter().map(weight).sum::<f64>() >= ROLE_NAMED;
+        let is_more = explained.is_empty() || news >= 1.0 || is_own;
         if Some(*of) == system && proposal.score >= ENOUGH && is_more {
             proposal.likely = true;
             explained.extend(met.iter().copied());
         }
     }
-    found.into_iter().map(|(proposal, ..)| proposal).collect()
+    let mut all: Vec<Proposal> = found.into_iter().map(|(proposal, ..)| proposal).collect();
+    beside(catalog, &mut all);
+    all
+}
+
+/// Roles that the document has on the same node as a likely one: likely themselves if anything speaks for them, and mentioned
+/// otherwise.
+fn beside(catalog: &Catalog, all: &mut Vec<Proposal>) {
+    let likely: Vec<String> = all
+        .iter()
+        .filter(|one| one.likely)
+        .map(|one| one.role.clone())
+        .collect();
+    for main in likely {
+        let Ok((system, role)) = catalog.role(&main) else {
+            continue;
+        };
+        let family = system.closure(&role.id);
+        for other in system.host_roles() {
+            let stands = other.beside.iter().any(|id| {
+                *id == role.id || family.contains(&id.as_str()) || {
+                    // A module of what it stands beside.
+                    system.closure(id).contains(&role.id.as_str())
+                }
+            });
+            let name = format!("{}/{}", system.id, other.id);
+            if !stands || name == main {
+                continue;
+            }
+            match all.iter_mut().find(|one| one.role == name) {
+                Some(known) if known.beside.is_none() => {
+                    known.likely = true;
+                    known.beside = Some(main.clone());
+                }
+                Some(_) => {}
+                None => all.push(Proposal {
+                    role: name,
+                    score: 0.0,
+                    likely: false,
+                    ports: Vec::new(),
+                    processes: Vec::new(),
+                    packages: Vec::new(),
+                    beside: Some(main.clone()),
+                }),
+            }
+        }
+    }
+}
+
+/// The deployment of each system of these roles, where what listens belongs to one of them only.
+pub(super) fn deployments(
+    catalog: &Catalog,
+    roles: &[String],
+    listeners: &[Listener],
+) -> BTreeMap<String, String> {
+    let open = open(listeners);
+    let mut found = BTreeMap::new();
+    for name in roles {
+        let Ok((system, role)) = catalog.role(name) else {
+            continue;
+        };
+        // Ports of rows that hold in one deployment only; of all others, in None.
+        let mut sets: BTreeMap<Option<&str>, BTreeSet<Port>> = BTreeMap::new();
+        for row in system.rows_of(&role.id) {
+            let of = row.condition.as_ref().map(|one| one.deployments.as_slice());
+            let only = match of {
+                Some([only]) => Some(only.as_str()),
+                _ => None,
+            };
+            sets.entry(only).or_default().extend(ports_of(&[row]));
+        }
+        let met = sets.iter().filter_map(|(only, ports)| {
+            let others = sets.iter().filter(|(other, _)| *other != only);
+            let others: BTreeSet<&Port> = others.flat_map(|(_, ports)| ports).collect();
+            let own = |port: &&Port| open.contains(port) && !others.contains(port);
+            (*only).filter(|_| ports.iter().any(|port| own(&port)))
+        });
+        if let [only] = met.collect::<Vec<_>>().as_slice() {
+            found.insert(system.id.clone(), (*only).to_owned());
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -182,7 +309,7 @@ mod tests {
                         processes: Vec::new(),
                     })
                     .collect();
-                let all = proposals(&catalog, &listeners);
+                let all = proposals(&catalog, &listeners, &BTreeSet::new());
                 let likely = all.iter().find(|one| one.likely);
                 let is_right = likely.is_some_and(|one| one.role.starts_with(&system.id));
                 let has_own = ports
@@ -196,6 +323,66 @@ mod tests {
             }
         }
         assert!(missed.is_empty(), "{missed:#?}");
-        assert!(proposals(&catalog, &[]).is_empty());
+        assert!(proposals(&catalog, &[], &BTreeSet::new()).is_empty());
+    }
+
+    fn listening(ports: &[u16]) -> Vec<Listener> {
+        let one = |port: &u16| Listener {
+            transport: Transport::Tcp,
+            port: *port,
+            address: [0, 0, 0, 0].into(),
+            processes: Vec::new(),
+        };
+        ports.iter().map(one).collect()
+    }
+
+    fn likely(all: &[Proposal]) -> Vec<&str> {
+        let likely = all.iter().filter(|one| one.likely);
+        likely.map(|one| one.role.as_str()).collect()
+    }
+
+    #[test]
+    fn packages_speak_for_a_role_by_its_name_and_for_no_other_system() {
+        let catalog = Catalog::embedded().unwrap();
+        let packages = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let all = proposals(&catalog, &[], &packages(&["nexthink-portal", "bash"]));
+        assert_eq!(likely(&all), ["nexthink/portal"], "{all:#?}");
+        assert_eq!(all[0].packages, ["nexthink-portal"]);
+        // Of words that any product may have nothing follows.
+        let other = packages(&["xdg-desktop-portal", "docker-engine", "api-gateway"]);
+        let all = proposals(&catalog, &[], &other);
+        assert!(all.is_empty(), "{all:#?}");
+    }
+
+    #[test]
+    fn roles_of_one_node_are_proposed_together_and_with_their_deployment() {
+        let catalog = Catalog::embedded().unwrap();
+        let system = &catalog.systems["interlink-asi"];
+        let rows: Vec<&Row> = system.rows_of("asi").collect();
+        let mut ports: Vec<u16> = ports_of(&rows).iter().map(|(_, port)| *port).collect();
+        // Something of the vault, too: the node has both roles.
+        let of_vault: Vec<&Row> = system.rows_of("vault").collect();
+        ports.extend(ports_of(&of_vault).iter().map(|(_, port)| *port));
+        let all = proposals(&catalog, &listening(&ports), &BTreeSet::new());
+        let likely = likely(&all);
+        assert!(likely.contains(&"interlink-asi/asi"), "{all:#?}");
+        assert!(likely.contains(&"interlink-asi/vault"), "{all:#?}");
+        let authenticator = all.iter().find(|one| one.role.ends_with("/authenticator"));
+        assert!(
+            authenticator.is_some_and(|one| one.beside.is_some()),
+            "{all:#?}"
+        );
+        // What only a cluster listens on.
+        let clustered = rows.iter().filter(|row| {
+            row.condition
+                .as_ref()
+                .is_some_and(|one| one.deployments == ["clustered"])
+        });
+        let clustered: Vec<&Row> = clustered.copied().collect();
+        let ports: Vec<u16> = ports_of(&clustered).iter().map(|(_, port)| *port).collect();
+        let roles = ["interlink-asi/asi".to_owned()];
+        let found = deployments(&catalog, &roles, &listening(&ports));
+        assert_eq!(found["interlink-asi"], "clustered");
+        assert!(deployments(&catalog, &roles, &[]).is_empty());
     }
 }

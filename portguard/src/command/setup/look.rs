@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::process::{Command, Stdio};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -82,6 +83,35 @@ pub(super) fn uplinks() -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// Names of the packages that are installed, by dpkg or rpm; none where neither can be asked.
+pub(super) fn packages() -> BTreeSet<String> {
+    let status = fs::read_to_string("/var/lib/dpkg/status").unwrap_or_default();
+    let mut found = installed(&status);
+    let listed = Command::new("rpm")
+        .args(["-qa", "--qf", "%{NAME}\\n"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    if let Ok(listed) = listed {
+        let names = String::from_utf8_lossy(&listed.stdout).to_lowercase();
+        found.extend(names.lines().map(str::to_owned));
+    }
+    found
+}
+
+/// Of paragraphs with `Package:` and `Status:`, those that are installed.
+fn installed(status: &str) -> BTreeSet<String> {
+    let paragraphs = status.split("\n\n");
+    let field = |paragraph: &str, name: &str| {
+        let mut lines = paragraph.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_lowercase()))
+    };
+    paragraphs
+        .filter(|one| field(one, "Status:").is_some_and(|status| status.ends_with(" installed")))
+        .filter_map(|one| field(one, "Package:"))
+        .collect()
+}
+
 /// Ports that SSH listens on; 22 where nobody says.
 pub(super) fn management(listeners: &[Listener]) -> Vec<u16> {
     let is_ssh = |listener: &&Listener| {
@@ -149,6 +179,13 @@ fn peer(line: &str, ports: &[u16]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_that_are_installed_are_those() {
+        let status = "Package: Acme-Portal\nStatus: install ok installed\nVersion: 1\n\nPackage: gone\nStatus: deinstall ok \
+                      config-files\n";
+        assert_eq!(installed(status), ["acme-portal".to_owned()].into());
+    }
 
     #[test]
     fn whoever_is_connected_administers() {

@@ -11,7 +11,7 @@ use super::state::{Guard, Top, VIEWS};
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{Report, RowCount};
 use portguard_observe::events::stream::boot_time;
-use portguard_policy::human::{bytes, duration, grouped, plain, short};
+use portguard_policy::human::{bytes, count, duration, grouped, plain, short};
 
 /// From so many columns on, numbers are shown in full, and more of them.
 const WIDE: u16 = 110;
@@ -70,8 +70,8 @@ fn summary(frame: &mut Frame<'_>, area: Rect, name: &str, guard: &Guard) {
         first.push(Span::from(words).bold().reversed());
     }
     let second = format!(
-        "{} packets, {}  {}",
-        grouped(report.totals.packets),
+        "{}, {}  {}",
+        count(report.totals.packets, "packet"),
         bytes(report.totals.bytes),
         violations(report),
     );
@@ -92,25 +92,25 @@ fn violations(report: &Report) -> String {
             .sum()
     };
     let (inwards, outwards) = (of(Direction::Ingress), of(Direction::Egress));
-    let total = grouped(report.violations.packets);
+    let total = count(report.violations.packets, "violation");
     let now = &report.effective;
     if now.inbound == Strictness::Off && now.outbound == Strictness::Off {
-        return format!("{total} violations; now, nothing is judged");
+        return format!("{total}; now, nothing is judged");
     }
     let is_dropped = |strictness| strictness == Strictness::Enforce;
     match (is_dropped(now.inbound), is_dropped(now.outbound)) {
         (true, false) if outwards > 0 => format!(
-            "{total} violations: {} in, dropped; {} out, counted only",
+            "{total}: {} in, dropped; {} out, counted only",
             grouped(inwards),
             grouped(outwards)
         ),
         (false, true) if inwards > 0 => format!(
-            "{total} violations: {} in, counted only; {} out, dropped",
+            "{total}: {} in, counted only; {} out, dropped",
             grouped(inwards),
             grouped(outwards)
         ),
-        (true, _) | (_, true) => format!("{total} violations; now, they are dropped"),
-        (false, false) => format!("{total} violations that enforcing would drop"),
+        (true, _) | (_, true) => format!("{total}; now, they are dropped"),
+        (false, false) => format!("{total} that enforcing would drop"),
     }
 }
 

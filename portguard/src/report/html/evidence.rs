@@ -6,7 +6,7 @@ use super::super::matrix::{Line, lines};
 use super::super::{Evidence, Guard};
 use crate::report::escape::escape;
 use portguard_kernel::generation::effective::Strictness;
-use portguard_policy::human::{bytes, duration, grouped, time};
+use portguard_policy::human::{bytes, count, duration, grouped, time};
 use portguard_policy::policy::GrantKind;
 
 /// One interface's matrix, both directions.
@@ -184,11 +184,11 @@ pub(super) fn provenance(page: &mut String, evidence: &Evidence) {
         for reset in &guard.resets {
             let _ = write!(
                 page,
-                "<dt>Reset</dt><dd>{} by {}, after {} packets, {} violations{}</dd>",
+                "<dt>Reset</dt><dd>{} by {}, after {}, {}{}</dd>",
                 time(reset.at),
                 escape(&reset.by),
-                grouped(reset.totals.packets),
-                grouped(reset.violations.packets),
+                count(reset.totals.packets, "packet"),
+                count(reset.violations.packets, "violation"),
                 reset
                     .note
                     .as_deref()

@@ -25,17 +25,19 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
     page.push_str("<h2 id=\"brief\">In brief</h2>");
     if evidence.guards.is_empty() {
         page.push_str(
-            "<p>No interface of this host is guarded: there is no evidence of traffic.</p>",
+            "<p><span class=\"mark bad\">no pass</span> No interface of this host is guarded: nothing was judged or counted, \
+             and so this page says nothing about its traffic. <code>portguard load --audit</code> begins to gather evidence.</p>",
         );
+        return;
     }
     for guard in &evidence.guards {
         let report = &guard.report;
         let verb = format!("are {}", report.effective.describe());
         let _ = write!(
             page,
-            "<p><b>{}</b>: of {} packets judged, {} {verb}. The policy in force is generation {}, digest <code>{}</code>.</p>",
+            "<p><b>{}</b>: of {} judged, {} {verb}. The policy in force is generation {}, digest <code>{}</code>.</p>",
             escape(&report.name),
-            grouped(report.totals.packets),
+            count(report.totals.packets, "packet"),
             grouped(report.violations.packets),
             report.generation,
             escape(report.digest.get(..16).unwrap_or(&report.digest)),

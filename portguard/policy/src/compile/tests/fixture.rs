@@ -36,6 +36,7 @@ fn role(system: &mut System, id: &str, includes: &[&str]) {
         includes: includes.iter().map(|id| (*id).to_owned()).collect(),
         is_abstract: id.starts_with("abstract"),
         has_offset: id.starts_with("server"),
+        beside: Vec::new(),
         built_in_offset: 0,
     };
     system.roles.insert(id.to_owned(), role);

@@ -5,6 +5,7 @@ use std::thread;
 
 use super::super::{Check, Grade};
 use crate::host::interface::Interface;
+use portguard_policy::human::count;
 
 /// Rings that ride out a pause of a CPU at full rate, and still fit into its caches.
 const RINGS: std::ops::RangeInclusive<u32> = 512..=2048;
@@ -22,7 +23,11 @@ pub(super) fn queues(interface: &Interface, queues: u32) -> Check {
 fn judge_queues(name: &str, queues: u32, cpus: u32) -> Check {
     let why =
         "each receive queue is served by one CPU: with few queues, a flood has few CPUs to exhaust";
-    let found = format!("{queues} receive queues, {cpus} CPUs");
+    let found = format!(
+        "{}, {}",
+        count(queues.into(), "receive queue"),
+        count(cpus.into(), "CPU")
+    );
     if queues < cpus {
         Check::new("queues", why, Grade::Note, found).todo(format!(
             "where the card has more: `ethtool -L {name} combined {cpus}`, each queue's interrupt on a CPU of its own"
