@@ -42,7 +42,6 @@ const SHOWN: &[(&str, &str)] = &[
     ("check-verbose", "check -c site.toml --host portal1 -v"),
     ("catalog-list", "catalog list"),
     ("catalog-show", "catalog show nexthink/portal"),
-    ("catalog-show-verbose", "catalog show nexthink/engine -v"),
     (
         "explain-pass",
         "explain -c site.toml --host portal1 tcp engine1 ssh",
