@@ -241,16 +241,23 @@ roles = ["thoughtspot/node"]
             .map(drop)
     }
 
-    /// Events of a second in which something happens, as JSON.
+    /// Events of what happens, as JSON, until some of each kind were sampled.
     pub(crate) fn events(&self) -> Result<Output> {
-        let args = ["events", "--json", "--seconds", "2"].map(str::to_owned);
+        let args = ["events", "--json", "--follow"].map(str::to_owned);
         let listener = self.guarded.start(&args, None)?;
-        let pins = self.guarded.pins()?;
-        ensure!(pins.exists());
-        // Until it listens, what happens has no event.
-        for _ in 0..6 {
+        eventually("events have rows, and rows that come near", || {
             self.traffic()?;
-        }
+            let seen = listener.stdout();
+            let wanted = [
+                "\"rows\":[\"",
+                "\"nearest\":[{",
+                "\"icmp_type\"",
+                "\"vlan\"",
+                "\"detail\"",
+            ];
+            Ok(wanted.iter().all(|field| seen.contains(field)))
+        })?;
+        listener.interrupt()?;
         listener.output(LONG)
     }
 

@@ -91,13 +91,7 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
     let mut text = head(draft);
     for (system, roles) in systems.values() {
         // `roles` are those of all hosts of the file.
-        about(
-            &mut text,
-            system,
-            roles,
-            draft.deployments.get(&system.id),
-            roles,
-        );
+        about(&mut text, system, roles, draft.deployments.get(&system.id));
     }
     text.push_str(
         "\n# Every host of the site: a role named as a peer is the hosts that have it.\n",

@@ -10,7 +10,6 @@ pub(super) fn about(
     system: &System,
     roles: &BTreeSet<&str>,
     deployment: Option<&String>,
-    present: &BTreeSet<&str>,
 ) {
     let closure: BTreeSet<&str> = roles.iter().flat_map(|role| system.closure(role)).collect();
     let rows: Vec<&Row> = system
@@ -20,7 +19,7 @@ pub(super) fn about(
         .collect();
     add(text, &format!("\n# {}", system.document));
     add(text, &format!("[systems.{}]", system.id));
-    facts(text, system, &rows, deployment, present);
+    facts(text, system, &rows, deployment, roles);
     unprinted(text, system, &rows);
     let changeable: Vec<_> = rows
         .iter()
