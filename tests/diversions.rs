@@ -73,7 +73,8 @@ impl Host {
             guarded: Guarded::new()?,
             folder,
         };
-        for line in commands.split("; ") {
+        let interface = host.guarded.interface();
+        for line in commands.replace("IF", interface).split("; ") {
             let mut words = line.split_whitespace();
             let mut command = Command::new(words.next().unwrap_or_default());
             command.args(words);
@@ -140,6 +141,44 @@ fn what_diverts_nothing_is_no_obstacle() -> Result<()> {
         host.load(&["--enforce"])?.success()?;
         let status = host.status()?;
         ensure!(!status.contains("are not judged"), "{commands}: {status}");
+    }
+    Ok(())
+}
+
+/// Commands after which packets pass through that no route tells of, and what tells of them.
+const THROUGH: [(&str, &[&str]); 2] = [
+    (
+        "ip link add br0 type bridge; ip link set IF master br0; ip link add v0 type veth peer name v1; ip link set v0 master br0",
+        &[
+            "net.ipv4.conf.IF.forwarding=1",
+            "net.ipv6.conf.IF.forwarding=1",
+        ],
+    ),
+    (
+        "sysctl -qw net.ipv6.conf.all.forwarding=1; sysctl -qw net.ipv6.conf.IF.forwarding=0",
+        &["net.ipv6.conf.IF.forwarding=1"],
+    ),
+];
+
+#[test]
+fn what_passes_through_is_not_dropped_unasked() -> Result<()> {
+    for (commands, settings) in THROUGH {
+        let host = Host::new(commands)?;
+        let interface = host.guarded.interface().to_owned();
+        let output = host.load(&["--enforce"])?;
+        ensure!(output.code() == 2, "{commands}: {output}");
+        host.load(&["--audit"])?.success()?;
+        for setting in settings {
+            let setting = setting.replace("IF", &interface);
+            ensure!(output.stderr.contains(&setting), "{setting}: {output}");
+            ensure!(host.status()?.contains(&setting), "{setting}");
+            let mut sysctl = Command::new("sysctl");
+            let guarded = &host.guarded.link.left.host;
+            guarded
+                .output(sysctl.args(["-qw", &setting]), LONG)?
+                .success()?;
+        }
+        host.load(&["--enforce"])?.success()?;
     }
     Ok(())
 }

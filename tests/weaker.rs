@@ -1,12 +1,14 @@
 //! What drops less than what is in force takes a word; what is switched off stays off.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Output;
+use portguard_harness::traffic::{TcpEcho, connect, exchange_tcp};
 use serde_json::Value;
 
-use crate::guard::{Guarded, LONG};
+use crate::guard::{Guarded, LONG, SOON};
 
 /// A guarded host with a site file and a state directory of its own.
 struct Site {
@@ -179,6 +181,31 @@ fn the_last_good_policy_is_held_to_the_same_and_rollback_says_what_is_lost() -> 
     ensure!(
         output.stderr.contains("still says audit") && output.stderr.contains("site.toml:2"),
         "{output:?}"
+    );
+    Ok(())
+}
+
+/// The unit and the udev rule ask nobody: a stranger who found the host open for a moment must not keep it so.
+#[test]
+fn the_last_good_policy_is_loaded_whoever_has_a_session() -> Result<()> {
+    let site = Site::new()?;
+    let name = site.guarded.interface();
+    site.write("mode = \"enforce\"", "")?;
+    site.load(&[])?.success()?;
+    site.run(&["unload", "--interface", name])?.success()?;
+    let (left, right) = (&site.guarded.link.left, &site.guarded.link.right);
+    let server = TcpEcho::start(&left.host, SocketAddr::new(left.v4().into(), 7008))?;
+    let mut stranger = right
+        .host
+        .run(|| connect(server.address(), SOON).stream())?;
+    ensure!(exchange_tcp(&mut stranger, b"hello", SOON)?);
+    let output = site.run(&["load", "--last-good", "--interface", name])?;
+    let output = output.success()?;
+    ensure!(output.stderr.contains("tcp port 7008"), "{output:?}");
+    ensure!(site.effective()?.0 == "enforce");
+    ensure!(
+        !exchange_tcp(&mut stranger, b"hello", SOON)?,
+        "it is still heard"
     );
     Ok(())
 }

@@ -18,8 +18,9 @@ use portguard_policy::human::{bytes, count, duration, grouped, plain};
 
 /// Show how full the flow table is, and whether a conversation is in it
 ///
-/// The table holds the conversations that the host opened, so that replies pass. Its size is fixed. With `--live`, exit code
-/// 0 means that a reply would pass, 1 that it would not.
+/// All guarded interfaces of a network namespace share the table. It holds the conversations that the host began: TCP until its
+/// socket closes, datagrams while they are recent. TCP for which a set has no room goes to an overflow table. With `--live`,
+/// exit code 0 means that a reply would pass, 1 that it would not.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -24,6 +24,7 @@ use portguard_kernel::generation::{self, Live, Options, Prepared};
 use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::{Interface, all, names};
 use portguard_kernel::host::links;
+use portguard_kernel::host::operator;
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::meta::XdpModeName;
@@ -285,8 +286,10 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
         .filter(|(interface, stored)| !is_in_force(interface, stored))
         .unzip();
     let policies: Vec<Policy> = stored.iter().map(|one| one.policy.clone()).collect();
-    safety::check_scope(args.safety.force, &interfaces, &policies)?;
-    let safety = safety::check(args.safety.force, &interfaces, &policies)?;
+    // Where nobody is there to answer, who has a session does not keep the host open.
+    let force = args.safety.force || operator::connection().is_none();
+    safety::check_scope(force, &interfaces, &policies)?;
+    let safety = safety::check(force, &interfaces, &policies)?;
     let confirm_within = safety::confirm_within(&args.safety, &policies);
     let jobs = interfaces.into_iter().zip(stored).zip(safety);
     Ok(jobs

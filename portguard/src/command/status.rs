@@ -11,7 +11,7 @@ use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
-use portguard_kernel::host::diversions::diversions;
+use portguard_kernel::host::diversions::{diversions, unforwarded};
 use portguard_kernel::host::{links, tunnels};
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::namespaces::unknown_sessions;
@@ -204,6 +204,8 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
                 "{one}: packets for others that it takes are not judged; write `scope = \"all\"`"
             )
         }));
+        let judged = unforwarded(&name).into_iter();
+        warnings.extend(judged.map(|(one, setting)| format!("{one}: `sysctl -w {setting}=1`")));
     }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(

@@ -2,6 +2,7 @@
 //! another route than the one that a guard can ask for. A guard that passes what is for others must not be blind to them.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
@@ -9,6 +10,7 @@ use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use super::links::{self, Link};
 use super::nat::{self, World};
 use super::netlink::request;
 
@@ -35,6 +37,45 @@ pub fn diversions(interface: &str) -> Vec<String> {
         found.extend(diverting.map(|why| format!("`{name} rule` {why}")));
     }
     found
+}
+
+/// What passes through an interface and would be judged all the same, since the kernel says of none of it that it would be
+/// forwarded: as what a person wants to read, and the setting that has it say so.
+pub fn unforwarded(interface: &str) -> Vec<(String, String)> {
+    let is_on = |path: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/{path}"));
+        text.ok().map(|text| text.trim() != "0")
+    };
+    let is_bridged = is_bridged(&links::all().unwrap_or_default(), interface);
+    let mut found = Vec::new();
+    for family in ["ipv4", "ipv6"] {
+        let own = format!("{family}/conf/{interface}/forwarding");
+        // Where the kernel does not have the family, nothing passes.
+        if is_on(&own) != Some(false) {
+            continue;
+        }
+        let is_routed = is_on(&format!("{family}/conf/all/forwarding")) == Some(true)
+            || is_on(&format!("{family}/conf/{interface}/force_forwarding")) == Some(true);
+        let what = match (is_bridged, is_routed) {
+            (true, _) => "what is bridged to the other ports",
+            (false, true) => "what is forwarded",
+            (false, false) => continue,
+        };
+        let setting = format!("net.{}", own.replace('/', "."));
+        found.push((format!("{what} is judged, since `{setting}` is 0"), setting));
+    }
+    found
+}
+
+/// Whether an interface is a port of a bridge that has others.
+fn is_bridged(links: &[Link], interface: &str) -> bool {
+    let port = links.iter().find(|link| link.name == interface);
+    let Some(master) = port.and_then(|port| port.master) else {
+        return false;
+    };
+    let is_bridge = |link: &Link| link.index == master && link.kind.as_deref() == Some("bridge");
+    let ports = links.iter().filter(|link| link.master == Some(master));
+    links.iter().any(is_bridge) && ports.count() > 1
 }
 
 /// Tables, other than the kernel's own, that have routes to this host itself.

@@ -47,15 +47,14 @@ fn is_forwarding() -> bool {
         })
 }
 
-/// Whether anybody is in, or has a name for, a network namespace; `None` = cannot be told, since some process does not let
-/// itself be looked at.
+/// Whether anybody is in, holds, or has a name for, a network namespace; `None` = cannot be told, since some process does not
+/// let itself be looked at.
 pub fn is_alive(namespace: Namespace) -> Option<bool> {
     let wanted = namespace.inode;
     // The kernel gave the inode to the namespace that this process is in: the other one has ended.
     if inode(Path::new("/proc/thread-self/ns/net")) == Some(wanted) {
         return Some(Namespace::own().is_some_and(|own| own.is(namespace)));
     }
-    let mut is_complete = true;
     for directory in NAMED {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if inode(&entry.path()) == Some(wanted) {
@@ -63,6 +62,11 @@ pub fn is_alive(namespace: Namespace) -> Option<bool> {
             }
         }
     }
+    // Every namespace has a `net/dev` with a number of its own, which everybody may ask for: by it, who does not let itself be
+    // looked at is found where others are that do.
+    let table = |process: &Path| inode(&process.join("net/dev"));
+    let mut known: BTreeSet<u64> = table(Path::new("/proc/thread-self")).into_iter().collect();
+    let mut closed = Vec::new();
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let is_process = entry
             .file_name()
@@ -72,15 +76,35 @@ pub fn is_alive(namespace: Namespace) -> Option<bool> {
         if !is_process {
             continue;
         }
-        match fs::metadata(entry.path().join("ns/net")) {
+        let process = entry.path();
+        match fs::metadata(process.join("ns/net")) {
             Ok(there) if there.ino() == wanted => return Some(true),
-            Ok(_) => {}
+            Ok(_) if holds(&process, wanted) => return Some(true),
+            Ok(_) => known.extend(table(&process)),
             // It ended meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(_) => is_complete = false,
+            Err(_) => closed.extend(table(&process)),
         }
     }
-    is_complete.then_some(false)
+    closed
+        .iter()
+        .all(|table| known.contains(table))
+        .then_some(false)
+}
+
+/// Whether a process holds a network namespace without being in it: by another thread, or by an open file.
+fn holds(process: &Path, namespace: u64) -> bool {
+    let entries = |name: &str| {
+        fs::read_dir(process.join(name))
+            .into_iter()
+            .flatten()
+            .flatten()
+    };
+    let link = format!("net:[{namespace}]");
+    entries("task").any(|thread| inode(&thread.path().join("ns/net")) == Some(namespace))
+        || entries("fd")
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|file| file.as_os_str() == link.as_str())
 }
 
 fn inode(path: &Path) -> Option<u64> {
@@ -107,5 +131,9 @@ mod tests {
         .join()
         .expect("no panic");
         assert_ne!(is_alive(namespace(1, 1)), Some(true));
+        if nix::unistd::geteuid().is_root() {
+            // Though there may be processes that not even root may look at.
+            assert_eq!(is_alive(namespace(1, 1)), Some(false));
+        }
     }
 }

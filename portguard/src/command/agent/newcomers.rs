@@ -111,7 +111,8 @@ fn guard(name: &str) -> anyhow::Result<bool> {
         }
         let xdp_mode = meta.xdp_mode.name();
         let site = ["-c", path, "--host", host, "--xdp-mode", xdp_mode];
-        let args = [&site[..], &["--confirm-within", "0"]].concat();
+        // Who has a session by it does not keep it open: nobody is there to answer.
+        let args = [&site[..], &["--confirm-within", "0", "--force"]].concat();
         return load(name, &args).map(|()| true);
     }
     Ok(false)

@@ -8,7 +8,7 @@ use clap::Args;
 use portguard_common::ethertypes;
 use portguard_kernel::conversations::Adopted;
 use portguard_kernel::host::arrivals::Arrivals;
-use portguard_kernel::host::diversions::diversions;
+use portguard_kernel::host::diversions::{diversions, unforwarded};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
@@ -148,6 +148,7 @@ pub(super) fn check_scope(
         if policy.settings.host_addresses.is_none() {
             continue;
         }
+        check_forwarding(force || !policy.settings.enforce, interface)?;
         let found = diversions(&interface.name);
         if found.is_empty() {
             continue;
@@ -170,6 +171,30 @@ pub(super) fn check_scope(
         }
     }
     Ok(())
+}
+
+/// Refuses to judge, and drop, what only passes through.
+fn check_forwarding(only_warns: bool, interface: &Interface) -> Result<(), Fault> {
+    let found = unforwarded(&interface.name);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let listed: Vec<String> = found.iter().map(|(one, _)| format!("\n  {one}")).collect();
+    let settings: Vec<String> = found.iter().map(|(_, one)| format!("{one}=1")).collect();
+    let fault = Fault::usage(format!(
+        "`scope = \"host-addresses\"` on `{}` would drop what is for others:{}",
+        plain(&interface.name),
+        listed.concat()
+    ))
+    .hint(format!(
+        "`sysctl -w {}`, which on a port of a bridge nobody but the guard heeds; or `--force`, where nothing passes through",
+        settings.join(" ")
+    ));
+    if only_warns {
+        warn(&fault);
+        return Ok(());
+    }
+    Err(fault)
 }
 
 /// Says what would be refused.

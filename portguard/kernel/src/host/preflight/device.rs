@@ -186,12 +186,12 @@ fn kind(facts: &Facts) -> Check {
             Grade::Note,
             "a bond: native XDP if all its members' drivers have it (Linux 5.15)",
         ),
-        Some(kind) => check(Grade::Ok, kind),
-        None if facts.master.is_some() => check(
+        _ if facts.master.is_some() => check(
             Grade::Note,
             "a port of a bridge or bond: what is only handed on is judged, too",
         )
         .todo("where the host forwards for others, say `scope = \"host-addresses\"`"),
+        Some(kind) => check(Grade::Ok, kind),
         None => check(Grade::Ok, "a network card"),
     }
 }
