@@ -3,6 +3,7 @@
 mod check;
 mod debian;
 mod manifests;
+mod role;
 pub(crate) mod stage;
 mod try_it;
 mod walk;
@@ -70,6 +71,9 @@ pub(crate) fn run(args: &PackageArgs) -> Result<()> {
             let is_deb = package.extension().is_some_and(|end| end == "deb");
             let format = if is_deb { Format::Deb } else { Format::Rpm };
             walk::package(format, package, &newer)?;
+            if format == Format::Deb {
+                role::package(package)?;
+            }
         }
     }
     fs::remove_dir_all(&again)?;

@@ -15,8 +15,18 @@ use crate::workspace::{root, target};
 /// The longest that a command in there, or its boot, may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What it has beside the least that Debian can be; `rpm`, so that both kinds of package can be tried.
-const PACKAGES: &str = "systemd,systemd-sysv,udev,iproute2,man-db,bash-completion,rpm";
+/// What it has beside the least that Debian can be; `rpm`, so that both kinds of package can be tried, and what runs the role.
+const PACKAGES: [&str; 9] = [
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "iproute2",
+    "man-db",
+    "bash-completion",
+    "rpm",
+    "ansible-core",
+    "python3-apt",
+];
 
 /// A running Debian. Ended, and forgotten, when dropped.
 pub(super) struct Debian {
@@ -131,10 +141,22 @@ fn base() -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&raw);
     let mut command = Command::new("debootstrap");
     command
-        .args(["--variant=minbase", "--include", PACKAGES, "bookworm"])
+        .args(["--variant=minbase", "bookworm"])
         .arg(&raw)
         .arg(apt::mirror(false)?);
     step("making a Debian 12", &mut command)?;
+    let mut install = Command::new("chroot");
+    install
+        .arg(&raw)
+        .args([
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+        ])
+        .args(["--yes", "--no-install-recommends"])
+        .args(PACKAGES);
+    step("installing what it has more than the least", &mut install)?;
     fs::rename(&raw, &folder)?;
     Ok(folder)
 }
