@@ -4,6 +4,7 @@
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
 
+mod arch;
 mod bench;
 mod ci;
 mod demo;

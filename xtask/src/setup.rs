@@ -4,8 +4,10 @@
 //! with it. Nothing is installed without saying so.
 
 pub(crate) mod apt;
+pub(crate) mod cross;
 mod etcd;
 mod linker;
+pub(crate) mod lists;
 mod toolchain;
 mod tools;
 mod udev;
@@ -104,6 +106,16 @@ pub(crate) fn build_portguard() -> Result<PathBuf> {
 /// Whether the toolchain for BPF can lint; on Debian, installs what it takes.
 pub(crate) fn has_bpf_clippy() -> Result<bool> {
     toolchain::has_clippy()
+}
+
+/// The compiler of that toolchain.
+pub(crate) fn bpf_rustc() -> Result<PathBuf> {
+    if which("rustup").is_none() {
+        return Ok(PathBuf::from("rustc"));
+    }
+    let mut rustup = Command::new("rustup");
+    rustup.args(["which", "--toolchain", TOOLCHAIN, "rustc"]);
+    Ok(PathBuf::from(capture(&mut rustup)?.trim()))
 }
 
 /// A command of that toolchain.

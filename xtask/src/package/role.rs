@@ -100,7 +100,7 @@ fn play(debian: &Debian, mode: &str) -> Result<u64> {
     let words = output.stdout.split_whitespace();
     let changed = words
         .filter_map(|word| word.strip_prefix("changed="))
-        .last();
+        .next_back();
     let changed = changed.with_context(|| format!("no recapitulation: {output}"))?;
     Ok(changed.parse()?)
 }

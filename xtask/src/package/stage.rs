@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::links;
 use crate::package::{Format, maintainer};
 use crate::shell::capture;
-use crate::shipped;
+use crate::shipped::{self, Shipped};
 use crate::workspace::root;
 
 /// Documents of the repository that go with the package, beside the folder `docs`.
@@ -40,14 +40,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Fills `folder` anew.
-    pub(crate) fn new(program: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) fn new(shipped: &Shipped, folder: &Path) -> Result<Self> {
+        let program = &shipped.runs;
         let stage = Self {
             folder: std::path::absolute(folder)?,
             epoch: shipped::epoch()?,
             version: shipped::version(program)?,
         };
         let _ = fs::remove_dir_all(folder);
-        stage.put("portguard", &fs::read(program)?)?;
+        stage.put("portguard", &fs::read(&shipped.program)?)?;
         for shell in ["bash", "zsh", "fish"] {
             let script = capture(Command::new(program).args(["completions", shell]))?;
             stage.put(&format!("portguard.{shell}"), script.as_bytes())?;

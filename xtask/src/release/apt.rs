@@ -6,13 +6,19 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::arch::Arch;
 use crate::shell::capture;
 
 const SUITE: &str = "stable";
 const POOL: &str = "pool/main/p/portguard";
 
 /// Lays it out, unsigned.
-pub(super) fn lay_out(packages: &[PathBuf], folder: &Path, epoch: u64) -> Result<()> {
+pub(super) fn lay_out(
+    packages: &[PathBuf],
+    architectures: &[Arch],
+    folder: &Path,
+    epoch: u64,
+) -> Result<()> {
     fs::create_dir_all(folder.join(POOL))?;
     for package in packages {
         if package.extension().is_some_and(|end| end == "deb") {
@@ -20,19 +26,20 @@ pub(super) fn lay_out(packages: &[PathBuf], folder: &Path, epoch: u64) -> Result
             fs::copy(package, folder.join(POOL).join(name))?;
         }
     }
-    let mut dpkg = Command::new("dpkg");
-    let architecture = capture(dpkg.arg("--print-architecture"))?;
-    let architecture = architecture.trim();
     let suite = folder.join("dists").join(SUITE);
-    let binary = suite.join(format!("main/binary-{architecture}"));
-    fs::create_dir_all(&binary)?;
-    let list = archive(folder, &["packages", "pool"])?;
-    fs::write(binary.join("Packages"), list)?;
-    capture(
-        Command::new("gzip")
-            .args(["-9", "-n", "--keep"])
-            .arg(binary.join("Packages")),
-    )?;
+    for arch in architectures.iter().map(|arch| arch.debian()) {
+        let binary = suite.join(format!("main/binary-{arch}"));
+        fs::create_dir_all(&binary)?;
+        let list = archive(folder, &["--arch", arch, "packages", "pool"])?;
+        fs::write(binary.join("Packages"), list)?;
+        capture(
+            Command::new("gzip")
+                .args(["-9", "-n", "--keep"])
+                .arg(binary.join("Packages")),
+        )?;
+    }
+    let names: Vec<&str> = architectures.iter().map(|arch| arch.debian()).collect();
+    let names = names.join(" ");
     let mut date = Command::new("date");
     date.args(["--utc", "+%a, %d %b %Y %H:%M:%S +0000"])
         .arg(format!("--date=@{epoch}"))
@@ -45,7 +52,7 @@ pub(super) fn lay_out(packages: &[PathBuf], folder: &Path, epoch: u64) -> Result
         ("Suite", SUITE),
         ("Codename", SUITE),
         ("Components", "main"),
-        ("Architectures", architecture),
+        ("Architectures", names.as_str()),
         ("Date", time.trim()),
     ] {
         words.push("-o".to_owned());

@@ -1,6 +1,5 @@
 //! The container image: an archive in OCI's layout, of one layer with one file.
 
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,19 +9,20 @@ use serde_json::{Value, json};
 
 use crate::package::stage::rfc3339;
 use crate::shell::capture;
+use crate::shipped::Shipped;
 
 /// Writes `portguard-VERSION-ARCH.oci.tar`, which `podman load` and `skopeo` read. The same image as that of
 /// `packaging/container/Containerfile`.
-pub(super) fn write(program: &Path, out: &Path, version: &str, epoch: u64) -> Result<PathBuf> {
+pub(super) fn write(shipped: &Shipped, out: &Path, version: &str, epoch: u64) -> Result<PathBuf> {
     let work = out.join("image");
     let root = work.join("root");
     let layout = work.join("layout");
     fs::create_dir_all(&root)?;
     fs::create_dir_all(layout.join("blobs/sha256"))?;
-    fs::copy(program, root.join("portguard"))?;
+    fs::copy(&shipped.program, root.join("portguard"))?;
     let layer = work.join("layer.tar");
     tar(&root, &["portguard"], &layer, epoch)?;
-    let architecture = if ARCH == "x86_64" { "amd64" } else { "arm64" };
+    let architecture = shipped.arch.debian();
     let time = rfc3339(epoch)?;
 
     let layer = blob(&layout, &layer)?;
@@ -67,7 +67,10 @@ pub(super) fn write(program: &Path, out: &Path, version: &str, epoch: u64) -> Re
         layout.join("oci-layout"),
         json!({"imageLayoutVersion": "1.0.0"}).to_string(),
     )?;
-    let archive = out.join(format!("portguard-{version}-{ARCH}.oci.tar"));
+    let archive = out.join(format!(
+        "portguard-{version}-{}.oci.tar",
+        shipped.arch.name()
+    ));
     tar(
         &layout,
         &["oci-layout", "index.json", "blobs"],

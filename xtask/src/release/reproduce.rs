@@ -39,14 +39,15 @@ pub(super) fn clone() -> Result<Clone> {
 }
 
 /// Builds it again in the clone, with nothing of the first build, and compares.
-pub(super) fn compare(first: &Path, Clone { folder }: Clone) -> Result<()> {
+pub(super) fn compare(first: &Path, Clone { folder }: Clone, only_here: bool) -> Result<()> {
     let second = folder.join("release");
     let mut command = cargo();
     command
         .current_dir(folder.join("clone"))
         .env("CARGO_TARGET_DIR", folder.join("build"))
         .args(["xtask", "release", "--out"])
-        .arg(&second);
+        .arg(&second)
+        .args(only_here.then_some("--only-here"));
     step("building the release again, elsewhere", &mut command)?;
     let (first, second) = (files(first)?, files(&second)?);
     let differing: Vec<String> = first

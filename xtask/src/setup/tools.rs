@@ -16,7 +16,11 @@ pub(crate) struct Tool {
     pub(crate) purpose: &'static str,
 }
 
-const fn tool(program: &'static str, package: &'static str, purpose: &'static str) -> Tool {
+pub(super) const fn tool(
+    program: &'static str,
+    package: &'static str,
+    purpose: &'static str,
+) -> Tool {
     Tool {
         program,
         package,

@@ -2,27 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::kernels::Kernel;
 use super::version;
 use crate::setup::apt;
+use crate::setup::lists::Lists;
 use crate::shell::{capture, say};
 use crate::workspace::target;
-
-/// Package lists younger than this are not fetched again.
-const FRESH: Duration = Duration::from_hours(12);
-
-/// The keys of Debian's archives, from Debian's own package of them.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Packages that make a kernel, and where they are.
 #[derive(Debug)]
 pub(super) struct Source {
-    apt: Apt,
+    apt: Lists,
     packages: Vec<String>,
 }
 
@@ -39,8 +32,7 @@ pub(super) struct Files {
 
 /// Finds the newest kernel that an entry of the list means.
 pub(super) fn resolve(kernel: &Kernel) -> Result<Source> {
-    let apt = Apt::new(&kernel.suite)?;
-    apt.update()?;
+    let apt = Lists::fetch(&kernel.suite, None)?;
     let found = capture(
         apt.cache()
             .args(["search", "--names-only", &kernel.packages]),
@@ -104,59 +96,4 @@ fn files(tree: &Path) -> Result<Files> {
         image,
         modules,
     })
-}
-
-/// apt with lists of its own, for one suite.
-#[derive(Debug)]
-struct Apt {
-    folder: PathBuf,
-}
-
-impl Apt {
-    fn new(suite: &str) -> Result<Self> {
-        let folder = target().join("vm/apt").join(suite);
-        for name in ["lists/partial", "parts", "cache/archives/partial"] {
-            fs::create_dir_all(folder.join(name))?;
-        }
-        let mirror = apt::mirror(suite.ends_with("-security"))?;
-        let line = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        fs::write(folder.join("sources.list"), line)?;
-        Ok(Self { folder })
-    }
-
-    fn update(&self) -> Result<()> {
-        let stamp = self.folder.join("updated");
-        let age = stamp.metadata().and_then(|meta| meta.modified()).ok();
-        if age.is_some_and(|then| then.elapsed().is_ok_and(|age| age < FRESH)) {
-            return Ok(());
-        }
-        capture(self.get().arg("update"))?;
-        Ok(fs::write(&stamp, "")?)
-    }
-
-    fn get(&self) -> Command {
-        self.with_options("apt-get")
-    }
-
-    fn cache(&self) -> Command {
-        self.with_options("apt-cache")
-    }
-
-    fn with_options(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let folder = |name: &str| self.folder.join(name).display().to_string();
-        for option in [
-            format!("Dir::Etc::sourcelist={}", folder("sources.list")),
-            format!("Dir::Etc::sourceparts={}", folder("parts")),
-            format!("Dir::State::lists={}", folder("lists")),
-            format!("Dir::Cache={}", folder("cache")),
-            "Dir::Cache::pkgcache=".to_owned(),
-            "Dir::Cache::srcpkgcache=".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            "Debug::NoLocking=1".to_owned(),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command
-    }
 }
