@@ -25,7 +25,7 @@ const NONE: Kind = Kind {
 };
 
 /// All that have a number of their own. 8472 is what Linux and flannel took for VXLAN before it was given one.
-pub const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 13] = [
     Kind {
         name: "VXLAN",
         devices: &["vxlan"],
@@ -118,6 +118,11 @@ pub const KINDS: [Kind; 13] = [
         ..NONE
     },
 ];
+
+/// Whether packets of an interface of this kind came inside of others.
+pub fn is_device(kind: &str) -> bool {
+    KINDS.iter().any(|one| one.devices.contains(&kind))
+}
 
 /// A tunnel that is let in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use netlink_packet_route::link::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::request;
+use portguard_policy::tunnels::is_device;
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -141,7 +142,7 @@ pub fn unguarded<'a>(links: &'a [Link], guarded: &BTreeSet<u32>) -> Vec<&'a Link
         for link in links {
             // What a tunnel brings is inside the packets that the interface below sees.
             let is_below_seen = || {
-                let is_tunnel = link.kind.as_deref().is_some_and(super::tunnels::is_tunnel);
+                let is_tunnel = link.kind.as_deref().is_some_and(is_device);
                 !is_tunnel && link.below.is_some_and(|below| seen.contains(&below))
             };
             let mut ports = links.iter().filter(|port| port.master == Some(link.index));

@@ -2,24 +2,19 @@
 
 use portguard_policy::human::plain;
 use portguard_policy::policy::Policy;
-use portguard_policy::tunnels::{self, KINDS};
+use portguard_policy::tunnels::{self, is_device};
 
 use super::link;
 use super::links::{self, Link};
 use crate::hook::holder;
 use crate::pins::hidden;
 
-/// Whether packets of an interface of this kind came inside of others.
-pub(super) fn is_tunnel(kind: &str) -> bool {
-    KINDS.iter().any(|one| one.devices.contains(&kind))
-}
-
 /// Interfaces of tunnels that are up and have no guard of their own.
 pub fn unguarded() -> Vec<Link> {
     let links = links::all().unwrap_or_default();
     links
         .into_iter()
-        .filter(|link| link.is_up && link.kind.as_deref().is_some_and(is_tunnel))
+        .filter(|link| link.is_up && link.kind.as_deref().is_some_and(is_device))
         .filter(|link| !is_guarded(link.index))
         .collect()
 }
