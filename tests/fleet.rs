@@ -1,14 +1,18 @@
 //! The fleet, end to end: the verbs, real guards in namespaces, a store in a directory; minisign's own implementation signs.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use minisign::KeyPair;
-use portguard_harness::net::{Host, Lab, Link, Output, Process};
+use portguard_harness::net::{Host, Interface, Lab, Link, Output, Process};
+use portguard_harness::traffic::exchange_udp;
 use serde_json::Value;
+
+use super::guard::{SHORT, eventually};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -90,10 +94,18 @@ roles = []
     }
 
     fn sign(&self) -> Result<()> {
-        let manifest = std::fs::read(self.path("next/manifest.json"))?;
+        self.sign_file("next/manifest.json")
+    }
+
+    fn sign_file(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        let bytes = std::fs::read(&path)?;
         let (pk, sk) = (&self.publisher.pk, &self.publisher.sk);
-        let signature = minisign::sign(Some(pk), sk, manifest.as_slice(), None, None)?;
-        std::fs::write(self.path("next/publisher.minisig"), signature.to_string())?;
+        let signature = minisign::sign(Some(pk), sk, bytes.as_slice(), None, None)?;
+        std::fs::write(
+            path.with_file_name("publisher.minisig"),
+            signature.to_string(),
+        )?;
         Ok(())
     }
 
@@ -111,7 +123,12 @@ roles = []
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
         command
-            .args(["agent", "--fleet-every=1", "--fleet"])
+            .args([
+                "agent",
+                "--fleet-every=1",
+                "--fleet-evidence-every=1",
+                "--fleet",
+            ])
             .arg(format!("file:{}", self.path("store").display()))
             .arg("--fleet-identity")
             .arg(self.path("enrolled").join(name))
@@ -205,6 +222,7 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
         "{}",
         evidence.stderr
     );
+    what_was_seen_is_one_view(&fleet)?;
 
     // A second release, which a held host does not take.
     fleet
@@ -215,9 +233,16 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
     assert_eq!(applied["serial"], 2);
     fleet.wait("held", "host=right")?;
     assert_eq!(Fleet::mode(&fleet.link.right.host)?, "enforce");
+    // Nobody goes back without the publishers; what they are to sign is there.
+    let refused = fleet.verb(&["rollback", "--because", "a test"])?;
+    assert_eq!(refused.code(), 2, "{refused}");
+    assert!(refused.stderr.contains("did not sign"), "{refused}");
+    fleet.sign_file("back/order.txt")?;
     fleet
         .verb(&["rollback", "--because", "a test"])?
         .success()?;
+    fleet.wait("reverted", "host=left")?;
+    assert_eq!(Fleet::mode(&fleet.link.left.host)?, "enforce");
     let history = fleet.verb(&["rollout", "history"])?;
     assert!(
         history.stdout.contains("rolling-back"),
@@ -225,6 +250,52 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
         history.stdout
     );
     drop(controller);
+    Ok(())
+}
+
+/// What both hosts saw is added up: each cause once, with the hosts that have it.
+fn what_was_seen_is_one_view(fleet: &Fleet) -> Result<()> {
+    let send = |from: &Interface, to: &Interface| {
+        let target = SocketAddr::new(to.v4().into(), 4711);
+        from.host.run(|| exchange_udp(target, b"x", SHORT))
+    };
+    send(&fleet.link.left, &fleet.link.right)?;
+    send(&fleet.link.right, &fleet.link.left)?;
+    let mut last = Value::Null;
+    eventually("both hosts say so", || {
+        last = fleet.json(&["drift", "--json"])?;
+        let causes = last["causes"].as_array().context("causes")?;
+        Ok(causes.iter().any(|cause| {
+            cause["what"] == "udp/4711"
+                && cause["direction"] == "in"
+                && cause["hosts"].as_array().map(Vec::len) == Some(2)
+        }))
+    })
+    .with_context(|| format!("{last:#}"))?;
+    assert_eq!(last["without"], serde_json::json!({}), "{last:#}");
+    assert_eq!(last["effective"]["enforce"], 2, "{last:#}");
+    // Nobody uses the identity server's ports here.
+    assert!(
+        !last["unused"].as_object().context("rows")?.is_empty(),
+        "{last:#}"
+    );
+    let drift = fleet.verb(&["drift"])?;
+    assert_eq!(drift.code(), 1, "{drift}");
+    assert!(drift.stdout.contains("udp/4711"), "{drift}");
+    let counters = fleet.json(&["counters", "--json", "-l", "host=left"])?;
+    assert_eq!(counters["selected"], 1);
+    assert!(
+        counters["reasons"]["in undocumented-port"]["packets"].as_u64() > Some(0),
+        "{counters:#}"
+    );
+    let page = fleet.path("fleet.html");
+    let output = fleet.verb(&["report", "--output", &page.display().to_string()])?;
+    assert_eq!(output.code(), 1, "{output}");
+    let page = std::fs::read_to_string(page)?;
+    assert!(
+        page.starts_with("<!doctype html>") && page.contains("udp/4711"),
+        "{page}"
+    );
     Ok(())
 }
 
@@ -256,14 +327,12 @@ fn plans_that_would_cut_hosts_or_do_not_compile_are_refused() -> Result<()> {
         &good.replace("wso2/identity-server", "wso2/identity-serve"),
         "identity-serve",
     )?;
-    // The store is etcd, and nothing lets hosts out to it.
+    // It looks at the store first; what is not there is no empty store.
     let config = fleet.path("fleet.toml");
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, text.replace("file:store", "etcd://10.77.0.9"))?;
-    let closed = good.replace("outbound = \"audit\"", "outbound = \"enforce\"");
-    std::fs::write(&site, &closed)?;
+    std::fs::write(&site, &good)?;
     let output = fleet.verb(&["plan"])?;
-    // It looks at the store first, which is not there.
     assert_eq!(output.status.code(), Some(3), "{}", output.stderr);
     Ok(())
 }

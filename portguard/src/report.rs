@@ -15,8 +15,13 @@ use portguard_observe::knock::Knocking;
 use portguard_policy::policy::Policy;
 
 pub use csv::csv;
+#[cfg(feature = "fleet")]
+pub(crate) use escape::escape;
 pub use html::html;
 pub use markdown::markdown;
+
+/// How every page looks.
+pub(crate) const STYLE: &str = include_str!("report/style.css");
 
 /// Everything that a report is made of.
 #[derive(Debug, Clone)]

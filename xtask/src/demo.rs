@@ -3,6 +3,7 @@
 //! Everything happens in network namespaces and on a bpffs that this process makes; they go away with it, also when it
 //! is interrupted.
 
+mod fleet;
 mod probes;
 mod stage;
 
@@ -26,6 +27,9 @@ use stage::{INTERFACE, Paint, Stage};
 /// Shows a vendor's role guarding an interface, in private network namespaces (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
+    /// Show a fleet instead: three members of etcd, eight hosts, a rollout in waves, and what stops one
+    #[arg(long)]
+    fleet: bool,
     /// The `portguard` to show, built already
     #[arg(long, hide = true)]
     program: Option<PathBuf>,
@@ -35,23 +39,32 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let program = if let Some(program) = &args.program {
         program.clone()
     } else {
-        setup::ensure(&[])?;
+        setup::ensure(if args.fleet { &setup::FLEET } else { &[] })?;
+        if args.fleet {
+            setup::servers()?;
+        }
         setup::build_portguard()?
     };
-    if is_root() {
-        play(program)
-    } else {
-        through_sudo(&program)
+    match (is_root(), args.fleet) {
+        (false, _) => through_sudo(&program, args.fleet),
+        (true, true) => fleet::play(program),
+        (true, false) => play(program),
     }
 }
 
 /// The demo checks what it shows, so `ci` plays it, too.
 pub(crate) fn check() -> Result<()> {
-    run(&DemoArgs { program: None })
+    for fleet in [false, true] {
+        run(&DemoArgs {
+            fleet,
+            program: None,
+        })?;
+    }
+    Ok(())
 }
 
 /// The build was the user's own; only the demo itself is root's.
-fn through_sudo(program: &Path) -> Result<()> {
+fn through_sudo(program: &Path, fleet: bool) -> Result<()> {
     let why =
         "the demo makes network namespaces and loads eBPF programs into them, which takes root";
     if which("sudo").is_none() || !io::stdin().is_terminal() {
@@ -63,7 +76,11 @@ fn through_sudo(program: &Path) -> Result<()> {
     say(format_args!("{why}: it is called through sudo"));
     let mut command = Command::new("sudo");
     command.arg("--preserve-env").arg(env::current_exe()?);
-    show(command.arg("demo").arg("--program").arg(program))
+    command.arg("demo").arg("--program").arg(program);
+    if fleet {
+        command.arg("--fleet");
+    }
+    show(&mut command)
 }
 
 fn play(program: PathBuf) -> Result<()> {

@@ -5,9 +5,9 @@
 
 pub(crate) mod apt;
 pub(crate) mod cross;
-mod etcd;
 mod linker;
 pub(crate) mod lists;
+mod servers;
 mod toolchain;
 mod tools;
 mod udev;
@@ -21,7 +21,7 @@ use anyhow::Result;
 use crate::shell::{capture, say, step};
 use crate::workspace::{cargo, root, target, which};
 
-pub(crate) use tools::{DEBIAN, MANIFESTS, PACKAGE, RELEASE, SPELLING, TEST, Tool, VM};
+pub(crate) use tools::{DEBIAN, FLEET, MANIFESTS, PACKAGE, RELEASE, SPELLING, TEST, Tool, VM};
 
 /// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.
 const TOOLCHAIN: &str = "portguard-bpf";
@@ -35,7 +35,7 @@ pub(crate) struct SetupArgs {
 
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
     ensure(&TEST)?;
-    etcd::ensure()?;
+    servers::ensure()?;
     udev::ensure()?;
     if args.all {
         toolchain::has_clippy()?;
@@ -66,10 +66,10 @@ pub(crate) fn udev() -> Result<()> {
     udev::ensure()
 }
 
-/// Makes sure that etcd is there, which only the fleet needs, and says where.
-pub(crate) fn etcd() -> Result<PathBuf> {
-    etcd::ensure()?;
-    Ok(etcd::server())
+/// Makes sure that etcd and nginx are there, which only the fleet needs, and says where etcd is.
+pub(crate) fn servers() -> Result<PathBuf> {
+    servers::ensure()?;
+    Ok(servers::server())
 }
 
 /// Makes sure that these tools are there.

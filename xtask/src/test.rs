@@ -55,7 +55,7 @@ pub(crate) fn all(args: &TestArgs, variables: Vec<(String, String)>) -> Result<T
     } = args;
     let through_sudo = become_root()?;
     setup::ensure(&setup::TEST)?;
-    setup::etcd()?;
+    setup::servers()?;
     setup::udev()?;
     let mut command = cargo();
     if through_sudo {

@@ -3,120 +3,26 @@
 //! The store can hold a host back, and nothing else: what is enforced was signed, compiles here to what was signed, was
 //! watched here for as long as was signed, and is confirmed only through a connection that was made under it.
 
+mod act;
+mod back;
 mod disk;
 mod fetch;
+mod guard;
 mod report;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use disk::{Disk, Kept};
 pub use fetch::Documents;
+pub use guard::{Guard, InForce, Judgement};
 pub use report::Beat;
 
-use crate::release::{Closing, Gate, HostEntry, Manifest, Refused, Trust};
-use crate::rollout::{Hold, Phase, Position};
+use crate::release::{HostEntry, Manifest, Refused, Trust};
+use crate::rollout::{Hold, Position};
 use crate::status::{HostKey, State};
 use crate::store::{Snapshot, Store, StoreError};
 use crate::{layout, now};
-
-/// The host's own guard.
-pub trait Guard: Send {
-    /// Compiles the site's documents for this host: the digest of its policy by interface. `audit`: with everything in
-    /// audit, whatever the site says.
-    fn compile(
-        &mut self,
-        documents: &Documents,
-        audit: bool,
-    ) -> impl Future<Output = Result<BTreeMap<String, String>, String>> + Send;
-
-    /// What is in force now.
-    fn in_force(&mut self) -> impl Future<Output = Result<InForce, String>> + Send;
-
-    /// Watches by these documents, and drops nothing.
-    fn audit(&mut self, documents: &Documents) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// What speaks for and against enforcing them, by what was seen here.
-    fn judge(
-        &mut self,
-        documents: &Documents,
-        gate: &Gate,
-    ) -> impl Future<Output = Result<Judgement, String>> + Send;
-
-    /// Enforces them; unless confirmed in time, the kernel goes back by itself.
-    fn enforce(
-        &mut self,
-        documents: &Documents,
-        within: Duration,
-    ) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// Makes final what is enforced.
-    fn confirm(&mut self) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// What is worth sending of what enforcing would drop, by interface.
-    fn evidence(&mut self) -> impl Future<Output = BTreeMap<String, String>> + Send {
-        async { BTreeMap::new() }
-    }
-}
-
-/// What the kernel does now.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct InForce {
-    /// Digest by interface; empty if nothing is guarded.
-    pub digests: BTreeMap<String, String>,
-    /// Whether anything enforces.
-    pub enforces: bool,
-    /// Whether it was not confirmed yet.
-    pub is_unconfirmed: bool,
-    /// Whether it was not confirmed in time: what was in force before is what judges packets.
-    pub has_lapsed: bool,
-    /// Packets dropped, or that would have been.
-    pub violations: u64,
-}
-
-/// What speaks for and against enforcing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Judgement {
-    /// Seconds watched.
-    pub watched: u64,
-    /// Packets judged.
-    pub packets: u64,
-    /// Flows that would be dropped and that nobody accepted.
-    pub would_drop: u64,
-    /// What the documents close that is open now.
-    pub closes: Vec<String>,
-    /// Everything else that speaks against it.
-    pub against: Vec<String>,
-}
-
-impl Judgement {
-    /// Why not, by the gate that was signed.
-    fn refusal(&self, gate: &Gate) -> Option<String> {
-        if self.watched < gate.audit {
-            return Some(format!("watched for {} s of {}", self.watched, gate.audit));
-        }
-        if self.packets < gate.packets {
-            return Some(format!(
-                "judged {} packets of {}",
-                self.packets, gate.packets
-            ));
-        }
-        if self.would_drop > gate.would_drop {
-            return Some(format!(
-                "would drop {} flows that are not accepted, {} allowed",
-                self.would_drop, gate.would_drop
-            ));
-        }
-        if gate.closing == Closing::Refuse && !self.closes.is_empty() {
-            return Some(format!(
-                "closes what is open now: {}",
-                self.closes.join("; ")
-            ));
-        }
-        self.against.first().cloned()
-    }
-}
 
 /// Who this host is.
 #[derive(Debug)]
@@ -129,6 +35,8 @@ pub struct Identity {
     pub directory: PathBuf,
     /// Version of the tool.
     pub tool: String,
+    /// How often it sends what it saw, at most: [`crate::evidence::EVERY_SECONDS`].
+    pub evidence_seconds: u64,
 }
 
 /// A host of the fleet.
@@ -337,277 +245,5 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 self.refused = Some((serial, why));
             }
         }
-    }
-
-    async fn act(&mut self, position: Option<&Position>, hold: Option<&Hold>) {
-        self.settle_unconfirmed().await;
-        if self.refused.is_some() {
-            return;
-        }
-        let Some(current) = self.current.clone() else {
-            return;
-        };
-        if let Some(hold) = hold {
-            self.enter(State::Held, format!("{}: {}", hold.by, hold.because));
-            return;
-        }
-        let serial = current.manifest.serial;
-        if self.kept.reverted == Some(serial) {
-            self.enter(State::Reverted, self.kept.reverted_why.clone());
-            return;
-        }
-        let result = if position.is_some_and(|position| position.phase == Phase::RollingBack) {
-            self.roll_back(&current).await
-        } else {
-            self.go_on(&current, position).await
-        };
-        if let Err(why) = result {
-            self.enter(State::Failed, why);
-        }
-    }
-
-    /// Towards the release.
-    async fn go_on(
-        &mut self,
-        current: &Current,
-        position: Option<&Position>,
-    ) -> Result<(), String> {
-        let in_force = self.guard.in_force().await?;
-        let entry = current.entry();
-        let is_final = in_force.digests == current.digests && in_force.enforces == entry.enforce;
-        if is_final && !in_force.has_lapsed {
-            if !in_force.is_unconfirmed {
-                self.enter(State::Confirmed, staleness(&current.manifest));
-                self.keep_in_force(current.manifest.serial)?;
-            }
-            return Ok(());
-        }
-        let is_watching = in_force.digests == current.audit_digests && !in_force.enforces;
-        if !in_force.enforces && !is_watching {
-            self.guard.audit(&current.documents).await?;
-            self.enter(State::Audit, "begins to watch");
-        }
-        if !entry.enforce {
-            if in_force.enforces {
-                // The site was signed so; but what enforces stops to only in its turn, as everything else.
-                return self.loosen(current, position).await;
-            }
-            self.enter(State::Confirmed, "the site has it audit");
-            return self.keep_in_force(current.manifest.serial);
-        }
-        let gate = &current.manifest.plan.gate;
-        self.judged = self.guard.judge(&current.documents, gate).await?;
-        if let Some(why) = self.judged.refusal(gate) {
-            self.enter(State::Audit, why);
-            return Ok(());
-        }
-        match may(current, position) {
-            Err(why) => {
-                self.enter(State::Ready, why);
-                Ok(())
-            }
-            Ok(()) => {
-                self.enforce(&current.documents, gate.confirm, State::Confirmed)
-                    .await
-            }
-        }
-    }
-
-    /// From enforce to audit, as the release was signed.
-    async fn loosen(
-        &mut self,
-        current: &Current,
-        position: Option<&Position>,
-    ) -> Result<(), String> {
-        if let Err(why) = may(current, position) {
-            self.enter(State::Ready, why);
-            return Ok(());
-        }
-        self.guard.audit(&current.documents).await?;
-        self.enter(State::Confirmed, "the site has it audit");
-        self.keep_in_force(current.manifest.serial)
-    }
-
-    /// Swaps, and confirms through a connection that was made afterwards.
-    async fn enforce(
-        &mut self,
-        documents: &Documents,
-        within: u64,
-        then: State,
-    ) -> Result<(), String> {
-        let serial = documents.serial;
-        self.kept.attempt = Some(serial);
-        self.disk.keep(&self.kept)?;
-        let within = Duration::from_secs(within);
-        if let Err(why) = self.guard.enforce(documents, within).await {
-            // Nothing was swapped: there is nothing to confirm, and nothing that went back.
-            self.kept.attempt = None;
-            self.disk.keep(&self.kept)?;
-            return Err(why);
-        }
-        self.enter(State::Enforcing, "not confirmed yet");
-        match self.prove().await {
-            Ok(()) => {
-                self.guard.confirm().await?;
-                self.kept.attempt = None;
-                self.keep_in_force(serial)?;
-                self.kept.enforced_at = Some(now());
-                self.disk.keep(&self.kept)?;
-                self.enter(then, "");
-            }
-            Err(error) => {
-                self.why = format!("cannot be confirmed yet: {error}");
-            }
-        }
-        Ok(())
-    }
-
-    /// A new connection, something read, and something written: under the policy that is in force now.
-    async fn prove(&mut self) -> Result<(), StoreError> {
-        self.store.reconnect().await?;
-        self.store.get(layout::HEAD).await?;
-        self.report_now().await
-    }
-
-    /// What was enforced and not confirmed: confirm it if that is proven by now, or take note that the kernel went back.
-    async fn settle_unconfirmed(&mut self) {
-        let Some(serial) = self.kept.attempt else {
-            return;
-        };
-        let in_force = match self.guard.in_force().await {
-            Ok(in_force) => in_force,
-            Err(why) => {
-                self.enter(State::Failed, why);
-                return;
-            }
-        };
-        let current = self
-            .current
-            .clone()
-            .filter(|current| current.manifest.serial == serial);
-        let is_it = current
-            .as_ref()
-            .is_some_and(|current| in_force.digests == current.digests);
-        let note = |agent: &mut Self, why: &str| {
-            agent.kept.attempt = None;
-            agent.kept.reverted = Some(serial);
-            why.clone_into(&mut agent.kept.reverted_why);
-            if let Err(error) = agent.disk.keep(&agent.kept) {
-                tracing::error!("{error}");
-            }
-            agent.enter(State::Reverted, why);
-        };
-        if in_force.has_lapsed || (!in_force.is_unconfirmed && !is_it) {
-            note(
-                self,
-                "the store could not be reached under the new policy: the kernel went back by itself",
-            );
-        } else if in_force.is_unconfirmed {
-            self.enter(State::Enforcing, "not confirmed yet");
-            if let Err(error) = self.prove().await {
-                self.why = format!("cannot be confirmed yet: {error}");
-                return;
-            }
-            match self.guard.confirm().await {
-                Ok(()) => {
-                    self.kept.attempt = None;
-                    self.kept.enforced_at = Some(now());
-                    if let Err(error) = self.disk.keep(&self.kept) {
-                        tracing::error!("{error}");
-                    }
-                }
-                Err(why) => note(self, &why),
-            }
-        } else {
-            self.kept.attempt = None;
-        }
-    }
-
-    /// To the release that this one names, and to no other; only for as long as was signed.
-    async fn roll_back(&mut self, current: &Current) -> Result<(), String> {
-        let Some(target) = current.manifest.rollback_to.clone() else {
-            "the release names none to go back to".clone_into(&mut self.why);
-            return Ok(());
-        };
-        let in_force = self.guard.in_force().await?;
-        let is_this =
-            in_force.digests == current.digests || in_force.digests == current.audit_digests;
-        let serial = current.manifest.serial;
-        if !is_this || self.kept.rolled_back == Some(serial) {
-            let why = format!("back to release {}", target.serial);
-            self.enter(State::Reverted, why);
-            return Ok(());
-        }
-        let until = self
-            .kept
-            .enforced_at
-            .map(|at| at.saturating_add(current.manifest.rollback_within));
-        if in_force.enforces && until.is_some_and(|until| now() > until) {
-            self.why = format!(
-                "in force for longer than the {} s within which a rollback is obeyed: publish a release",
-                current.manifest.rollback_within
-            );
-            return Ok(());
-        }
-        let (_, documents) = match self.fetch_named(&target).await {
-            Ok(found) => found.map_err(|refused| refused.to_string())?,
-            Err(error) => return Err(error.to_string()),
-        };
-        let was_enforced = self.kept.enforced_before == Some(target.serial);
-        if in_force.enforces && was_enforced && documents.entry.enforce {
-            let within = current.manifest.plan.gate.confirm;
-            self.enforce(&documents, within, State::Reverted).await?;
-        } else {
-            self.guard.audit(&documents).await?;
-        }
-        self.kept.rolled_back = Some(serial);
-        self.disk.keep(&self.kept)?;
-        self.enter(
-            State::Reverted,
-            format!("back to release {}", target.serial),
-        );
-        Ok(())
-    }
-
-    fn keep_in_force(&mut self, serial: u64) -> Result<(), String> {
-        if self.kept.in_force == Some(serial) {
-            return Ok(());
-        }
-        self.kept.enforced_before = self.kept.in_force;
-        self.kept.in_force = Some(serial);
-        self.disk.keep(&self.kept)?;
-        self.disk.prune(&[Some(serial), self.kept.enforced_before])
-    }
-}
-
-/// Whether it is this host's turn: by the position, and by what was signed about time.
-fn may(current: &Current, position: Option<&Position>) -> Result<(), String> {
-    let manifest = &current.manifest;
-    let entry = current.entry();
-    let position = position.ok_or("waits: there is no position for this release")?;
-    if !position.lets(entry.wave, entry.turn) {
-        return Err(format!(
-            "waits for its turn: the rollout is {}",
-            position.phase.name()
-        ));
-    }
-    let earliest = manifest
-        .issued
-        .saturating_add(manifest.plan.earliest(entry.wave));
-    let now = now();
-    if now < earliest {
-        return Err(format!(
-            "waits: its wave begins in {} s at the earliest",
-            earliest - now
-        ));
-    }
-    Ok(())
-}
-
-fn staleness(manifest: &Manifest) -> String {
-    if manifest.valid_until <= now() {
-        "the release is no longer valid: publish a new one".to_owned()
-    } else {
-        String::new()
     }
 }

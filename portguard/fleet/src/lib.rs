@@ -1,8 +1,8 @@
 //! Many hosts: one signed site, carried by a store, rolled out in waves that evidence opens.
 //!
 //! Each part is usable without the others: [`release`] (what is signed, and when a host believes it), [`store`] (a
-//! directory, etcd, or a web server), [`rollout`] (who may enforce when: pure) [`status`] (what a host says of itself)
-//! and [`agent`] (what a host does). Nothing here compiles a policy or touches the kernel: [`agent::Guard`] is where the
+//! directory, etcd, or a web server), [`rollout`] (who may enforce when: pure), [`status`] (what a host says of itself),
+//! [`evidence`] (what it saw) and [`agent`] (what a host does). Nothing here compiles a policy or touches the kernel: [`agent::Guard`] is where the
 //! host's own guard is plugged in.
 //!
 //! ```
@@ -21,6 +21,7 @@
 //! ```
 
 pub mod agent;
+pub mod evidence;
 pub mod layout;
 pub mod publish;
 pub mod release;

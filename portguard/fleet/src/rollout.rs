@@ -5,4 +5,4 @@ pub mod follow;
 mod position;
 pub mod waves;
 
-pub use position::{Hold, Phase, Position};
+pub use position::{Hold, Phase, Position, rollback_order};

@@ -70,6 +70,9 @@ pub enum StoreError {
     /// It answers, and does not let us.
     #[error("the store refuses: {0}")]
     Refused(String),
+    /// An answer is larger than what is taken at once.
+    #[error("the store's answer is too large: {0}")]
+    TooLarge(String),
     /// It can be read only.
     #[error("this store can be read only: {0}")]
     ReadOnly(&'static str),
@@ -126,15 +129,24 @@ pub trait Store: Send + Sync {
 
     /// All entries whose keys begin like this.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send {
+        self.pick(prefix, |_| true)
+    }
+
+    /// Those of them that are wanted. A store can have any number of others: only these are kept.
+    fn pick(
+        &self,
+        prefix: &str,
+        is_wanted: impl Fn(&Entry) -> bool + Send,
+    ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send {
         async move {
-            let mut all: Vec<Entry> = Vec::new();
+            let mut wanted: Vec<Entry> = Vec::new();
+            let mut after: Option<String> = None;
             loop {
-                let after = all.last().map(|entry| entry.key.clone());
                 let (entries, more) = self.page(prefix, after.as_deref()).await?;
-                let is_empty = entries.is_empty();
-                all.extend(entries);
-                if !more || is_empty {
-                    return Ok(all);
+                after = entries.last().map(|entry| entry.key.clone());
+                wanted.extend(entries.into_iter().filter(&is_wanted));
+                if !more || after.is_none() {
+                    return Ok(wanted);
                 }
             }
         }

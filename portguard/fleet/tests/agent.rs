@@ -22,8 +22,46 @@ use crate::support::etcd::Cluster;
 use crate::support::sign::{Signers, entry, made};
 
 mod attacks;
+mod back;
+mod lost;
 mod many;
 mod rollouts;
+
+/// Each of these over a directory, with a test of its own; and all of them over etcd of one member and of three.
+macro_rules! over_every_store {
+    ($($name:ident),+ $(,)?) => {
+        mod directory {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let disk = tempfile::tempdir().unwrap();
+                    super::$name(crate::agent::directory(disk.path())).await;
+                }
+            )+
+        }
+
+        async fn one_after_the_other(members: usize) {
+            let cluster = crate::support::etcd::Cluster::start(members).await;
+            let store = cluster.store();
+            $(
+                println!("{}", stringify!($name));
+                crate::agent::empty(&store).await;
+                $name(store.clone()).await;
+            )+
+        }
+
+        #[tokio::test]
+        async fn etcd_of_one_member() {
+            one_after_the_other(1).await;
+        }
+
+        #[tokio::test]
+        async fn etcd_of_three_members() {
+            one_after_the_other(3).await;
+        }
+    };
+}
+use over_every_store;
 
 /// What a kernel does; a site with the word `cut` closes the way to the store when it is enforced.
 #[derive(Debug, Default)]
@@ -35,6 +73,8 @@ struct Kernel {
     enforced: Vec<String>,
     /// Another version of the compiler, or another catalog: the same site compiles to something else.
     is_other: bool,
+    /// The network between this host and the store is gone.
+    is_apart: bool,
     /// Loading is refused, as where open sessions would be cut.
     refuses: bool,
 }
@@ -43,11 +83,18 @@ impl Kernel {
     fn effective(&self) -> Option<&(String, bool)> {
         if self
             .deadline
-            .is_some_and(|deadline| Instant::now() > deadline)
+            .is_some_and(|deadline| Instant::now() >= deadline)
         {
             self.before.as_ref()
         } else {
             self.policy.as_ref()
+        }
+    }
+
+    /// The deadline passes: the kernel's own doing.
+    fn lapse(&mut self) {
+        if self.deadline.is_some() {
+            self.deadline = Some(Instant::now());
         }
     }
 
@@ -97,7 +144,7 @@ impl Guard for Simulated {
             is_unconfirmed: kernel.deadline.is_some(),
             has_lapsed: kernel
                 .deadline
-                .is_some_and(|deadline| Instant::now() > deadline),
+                .is_some_and(|deadline| Instant::now() >= deadline),
             violations: 0,
         })
     }
@@ -129,7 +176,7 @@ impl Guard for Simulated {
         let mut kernel = self.0.lock().unwrap();
         if kernel
             .deadline
-            .is_some_and(|deadline| Instant::now() > deadline)
+            .is_some_and(|deadline| Instant::now() >= deadline)
         {
             return Err("too late".to_owned());
         }
@@ -138,19 +185,47 @@ impl Guard for Simulated {
     }
 }
 
-/// A store as a host sees it through its own kernel.
-#[derive(Debug, Clone)]
+/// A store, as long as one gets through to it.
+#[derive(Clone)]
 struct Through<S> {
     store: S,
-    kernel: Simulated,
+    pass: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl<S: Store> Through<S> {
-    fn pass(&self) -> Result<(), StoreError> {
-        if self.kernel.0.lock().unwrap().cuts() {
-            return Err(StoreError::Unreachable("cut".to_owned()));
+impl<S> Through<S> {
+    /// As a host sees it through its own kernel.
+    fn kernel(store: S, kernel: &Simulated) -> Self {
+        let kernel = kernel.clone();
+        let pass = move || {
+            let kernel = kernel.0.lock().unwrap();
+            !kernel.cuts() && !kernel.is_apart
+        };
+        Self {
+            store,
+            pass: Arc::new(pass),
         }
-        Ok(())
+    }
+
+    /// As somebody sees it who dies after so many requests.
+    fn dying(store: S, after: usize) -> Self {
+        let left = Mutex::new(after);
+        let pass = move || {
+            let mut left = left.lock().unwrap();
+            *left = left.saturating_sub(1);
+            *left > 0
+        };
+        Self {
+            store,
+            pass: Arc::new(pass),
+        }
+    }
+
+    fn pass(&self) -> Result<(), StoreError> {
+        if (self.pass)() {
+            Ok(())
+        } else {
+            Err(StoreError::Unreachable("cut".to_owned()))
+        }
     }
 }
 
@@ -171,7 +246,10 @@ impl<S: Store> Store for Through<S> {
 
     async fn commit(&self, compares: &[Compare], ops: &[Op]) -> Result<bool, StoreError> {
         self.pass()?;
-        self.store.commit(compares, ops).await
+        let done = self.store.commit(compares, ops).await;
+        // Also where it was carried out, and nobody lives to hear of it.
+        self.pass()?;
+        done
     }
 
     async fn lease(
@@ -186,6 +264,7 @@ impl<S: Store> Store for Through<S> {
     }
 
     async fn release(&self, key: &str) -> Result<(), StoreError> {
+        self.pass()?;
         self.store.release(key).await
     }
 
@@ -221,7 +300,8 @@ fn plan() -> Plan {
         wave: vec![Wave::new("canary", "*").percent(25), Wave::new("rest", "*")],
         gate: Gate {
             audit: 0,
-            confirm: 5,
+            // Long for the slowest machine: where a deadline is to pass, the test lets it.
+            confirm: 600,
             ..Gate::default()
         },
     }
@@ -268,11 +348,9 @@ impl<S: Store + Clone> Fleet<S> {
             key: self.key(name),
             directory: self.directory.path().join(name),
             tool: "0.1.0".to_owned(),
+            evidence_seconds: 0,
         };
-        let store = Through {
-            store: self.store.clone(),
-            kernel: kernel.clone(),
-        };
+        let store = Through::kernel(self.store.clone(), &kernel);
         let agent = Agent::begin(identity, store, kernel, self.trust.clone())
             .await
             .unwrap();
@@ -365,7 +443,11 @@ impl<S: Store + Clone> Fleet<S> {
     }
 
     async fn tick_one(&mut self, name: &str) {
-        if self.kernels[name].0.lock().unwrap().cuts() {
+        let is_alone = {
+            let kernel = self.kernels[name].0.lock().unwrap();
+            kernel.cuts() || kernel.is_apart
+        };
+        if is_alone {
             // It cannot hear the store: only what it does by itself happens.
             self.hosts.get_mut(name).unwrap().alone("cut").await;
             return;
@@ -380,7 +462,7 @@ impl<S: Store + Clone> Fleet<S> {
             at: now(),
             why: "asked",
         };
-        ask(&self.store, &mut self.controller, what, &who)
+        ask(&self.store, &mut self.controller, what, None, &who)
             .await
             .map_err(|error| error.to_string())
     }
@@ -391,6 +473,13 @@ impl<S: Store + Clone> Fleet<S> {
         take_step(&self.store, &mut self.controller, "controller", now())
             .await
             .unwrap()
+    }
+
+    /// The same by one that dies after so many requests; whether it lived.
+    async fn control_dying(&self, after: usize) -> bool {
+        let store = Through::dying(self.store.clone(), after);
+        let mut trust = self.trust.clone();
+        take_step(&store, &mut trust, "dying", now()).await.is_ok()
     }
 
     /// Until the rollout stands.
@@ -440,6 +529,15 @@ impl<S: Store + Clone> Fleet<S> {
         let position = self.run().await;
         assert_eq!(position.phase, Phase::Done, "{:?}", self.states());
         assert!(self.all_are(State::Confirmed), "{:?}", self.states());
+    }
+}
+
+/// As if nothing had been there.
+async fn empty(store: &impl Store) {
+    let keys = store.list("").await.unwrap().into_iter();
+    let ops: Vec<Op> = keys.map(|entry| Op::Delete(entry.key)).collect();
+    for some in ops.chunks(100) {
+        store.commit(&[], some).await.unwrap();
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod agent;
 mod control;
+mod evidence;
 mod release;
 mod store;
 mod support;

@@ -2,4 +2,5 @@
 
 mod directory;
 mod etcd;
+mod https;
 mod suite;

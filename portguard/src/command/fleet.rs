@@ -1,11 +1,13 @@
 //! `portguard fleet`: one signed site for many hosts, rolled out in waves.
 
+mod classes;
 mod enroll;
 mod guard;
 pub(super) mod host;
 mod plan;
 mod project;
 mod rollout;
+mod seen;
 mod sign;
 mod status;
 
@@ -27,6 +29,7 @@ pub struct FleetArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Init(project::InitArgs),
+    Classes(classes::ClassesArgs),
     Enroll(enroll::EnrollArgs),
     Revoke(enroll::RevokeArgs),
     Plan(plan::PlanArgs),
@@ -34,9 +37,12 @@ enum Verb {
     Sign(sign::SignArgs),
     Apply(sign::ApplyArgs),
     Status(status::StatusArgs),
-    Evidence(status::EvidenceArgs),
+    Evidence(seen::EvidenceArgs),
+    Counters(seen::CountersArgs),
+    Drift(seen::DriftArgs),
+    Report(seen::ReportArgs),
     Rollout(rollout::RolloutArgs),
-    Rollback(rollout::AskArgs),
+    Rollback(rollout::RollbackArgs),
     Hold(rollout::HoldArgs),
     Unhold(rollout::UnholdArgs),
 }
@@ -48,6 +54,7 @@ enum Verb {
 pub fn run(args: &FleetArgs) -> anyhow::Result<Exit> {
     match &args.verb {
         Verb::Init(args) => project::init(args),
+        Verb::Classes(args) => classes::run(args),
         Verb::Enroll(args) => enroll::enroll(args),
         Verb::Revoke(args) => enroll::revoke(args),
         Verb::Plan(args) => plan::run(args),
@@ -55,7 +62,10 @@ pub fn run(args: &FleetArgs) -> anyhow::Result<Exit> {
         Verb::Sign(args) => sign::sign(args),
         Verb::Apply(args) => sign::apply(args),
         Verb::Status(args) => status::run(args),
-        Verb::Evidence(args) => status::evidence(args),
+        Verb::Evidence(args) => seen::evidence(args),
+        Verb::Counters(args) => seen::counters(args),
+        Verb::Drift(args) => seen::drift(args),
+        Verb::Report(args) => seen::report(args),
         Verb::Rollout(args) => rollout::run(args),
         Verb::Rollback(args) => rollout::rollback(args),
         Verb::Hold(args) => rollout::hold(args),
@@ -67,13 +77,15 @@ pub fn run(args: &FleetArgs) -> anyhow::Result<Exit> {
 fn store_fault(error: &StoreError) -> Fault {
     let fault = match error {
         StoreError::Invalid(_) | StoreError::ReadOnly(_) => Fault::usage(error.to_string()),
-        StoreError::Unreachable(_) | StoreError::Refused(_) => Fault::system(error.to_string()),
+        StoreError::Unreachable(_) | StoreError::Refused(_) | StoreError::TooLarge(_) => {
+            Fault::system(error.to_string())
+        }
     };
     match error {
         StoreError::Unreachable(_) => fault.hint("is `store` in fleet.toml right, and is it up?"),
         StoreError::Refused(_) => fault
             .hint("the class of your certificate (`[tls]` in fleet.toml) decides what you may do"),
-        StoreError::Invalid(_) | StoreError::ReadOnly(_) => fault,
+        StoreError::Invalid(_) | StoreError::ReadOnly(_) | StoreError::TooLarge(_) => fault,
     }
 }
 

@@ -88,11 +88,24 @@ struct Case {
     packets: u64,
     unlisted_bound: u64,
     /// Why it is refused; empty = it is not.
-    against: Vec<String>,
+    against: Vec<Reason>,
     /// What was seen since the first load, as every view shows it.
     findings: Vec<Finding>,
     /// The same by peer, and what becomes of it.
     flows: Vec<Judged>,
+}
+
+/// Why an interface is not promoted. The codes are stable.
+#[derive(Debug, Serialize)]
+struct Reason {
+    code: &'static str,
+    message: String,
+}
+
+impl Reason {
+    fn new(code: &'static str, message: String) -> Self {
+        Self { code, message }
+    }
 }
 
 /// Promotes.
@@ -203,15 +216,18 @@ fn against(
     policy: &Policy,
     flows: &[Judged],
     accepted: &[Accepted],
-) -> Vec<String> {
+) -> Vec<Reason> {
     let mut against = Vec::new();
     let window = args.evidence.window.as_secs();
     let watched = evidence.watched();
     if watched < window {
-        against.push(format!(
-            "watched for {} of {} (`--window`)",
-            duration(watched),
-            duration(window)
+        against.push(Reason::new(
+            "window",
+            format!(
+                "watched for {} of {} (`--window`)",
+                duration(watched),
+                duration(window)
+            ),
         ));
     }
     let hours = evidence.hours();
@@ -220,17 +236,23 @@ fn against(
             .filter(|hour| !hours.contains(hour))
             .map(|hour| format!("{hour:02}"))
             .collect();
-        against.push(format!(
-            "never watched in these hours of the day (UTC): {}",
-            missing.join(", ")
+        against.push(Reason::new(
+            "hours",
+            format!(
+                "never watched in these hours of the day (UTC): {}",
+                missing.join(", ")
+            ),
         ));
     }
     let judged = evidence.judged();
     if judged < args.evidence.min_packets {
-        against.push(format!(
-            "judged {} of {} (`--min-packets`)",
-            count(judged, "packet"),
-            grouped(args.evidence.min_packets)
+        against.push(Reason::new(
+            "packets",
+            format!(
+                "judged {} of {} (`--min-packets`)",
+                count(judged, "packet"),
+                grouped(args.evidence.min_packets)
+            ),
         ));
     }
     // What was admitted until now was never counted as a violation, so that nobody knows who would miss it.
@@ -247,29 +269,32 @@ fn against(
                 )
             })
             .collect();
-        against.push(format!(
+        against.push(Reason::new("closes", format!(
             "the policy closes what the audited one admits, so that nothing is known of it: {}; load it in audit first",
             words.join("; ")
-        ));
+        )));
     }
     let unexplained = flows
         .iter()
         .filter(|flow| flow.state == State::Unexplained)
         .count();
     if unexplained > 0 {
-        against.push(format!(
-            "{} would be dropped, neither admitted by the site nor accepted",
-            count(unexplained as u64, "flow")
+        against.push(Reason::new(
+            "flows",
+            format!(
+                "{} would be dropped, neither admitted by the site nor accepted",
+                count(unexplained as u64, "flow")
+            ),
         ));
     }
     let is_said = accepted.iter().any(|one| one.flow.what == UNLISTED);
     // Since the last boot every port is known by its counter; before it, only what the list had room for.
     let bound = evidence.bound.earlier();
     if (bound > 0 || evidence.forgotten > 0) && !is_said {
-        against.push(format!(
+        against.push(Reason::new("unlisted", format!(
             "before the last boot there were more flows than are on record: others sent at most {} each (`--accept {UNLISTED}`)",
             count(bound, "packet")
-        ));
+        )));
     }
     against
 }
@@ -360,7 +385,11 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
     }
     for reason in &case.against {
         writeln!(out)?;
-        hanging(out, &format!("{}: ", case.interface), &plain(reason))?;
+        hanging(
+            out,
+            &format!("{}: ", case.interface),
+            &plain(&reason.message),
+        )?;
     }
     if !case.against.is_empty() {
         let reasons = count(case.against.len() as u64, "reason");

@@ -3,7 +3,7 @@
 use portguard_policy::human::plain;
 
 /// Text with what HTML means by itself replaced, and without control characters.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in plain(text).chars() {
         match c {

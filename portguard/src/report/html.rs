@@ -23,7 +23,7 @@ pub fn html(evidence: &Evidence) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <title>Port matrix evidence: {host}</title><style>{}</style></head><body><main>",
-        include_str!("style.css")
+        super::STYLE
     );
     head(&mut page, evidence, &host);
     tiles(&mut page, evidence);

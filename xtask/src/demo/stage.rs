@@ -154,7 +154,7 @@ impl Stage {
 }
 
 /// Pins go to a bpffs that ends with this process, however it ends.
-fn private_bpffs() -> Result<()> {
+pub(super) fn private_bpffs() -> Result<()> {
     const NONE: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).context("making a private view of the file system")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)

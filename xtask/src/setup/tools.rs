@@ -47,6 +47,12 @@ pub(crate) const TEST: [Tool; 7] = [
     tool("socat", "socat", "the far end of a tun interface"),
 ];
 
+/// What `demo --fleet` calls.
+pub(crate) const FLEET: [Tool; 2] = [
+    tool("minisign", "minisign", "signed releases"),
+    tool("openssl", "openssl", "certificates for etcd"),
+];
+
 /// What `vm-test` calls; `apt-get` and `dpkg-deb`, by which it gets its kernels, are Debian's own.
 pub(crate) const VM: [Tool; 2] = [
     tool("qemu-system-x86_64", "qemu-system-x86", "other kernels"),

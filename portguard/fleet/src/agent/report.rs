@@ -5,8 +5,6 @@ use crate::status::{ALIVE_SECONDS, Alive, BEAT_SECONDS, MAX_EVIDENCE, State, Sta
 use crate::store::{Store, StoreError};
 use crate::{Hash, layout, now};
 
-/// Evidence is sent at most so often.
-const EVIDENCE_SECONDS: u64 = 600;
 /// Counts alone are worth a new status only so often.
 const COUNTS_SECONDS: u64 = 60;
 
@@ -105,18 +103,27 @@ impl<S: Store, G: Guard> Agent<S, G> {
         }
     }
 
+    /// What was seen, as long as anything judges packets here.
     async fn send_evidence(&mut self) -> Result<(), StoreError> {
-        if !self.store.is_writable() || !matches!(self.state, State::Audit | State::Ready) {
+        let judges = matches!(
+            self.state,
+            State::Audit | State::Ready | State::Confirmed | State::Held | State::Reverted
+        );
+        if !self.store.is_writable() || !judges {
             return Ok(());
         }
-        if now() < self.reported.evidence_at + EVIDENCE_SECONDS {
+        if now() < self.reported.evidence_at + self.identity.evidence_seconds {
             return Ok(());
         }
         self.reported.evidence_at = now();
-        for (interface, text) in self.guard.evidence().await {
-            let sealed = self.identity.key.evidence(&text);
-            if sealed.len() <= MAX_EVIDENCE && layout::is_name(&interface) {
-                let key = layout::evidence(&self.identity.host, &interface);
+        let serial = self.current.as_ref().map(|current| current.manifest.serial);
+        for mut evidence in self.guard.evidence().await {
+            evidence.host.clone_from(&self.identity.host);
+            evidence.serial = serial.unwrap_or_default();
+            evidence.at = now();
+            let sealed = self.identity.key.evidence(&evidence.fitted());
+            if sealed.len() <= MAX_EVIDENCE && layout::is_name(&evidence.interface) {
+                let key = layout::evidence(&self.identity.host, &evidence.interface);
                 self.store.put(&key, sealed).await?;
             }
         }

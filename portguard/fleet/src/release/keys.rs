@@ -46,13 +46,22 @@ impl KeySet {
                 self.keys.len()
             ));
         }
-        let mut ids = BTreeSet::new();
+        let (mut ids, mut points) = (BTreeSet::new(), BTreeSet::new());
         for key in &self.keys {
             if parse_key(key).is_none() {
                 return refuse(format!("`{key}` is no public key of minisign"));
             }
             if !ids.insert(key_id(key)) {
                 return refuse(format!("two keys have the id of `{key}`"));
+            }
+            // The id is only a name: one key under two of them would be two votes of one person.
+            if !points.insert(
+                STANDARD
+                    .decode(key)
+                    .ok()
+                    .and_then(|key| key.get(10..).map(<[u8]>::to_vec)),
+            ) {
+                return refuse(format!("`{key}` is there twice, under two ids"));
             }
         }
         Ok(())

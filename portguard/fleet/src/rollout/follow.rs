@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
 use super::{Hold, Position};
-use crate::release::{HostEntry, Manifest, Refused, Shard, Trust, unpack_small};
-use crate::status::{Doubt, State, read};
-use crate::store::{Compare, Entry, Op, Store, StoreError};
+use crate::release::{HostEntry, Manifest, Refused, Shard, Signatures, Trust, unpack_small};
+use crate::status::{Doubt, MAX_STATUS, State, read};
+use crate::store::{Compare, Entry, MAX_VALUE, Op, Store, StoreError};
 use crate::{layout, publish};
 
 /// For how long a controller is one without saying so again.
@@ -71,7 +71,9 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
             .cloned()
             .ok_or_else(|| "not there".to_owned())
     };
-    let manifest = trust.accept(serial, &bytes, crate::now(), &mut fetch)?;
+    // Whoever looks at a release that has ended must see it, if only to publish the next; hosts judge that for themselves.
+    let ended_does_not_matter = 0;
+    let manifest = trust.accept(serial, &bytes, ended_does_not_matter, &mut fetch)?;
     let mut hosts = BTreeMap::new();
     for hash in &manifest.hosts {
         let entry = store.get(&layout::object(hash)).await?;
@@ -108,16 +110,24 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
 /// # Errors
 /// What the store says.
 pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result<View, StoreError> {
-    let by_host = |entries: Vec<Entry>, prefix: &str| -> BTreeMap<String, Vec<u8>> {
-        let named = entries
-            .into_iter()
-            .filter_map(|entry| Some((entry.key.strip_prefix(prefix)?.to_owned(), entry.value)));
-        named.collect()
-    };
-    let statuses = by_host(store.list(layout::STATUSES).await?, layout::STATUSES);
-    let alive = by_host(store.list(layout::ALIVE).await?, layout::ALIVE);
-    let holds = by_host(store.list(layout::HOLDS).await?, layout::HOLDS);
-    let revoked = by_host(store.list(layout::REVOKED).await?, layout::REVOKED);
+    // Anybody with an agent's certificate can put anything beside the hosts' own: what cannot count is not kept.
+    let by_host =
+        async |prefix: &str, most: usize| -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+            let host = |key: &str| key.strip_prefix(prefix).map(str::to_owned);
+            let is_wanted = |entry: &Entry| {
+                entry.value.len() <= most
+                    && host(&entry.key).is_some_and(|host| published.hosts.contains_key(&host))
+            };
+            let entries = store.pick(prefix, is_wanted).await?;
+            let named = entries
+                .into_iter()
+                .filter_map(|entry| Some((host(&entry.key)?, entry.value)));
+            Ok(named.collect())
+        };
+    let statuses = by_host(layout::STATUSES, MAX_STATUS).await?;
+    let alive = by_host(layout::ALIVE, MAX_STATUS).await?;
+    let holds = by_host(layout::HOLDS, MAX_VALUE).await?;
+    let revoked = by_host(layout::REVOKED, MAX_VALUE).await?;
     let serial = published.manifest.serial;
     let mut view = View::new();
     for (host, entry) in &published.hosts {
@@ -198,7 +208,7 @@ pub async fn take_step(
     }
 }
 
-/// Carries out what somebody asks for.
+/// Carries out what somebody asks for; a rollback with what the publishers signed of it.
 ///
 /// # Errors
 /// [`FollowError`].
@@ -206,12 +216,14 @@ pub async fn ask(
     store: &impl Store,
     trust: &mut Trust,
     what: Request,
+    order: Option<Signatures>,
     who: &Who<'_>,
 ) -> Result<Position, FollowError> {
     let published = published(store, trust).await?;
     let (position, seen) = position(store, published.manifest.serial, who.at).await?;
     let has_way_back = published.manifest.rollback_to.is_some();
-    let next = request(&position, what, has_way_back, who)?;
+    let mut next = request(&position, what, has_way_back, who)?;
+    next.order = order;
     write(store, seen.as_ref(), &next).await?;
     Ok(next)
 }

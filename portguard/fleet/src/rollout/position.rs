@@ -1,6 +1,9 @@
 //! How far a rollout is. It is not signed: it can only let a host do what the release and the host's own evidence let it do.
+//! A rollback is another matter, since what is gone back to may admit more: the publishers sign it.
 
 use serde::{Deserialize, Serialize};
+
+use crate::release::{Signatures, Target};
 
 /// The one document that everybody agrees on, changed by compare-and-swap only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,18 @@ pub struct Position {
     pub at: u64,
     /// Why.
     pub why: String,
+    /// Signatures of [`rollback_order`], while hosts go back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Signatures>,
+}
+
+/// What the publishers sign so that hosts go back: from which release of which fleet, and to which. It is good for nothing
+/// else, and for nothing once there is another release.
+pub fn rollback_order(fleet: &str, serial: u64, target: &Target) -> String {
+    format!(
+        "portguard rollback 1\nfleet {fleet}\nfrom {serial}\nto {} {}\n",
+        target.serial, target.sha256
+    )
 }
 
 /// What is going on.
@@ -74,6 +89,7 @@ impl Position {
             by: by.to_owned(),
             at: now,
             why: why.to_owned(),
+            order: None,
         }
     }
 

@@ -1,26 +1,31 @@
 //! A directory: on one machine, in a checkout of git, or on NFS.
 //!
-//! A value is a file; it is written beside its place, synced, and renamed. Commits are serialised by a lock that is taken
-//! with link(2), which is atomic on NFS, too. A commit of several values that is cut short leaves the first of them.
+//! A value is a file; it is written beside its place, synced, and renamed. Commits are serialised by a lock. A commit of
+//! several values that is cut short leaves the first of them. Whoever else can write to the directory may have put anything
+//! there: links are not followed, and what is no file is not opened to wait on.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+mod beneath;
+mod lock;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use beneath::Beneath;
+use lock::Lock;
 
 use super::{Compare, Entry, MAX_VALUE, Op, PAGE, Poll, Source, Store, StoreError, Watch, check};
 use crate::{Hash, now};
 
 /// How often a watch looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long to wait for another one's lock.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A lock that is older was left by somebody who died; no commit takes a tenth of that.
-const STALE_SECONDS: u64 = 60;
 /// Begins a value that goes away by itself.
 const LEASE: &[u8] = b"lease ";
+/// What such a value has before it is shorter.
+const HEAD: u64 = 256;
 
 /// A store in a directory. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -52,24 +57,26 @@ impl Directory {
         self.root.join(key)
     }
 
-    fn read(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    /// The file's bytes, a lease's head among them; `None` if there is none.
+    fn bytes(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check(key, &[])?;
-        let path = self.path(key);
-        let file = match File::open(&path) {
-            Ok(file) => file,
+        match Beneath(&self.root).read(key, MAX_VALUE as u64 + HEAD) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // A store that is not there is not an empty one.
                 self.root
                     .metadata()
                     .map_err(|error| failed(&self.root, &error))?;
-                return Ok(None);
+                Ok(None)
             }
-            Err(error) => return Err(failed(&path, &error)),
+            Err(error) => Err(failed(&self.path(key), &error)),
+        }
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let Some(bytes) = self.bytes(key)? else {
+            return Ok(None);
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_VALUE as u64 + 256)
-            .read_to_end(&mut bytes)
-            .map_err(|error| failed(&path, &error))?;
         let version = version(&bytes);
         let value = match Leased::parse(&bytes) {
             Some(leased) if leased.until <= now() => return Ok(None),
@@ -86,28 +93,19 @@ impl Directory {
 
     fn write(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let path = self.path(key);
-        let parent = path.parent().unwrap_or(&self.root).to_owned();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let next = parent.join(format!(".{}-{number}", self.me));
-        let result = (|| {
-            fs::create_dir_all(&parent)?;
-            let mut file = File::create(&next)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&next, &path)?;
-            File::open(&parent)?.sync_all()
-        })();
-        if result.is_err() {
-            let _ = fs::remove_file(&next);
-        }
-        result.map_err(|error| failed(&path, &error))
+        let beside = format!(".{}-{number}", self.me);
+        fs::create_dir_all(&*self.root).map_err(|error| failed(&self.root, &error))?;
+        Beneath(&self.root)
+            .write(key, &beside, bytes)
+            .map_err(|error| failed(&self.path(key), &error))
     }
 
     fn remove(&self, key: &str) -> Result<(), StoreError> {
-        let path = self.path(key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, &error)),
+        match Beneath(&self.root).remove(key) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(&self.path(key), &error))
+            }
             _ => Ok(()),
         }
     }
@@ -164,7 +162,7 @@ impl Directory {
             return Ok(true);
         }
         let _lock = Lock::take(&self.root, &self.me)?;
-        let there = fs::read(self.path(key)).unwrap_or_default();
+        let there = self.bytes(key)?.unwrap_or_default();
         let is_taken = Leased::parse(&there)
             .is_some_and(|leased| leased.until > now() && leased.by != self.me.as_bytes());
         if is_taken {
@@ -181,7 +179,10 @@ impl Directory {
     ) -> Result<(Vec<Entry>, bool), StoreError> {
         let mut keys = Vec::new();
         let start = self.root.join(prefix.trim_end_matches('/'));
-        collect(&self.root, &start, &mut keys)?;
+        // What is behind a link is not of this store, and may be everything that there is.
+        if start == **self.root || !start.is_symlink() {
+            collect(&self.root, &start, &mut keys)?;
+        }
         keys.retain(|key| {
             key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
         });
@@ -190,8 +191,12 @@ impl Directory {
         keys.truncate(PAGE);
         let mut entries = Vec::new();
         for key in &keys {
-            // What was removed meanwhile is not there.
-            entries.extend(self.read(key)?);
+            // What was removed meanwhile is not there; what is no value of ours must not hide the others.
+            match self.read(key) {
+                Ok(found) => entries.extend(found),
+                Err(StoreError::Invalid(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         if entries.is_empty() && more {
             // A page of nothing but ended leases must not look like the end.
@@ -295,6 +300,12 @@ fn version(bytes: &[u8]) -> u64 {
 
 fn failed(path: &Path, error: &io::Error) -> StoreError {
     let what = format!("{}: {error}", path.display());
+    // A link, a pipe, something in the way: not what was written here.
+    let is_other =
+        [io::ErrorKind::InvalidData, io::ErrorKind::NotADirectory].contains(&error.kind());
+    if is_other || error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) {
+        return StoreError::Invalid(what);
+    }
     let refusals = [
         io::ErrorKind::PermissionDenied,
         io::ErrorKind::ReadOnlyFilesystem,
@@ -328,71 +339,4 @@ fn collect(root: &Path, below: &Path, keys: &mut Vec<String>) -> Result<(), Stor
         }
     }
     Ok(())
-}
-
-/// Held by whoever commits.
-struct Lock {
-    path: PathBuf,
-}
-
-impl Lock {
-    fn take(root: &Path, me: &str) -> Result<Self, StoreError> {
-        let path = root.join(".lock");
-        let mine = root.join(format!(".lock-{me}-{:016x}", fastrand::u64(..)));
-        let result = Self::wait(root, &path, &mine, me);
-        let _ = fs::remove_file(&mine);
-        result?;
-        Ok(Self { path })
-    }
-
-    fn wait(root: &Path, path: &Path, mine: &Path, me: &str) -> Result<(), StoreError> {
-        let write = || {
-            fs::create_dir_all(root)?;
-            fs::write(mine, format!("{me} {}\n", now()))
-        };
-        write().map_err(|error| failed(mine, &error))?;
-        let begun = std::time::Instant::now();
-        loop {
-            match fs::hard_link(mine, path) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Self::remove_if_stale(path);
-                }
-                Err(error) => return Err(failed(path, &error)),
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(StoreError::Unreachable(format!(
-                    "{} is held by somebody else",
-                    path.display()
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(5 + fastrand::u64(..20)));
-        }
-    }
-
-    /// Two who find the same stale lock rename it one after the other: the second finds none, or takes a fresh one away
-    /// and must put it back, which link(2) refuses if yet another is there by then.
-    fn remove_if_stale(path: &Path) {
-        let since = |path: &Path| -> Option<u64> {
-            let text = fs::read_to_string(path).ok()?;
-            text.split_whitespace().nth(1)?.parse().ok()
-        };
-        let is_stale = |since: u64| now().saturating_sub(since) > STALE_SECONDS;
-        if !since(path).is_some_and(is_stale) {
-            return;
-        }
-        let aside = path.with_extension(format!("stale-{:016x}", fastrand::u64(..)));
-        if fs::rename(path, &aside).is_ok() {
-            if !since(&aside).is_some_and(is_stale) {
-                let _ = fs::hard_link(&aside, path);
-            }
-            let _ = fs::remove_file(&aside);
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
 }

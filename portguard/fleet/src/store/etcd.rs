@@ -224,18 +224,23 @@ impl Store for Etcd {
             // The next key there can be.
             first.push(0);
         }
-        let request = proto::RangeRequest {
-            key: first,
-            range_end: end_of(&full(prefix)),
-            limit: i64::try_from(PAGE).unwrap_or(i64::MAX),
+        let mut limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+        let answer = loop {
+            let request = proto::RangeRequest {
+                key: first.clone(),
+                range_end: end_of(&full(prefix)),
+                limit,
+            };
+            let asked: Result<proto::RangeResponse, _> =
+                self.ask("/etcdserverpb.KV/Range", request, true).await;
+            match asked {
+                Ok(answer) => break answer,
+                // Somebody filled the page with more than values of ours can have: ask for less at a time.
+                Err(StoreError::TooLarge(_)) if limit > 1 => limit = (limit / 8).max(1),
+                Err(error) => return Err(error),
+            }
         };
-        let answer: proto::RangeResponse =
-            self.ask("/etcdserverpb.KV/Range", request, true).await?;
-        let entries = answer
-            .kvs
-            .into_iter()
-            .map(entry)
-            .collect::<Result<_, _>>()?;
+        let entries = answer.kvs.into_iter().map(bounded).collect();
         Ok((entries, answer.more))
     }
 
@@ -430,6 +435,9 @@ fn explain(status: &Status) -> StoreError {
     if let Some(error) = std::error::Error::source(status) {
         text = format!("{text}: {}", causes(error));
     }
+    if status.code() == Code::OutOfRange {
+        return StoreError::TooLarge(text);
+    }
     let refusals = [
         Code::PermissionDenied,
         Code::Unauthenticated,
@@ -461,9 +469,25 @@ fn end_of(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
+/// As [`entry`], for lists: one value that is too large, which reads as empty, must not hide all others.
+fn bounded(mut kv: proto::KeyValue) -> Entry {
+    if kv.value.len() > MAX_VALUE {
+        kv.value.clear();
+    }
+    Entry {
+        key: key_of(kv.key),
+        value: kv.value,
+        version: u64::try_from(kv.mod_revision).unwrap_or_default(),
+    }
+}
+
+fn key_of(bytes: Vec<u8>) -> String {
+    let key = String::from_utf8(bytes).unwrap_or_default();
+    key.strip_prefix(ROOT).unwrap_or_default().to_owned()
+}
+
 fn entry(kv: proto::KeyValue) -> Result<Entry, StoreError> {
-    let key = String::from_utf8(kv.key).unwrap_or_default();
-    let key = key.strip_prefix(ROOT).unwrap_or_default().to_owned();
+    let key = key_of(kv.key);
     if kv.value.len() > MAX_VALUE {
         return Err(StoreError::Invalid(format!("`{key}` is too large")));
     }

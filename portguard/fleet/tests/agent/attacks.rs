@@ -2,22 +2,32 @@
 
 use super::*;
 
+over_every_store!(
+    yesterdays_release_as_head_or_under_todays_number_moves_nobody,
+    a_release_that_the_publishers_did_not_sign_moves_nobody,
+    documents_that_are_swapped_truncated_or_gone_move_nobody,
+    what_compiles_to_another_policy_than_was_signed_is_not_loaded,
+    a_position_or_a_hold_that_cannot_be_read_moves_nobody,
+    one_hosts_key_speaks_for_that_host_only_and_only_now,
+    a_forged_position_enforces_nothing_early,
+);
+
 /// Everything that a host has, to compare.
-fn kernel(fleet: &Fleet<Directory>, name: &str) -> (Option<(String, bool)>, Vec<String>) {
+fn kernel<S>(fleet: &Fleet<S>, name: &str) -> (Option<(String, bool)>, Vec<String>) {
     let kernel = fleet.kernels[name].0.lock().unwrap();
     (kernel.policy.clone(), kernel.enforced.clone())
 }
 
 /// A fleet that enforces `two`, after `one`, whose store an attacker can write.
-async fn owned(disk: &Path) -> Fleet<Directory> {
-    let mut fleet = Fleet::new(directory(disk), 2).await;
+async fn owned<S: Store + Clone>(store: S) -> Fleet<S> {
+    let mut fleet = Fleet::new(store, 2).await;
     fleet.plan.wave = vec![Wave::new("all", "*")];
     fleet.roll_out("one").await;
     fleet.roll_out("two").await;
     fleet
 }
 
-async fn unmoved(fleet: &mut Fleet<Directory>, what: &str) {
+async fn unmoved<S: Store + Clone>(fleet: &mut Fleet<S>, what: &str) {
     let before = kernel(fleet, "h0");
     for _ in 0..3 {
         fleet.tick().await;
@@ -25,10 +35,10 @@ async fn unmoved(fleet: &mut Fleet<Directory>, what: &str) {
     assert_eq!(kernel(fleet, "h0"), before, "{what}");
 }
 
-#[tokio::test]
-async fn yesterdays_release_as_head_or_under_todays_number_moves_nobody() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = owned(disk.path()).await;
+async fn yesterdays_release_as_head_or_under_todays_number_moves_nobody<S: Store + Clone>(
+    store: S,
+) {
+    let mut fleet = owned(store).await;
     let store = fleet.store.clone();
     let old = store.get(&layout::release(1)).await.unwrap().unwrap().value;
     store.put(layout::HEAD, b"1".to_vec()).await.unwrap();
@@ -42,10 +52,8 @@ async fn yesterdays_release_as_head_or_under_todays_number_moves_nobody() {
     unmoved(&mut fleet, "the old one in place of the new one").await;
 }
 
-#[tokio::test]
-async fn a_release_that_the_publishers_did_not_sign_moves_nobody() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = owned(disk.path()).await;
+async fn a_release_that_the_publishers_did_not_sign_moves_nobody<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
     let thief = Signers::new(2);
     let (mut manifest, _, chunks) = fleet.sign("weaker", |_| {});
     let mut forged = vec![("signed by others", thief.sign(&manifest, &[0, 1]))];
@@ -83,10 +91,8 @@ async fn a_release_that_the_publishers_did_not_sign_moves_nobody() {
     }
 }
 
-#[tokio::test]
-async fn documents_that_are_swapped_truncated_or_gone_move_nobody() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = owned(disk.path()).await;
+async fn documents_that_are_swapped_truncated_or_gone_move_nobody<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
     fleet.publish("three").await;
     let (manifest, _) = fleet.last.clone().unwrap();
     let site = layout::object(&manifest.objects[document::SITE].chunks[0]);
@@ -113,11 +119,8 @@ async fn documents_that_are_swapped_truncated_or_gone_move_nobody() {
     assert_eq!(fleet.states()["h0"].0, State::Ready, "{:?}", fleet.states());
 }
 
-#[tokio::test]
-async fn a_forged_position_enforces_nothing_early_and_goes_back_only_where_and_while_it_was_signed()
-{
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = owned(disk.path()).await;
+async fn a_forged_position_enforces_nothing_early<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
     // Not before its wave can have begun.
     fleet.plan.wave = vec![Wave::new("all", "*").after(3600)];
     let issued = now();
@@ -137,36 +140,10 @@ async fn a_forged_position_enforces_nothing_early_and_goes_back_only_where_and_w
         "{:?}",
         fleet.states()
     );
-    // Back from a release that is in force for longer than a rollback is obeyed.
-    let mut fleet = {
-        let disk = tempfile::tempdir().unwrap().keep();
-        let mut fleet = Fleet::new(directory(&disk), 2).await;
-        fleet.plan.wave = vec![Wave::new("all", "*")];
-        fleet.roll_out("one").await;
-        fleet
-            .publish_with("two", |manifest| manifest.rollback_within = 0)
-            .await;
-        fleet.tick().await;
-        fleet.tick().await;
-        fleet.request(Request::Start).await.unwrap();
-        fleet.run().await;
-        fleet
-    };
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    let mut forged = Position::new(2, "thief", now(), "");
-    forged.phase = Phase::RollingBack;
-    fleet
-        .store
-        .put(layout::POSITION, serde_json::to_vec(&forged).unwrap())
-        .await
-        .unwrap();
-    unmoved(&mut fleet, "a rollback after its time").await;
 }
 
-#[tokio::test]
-async fn what_compiles_to_another_policy_than_was_signed_is_not_loaded() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = owned(disk.path()).await;
+async fn what_compiles_to_another_policy_than_was_signed_is_not_loaded<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
     fleet.kernels["h0"].0.lock().unwrap().is_other = true;
     fleet.publish("three").await;
     fleet.request(Request::Start).await.unwrap();
@@ -176,10 +153,8 @@ async fn what_compiles_to_another_policy_than_was_signed_is_not_loaded() {
     assert!(why.contains("another policy"), "{why}");
 }
 
-#[tokio::test]
-async fn a_position_or_a_hold_that_cannot_be_read_moves_nobody() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = owned(disk.path()).await;
+async fn a_position_or_a_hold_that_cannot_be_read_moves_nobody<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
     for garbage in [
         &b""[..],
         b"{}",
@@ -206,10 +181,8 @@ async fn a_position_or_a_hold_that_cannot_be_read_moves_nobody() {
     }
 }
 
-#[tokio::test]
-async fn one_hosts_key_speaks_for_that_host_only_and_only_now() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 2).await;
+async fn one_hosts_key_speaks_for_that_host_only_and_only_now<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
     fleet.plan.wave = vec![Wave::new("all", "*")];
     fleet.publish("one").await;
     fleet.tick().await;
@@ -217,8 +190,7 @@ async fn one_hosts_key_speaks_for_that_host_only_and_only_now() {
     let published = published(&fleet.store, &mut fleet.controller)
         .await
         .unwrap();
-    let look =
-        async |store: &Directory, at: u64| view(store, &published, at).await.unwrap()["h1"].clone();
+    let look = async |store: &S, at: u64| view(store, &published, at).await.unwrap()["h1"].clone();
     assert_eq!(look(&fleet.store, now()).await.state, State::Ready);
     let store = fleet.store.clone();
     let (status, alive) = (layout::status("h1"), layout::alive("h1"));

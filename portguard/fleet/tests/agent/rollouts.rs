@@ -2,10 +2,18 @@
 
 use super::*;
 
-#[tokio::test]
-async fn a_release_is_watched_everywhere_and_enforced_wave_by_wave() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 4).await;
+over_every_store!(
+    a_release_is_watched_everywhere_and_enforced_wave_by_wave,
+    a_host_that_is_held_stays_as_it_is_until_it_is_let_go,
+    the_controller_may_be_killed_at_every_step,
+    own_evidence_holds_a_host_back_whatever_the_position_says,
+    a_host_that_cannot_load_has_failed_and_has_not_gone_back,
+    a_policy_that_cuts_the_store_heals_itself_on_the_canary_and_halts,
+    a_policy_that_cuts_the_store_halts_with_the_controller_killed_at_every_step,
+);
+
+async fn a_release_is_watched_everywhere_and_enforced_wave_by_wave<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 4).await;
     fleet.publish("one").await;
     fleet.tick().await;
     fleet.tick().await;
@@ -32,10 +40,31 @@ async fn a_release_is_watched_everywhere_and_enforced_wave_by_wave() {
     assert!(fleet.all_are(State::Confirmed));
 }
 
-#[tokio::test]
-async fn a_policy_that_cuts_the_store_heals_itself_on_the_canary_and_halts() {
-    let disk = tempfile::tempdir().unwrap();
-    cut(directory(disk.path())).await;
+async fn a_policy_that_cuts_the_store_heals_itself_on_the_canary_and_halts<S: Store + Clone>(
+    store: S,
+) {
+    let mut fleet = begin_cut(store).await;
+    end_cut(&mut fleet).await;
+}
+
+/// The controller dies at its first request, then at its second, and so on; and begins anew each time.
+async fn a_policy_that_cuts_the_store_halts_with_the_controller_killed_at_every_step<
+    S: Store + Clone,
+>(
+    store: S,
+) {
+    let mut fleet = begin_cut(store).await;
+    let mut after = 0;
+    while !fleet.control_dying(after).await {
+        after += 1;
+        fleet.tick().await;
+        assert!(after < 100, "it never gets through");
+    }
+    assert!(
+        after > 5,
+        "a step is {after} requests: it was not killed at any"
+    );
+    end_cut(&mut fleet).await;
 }
 
 #[tokio::test]
@@ -45,11 +74,6 @@ async fn a_policy_that_cuts_the_store_heals_itself_with_the_leader_killed_in_the
     let leader = cluster.leader();
     cluster.kill(leader);
     cluster.wait().await;
-    end_cut(&mut fleet).await;
-}
-
-async fn cut<S: Store + Clone>(store: S) {
-    let mut fleet = begin_cut(store).await;
     end_cut(&mut fleet).await;
 }
 
@@ -71,7 +95,9 @@ async fn begin_cut<S: Store + Clone>(store: S) -> Fleet<S> {
 
 async fn end_cut<S: Store + Clone>(fleet: &mut Fleet<S>) {
     // The deadline is the kernel's: nobody does anything.
-    tokio::time::sleep(Duration::from_millis(5200)).await;
+    for kernel in fleet.kernels.values() {
+        kernel.0.lock().unwrap().lapse();
+    }
     let canary = fleet.hosts_of_wave(0);
     assert_eq!(canary.len(), 2);
     let position = fleet.run().await;
@@ -99,27 +125,8 @@ async fn end_cut<S: Store + Clone>(fleet: &mut Fleet<S>) {
     assert_eq!(fleet.enforced(&first), ["good", "cut"]);
 }
 
-#[tokio::test]
-async fn rolling_back_goes_to_what_was_signed_and_in_force_before() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 4).await;
-    fleet.roll_out("one").await;
-    fleet.roll_out("two").await;
-    fleet.request(Request::Rollback).await.unwrap();
-    fleet.tick().await;
-    fleet.tick().await;
-    for name in ["h0", "h1", "h2", "h3"] {
-        let kernel = fleet.kernels[name].0.lock().unwrap();
-        assert_eq!(kernel.policy, Some(("one".to_owned(), true)), "{name}");
-        assert!(kernel.deadline.is_none(), "confirmed");
-    }
-    assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
-}
-
-#[tokio::test]
-async fn a_host_that_is_held_stays_as_it_is_until_it_is_let_go() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 4).await;
+async fn a_host_that_is_held_stays_as_it_is_until_it_is_let_go<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 4).await;
     portguard_fleet::publish::hold(&fleet.store, "h2", Some(&hold("migration")))
         .await
         .unwrap();
@@ -150,16 +157,15 @@ async fn a_host_that_is_held_stays_as_it_is_until_it_is_let_go() {
     assert_eq!(fleet.states()["h2"].0, State::Confirmed);
 }
 
-#[tokio::test]
-async fn the_controller_may_be_killed_at_every_step() {
+async fn the_controller_may_be_killed_at_every_step<S: Store + Clone>(store: S) {
     // `control` begins each time with nothing but the store; here two of them and an operator are at it at once.
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 8).await;
+    let mut fleet = Fleet::new(store, 8).await;
     fleet.publish("one").await;
     fleet.tick().await;
     fleet.tick().await;
     fleet.request(Request::Start).await.unwrap();
-    for _ in 0..50 {
+    for after in 0..50 {
+        fleet.control_dying(after % 25).await;
         let (mut one, mut two) = (fleet.trust.clone(), fleet.trust.clone());
         let _ = tokio::join!(
             take_step(&fleet.store, &mut one, "one", now()),
@@ -181,42 +187,10 @@ async fn the_controller_may_be_killed_at_every_step() {
     assert!(steps.is_sorted(), "nobody undid another's step: {steps:?}");
 }
 
-#[tokio::test]
-async fn without_the_store_what_is_enforced_stays_and_an_agent_that_begins_anew_knows_it() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 2).await;
+async fn own_evidence_holds_a_host_back_whatever_the_position_says<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
     fleet.plan.wave = vec![Wave::new("all", "*")];
-    fleet.roll_out("one").await;
-    std::fs::rename(disk.path().join("release"), disk.path().join("away")).unwrap();
-    fleet.start("h0").await;
-    assert_eq!(fleet.states()["h0"].0, State::Verified, "from its own disk");
-    fleet.tick().await;
-    assert_eq!(fleet.states()["h0"].0, State::Confirmed);
-    // What is on its disk is checked: changed there, it is fetched again.
-    let path = fleet.directory.path().join("h0/release-1/site.toml");
-    std::fs::write(&path, "weaker").unwrap();
-    fleet.start("h0").await;
-    fleet.tick().await;
-    assert_ne!(fleet.states()["h0"].0, State::Confirmed);
-    std::fs::rename(disk.path().join("away"), disk.path().join("release")).unwrap();
-    fleet.tick().await;
-    fleet.tick().await;
-    assert_eq!(
-        fleet.states()["h0"].0,
-        State::Confirmed,
-        "{:?}",
-        fleet.states()
-    );
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
-    assert_eq!(fleet.enforced("h0"), ["one"]);
-}
-
-#[tokio::test]
-async fn own_evidence_holds_a_host_back_whatever_the_position_says() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 2).await;
-    fleet.plan.wave = vec![Wave::new("all", "*")];
-    let spoil = |fleet: &Fleet<Directory>, change: &dyn Fn(&mut Judgement)| {
+    let spoil = |fleet: &Fleet<S>, change: &dyn Fn(&mut Judgement)| {
         change(&mut fleet.kernels["h0"].0.lock().unwrap().evidence);
     };
     spoil(&fleet, &|judged| judged.would_drop = 3);
@@ -247,10 +221,8 @@ async fn own_evidence_holds_a_host_back_whatever_the_position_says() {
     assert_eq!(fleet.states()["h0"].0, State::Confirmed);
 }
 
-#[tokio::test]
-async fn a_host_that_cannot_load_has_failed_and_has_not_gone_back() {
-    let disk = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::new(directory(disk.path()), 4).await;
+async fn a_host_that_cannot_load_has_failed_and_has_not_gone_back<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 4).await;
     fleet.publish("one").await;
     fleet.tick().await;
     fleet.tick().await;

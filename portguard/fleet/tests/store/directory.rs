@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portguard_fleet::store::{Compare, Directory, Op, Store as _};
+use portguard_fleet::store::{Compare, Directory, Op, Store as _, StoreError};
 
 use super::suite::suite;
 
@@ -69,4 +69,61 @@ async fn a_directory_that_is_gone_is_not_an_empty_one() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("mounted"));
     assert!(store.get("head").await.is_err());
+}
+
+#[tokio::test]
+async fn links_and_pipes_that_somebody_put_there_are_not_followed_and_not_waited_for() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let secret = elsewhere.path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let store = open(root);
+    store.put("status/a", b"ours".to_vec()).await.unwrap();
+    std::os::unix::fs::symlink(&secret, root.join("head")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), root.join("alive")).unwrap();
+    std::os::unix::fs::symlink("/", root.join("status/all")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", root.join("status/zero")).unwrap();
+    let pipe = root.join("position");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&root.join("status/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(root.join("status/huge"), vec![0; 4 << 20]).unwrap();
+    for key in [
+        "head",
+        "alive/secret",
+        "status/all/etc/passwd",
+        "status/zero",
+        "position",
+        "status/pipe",
+        "status/huge",
+    ] {
+        let found = tokio::time::timeout(Duration::from_secs(20), store.get(key)).await;
+        let refused = found.expect("an answer").unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Invalid(_)),
+            "{key}: {refused}"
+        );
+    }
+    // They hide nothing.
+    let all = store.list("status/").await.unwrap();
+    let keys: Vec<&str> = all.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["status/a"]);
+    assert!(store.list("alive/").await.unwrap().is_empty());
+    // Nothing is written through them: a link to a directory is refused, one to a file is replaced.
+    assert!(store.put("alive/b", b"x".to_vec()).await.is_err());
+    assert!(!elsewhere.path().join("b").exists());
+    store.put("head", b"1".to_vec()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+    assert_eq!(store.get("head").await.unwrap().unwrap().value, b"1");
+    store.put("position", b"p".to_vec()).await.unwrap();
+    // A pipe in place of the lock holds up nobody for ever, and what is behind a link there stays.
+    let lock = root.join(".lock");
+    nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let put = Op::Put("head".to_owned(), b"2".to_vec());
+    let seen = store.get("head").await.unwrap();
+    let compare = Compare::unchanged("head", seen.as_ref());
+    let (compares, ops) = ([compare], [put]);
+    let commit = store.commit(&compares, &ops);
+    let done = tokio::time::timeout(Duration::from_secs(60), commit).await;
+    assert!(done.expect("an answer").is_err());
 }

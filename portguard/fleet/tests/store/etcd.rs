@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use portguard_fleet::store::etcd::{AGENT, CONTROLLER, PUBLISHER, READER, set_up};
-use portguard_fleet::store::{Etcd, Files, Store as _, StoreError};
+use portguard_fleet::store::{Etcd, Files, Store as _, StoreError, Watch};
 
 use super::suite::{changed, suite};
 use crate::support::etcd::Cluster;
@@ -216,7 +216,7 @@ async fn eventually<T>(attempt: impl AsyncFn() -> Result<T, StoreError>) -> T {
 }
 
 /// As an agent does it: a watch that fails is begun anew.
-async fn until(store: &Etcd, mut watch: portguard_fleet::store::Watch, wanted: &[u8]) {
+async fn until(store: &Etcd, mut watch: Watch, wanted: &[u8]) {
     let begun = Instant::now();
     loop {
         assert!(begun.elapsed() < Duration::from_mins(1), "it never arrived");
@@ -229,6 +229,69 @@ async fn until(store: &Etcd, mut watch: portguard_fleet::store::Watch, wanted: &
         } else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             watch = store.watch(&["head".to_owned()]).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_revoked_or_expires_under_an_open_watch_ends_it() {
+    let cluster = Cluster::start(1).await;
+    let watching = async |seconds: i64, name: &str| {
+        let store = cluster.store_as(&cluster.authority.issue(name, seconds));
+        let mut watch = store.watch(&["head".to_owned()]).await.unwrap();
+        changed(&mut watch).await;
+        (cluster.authority.issued(), watch)
+    };
+    // Both live so short that a connection is made anew as often as is allowed.
+    let (number, mut revoked) = watching(200, "withdrawn").await;
+    let (_, mut expiring) = watching(20, "expiring").await;
+    cluster.authority.revoke(&[number]);
+    // The server goes on with what is open, whatever it would say to a new connection: the watch does not rely on it.
+    let begun = Instant::now();
+    let (revoked, expiring) = tokio::join!(revoked.changed(), expiring.changed());
+    assert!(revoked.is_err(), "{revoked:?}");
+    assert!(expiring.is_err(), "{expiring:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+    // Others are not concerned.
+    cluster.store().get("head").await.unwrap();
+}
+
+#[tokio::test]
+async fn one_value_that_is_too_large_hides_no_other() {
+    let cluster = Cluster::start(1).await;
+    let store = cluster.store();
+    store.put("status/a", b"ours".to_vec()).await.unwrap();
+    cluster.put_raw("status/b", &vec![b'x'; 1_400_000]);
+    store.put("status/c", b"ours".to_vec()).await.unwrap();
+    assert!(store.get("status/b").await.is_err());
+    let all = store.list("status/").await.unwrap();
+    let lengths: Vec<usize> = all.iter().map(|entry| entry.value.len()).collect();
+    assert_eq!(lengths, [4, 0, 4]);
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_at_any_moment_still_learns_of_every_change() {
+    let cluster = Cluster::start(1).await;
+    let (one, two) = (cluster.store(), cluster.store());
+    let mut watch = two.watch(&["head".to_owned()]).await.unwrap();
+    changed(&mut watch).await;
+    for number in 0..200u32 {
+        let wanted = number.to_string().into_bytes();
+        let (put, given_up) = tokio::join!(
+            one.put("head", wanted.clone()),
+            // Between the event and the end of what comes together with it.
+            tokio::time::timeout(
+                Duration::from_micros(u64::from(number) * 25),
+                watch.changed()
+            )
+        );
+        put.unwrap();
+        if given_up.is_err() {
+            assert_eq!(changed(&mut watch).await, [Some(wanted)]);
         }
     }
 }

@@ -75,6 +75,7 @@ impl Cluster {
                     ("key-file", file(&server.key)),
                     ("trusted-ca-file", file(&server.ca)),
                     ("client-cert-auth", "true".to_owned()),
+                    ("client-crl-file", authority.revoked().display().to_string()),
                     ("peer-cert-file", file(&server.cert)),
                     ("peer-key-file", file(&server.key)),
                     ("peer-trusted-ca-file", file(&server.ca)),
@@ -215,9 +216,30 @@ impl Cluster {
         said[0]["Status"].clone()
     }
 
+    /// Writes what no client of ours would.
+    pub(crate) fn put_raw(&self, key: &str, bytes: &[u8]) {
+        let path = self.directory.path().join("value");
+        std::fs::write(&path, bytes).unwrap();
+        let mut command = self.command(0, &["put", &format!("/portguard/v1/{key}")]);
+        let done = command
+            .stdin(std::fs::File::open(&path).unwrap())
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
     fn ctl(&self, member: usize, arguments: &[&str]) -> std::process::Output {
+        self.command(member, arguments).output().unwrap()
+    }
+
+    fn command(&self, member: usize, arguments: &[&str]) -> Command {
         let file = |path: &Option<PathBuf>| path.as_ref().unwrap().display().to_string();
-        Command::new(program().with_file_name("etcdctl"))
+        let mut command = Command::new(program().with_file_name("etcdctl"));
+        command
             .env("ETCDCTL_API", "3")
             .args([
                 format!("--endpoints=https://{}", self.hosts[member]),
@@ -225,9 +247,8 @@ impl Cluster {
                 format!("--cert={}", file(&self.root.cert)),
                 format!("--key={}", file(&self.root.key)),
             ])
-            .args(arguments)
-            .output()
-            .unwrap()
+            .args(arguments);
+        command
     }
 }
 

@@ -103,6 +103,10 @@ impl Apply<'_> {
                     .values_mut()
                     .for_each(|interface| interface.mode = None);
             }
+            // Who asks for an audit wants nothing dropped, whichever way it goes.
+            if mode == Mode::Audit && self.site.outbound == Outbound::Enforce {
+                self.site.outbound = Outbound::Audit;
+            }
         }
         if let Some(outbound) = flags.outbound {
             self.site.outbound = outbound;

@@ -7,10 +7,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use portguard_fleet::agent::{Documents, Guard, InForce, Judgement};
+use portguard_fleet::evidence::Evidence;
 use portguard_fleet::release::Gate;
-use portguard_fleet::status::MAX_EVIDENCE;
 use serde_json::Value;
 use tokio::process::Command;
+
+mod evidence;
 
 /// The longest that a verb may take.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -21,7 +23,13 @@ pub(super) struct Verbs {
     program: PathBuf,
     host: String,
     /// What `promote` said last, by interface.
-    said: BTreeMap<String, String>,
+    said: BTreeMap<String, Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    watched: u64,
+    against: Vec<String>,
 }
 
 impl Verbs {
@@ -162,40 +170,30 @@ impl Guard for Verbs {
             watched: u64::MAX,
             ..Judgement::default()
         };
-        let interfaces = said.get("interfaces").and_then(Value::as_array);
-        for one in interfaces.into_iter().flatten() {
+        for one in evidence::list(&said, "interfaces") {
             let number = |field: &str| one.get(field).and_then(Value::as_u64).unwrap_or_default();
-            judged.watched = judged.watched.min(number("watched_seconds"));
+            let watched = number("watched_seconds");
+            judged.watched = judged.watched.min(watched);
             judged.packets += number("packets");
-            let flows = one.get("flows").and_then(Value::as_array);
-            let unexplained = flows
-                .into_iter()
-                .flatten()
-                .filter(|flow| flow.get("state").and_then(Value::as_str) == Some("unexplained"));
-            let unexplained = unexplained.count() as u64;
-            judged.would_drop += unexplained;
-            let against = one.get("against").and_then(Value::as_array);
-            for reason in against.into_iter().flatten().filter_map(Value::as_str) {
-                if reason.starts_with("the policy closes") {
-                    judged.closes.push(reason.to_owned());
-                } else if !(unexplained > 0 && reason.contains("would be dropped")) {
-                    judged.against.push(reason.to_owned());
+            let unexplained = evidence::list(one, "flows")
+                .filter(|flow| evidence::text(flow, "state") == "unexplained");
+            judged.would_drop += unexplained.count() as u64;
+            let mut here = Said {
+                watched,
+                against: Vec::new(),
+            };
+            for reason in evidence::list(one, "against") {
+                let message = evidence::text(reason, "message").to_owned();
+                here.against.push(message.clone());
+                match evidence::text(reason, "code") {
+                    "closes" => judged.closes.push(message),
+                    // The gate has numbers of its own for these.
+                    "window" | "packets" | "flows" => {}
+                    _ => judged.against.push(message),
                 }
             }
-            let name = one
-                .get("interface")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let mut text = one.to_string();
-            if text.len() > MAX_EVIDENCE / 2 {
-                // The heaviest are listed first.
-                let mut few = one.clone();
-                if let Some(flows) = few.get_mut("flows").and_then(Value::as_array_mut) {
-                    flows.truncate(10);
-                }
-                text = few.to_string();
-            }
-            self.said.insert(name.to_owned(), text);
+            self.said
+                .insert(evidence::text(one, "interface").to_owned(), here);
         }
         if judged.watched == u64::MAX {
             return Err("`promote` judged nothing".to_owned());
@@ -213,7 +211,23 @@ impl Guard for Verbs {
         self.call(&["confirm"]).await.map(|_| ())
     }
 
-    async fn evidence(&mut self) -> BTreeMap<String, String> {
-        self.said.clone()
+    async fn evidence(&mut self) -> Vec<Evidence> {
+        let called = async |verb: &[&str]| match self.call(verb).await {
+            Ok((_, said)) => said,
+            Err(why) => {
+                tracing::warn!("no evidence is sent: {why}");
+                Value::Null
+            }
+        };
+        let report = called(&["report", "--json"]).await;
+        let drift = called(&["drift", "--json", "--findings"]).await;
+        let mut all = evidence::of(&report, &drift);
+        for one in &mut all {
+            if let Some(said) = self.said.get(&one.interface) {
+                one.watched_seconds = said.watched;
+                one.against.clone_from(&said.against);
+            }
+        }
+        all
     }
 }

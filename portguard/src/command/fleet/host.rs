@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use portguard_fleet::agent::{Agent, Beat, Identity};
+use portguard_fleet::evidence::EVERY_SECONDS;
 use portguard_fleet::release::Trust;
 use portguard_fleet::status::HostKey;
 use portguard_fleet::store::{Address, AnyStore, Files, Snapshot, Store as _, Watch};
@@ -42,6 +43,9 @@ pub(in crate::command) struct HostArgs {
     /// Seconds between checks, besides notifications
     #[arg(long, value_name = "N", default_value_t = Beat::SECONDS, hide = true)]
     fleet_every: u64,
+    /// Seconds between reports of what was seen
+    #[arg(long, value_name = "N", default_value_t = EVERY_SECONDS, hide = true)]
+    fleet_evidence_every: u64,
 }
 
 /// Takes part in a fleet on a thread of its own, if this host is to; the rest of the agent does not depend on it.
@@ -67,6 +71,7 @@ pub(in crate::command) fn begin(args: &HostArgs) -> anyhow::Result<()> {
         key,
         directory: args.fleet_state.clone(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
+        evidence_seconds: args.fleet_evidence_every,
     };
     let guard = Verbs::new(&enrolled.host).map_err(Fault::system)?;
     let every = Duration::from_secs(args.fleet_every.max(1));

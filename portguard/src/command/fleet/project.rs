@@ -103,7 +103,7 @@ fn valid() -> String {
 }
 
 fn rollback_within() -> String {
-    "7d".to_owned()
+    "0".to_owned()
 }
 
 /// A fleet's directory.
@@ -235,6 +235,11 @@ impl Project {
         self.directory.join("next")
     }
 
+    /// The rollback that is being signed.
+    pub(super) fn back(&self) -> PathBuf {
+        self.directory.join("back")
+    }
+
     /// A host's public key, if it is enrolled.
     pub(super) fn host_key(&self, host: &str) -> Option<String> {
         let path = self.directory.join("hosts").join(format!("{host}.pub"));
@@ -304,8 +309,8 @@ site = "site.toml"
 # Guarded where the site names no interface of a host.
 interface = "eth0"
 valid = "90d"
-# For how long a host that enforces a release obeys a rollback that nobody signed; "0": never.
-rollback_within = "7d"
+# For how long a host that enforces a release obeys a rollback that nobody signed, from whoever can write to the store.
+rollback_within = "0"
 
 [keys]
 threshold = {}

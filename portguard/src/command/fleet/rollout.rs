@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use portguard_fleet::publish;
 use portguard_fleet::rollout::control::{Request, Who};
-use portguard_fleet::rollout::follow::{self, LEASE_SECONDS, ask, take_step};
+use portguard_fleet::rollout::follow::{self, LEASE_SECONDS, ask, published, take_step};
 use portguard_fleet::rollout::{Hold, Position};
 use portguard_fleet::store::Store as _;
 use portguard_fleet::{layout, now};
@@ -14,6 +14,7 @@ use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{plain, time};
 
 use super::project::{ProjectArgs, eprint_line, name, seconds};
+use super::sign::{signed_order, write_order};
 use super::{block_on, follow_fault, store_fault};
 use crate::command::{interrupted, print, print_json};
 
@@ -46,9 +47,8 @@ enum Verb {
     History(HistoryArgs),
 }
 
-/// Go back to the release that the present one names
 #[derive(Debug, Args)]
-pub(super) struct AskArgs {
+struct AskArgs {
     /// Why
     #[arg(long, value_name = "REASON", default_value = "asked for")]
     because: String,
@@ -83,9 +83,19 @@ pub(super) fn run(args: &RolloutArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// Go back to the release that was in force before
+///
+/// What is gone back to may admit more, so the publishers sign it: `portguard fleet sign --rollback` with enough keys, then
+/// this. Only within `rollback_within` of fleet.toml hosts obey without.
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    #[command(flatten)]
+    asked: AskArgs,
+}
+
 /// Goes back.
-pub(super) fn rollback(args: &AskArgs) -> anyhow::Result<Exit> {
-    request(args, Request::Rollback)
+pub(super) fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
+    request(&args.asked, Request::Rollback)
 }
 
 fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
@@ -99,7 +109,24 @@ fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
         why: &args.because,
     };
     let asking = async {
-        ask(&store, &mut trust, what, &who)
+        let order = if what == Request::Rollback {
+            let found = published(&store, &mut trust)
+                .await
+                .map_err(|error| follow_fault(&error))?;
+            let order = signed_order(&project, &found.manifest, &trust.keys)?;
+            if order.is_none() && found.manifest.rollback_within == 0 {
+                let what = write_order(&project, &found.manifest)?;
+                return Err(Fault::usage(format!(
+                    "the publishers did not sign the {what}, and no host would obey it"
+                ))
+                .hint("`portguard fleet sign --rollback -s KEY`, or `minisign -S -m back/order.txt -x back/NAME.minisig`")
+                .into());
+            }
+            order
+        } else {
+            None
+        };
+        ask(&store, &mut trust, what, order, &who)
             .await
             .map_err(|error| follow_fault(&error).into())
     };

@@ -7,16 +7,17 @@ use std::process::Command;
 use anyhow::Context as _;
 use clap::Args;
 use portguard_fleet::publish::{PublishError, publish};
-use portguard_fleet::release::{Manifest, Release, Signatures};
-use portguard_fleet::rollout::{Phase, Position};
+use portguard_fleet::release::{KeySet, Manifest, Release, Signatures};
+use portguard_fleet::rollout::follow::published;
+use portguard_fleet::rollout::{Phase, Position, rollback_order};
 use portguard_fleet::store::Store as _;
 use portguard_fleet::{Hash, layout, now};
 use portguard_observe::evidence::accept::who;
 use portguard_policy::error::{Exit, Fault};
 use serde::Serialize;
 
-use super::project::{Project, ProjectArgs, eprint_line};
-use super::{block_on, store_fault};
+use super::project::{Project, ProjectArgs, eprint_line, write};
+use super::{block_on, follow_fault, store_fault};
 use crate::command::print_json;
 
 /// What is signed.
@@ -26,39 +27,52 @@ pub(super) const CHUNKS: &str = "chunks";
 
 /// Sign the planned release, by calling `minisign`
 ///
-/// Anybody else signs on a machine of their own: `minisign -S -m next/manifest.json -x next/NAME.minisig`.
+/// Anybody else signs on a machine of their own: `minisign -S -m next/manifest.json -x next/NAME.minisig`, or
+/// `minisign -S -m back/order.txt -x back/NAME.minisig`.
 #[derive(Debug, Args)]
 pub(super) struct SignArgs {
     /// Secret key of minisign
     #[arg(short, long = "secret-key", value_name = "FILE")]
     secret_key: PathBuf,
+    /// Sign that hosts go back from the published release, instead
+    #[arg(long)]
+    rollback: bool,
     #[command(flatten)]
     project: ProjectArgs,
 }
 
+/// What is signed so that hosts go back.
+const ORDER: &str = "order.txt";
+
 /// Signs.
 pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
-    let manifest = read_manifest(&project)?;
+    let (directory, file, comment) = if args.rollback {
+        let comment = order(&project)?;
+        (project.back(), ORDER, comment)
+    } else {
+        let manifest = read_manifest(&project)?;
+        let comment = format!("fleet {} release {}", manifest.fleet, manifest.serial);
+        (project.next(), MANIFEST, comment)
+    };
     let name = args
         .secret_key
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let out = project.next().join(format!("{name}.minisig"));
+    let out = directory.join(format!("{name}.minisig"));
     let mut command = Command::new("minisign");
     command
         .args(["-S", "-H", "-s"])
         .arg(&args.secret_key)
         .arg("-m")
-        .arg(project.next().join(MANIFEST))
+        .arg(directory.join(file))
         .arg("-x")
         .arg(&out)
-        .args([
-            "-t",
-            &format!("fleet {} release {}", manifest.fleet, manifest.serial),
-        ]);
+        .args(["-t", &comment])
+        // It says how it goes on standard output, which is for data.
+        .stdout(std::io::stderr());
     let status = command.status().map_err(|error| {
         Fault::system(format!("cannot call minisign: {error}"))
             .hint("install the package `minisign`")
@@ -66,14 +80,66 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
     if !status.success() {
         return Err(Fault::system(format!("minisign failed: {status}")).into());
     }
-    let signed = signatures(&project)?.ids().count();
+    let signed = signatures(&directory)?.ids().count();
     eprint_line(&format!(
-        "release {}: {signed} of {} signatures; {}",
-        manifest.serial,
+        "{comment}: {signed} of {} signatures; {}",
         project.trust()?.keys.threshold,
         out.display()
     ));
     Ok(Exit::Ok)
+}
+
+/// Looks at what is published, writes what is to be signed, and says what it is.
+fn order(project: &Project) -> anyhow::Result<String> {
+    let store = project.store()?;
+    let mut trust = project.trust()?;
+    let found = block_on(async {
+        published(&store, &mut trust)
+            .await
+            .map_err(|error| follow_fault(&error).into())
+    })?;
+    project.keep_trust(&trust)?;
+    write_order(project, &found.manifest)
+}
+
+/// Writes what is to be signed, unless it is there already; says what it is.
+pub(super) fn write_order(project: &Project, manifest: &Manifest) -> anyhow::Result<String> {
+    let target = manifest.rollback_to.as_ref().ok_or_else(|| {
+        Fault::usage(format!(
+            "release {} names no release to go back to",
+            manifest.serial
+        ))
+        .hint("publish one that does")
+    })?;
+    let text = rollback_order(&manifest.fleet, manifest.serial, target);
+    let path = project.back().join(ORDER);
+    if fs::read_to_string(&path).is_ok_and(|there| there != text) {
+        // Signatures of another day's order are worth nothing.
+        fs::remove_dir_all(project.back())
+            .with_context(|| format!("cannot remove {}", project.back().display()))?;
+    }
+    write(&path, text.as_bytes())?;
+    Ok(format!(
+        "fleet {} rollback from release {} to {}",
+        manifest.fleet, manifest.serial, target.serial
+    ))
+}
+
+/// The signatures of the rollback of this release, if enough publishers signed it.
+pub(super) fn signed_order(
+    project: &Project,
+    manifest: &Manifest,
+    keys: &KeySet,
+) -> anyhow::Result<Option<Signatures>> {
+    let (Some(target), true) = (&manifest.rollback_to, project.back().is_dir()) else {
+        return Ok(None);
+    };
+    let order = rollback_order(&manifest.fleet, manifest.serial, target);
+    let signatures = signatures(&project.back())?;
+    Ok(keys
+        .verify(&order, &signatures, None)
+        .is_ok()
+        .then_some(signatures))
 }
 
 /// Publish the signed release
@@ -103,7 +169,7 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
     let manifest = read_manifest(&project)?;
     let release = Release {
         manifest: manifest.canonical(),
-        signatures: signatures(&project)?,
+        signatures: signatures(&project.next())?,
     };
     let store = project.store()?;
     let mut trust = project.trust()?;
@@ -181,11 +247,11 @@ pub(super) fn read_manifest(project: &Project) -> anyhow::Result<Manifest> {
     })
 }
 
-/// All signatures beside the manifest.
-fn signatures(project: &Project) -> anyhow::Result<Signatures> {
+/// All signatures in a directory.
+fn signatures(directory: &Path) -> anyhow::Result<Signatures> {
     let mut signatures = Signatures::default();
-    let next = project.next();
-    let entries = fs::read_dir(&next).with_context(|| format!("cannot read {}", next.display()))?;
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|end| end == "minisig") {

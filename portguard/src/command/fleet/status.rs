@@ -1,22 +1,22 @@
-//! `portguard fleet status` and `evidence`: how far it is, and what hosts say.
+//! `portguard fleet status`: how far it is.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use portguard_fleet::now;
 use portguard_fleet::release::Selector;
 use portguard_fleet::rollout::Position;
 use portguard_fleet::rollout::control::{Seen, View};
 use portguard_fleet::rollout::follow::{Published, position, published, view};
-use portguard_fleet::status::{MAX_EVIDENCE, State, Status, open};
-use portguard_fleet::store::{AnyStore, Store as _};
-use portguard_fleet::{layout, now};
+use portguard_fleet::status::{State, Status};
+use portguard_fleet::store::AnyStore;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{duration, plain};
 use serde::Serialize;
 
-use super::project::{ProjectArgs, name, seconds};
+use super::project::{ProjectArgs, seconds};
 use super::{block_on, follow_fault, store_fault};
 use crate::command::table::{Column, Grid};
 use crate::command::{print, print_json};
@@ -216,55 +216,5 @@ fn text(report: &Report) -> anyhow::Result<()> {
             )?;
         }
         write!(out, "\n{rows}")
-    })
-}
-
-/// Show what enforcing would drop on a host, as the host says it
-#[derive(Debug, Args)]
-pub(super) struct EvidenceArgs {
-    /// Name of the host
-    #[arg(value_parser = name)]
-    host: String,
-    #[command(flatten)]
-    project: ProjectArgs,
-}
-
-/// Shows evidence, which the host signed.
-pub(super) fn evidence(args: &EvidenceArgs) -> anyhow::Result<Exit> {
-    let project = args.project.open()?;
-    let store = project.store()?;
-    let mut trust = project.trust()?;
-    let texts = block_on(async {
-        let found = published(&store, &mut trust)
-            .await
-            .map_err(|error| follow_fault(&error))?;
-        let entry = found.hosts.get(&args.host);
-        let entry = entry
-            .ok_or_else(|| Fault::usage(format!("host `{}` is not in the release", args.host)))?;
-        let prefix = format!("{}{}/", layout::EVIDENCE, args.host);
-        let there = store
-            .list(&prefix)
-            .await
-            .map_err(|error| store_fault(&error))?;
-        let mut texts = Vec::new();
-        for one in there {
-            let key = entry.key.as_deref();
-            let text = open(
-                &found.manifest.fleet,
-                "evidence",
-                key,
-                &one.value,
-                MAX_EVIDENCE,
-            )
-            .map_err(|doubt| Fault::system(format!("{}: {doubt}", one.key)))?;
-            texts.push(text.to_owned());
-        }
-        Ok(texts)
-    })?;
-    print(|out| texts.iter().try_for_each(|text| writeln!(out, "{text}")))?;
-    Ok(if texts.is_empty() {
-        Exit::Ok
-    } else {
-        Exit::Findings
     })
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Resolving, SelectionArgs};
+use super::{OutboundArg, Resolving, SelectionArgs};
 use portguard_policy::error::{Exit, exit_of};
-use portguard_policy::policy::Peers;
+use portguard_policy::policy::{Outbound, Peers};
 
 /// A directory of its own, removed at the end.
 struct Directory(PathBuf);
@@ -48,6 +48,29 @@ fn files_beside_the_site_are_read_and_flags_override() {
         panic!("{:?}", compiled.policy.inbound)
     };
     assert_eq!(compiled.policy.peers_text(Peers::Set(set)), ["10.7.0.0/16"]);
+}
+
+#[test]
+fn an_audit_that_is_asked_for_drops_nothing_in_either_direction() {
+    let dir = Directory::new("selection-audit");
+    let site = "schema = 1\nmode = \"enforce\"\noutbound = \"enforce\"\n[management]\nallow = [\"tcp/22\"]\n[[host]]\nname = \"a\"\naddresses = [\"192.0.2.1\"]\n";
+    let config = Some(dir.write("site.toml", site));
+    let settings = |outbound: Option<OutboundArg>| {
+        let args = SelectionArgs {
+            config: config.clone(),
+            host: Some("a".to_owned()),
+            audit: true,
+            outbound,
+            ..SelectionArgs::default()
+        };
+        let compiled = args.load(Resolving::WhenTold).unwrap().compile(None);
+        compiled.policy.settings
+    };
+    assert!(!settings(None).enforce);
+    assert_eq!(settings(None).outbound, Outbound::Audit);
+    // Unless somebody asks for that, too.
+    let asked = settings(Some(OutboundArg::Enforce));
+    assert_eq!(asked.outbound, Outbound::Enforce);
 }
 
 #[test]

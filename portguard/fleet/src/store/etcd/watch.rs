@@ -30,6 +30,8 @@ struct Open {
     /// The stream lives as long as what we could still send.
     _requests: mpsc::Sender<proto::WatchRequest>,
     snapshot: Snapshot,
+    /// Whether it has what nobody was told yet: whoever waits may give up at any moment.
+    is_news: bool,
 }
 
 impl EtcdWatch {
@@ -132,6 +134,7 @@ impl EtcdWatch {
             events,
             _requests: sender,
             snapshot,
+            is_news: false,
         })
     }
 }
@@ -140,12 +143,14 @@ impl Open {
     /// Takes in the next events; `false`: look again.
     async fn next(&mut self, keys: &[String]) -> Result<bool, Status> {
         let until = Instant::from_std(self.link.until);
-        let mut has_changed = false;
         loop {
-            let next = if has_changed {
+            let next = if self.is_news {
                 match timeout(TOGETHER, self.events.next()).await {
                     Ok(next) => next,
-                    Err(_) => return Ok(true),
+                    Err(_) => {
+                        self.is_news = false;
+                        return Ok(true);
+                    }
                 }
             } else {
                 match timeout_at(until, self.events.next()).await {
@@ -169,7 +174,7 @@ impl Open {
                 });
             }
             for event in response.events {
-                has_changed |= self.apply(event, keys)?;
+                self.is_news |= self.apply(event, keys)?;
             }
         }
     }

@@ -1,0 +1,75 @@
+//! Back to the release before.
+
+use super::{Agent, Current, Guard};
+use crate::now;
+use crate::release::Target;
+use crate::rollout::{Position, rollback_order};
+use crate::status::State;
+use crate::store::Store;
+
+impl<S: Store, G: Guard> Agent<S, G> {
+    /// To the release that this one names, and to no other. Nobody but the publishers decides what a host admits: they signed
+    /// the order, or that for some time none is needed; and without one only to what was in force here before.
+    pub(super) async fn roll_back(
+        &mut self,
+        current: &Current,
+        position: &Position,
+    ) -> Result<(), String> {
+        let Some(target) = current.manifest.rollback_to.clone() else {
+            "the release names none to go back to".clone_into(&mut self.why);
+            return Ok(());
+        };
+        let in_force = self.guard.in_force().await?;
+        let is_this =
+            in_force.digests == current.digests || in_force.digests == current.audit_digests;
+        let serial = current.manifest.serial;
+        if !is_this || self.kept.rolled_back == Some(serial) {
+            let why = format!("back to release {}", target.serial);
+            self.enter(State::Reverted, why);
+            return Ok(());
+        }
+        let was_here = self.kept.enforced_before == Some(target.serial);
+        if in_force.enforces && !self.is_ordered(current, &target, position) {
+            let within = current.manifest.rollback_within;
+            let until = self.kept.enforced_at.map(|at| at.saturating_add(within));
+            if within == 0 || until.is_none_or(|until| now() > until) {
+                "a rollback that the publishers did not sign: `portguard fleet sign --rollback`"
+                    .clone_into(&mut self.why);
+                return Ok(());
+            }
+            if !was_here {
+                self.why = format!(
+                    "release {} was not in force here before: only a signed rollback goes there",
+                    target.serial
+                );
+                return Ok(());
+            }
+        }
+        let (_, documents) = match self.fetch_named(&target).await {
+            Ok(found) => found.map_err(|refused| refused.to_string())?,
+            Err(error) => return Err(error.to_string()),
+        };
+        if in_force.enforces && was_here && documents.entry.enforce {
+            let within = current.manifest.plan.gate.confirm;
+            self.enforce(&documents, within, State::Reverted).await?;
+        } else {
+            self.guard.audit(&documents).await?;
+        }
+        self.kept.rolled_back = Some(serial);
+        self.disk.keep(&self.kept)?;
+        self.enter(
+            State::Reverted,
+            format!("back to release {}", target.serial),
+        );
+        Ok(())
+    }
+
+    /// Whether enough publishers signed this very rollback.
+    fn is_ordered(&self, current: &Current, target: &Target, position: &Position) -> bool {
+        let order = rollback_order(&current.manifest.fleet, current.manifest.serial, target);
+        position
+            .order
+            .as_ref()
+            .is_some_and(|signatures| self.trust.keys.verify(&order, signatures, None).is_ok())
+    }
+}

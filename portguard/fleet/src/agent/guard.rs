@@ -1,0 +1,105 @@
+//! The host's own guard, as the fleet needs it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Documents;
+use crate::evidence::Evidence;
+use crate::release::{Closing, Gate};
+
+/// The host's own guard.
+pub trait Guard: Send {
+    /// Compiles the site's documents for this host: the digest of its policy by interface. `audit`: with everything in
+    /// audit, whatever the site says.
+    fn compile(
+        &mut self,
+        documents: &Documents,
+        audit: bool,
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, String>> + Send;
+
+    /// What is in force now.
+    fn in_force(&mut self) -> impl Future<Output = Result<InForce, String>> + Send;
+
+    /// Watches by these documents, and drops nothing.
+    fn audit(&mut self, documents: &Documents) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// What speaks for and against enforcing them, by what was seen here.
+    fn judge(
+        &mut self,
+        documents: &Documents,
+        gate: &Gate,
+    ) -> impl Future<Output = Result<Judgement, String>> + Send;
+
+    /// Enforces them; unless confirmed in time, the kernel goes back by itself.
+    fn enforce(
+        &mut self,
+        documents: &Documents,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Makes final what is enforced.
+    fn confirm(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// What was seen here, an entry for each interface; who says it, and of which release, is filled in by the agent.
+    fn evidence(&mut self) -> impl Future<Output = Vec<Evidence>> + Send {
+        async { Vec::new() }
+    }
+}
+
+/// What the kernel does now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InForce {
+    /// Digest by interface; empty if nothing is guarded.
+    pub digests: BTreeMap<String, String>,
+    /// Whether anything enforces.
+    pub enforces: bool,
+    /// Whether it was not confirmed yet.
+    pub is_unconfirmed: bool,
+    /// Whether it was not confirmed in time: what was in force before is what judges packets.
+    pub has_lapsed: bool,
+    /// Packets dropped, or that would have been.
+    pub violations: u64,
+}
+
+/// What speaks for and against enforcing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judgement {
+    /// Seconds watched.
+    pub watched: u64,
+    /// Packets judged.
+    pub packets: u64,
+    /// Flows that would be dropped and that nobody accepted.
+    pub would_drop: u64,
+    /// What the documents close that is open now.
+    pub closes: Vec<String>,
+    /// Everything else that speaks against it.
+    pub against: Vec<String>,
+}
+
+impl Judgement {
+    /// Why not, by the gate that was signed.
+    pub(super) fn refusal(&self, gate: &Gate) -> Option<String> {
+        if self.watched < gate.audit {
+            return Some(format!("watched for {} s of {}", self.watched, gate.audit));
+        }
+        if self.packets < gate.packets {
+            return Some(format!(
+                "judged {} packets of {}",
+                self.packets, gate.packets
+            ));
+        }
+        if self.would_drop > gate.would_drop {
+            return Some(format!(
+                "would drop {} flows that are not accepted, {} allowed",
+                self.would_drop, gate.would_drop
+            ));
+        }
+        if gate.closing == Closing::Refuse && !self.closes.is_empty() {
+            return Some(format!(
+                "closes what is open now: {}",
+                self.closes.join("; ")
+            ));
+        }
+        self.against.first().cloned()
+    }
+}

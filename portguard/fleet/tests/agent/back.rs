@@ -1,0 +1,123 @@
+//! Rolling back: only the publishers decide what a host admits.
+
+use portguard_fleet::release::Signatures;
+use portguard_fleet::rollout::rollback_order;
+
+use super::*;
+use crate::support::sign::signature;
+
+over_every_store!(
+    rolling_back_goes_to_what_was_signed_and_in_force_before,
+    nobody_goes_back_because_the_store_says_so,
+    who_died_between_confirming_and_noting_it_knows_it_afterwards,
+);
+
+async fn rolling_back_goes_to_what_was_signed_and_in_force_before<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 4).await;
+    fleet.roll_out("one").await;
+    fleet.roll_out("two").await;
+    fleet.request(Request::Rollback).await.unwrap();
+    fleet.tick().await;
+    fleet.tick().await;
+    for name in ["h0", "h1", "h2", "h3"] {
+        let kernel = fleet.kernels[name].0.lock().unwrap();
+        assert_eq!(kernel.policy, Some(("one".to_owned(), true)), "{name}");
+        assert!(kernel.deadline.is_none(), "confirmed");
+    }
+    assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
+}
+
+/// `two` in force after `one`; the publishers let nobody go back without their signature.
+async fn second<S: Store + Clone>(store: S) -> Fleet<S> {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    fleet
+        .publish_with("two", |manifest| manifest.rollback_within = 0)
+        .await;
+    fleet.tick().await;
+    fleet.tick().await;
+    fleet.request(Request::Start).await.unwrap();
+    assert_eq!(fleet.run().await.phase, Phase::Done);
+    fleet
+}
+
+async fn say<S: Store + Clone>(fleet: &mut Fleet<S>, order: Option<Signatures>) {
+    let mut position = Position::new(2, "somebody", now(), "");
+    position.phase = Phase::RollingBack;
+    position.order = order;
+    let value = serde_json::to_vec(&position).unwrap();
+    fleet.store.put(layout::POSITION, value).await.unwrap();
+    for _ in 0..3 {
+        fleet.tick().await;
+    }
+}
+
+async fn nobody_goes_back_because_the_store_says_so<S: Store + Clone>(store: S) {
+    let mut fleet = second(store).await;
+    let (manifest, _) = fleet.last.clone().unwrap();
+    let target = manifest.rollback_to.clone().unwrap();
+    let sign = |text: &str, by: &[&minisign::KeyPair]| {
+        let mut signatures = Signatures::default();
+        for pair in by {
+            signatures.add(&signature(pair, text)).unwrap();
+        }
+        Some(signatures)
+    };
+    let right = rollback_order("test", 2, &target);
+    let thief = Signers::new(2);
+    let ours: Vec<minisign::KeyPair> = std::mem::take(&mut fleet.signers.0);
+    let both = [&ours[0], &ours[1]];
+    let elsewhere = Target {
+        serial: 1,
+        sha256: Hash::of(b"weaker"),
+    };
+    let other_fleet = rollback_order("other", 2, &target);
+    let other_day = rollback_order("test", 1, &target);
+    let other_target = rollback_order("test", 2, &elsewhere);
+    for (what, order) in [
+        ("nobody's word", None),
+        ("no signature", Some(Signatures::default())),
+        ("one of two", sign(&right, &both[..1])),
+        ("a thief's", sign(&right, &[&thief.0[0], &thief.0[1]])),
+        ("an order for another fleet", sign(&other_fleet, &both)),
+        ("an order of another day", sign(&other_day, &both)),
+        ("an order to elsewhere", sign(&other_target, &both)),
+    ] {
+        say(&mut fleet, order).await;
+        for name in ["h0", "h1"] {
+            assert_eq!(fleet.enforced(name), ["one", "two"], "{what}");
+            let kernel = fleet.kernels[name].0.lock().unwrap();
+            assert_eq!(kernel.policy, Some(("two".to_owned(), true)), "{what}");
+        }
+        let why = fleet.states()["h0"].1;
+        assert!(why.contains("did not sign"), "{what}: {why}");
+    }
+    say(&mut fleet, sign(&right, &both)).await;
+    assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
+    assert_eq!(fleet.enforced("h0"), ["one", "two", "one"]);
+}
+
+/// The kernel has it for good, and the disk says that it was being tried.
+async fn who_died_between_confirming_and_noting_it_knows_it_afterwards<S: Store + Clone>(store: S) {
+    let mut fleet = second(store).await;
+    let path = fleet.directory.path().join("h0/kept.json");
+    let read =
+        || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
+    let mut kept = read();
+    kept["attempt"] = 2.into();
+    kept["in_force"] = 1.into();
+    kept["enforced_at"] = serde_json::Value::Null;
+    std::fs::write(&path, kept.to_string()).unwrap();
+    fleet.start("h0").await;
+    fleet.tick().await;
+    let states = fleet.states();
+    assert_eq!(states["h0"].0, State::Confirmed, "{states:?}");
+    let kept = read();
+    assert_eq!(kept["in_force"], 2);
+    assert!(kept["attempt"].is_null());
+    assert!(
+        kept["enforced_at"].is_u64(),
+        "a rollback is obeyed for a while from then on, not for ever: {kept}"
+    );
+}

@@ -1,0 +1,91 @@
+//! Without the store, and without what was on the disk.
+
+use super::*;
+
+over_every_store!(
+    a_host_that_is_cut_off_keeps_what_it_has_and_catches_up,
+    a_release_whose_time_is_over_is_kept_by_who_has_it_and_taken_by_nobody_else,
+);
+
+#[tokio::test]
+async fn without_the_store_what_is_enforced_stays_and_an_agent_that_begins_anew_knows_it() {
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::new(directory(disk.path()), 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    std::fs::rename(disk.path().join("release"), disk.path().join("away")).unwrap();
+    fleet.start("h0").await;
+    assert_eq!(fleet.states()["h0"].0, State::Verified, "from its own disk");
+    fleet.tick().await;
+    assert_eq!(fleet.states()["h0"].0, State::Confirmed);
+    // What is on its disk is checked: changed there, it is fetched again.
+    let path = fleet.directory.path().join("h0/release-1/site.toml");
+    std::fs::write(&path, "weaker").unwrap();
+    fleet.start("h0").await;
+    fleet.tick().await;
+    assert_ne!(fleet.states()["h0"].0, State::Confirmed);
+    std::fs::rename(disk.path().join("away"), disk.path().join("release")).unwrap();
+    fleet.tick().await;
+    fleet.tick().await;
+    assert_eq!(
+        fleet.states()["h0"].0,
+        State::Confirmed,
+        "{:?}",
+        fleet.states()
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+    assert_eq!(fleet.enforced("h0"), ["one"]);
+}
+
+async fn a_host_that_is_cut_off_keeps_what_it_has_and_catches_up<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 4).await;
+    fleet.roll_out("one").await;
+    let apart = |fleet: &Fleet<S>, is_apart: bool| {
+        fleet.kernels["h0"].0.lock().unwrap().is_apart = is_apart;
+    };
+    apart(&fleet, true);
+    fleet.publish("two").await;
+    for _ in 0..3 {
+        fleet.tick().await;
+    }
+    assert_eq!(fleet.enforced("h0"), ["one"]);
+    assert!(fleet.states()["h0"].1.contains("does not answer"));
+    // Also if its agent begins anew meanwhile.
+    fleet.start("h0").await;
+    fleet.tick().await;
+    assert_eq!(fleet.states()["h0"].0, State::Verified);
+    apart(&fleet, false);
+    fleet.tick().await;
+    fleet.tick().await;
+    fleet.request(Request::Start).await.unwrap();
+    assert_eq!(fleet.run().await.phase, Phase::Done);
+    assert_eq!(fleet.enforced("h0"), ["one", "two"]);
+}
+
+async fn a_release_whose_time_is_over_is_kept_by_who_has_it_and_taken_by_nobody_else<
+    S: Store + Clone,
+>(
+    store: S,
+) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.publish("one").await;
+    for _ in 0..2 {
+        fleet.tick_one("h0").await;
+    }
+    assert_eq!(fleet.states()["h0"].0, State::Ready);
+    fleet
+        .publish_with("over", |manifest| manifest.valid_until = now())
+        .await;
+    fleet.tick().await;
+    let (state, why) = fleet.states()["h1"];
+    assert_eq!(state, State::Failed, "{why}");
+    assert!(why.contains("no longer valid"), "{why}");
+    // Whoever publishes the next, or controls, sees it all the same.
+    let mut fresh = fleet.trust.clone();
+    published(&fleet.store, &mut fresh).await.unwrap();
+    fleet.publish("three").await;
+    fleet.tick().await;
+    fleet.tick().await;
+    assert!(fleet.all_are(State::Ready), "{:?}", fleet.states());
+}
