@@ -55,8 +55,17 @@ pub struct Agent<S, G> {
     why: String,
     judged: Judgement,
     reported: report::Reported,
-    /// The serial that could not be believed, so that it is not fetched again and again.
-    refused: Option<(u64, String)>,
+    /// The release that this host does not go by, though it is the head.
+    refused: Option<Refusal>,
+}
+
+/// Why it is not gone by.
+#[derive(Debug, Clone)]
+struct Refusal {
+    serial: u64,
+    why: String,
+    /// A document that is not there yet may come; a signature does not become right.
+    may_pass: bool,
 }
 
 /// A release that is believed and on the disk.
@@ -187,10 +196,11 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if is_here && self.refused.is_none() {
             return Ok(());
         }
-        if let Some((refused, why)) = self.refused.clone()
-            && refused == serial
+        if let Some(refused) = self.refused.clone()
+            && refused.serial == serial
+            && !refused.may_pass
         {
-            self.enter(State::Failed, why);
+            self.enter(State::Failed, refused.why);
             return Ok(());
         }
         self.refused = None;
@@ -201,17 +211,21 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 self.verify(manifest, documents).await;
             }
             Err(refused) => {
-                let is_passing = matches!(refused, Refused::Object(_) | Refused::Chain(..));
-                let why = refused.to_string();
-                tracing::error!(serial, "{why}; what was in force still is");
-                self.enter(State::Failed, why.clone());
-                // A document that is not there yet may come; a signature does not become right.
-                if !is_passing {
-                    self.refused = Some((serial, why));
-                }
+                let may_pass = matches!(refused, Refused::Object(_) | Refused::Chain(..));
+                self.refuse(serial, refused.to_string(), may_pass);
             }
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, serial: u64, why: String, may_pass: bool) {
+        tracing::error!(serial, "{why}; what was in force still is");
+        self.enter(State::Failed, why.clone());
+        self.refused = Some(Refusal {
+            serial,
+            why,
+            may_pass,
+        });
     }
 
     /// Compiles, and compares with what was signed.
@@ -239,11 +253,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 });
                 self.enter(State::Verified, "");
             }
-            Err(why) => {
-                tracing::error!(serial, "{why}; what was in force still is");
-                self.enter(State::Failed, why.clone());
-                self.refused = Some((serial, why));
-            }
+            Err(why) => self.refuse(serial, why, false),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A release is believed as it was signed, or not at all.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use portguard_fleet::release::{
     CHUNK, KeySet, MAX_OBJECT, Manifest, Refused, Release, Shard, Trust, pack, pack_small, unpack,
     unpack_small,
@@ -318,8 +320,16 @@ fn key_sets_that_anybody_could_satisfy_are_refused() {
         threshold: 1,
         keys: ["key".to_owned()].into(),
     };
-    for keys in [none, many, words] {
-        assert!(keys.check().is_err());
+    // One person's key under two ids would be two votes.
+    let mut bytes = STANDARD.decode(good.keys.first().unwrap()).unwrap();
+    bytes[3] ^= 1;
+    let twice = KeySet {
+        version: 1,
+        threshold: 2,
+        keys: [good.keys.first().unwrap().clone(), STANDARD.encode(&bytes)].into(),
+    };
+    for keys in [none, many, words, twice] {
+        assert!(keys.check().is_err(), "{keys:?}");
     }
 }
 

@@ -83,7 +83,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
 
     async fn status(&mut self) -> Status {
         let in_force = self.guard.in_force().await.unwrap_or_default();
-        let serial = self.refused.as_ref().map(|(serial, _)| *serial);
+        let serial = self.refused.as_ref().map(|refused| refused.serial);
         let current = self.current.as_ref().map(|current| current.manifest.serial);
         Status {
             host: self.identity.host.clone(),

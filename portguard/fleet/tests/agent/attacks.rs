@@ -3,6 +3,7 @@
 use super::*;
 
 over_every_store!(
+    a_document_whose_name_leaves_the_release_is_refused,
     yesterdays_release_as_head_or_under_todays_number_moves_nobody,
     a_release_that_the_publishers_did_not_sign_moves_nobody,
     documents_that_are_swapped_truncated_or_gone_move_nobody,
@@ -105,6 +106,8 @@ async fn documents_that_are_swapped_truncated_or_gone_move_nobody<S: Store + Clo
     ] {
         fleet.store.put(&site, value).await.unwrap();
         unmoved(&mut fleet, what).await;
+        let (state, why) = fleet.states()["h0"];
+        assert_eq!(state, State::Failed, "{what}: and it says so: {why}");
     }
     fleet
         .store
@@ -281,5 +284,30 @@ async fn a_bit_flipped_in_a_status_or_sign_of_life_is_no_word_of_the_host() {
         let mut other = alive.clone();
         other[bit / 8] ^= 1 << (bit % 8);
         assert!(read(&status, &other).is_err(), "bit {bit}");
+    }
+}
+
+/// Signed by the publishers, whose tool may have been made to.
+async fn a_document_whose_name_leaves_the_release_is_refused<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
+    let outside = fleet.directory.path().join("h0/outside");
+    for name in [
+        "../outside",
+        "a/../../outside",
+        "release",
+        "shard",
+        "a\0b",
+        "ä",
+    ] {
+        fleet
+            .publish_with("three", |manifest| {
+                let site = manifest.objects[document::SITE].clone();
+                manifest.objects.insert(name.to_owned(), site);
+            })
+            .await;
+        unmoved(&mut fleet, name).await;
+        let (state, why) = fleet.states()["h0"];
+        assert_eq!(state, State::Failed, "{name}: {why}");
+        assert!(!outside.exists(), "{name}");
     }
 }

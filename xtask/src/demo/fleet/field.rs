@@ -174,7 +174,7 @@ after = "1s"
 at_once = 50
 [gate]
 audit = "3s"
-confirm = "10s"
+confirm = "20s"
 "#,
             store(),
             keys.join(", ")
