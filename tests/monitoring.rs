@@ -38,22 +38,30 @@ fn promtool(arguments: &[&str]) -> Result<String> {
 }
 
 #[test]
-fn alert_rules_keep_their_tests() -> Result<()> {
-    let said = promtool(&["check", "rules", "alerts.yml"])?;
-    assert!(said.contains("SUCCESS"), "{said}");
-    let said = promtool(&["test", "rules", "alerts-test.yml"])?;
-    assert!(said.contains("SUCCESS"), "{said}");
-    // Every alert has a test.
-    let rules = std::fs::read_to_string(shipped("alerts.yml"))?;
-    let tests = std::fs::read_to_string(shipped("alerts-test.yml"))?;
-    for alert in rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "))
-    {
-        assert!(
-            tests.contains(&format!("alertname: {alert}\n")),
-            "{alert} has no test"
-        );
+fn rules_keep_their_tests() -> Result<()> {
+    for (rules, tests) in [
+        ("alerts.yml", "alerts-test.yml"),
+        ("fleet-rules.yml", "fleet-rules-test.yml"),
+    ] {
+        let said = promtool(&["check", "rules", rules])?;
+        assert!(said.contains("SUCCESS"), "{said}");
+        let said = promtool(&["test", "rules", tests])?;
+        assert!(said.contains("SUCCESS"), "{said}");
+        // Every alert and every recorded series has a test.
+        let rules = std::fs::read_to_string(shipped(rules))?;
+        let tests = std::fs::read_to_string(shipped(tests))?;
+        for line in rules.lines().map(str::trim) {
+            if let Some(alert) = line.strip_prefix("- alert: ") {
+                let has_test = tests.contains(&format!("alertname: {alert}\n"));
+                assert!(has_test, "{alert} has no test");
+            }
+            if let Some(series) = line.strip_prefix("- record: ") {
+                assert!(
+                    tests.contains(&format!("- expr: {series}")),
+                    "{series} has no test"
+                );
+            }
+        }
     }
     Ok(())
 }
@@ -91,12 +99,14 @@ fn query(host: &Host, expression: &str) -> Result<Value> {
 fn database(host: &Host, directory: &Path) -> Result<Process> {
     let config = directory.join("prometheus.yml");
     let rules = shipped("alerts.yml").canonicalize()?;
+    let fleet = shipped("fleet-rules.yml").canonicalize()?;
     std::fs::write(
         &config,
         format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n\
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}', '{}']\nscrape_configs:\n\
              - job_name: portguard\n  static_configs: [{{targets: ['127.0.0.1:9475']}}]\n",
-            rules.display()
+            rules.display(),
+            fleet.display()
         ),
     )?;
     host.start(Command::new("prometheus").args([
@@ -194,12 +204,17 @@ fn a_prometheus_scrapes_and_answers_the_dashboard_and_the_alerts() -> Result<()>
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
-    let dashboard: Value =
-        serde_json::from_slice(&std::fs::read(shipped("grafana-dashboard.json"))?)?;
+    let mut dashboards = Vec::new();
     let mut asked = Vec::new();
-    expressions(&dashboard, &mut asked);
-    assert!(asked.len() > 10, "{asked:?}");
-    let alerts = std::fs::read_to_string(shipped("alerts.yml"))?;
+    for name in ["grafana-dashboard.json", "fleet-dashboard.json"] {
+        let dashboard: Value = serde_json::from_slice(&std::fs::read(shipped(name))?)?;
+        let before = asked.len();
+        expressions(&dashboard, &mut asked);
+        assert!(asked.len() > before + 10, "{asked:?}");
+        dashboards.push(dashboard);
+    }
+    let alerts = std::fs::read_to_string(shipped("alerts.yml"))?
+        + &std::fs::read_to_string(shipped("fleet-rules.yml"))?;
     for name in asked
         .iter()
         .flat_map(|text| names(text))
@@ -207,9 +222,10 @@ fn a_prometheus_scrapes_and_answers_the_dashboard_and_the_alerts() -> Result<()>
     {
         assert!(exposed.contains(name), "{name} is not exposed");
     }
-    let panels = dashboard["panels"].as_array().context("panels")?;
-    for target in panels
+    for target in dashboards
         .iter()
+        .filter_map(|dashboard| dashboard["panels"].as_array())
+        .flatten()
         .filter_map(|panel| panel["targets"].as_array())
         .flatten()
     {

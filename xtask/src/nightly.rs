@@ -17,6 +17,9 @@ use crate::{setup, vm};
 /// Frames through both programs of every policy.
 const FRAMES: u64 = 1_000_000;
 
+/// Hosts whose plan is made, that watch one etcd, and that are rolled out.
+const HOSTS: u64 = 10_000;
+
 /// Frames that the fuzzer begins with: several of each class.
 const SEEDS: usize = 500;
 
@@ -39,6 +42,9 @@ pub(crate) struct NightlyArgs {
     /// Seconds for each fuzzer
     #[arg(long, value_name = "N", default_value_t = 600)]
     seconds: u64,
+    /// Hosts of the fleet
+    #[arg(long, value_name = "N", default_value_t = HOSTS)]
+    hosts: u64,
     /// Leave the other kernels out
     #[arg(long)]
     no_vm: bool,
@@ -53,6 +59,8 @@ pub(crate) fn run(args: &NightlyArgs) -> Result<()> {
     note("damage", begun);
     fuzz(args.seconds)?;
     note("fuzzer", begun);
+    tally += fleet(args.hosts)?;
+    note("fleet", begun);
     if !args.no_vm {
         tally += vm::everything()?;
         note("vm-test", begun);
@@ -66,18 +74,40 @@ pub(crate) fn run(args: &NightlyArgs) -> Result<()> {
 
 /// Tests by name, shown in full: what they met is what a long run is for.
 fn tests(name: &str, numbers: &[(&str, u64)]) -> Result<Tally> {
+    named(&[name], &["portguard", "portguard-common"], numbers, false)
+}
+
+/// What grows with the number of hosts, with optimisation, as it is used.
+fn fleet(hosts: u64) -> Result<Tally> {
+    named(
+        &[
+            "a_plan_of_many_hosts",
+            "_hosts_are_rolled_out",
+            "_watches_of_etcd",
+        ],
+        &["portguard", "portguard-fleet"],
+        &[("PORTGUARD_FLEET_HOSTS", hosts)],
+        true,
+    )
+}
+
+fn named(
+    names: &[&str],
+    packages: &[&str],
+    numbers: &[(&str, u64)],
+    release: bool,
+) -> Result<Tally> {
+    let own = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
     let variables = numbers
         .iter()
         .map(|(name, number)| ((*name).to_owned(), number.to_string()))
         .collect();
     all(
         &TestArgs {
-            filter: vec![name.to_owned()],
-            package: ["portguard", "portguard-common"]
-                .map(str::to_owned)
-                .to_vec(),
+            filter: own(names),
+            package: own(packages),
             nocapture: true,
-            release: false,
+            release,
         },
         variables,
     )

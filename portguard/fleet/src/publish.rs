@@ -150,3 +150,32 @@ pub async fn hold(store: &impl Store, host: &str, hold: Option<&Hold>) -> Result
     store.commit(&[], &[op]).await?;
     Ok(())
 }
+
+/// What `revoked/HOST` says: it is the key that counts no more, not the host, which may be given another.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Revocation {
+    /// The host's public key.
+    pub key: String,
+    /// Why.
+    pub because: String,
+}
+
+impl Revocation {
+    /// Whether what is there revokes this key. What cannot be read revokes any: it can only silence.
+    pub fn revokes(value: &[u8], key: &str) -> bool {
+        serde_json::from_slice::<Self>(value).map_or(true, |revoked| revoked.key == key)
+    }
+}
+
+/// Revokes a host's key, for this release and all to come.
+///
+/// # Errors
+/// What the store says.
+pub async fn revoke(
+    store: &impl Store,
+    host: &str,
+    revocation: &Revocation,
+) -> Result<(), StoreError> {
+    let value = serde_json::to_vec(revocation).unwrap_or_default();
+    store.put(&layout::revoked(host), value).await
+}

@@ -73,6 +73,8 @@ struct Kernel {
     enforced: Vec<String>,
     /// Another version of the compiler, or another catalog: the same site compiles to something else.
     is_other: bool,
+    /// Interfaces that are guarded besides the one of the fleet.
+    by_hand: Option<String>,
     /// The network between this host and the store is gone.
     is_apart: bool,
     /// Loading is refused, as where open sessions would be cut.
@@ -119,6 +121,15 @@ fn site(documents: &Documents) -> String {
     std::fs::read_to_string(documents.site()).unwrap()
 }
 
+impl Simulated {
+    /// What somebody guards by hand.
+    fn others(&self, interfaces: &[String]) -> Vec<String> {
+        let by_hand = self.0.lock().unwrap().by_hand.clone();
+        let is_other = |name: &String| !interfaces.is_empty() && !interfaces.contains(name);
+        by_hand.into_iter().filter(is_other).collect()
+    }
+}
+
 impl Guard for Simulated {
     async fn compile(
         &mut self,
@@ -133,7 +144,8 @@ impl Guard for Simulated {
         Ok(digests(&(site(documents) + other), !audit))
     }
 
-    async fn in_force(&mut self) -> Result<InForce, String> {
+    async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, String> {
+        let others = self.others(interfaces);
         let kernel = self.0.lock().unwrap();
         let Some((site, enforces)) = &kernel.policy else {
             return Ok(InForce::default());
@@ -146,6 +158,7 @@ impl Guard for Simulated {
                 .deadline
                 .is_some_and(|deadline| Instant::now() >= deadline),
             violations: 0,
+            others,
         })
     }
 

@@ -60,6 +60,9 @@ pub(super) fn play(program: PathBuf) -> Result<()> {
     let before = field.digests()?;
     field.site(Site::Cuts)?;
     field.refused(&["plan"], "cuts the way to the store")?;
+    say(
+        "    the publishers insist, and sign that hosts need not have evidence about what is closed (`closing = \"allow\"`)",
+    );
     field.publish(&["--force"])?;
     field.wait("reverted", "tier=canary")?;
     field.wait_for_phase("halted")?;
@@ -81,6 +84,7 @@ pub(super) fn play(program: PathBuf) -> Result<()> {
     );
 
     title("5. A fourth release, and back again: a rollback is signed, too");
+    say("    the gate allows for late packets of the connections that were cut (`would_drop = 5`)");
     field.site(Site::Fourth)?;
     field.publish(&[])?;
     field.wait("confirmed", "role=wso2/identity-server")?;

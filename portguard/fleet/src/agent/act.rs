@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Agent, Current, Documents, Guard};
+use super::{Agent, Current, Documents, Guard, InForce};
 use crate::release::Manifest;
 use crate::rollout::{Hold, Phase, Position};
 use crate::status::State;
@@ -44,12 +44,12 @@ impl<S: Store, G: Guard> Agent<S, G> {
         current: &Current,
         position: Option<&Position>,
     ) -> Result<(), String> {
-        let in_force = self.guard.in_force().await?;
+        let in_force = self.in_force().await?;
         let entry = current.entry();
         let is_final = in_force.digests == current.digests && in_force.enforces == entry.enforce;
         if is_final && !in_force.has_lapsed {
             if !in_force.is_unconfirmed {
-                self.enter(State::Confirmed, staleness(&current.manifest));
+                self.enter(State::Confirmed, remark(&current.manifest, &in_force));
                 self.keep_in_force(current.manifest.serial)?;
             }
             return Ok(());
@@ -143,7 +143,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let Some(serial) = self.kept.attempt else {
             return;
         };
-        let in_force = match self.guard.in_force().await {
+        let in_force = match self.in_force().await {
             Ok(in_force) => in_force,
             Err(why) => {
                 self.enter(State::Failed, why);
@@ -184,6 +184,14 @@ impl<S: Store, G: Guard> Agent<S, G> {
         } else {
             self.settled(serial);
         }
+    }
+
+    /// Of the interfaces that the release names: what else is guarded here is not the fleet's.
+    pub(super) async fn in_force(&mut self) -> Result<InForce, String> {
+        let current = self.current.as_ref();
+        let named = current.map(|current| current.entry().digests.keys().cloned().collect());
+        let named: Vec<String> = named.unwrap_or_default();
+        self.guard.in_force(&named).await
     }
 
     /// What was tried is in force for good.
@@ -233,10 +241,14 @@ fn may(current: &Current, position: Option<&Position>) -> Result<(), String> {
     Ok(())
 }
 
-fn staleness(manifest: &Manifest) -> String {
+/// What somebody should know of a host that is where it should be.
+fn remark(manifest: &Manifest, in_force: &InForce) -> String {
     if manifest.valid_until <= now() {
-        "the release is no longer valid: publish a new one".to_owned()
-    } else {
-        String::new()
+        return "the release is no longer valid: publish a new one".to_owned();
     }
+    if !in_force.others.is_empty() {
+        let others = in_force.others.join(", ");
+        return format!("the release does not name these, which are guarded, too: {others}");
+    }
+    String::new()
 }

@@ -19,7 +19,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             "the release names none to go back to".clone_into(&mut self.why);
             return Ok(());
         };
-        let in_force = self.guard.in_force().await?;
+        let in_force = self.in_force().await?;
         let is_this =
             in_force.digests == current.digests || in_force.digests == current.audit_digests;
         let serial = current.manifest.serial;
@@ -49,7 +49,8 @@ impl<S: Store, G: Guard> Agent<S, G> {
             Ok(found) => found.map_err(|refused| refused.to_string())?,
             Err(error) => return Err(error.to_string()),
         };
-        if in_force.enforces && was_here && documents.entry.enforce {
+        // What enforces is never made to audit, unless what is gone back to was signed so.
+        if in_force.enforces && documents.entry.enforce {
             let within = current.manifest.plan.gate.confirm;
             self.enforce(&documents, within, State::Reverted).await?;
         } else {

@@ -17,8 +17,11 @@ pub trait Guard: Send {
         audit: bool,
     ) -> impl Future<Output = Result<BTreeMap<String, String>, String>> + Send;
 
-    /// What is in force now.
-    fn in_force(&mut self) -> impl Future<Output = Result<InForce, String>> + Send;
+    /// What is in force now on these interfaces; with none named, on all.
+    fn in_force(
+        &mut self,
+        interfaces: &[String],
+    ) -> impl Future<Output = Result<InForce, String>> + Send;
 
     /// Watches by these documents, and drops nothing.
     fn audit(&mut self, documents: &Documents) -> impl Future<Output = Result<(), String>> + Send;
@@ -59,6 +62,8 @@ pub struct InForce {
     pub has_lapsed: bool,
     /// Packets dropped, or that would have been.
     pub violations: u64,
+    /// Guarded interfaces that were not asked about.
+    pub others: Vec<String>,
 }
 
 /// What speaks for and against enforcing.

@@ -82,7 +82,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
     }
 
     async fn status(&mut self) -> Status {
-        let in_force = self.guard.in_force().await.unwrap_or_default();
+        let in_force = self.in_force().await.unwrap_or_default();
         let serial = self.refused.as_ref().map(|refused| refused.serial);
         let current = self.current.as_ref().map(|current| current.manifest.serial);
         Status {

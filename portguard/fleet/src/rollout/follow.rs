@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
 use super::{Hold, Position};
+use crate::publish::Revocation;
 use crate::release::{HostEntry, Manifest, Refused, Shard, Signatures, Trust, unpack_small};
 use crate::status::{Doubt, MAX_STATUS, State, read};
 use crate::store::{Compare, Entry, MAX_VALUE, Op, Store, StoreError};
@@ -131,7 +132,10 @@ pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result
     let serial = published.manifest.serial;
     let mut view = View::new();
     for (host, entry) in &published.hosts {
-        let key = entry.key.as_deref().filter(|_| !revoked.contains_key(host));
+        let key = entry.key.as_deref().filter(|key| {
+            let revoked = revoked.get(host);
+            !revoked.is_some_and(|value| Revocation::revokes(value, key))
+        });
         let said = match statuses.get(host) {
             None => Err(Doubt::Malformed("there is no status".to_owned())),
             Some(status) => {

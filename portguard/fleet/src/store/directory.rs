@@ -22,6 +22,8 @@ use crate::{Hash, now};
 
 /// How often a watch looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a disk may take, another one's lock included.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Begins a value that goes away by itself.
 const LEASE: &[u8] = b"lease ";
 /// What such a value has before it is shorter.
@@ -211,9 +213,16 @@ impl Directory {
         job: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || job(&store))
-            .await
-            .map_err(|error| StoreError::Unreachable(error.to_string()))?
+        let done = tokio::task::spawn_blocking(move || job(&store));
+        // A network file system may answer in an hour: nobody waits for that.
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(done) => done.map_err(|error| StoreError::Unreachable(error.to_string()))?,
+            Err(_) => Err(StoreError::Unreachable(format!(
+                "{}: no answer within {} s",
+                self.root.display(),
+                PATIENCE.as_secs()
+            ))),
+        }
     }
 }
 

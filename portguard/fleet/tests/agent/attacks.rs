@@ -1,5 +1,7 @@
 //! Whoever has the store, one host's key, or yesterday's release: no host admits more for it.
 
+use portguard_fleet::publish::Revocation;
+
 use super::*;
 
 over_every_store!(
@@ -231,14 +233,25 @@ async fn one_hosts_key_speaks_for_that_host_only_and_only_now<S: Store + Clone>(
     store.put(&status, beat.clone()).await.unwrap();
     assert_eq!(look(&store, now()).await.state, State::Silent);
     restore().await;
-    // Revoked, at once.
-    store
-        .put(&layout::revoked("h1"), b"stolen".to_vec())
-        .await
-        .unwrap();
+    // Revoked, at once; but it is the key that is, not the host.
+    let revoke = async |key: String| {
+        let revocation = Revocation {
+            key,
+            because: "stolen".to_owned(),
+        };
+        portguard_fleet::publish::revoke(&store, "h1", &revocation).await
+    };
+    revoke(fleet.key("h0").public()).await.unwrap();
+    assert_eq!(look(&store, now()).await.state, State::Ready);
+    revoke(fleet.key("h1").public()).await.unwrap();
     let seen = look(&store, now()).await;
     assert_eq!(seen.state, State::Silent);
     assert!(seen.doubt.unwrap().contains("not enrolled"));
+    store
+        .put(&layout::revoked("h1"), b"garbage".to_vec())
+        .await
+        .unwrap();
+    assert_eq!(look(&store, now()).await.state, State::Silent);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::*;
 
 over_every_store!(
+    what_is_guarded_by_hand_is_said_and_left_alone,
     a_release_is_watched_everywhere_and_enforced_wave_by_wave,
     a_host_that_is_held_stays_as_it_is_until_it_is_let_go,
     the_controller_may_be_killed_at_every_step,
@@ -246,4 +247,22 @@ async fn a_host_that_cannot_load_has_failed_and_has_not_gone_back<S: Store + Clo
     fleet.tick().await;
     fleet.request(Request::Resume).await.unwrap();
     assert_eq!(fleet.run().await.phase, Phase::Done);
+}
+
+async fn what_is_guarded_by_hand_is_said_and_left_alone<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.kernels["h0"].0.lock().unwrap().by_hand = Some("eth9".to_owned());
+    fleet.roll_out("one").await;
+    for _ in 0..3 {
+        fleet.tick().await;
+    }
+    assert_eq!(
+        fleet.enforced("h0"),
+        ["one"],
+        "it is swapped once, not on every step"
+    );
+    let (state, why) = fleet.states()["h0"];
+    assert_eq!(state, State::Confirmed);
+    assert!(why.contains("eth9"), "{why}");
 }

@@ -65,6 +65,23 @@ async fn a_lock_that_a_dead_process_left_holds_up_nobody_for_ever() {
 }
 
 #[tokio::test]
+async fn a_lock_that_says_nothing_or_a_time_that_is_yet_to_come_ends_too() {
+    for text in ["", "somebody", "somebody 99999999999\n"] {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join(".lock");
+        std::fs::write(&lock, text).unwrap();
+        // Left an hour ago.
+        let hour = std::time::SystemTime::now() - Duration::from_hours(1);
+        let file = std::fs::File::options().write(true).open(&lock).unwrap();
+        file.set_modified(hour).unwrap();
+        let put = Op::Put("head".to_owned(), b"1".to_vec());
+        let absent = Compare::Absent("head".to_owned());
+        let done = open(directory.path()).commit(&[absent], &[put]).await;
+        assert!(done.unwrap(), "{text:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_is_gone_is_not_an_empty_one() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("mounted"));

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use portguard_fleet::layout;
+use portguard_fleet::publish::{Revocation, revoke as revoke_key};
+use portguard_fleet::rollout::follow::{FollowError, published};
 use portguard_fleet::status::HostKey;
-use portguard_fleet::store::Store as _;
 use portguard_policy::error::{Exit, Fault};
 
 use super::host::{Enrolled, IDENTITY};
 use super::project::{ProjectArgs, eprint_line, name, write};
-use super::{block_on, store_fault};
+use super::{block_on, follow_fault, store_fault};
 
 /// Give a host its own key, and write what to put on it
 #[derive(Debug, Args)]
@@ -95,23 +95,51 @@ pub(super) struct RevokeArgs {
 pub(super) fn revoke(args: &RevokeArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
     let store = project.store()?;
-    let key = layout::revoked(&args.host);
+    let mut trust = project.trust()?;
     block_on(async {
-        let value = args.because.clone().into_bytes();
-        store
-            .put(&key, value)
+        // The key that is in force may be another than the one that was enrolled since.
+        let key = match published(&store, &mut trust).await {
+            Ok(found) => found
+                .hosts
+                .get(&args.host)
+                .and_then(|host| host.key.clone()),
+            Err(FollowError::Empty) => None,
+            Err(error) => return Err(follow_fault(&error).into()),
+        };
+        let key = key
+            .or_else(|| project.host_key(&args.host))
+            .ok_or_else(|| {
+                Fault::usage(format!(
+                    "host `{}` has no key that could be revoked",
+                    args.host
+                ))
+            })?;
+        let revocation = Revocation {
+            key,
+            because: args.because.clone(),
+        };
+        revoke_key(&store, &args.host, &revocation)
             .await
             .map_err(|error| store_fault(&error).into())
     })?;
+    project.keep_trust(&trust)?;
+    let identity = project
+        .directory
+        .join("enrolled")
+        .join(&args.host)
+        .join(IDENTITY);
     let public = project
         .directory
         .join("hosts")
         .join(format!("{}.pub", args.host));
-    match fs::remove_file(&public) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", public.display()));
+    // The secret of a key that counts no more is in the way of the next.
+    for file in [&public, &identity] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", file.display()));
+            }
+            _ => {}
         }
-        _ => {}
     }
     eprint_line(&format!(
         "{}: revoked; revoke its certificate, too, where it has one of its own",

@@ -125,7 +125,7 @@ impl Guard for Verbs {
         Ok(digests)
     }
 
-    async fn in_force(&mut self) -> Result<InForce, String> {
+    async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, String> {
         let (_, said) = self.call(&["status", "--json"]).await?;
         let mut found = InForce::default();
         for one in said
@@ -134,10 +134,13 @@ impl Guard for Verbs {
             .into_iter()
             .flatten()
         {
-            let text = |field: &str| one.get(field).and_then(Value::as_str).unwrap_or_default();
-            found
-                .digests
-                .insert(text("name").to_owned(), text("digest").to_owned());
+            let text = |field: &str| evidence::text(one, field);
+            let name = text("name").to_owned();
+            if !interfaces.is_empty() && !interfaces.contains(&name) {
+                found.others.push(name);
+                continue;
+            }
+            found.digests.insert(name, text("digest").to_owned());
             found.enforces |= text("mode") == "enforce";
             if let Some(left) = one.get("confirm_seconds_left").and_then(Value::as_u64) {
                 found.is_unconfirmed = true;

@@ -186,7 +186,8 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
         let mut last = String::new();
         let mut say = |text: String| {
             if text != last {
-                eprint_line(&text);
+                // A reason is what some host says.
+                eprint_line(&plain(&text));
             }
             last = text;
         };

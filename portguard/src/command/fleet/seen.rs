@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use portguard_fleet::evidence::{Evidence, Seen};
+use portguard_fleet::publish::Revocation;
 use portguard_fleet::release::{Manifest, Selector, document, unpack};
 use portguard_fleet::rollout::follow::{Published, published};
 use portguard_fleet::status::MAX_EVIDENCE;
@@ -21,6 +22,9 @@ use serde::Serialize;
 use super::project::{ProjectArgs, name, seconds, write};
 use super::{block_on, follow_fault, store_fault};
 use crate::command::{print, print_json};
+
+/// What is older does not count: it may be a replay, or the host's last.
+const OLD: u64 = 3600;
 
 /// Show what a host saw, as the host says it: lines of JSON, one for each interface
 #[derive(Debug, Args)]
@@ -257,10 +261,11 @@ async fn gather(
         .pick(layout::REVOKED, |_| true)
         .await
         .map_err(|error| store_fault(&error))?;
-    let is_revoked = |host: &str| {
-        revoked
+    let is_revoked = |host: &str, key: &str| {
+        let value = revoked
             .iter()
-            .any(|entry| entry.key == layout::revoked(host))
+            .find(|entry| entry.key == layout::revoked(host));
+        value.is_some_and(|entry| Revocation::revokes(&entry.value, key))
     };
     let (mut all, mut without) = (Vec::new(), BTreeMap::new());
     for host in found.hosts.keys().filter(|host| is_wanted(host)) {
@@ -272,8 +277,11 @@ async fn gather(
         };
         let signed = found.hosts.get(&host);
         let key = signed.and_then(|signed| signed.key.as_deref());
-        let key = key.filter(|_| !is_revoked(&host));
+        let key = key.filter(|key| !is_revoked(&host, key));
         match Evidence::read(&found.manifest.fleet, &host, &interface, key, &entry.value) {
+            Ok(evidence) if now() > evidence.at.saturating_add(OLD) => {
+                without.insert(host, "its last word is more than an hour old".to_owned());
+            }
             Ok(evidence) => all.push(evidence),
             Err(doubt) => {
                 without.insert(host, doubt.to_string());

@@ -251,6 +251,18 @@ confirm = "20s"
             );
         }
         fs::write(self.path("site.toml"), text)?;
+        let gate = match site {
+            Site::First | Site::Second => "",
+            // Without it every host would refuse by itself what closes a port that it uses.
+            Site::Cuts => "closing = \"allow\"\n",
+            // Of connections to etcd that were cut, late packets were counted.
+            Site::Fourth => "would_drop = 5\n",
+        };
+        let config = fs::read_to_string(self.path("fleet.toml"))?;
+        let (head, rest) = config.split_once("[gate]\n").context("a gate")?;
+        let (_, rest) = rest.split_once("audit = ").context("its audit")?;
+        let config = format!("{head}[gate]\n{gate}audit = {rest}");
+        fs::write(self.path("fleet.toml"), config)?;
         Ok(())
     }
 

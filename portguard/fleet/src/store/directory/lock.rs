@@ -1,5 +1,6 @@
 //! Who commits alone: a lock that is taken with link(2), which is atomic on NFS, too.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -34,7 +35,10 @@ impl Lock {
     fn wait(root: &Path, path: &Path, mine: &Path, me: &str) -> Result<(), StoreError> {
         let write = || {
             fs::create_dir_all(root)?;
-            fs::write(mine, format!("{me} {}\n", now()))
+            let mut file = fs::File::create(mine)?;
+            file.write_all(format!("{me} {}\n", now()).as_bytes())?;
+            // Before it is the lock: a machine that dies leaves none that says nothing.
+            file.sync_all()
         };
         write().map_err(|error| failed(mine, &error))?;
         let begun = std::time::Instant::now();
@@ -48,7 +52,7 @@ impl Lock {
             }
             if begun.elapsed() > PATIENCE {
                 return Err(StoreError::Unreachable(format!(
-                    "{} is held by somebody else",
+                    "{} is held by somebody else: remove it if nobody writes to the store now",
                     path.display()
                 )));
             }
@@ -65,13 +69,23 @@ impl Lock {
             let text = String::from_utf8(bytes).ok()?;
             text.split_whitespace().nth(1)?.parse().ok()
         };
-        let is_stale = |since: u64| now().saturating_sub(since) > STALE_SECONDS;
-        if !since(path).is_some_and(is_stale) {
+        // What says no time, or one that is yet to come, is as old as its file is.
+        let made = |path: &Path| -> Option<u64> {
+            let made = fs::symlink_metadata(path).ok()?.modified().ok()?;
+            let made = made.duration_since(std::time::UNIX_EPOCH).ok()?;
+            Some(made.as_secs())
+        };
+        let is_old = |at: u64| now().abs_diff(at) > STALE_SECONDS;
+        let is_stale = |path: &Path| match since(path) {
+            Some(at) if at <= now() + STALE_SECONDS => is_old(at),
+            _ => made(path).is_some_and(is_old),
+        };
+        if !is_stale(path) {
             return;
         }
         let aside = path.with_extension(format!("stale-{:016x}", fastrand::u64(..)));
         if fs::rename(path, &aside).is_ok() {
-            if !since(&aside).is_some_and(is_stale) {
+            if !is_stale(&aside) {
                 let _ = fs::hard_link(&aside, path);
             }
             let _ = fs::remove_file(&aside);
