@@ -14,6 +14,7 @@ use portguard_harness::frames::{Frame, Ipv4, Udp};
 use portguard_harness::net::{Lab, Link};
 use portguard_harness::traffic::PacketSocket;
 use portguard_kernel::object::{HostFacts, load};
+use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_observe::counters::Snapshot;
 use portguard_policy::catalog::Transport;
@@ -71,7 +72,7 @@ fn sums_are_exact_when_all_cpus_count() -> Result<()> {
         ..Policy::default()
     };
     let image = Image::build(&policy, Directory::default())?;
-    let _mounted = bpffs::lock()?;
+    let _mounted = pins::lock()?;
     let shared = bpffs::root().join(format!("exact-{}", std::process::id()));
     std::fs::create_dir_all(&shared)?;
     let result = (|| {

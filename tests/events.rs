@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use aya::{TestRun as _, TestRunOptions};
 use portguard_harness::frames::{Frame, Ipv4, Udp};
 use portguard_kernel::object::{HostFacts, load};
-use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins;
+use portguard_kernel::pins::bpffs::Layout;
 use portguard_observe::events::Words;
 use portguard_observe::events::stream::{Stream, booted};
 use portguard_policy::catalog::Catalog;
@@ -21,7 +22,7 @@ fn violations_become_lines() -> Result<()> {
     let policy = Policy::default();
     let image = Image::build(&policy, Directory::default())?;
     // Mounts bpffs if need be; nobody else knows of this directory.
-    drop(bpffs::lock()?);
+    drop(pins::lock()?);
     let layout = Layout::of(&portguard_harness::net::unique_name("pge"));
     let generation = layout.generation(1);
     std::fs::create_dir_all(layout.shared())?;

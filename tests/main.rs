@@ -73,7 +73,7 @@ mod sessions;
 #[cfg(test)]
 mod setup;
 #[cfg(test)]
-mod spare;
+mod standby;
 #[cfg(test)]
 mod topology;
 #[cfg(test)]

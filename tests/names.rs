@@ -266,10 +266,10 @@ fn tells_what_happened(stderr: &str) -> Result<()> {
         2,
         "{log:?}"
     );
-    // The first at least: whether there were spare programs again for the second is a matter of time.
-    let swapped = |line: &&Value| line["from_spare"].is_boolean();
+    // The first at least: whether there were standby programs again for the second is a matter of time.
+    let swapped = |line: &&Value| line["from_standby"].is_boolean();
     let first = log.iter().find(swapped).context("a swap")?;
-    assert_eq!(first["from_spare"], true, "{log:?}");
+    assert_eq!(first["from_standby"], true, "{log:?}");
     assert_eq!(told("does not resolve"), 2, "{log:?}");
     assert_eq!(told("resolves again"), 2, "{log:?}");
     assert!(

@@ -11,7 +11,8 @@ use portguard_harness::frames::{Frame, Icmp, Ipv4, Udp};
 use portguard_harness::net::unique_name;
 use portguard_harness::traffic::PacketSocket;
 use portguard_kernel::object::{HostFacts, load};
-use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins;
+use portguard_kernel::pins::bpffs::Layout;
 use portguard_observe::counters::Snapshot;
 use portguard_observe::events::stream::Stream;
 use portguard_policy::cells::Directory;
@@ -65,7 +66,7 @@ fn run(program: &Xdp, frame: &[u8]) -> Result<()> {
 fn a_ring_that_nobody_reads_fills_and_the_rest_is_counted() -> Result<()> {
     const { assert!((EACH as u64) < SAMPLED_ALL && SAMPLED_ALL <= EVENTS_A_TICK) };
     let image = Image::build(&Policy::default(), Directory::default())?;
-    drop(bpffs::lock()?);
+    drop(pins::lock()?);
     let layout = Layout::of(&unique_name("pgo"));
     let generation = layout.generation(1);
     std::fs::create_dir_all(layout.shared())?;

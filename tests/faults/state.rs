@@ -8,8 +8,9 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 use portguard_kernel::generation::{Live, live};
 use portguard_kernel::hook::attach;
-use portguard_kernel::pins::bpffs::{self, Layout};
-use portguard_kernel::recovery::mend::mend;
+use portguard_kernel::pins;
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::recovery::reattach::reattach;
 
 use crate::guard::{Guarded, eventually};
 
@@ -39,7 +40,7 @@ pub(super) fn heal(guarded: &Guarded) -> Result<()> {
         .link
         .left
         .host
-        .run(|| bpffs::lock().and_then(|lock| mend(&lock)).map(drop))
+        .run(|| pins::lock().and_then(|lock| reattach(&lock)).map(drop))
 }
 
 /// Sees that both attachments run one generation, that nothing is amiss, and that the kernel holds no program of this guard

@@ -22,6 +22,7 @@
 
 pub mod agent;
 pub mod evidence;
+pub mod follow;
 pub mod layout;
 pub mod publish;
 pub mod release;

@@ -1,7 +1,6 @@
 //! Who may enforce when. Everything here is pure: the same release, position, statuses and time give the same answer.
 
 pub mod control;
-pub mod follow;
 mod position;
 pub mod waves;
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portguard_fleet::agent::{Agent, Documents, Guard, Identity, InForce, Judgement};
+use portguard_fleet::follow::{ask, published, take_step, view};
 use portguard_fleet::publish::publish;
 use portguard_fleet::release::{
     Gate, Manifest, Plan, Release, Shard, Target, Trust, Wave, document, pack, pack_small, shards,
 };
 use portguard_fleet::rollout::control::{Request, Who};
-use portguard_fleet::rollout::follow::{ask, published, take_step, view};
 use portguard_fleet::rollout::waves::{Member, assign};
 use portguard_fleet::rollout::{Hold, Phase, Position};
 use portguard_fleet::status::{HostKey, State};

@@ -29,9 +29,9 @@ use portguard_common::abi::namespace::{WORDS, word};
 use portguard_policy::image::flow_sets;
 use portguard_policy::policy::Policy;
 
+use crate::clock::tick_shift;
 use crate::fault::step;
 use crate::flows;
-use crate::generation::facts::tick_shift;
 use crate::host::sockets::sessions;
 use crate::pins::bpffs::{self, Layout, Lock};
 use crate::pins::identity;

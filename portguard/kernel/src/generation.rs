@@ -4,14 +4,15 @@ pub mod confirm;
 pub mod deadline;
 pub mod effective;
 pub mod facts;
+pub(crate) mod marker;
+pub mod migrate;
 pub mod pair;
 pub mod prepare;
-pub mod probe;
 pub mod publish;
 pub mod readback;
 pub mod refresh;
 pub mod selftest;
-pub mod spare;
+pub mod standby;
 
 use std::path::Path;
 

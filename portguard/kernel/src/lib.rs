@@ -4,6 +4,7 @@
 //! kernel then holds is found again by its pins ([`pins`]). Nothing pure depends on this crate.
 
 pub mod bench;
+mod clock;
 pub mod conversations;
 pub mod fault;
 pub mod flows;
@@ -12,5 +13,8 @@ pub mod hook;
 pub mod host;
 pub mod object;
 pub mod pins;
+pub mod preflight;
+mod probe;
 pub mod recovery;
 pub mod store;
+pub mod tunnels;

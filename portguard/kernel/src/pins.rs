@@ -8,3 +8,13 @@ pub mod meta;
 pub mod mounts;
 pub mod namespaces;
 pub mod pages;
+
+/// Waits for the lock of this network namespace, where all guards of it can be seen.
+///
+/// # Errors
+/// If pins are hidden from this process, there is no bpffs and none can be mounted, no privilege to write to it, or another
+/// tool does not end.
+pub fn lock() -> anyhow::Result<bpffs::Lock> {
+    hidden::check_before_changes()?;
+    bpffs::lock()
+}

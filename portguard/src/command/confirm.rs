@@ -11,8 +11,9 @@ use portguard_kernel::generation::confirm;
 use portguard_kernel::generation::publish::{before, roll_back};
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::host::interface::{Interface, canonical};
+use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::{self, Layout, Lock};
-use portguard_kernel::recovery::settle::settle;
+use portguard_kernel::recovery::reconcile::reconcile;
 use portguard_policy::error::{Exit, Fault};
 
 /// Keep what was loaded with `--confirm-within`
@@ -54,7 +55,7 @@ pub struct RollbackArgs {
 /// # Errors
 /// If it is too late, or nothing is guarded.
 pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
-    let lock = bpffs::lock()?;
+    let lock = pins::lock()?;
     let mut answer = Answer::default();
     for (name, layout, live) in guarded(&lock, &args.interfaces)? {
         let is_confirmed = confirm::confirm(&lock, &layout, &live)?;
@@ -85,7 +86,7 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// If there is nothing to go back to, and what the system refuses.
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
-    let lock = bpffs::lock()?;
+    let lock = pins::lock()?;
     let mut answer = Answer::default();
     let guarded = guarded(&lock, &args.interfaces)?;
     let mut loss = Vec::new();
@@ -162,7 +163,7 @@ fn tell(name: &str, what: &str) -> io::Result<()> {
 }
 
 fn guarded(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<(String, Layout, Live)>> {
-    settle(lock)?;
+    reconcile(lock)?;
     let layouts: Vec<Layout> = if named.is_empty() {
         bpffs::layouts()
             .into_iter()

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::{print, print_json};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::Interface;
-use portguard_kernel::host::preflight::{Check, Grade, check_host, check_interface};
 use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::preflight::{Check, Grade, check_host, check_interface};
 use portguard_policy::error::Exit;
 
 /// Check kernel, driver and interface before guarding

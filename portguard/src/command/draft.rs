@@ -41,6 +41,14 @@ impl HostSpec {
     }
 }
 
+/// `SYSTEM=NAME`.
+pub(super) fn deployment(text: &str) -> Result<(String, String), String> {
+    let (system, name) = text
+        .split_once('=')
+        .ok_or("expected SYSTEM=NAME, like `ibm-api-connect=kubernetes`")?;
+    Ok((system.to_owned(), name.to_owned()))
+}
+
 /// What the file is about.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {

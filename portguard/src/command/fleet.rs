@@ -12,7 +12,7 @@ mod sign;
 mod status;
 
 use clap::{Args, Subcommand};
-use portguard_fleet::rollout::follow::FollowError;
+use portguard_fleet::follow::FollowError;
 use portguard_fleet::store::StoreError;
 use portguard_policy::error::{Exit, Fault};
 

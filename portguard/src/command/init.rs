@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::draft::{Draft, HostSpec, site_file};
+use super::draft::{Draft, HostSpec, deployment, site_file};
 use super::{catalogs, print, setup};
 use portguard_policy::error::{Exit, Fault};
 
@@ -34,13 +34,6 @@ pub struct InitArgs {
     /// Write JSON: the text of the file and its hosts
     #[arg(long)]
     json: bool,
-}
-
-pub(super) fn deployment(text: &str) -> Result<(String, String), String> {
-    let (system, name) = text
-        .split_once('=')
-        .ok_or("expected SYSTEM=NAME, like `ibm-api-connect=kubernetes`")?;
-    Ok((system.to_owned(), name.to_owned()))
 }
 
 #[derive(Debug, serde::Serialize)]

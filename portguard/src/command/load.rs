@@ -25,10 +25,11 @@ use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::{Interface, all, names};
 use portguard_kernel::host::links;
 use portguard_kernel::host::operator;
-use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins;
+use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::meta::XdpModeName;
-use portguard_kernel::recovery::settle::settle;
+use portguard_kernel::recovery::reconcile::reconcile;
 use portguard_kernel::store::{self, Stored};
 use portguard_policy::diagnostic::{Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
@@ -335,8 +336,8 @@ fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
 
 /// All of them, or none.
 fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
-    let lock = bpffs::lock()?;
-    settle(&lock)?;
+    let lock = pins::lock()?;
+    reconcile(&lock)?;
     for job in &jobs {
         if let Some(before) = generation::live(&Layout::of(&job.interface.name))? {
             job.words.check(&job.interface.name, &before, &job.policy)?;

@@ -14,8 +14,7 @@ use clap::{Args, FromArgMatches as _};
 use serde::Serialize;
 
 use super::catalogs;
-use super::draft::{Draft, site_file};
-use super::init::deployment;
+use super::draft::{Draft, deployment, site_file};
 use super::load::{self, LoadArgs};
 use guess::Proposal;
 use portguard_kernel::host::listeners::listeners;

@@ -8,8 +8,9 @@ use serde::Serialize;
 use portguard_kernel::generation::publish::unload;
 use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::canonical;
+use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::{self, Layout, Lock};
-use portguard_kernel::recovery::settle::{settle, sweep_stale};
+use portguard_kernel::recovery::reconcile::{reconcile, sweep_stale};
 use portguard_kernel::store;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
@@ -54,7 +55,7 @@ struct Answer {
 /// # Errors
 /// What the system refuses.
 pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
-    let lock = bpffs::lock()?;
+    let lock = pins::lock()?;
     let mut answer = Answer {
         schema: 1,
         ..Answer::default()
@@ -73,7 +74,7 @@ pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
 }
 
 fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()> {
-    settle(lock)?;
+    reconcile(lock)?;
     let named = &args.interfaces;
     let layouts: Vec<Layout> = if named.is_empty() {
         bpffs::layouts()

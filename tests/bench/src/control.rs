@@ -9,13 +9,14 @@ use portguard_harness::net::Lab;
 use portguard_kernel::conversations;
 use portguard_kernel::generation::publish::{publish, unload};
 use portguard_kernel::generation::refresh::{provide, refresh};
-use portguard_kernel::generation::spare::Spares;
+use portguard_kernel::generation::standby::Standby;
 use portguard_kernel::generation::{Options, Prepared, prepare};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::sockets::{Began, Session};
 use portguard_kernel::object::memory;
 use portguard_kernel::object::{self, HostFacts};
-use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins;
+use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::meta::XdpModeName;
 use portguard_policy::catalog::Transport;
 use portguard_policy::cells::Directory;
@@ -143,24 +144,24 @@ fn edits(found: &mut Vec<Quantity>, what: &str, policy: &Policy) -> Result<()> {
     let took = link.left.host.run(|| {
         let layout = Layout::of(&interface.name);
         let outcome = (|| -> Result<Duration> {
-            let lock = bpffs::lock()?;
+            let lock = pins::lock()?;
             publish(vec![prepare(&lock, &interface, policy, &options())?])?;
             drop(lock);
-            let mut spares = Spares::default();
+            let mut standby = Standby::default();
             let mut shortest = Duration::MAX;
             for turn in 1..=5 {
-                provide(&mut spares)?;
+                provide(&mut standby)?;
                 let begun = Instant::now();
-                let refreshed = refresh(&answers(turn), &mut spares)?;
+                let refreshed = refresh(&answers(turn), &mut standby)?;
                 shortest = shortest.min(begun.elapsed());
                 ensure!(refreshed.len() == 1, "the addresses were not swapped in");
-                if !refreshed.iter().all(|one| one.from_spare) {
+                if !refreshed.iter().all(|one| one.from_standby) {
                     say("programs were verified again");
                 }
             }
             Ok(shortest)
         })();
-        unload(&bpffs::lock()?, &layout)?;
+        unload(&pins::lock()?, &layout)?;
         outcome
     })?;
     found.push(Quantity::time(&format!("control/{what}"), took));
@@ -227,7 +228,7 @@ fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>)
         .map_or(0.0, |one| one.value);
     let more = link.left.host.run(|| {
         let mut more = Vec::new();
-        let lock = bpffs::lock()?;
+        let lock = pins::lock()?;
         let layout = Layout::of(&interface.name);
         // Prepared but for the last time in vain: withdrawn, nothing of it is left.
         let load = |policy: &Policy| -> Result<(Prepared, Duration)> {

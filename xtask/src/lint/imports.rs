@@ -13,12 +13,13 @@ use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 use crate::workspace::root;
 
 /// The crates whose modules are held to it.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "portguard-common",
     "portguard-ebpf",
     "portguard/policy",
     "portguard/kernel",
     "portguard/observe",
+    "portguard/fleet",
     "portguard",
     "xtask",
 ];
@@ -26,41 +27,21 @@ const CRATES: [&str; 7] = [
 /// A module as its path from the crate's root.
 type Module = Vec<String>;
 
-/// The circles that are still there, a line each. Only ever shorter: what is new, and what is gone and still listed, fails.
-const KNOWN: &str = include_str!("circles.txt");
-
-/// Fails if modules of a crate know each other in a circle that is not among the known ones, naming one place for each step.
+/// Fails if modules of a crate know each other in a circle, naming one place for each step.
 pub(crate) fn check() -> Result<()> {
-    let mut circles = BTreeMap::new();
+    let mut found = Vec::new();
     for name in CRATES {
         let source = root().join(name).join("src");
         let graph = Graph::read(&source).with_context(|| format!("in `{}`", source.display()))?;
-        for circle in graph.circles() {
-            circles.insert(format!("{name}: {}", circle.modules), circle.places);
-        }
+        let circles = graph.circles().into_iter();
+        found.extend(
+            circles.map(|circle| format!("{name}: {} ({})", circle.modules, circle.places)),
+        );
     }
-    let known: BTreeSet<&str> = KNOWN
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .collect();
-    let new: Vec<String> = circles
-        .iter()
-        .filter(|(circle, _)| !known.contains(circle.as_str()))
-        .map(|(circle, places)| format!("{circle} ({places})"))
-        .collect();
     ensure!(
-        new.is_empty(),
+        found.is_empty(),
         "modules know each other in a circle:\n  {}\nhint: move what both need into a module below them",
-        new.join("\n  ")
-    );
-    let gone: Vec<&str> = known
-        .into_iter()
-        .filter(|circle| !circles.contains_key(*circle))
-        .collect();
-    ensure!(
-        gone.is_empty(),
-        "these circles are gone, and still listed in xtask/src/lint/circles.txt:\n  {}\nhint: remove their lines",
-        gone.join("\n  ")
+        found.join("\n  ")
     );
     Ok(())
 }

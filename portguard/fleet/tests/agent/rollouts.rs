@@ -178,7 +178,7 @@ async fn the_controller_may_be_killed_at_every_step<S: Store + Clone>(store: S) 
         }
     }
     assert!(fleet.all_are(State::Confirmed), "{:?}", fleet.states());
-    let history = portguard_fleet::rollout::follow::history(&fleet.store)
+    let history = portguard_fleet::follow::history(&fleet.store)
         .await
         .unwrap();
     let steps: Vec<(u32, u32)> = history

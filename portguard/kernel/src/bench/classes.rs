@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::generation::probe::{Probe, frame, is_granted};
+use crate::probe::{Probe, frame, is_granted};
 use portguard_policy::catalog::Transport;
 use portguard_policy::image::spans;
 use portguard_policy::policy::{Peers, Policy};

@@ -13,18 +13,18 @@ use crate::fault::step;
 use crate::generation::confirm;
 use crate::generation::deadline;
 use crate::generation::facts;
+use crate::generation::migrate;
 use crate::generation::pair::{Pair, Place};
 use crate::generation::publish::unload;
 use crate::generation::{Live, live, sweep};
-use crate::hook::attach;
 use crate::hook::egress::EgressHook;
 use crate::hook::holder;
 use crate::host::interface::Interface;
 use crate::host::link;
 use crate::object::{self, HostFacts, Loaded};
-use crate::pins::bpffs::{Layout, Lock, remove};
+use crate::pins::bpffs::{Layout, Lock, cannot_write, remove};
+use crate::pins::hidden;
 use crate::pins::meta::{Meta, XdpModeName};
-use crate::recovery::migrate;
 use portguard_policy::cells::Directory;
 use portguard_policy::error::Fault;
 use portguard_policy::image::Image;
@@ -109,7 +109,7 @@ pub fn prepare(
     prepare_from(lock, interface, policy, options, None)
 }
 
-/// As [`prepare`] does, from a spare pair of programs if that will do; it must be in force nowhere.
+/// As [`prepare`] does, from a standby pair of programs if that will do; it must be in force nowhere.
 ///
 /// # Errors
 /// Those of [`prepare`].
@@ -118,7 +118,7 @@ pub(crate) fn prepare_from(
     interface: &Interface,
     policy: &Policy,
     options: &Options,
-    spare: Option<Pair>,
+    standby: Option<Pair>,
 ) -> anyhow::Result<Prepared> {
     let layout = Layout::of(&interface.name);
     step("locked")?;
@@ -147,7 +147,7 @@ pub(crate) fn prepare_from(
         policy,
         options,
         previous,
-        (number, spare),
+        (number, standby),
     );
     if result.is_err() {
         discard(&layout, number, is_first);
@@ -161,7 +161,7 @@ fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
     let holders = holder::xdp(interface.index).unwrap_or_default();
     match holders.first() {
         None => Ok(()),
-        Some(holder) => Err(attach::occupied(interface, holder).into()),
+        Some(holder) => Err(hidden::occupied(interface, holder).into()),
     }
 }
 
@@ -172,7 +172,7 @@ fn prepare_next(
     policy: &Policy,
     options: &Options,
     previous: Option<Live>,
-    (number, spare): (u64, Option<Pair>),
+    (number, standby): (u64, Option<Pair>),
 ) -> anyhow::Result<Prepared> {
     let shared = layout.shared();
     fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
@@ -214,10 +214,10 @@ fn prepare_next(
         own: &directory,
         room: !policy.domains.sets.is_empty(),
     };
-    let mut pair = match spare {
-        Some(mut spare) if spare.can_become(&image, &host, (&shared, place.namespace))? => {
-            spare.change(image)?;
-            spare
+    let mut pair = match standby {
+        Some(mut standby) if standby.can_become(&image, &host, (&shared, place.namespace))? => {
+            standby.change(image)?;
+            standby
         }
         _ => Pair::load(image, &host, place)?,
     };
@@ -276,20 +276,6 @@ pub(crate) fn build(policy: &Policy, directory: Directory) -> anyhow::Result<Ima
             .hint("narrow the site's own rows, or merge peers that are treated alike")
             .into()
     })
-}
-
-/// Says what it means that nothing can be written to bpffs.
-pub(crate) fn cannot_write(error: std::io::Error, path: &Path) -> anyhow::Error {
-    let fault = Fault::system(format!("cannot make `{}`", path.display()));
-    let fault = match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::ENOMEM) => {
-            fault.hint("the BPF file system or the kernel's memory is full: `portguard doctor`")
-        }
-        Some(libc::EPERM | libc::EACCES) => fault.hint("run as root: `sudo portguard ...`"),
-        Some(libc::EROFS) => fault.hint("the BPF file system is mounted read-only: remount it"),
-        _ => fault,
-    };
-    anyhow::Error::new(error).context(fault)
 }
 
 /// Refuses to reuse shared maps of another shape.

@@ -13,14 +13,14 @@ use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::pair::Pair;
 use crate::generation::{Live, Prepared, explained, program_of, sweep};
+use crate::generation::{marker, migrate};
 use crate::hook::attach;
 use crate::hook::egress::{self, EgressHook};
 use crate::hook::holder;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, Lock, remove};
+use crate::pins::hidden;
 use crate::pins::meta::{Meta, XdpModeName};
-use crate::recovery::journal;
-use crate::recovery::migrate;
 use portguard_policy::error::Fault;
 
 /// Puts generations in force, one interface after the other; if one cannot be, those before it are taken back.
@@ -132,7 +132,7 @@ impl Prepared {
 
     fn swap_both(&mut self, pin: &Path) -> anyhow::Result<()> {
         let egress_pin = self.holder().link(Direction::Egress);
-        journal::begin(&self.layout)?;
+        marker::begin(&self.layout)?;
         step("marked")?;
         if let Some(hook) = self.meta.egress_hook {
             egress::set(
@@ -148,7 +148,13 @@ impl Prepared {
             attach::replace_xdp(program, pin)?;
         } else {
             attach::detach(pin)?;
-            attach::attach_xdp(program, &self.interface, self.meta.xdp_mode, pin)?;
+            attach::attach_xdp(
+                program,
+                &self.interface,
+                self.meta.xdp_mode,
+                pin,
+                hidden::occupied,
+            )?;
         }
         if self.meta.egress_hook.is_none() {
             let hook = self
@@ -158,7 +164,7 @@ impl Prepared {
             egress::clear(&self.interface, hook, &egress_pin)?;
         }
         step("ingress")?;
-        journal::end(&self.layout)?;
+        marker::end(&self.layout)?;
         step("swapped")
     }
 
@@ -217,7 +223,7 @@ pub fn revert(
         XdpAttachType::Interface,
     )
     .with_context(|| format!("generation {} has no program any more", to.number))?;
-    journal::begin(layout)?;
+    marker::begin(layout)?;
     step("revert-marked")?;
     attach::replace_xdp(&mut program, &layout.link(Direction::Ingress))?;
     step("revert-ingress")?;
@@ -232,7 +238,7 @@ pub fn revert(
         }
     }
     step("revert-egress")?;
-    journal::end(layout)
+    marker::end(layout)
 }
 
 /// The generation that [`roll_back`] would go back to, if there is one.

@@ -9,11 +9,11 @@ use crate::generation::deadline;
 use crate::generation::effective;
 use crate::generation::prepare::prepare_from;
 use crate::generation::publish::publish_and_keep;
-use crate::generation::spare::Spares;
+use crate::generation::standby::Standby;
 use crate::generation::{Live, Options, live};
 use crate::hook::attach;
 use crate::host::interface::Interface;
-use crate::pins::bpffs;
+use crate::pins::{self, bpffs};
 use portguard_policy::domains::Answers;
 
 /// An interface whose addresses were swapped in.
@@ -24,16 +24,16 @@ pub struct Refreshed {
     /// What is in force now.
     pub live: Live,
     /// Whether its programs were there already, and only tables were written.
-    pub from_spare: bool,
+    pub from_standby: bool,
 }
 
 /// Swaps in the addresses, on every interface of this network namespace where they change a set. Says where it did.
 ///
-/// With a spare pair of programs nothing has to be verified, which takes milliseconds; without, it is a load like any other.
+/// With a standby pair of programs nothing has to be verified, which takes milliseconds; without, it is a load like any other.
 ///
 /// # Errors
 /// What the system refuses; the other interfaces are tried all the same, and what was in force still is.
-pub fn refresh(answers: &Answers, spares: &mut Spares) -> anyhow::Result<Vec<Refreshed>> {
+pub fn refresh(answers: &Answers, standby: &mut Standby) -> anyhow::Result<Vec<Refreshed>> {
     // Seen without the lock that there is nothing to do, most of the time.
     let changes = |live: &Live| live.meta.policy.with_answers(answers).is_some();
     let layouts = bpffs::layouts().into_iter();
@@ -44,16 +44,16 @@ pub fn refresh(answers: &Answers, spares: &mut Spares) -> anyhow::Result<Vec<Ref
     if layouts.peek().is_none() {
         return Ok(Vec::new());
     }
-    let lock = bpffs::lock()?;
+    let lock = pins::lock()?;
     let mut swapped = Vec::new();
     let mut outcome = Ok(());
     for layout in layouts {
         let (name, _) = layout.interface();
-        match one(&lock, &layout, answers, spares) {
-            Ok(Some((live, from_spare))) => swapped.push(Refreshed {
+        match one(&lock, &layout, answers, standby) {
+            Ok(Some((live, from_standby))) => swapped.push(Refreshed {
                 interface: name,
                 live,
-                from_spare,
+                from_standby,
             }),
             Ok(None) => {}
             Err(error) => {
@@ -71,7 +71,7 @@ fn one(
     lock: &bpffs::Lock,
     layout: &bpffs::Layout,
     answers: &Answers,
-    spares: &mut Spares,
+    standby: &mut Standby,
 ) -> anyhow::Result<Option<(Live, bool)>> {
     let (name, _) = layout.interface();
     // Under the lock: somebody may have loaded another policy meanwhile.
@@ -104,30 +104,30 @@ fn one(
         is_refresh: true,
     };
     let interface = Interface::find(&name)?;
-    let spare = spares.take(layout);
-    let next = prepare_from(lock, &interface, &policy, &options, spare)?;
+    let free = standby.take(layout);
+    let next = prepare_from(lock, &interface, &policy, &options, free)?;
     Ok(publish_and_keep(vec![next])?.pop().map(|(live, pair)| {
-        let from_spare = pair.is_changed;
-        spares.put(layout, pair);
-        (live, from_spare)
+        let from_standby = pair.is_changed;
+        standby.put(layout, pair);
+        (live, from_standby)
     }))
 }
 
-/// Loads spare programs for interfaces whose policies have domain names, so that their next refresh takes milliseconds.
+/// Loads standby programs for interfaces whose policies have domain names, so that their next refresh takes milliseconds.
 ///
 /// # Errors
 /// What the system refuses: the next refresh takes longer then.
-pub fn provide(spares: &mut Spares) -> anyhow::Result<()> {
+pub fn provide(standby: &mut Standby) -> anyhow::Result<()> {
     let own = bpffs::layouts().into_iter();
     for layout in own.filter(|layout| layout.interface().1) {
-        if !live(&layout)?.is_some_and(|live| spares.lacks(&layout, &live)) {
+        if !live(&layout)?.is_some_and(|live| standby.lacks(&layout, &live)) {
             continue;
         }
         let (name, _) = layout.interface();
-        let lock = bpffs::lock()?;
-        spares
+        let lock = pins::lock()?;
+        standby
             .provide(&lock, &layout)
-            .with_context(|| format!("cannot load spare programs for `{name}`"))?;
+            .with_context(|| format!("cannot load standby programs for `{name}`"))?;
     }
     Ok(())
 }

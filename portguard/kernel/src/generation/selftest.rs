@@ -15,8 +15,8 @@ use portguard_common::parse::parse;
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
 
-use crate::generation::probe::{Probe, frame, is_granted};
 use crate::object::{HostFacts, Loaded};
+use crate::probe::{Probe, frame, is_granted};
 use portguard_policy::catalog::Transport;
 use portguard_policy::error::Fault;
 use portguard_policy::image::{Image, spans};

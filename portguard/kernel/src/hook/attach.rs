@@ -11,10 +11,10 @@ use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 
+use crate::hook::XdpModeName;
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
-use crate::pins::hidden;
-use crate::pins::meta::XdpModeName;
+
 use portguard_policy::error::Fault;
 
 /// An attachment that exists.
@@ -69,12 +69,13 @@ fn ifindex(info: &LinkInfo) -> u32 {
 /// Attaches an ingress program to an interface that has none of ours, and pins the link.
 ///
 /// # Errors
-/// [`Fault`]: another program holds the hook, the driver cannot, no privilege.
+/// [`Fault`]: another program holds the hook (`occupied` describes it), the driver cannot, no privilege.
 pub fn attach_xdp(
     program: &mut Xdp,
     interface: &Interface,
     mode: XdpModeName,
     pin: &Path,
+    occupied: impl FnOnce(&Interface, &Holder) -> Fault,
 ) -> anyhow::Result<()> {
     let flags = match mode {
         XdpModeName::Native => XdpMode::Driver,
@@ -82,7 +83,7 @@ pub fn attach_xdp(
     };
     let id = program
         .attach_to_if_index(interface.index, flags)
-        .map_err(|error| refused_xdp(error, interface, mode))?;
+        .map_err(|error| refused_xdp(error, interface, mode, occupied))?;
     let link = program.take_link(id)?;
     // On kernels without XDP links aya falls back to netlink, whose attachment nobody can pin: dropped here, it detaches.
     let link = FdLink::try_from(link).map_err(|_netlink| {
@@ -109,18 +110,12 @@ pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says who holds the hook that we want.
-pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
-    let name = &interface.name;
-    if hidden::is_ours(holder) {
-        return hidden::of(name, holder);
-    }
-    Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
-        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
-    ))
-}
-
-fn refused_xdp(error: ProgramError, interface: &Interface, mode: XdpModeName) -> anyhow::Error {
+fn refused_xdp(
+    error: ProgramError,
+    interface: &Interface,
+    mode: XdpModeName,
+    occupied: impl FnOnce(&Interface, &Holder) -> Fault,
+) -> anyhow::Error {
     let name = &interface.name;
     let fault = match errno(&error) {
         Some(libc::EBUSY | libc::EEXIST) => match holder::xdp(interface.index)

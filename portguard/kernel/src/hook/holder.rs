@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use anyhow::Context as _;
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::host::netlink::request;
+use crate::host::netlink::{link, request};
 
 /// A program on a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,30 +32,10 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What the kernel says about an interface.
-///
-/// # Errors
-/// If there is no such interface.
-pub fn link(index: u32) -> anyhow::Result<LinkMessage> {
-    let mut question = LinkMessage::default();
-    question.header.index = index;
-    let answers = request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(question), 0)?;
-    answers
-        .into_iter()
-        .find_map(|answer| {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                Some(link)
-            } else {
-                None
-            }
-        })
-        .context("the kernel says nothing about the interface")
-}
-
 /// XDP programs on an interface.
 ///
 /// # Errors
-/// See [`link`].
+/// See [`link`](crate::host::netlink::link).
 pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
     let attributes = link(index)?.attributes.into_iter();
     let holders = attributes.flat_map(|attribute| programs(&attribute));
@@ -99,7 +78,7 @@ pub fn all_xdp() -> anyhow::Result<Vec<(String, Holder)>> {
 /// Ids of the XDP programs on an interface.
 ///
 /// # Errors
-/// See [`link`].
+/// See [`link`](crate::host::netlink::link).
 pub fn xdp_programs(index: u32) -> anyhow::Result<Vec<u32>> {
     let attributes = link(index)?.attributes.into_iter();
     Ok(attributes

@@ -3,7 +3,7 @@
 use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 use portguard_policy::error::Fault;
 
-use crate::hook::holder;
+use crate::host::netlink;
 
 /// What a frame starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Start {
 /// [`Fault`] where XDP and TCX give them with something in front that says not where it ends: the outer headers of a tunnel
 /// stand there, or do not, by the kernel's version.
 pub fn start(index: u32, name: &str) -> anyhow::Result<Start> {
-    let link = holder::link(index)
+    let link = netlink::link(index)
         .map_err(|error| error.context(Fault::system(format!("the interface `{name}` is gone"))))?;
     of(&link).map_err(|kind| {
         Fault::usage(format!(
@@ -32,7 +32,7 @@ pub fn start(index: u32, name: &str) -> anyhow::Result<Start> {
 }
 
 /// As [`start`] says; the kind of the interface where it is none of these.
-pub(super) fn of(link: &LinkMessage) -> Result<Start, String> {
+pub(crate) fn of(link: &LinkMessage) -> Result<Start, String> {
     let kind = kind(link);
     let layer = link.header.link_layer_type;
     match (layer, kind.as_deref()) {
@@ -44,7 +44,7 @@ pub(super) fn of(link: &LinkMessage) -> Result<Start, String> {
 }
 
 /// The kind that the kernel gives an interface, as `ip -d link` shows it.
-pub(super) fn kind(link: &LinkMessage) -> Option<String> {
+pub(crate) fn kind(link: &LinkMessage) -> Option<String> {
     link.attributes.iter().find_map(|attribute| {
         let LinkAttribute::LinkInfo(infos) = attribute else {
             return None;

@@ -65,7 +65,7 @@ pub fn all() -> anyhow::Result<Vec<Link>> {
 }
 
 impl Link {
-    pub(super) fn of(link: &LinkMessage) -> Self {
+    pub(crate) fn of(link: &LinkMessage) -> Self {
         let mut found = Self {
             index: link.header.index,
             is_up: link.header.flags.contains(LinkFlags::Up),

@@ -4,6 +4,9 @@ use anyhow::{Context as _, anyhow};
 use netlink_packet_core::{
     NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
@@ -66,4 +69,24 @@ where
             return Ok(answers);
         }
     }
+}
+
+/// What the kernel says about an interface.
+///
+/// # Errors
+/// If there is no such interface.
+pub fn link(index: u32) -> anyhow::Result<LinkMessage> {
+    let mut question = LinkMessage::default();
+    question.header.index = index;
+    let answers = request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(question), 0)?;
+    answers
+        .into_iter()
+        .find_map(|answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                Some(link)
+            } else {
+                None
+            }
+        })
+        .context("the kernel says nothing about the interface")
 }

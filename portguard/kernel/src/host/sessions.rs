@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use crate::generation::probe::{Probe, is_granted};
 use crate::host::arrivals::Arrivals;
 use crate::host::sockets::{Began, Session};
+use crate::probe::{Probe, is_granted};
 use portguard_policy::policy::{Grant, Peers, Policy};
 
 /// Sessions by what becomes of them.

@@ -1,6 +1,6 @@
 //! What it means that the kernel refuses an object.
 
-use crate::host::preflight::missing_capabilities;
+use crate::host::privileges::missing_capabilities;
 use portguard_policy::error::Fault;
 
 /// Says what a refusal of the kernel means.

@@ -21,7 +21,6 @@ use anyhow::Context as _;
 use portguard_common::abi::ABI_VERSION;
 use portguard_common::reason::Direction;
 
-use crate::pins::hidden;
 use crate::pins::identity::Namespace;
 use crate::pins::mounts::{MOUNT, mount_if_missing};
 use portguard_policy::error::Fault;
@@ -288,8 +287,7 @@ impl Lock {
 ///
 /// # Errors
 /// If there is no bpffs and none can be mounted, no privilege to write to it, or another tool that does not end.
-pub fn lock() -> anyhow::Result<Lock> {
-    hidden::check_before_changes()?;
+pub(super) fn lock() -> anyhow::Result<Lock> {
     mount_if_missing()?;
     let path = lock_path();
     make(&root())?;
@@ -346,14 +344,22 @@ fn make(directory: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(directory).map_err(|error| {
-        let fault = Fault::system(format!("cannot make `{}`", directory.display()));
-        anyhow::Error::new(error).context(if nix::unistd::geteuid().is_root() {
-            fault
-        } else {
-            fault.hint("run as root: `sudo portguard ...`")
-        })
-    })
+    let made = builder.create(directory);
+    made.map_err(|error| cannot_write(error, directory))
+}
+
+/// Says what it means that nothing can be written to bpffs.
+pub(crate) fn cannot_write(error: io::Error, path: &Path) -> anyhow::Error {
+    let fault = Fault::system(format!("cannot make `{}`", path.display()));
+    let fault = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM) => {
+            fault.hint("the BPF file system or the kernel's memory is full: `portguard doctor`")
+        }
+        Some(libc::EPERM | libc::EACCES) => fault.hint("run as root: `sudo portguard ...`"),
+        Some(libc::EROFS) => fault.hint("the BPF file system is mounted read-only: remount it"),
+        _ => fault,
+    };
+    anyhow::Error::new(error).context(fault)
 }
 
 /// Who holds the lock, as far as the kernel tells: ` (process 42)`.

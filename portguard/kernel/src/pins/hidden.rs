@@ -11,6 +11,7 @@ use super::bpffs::{self, check_readable, layouts_of_all_versions};
 use super::mounts::{MOUNT, is_private};
 use crate::hook::attach;
 use crate::hook::holder::{self, Holder};
+use crate::host::interface::Interface;
 use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
 
@@ -130,4 +131,15 @@ fn fault(interface: &str, holder: &Holder, unreadable: Option<Fault>) -> Fault {
 /// What to say of a program of ours on an interface that this process does not know to be guarded.
 pub fn of(interface: &str, holder: &Holder) -> Fault {
     fault(interface, holder, check_readable().err())
+}
+
+/// Says who holds the hook that we want.
+pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
+    let name = &interface.name;
+    if is_ours(holder) {
+        return of(name, holder);
+    }
+    Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
+        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
+    ))
 }

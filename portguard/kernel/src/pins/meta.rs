@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+pub use crate::hook::XdpModeName;
 use crate::hook::egress::EgressHook;
 use crate::pins::pages;
 use portguard_policy::cells::Directory;
@@ -49,26 +50,6 @@ pub struct Meta {
     pub policy: Policy,
     /// What the counter cells mean.
     pub directory: Directory,
-}
-
-/// How XDP is attached, in the words that users read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpModeName {
-    /// In the driver.
-    Native,
-    /// In the stack, after an skb was allocated.
-    Generic,
-}
-
-impl XdpModeName {
-    /// `native` or `generic`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
 }
 
 impl Meta {

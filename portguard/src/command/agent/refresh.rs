@@ -11,7 +11,7 @@ use crate::command::load::keep;
 use crate::metrics;
 use portguard_kernel::generation;
 use portguard_kernel::generation::refresh::{Refreshed, provide, refresh};
-use portguard_kernel::generation::spare::Spares;
+use portguard_kernel::generation::standby::Standby;
 use portguard_kernel::host::resolve::{Answer, Resolver, server};
 use portguard_observe::observe;
 use portguard_policy::domains::Domains;
@@ -61,9 +61,9 @@ pub(super) struct Refresher {
     /// Made when the first name is met: without names nobody needs a name server.
     resolver: Option<Resolver>,
     questions: JoinSet<(String, Answer)>,
-    swaps: JoinSet<(Done, Spares)>,
+    swaps: JoinSet<(Done, Standby)>,
     /// Programs for the next swap; while one is under way, it has them.
-    spares: Spares,
+    standby: Standby,
     /// There are answers that no swap has taken yet.
     has_news: bool,
     /// The last swap failed, and is tried again.
@@ -86,7 +86,7 @@ impl Refresher {
             resolver: None,
             questions: JoinSet::new(),
             swaps: JoinSet::new(),
-            spares: Spares::default(),
+            standby: Standby::default(),
             has_news: false,
             has_failed: false,
             cannot_provide: false,
@@ -102,17 +102,17 @@ impl Refresher {
             return Ok(());
         }
         self.has_news = std::mem::take(&mut self.has_failed);
-        self.spares.forget_gone();
+        self.standby.forget_gone();
         let mut policies: Vec<Domains> = Vec::new();
-        let mut lacks_spares = false;
+        let mut lacks_standby = false;
         for layout in observe::layouts(None)? {
             if let Some(live) = generation::live(&layout)? {
-                lacks_spares |= self.spares.lacks(&layout, &live);
+                lacks_standby |= self.standby.lacks(&layout, &live);
                 policies.push(live.meta.policy.domains);
             }
         }
         self.names.track(policies.iter(), Instant::now());
-        if lacks_spares && !self.has_news && !self.cannot_provide {
+        if lacks_standby && !self.has_news && !self.cannot_provide {
             self.provide();
         }
         Ok(())
@@ -131,8 +131,8 @@ impl Refresher {
                 }
             }
             Some(swapped) = self.swaps.join_next() => match swapped {
-                Ok((done, spares)) => {
-                    self.spares = spares;
+                Ok((done, standby)) => {
+                    self.standby = standby;
                     self.done(done);
                 }
                 Err(error) => tracing::error!("a swap broke off: {error}"),
@@ -193,16 +193,16 @@ impl Refresher {
         self.has_news = false;
         let answers = self.names.answers();
         // Loading takes the kernel a while; scrapes are answered meanwhile.
-        let mut spares = std::mem::take(&mut self.spares);
+        let mut standby = std::mem::take(&mut self.standby);
         self.swaps
-            .spawn_blocking(move || (Done::Swapped(refresh(&answers, &mut spares)), spares));
+            .spawn_blocking(move || (Done::Swapped(refresh(&answers, &mut standby)), standby));
     }
 
     /// Has programs loaded for the next swap, where there are none; nothing waits for that.
     fn provide(&mut self) {
-        let mut spares = std::mem::take(&mut self.spares);
+        let mut standby = std::mem::take(&mut self.standby);
         self.swaps
-            .spawn_blocking(move || (Done::Provided(provide(&mut spares)), spares));
+            .spawn_blocking(move || (Done::Provided(provide(&mut standby)), standby));
     }
 
     fn done(&mut self, done: Done) {
@@ -227,7 +227,7 @@ impl Refresher {
                 for Refreshed {
                     interface,
                     live,
-                    from_spare,
+                    from_standby,
                 } in swapped
                 {
                     self.swapped += 1;
@@ -235,7 +235,7 @@ impl Refresher {
                         %interface,
                         generation = live.meta.number,
                         digest = %live.meta.digest,
-                        from_spare,
+                        from_standby,
                         "addresses of domain names changed: swapped"
                     );
                     keep(&interface, &live);

@@ -5,9 +5,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::newcomers::Newcomers;
-use portguard_kernel::pins::bpffs;
-pub(super) use portguard_kernel::recovery::mend::is_torn;
-use portguard_kernel::recovery::mend::mend;
+use portguard_kernel::pins;
+pub(super) use portguard_kernel::recovery::reattach::is_torn;
+use portguard_kernel::recovery::reattach::reattach;
 
 /// Group mask of events about interfaces.
 const LINK_EVENTS: u32 = 1;
@@ -17,7 +17,7 @@ const LINK_EVENTS: u32 = 1;
 /// # Errors
 /// If an interface cannot be guarded again.
 pub(super) fn look() -> anyhow::Result<()> {
-    let names = bpffs::lock().and_then(|lock| mend(&lock))?;
+    let names = pins::lock().and_then(|lock| reattach(&lock))?;
     for interface in names {
         tracing::info!(%interface, "is back, and guarded again");
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::command::table::hanging;
 use crate::command::{print, print_json};
-use portguard_kernel::pins::bpffs;
+use portguard_kernel::pins;
 use portguard_observe::counters::Reset;
 use portguard_observe::observe;
 use portguard_policy::error::Exit;
@@ -50,11 +50,7 @@ struct Record {
 }
 
 pub(super) fn run(args: &ResetArgs) -> anyhow::Result<Exit> {
-    let _lock = if args.list {
-        None
-    } else {
-        Some(bpffs::lock()?)
-    };
+    let _lock = if args.list { None } else { Some(pins::lock()?) };
     let mut interfaces = Vec::new();
     for one in observe::interfaces(args.interface.as_deref())? {
         let mut resets = one.resets.clone().unwrap_or_default();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use portguard_fleet::follow::{FollowError, published};
 use portguard_fleet::publish::{Revocation, revoke as revoke_key};
-use portguard_fleet::rollout::follow::{FollowError, published};
 use portguard_fleet::status::HostKey;
 use portguard_policy::error::{Exit, Fault};
 

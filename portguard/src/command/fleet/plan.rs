@@ -6,10 +6,10 @@ mod manifest;
 mod stage;
 
 use clap::Args;
+use portguard_fleet::follow::{FollowError, Published, position, published};
 use portguard_fleet::now;
 use portguard_fleet::release::document;
 use portguard_fleet::rollout::Phase;
-use portguard_fleet::rollout::follow::{FollowError, Published, position, published};
 use portguard_policy::error::Exit;
 use portguard_policy::human::{bytes, grouped};
 use serde::Serialize;

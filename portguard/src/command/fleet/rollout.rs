@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use portguard_fleet::follow::{self, LEASE_SECONDS, ask, published, take_step};
 use portguard_fleet::publish;
 use portguard_fleet::rollout::control::{Request, Who};
-use portguard_fleet::rollout::follow::{self, LEASE_SECONDS, ask, published, take_step};
 use portguard_fleet::rollout::{Hold, Position};
 use portguard_fleet::store::Store as _;
 use portguard_fleet::{layout, now};

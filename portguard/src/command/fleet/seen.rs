@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use portguard_fleet::evidence::{Evidence, Seen};
+use portguard_fleet::follow::{Published, published};
 use portguard_fleet::publish::Revocation;
 use portguard_fleet::release::{Manifest, Selector, document, unpack};
-use portguard_fleet::rollout::follow::{Published, published};
 use portguard_fleet::status::MAX_EVIDENCE;
 use portguard_fleet::store::{AnyStore, Store as _};
 use portguard_fleet::{layout, now};
@@ -209,7 +209,7 @@ impl Which {
                 return Err(Fault::usage("no host is selected").into());
             }
             let (all, without) = gather(&store, &found, &is_selected).await?;
-            let seen = portguard_fleet::rollout::follow::view(&store, &found, now())
+            let seen = portguard_fleet::follow::view(&store, &found, now())
                 .await
                 .map_err(|error| store_fault(&error))?;
             let mut states = States::new();

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use clap::Args;
+use portguard_fleet::follow::published;
 use portguard_fleet::publish::{PublishError, publish};
 use portguard_fleet::release::{KeySet, Manifest, Release, Signatures};
-use portguard_fleet::rollout::follow::published;
 use portguard_fleet::rollout::{Phase, Position, rollback_order};
 use portguard_fleet::store::Store as _;
 use portguard_fleet::{Hash, layout, now};

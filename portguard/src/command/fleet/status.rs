@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use portguard_fleet::follow::{Published, position, published, view};
 use portguard_fleet::now;
 use portguard_fleet::release::Selector;
 use portguard_fleet::rollout::Position;
 use portguard_fleet::rollout::control::{Seen, View};
-use portguard_fleet::rollout::follow::{Published, position, published, view};
 use portguard_fleet::status::{State, Status};
 use portguard_fleet::store::AnyStore;
 use portguard_policy::error::{Exit, Fault};

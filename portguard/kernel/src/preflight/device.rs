@@ -13,8 +13,9 @@ use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
 use crate::host::link::{self, Start};
 use crate::host::links::Link;
-use crate::host::tunnels::{advice, unguarded};
+use crate::host::netlink;
 use crate::pins::hidden;
+use crate::tunnels::{advice, unguarded};
 use portguard_policy::human::plain;
 
 /// Drivers whose native XDP the kernel's sources have (6.12).
@@ -67,7 +68,7 @@ const ONE_PAGE: u32 = 3_498;
 
 /// Looks at an interface. `own`: ids of programs of the guard that is in force there.
 pub fn check_interface(interface: &Interface, own: &[u32]) -> Vec<Check> {
-    let link = match holder::link(interface.index) {
+    let link = match netlink::link(interface.index) {
         Ok(link) => link,
         Err(error) => {
             let why = "the kernel must know the interface";

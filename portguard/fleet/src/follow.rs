@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
-use super::{Hold, Position};
 use crate::publish::Revocation;
 use crate::release::{HostEntry, Manifest, Refused, Shard, Signatures, Trust, unpack_small};
+use crate::rollout::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
+use crate::rollout::{Hold, Position};
 use crate::status::{Doubt, MAX_STATUS, State, read};
 use crate::store::{Compare, Entry, MAX_VALUE, Op, Store, StoreError};
 use crate::{layout, publish};

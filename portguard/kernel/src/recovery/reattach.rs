@@ -9,22 +9,22 @@ use portguard_common::reason::Direction;
 use crate::conversations;
 use crate::generation::deadline;
 use crate::generation::effective;
+use crate::generation::marker;
 use crate::generation::publish::publish;
 use crate::generation::{self, Live, Options, live};
 use crate::hook::attach;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{self, Lock};
-use crate::recovery::journal;
-use crate::recovery::settle;
+use crate::recovery::reconcile::reconcile;
 
 /// Loads anew, by what their pins say, the guards of this network namespace whose interfaces were gone and are back.
 /// Says which.
 ///
 /// # Errors
 /// What the system refuses; the other interfaces are tried all the same.
-pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
-    settle::settle(lock)?;
-    let mut mended = Vec::new();
+pub fn reattach(lock: &Lock) -> anyhow::Result<Vec<String>> {
+    reconcile(lock)?;
+    let mut reattached = Vec::new();
     let mut outcome = Ok(());
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
@@ -45,7 +45,7 @@ pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
             );
         }
         match again(lock, &interface, &lost) {
-            Ok(()) => mended.push(name),
+            Ok(()) => reattached.push(name),
             Err(error) => {
                 outcome = Err(error).with_context(|| format!("cannot guard `{name}` again"));
             }
@@ -53,7 +53,7 @@ pub fn mend(lock: &Lock) -> anyhow::Result<Vec<String>> {
     }
     // A bridge or a tunnel may have come over a guarded interface: what it forwards is no word of this host's.
     conversations::follow_interfaces(&[]).context("cannot tell which interfaces are outside")?;
-    outcome.map(|()| mended)
+    outcome.map(|()| reattached)
 }
 
 fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> {
@@ -77,5 +77,5 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> 
 
 /// Whether a tool died, or is at work, between the attachments of a guard of this network namespace: cheap to ask often.
 pub fn is_torn() -> bool {
-    journal::is_any_open()
+    marker::is_any_open()
 }

@@ -8,6 +8,7 @@ use aya::sys::is_program_supported;
 use aya::util::KernelVersion;
 use serde::Serialize;
 
+use crate::host::privileges::missing_capabilities;
 use crate::pins::bpffs;
 
 mod device;
@@ -80,13 +81,6 @@ pub fn check_host() -> Vec<Check> {
 }
 
 /// Bits of the capabilities, see capabilities(7).
-mod capability {
-    pub(crate) const NET_ADMIN: u32 = 12;
-    pub(crate) const SYS_ADMIN: u32 = 21;
-    pub(crate) const PERFMON: u32 = 38;
-    pub(crate) const BPF: u32 = 39;
-}
-
 fn privileges() -> Check {
     let why = "loading programs takes CAP_BPF and CAP_PERFMON, attaching them CAP_NET_ADMIN";
     let check = |grade, found: String| Check::new("privileges", why, grade, found);
@@ -102,27 +96,6 @@ fn privileges() -> Check {
         check(Grade::Error, format!("{} missing", missing.join(", ")))
             .todo("run as root: `sudo portguard ...`")
     }
-}
-
-/// Which of the capabilities that a guard takes this process has not; `None` = cannot be found out.
-pub fn missing_capabilities() -> Option<Vec<&'static str>> {
-    let text = fs::read_to_string("/proc/thread-self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    let set = u64::from_str_radix(line.trim(), 16).ok()?;
-    let has = |bit: u32| set >> bit & 1 == 1;
-    let needed = [
-        ("CAP_NET_ADMIN", has(capability::NET_ADMIN)),
-        (
-            "CAP_BPF",
-            has(capability::BPF) || has(capability::SYS_ADMIN),
-        ),
-        (
-            "CAP_PERFMON",
-            has(capability::PERFMON) || has(capability::SYS_ADMIN),
-        ),
-    ];
-    let missing = needed.iter().filter(|(_, has)| !has);
-    Some(missing.map(|(name, _)| *name).collect())
 }
 
 fn kernel() -> Check {

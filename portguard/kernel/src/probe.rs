@@ -9,13 +9,13 @@ use portguard_policy::policy::{Peers, Policy};
 
 /// What a frame asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Transport.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Source address.
-    pub peer: IpAddr,
+    pub(crate) peer: IpAddr,
     /// Destination port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl fmt::Display for Probe {
@@ -47,7 +47,7 @@ const HERE: (Ipv4Addr, Ipv6Addr) = (
 );
 
 /// The frame: Ethernet, IP, and a transport header with ports. Checksums are zero: the guard leaves them to the stack.
-pub fn frame(probe: &Probe) -> Vec<u8> {
+pub(crate) fn frame(probe: &Probe) -> Vec<u8> {
     let (protocol, length) = match probe.transport {
         Transport::Tcp => (6, 20),
         Transport::Udp => (17, 8),
@@ -91,7 +91,7 @@ fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
 }
 
 /// Whether a grant of the policy covers the probe, found without any of the tables.
-pub fn is_granted(policy: &Policy, probe: &Probe) -> bool {
+pub(crate) fn is_granted(policy: &Policy, probe: &Probe) -> bool {
     policy.inbound.iter().any(|grant| {
         grant.transport == probe.transport
             && (grant.first..=grant.last).contains(&probe.port)

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_harness::traffic::{receive_datagram, udp_socket};
 use portguard_kernel::generation::publish::{publish, roll_back};
 use portguard_kernel::generation::refresh::{Refreshed, provide, refresh};
-use portguard_kernel::generation::spare::Spares;
+use portguard_kernel::generation::standby::Standby;
 use portguard_kernel::generation::{Options, live, prepare};
 use portguard_kernel::host::interface::Interface;
-use portguard_kernel::pins::bpffs::{self, Layout};
+use portguard_kernel::pins;
+use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::meta::XdpModeName;
 use portguard_policy::catalog::Transport;
 use portguard_policy::domains::{Answers, DomainSet, Part};
@@ -73,7 +74,7 @@ fn policy(open: u16) -> Result<Policy> {
 /// A guarded host whose peer has several addresses.
 struct Named {
     guarded: Guarded,
-    spares: Spares,
+    standby: Standby,
 }
 
 impl Named {
@@ -88,7 +89,7 @@ impl Named {
         }
         Ok(Self {
             guarded,
-            spares: Spares::default(),
+            standby: Standby::default(),
         })
     }
 
@@ -107,21 +108,21 @@ impl Named {
                 catalogs: Vec::new(),
                 confirm_within: Duration::ZERO,
             };
-            let lock = bpffs::lock()?;
+            let lock = pins::lock()?;
             publish(vec![prepare(&lock, &interface, policy, &options)?])?;
             Ok(())
         })
     }
 
     fn provide(&mut self) -> Result<()> {
-        let spares = &mut self.spares;
-        self.guarded.link.left.host.run(|| provide(spares))
+        let standby = &mut self.standby;
+        self.guarded.link.left.host.run(|| provide(standby))
     }
 
     fn refresh(&mut self, peer: Ipv4Addr) -> Result<Refreshed> {
-        let spares = &mut self.spares;
+        let standby = &mut self.standby;
         let host = &self.guarded.link.left.host;
-        let mut all = host.run(|| refresh(&answers(peer), spares))?;
+        let mut all = host.run(|| refresh(&answers(peer), standby))?;
         ensure!(all.len() == 1, "{all:?}");
         all.pop().context("one")
     }
@@ -165,8 +166,8 @@ fn each_refresh_admits_exactly_the_new_address() -> Result<()> {
         let peer = PEERS[turn];
         let refreshed = named.refresh(peer)?;
         number += 1;
-        // The first takes the spare, and leaves none; from the third on the two take turns.
-        assert_eq!(refreshed.from_spare, number != 3, "{refreshed:?}");
+        // The first takes the standby, and leaves none; from the third on the two take turns.
+        assert_eq!(refreshed.from_standby, number != 3, "{refreshed:?}");
         assert_eq!(named.admitted()?, [peer], "after {refreshed:?}");
         let meta = &refreshed.live.meta;
         assert_eq!((meta.number, meta.previous), (number, None));
@@ -182,7 +183,7 @@ fn each_refresh_admits_exactly_the_new_address() -> Result<()> {
 
 /// Programs that were in force and can be gone back to keep their tables, whoever holds them.
 #[test]
-fn what_can_be_gone_back_to_is_no_spare() -> Result<()> {
+fn what_can_be_gone_back_to_is_no_standby() -> Result<()> {
     let mut named = Named::new()?;
     named.load(&policy(7_001)?)?;
     named.provide()?;
@@ -196,7 +197,7 @@ fn what_can_be_gone_back_to_is_no_spare() -> Result<()> {
     let host = &named.guarded.link.left.host;
     host.run(|| {
         let layout = Layout::of(named.guarded.interface());
-        let lock = bpffs::lock()?;
+        let lock = pins::lock()?;
         let now = live(&layout)?.context("guarded")?;
         roll_back(&lock, &layout, &now)?;
         Ok(())

@@ -1,8 +1,7 @@
-//! Two attachments cannot be replaced in one step. A mark stands while a tool is between them; whoever finds it without
-//! its tool (the lock is free then) makes both sides one generation again: the one that ingress runs.
+//! What tools left that died between two attachments: whoever finds the swap marker without its tool (the lock is free
+//! then) makes both sides one generation again, the one that ingress runs.
 
-use std::fs;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use aya::programs::SchedClassifier;
@@ -10,55 +9,25 @@ use portguard_common::reason::Direction;
 
 use crate::fault::step;
 use crate::generation::effective;
-use crate::generation::prepare::cannot_write;
 use crate::generation::publish::unload;
 use crate::generation::{live, program_of, sweep};
+use crate::generation::{marker, migrate};
 use crate::hook::attach;
 use crate::hook::egress::{self, EgressHook};
 use crate::host::interface::Interface;
-use crate::pins::bpffs::{self, Layout, Lock, remove};
-use crate::recovery::migrate;
+use crate::pins::bpffs::{self, Layout, Lock};
 
-/// Marks that the attachments are about to change.
-///
-/// # Errors
-/// If bpffs takes no directory; nothing has changed then.
-pub(crate) fn begin(layout: &Layout) -> anyhow::Result<()> {
-    match fs::create_dir(layout.swapping()) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(cannot_write(error, &layout.swapping()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Both attachments are of one generation.
-///
-/// # Errors
-/// If the mark cannot be removed.
-pub(crate) fn end(layout: &Layout) -> anyhow::Result<()> {
-    remove(&layout.swapping())
-        .with_context(|| format!("cannot remove `{}`", layout.swapping().display()))
-}
-
-/// Whether some guard of this network namespace has the mark: a tool is at work, or it died at it.
-pub(crate) fn is_any_open() -> bool {
-    bpffs::layouts()
-        .iter()
-        .any(|layout| layout.interface().1 && layout.swapping().exists())
-}
-
-/// Heals what tools left that died: half swaps, half loads, half removals. Says what it did.
+/// Recovers what tools left that died: half swaps, half loads, half removals. Says what it did.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub(crate) fn heal(lock: &Lock) -> anyhow::Result<()> {
+pub(crate) fn recover(lock: &Lock) -> anyhow::Result<()> {
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
         if !is_here {
             continue;
         }
-        if heal_one(lock, &layout, &name).with_context(|| format!("cannot heal `{name}`"))? {
+        if recover_one(lock, &layout, &name).with_context(|| format!("cannot recover `{name}`"))? {
             let _ = writeln!(
                 io::stderr().lock(),
                 "{name}: a tool died while it changed the guard; what it left is whole again"
@@ -68,7 +37,7 @@ pub(crate) fn heal(lock: &Lock) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn heal_one(lock: &Lock, layout: &Layout, name: &str) -> anyhow::Result<bool> {
+fn recover_one(lock: &Lock, layout: &Layout, name: &str) -> anyhow::Result<bool> {
     migrate::resume(layout)?;
     let Some(ingress) = attach::inspect(&layout.link(Direction::Ingress))? else {
         // Ingress is attached last and detached first: without it there is nothing but remains.
@@ -111,7 +80,7 @@ fn heal_one(lock: &Lock, layout: &Layout, name: &str) -> anyhow::Result<bool> {
         step("healed")?;
     }
     if is_marked {
-        end(layout)?;
+        marker::end(layout)?;
     }
     // Prepared and never put in force, or replaced and not yet removed.
     sweep(layout, &live.kept())?;

@@ -1,4 +1,4 @@
-//! What is done about pins before any other change: follow renamed interfaces, heal what a dead tool left, and remove what
+//! What is done about pins before any other change: follow renamed interfaces, recover what a dead tool left, and remove what
 //! nothing can come back to.
 
 use std::fs;
@@ -14,15 +14,15 @@ use crate::hook::attach;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{self, Layout, Lock};
 use crate::pins::namespaces;
-use crate::recovery::journal;
+use crate::recovery::swaps;
 
 /// All of it.
 ///
 /// # Errors
 /// If pins cannot be changed.
-pub fn settle(lock: &Lock) -> anyhow::Result<()> {
+pub fn reconcile(lock: &Lock) -> anyhow::Result<()> {
     follow_renames(lock)?;
-    journal::heal(lock)?;
+    swaps::recover(lock)?;
     for directory in sweep_stale(lock, false)? {
         let _ = writeln!(
             io::stderr().lock(),

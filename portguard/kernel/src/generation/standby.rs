@@ -15,16 +15,16 @@ use portguard_common::reason::Direction;
 use crate::conversations::{self, Namespace};
 use crate::generation::facts;
 use crate::generation::pair::{Pair, Place};
-use crate::generation::prepare::{build, cannot_write};
+use crate::generation::prepare::build;
 use crate::generation::{self, Live, program_of, sweep};
 use crate::host::link;
 use crate::object::HostFacts;
-use crate::pins::bpffs::{Layout, Lock, layouts, remove};
+use crate::pins::bpffs::{Layout, Lock, cannot_write, layouts, remove};
 use portguard_policy::policy::Outbound;
 
 /// Pairs of programs, by the directory of their interface.
 #[derive(Debug, Default)]
-pub struct Spares {
+pub struct Standby {
     interfaces: BTreeMap<PathBuf, Kept>,
 }
 
@@ -37,7 +37,7 @@ struct Kept {
     free: Option<Pair>,
 }
 
-impl Spares {
+impl Standby {
     /// A pair that no link runs and no generation has, if there is one.
     pub(crate) fn take(&mut self, layout: &Layout) -> Option<Pair> {
         let mut pair = self.interfaces.get_mut(&layout.directory)?.free.take()?;

@@ -4,9 +4,9 @@ use portguard_policy::human::plain;
 use portguard_policy::policy::Policy;
 use portguard_policy::tunnels::{self, is_device};
 
-use super::link;
-use super::links::{self, Link};
 use crate::hook::holder;
+use crate::host::link;
+use crate::host::links::{self, Link};
 use crate::pins::hidden;
 
 /// Interfaces of tunnels that are up and have no guard of their own.

@@ -1,0 +1,37 @@
+//! Two attachments cannot be replaced in one step: a mark stands while a tool is between them.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use anyhow::Context as _;
+
+use crate::pins::bpffs::{self, Layout, cannot_write, remove};
+
+/// Marks that the attachments are about to change.
+///
+/// # Errors
+/// If bpffs takes no directory; nothing has changed then.
+pub(crate) fn begin(layout: &Layout) -> anyhow::Result<()> {
+    match fs::create_dir(layout.swapping()) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(cannot_write(error, &layout.swapping()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Both attachments are of one generation.
+///
+/// # Errors
+/// If the mark cannot be removed.
+pub(crate) fn end(layout: &Layout) -> anyhow::Result<()> {
+    remove(&layout.swapping())
+        .with_context(|| format!("cannot remove `{}`", layout.swapping().display()))
+}
+
+/// Whether some guard of this network namespace has the mark: a tool is at work, or it died at it.
+pub(crate) fn is_any_open() -> bool {
+    bpffs::layouts()
+        .iter()
+        .any(|layout| layout.interface().1 && layout.swapping().exists())
+}

@@ -1,0 +1,31 @@
+//! The capabilities of this process.
+
+use std::fs;
+
+mod capability {
+    pub(crate) const NET_ADMIN: u32 = 12;
+    pub(crate) const SYS_ADMIN: u32 = 21;
+    pub(crate) const PERFMON: u32 = 38;
+    pub(crate) const BPF: u32 = 39;
+}
+
+/// Which of the capabilities that a guard takes this process has not; `None` = cannot be found out.
+pub(crate) fn missing_capabilities() -> Option<Vec<&'static str>> {
+    let text = fs::read_to_string("/proc/thread-self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let set = u64::from_str_radix(line.trim(), 16).ok()?;
+    let has = |bit: u32| set >> bit & 1 == 1;
+    let needed = [
+        ("CAP_NET_ADMIN", has(capability::NET_ADMIN)),
+        (
+            "CAP_BPF",
+            has(capability::BPF) || has(capability::SYS_ADMIN),
+        ),
+        (
+            "CAP_PERFMON",
+            has(capability::PERFMON) || has(capability::SYS_ADMIN),
+        ),
+    ];
+    let missing = needed.iter().filter(|(_, has)| !has);
+    Some(missing.map(|(name, _)| *name).collect())
+}
