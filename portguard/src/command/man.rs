@@ -125,9 +125,11 @@ fn page(command: &clap::Command, rest: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// References to verbs' pages in their section: the generator writes them in section 1.
+/// References to verbs' pages in their section, where the generator writes section 1; and a title line with a place for the date
+/// that it leaves out, since what follows would be taken for it.
 fn sectioned(text: &str) -> String {
     text.replace("(1)", "(8)")
+        .replacen(" 8  \"", " 8 \"\" \"", 1)
 }
 
 #[cfg(test)]
@@ -160,6 +162,9 @@ mod tests {
                     "{name}(8) has no {section}"
                 );
             }
+            let title = text.lines().find(|line| line.starts_with(".TH "));
+            let title = title.expect("a title line");
+            assert!(title.contains(" 8 \"\" \"portguard "), "{title}");
             let elsewhere = text.split("portguard").skip(1).find(|rest| {
                 rest.trim_start_matches(|char: char| {
                     char.is_ascii_lowercase() || "\\-".contains(char)
