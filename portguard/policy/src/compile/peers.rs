@@ -388,7 +388,9 @@ impl<'a> Resolver<'a> {
                     Part::Given(wanted) => wanted == role,
                     Part::Hosts(_) | Part::Others => false,
                 };
-                if is_wanted {
+                // Addresses that are given for the host's own role are of its kind, too.
+                let is_other = !row.other_roles_only || asking.users.iter().any(|own| own != key);
+                if is_wanted && is_other {
                     self.terms.who(who, Some(&name), into);
                 }
             }

@@ -606,7 +606,8 @@ fn a_kubernetes_node_has_its_profile() {
         files: &files,
         today: None,
     });
-    assert_eq!(told(&compiled), Vec::<String>::new());
+    // The overlay is a tunnel, which is said.
+    assert_eq!(codes(&compiled), ["tunnel"], "{:?}", told(&compiled));
     let all = lines(&compiled);
     for line in [
         "kubernetes-node/kubelet/in tcp/10250 <- 10.0.1.1/32",
@@ -685,4 +686,40 @@ roles = ["nexthink/portal"]
     assert_eq!(words("nexthink/engine-25"), "p (group mail-server)");
     assert_eq!(words("nexthink/engine-636"), "p (group active-directory)");
     assert_eq!(words("nexthink/engine-7000"), "p (role portal)");
+}
+
+#[test]
+fn addresses_given_for_ones_own_role_are_no_other_subsystem() {
+    let site = |roles: &str| {
+        format!(
+            r#"
+unprinted_peers = "none"
+[systems.ibm-api-connect.peers]
+management = ["10.2.0.1"]
+analytics = ["10.2.0.2"]
+[[host]]
+name = "h"
+addresses = ["10.1.0.1"]
+roles = [{roles}]
+"#
+        )
+    };
+    let admits = |roles: &str, address: &str| {
+        let compiled = named(&site(roles), "h");
+        let policy = &compiled.policy;
+        let address: IpAddr = address.parse().unwrap();
+        [&policy.inbound, &policy.outbound].map(|grants| {
+            let mut common = grants
+                .iter()
+                .filter(|one| one.row == "ibm-api-connect/common-443");
+            common.any(|grant| policy.admits(grant.peers, address))
+        })
+    };
+    let one = "\"ibm-api-connect/management\"";
+    assert_eq!(admits(one, "10.2.0.1"), [false, false]);
+    assert_eq!(admits(one, "10.2.0.2"), [true, true]);
+    // With both, each is another subsystem to the other.
+    let both = "\"ibm-api-connect/management\", \"ibm-api-connect/analytics\"";
+    assert_eq!(admits(both, "10.2.0.1"), [true, true]);
+    assert_eq!(admits(both, "10.2.0.2"), [true, true]);
 }
