@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::lists::Lists;
 use super::tools::{self, Tool};
@@ -40,14 +40,15 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     let packages = folder.join(&version);
     if !packages.is_dir() {
         let package = format!("libstd-rust-web-dev={version}");
-        let fetched = SUITES.iter().any(|suite| {
-            Lists::fetch(suite, Some(Arch::Aarch64.debian()))
-                .and_then(|lists| {
-                    apt::unpack_with(lists.get(), &[&package], &packages, "building for aarch64")
-                })
-                .is_ok()
-        });
-        ensure!(fetched, "Debian's archive has no {package} for arm64");
+        let fetch = |suite: &str| {
+            let lists = Lists::fetch(suite, Some(Arch::Aarch64.debian()))?;
+            apt::unpack_with(lists.get(), &[&package], &packages, "building for aarch64")
+        };
+        let [security, archive] = SUITES;
+        // What the archive says is what is shown if neither has it.
+        fetch(security)
+            .or_else(|_error| fetch(archive))
+            .with_context(|| format!("{package} for arm64 cannot be had"))?;
     }
     let sysroot = folder.join("sysroot");
     let libraries = sysroot.join("lib/rustlib");
