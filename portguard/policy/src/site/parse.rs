@@ -109,17 +109,7 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         site.unresolved_peers = word(reader, &value, "unresolved_peers", &words);
     }
     site.strict_fragments = flag(reader, &mut fields, "strict_fragments");
-    let is_strict_said = fields.place_of("strict_ethertypes", reader).is_some();
-    site.strict_ethertypes = flag(reader, &mut fields, "strict_ethertypes");
-    if let Some(value) = fields.take("allowed_ethertypes") {
-        if !is_strict_said {
-            let place = reader.place_of(&value);
-            let message = "`allowed_ethertypes` has no effect: all of them pass".to_owned();
-            let hint = "write `strict_ethertypes = true`, or remove it";
-            reader.error(place, "no-effect", message, hint);
-        }
-        site.allowed_ethertypes = Some(ethertypes(reader, value));
-    }
+    (site.strict_ethertypes, site.allowed_ethertypes) = strict_ethertypes(reader, &mut fields);
     if let Some(value) = fields.take("scope") {
         let words = [("all", false), ("host-addresses", true)];
         site.host_addresses_only = word(reader, &value, "scope", &words).unwrap_or_default();
@@ -168,6 +158,25 @@ fn read_site(reader: &mut Reader<'_>, mut fields: Fields<'_>) -> Site {
         }
     }
     site
+}
+
+/// `strict_ethertypes`, and what passes all the same.
+fn strict_ethertypes(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+) -> (bool, Option<Vec<String>>) {
+    let is_said = fields.place_of("strict_ethertypes", reader).is_some();
+    let is_strict = flag(reader, fields, "strict_ethertypes");
+    let allowed = fields.take("allowed_ethertypes").map(|value| {
+        if !is_said {
+            let place = reader.place_of(&value);
+            let message = "`allowed_ethertypes` has no effect: all of them pass".to_owned();
+            let hint = "write `strict_ethertypes = true`, or remove it";
+            reader.error(place, "no-effect", message, hint);
+        }
+        ethertypes(reader, value)
+    });
+    (is_strict, allowed)
 }
 
 /// Names of non-IP protocols.
