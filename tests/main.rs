@@ -29,6 +29,8 @@ mod drift;
 #[cfg(test)]
 mod effective;
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod export_nft;

@@ -3,7 +3,7 @@
 pub use crate::engine::config::Config;
 pub use crate::engine::conntrack::{Record, Set};
 pub use crate::engine::sampler::Sampler;
-pub use crate::engine::tables::{Host6, Step};
+pub use crate::engine::tables::{Ending, Host6, Step};
 pub use crate::engine::talkers::TalkerSet;
 
 use crate::engine::tables::Key;
@@ -160,8 +160,10 @@ pub mod control {
     pub const CONFIRMED: u32 = 0;
     /// Boot-time clock in nanoseconds until which somebody listens to events; before that, none are written.
     pub const LISTENERS: u32 = 1;
+    /// Nanoseconds to add to the boot-time clock for the time of day, by which grants end; not written where none does.
+    pub const WALL: u32 = 2;
     /// How many words.
-    pub const WORDS: u32 = 2;
+    pub const WORDS: u32 = 3;
 }
 
 /// Events a reason may have in one unit of time (about half a second), on each CPU; those beyond count as lost.
@@ -229,7 +231,8 @@ const _: () = {
     assert!(size_of::<Sampler>() == 32);
     assert!(size_of::<Host6>() == 24);
     assert!(size_of::<Step>() == 32);
-    assert!(size_of::<Config>() == 80 + 24);
+    assert!(size_of::<Ending>() == 16);
+    assert!(size_of::<Config>() == 22 * 4 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(core::mem::offset_of!(Event, head) == 72 && EVENT_HEAD.is_multiple_of(8));
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));

@@ -4,7 +4,9 @@
     reason = "`aya::Pod` is a marker that only an `unsafe impl` can give"
 )]
 
-use crate::abi::{Block, Cells, Config, Counter, Event, Host6, Set, Step, TalkerSet, Violations};
+use crate::abi::{
+    Block, Cells, Config, Counter, Ending, Event, Host6, Set, Step, TalkerSet, Violations,
+};
 
 // SAFETY: `repr(C)`, integers only, no padding: sizes are asserted in `abi`.
 unsafe impl aya::Pod for Counter {}
@@ -26,3 +28,5 @@ unsafe impl aya::Pod for Config {}
 unsafe impl aya::Pod for Event {}
 // SAFETY: as above.
 unsafe impl aya::Pod for TalkerSet {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Ending {}

@@ -7,7 +7,7 @@ use portguard_common::frame::{Frame, HEADER_SPAN};
 use portguard_common::packet::{Malformed, Packet, Shape};
 use portguard_common::parse::{Nonlinear, parse};
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::verdict::{self, Verdict};
 
 /// Cells by what they count.
@@ -81,6 +81,14 @@ impl Tables for Matrix {
 
     fn admit(&self, index: u32) -> u32 {
         index
+    }
+
+    fn ending(&self, _cell: u32) -> Ending {
+        Ending::default()
+    }
+
+    fn wall_time(&self) -> u64 {
+        0
     }
 
     fn root4(&self, index: u16) -> Leaf {

@@ -81,8 +81,7 @@ struct Settled {
 /// Judges a plain frame; `None` if it is not plain.
 #[inline(always)]
 fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Settled> {
-    // Where a route is asked for, the rest hardly counts.
-    if maps.config().raw_ip != 0 || maps.config().scoped != 0 {
+    if maps.config().no_fast_path != 0 {
         return None;
     }
     let packet = parse_plain(&Direct::new(hook), hook.tag())?;
@@ -100,23 +99,21 @@ fn settle<H: Hook, S: Subject>(
     hears: impl Hears,
 ) -> Settled {
     let is_drop = is_drop::<H>(maps, verdict);
-    if is_drop && is_overdue(maps) {
+    let is_overdue = is_drop && is_overdue(maps);
+    let alone = maps.config().alone != 0;
+    // Before the frame is counted: what counting says would be one more thing for verifiers to tell states apart by.
+    if !is_drop || is_overdue && alone {
+        hears.hear(packet, verdict);
+    }
+    let amount = hook.amount(packet.length());
+    if is_overdue {
         // Counted here as overdue and as nothing else: the generation before this one counts it again, its own way.
-        maps.add_slot(slot::OVERDUE, hook.amount(packet.length()));
-        let alone = maps.config().alone != 0;
-        if alone {
-            hears.hear(packet, verdict);
-        }
+        maps.add_slot(slot::OVERDUE, amount);
         return Settled {
             outcome: if alone { Outcome::Pass } else { Outcome::Yield },
             weight: 0,
         };
     }
-    // Before the frame is counted: what counting says would be one more thing for verifiers to tell states apart by.
-    if !is_drop {
-        hears.hear(packet, verdict);
-    }
-    let amount = hook.amount(packet.length());
     let weight = count::count(maps, packet, verdict, H::DIRECTION, amount);
     Settled {
         outcome: if is_drop {

@@ -22,6 +22,7 @@ mod conversations;
 mod copied;
 mod count;
 mod direct;
+mod endings;
 mod event;
 mod guard;
 mod hook;
@@ -38,6 +39,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 use portguard_common::packet::Subject;
+use portguard_common::plain::Plain;
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables as _;
 use portguard_common::track;
@@ -70,7 +72,17 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 #[inline(never)]
 fn received(ctx: *mut xdp_md, decided: u32) -> u32 {
     let hook = Received(ctx);
-    guard::slow_path(hook, decided, hook)
+    guard::slow_path(hook, decided, Whole(hook))
+}
+
+/// Notes what a plain frame that is let in begins. A function of its own, which reads the frame again: it is called rarely,
+/// and what it needs would be kept at hand for every frame.
+#[inline(never)]
+fn note_plain(ctx: *mut xdp_md, handle: u64) -> u32 {
+    let hook = Received(ctx);
+    let packet = Plain::found(&Direct::new(hook), handle);
+    track::note_received(&Maps::new(hook.ctx()), &packet);
+    0
 }
 
 /// Judges what the host sends, and keeps the flow table.
@@ -112,15 +124,40 @@ impl Hears for Sent {
         // Links without a header have no addresses for many.
         let is_for_many = || maps.config().raw_ip == 0 && Direct::new(self).is_for_many();
         track::sent(maps, packet, verdict, || {
-            self.is_reflected(maps::is_outside) || is_for_many()
+            self.is_reflected(maps::is_outside)
+                || is_for_many()
+                || self.is_from_elsewhere() && has_own_socket(self, packet)
         });
     }
 }
 
+/// Whether datagrams that are forwarded would be answered to a socket of the host itself, which never asked.
+#[inline(always)]
+fn has_own_socket<S: Subject>(hook: Sent, packet: &S) -> bool {
+    packet.space() == 1 && route::has_socket(hook.ctx(), packet)
+}
+
+/// On the fast path.
 impl Hears for Received {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        track::received(&Maps::new(self.ctx()), packet, verdict);
+        if track::is_begun_by_peer(&Maps::new(self.ctx()), packet, verdict) {
+            note_plain(self.0, packet.handle());
+        }
+    }
+}
+
+/// On the slow path, with all that is known of a packet.
+#[derive(Clone, Copy)]
+struct Whole(Received);
+
+impl Hears for Whole {
+    #[inline(always)]
+    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
+        let maps = &Maps::new(self.0.ctx());
+        if track::is_begun_by_peer(maps, packet, verdict) {
+            track::note_received(maps, packet);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every map and global, and the policy that they hold.
 //!
 //! A generation's own: `CONFIG`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
-//! `ADMIT`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
+//! `ADMIT`, `ENDINGS`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `TALKERS`, `EVENTS`; across the guards
 //! of a network namespace: those of [`crate::conversations`]. Scratch memory is with those who use it.
 #![expect(
@@ -26,10 +26,11 @@ use portguard_common::addr::Addr;
 use portguard_common::config::Config;
 use portguard_common::conntrack::Set;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
 
 use crate::conversations;
+use crate::endings;
 use crate::hook::{self, Hook as _};
 use crate::route;
 
@@ -77,8 +78,11 @@ static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     multi_buffer: 0,
     alone: 0,
     raw_ip: 0,
+    no_fast_path: 0,
     ethertypes: 0,
     dhcp: 0,
+    picked_ports: 0,
+    endings: 0,
     deadline: 0,
     flow_key: [0; 2],
 }));
@@ -416,6 +420,21 @@ impl Tables for Maps {
     #[inline(always)]
     fn admit(&self, index: u32) -> u32 {
         ADMIT.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn ending(&self, index: u32) -> Ending {
+        endings::ending(index)
+    }
+
+    #[inline(always)]
+    fn left(&self, index: u32) -> u32 {
+        endings::left(index, control(control::WALL))
+    }
+
+    #[inline(always)]
+    fn wall_time(&self) -> u64 {
+        boot_time().wrapping_add(control(control::WALL))
     }
 
     #[inline(always)]

@@ -5,9 +5,8 @@
 use portguard_common::abi::slot;
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{self as flow, Class, Hashed};
-use portguard_common::tables::{Key, Tables};
-use portguard_common::track::{self, Conversations, Theirs};
-use portguard_common::verdict;
+use portguard_common::tables::Tables;
+use portguard_common::track::{self, Conversations, Datagram, Theirs};
 
 use crate::conversations::{self, Began, Moment};
 use crate::maps::Maps;
@@ -50,8 +49,14 @@ impl Conversations for Maps {
     }
 
     #[inline(always)]
-    fn is_theirs(&self, hashed: Hashed) -> bool {
-        is_theirs(hashed.set, hashed.tag) != 0
+    fn is_question(&self, hashed: Hashed, said: &Datagram) -> bool {
+        // Five arguments are all that a function has.
+        let kind = u64::from(said.port)
+            | u64::from(said.peer_port) << 16
+            | u64::from(said.space) << 32
+            | u64::from(said.is_documented) << 34
+            | u64::from(said.peer.v6) << 35;
+        is_question(hashed.set, hashed.tag, kind, said.peer.high, said.peer.low) != 0
     }
 
     #[inline(always)]
@@ -60,13 +65,8 @@ impl Conversations for Maps {
     }
 
     #[inline(always)]
-    fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool {
-        is_granted(
-            key.0,
-            u32::from(peer.v6) << 16 | u32::from(peer_port),
-            peer.high,
-            peer.low,
-        ) != 0
+    fn end_closed(&self, hashed: Hashed) {
+        end_closed(hashed.set, hashed.tag);
     }
 }
 
@@ -75,6 +75,7 @@ const fn class(number: u32) -> Class {
         0 => Class::Datagrams,
         1 => Class::Closing,
         2 => Class::Opening,
+        5 => Class::HalfClosed,
         _ => Class::Packets,
     }
 }
@@ -120,8 +121,23 @@ extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn is_theirs(set: u32, tag: u64) -> u32 {
-    u32::from(track::goes_on(&Maps::alone(), Hashed { set, tag }))
+extern "C" fn is_question(set: u32, tag: u64, kind: u64, high: u64, low: u64) -> u32 {
+    let said = Datagram {
+        space: (kind >> 32) as u32 & 3,
+        is_documented: kind >> 34 & 1 != 0,
+        port: kind as u16,
+        peer: Addr {
+            v6: kind >> 35 & 1 != 0,
+            high,
+            low,
+        },
+        peer_port: (kind >> 16) as u16,
+    };
+    u32::from(track::is_question(
+        &Maps::alone(),
+        Hashed { set, tag },
+        &said,
+    ))
 }
 
 #[unsafe(no_mangle)]
@@ -133,14 +149,11 @@ extern "C" fn note_theirs(set: u32, tag: u64) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn is_granted(key: u32, kind: u32, high: u64, low: u64) -> u32 {
-    // The peer's port, and above it whether its address is IPv6.
-    let v6 = kind >> 16 != 0;
-    let peer = Addr { v6, high, low };
-    u32::from(verdict::is_granted(
-        &Maps::alone(),
-        Key(key),
-        peer,
-        kind as u16,
-    ))
+extern "C" fn end_closed(set: u32, tag: u64) -> u32 {
+    let maps = &Maps::alone();
+    let hashed = Hashed { set, tag };
+    if let Some(cell) = track::closed(maps, hashed) {
+        conversations::clear(hashed, cell, maps.config().flow_mask);
+    }
+    0
 }

@@ -7,9 +7,9 @@ use portguard_common::addr::Addr;
 use portguard_common::conntrack::{self as flow, Class, Hashed};
 use portguard_common::packet::Packet;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
-use portguard_common::track::{self, Conversations, Theirs};
-use portguard_common::verdict::{self, Verdict};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::track::{self, Conversations, Datagram, Theirs};
+use portguard_common::verdict::Verdict;
 use portguard_policy::image::Image;
 
 /// An image and its conversations. Time stands still: no test is as long as one lives.
@@ -53,7 +53,9 @@ impl<'a> Tracked<'a> {
 
     /// What the ingress program does with one that it lets in.
     pub(super) fn received(&mut self, packet: &Packet, verdict: &Verdict) {
-        track::received(self, packet, verdict);
+        if track::is_begun_by_peer(self, packet, verdict) {
+            track::note_received(self, packet);
+        }
         self.apply();
     }
 
@@ -105,16 +107,23 @@ impl Conversations for Tracked<'_> {
         self.write(false, hashed, None, class);
     }
 
-    fn is_theirs(&self, hashed: Hashed) -> bool {
-        track::goes_on(self, hashed)
+    fn is_question(&self, hashed: Hashed, said: &Datagram) -> bool {
+        track::is_question(self, hashed, said)
     }
 
     fn note_theirs(&self, hashed: Hashed) {
         track::note(self, hashed);
     }
 
-    fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool {
-        verdict::is_granted(self, key, peer, peer_port)
+    fn end_closed(&self, hashed: Hashed) {
+        if let Some(cell) = track::closed(self, hashed) {
+            self.pending.borrow_mut().push(Write {
+                is_theirs: false,
+                set: self.index(hashed),
+                own: Some(cell),
+                cell: 0,
+            });
+        }
     }
 }
 
@@ -133,6 +142,14 @@ impl Tables for Tracked<'_> {
 
     fn admit(&self, index: u32) -> u32 {
         self.image.admit(index)
+    }
+
+    fn ending(&self, cell: u32) -> Ending {
+        self.image.ending(cell)
+    }
+
+    fn wall_time(&self) -> u64 {
+        self.image.wall_time()
     }
 
     fn root4(&self, index: u16) -> Leaf {

@@ -40,10 +40,17 @@ pub struct Config {
     pub alone: u32,
     /// Frames start with the IP header: the interface has no link header.
     pub raw_ip: u32,
+    /// No frame is judged on the fast path: it has no link header, or routes are asked, beside which the rest hardly counts.
+    /// One word, since the fast path asks it first.
+    pub no_fast_path: u32,
     /// Non-IP protocols that pass although `strict_ethertypes`: a bit each, by [`crate::engine::ethertypes::index`].
     pub ethertypes: u32,
     /// Which of the DHCP clients' ports are open for nothing but DHCP: see [`dhcp`].
     pub dhcp: u32,
+    /// The ports that the kernel picks for who asks for none: the first in the high half, the last in the low one.
+    pub picked_ports: u32,
+    /// Some grant ends by itself: see [`crate::engine::tables::Ending`].
+    pub endings: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.
@@ -51,6 +58,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether a port is one that the kernel picks.
+    #[inline(always)]
+    pub const fn is_picked(&self, port: u16) -> bool {
+        let port = port as u32;
+        self.picked_ports >> 16 <= port && port <= self.picked_ports & 0xffff
+    }
+
     /// How long conversations live.
     #[inline(always)]
     pub const fn lifetimes(&self) -> Lifetimes {

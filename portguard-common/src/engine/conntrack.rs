@@ -60,6 +60,9 @@ pub enum Class {
     Packets = 3,
     /// TCP of a socket of this namespace: until the socket closes.
     Socket = 4,
+    /// TCP that is known by its packets, and of which this end is closed: as long as [`Self::Packets`], but it gives way,
+    /// since whether the other end is closed too does not show.
+    HalfClosed = 5,
 }
 
 impl Class {
@@ -71,6 +74,7 @@ impl Class {
             1 => Self::Closing,
             2 => Self::Opening,
             3 => Self::Packets,
+            5 => Self::HalfClosed,
             _ => Self::Socket,
         }
     }
@@ -78,7 +82,7 @@ impl Class {
     /// Whether a live cell of it gives way to nothing.
     #[inline(always)]
     pub const fn stays(self) -> bool {
-        self as u8 >= Self::Opening as u8
+        matches!(self, Self::Opening | Self::Packets | Self::Socket)
     }
 }
 
@@ -196,7 +200,7 @@ pub const fn same_flow(cell: u64, tag: u64) -> bool {
 pub fn is_live(cell: u64, lifetimes: Lifetimes, now: impl FnOnce() -> u64) -> bool {
     let idle = match Class::of(cell) {
         Class::Socket => return true,
-        Class::Packets => lifetimes.tcp_idle,
+        Class::Packets | Class::HalfClosed => lifetimes.tcp_idle,
         Class::Datagrams => lifetimes.udp_idle,
         Class::Opening => OPENING,
         Class::Closing => CLOSING,
@@ -244,7 +248,7 @@ impl Set {
     }
 
     /// Where a new conversation of a class goes: an empty cell, else one that is over, else the oldest that may give way:
-    /// one that is closing before one that is not TCP, and never a live one of TCP.
+    /// one that is closed before one that is not TCP, then one that is half closed, and never another live one of TCP.
     #[inline(always)]
     pub fn place(&self, class: Class, lifetimes: Lifetimes, now: u64) -> Place {
         let cells = self.cells;
@@ -265,7 +269,7 @@ impl Set {
         now: u64,
     ) -> Place {
         /// Above every score: this cell stays.
-        const STAYS: u64 = 3 << 32;
+        const STAYS: u64 = 4 << 32;
         let mut best = (STAYS, 0);
         let mut stay = 0;
         for way in 0..WAYS {
@@ -278,8 +282,12 @@ impl Set {
                 stay += 1;
                 STAYS
             } else {
-                let first = matches!(Class::of(cell), Class::Closing);
-                (2 - u64::from(first)) << 32 | (TIME_MASK - age(cell, now))
+                let rank: u64 = match Class::of(cell) {
+                    Class::Closing => 1,
+                    Class::HalfClosed => 3,
+                    Class::Datagrams | Class::Opening | Class::Packets | Class::Socket => 2,
+                };
+                rank << 32 | (TIME_MASK - age(cell, now))
             };
             if score < best.0 {
                 best = (score, cell);
@@ -303,8 +311,10 @@ pub enum Said {
     Opens,
     /// TCP: goes on with it.
     Speaks,
-    /// TCP: closes or refuses.
-    Ends,
+    /// TCP: closes this end.
+    Closes,
+    /// TCP: refuses, or breaks off.
+    Resets,
     /// Has no handshake: whoever speaks first opens.
     Datagram,
 }
@@ -333,7 +343,7 @@ pub fn next(
         return match said {
             Said::Opens => Next::Begin(Class::Opening),
             Said::Datagram => Next::Begin(class_of(space)),
-            Said::Speaks | Said::Ends => Next::Same,
+            Said::Speaks | Said::Closes | Said::Resets => Next::Same,
         };
     };
     let before = Class::of(cell);
@@ -350,8 +360,11 @@ pub fn next(
         Said::Speaks if matches!(before, Class::Packets) => before,
         _ if is_over => return Next::Same,
         Said::Speaks if matches!(before, Class::Opening) => Class::Packets,
+        // What it still says was known when it closed: whoever has the same ports next is somebody else.
+        _ if matches!(before, Class::Closing) => return Next::Same,
         Said::Speaks => before,
-        Said::Ends => Class::Closing,
+        Said::Closes => Class::HalfClosed,
+        Said::Resets => Class::Closing,
     };
     if class as u8 == before as u8 && age(cell, now) == 0 {
         Next::Same
@@ -456,6 +469,7 @@ mod tests {
             1 => Just(Class::Opening),
             1 => Just(Class::Packets),
             2 => Just(Class::Socket),
+            1 => Just(Class::HalfClosed),
         ]
     }
 
@@ -474,7 +488,7 @@ mod tests {
                 0 => past <= u64::from(LIFETIMES.udp_idle),
                 1 => past <= u64::from(CLOSING),
                 2 => past <= u64::from(OPENING),
-                3 => past <= u64::from(LIFETIMES.tcp_idle),
+                3 | 5 => past <= u64::from(LIFETIMES.tcp_idle),
                 _ => true,
             }
         }
@@ -484,8 +498,9 @@ mod tests {
     fn begin(model: &mut Vec<Known>, new: Known) -> bool {
         let now = new.then;
         let lives = |one: &Known| one.lives(now);
-        let tcp = |one: &&Known| one.class >= 2 && lives(one);
-        if new.class >= 2 && model.iter().filter(tcp).count() >= TCP_WAYS {
+        let stays = |class: u8| (2..=4).contains(&class);
+        let tcp = |one: &&Known| stays(one.class) && lives(one);
+        if stays(new.class) && model.iter().filter(tcp).count() >= TCP_WAYS {
             return false;
         }
         if model.len() == WAYS {
@@ -494,7 +509,12 @@ mod tests {
                 of_it.max_by_key(|one| now.wrapping_sub(one.then) & TIME_MASK)
             };
             let over = model.iter().find(|one| !lives(one));
-            let Some(victim) = over.or_else(|| oldest(1)).or_else(|| oldest(0)).copied() else {
+            let Some(victim) = over
+                .or_else(|| oldest(1))
+                .or_else(|| oldest(0))
+                .or_else(|| oldest(5))
+                .copied()
+            else {
                 return false;
             };
             model.retain(|one| *one != victim);
@@ -614,6 +634,7 @@ mod tests {
             (Class::Closing, u64::from(CLOSING)),
             (Class::Opening, u64::from(OPENING)),
             (Class::Packets, 400),
+            (Class::HalfClosed, 400),
         ] {
             let cell = cell(1 << 63, class, 0);
             assert_eq!(Class::of(cell), class);
@@ -627,7 +648,7 @@ mod tests {
     /// What TCP says, in order: what is known of the conversation after each, `None` if it is not known.
     #[test]
     fn tcp_by_its_packets_begins_with_an_opening_and_ends_with_a_close() {
-        use Said::{Ends, Opens, Speaks};
+        use Said::{Closes, Opens, Resets, Speaks};
         let run = |steps: &[(Said, u64, Option<Class>)]| {
             let mut own = None;
             for (index, (said, at, known)) in steps.iter().enumerate() {
@@ -642,17 +663,26 @@ mod tests {
             }
         };
         let (opening, packets, closing) = (Class::Opening, Class::Packets, Class::Closing);
-        run(&[(Speaks, 0, None), (Ends, 0, None)]);
+        let half = Class::HalfClosed;
+        run(&[(Speaks, 0, None), (Closes, 0, None), (Resets, 0, None)]);
+        // The rest of a half-closed connection may take its time.
         run(&[
             (Opens, 0, Some(opening)),
             (Speaks, 1, Some(packets)),
             (Speaks, 300, Some(packets)),
-            (Ends, 500, Some(closing)),
-            // The rest of a half-closed connection, and the last acknowledgement.
-            (Speaks, 550, Some(closing)),
-            (Speaks, 665, Some(closing)),
-            (Speaks, 786, None),
-            (Opens, 787, Some(opening)),
+            (Closes, 500, Some(half)),
+            (Speaks, 700, Some(half)),
+            (Speaks, 1100, Some(half)),
+            (Speaks, 1501, None),
+        ]);
+        // What is broken off is known for a little longer, whatever is said.
+        run(&[
+            (Opens, 0, Some(opening)),
+            (Resets, 10, Some(closing)),
+            (Speaks, 50, Some(closing)),
+            (Closes, 90, Some(closing)),
+            (Speaks, 131, None),
+            (Opens, 132, Some(opening)),
         ]);
         // Never answered.
         run(&[(Opens, 0, Some(opening)), (Speaks, 200, None)]);
@@ -667,7 +697,7 @@ mod tests {
     #[test]
     fn what_sockets_say_is_left_to_them() {
         let own = Some(cell(1 << 63, Class::Socket, 0));
-        for said in [Said::Opens, Said::Speaks, Said::Ends] {
+        for said in [Said::Opens, Said::Speaks, Said::Closes, Said::Resets] {
             assert_eq!(next(own, said, 0, LIFETIMES, || 7), Next::Same);
         }
     }

@@ -48,6 +48,36 @@ impl Entry {
     }
 }
 
+/// When the first of the grants behind a counter cell ends, and which cell counts what is left of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Ending {
+    /// Nanoseconds since the Unix epoch; 0 = never.
+    pub at: u64,
+    /// The cell from then on; 0 = nothing is left for these peers.
+    pub cell: u32,
+    /// What the port is from then on for who has nothing left: see [`Ending::CLOSED`].
+    pub left: u32,
+}
+
+impl Ending {
+    /// Others still have something.
+    pub const OTHERS: u32 = 0;
+    /// Nobody has: the port is closed.
+    pub const CLOSED: u32 = 1;
+    /// The same, and only the rows that have ended kept it in audit.
+    pub const CLOSED_WITH_AUDIT: u32 = 2;
+
+    /// Where the ending of a rule as a whole stands: whoever it does not admit has no cell.
+    #[inline(always)]
+    pub const fn of_rule(rule: u16) -> u32 {
+        crate::abi::MAX_CELLS + rule as u32
+    }
+}
+
+/// Endings in a row that a cell may have.
+pub const MAX_ENDINGS: usize = 4;
+
 /// What a [`Entry`] is kept under: four spaces of 65,536 numbers.
 ///
 /// ```text
@@ -188,6 +218,14 @@ pub trait Tables {
     fn rule(&self, index: u16) -> Rule;
     /// The admission matrix: 0 = not admitted, else the variant counted from 1.
     fn admit(&self, index: u32) -> u32;
+    /// When grants behind a cell end, or those of a rule: see [`Ending::of_rule`]. Only asked if [`Config::endings`].
+    fn ending(&self, cell: u32) -> Ending;
+    /// See [`left`]. In the kernel a function of its own, which the verifier sees once.
+    fn left(&self, index: u32) -> u32 {
+        left(index, |index| self.ending(index), || self.wall_time())
+    }
+    /// Nanoseconds since the Unix epoch, as [`Ending::at`] is compared with.
+    fn wall_time(&self) -> u64;
     /// Root of the IPv4 table, by the first 16 bits of an address.
     fn root4(&self, index: u16) -> Leaf;
     /// Root of the IPv6 table, by the first 16 bits of an address.
@@ -208,4 +246,22 @@ pub trait Tables {
     fn spilled(&self, key: u64) -> Option<u64>;
     /// Jiffies since some time.
     fn jiffies(&self) -> u64;
+}
+
+/// What is left now of a cell, or of a rule ([`Ending::of_rule`]), whose grants may have ended: the cell that counts it, or 0
+/// with [`Ending::left`] in the high half.
+#[inline(always)]
+pub fn left(mut index: u32, ending: impl Fn(u32) -> Ending, time: impl Fn() -> u64) -> u32 {
+    for _ in 0..MAX_ENDINGS {
+        let ending = ending(index);
+        // The clock is asked only for what ends at some time.
+        if ending.at == 0 || time() < ending.at {
+            break;
+        }
+        if ending.cell == 0 {
+            return ending.left << 16;
+        }
+        index = ending.cell;
+    }
+    index
 }

@@ -17,12 +17,12 @@ pub trait Conversations: Tables {
     fn renew(&self, hashed: Hashed, own: u64, class: Class);
     /// Writes one that was not known.
     fn begin(&self, hashed: Hashed, class: Class);
-    /// See [`goes_on`].
-    fn is_theirs(&self, hashed: Hashed) -> bool;
+    /// See [`is_question`].
+    fn is_question(&self, hashed: Hashed, said: &Datagram) -> bool;
     /// See [`note`].
     fn note_theirs(&self, hashed: Hashed);
-    /// See [`verdict::is_granted`], of what comes in.
-    fn is_granted(&self, key: Key, peer: Addr, peer_port: u16) -> bool;
+    /// Ends what is [`closed`].
+    fn end_closed(&self, hashed: Hashed);
 }
 
 /// The table of conversations that other ends began.
@@ -40,8 +40,10 @@ pub fn said<S: Subject>(packet: &S) -> Option<Said> {
         return Some(Said::Datagram);
     }
     let flags = packet.tcp_flags();
-    if flags & (tcp::RST | tcp::FIN) != 0 {
-        Some(Said::Ends)
+    if flags & tcp::RST != 0 {
+        Some(Said::Resets)
+    } else if flags & tcp::FIN != 0 {
+        Some(Said::Closes)
     } else if flags & tcp::SYN == 0 {
         Some(Said::Speaks)
     } else if flags & tcp::ACK == 0 {
@@ -80,38 +82,76 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
             if packet.destination().is_group() || is_foreign() {
                 return;
             }
-            if matches!(said, Said::Datagram)
-                && (tables.is_theirs(hashed) || is_answer(tables, packet))
-            {
-                return;
+            if matches!(said, Said::Datagram) {
+                let said = Datagram::new(packet, verdict);
+                if !tables.is_question(hashed, &said) {
+                    return;
+                }
             }
             tables.begin(hashed, class);
         }
     }
 }
 
-/// Whether a packet without handshake answers on a port that the peer may use: then it needs no state, and begins none.
-#[inline(always)]
-fn is_answer<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
-    let key = Key::port(packet.space(), packet.source_port());
-    tables.is_granted(key, packet.destination(), packet.destination_port())
+/// A packet without handshake that leaves, as far as it matters who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// See [`Subject::space`].
+    pub space: u32,
+    /// Whether the policy documents that the host asks for this.
+    pub is_documented: bool,
+    /// The host's port.
+    pub port: u16,
+    /// The other end.
+    pub peer: Addr,
+    /// Its port.
+    pub peer_port: u16,
 }
 
-/// Whether the other end began this; if so, that is known for as long as the two go on.
+impl Datagram {
+    #[inline(always)]
+    fn new<S: Subject>(packet: &S, verdict: &Verdict) -> Self {
+        Self {
+            space: packet.space(),
+            is_documented: matches!(verdict.reason, Reason::Granted),
+            port: packet.source_port(),
+            peer: packet.destination(),
+            peer_port: packet.destination_port(),
+        }
+    }
+}
+
+/// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it.
+///
+/// Programs that ask mostly let the kernel pick the port. From any other port, only what is documented is a question: the
+/// rest is what a service says, however long ago it was asked, by whichever interface.
 #[inline(always)]
-pub fn goes_on<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
+pub fn is_question<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagram) -> bool {
+    let own = Key::port(said.space, said.port);
+    let is_client =
+        tables.config().is_picked(said.port) && tables.entry(Direction::Ingress, own).is_closed();
+    if said.space == 1 && !said.is_documented && !is_client {
+        return false;
+    }
+    // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
+    // names.
+    let asked = Key::port(said.space, said.peer_port);
+    let is_asked =
+        said.is_documented && (is_client || tables.entry(Direction::Egress, asked).is_restricted());
+    // Nor is what leaves from a port that the peer may use: that needs no state.
+    (is_asked || !is_theirs(tables, hashed))
+        && !verdict::is_granted(tables, own, said.peer, said.peer_port)
+}
+
+/// Whether the other end began this, and went on with it not long ago.
+#[inline(always)]
+pub fn is_theirs<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
     let facts = tables.config();
     let Some(cell) = tables.theirs(hashed) else {
         return false;
     };
-    let now = flow::now(tables.jiffies(), facts.tick_shift);
-    if !flow::is_live(cell, facts.lifetimes(), || now) {
-        return false;
-    }
-    if flow::age(cell, now) != 0 {
-        tables.write_theirs(hashed, Some(cell));
-    }
-    true
+    let now = || flow::now(tables.jiffies(), facts.tick_shift);
+    flow::is_live(cell, facts.lifetimes(), now)
 }
 
 /// Notes that the other end began this, or goes on with it. A late answer to what the host asked is nothing of that.
@@ -127,17 +167,33 @@ pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) {
     }
 }
 
-/// Takes note of a packet that is let in although nothing documents it.
+/// Whether a packet that is let in, although nothing documents it, may begin a conversation of the other end's.
 #[inline(always)]
-pub fn received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S, verdict: &Verdict) {
-    let facts = tables.config();
-    if facts.flows == 0
-        || !verdict.reason.is_violation()
-        || !matches!(packet.shape(), Shape::Ports)
-        || packet.protocol() == protocol::TCP
-    {
-        return;
+pub fn is_begun_by_peer<T: Tables + ?Sized, S: Subject>(
+    tables: &T,
+    packet: &S,
+    verdict: &Verdict,
+) -> bool {
+    tables.config().flows != 0
+        && verdict.reason.is_violation()
+        && matches!(packet.shape(), Shape::Ports)
+        && (packet.protocol() != protocol::TCP || packet.is_opening())
+}
+
+/// Takes note of such a packet.
+#[inline(always)]
+pub fn note_received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S) {
+    let hashed = verdict::tuple(packet, Direction::Ingress).hash(tables.config().flow_key);
+    if packet.protocol() == protocol::TCP {
+        tables.end_closed(hashed);
+    } else {
+        tables.note_theirs(hashed);
     }
-    let hashed = verdict::tuple(packet, Direction::Ingress).hash(facts.flow_key);
-    tables.note_theirs(hashed);
+}
+
+/// The cell of a conversation that is closed, and whose ports the other end uses again.
+#[inline(always)]
+pub fn closed<T: Tables + ?Sized>(tables: &T, hashed: Hashed) -> Option<u64> {
+    let cell = verdict::conversation(tables, hashed)?;
+    matches!(Class::of(cell), Class::Closing | Class::HalfClosed).then_some(cell)
 }

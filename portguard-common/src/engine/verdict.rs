@@ -5,7 +5,7 @@ use crate::engine::config::dhcp;
 use crate::engine::conntrack::{self, Hashed, Tuple};
 use crate::engine::ethertypes;
 use crate::engine::reason::{Direction, Reason};
-use crate::engine::tables::{Key, Tables};
+use crate::engine::tables::{Ending, Entry, Key, Tables};
 use crate::wire::addr::Addr;
 use crate::wire::packet::{Malformed, Shape, Subject, protocol};
 
@@ -249,7 +249,7 @@ fn is_transit<T: Tables + ?Sized, S: Subject>(
     packet: &S,
     direction: Direction,
 ) -> bool {
-    if tables.config().scoped == 0 {
+    if !S::IS_ROUTED || tables.config().scoped == 0 {
         return false;
     }
     let own = match direction {
@@ -272,15 +272,17 @@ fn peer<S: Subject>(packet: &S, direction: Direction) -> Addr {
 /// Whether a packet that no grant admits answers one that was.
 #[inline(always)]
 fn is_reply<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, direction: Direction) -> bool {
+    // Asked first, since it costs nothing: where it is known to be so, the verifier removes the rest.
+    if matches!(direction, Direction::Ingress) && tables.config().flows == 0 {
+        return false;
+    }
     // Who asks to open a conversation answers nothing, whatever the tables say.
     if packet.is_opening() {
         return false;
     }
     match direction {
         // The host opened this conversation, and may still have it.
-        Direction::Ingress => {
-            tables.config().flows != 0 && is_live(tables, packet) && may_ask(tables, packet)
-        }
+        Direction::Ingress => is_live(tables, packet) && may_ask(tables, packet),
         // The peer was allowed to open this conversation: replies of documented services cost no state.
         Direction::Egress => {
             let listening = Key::port(packet.space(), packet.source_port());
@@ -321,7 +323,34 @@ fn granted<T: Tables + ?Sized>(
             verdict.cell = rule.cell() + (variant - 1) as u16;
         }
     }
+    if tables.config().endings != 0 {
+        end(tables, entry, &mut verdict, closed);
+    }
     verdict
+}
+
+/// Takes from a verdict the grants that have ended.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low half is a cell")]
+fn end<T: Tables + ?Sized>(tables: &T, entry: Entry, verdict: &mut Verdict, closed: Reason) {
+    if matches!(verdict.reason, Reason::Granted) {
+        let left = tables.left(verdict.cell.into());
+        verdict.cell = left as u16;
+        if verdict.cell != 0 {
+            return;
+        }
+        verdict.reason = if left >> 16 == Ending::OTHERS {
+            Reason::UndocumentedPeer
+        } else {
+            closed
+        };
+        if left >> 16 == Ending::CLOSED_WITH_AUDIT {
+            verdict.audit_only = false;
+        }
+    }
+    if entry.is_audit() && entry.is_restricted() {
+        verdict.audit_only &= tables.left(Ending::of_rule(entry.index())) as u16 != 0;
+    }
 }
 
 /// Whether a port that is open for DHCP only is asked for by something else than a server: RFC 2131 section 4.1, RFC 8415
@@ -406,15 +435,13 @@ fn may_ask<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
         return true;
     }
     let asked = Key::port(packet.space(), packet.source_port());
-    let source = || packet.source();
-    let closed = Reason::UndocumentedPort;
     let verdict = granted(
         tables,
         Direction::Egress,
         asked,
-        source,
+        || packet.source(),
         || packet.source_port(),
-        closed,
+        Reason::UndocumentedPort,
     );
     verdict.reason == Reason::Granted || verdict.audit_only
 }

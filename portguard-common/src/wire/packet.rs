@@ -141,6 +141,9 @@ pub const fn space(protocol: u8) -> u32 {
 
 /// What a verdict asks about a packet: of facts that were all gathered, or of a frame, when it comes to that.
 pub trait Subject {
+    /// Whether it is judged where routes are asked.
+    const IS_ROUTED: bool = true;
+
     /// See [`Packet::shape`].
     fn shape(&self) -> Shape;
     /// See [`Packet::ethertype`].
@@ -163,6 +166,12 @@ pub trait Subject {
     fn hop_limit(&self) -> u8;
     /// See [`Packet::length`].
     fn length(&self) -> usize;
+
+    /// By what it is found again in its frame, if it is plain: see [`crate::wire::plain::Plain::found`].
+    #[inline(always)]
+    fn handle(&self) -> u64 {
+        0
+    }
 
     /// See [`space`].
     #[inline(always)]

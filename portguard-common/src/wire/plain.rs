@@ -134,6 +134,25 @@ impl<F: Frame + Clone> Plain<F> {
         })
     }
 
+    /// The packet of a frame that has this [`Subject::handle`], as far as the tables of conversations ask.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "takes fields out of a word"
+    )]
+    pub fn found(frame: &F, handle: u64) -> Self {
+        Self {
+            frame: frame.clone(),
+            // Two tags at the most.
+            at: (handle & 0x1f) as usize,
+            v6: handle >> 5 & 1 != 0,
+            space: (handle >> 6 & 1) as u32,
+            destination_port: (handle >> 16) as u16,
+            flags: (handle >> 8) as u8,
+            length: 0,
+        }
+    }
+
     /// An address of the network header: at `FOUR` of IPv4, at `HIGH` and `LOW` of IPv6.
     #[inline(always)]
     fn address<const FOUR: usize, const HIGH: usize, const LOW: usize>(&self) -> Addr {
@@ -158,6 +177,9 @@ fn holds<F: Frame>(frame: &F, at: usize, said: usize, least: usize) -> bool {
 }
 
 impl<F: Frame + Clone> Subject for Plain<F> {
+    /// See [`crate::engine::config::Config::no_fast_path`].
+    const IS_ROUTED: bool = false;
+
     #[inline(always)]
     fn shape(&self) -> Shape {
         Shape::Ports
@@ -189,6 +211,15 @@ impl<F: Frame + Clone> Subject for Plain<F> {
         } else {
             protocol::UDP
         }
+    }
+
+    #[inline(always)]
+    fn handle(&self) -> u64 {
+        self.at as u64
+            | u64::from(self.v6) << 5
+            | u64::from(self.space) << 6
+            | u64::from(self.flags) << 8
+            | u64::from(self.destination_port) << 16
     }
 
     #[inline(always)]

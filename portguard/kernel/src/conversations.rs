@@ -96,6 +96,19 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// That the table was full, if it was.
+    pub fn shortage(&self) -> Option<String> {
+        let lost = self.counts().ok()?.lost;
+        (lost > 0).then(|| {
+            format!(
+                "there was no room for {lost} connections of the host, whose answers are violations: raise `flows` in \
+                 `[timeouts]`"
+            )
+        })
+    }
+}
+
 /// Directory of all states of this version.
 fn root() -> PathBuf {
     Path::new(MOUNT).join(format!("portguard/conversations-v{ABI_VERSION}"))

@@ -3,6 +3,7 @@
 pub mod confirm;
 pub mod deadline;
 pub mod effective;
+pub mod endings;
 pub mod facts;
 pub(crate) mod marker;
 pub mod migrate;
@@ -22,11 +23,13 @@ use portguard_common::reason::Direction;
 
 use crate::conversations;
 use crate::generation::effective::{Effective, Strictness};
+use crate::generation::endings::RowEnding;
 use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
 use portguard_policy::error::Fault;
+use portguard_policy::human::time;
 use portguard_policy::image::flow_sets;
 
 pub use crate::generation::prepare::{Options, Prepared, prepare};
@@ -34,7 +37,7 @@ pub use crate::generation::prepare::{Options, Prepared, prepare};
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// Its description.
+    /// Its description; the policy without the grants that have ended.
     pub meta: Meta,
     /// Program ids of the two links, as far as they are attached.
     pub ingress: Option<u32>,
@@ -110,12 +113,23 @@ fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> anyhow::Result<Op
 }
 
 /// What is in force by a link, given the description of the generation that it runs.
-pub(crate) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyhow::Result<Live> {
+pub(crate) fn explained(
+    layout: &Layout,
+    attached: Attached,
+    mut meta: Meta,
+) -> anyhow::Result<Live> {
     let mut warnings = Vec::new();
     let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, meta.number);
+    // Whoever looks sees what the kernel does: both go by the clock as it is set now.
+    let _ = endings::follow_clock_of(layout, &meta);
     let (meant, egress) = effective::egress(layout, &meta)?;
     let effective = effective::now(layout, attached, &meta, (meant, egress), is_confirmed)?;
     warnings.extend(effective.because.clone());
+    // What has ended opens nothing any more, whatever was loaded.
+    meta.policy = meta.policy.without_ended(endings::wall_clock());
+    warnings.extend(effective.endings.iter().filter(|one| one.is_over).map(
+        |RowEnding { row, at, .. }| format!("row `{row}` ended at {}: it opens nothing", time(*at)),
+    ));
     if effective.inbound == Strictness::Off {
         // Nothing more can be said of an interface that is not there.
     } else if let Some(now) = renamed(layout, attached.ifindex) {
@@ -133,7 +147,10 @@ pub(crate) fn explained(layout: &Layout, attached: Attached, meta: Meta) -> anyh
     }
     if is_here && meta.egress_hook.is_some() {
         match conversations::find() {
-            Some(namespace) => warnings.extend(namespace.weakness()),
+            Some(namespace) => {
+                warnings.extend(namespace.weakness());
+                warnings.extend(namespace.shortage());
+            }
             None => warnings.push(
                 "the table of conversations is gone, and what the host begins is known by its packets only: load again"
                     .to_owned(),

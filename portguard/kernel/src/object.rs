@@ -39,7 +39,10 @@ pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "TALKERS
 pub const NAMESPACE: [&str; 4] = ["FLOWS", "THEIRS", "SPILLED", "OUTSIDE"];
 
 /// A generation's own tables, beside its globals.
-pub const TABLES: [&str; 4] = ["BLOCKS", "STEPS", "HOSTS", "ADMIT"];
+pub const TABLES: [&str; 5] = ["BLOCKS", "STEPS", "HOSTS", "ADMIT", "ENDINGS"];
+
+/// The map of words that a generation reads while it runs.
+pub const CONTROL: &str = "CONTROL";
 
 /// Name of the map that holds the program of the generation before.
 const fn previous(direction: Direction) -> &'static str {
@@ -66,6 +69,8 @@ pub struct HostFacts {
     pub flow_sets: Option<u32>,
     /// See [`Config::raw_ip`].
     pub raw_ip: bool,
+    /// See [`Config::picked_ports`]: first and last.
+    pub picked_ports: (u16, u16),
 }
 
 impl Default for HostFacts {
@@ -78,6 +83,8 @@ impl Default for HostFacts {
             alone: false,
             flow_sets: None,
             raw_ip: false,
+            // The kernel's own choice, unless somebody says otherwise.
+            picked_ports: (32_768, 60_999),
         }
     }
 }
@@ -189,7 +196,7 @@ impl Loaded {
     /// # Errors
     /// What the kernel refused.
     pub fn set_control(&mut self, word: u32, value: u64) -> anyhow::Result<()> {
-        let mut control: Array<&mut MapData, u64> = map(&mut self.ebpf, "CONTROL")?.try_into()?;
+        let mut control: Array<&mut MapData, u64> = map(&mut self.ebpf, CONTROL)?.try_into()?;
         control
             .set(word, value, 0)
             .context("cannot write map `CONTROL`")

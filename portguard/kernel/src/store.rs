@@ -121,7 +121,7 @@ pub fn keep(layout: &Layout, live: &Live) -> anyhow::Result<bool> {
     let stored = Stored {
         schema: SCHEMA,
         interface: interface.clone(),
-        digest: live.meta.digest.clone(),
+        digest: live.meta.policy.digest(),
         xdp_mode: live.meta.xdp_mode,
         site: live.meta.site.clone(),
         catalogs: live.meta.catalogs.clone(),

@@ -16,6 +16,7 @@ use crate::site::{Mode, Site};
 mod changes;
 mod contradictions;
 mod effect;
+mod endings;
 mod ethertypes;
 mod facts;
 pub mod generate;
@@ -59,7 +60,7 @@ pub struct Inputs<'a> {
     pub resolved: &'a BTreeMap<String, Vec<IpAddr>>,
     /// Contents of each file of [`Site::files`].
     pub files: &'a BTreeMap<String, Vec<IpNet>>,
-    /// `YYYY-MM-DD`, for rows that expire; without it none does.
+    /// The day (`YYYY-MM-DD`, in UTC) or the moment (RFC 3339), for rows that expire; without it none does.
     pub today: Option<&'a str>,
 }
 

@@ -4,6 +4,7 @@
 //! it, so that the verdict function of the kernel runs over it on the host.
 
 mod classes;
+mod endings;
 mod hosts;
 #[cfg(test)]
 mod laws;
@@ -19,7 +20,7 @@ use portguard_common::addr::Addr;
 use portguard_common::config::{Config, dhcp};
 use portguard_common::conntrack::Set;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, MAX_ENDINGS, Rule, Step, Tables};
 
 use crate::catalog::Transport;
 use crate::cells::Directory;
@@ -50,6 +51,10 @@ pub struct Image {
     pub hosts: Vec<Host6>,
     /// Admission by address class and peer class; at least one word.
     pub admit: Vec<u32>,
+    /// When the grants behind counter cells end, by cell; a single word that says never where none does.
+    pub endings: Vec<Ending>,
+    /// The time that its verdicts are of, as [`Ending::at`] has it; 0: before anything ends.
+    pub time: u64,
     /// The host's own addresses as far as the policy knows them: the kernel asks its routes instead.
     pub own: Vec<Addr>,
     /// What every cell means, those of earlier generations included.
@@ -65,6 +70,9 @@ pub enum TooLarge {
     /// More distinct restricted entries than rules.
     #[error("the policy has more than {} entries that are open to some peers only", MAX_CELLS - 1)]
     Rules,
+    /// More days on which something ends than a cell can follow.
+    #[error("rows for the same port and peers end at more than {MAX_ENDINGS} different times")]
+    Endings,
     /// The admission matrix would be too large.
     #[error("the policy combines too many peer sets: {0} address classes by {1} peer classes")]
     Admission(usize, usize),
@@ -93,6 +101,7 @@ impl Image {
             mut rules,
             peer_classes,
             directory,
+            endings,
         } = builder.finish();
         let width = peer_classes.len().max(1);
         let words = classes.members.len() * width;
@@ -137,8 +146,11 @@ impl Image {
             multi_buffer: 0,
             alone: 0,
             raw_ip: 0,
+            no_fast_path: 0,
             ethertypes: settings.ethertypes,
             dhcp: dhcp_only(&policy.inbound),
+            picked_ports: 0,
+            endings: u32::from(endings.len() > 1),
             deadline: 0,
             flow_key: [0; 2],
         };
@@ -161,6 +173,8 @@ impl Image {
             steps,
             hosts,
             admit,
+            endings,
+            time: 0,
             own,
             directory,
         })
@@ -186,6 +200,14 @@ impl Tables for Image {
 
     fn admit(&self, index: u32) -> u32 {
         at(&self.admit, index)
+    }
+
+    fn ending(&self, cell: u32) -> Ending {
+        at(&self.endings, cell)
+    }
+
+    fn wall_time(&self) -> u64 {
+        self.time
     }
 
     fn root4(&self, index: u16) -> Leaf {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -256,8 +257,11 @@ impl Chosen {
     }
 }
 
-/// The end of a day (`YYYY-MM-DD`, in UTC), in seconds since the Unix epoch.
+/// The end of a day (`YYYY-MM-DD`, in UTC), or a moment, in seconds since the Unix epoch.
 pub(crate) fn end_of_day(day: &str) -> Option<u64> {
+    if let Ok(moment) = day.parse::<Timestamp>() {
+        return u64::try_from(moment.as_second()).ok();
+    }
     let day: Date = day.parse().ok()?;
     let end = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?;
     u64::try_from(end.timestamp().as_second()).ok()

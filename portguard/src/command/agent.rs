@@ -26,6 +26,7 @@ use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::metrics::{self, Format, Found, Seen};
 use portguard_kernel::generation::effective::Effective;
+use portguard_kernel::generation::endings;
 use portguard_observe::evidence;
 use portguard_observe::history::{self, Sample};
 use portguard_observe::observe;
@@ -167,6 +168,9 @@ impl Watched {
     }
 
     fn try_sample(&mut self, args: &AgentArgs) -> anyhow::Result<()> {
+        if endings::follow_clock()? > 0 {
+            tracing::info!("the clock was set: rows end by its time now");
+        }
         let observed = observe::interfaces(None)?;
         let mut generations = BTreeMap::new();
         for one in &observed {
@@ -182,6 +186,9 @@ impl Watched {
                 );
                 if let Some(because) = &now.1.because {
                     tracing::warn!(interface = %one.name, "{because}");
+                }
+                for ending in now.1.endings.iter().filter(|ending| ending.is_over) {
+                    tracing::warn!(interface = %one.name, row = %ending.row, "ended: it opens nothing");
                 }
             }
             generations.insert(one.name.clone(), now);

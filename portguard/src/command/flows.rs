@@ -57,6 +57,9 @@ struct Table {
     created: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evicted: Option<u64>,
+    /// Of them, those that there was no room for: what answers them is a violation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeouts: Option<Timeouts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +176,7 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
             occupancy: None,
             created: None,
             evicted: None,
+            lost: None,
             timeouts: None,
             live: None,
         });
@@ -227,6 +231,7 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
         }),
         created: Some(counts.created + one.raw.slot(slot::FLOWS_CREATED).packets),
         evicted: Some(counts.evicted + one.raw.slot(slot::FLOWS_EVICTED).packets),
+        lost: Some(counts.lost + one.raw.slot(slot::FLOWS_LOST).packets),
         timeouts: Some(Timeouts {
             tcp_idle_seconds: settings.tcp_idle,
             udp_idle_seconds: settings.udp_idle,
@@ -257,6 +262,13 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
                 grouped(occupied.capacity),
                 bytes(occupied.memory_bytes)
             )?;
+            if let Some(lost) = table.lost.filter(|lost| *lost > 0) {
+                writeln!(
+                    out,
+                    "  no room     for {} of them: their answers are violations; raise `flows` in `[timeouts]`",
+                    grouped(lost)
+                )?;
+            }
             writeln!(
                 out,
                 "  last sent   {} within a minute, {} within ten, {} within an hour, {} longer ago",

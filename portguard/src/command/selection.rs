@@ -100,7 +100,7 @@ pub struct SelectionArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Frozen {
-    /// `YYYY-MM-DD`.
+    /// A day, `YYYY-MM-DD`, or a moment by RFC 3339.
     pub today: Option<String>,
     /// What each domain name resolved to.
     pub resolved: BTreeMap<String, Vec<IpAddr>>,
@@ -193,7 +193,11 @@ impl Loaded {
     /// What [`Self::freeze`] would want, as of now on this machine.
     pub fn frozen(&self) -> Frozen {
         Frozen {
-            today: self.today.clone(),
+            // The day is enough: what ends on it ends by the clock of the kernel that enforces the policy.
+            today: self
+                .today
+                .as_deref()
+                .map(|now| now.split('T').next().unwrap_or(now).to_owned()),
             resolved: self.resolved.clone(),
         }
     }
@@ -251,7 +255,7 @@ impl SelectionArgs {
             hostname: machine::hostname(),
             resolved: BTreeMap::new(),
             files,
-            today: machine::today(),
+            today: machine::now(),
         };
         if let Some(path) = &self.frozen {
             let frozen: Frozen = serde_json::from_slice(&read(path)?)

@@ -274,6 +274,14 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                     interface.mode
                 )?;
             }
+            for ending in now.endings.iter().filter(|ending| !ending.is_over) {
+                writeln!(
+                    out,
+                    "  ends        row {} at {}",
+                    plain(&ending.row),
+                    time(ending.at)
+                )?;
+            }
             if let Some(host) = host() {
                 writeln!(out, "  host        {}", plain(&host))?;
             }

@@ -14,7 +14,7 @@ use portguard_policy::policy::Policy;
 use super::Namespace;
 use super::programs::{WRITER, missing};
 use crate::host::sessions::is_ours;
-use crate::host::sockets::{Session, sessions};
+use crate::host::sockets::{Began, Session, sessions};
 
 /// What became of the sessions that were open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,6 +132,9 @@ pub(super) fn all(
             record::THEIRS
         };
         if !is_ours {
+            if session.began == Began::Picked {
+                continue;
+            }
             adopted.theirs += 1;
             if session.is_tcp {
                 continue;

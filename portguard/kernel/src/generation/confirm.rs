@@ -14,12 +14,11 @@ use portguard_common::reason::Direction;
 use crate::fault::step;
 use crate::generation::Live;
 use crate::generation::deadline;
+pub use crate::object::CONTROL;
 use crate::object::Loaded;
 use crate::pins::bpffs::{Layout, Lock};
 use portguard_policy::error::Fault;
 
-/// The map of words that a generation reads while it runs.
-pub const CONTROL: &str = "CONTROL";
 /// The maps of programs that an overdue generation gives way to.
 pub const PREVIOUS: [&str; 2] = ["PREVIOUS_IN", "PREVIOUS_OUT"];
 

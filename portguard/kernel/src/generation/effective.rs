@@ -6,7 +6,8 @@ use std::fmt;
 use portguard_common::reason::Direction;
 use serde::{Serialize, Serializer};
 
-use super::{deadline, program_of};
+use super::endings::RowEnding;
+use super::{deadline, endings, program_of};
 use crate::hook::attach::{self, Attached};
 use crate::hook::egress::EgressHook;
 use crate::hook::holder;
@@ -59,6 +60,9 @@ pub struct Effective {
     /// Seconds since the Unix epoch at which the generation gives way unless it is confirmed.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_time")]
     pub until: Option<u64>,
+    /// Rows that end by themselves, by time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endings: Vec<RowEnding>,
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
@@ -109,6 +113,7 @@ impl Effective {
             },
             because: None,
             until: None,
+            endings: Vec::new(),
         }
     }
 
@@ -246,6 +251,7 @@ pub(super) fn now(
     if left.flatten().is_some() {
         now.until = deadline::wall(meta.deadline).ok();
     }
+    now.endings = endings::of(&meta.policy, endings::wall_clock());
     Ok(now)
 }
 

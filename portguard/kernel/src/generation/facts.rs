@@ -3,6 +3,7 @@
 use crate::clock::tick_shift;
 use crate::conversations::Namespace;
 use crate::host::link::Start;
+use crate::host::listeners::ephemeral;
 use crate::object::HostFacts;
 
 /// What only this host knows: how the interface's frames start, and the key and the clock of the table of conversations,
@@ -10,6 +11,7 @@ use crate::object::HostFacts;
 pub(crate) fn of_host(conversations: Option<&Namespace>, link: Start) -> HostFacts {
     let facts = HostFacts {
         raw_ip: link == Start::Ip,
+        picked_ports: ephemeral(),
         ..HostFacts::default()
     };
     match conversations {

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use portguard_common::abi::control;
 use portguard_common::reason::Direction;
 
 use crate::conversations::{self, Adopted, Namespace};
 use crate::fault::step;
 use crate::generation::confirm;
 use crate::generation::deadline;
+use crate::generation::endings;
 use crate::generation::facts;
 use crate::generation::migrate;
 use crate::generation::pair::{Pair, Place};
@@ -205,7 +207,8 @@ fn prepare_next(
         alone: base.is_none(),
         ..facts::of_host(conversations.as_ref(), start)
     };
-    let image = build(policy, directory)?;
+    let left = policy.without_ended(endings::wall_clock());
+    let image = build(&left, directory)?;
     let directory = layout.generation(number);
     fs::create_dir(&directory).map_err(|error| cannot_write(error, &directory))?;
     let place = Place {
@@ -226,8 +229,12 @@ fn prepare_next(
     }
     step("loaded")?;
     step("read-back")?;
-    pair.test(policy)?;
+    pair.test(&left)?;
     step("tested")?;
+    if left.ending().next().is_some() {
+        pair.loaded
+            .set_control(control::WALL, endings::wall_offset()?)?;
+    }
     if let Some(base) = base
         && deadline != 0
     {

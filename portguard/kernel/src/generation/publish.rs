@@ -11,6 +11,7 @@ use portguard_common::reason::Direction;
 use crate::conversations;
 use crate::fault::step;
 use crate::generation::effective;
+use crate::generation::endings;
 use crate::generation::pair::Pair;
 use crate::generation::{Live, Prepared, explained, program_of, sweep};
 use crate::generation::{marker, migrate};
@@ -276,6 +277,7 @@ pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<M
     to.pin(&next)?;
     fs::rename(&next, directory.join("meta")).context("cannot describe the generation anew")?;
     step("rollback-described")?;
+    endings::follow_clock()?;
     revert(layout, &interface, &to, live.meta.egress_hook)?;
     step("rollback-swapped")?;
     sweep(layout, &[number])?;

@@ -29,6 +29,7 @@ pub fn compare(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result
     array(map("STEPS")?, "STEPS", &image.steps)?;
     array(map("HOSTS")?, "HOSTS", &image.hosts)?;
     array(map("ADMIT")?, "ADMIT", &image.admit)?;
+    array(map("ENDINGS")?, "ENDINGS", &image.endings)?;
     globals(tables, image, facts)
 }
 

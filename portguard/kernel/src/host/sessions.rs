@@ -78,6 +78,9 @@ pub fn sort(sessions: &[Arriving], policy: &Policy) -> Sorted {
             sorted.documented.push(arriving.session);
         } else if is_ours(&arriving.session, policy) {
             sorted.seeds.push(arriving.session);
+        } else if arriving.session.began == Began::Picked {
+            // A client goes on with its next question; whatever this is, it is not admitted before it speaks.
+            sorted.documented.push(arriving.session);
         } else {
             sorted.cut.push(arriving.clone());
         }
@@ -85,11 +88,11 @@ pub fn sort(sessions: &[Arriving], policy: &Policy) -> Sorted {
     sorted
 }
 
-/// Whether the host began a session. A socket that does not tell is taken for that where a document or the site says that
-/// the host asks this peer.
+/// Whether the host began a session. A UDP socket that does not tell is taken for that where the policy documents that the
+/// host asks this peer: by name, or, from a port that the kernel picks, as one of all.
 pub fn is_ours(session: &Session, policy: &Policy) -> bool {
     let is_peer = |grant: &Grant| match grant.peers {
-        Peers::Any => true,
+        Peers::Any => session.began == Began::Picked,
         Peers::Set(index) => usize::try_from(index)
             .ok()
             .and_then(|index| policy.sets.get(index))
@@ -101,7 +104,7 @@ pub fn is_ours(session: &Session, policy: &Policy) -> bool {
     match session.began {
         Began::Host => true,
         Began::Peer => false,
-        Began::Unknown => policy.outbound.iter().any(|grant| {
+        Began::Unknown | Began::Picked => policy.outbound.iter().any(|grant| {
             grant.transport == session.transport()
                 && (grant.first..=grant.last).contains(&session.remote.port())
                 && is_peer(grant)

@@ -7,7 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
+};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::host::listeners::ephemeral;
@@ -31,12 +34,14 @@ pub struct Session {
 /// Which end began a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Began {
-    /// The host: from a port that the kernel picked, or one that nothing listens on.
+    /// The host.
     Host,
-    /// The peer: something listens on the local port.
+    /// The peer.
     Peer,
     /// Neither is known: a connected UDP socket on a port that its program chose.
     Unknown,
+    /// Neither is known: a connected UDP socket on a port that the kernel may have picked.
+    Picked,
 }
 
 impl Session {
@@ -88,33 +93,37 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
     let mut found = Vec::new();
     let ephemeral = ephemeral();
     for family in [AF_INET, AF_INET6] {
-        for (local, _) in dump(family, IPPROTO_TCP, StateFlags::LISTEN)? {
-            listening.insert((true, local.port()));
+        for listener in dump(family, IPPROTO_TCP, StateFlags::LISTEN)? {
+            listening.insert((true, listener.local.port()));
         }
-        for (local, remote) in dump(family, IPPROTO_TCP, open_states())? {
-            found.push((local, remote, true));
+        for socket in dump(family, IPPROTO_TCP, open_states())? {
+            found.push((socket, true));
         }
         // What is not connected has no peer to be known by, and hears whoever comes.
-        for (local, _) in dump(family, IPPROTO_UDP, StateFlags::CLOSE)? {
-            listening.insert((false, local.port()));
+        for listener in dump(family, IPPROTO_UDP, StateFlags::CLOSE)? {
+            listening.insert((false, listener.local.port()));
         }
-        for (local, remote) in dump(family, IPPROTO_UDP, StateFlags::ESTABLISHED)? {
-            found.push((local, remote, false));
+        for socket in dump(family, IPPROTO_UDP, StateFlags::ESTABLISHED)? {
+            found.push((socket, false));
         }
     }
     let mut sessions: Vec<Session> = found
         .into_iter()
-        .filter(|(local, remote, _)| {
+        .filter(|(Dumped { local, remote, .. }, _)| {
             remote.port() != 0
                 && !remote.ip().is_unspecified()
                 && !remote.ip().is_loopback()
                 && !local.ip().is_loopback()
         })
-        .map(|(local, remote, is_tcp)| Session {
-            local,
-            remote,
-            is_tcp,
-            began: began(is_tcp, (local.port(), remote.port()), &listening, ephemeral),
+        .map(|(socket, is_tcp)| {
+            let ports = (socket.local.port(), socket.remote.port());
+            let by_ports = || began(is_tcp, ports, &listening, ephemeral);
+            Session {
+                local: socket.local,
+                remote: socket.remote,
+                is_tcp,
+                began: socket.began.unwrap_or_else(by_ports),
+            }
         })
         .collect();
     sessions.sort();
@@ -122,7 +131,7 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
     Ok(sessions)
 }
 
-/// Tells by its ports who began a session.
+/// Tells by its ports who began a session: UDP, and TCP where the kernel does not say.
 fn began(
     is_tcp: bool,
     (local, remote): (u16, u16),
@@ -132,28 +141,105 @@ fn began(
     let is_picked = |port: u16| (first..=last).contains(&port);
     if listening.contains(&(is_tcp, local)) {
         Began::Peer
-    } else if is_picked(local) {
-        Began::Host
     } else if !is_tcp {
-        Began::Unknown
-    } else if is_picked(remote) {
+        if is_picked(local) {
+            Began::Picked
+        } else {
+            Began::Unknown
+        }
+    } else if is_picked(remote) && !is_picked(local) {
         // Whoever listened has stopped, and its sessions go on.
         Began::Peer
     } else {
-        // From a port of the program's choice, as file systems and remote shells do.
         Began::Host
     }
 }
 
-fn dump(
-    family: u8,
-    protocol: u8,
-    states: StateFlags,
-) -> anyhow::Result<Vec<(SocketAddr, SocketAddr)>> {
+/// A socket as the kernel lists it.
+struct Dumped {
+    local: SocketAddr,
+    remote: SocketAddr,
+    /// Who began it, where the kernel's counts tell.
+    began: Option<Began>,
+}
+
+/// What this end has sent and what of it has arrived, as TCP counts it.
+struct Counts {
+    state: u8,
+    /// Octets of data, and those of them that were sent again.
+    sent: u64,
+    again: u64,
+    /// Sequence numbers that the other end has acknowledged since the connection was made.
+    acknowledged: u64,
+    /// Sequence numbers that are not acknowledged, and those of them that were not even sent.
+    queued: u64,
+    unsent: u64,
+}
+
+/// States of TCP, as the kernel numbers them.
+mod state {
+    pub(super) const SYN_SENT: u8 = 2;
+    pub(super) const FIN_WAIT1: u8 = 4;
+    pub(super) const FIN_WAIT2: u8 = 5;
+    pub(super) const LAST_ACK: u8 = 9;
+    pub(super) const CLOSING: u8 = 11;
+}
+
+/// Where the kernel's `struct tcp_info` has its counts.
+mod field {
+    pub(super) const BYTES_ACKED: usize = 120;
+    pub(super) const NOTSENT_BYTES: usize = 144;
+    pub(super) const BYTES_SENT: usize = 200;
+    pub(super) const BYTES_RETRANS: usize = 208;
+}
+
+impl Counts {
+    /// From what the kernel says of a socket; kernels before 4.19 say less.
+    fn read(header: &InetResponseHeader, info: &[u8]) -> Option<Self> {
+        let long = |at: usize| -> Option<u64> {
+            let bytes = info.get(at..at + 8)?.try_into().ok()?;
+            Some(u64::from_ne_bytes(bytes))
+        };
+        let unsent = info.get(field::NOTSENT_BYTES..field::NOTSENT_BYTES + 4)?;
+        Some(Self {
+            state: header.state,
+            sent: long(field::BYTES_SENT)?,
+            again: long(field::BYTES_RETRANS)?,
+            acknowledged: long(field::BYTES_ACKED)?,
+            queued: header.send_queue.into(),
+            unsent: u32::from_ne_bytes(unsent.try_into().ok()?).into(),
+        })
+    }
+
+    /// Who began a connection: whoever did has had one number acknowledged that is no data, that of its opening. The kernel
+    /// makes the socket of the other end after its own opening was acknowledged.
+    fn began(&self) -> Option<Began> {
+        if self.state == state::SYN_SENT {
+            return Some(Began::Host);
+        }
+        // That of the end of the data counts, too, once it is sent: among what is queued, or what was acknowledged.
+        let is_closed = self.unsent == 0
+            && matches!(
+                self.state,
+                state::FIN_WAIT1 | state::FIN_WAIT2 | state::LAST_ACK | state::CLOSING
+            );
+        let in_flight = self.queued.checked_sub(self.unsent)?;
+        let arrived = (self.sent + u64::from(is_closed))
+            .checked_sub(self.again)?
+            .checked_sub(in_flight)?;
+        match self.acknowledged.checked_sub(arrived)? {
+            0 => Some(Began::Peer),
+            1 => Some(Began::Host),
+            _ => None,
+        }
+    }
+}
+
+fn dump(family: u8, protocol: u8, states: StateFlags) -> anyhow::Result<Vec<Dumped>> {
     let question = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol,
-        extensions: ExtensionFlags::empty(),
+        extensions: ExtensionFlags::INFO,
         states,
         socket_id: if family == AF_INET {
             SocketId::new_v4()
@@ -173,11 +259,18 @@ fn dump(
             let SockDiagMessage::InetResponse(response) = answer else {
                 return None;
             };
-            let id = response.header.socket_id;
-            Some((
-                SocketAddr::new(plain(id.source_address), id.source_port),
-                SocketAddr::new(plain(id.destination_address), id.destination_port),
-            ))
+            let id = &response.header.socket_id;
+            let counts = response.nlas.iter().find_map(|attribute| {
+                let Nla::TcpInfo(info) = attribute else {
+                    return None;
+                };
+                Counts::read(&response.header, info)
+            });
+            Some(Dumped {
+                local: SocketAddr::new(plain(id.source_address), id.source_port),
+                remote: SocketAddr::new(plain(id.destination_address), id.destination_port),
+                began: counts.and_then(|counts| counts.began()),
+            })
         })
         .collect())
 }
@@ -202,13 +295,48 @@ mod tests {
             (true, (40_001, 443), Began::Host),
             (true, (8080, 50_000), Began::Peer),
             (true, (800, 2049), Began::Host),
+            (true, (40_001, 50_000), Began::Host),
             (false, (9999, 50_000), Began::Peer),
             (false, (50_000, 443), Began::Peer),
-            (false, (50_001, 443), Began::Host),
+            (false, (50_001, 443), Began::Picked),
             (false, (9998, 50_000), Began::Unknown),
             (false, (123, 123), Began::Unknown),
         ] {
             assert_eq!(tell(is_tcp, ports), wanted, "{is_tcp} {ports:?}");
+        }
+    }
+
+    #[test]
+    fn the_opening_is_acknowledged_to_who_sent_it() {
+        const ESTABLISHED: u8 = 1;
+        const CLOSE_WAIT: u8 = 8;
+        let count = |state, [sent, again, acknowledged, queued, unsent]: [u64; 5]| Counts {
+            state,
+            sent,
+            again,
+            acknowledged,
+            queued,
+            unsent,
+        };
+        for (state, counts, wanted) in [
+            (state::SYN_SENT, [0, 0, 0, 1, 0], Some(Began::Host)),
+            (ESTABLISHED, [0, 0, 1, 0, 0], Some(Began::Host)),
+            (ESTABLISHED, [0, 0, 0, 0, 0], Some(Began::Peer)),
+            (ESTABLISHED, [70, 0, 71, 0, 0], Some(Began::Host)),
+            (ESTABLISHED, [70, 20, 50, 0, 0], Some(Began::Peer)),
+            // Some in flight, and some that the window has no room for.
+            (ESTABLISHED, [70, 0, 41, 130, 100], Some(Began::Host)),
+            (CLOSE_WAIT, [70, 0, 40, 130, 100], Some(Began::Peer)),
+            (state::FIN_WAIT1, [70, 0, 70, 1, 0], Some(Began::Peer)),
+            (state::FIN_WAIT1, [70, 0, 61, 41, 31], Some(Began::Host)),
+            (state::FIN_WAIT2, [70, 0, 72, 0, 0], Some(Began::Host)),
+            (state::LAST_ACK, [0, 0, 1, 1, 0], Some(Began::Host)),
+            // Counts of another kernel, or of a connection that was moved here.
+            (ESTABLISHED, [70, 0, 90, 0, 0], None),
+            (ESTABLISHED, [70, 90, 70, 0, 0], None),
+        ] {
+            let began = count(state, counts).began();
+            assert_eq!(began, wanted, "{state} {counts:?}");
         }
     }
 }

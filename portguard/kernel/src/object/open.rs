@@ -91,6 +91,7 @@ pub fn open(
         .map_max_entries("STEPS", placing.entries(image.steps.len()))
         .map_max_entries("HOSTS", u32::try_from(image.hosts.len())?)
         .map_max_entries("ADMIT", placing.entries(image.admit.len()))
+        .map_max_entries("ENDINGS", u32::try_from(image.endings.len())?)
         .map_max_entries("FLOWS", flow_sets)
         .map_max_entries("THEIRS", flow_sets)
         .map_max_entries("SPILLED", spilled(flow_sets));
@@ -134,6 +135,8 @@ pub fn facts(of: &Config, host: &HostFacts) -> Config {
         alone: u32::from(host.alone),
         flow_mask: host.flow_sets.map_or(of.flow_mask, |sets| sets.max(1) - 1),
         raw_ip: u32::from(host.raw_ip),
+        picked_ports: u32::from(host.picked_ports.0) << 16 | u32::from(host.picked_ports.1),
+        no_fast_path: u32::from(host.raw_ip || of.scoped != 0),
         tcp_idle: flows::units(of.tcp_idle, host.tick_shift),
         udp_idle: flows::units(of.udp_idle, host.tick_shift),
         ..*of

@@ -76,7 +76,8 @@ impl Tables {
         self.array("BLOCKS", now.map(|now| &*now.blocks), &next.blocks)?;
         self.array("STEPS", now.map(|now| &*now.steps), &next.steps)?;
         self.array("HOSTS", now.map(|now| &*now.hosts), &next.hosts)?;
-        self.array("ADMIT", now.map(|now| &*now.admit), &next.admit)
+        self.array("ADMIT", now.map(|now| &*now.admit), &next.admit)?;
+        self.array("ENDINGS", now.map(|now| &*now.endings), &next.endings)
     }
 
     fn array<V: Pod + PartialEq + Default>(
@@ -114,6 +115,7 @@ impl Tables {
             && now.outbound == next.outbound
             && now.rules == next.rules
             && now.hosts.len() == next.hosts.len()
+            && now.endings.len() == next.endings.len()
             && has_room("BLOCKS", next.blocks.len())?
             && has_room("STEPS", next.steps.len())?
             && has_room("ADMIT", next.admit.len())?)

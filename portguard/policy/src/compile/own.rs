@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Compiler;
+use super::{Compiler, endings};
 use crate::catalog::{Direction, Transport};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, ProtocolGrant, RowFacts};
@@ -223,8 +223,8 @@ impl<'a> Compiler<'a, '_> {
             reason: reason.to_owned(),
             detail,
         };
-        if let (Some(expires), Some(today)) = (&row.expires, self.inputs.today)
-            && expires.as_str() < today
+        if let Some(expires) = &row.expires
+            && endings::is_over(expires, self.inputs.today)
         {
             let message = format!("row `{}` expired on {expires}: it opens nothing", row.name);
             let hint = "remove it, or give it a later day";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::changes::Change;
 use super::inventory::{self, clusters_of};
-use super::{Inputs, facts};
+use super::{Inputs, endings, facts};
 use crate::catalog::System;
 use crate::site::SystemSite;
 
@@ -82,8 +82,7 @@ fn view(inputs: &Inputs<'_>, system: &System, mut site: SystemSite) -> View {
         let is_over = chosen
             .until
             .as_deref()
-            .zip(inputs.today)
-            .is_some_and(|(until, today)| until < today);
+            .is_some_and(|until| endings::is_over(until, inputs.today));
         if is_over && let Some(last) = chosen.values.pop() {
             chosen.values = vec![last];
         }

@@ -221,3 +221,47 @@ fn own_networks_are_judged_by_their_broadcast_too() {
         assert_eq!(reason(other), Reason::Transit, "{other}");
     }
 }
+
+/// Whenever one asks, what has ended is judged as if it had never been; only why it is refused may be said more kindly.
+#[test]
+fn what_has_ended_is_judged_as_if_it_had_never_been() {
+    let mut refused = 0;
+    for seed in 0..80 {
+        let mut rng = Rng::with_seed(seed);
+        let policy = random::ending(&mut rng);
+        let mut image = build(&policy);
+        for now in [5, 10, 19, 20, 30, 40] {
+            image.time = now * 1_000_000_000;
+            let left = policy.without_ended(now);
+            let model = Model(&left);
+            for _ in 0..500 {
+                let question = random::question(&mut rng, &policy);
+                let verdict = question.ask(&image);
+                let answer = model.judge(
+                    question.direction,
+                    question.key,
+                    question.peer,
+                    question.other,
+                );
+                let at = || format!("{now}: {question:?}\n{verdict:?}\n{answer:?}\n{policy:?}");
+                match &answer {
+                    Answer::Granted { kind, rows } => {
+                        let cell = image.directory.get(verdict.cell);
+                        let cell = cell.unwrap_or_else(|| panic!("no cell: {}", at()));
+                        assert_eq!((&cell.rows, cell.kind), (rows, *kind), "{}", at());
+                        assert_eq!(verdict.reason, Reason::Granted, "{}", at());
+                    }
+                    Answer::Reply => assert_eq!(verdict.reason, Reason::Reply, "{}", at()),
+                    Answer::Foreign | Answer::Closed => {
+                        assert!(verdict.reason.is_violation(), "{}", at());
+                        let is_dropped = verdict.is_drop(true);
+                        let spared = model.is_audit(question.direction, question.key);
+                        assert!(is_dropped || spared, "{}", at());
+                        refused += usize::from(is_dropped);
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 10_000, "{refused}");
+}

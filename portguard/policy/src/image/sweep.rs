@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Entry, Key, Rule};
+use portguard_common::tables::{Ending, Entry, Key, MAX_ENDINGS, Rule};
 
 use super::TooLarge;
 use super::classes::Classes;
+use super::endings::{Endings, times};
 use crate::catalog::Transport;
 use crate::cells::{Cell, Directory};
 use crate::policy::{Grant, GrantKind, Peers, Policy};
@@ -82,6 +83,7 @@ pub(super) struct Built {
     pub(super) rules: Vec<u32>,
     pub(super) peer_classes: Vec<PeerClass>,
     pub(super) directory: Directory,
+    pub(super) endings: Vec<Ending>,
 }
 
 pub(super) struct Builder<'a> {
@@ -92,6 +94,7 @@ pub(super) struct Builder<'a> {
     known: BTreeMap<Vec<Peers>, u16>,
     peer_classes: Vec<PeerClass>,
     rules: Vec<u32>,
+    endings: Endings,
 }
 
 /// One thing to be looked up: a port space with a range, and who is granted it for which rows.
@@ -101,6 +104,8 @@ struct Item<'a> {
     first: u16,
     last: u16,
     grants: Vec<(GrantKind, Peers, &'a str)>,
+    /// When each of these ends; empty if none does.
+    ends: Vec<Option<u64>>,
 }
 
 impl<'a> Builder<'a> {
@@ -114,6 +119,7 @@ impl<'a> Builder<'a> {
             known: BTreeMap::new(),
             peer_classes: Vec::new(),
             rules: Vec::new(),
+            endings: Endings::default(),
         }
     }
 
@@ -122,12 +128,14 @@ impl<'a> Builder<'a> {
             directory,
             peer_classes,
             rules,
+            endings,
             ..
         } = self;
         Built {
             rules,
             peer_classes,
             directory,
+            endings: endings.into_table(),
         }
     }
 
@@ -155,6 +163,7 @@ impl<'a> Builder<'a> {
                 .iter()
                 .map(|g| (g.kind, g.peers, g.row.as_str()))
                 .collect();
+            let ends = times(&span.grants);
             self.place(
                 &mut table,
                 &Item {
@@ -163,6 +172,7 @@ impl<'a> Builder<'a> {
                     first: span.first,
                     last: span.last,
                     grants,
+                    ends,
                 },
             )?;
         }
@@ -181,6 +191,7 @@ impl<'a> Builder<'a> {
                     first: number,
                     last: number,
                     grants,
+                    ends: Vec::new(),
                 },
             )?;
         }
@@ -201,6 +212,7 @@ impl<'a> Builder<'a> {
                     first: number,
                     last: number,
                     grants,
+                    ends: Vec::new(),
                 },
             )?;
         }
@@ -236,6 +248,23 @@ impl<'a> Builder<'a> {
                 .map(|variant| cell(item, first, last, variant))
                 .collect();
             let base = self.cells(&run)?;
+            let stays_audit = (first..=last).all(|port| {
+                let key = Key::port(u32::from(item.space), port).0;
+                let kept = table.get(key as usize).copied().unwrap_or(0);
+                kept & Entry::AUDIT != 0
+            });
+            let closed = if is_audit && !stays_audit {
+                Ending::CLOSED_WITH_AUDIT
+            } else {
+                Ending::CLOSED
+            };
+            if !item.ends.is_empty() {
+                let numbers = (base..).take(variants.len());
+                self.endings.taken.extend(numbers);
+                for (variant, number) in variants.iter().zip(base..) {
+                    self.follow(item, (first, last), variant, (number, closed))?;
+                }
+            }
             let mut entry = if is_open {
                 base
             } else {
@@ -244,6 +273,9 @@ impl<'a> Builder<'a> {
                     .filter(|rule| *rule <= Entry::INDEX);
                 let rule = rule.ok_or(TooLarge::Rules)?;
                 self.rules.push(Rule::new(peer_class, base).0);
+                if closed == Ending::CLOSED_WITH_AUDIT {
+                    self.endings.end_rule(rule, &item.ends);
+                }
                 rule | Entry::RESTRICTED
             };
             if is_audit {
@@ -307,6 +339,51 @@ impl<'a> Builder<'a> {
         Ok(class)
     }
 
+    /// Says what is left of a variant's cell after each ending.
+    fn follow(
+        &mut self,
+        item: &Item<'_>,
+        (first, last): (u16, u16),
+        variant: &Variant,
+        (mut number, closed): (u16, u32),
+    ) -> Result<(), TooLarge> {
+        let end_of = |index: usize| item.ends.get(index).copied().flatten();
+        let mut left = variant.clone();
+        for _ in 0..MAX_ENDINGS {
+            let Some(at) = left.0.iter().filter_map(|index| end_of(*index)).min() else {
+                return Ok(());
+            };
+            left.0.retain(|index| end_of(*index) != Some(at));
+            let is_closed = item.ends.iter().all(|end| end.is_some_and(|end| end <= at));
+            let next = if left.0.is_empty() {
+                0
+            } else {
+                self.cell_left(&cell(item, first, last, &left))?
+            };
+            let left = if is_closed { closed } else { Ending::OTHERS };
+            self.endings.end_cell(number, at, (next, left));
+            number = next;
+        }
+        if left.0.iter().any(|index| end_of(*index).is_some()) {
+            return Err(TooLarge::Endings);
+        }
+        Ok(())
+    }
+
+    /// A cell of this meaning for what is left after an ending: of its own, since what it counts next may end differently.
+    fn cell_left(&mut self, meaning: &Cell) -> Result<u16, TooLarge> {
+        let known = self.index.get(meaning).into_iter().flatten();
+        let free = known
+            .copied()
+            .find(|number| !self.endings.taken.contains(number));
+        let number = match free {
+            Some(number) => number,
+            None => self.push(std::slice::from_ref(meaning))?,
+        };
+        self.endings.taken.insert(number);
+        Ok(number)
+    }
+
     /// The first cell of a run with these meanings: where it was, or at the end.
     fn cells(&mut self, run: &[Cell]) -> Result<u16, TooLarge> {
         let Some(head) = run.first() else {
@@ -318,6 +395,10 @@ impl<'a> Builder<'a> {
                 return Ok(first);
             }
         }
+        self.push(run)
+    }
+
+    fn push(&mut self, run: &[Cell]) -> Result<u16, TooLarge> {
         let first = self.directory.push(run).ok_or(TooLarge::Cells)?;
         for (cell, number) in run.iter().zip(first..) {
             self.index.entry(cell.clone()).or_default().push(number);

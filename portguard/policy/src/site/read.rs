@@ -198,14 +198,19 @@ impl<'i> Reader<'i> {
         None
     }
 
-    /// A calendar date without time, as `YYYY-MM-DD`.
+    /// A last day as `YYYY-MM-DD`, or a moment with its offset.
     pub(super) fn date(&mut self, value: &Value<'_>, what: &str) -> Option<String> {
         if let DeValue::Datetime(when) = value.get_ref()
-            && let (Some(date), None, None) = (when.date, when.time, when.offset)
+            && when.date.is_some()
+            && when.time.is_some() == when.offset.is_some()
         {
-            return Some(date.to_string());
+            return Some(when.to_string());
         }
-        self.wrong_type(value, what, "a date such as 2027-01-31 (without quotes)");
+        self.wrong_type(
+            value,
+            what,
+            "a last day such as 2027-01-31, or a moment such as 2027-01-31T18:00:00Z (without quotes)",
+        );
         None
     }
 }

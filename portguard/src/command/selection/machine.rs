@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use portguard_policy::human::date;
+use portguard_policy::human::rfc3339;
 
 /// The kernel's host name.
 pub(super) fn hostname() -> Option<String> {
@@ -54,10 +54,10 @@ fn local_v6(table: &str) -> Vec<Ipv6Addr> {
         .collect()
 }
 
-/// Today in UTC, `YYYY-MM-DD`.
-pub(super) fn today() -> Option<String> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    Some(date(seconds))
+/// Now, as RFC 3339 has it, in whole seconds.
+pub(super) fn now() -> Option<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(rfc3339(now.as_secs().saturating_mul(1_000_000_000)))
 }
 
 #[cfg(test)]

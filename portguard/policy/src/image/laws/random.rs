@@ -66,6 +66,15 @@ pub(super) fn policy(rng: &mut Rng) -> Policy {
     policy
 }
 
+/// One of which much ends, at one of three times.
+pub(super) fn ending(rng: &mut Rng) -> Policy {
+    let mut policy = policy(rng);
+    for grant in policy.inbound.iter_mut().chain(&mut policy.outbound) {
+        grant.until = (rng.u8(..3) > 0).then(|| 10 * rng.u64(1..4));
+    }
+    policy
+}
+
 fn grants(rng: &mut Rng, sets: u32, name: &str) -> Vec<Grant> {
     let mut list: Vec<Grant> = Vec::new();
     for index in 0..rng.usize(..25) {
