@@ -190,6 +190,12 @@ fn scans_and_answers_from_elsewhere_are_one_finding_each() -> Result<()> {
     let all = counters(&guarded)?;
     assert_eq!(all, [("scan of 1,000 ports".to_owned(), 1_000)]);
 
+    // Nor do its ports fill the list of talkers.
+    let by_peer = text(&guarded, &["counters", "--by", "peer"])?;
+    ensure!(!by_peer.contains("udp/20"), "{by_peer}");
+    let page = text(&guarded, &["report"])?;
+    ensure!(page.matches("udp/20").count() < 3, "{page}");
+
     // The host asks one port of a peer, and another of its ports answers.
     let guarded = Guarded::new()?;
     guarded.load("--audit", &[], &[])?;

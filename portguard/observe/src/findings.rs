@@ -135,6 +135,33 @@ pub struct Peer {
     pub estimated: bool,
 }
 
+/// Leaves out the talkers that a scan is made of: they are one finding, and would fill a list that has room for others.
+pub fn without_scans(callers: &mut Vec<Caller>, findings: &[Finding]) {
+    let is_of = |finding: &Finding, caller: &Caller| {
+        let has = |port: u16| {
+            finding.port_first.is_some_and(|first| first <= port)
+                && finding.port_last.is_some_and(|last| port <= last)
+        };
+        finding.direction == caller.direction
+            && finding
+                .transport
+                .is_none_or(|one| one.to_string() == caller.transport)
+            && caller.port.is_some_and(has)
+    };
+    callers.retain(|caller| {
+        let mut others = findings.iter().filter(|one| one.kind != Kind::Scan);
+        let is_scan = findings.iter().any(|finding| {
+            finding.kind == Kind::Scan
+                && is_of(finding, caller)
+                && finding
+                    .peers
+                    .iter()
+                    .any(|one| Some(&one.peer) == caller.peer.as_ref())
+        });
+        !is_scan || others.any(|finding| is_of(finding, caller))
+    });
+}
+
 /// Ports that somebody listens on who others can reach.
 pub type Listening = BTreeSet<(Transport, u16)>;
 

@@ -16,7 +16,7 @@ use self::text::Rates;
 use super::{catalogs, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
-use portguard_observe::findings::{Finding, Kind};
+use portguard_observe::findings::{Finding, Kind, without_scans};
 use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::Exit;
@@ -24,6 +24,8 @@ use portguard_policy::human::now;
 
 /// Talkers that are listed unless `--top` says more.
 const TALKERS: usize = 20;
+/// Of so many, those of scans are left out.
+const ASKED: usize = 4 * TALKERS;
 
 /// Show counters by port, row, reason or peer, with the document's rows cited
 #[derive(Debug, Args)]
@@ -160,13 +162,15 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
         let most = match (args.top, args.json) {
             (Some(top), _) => top,
             (None, true) => usize::MAX,
-            (None, false) => TALKERS,
+            (None, false) => ASKED,
         };
-        knocking = Some(one.knocking(
-            Some(&catalogs::in_force(std::iter::once(&one.live.meta))?),
-            most,
-            args.raw,
-        ));
+        let catalog = catalogs::in_force(std::iter::once(&one.live.meta))?;
+        let mut all = one.knocking(Some(&catalog), most, args.raw);
+        if args.top.is_none() && !args.json {
+            without_scans(&mut all.callers, &findings);
+            all.callers.truncate(TALKERS);
+        }
+        knocking = Some(all);
     }
     Ok(Shown {
         report,

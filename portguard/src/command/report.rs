@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{catalogs, drift, print};
 use crate::report::{Evidence, Guard, csv, html, markdown};
 use portguard_observe::counters::Report;
-use portguard_observe::findings::Finding;
+use portguard_observe::findings::{Finding, without_scans};
 use portguard_observe::history::{self, Sample};
 use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
@@ -20,6 +20,8 @@ use portguard_policy::human::{now, plain};
 
 /// Callers that a report lists by interface.
 const CALLERS: usize = 25;
+/// Of so many, those of scans are left out.
+const ASKED: usize = 4 * CALLERS;
 
 /// Write a report for a security review: the matrix with live numbers, violations, drift, digests and citations
 #[derive(Debug, Args)]
@@ -173,9 +175,9 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
     drift::warn(&drift.unread);
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
-    let knocking: Vec<Knocking> = observed
+    let mut knocking: Vec<Knocking> = observed
         .iter()
-        .map(|one| one.knocking(Some(&catalog), CALLERS, args.raw))
+        .map(|one| one.knocking(Some(&catalog), ASKED, args.raw))
         .collect();
     let mut histories = Vec::new();
     for (one, report) in observed.iter().zip(&seen) {
@@ -185,6 +187,10 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         .iter()
         .map(|one| one.findings(args.raw))
         .collect::<anyhow::Result<_>>()?;
+    for (knocking, findings) in knocking.iter_mut().zip(&findings) {
+        without_scans(&mut knocking.callers, findings);
+        knocking.callers.truncate(CALLERS);
+    }
     let guards: Vec<Guard> = observed
         .into_iter()
         .zip(seen)

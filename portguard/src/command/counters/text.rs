@@ -244,7 +244,7 @@ fn talkers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
         ("peer", Whole),
         ("to", Whole),
         ("packets", Number),
-        ("last", Whole),
+        ("last", SpareWhole),
         ("reason", Whole),
         ("first", SpareWhole),
         ("nearest row", Spare),
