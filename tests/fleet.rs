@@ -65,13 +65,11 @@ name = "left"
 addresses = ["10.77.0.1"]
 roles = ["wso2/identity-server"]
 [host.interfaces.{left}]
-roles = []
 [[host]]
 name = "right"
 addresses = ["10.77.0.2"]
 roles = ["wso2/identity-server"]
 [host.interfaces.{right}]
-roles = []
 "#
         );
         std::fs::write(self.path("site.toml"), text)?;

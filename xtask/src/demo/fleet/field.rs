@@ -247,7 +247,7 @@ confirm = "20s"
         for (number, host) in (1..).zip(HOSTS) {
             text += &format!(
                 "[[host]]\nname = \"{host}\"\naddresses = [\"10.79.{number}.2\"]\nroles = [\"wso2/identity-server\"]\n\
-                 [host.interfaces.pgf{number}]\nroles = []\n"
+                 [host.interfaces.pgf{number}]\n"
             );
         }
         fs::write(self.path("site.toml"), text)?;
