@@ -3,7 +3,7 @@
 pub use crate::engine::config::Config;
 pub use crate::engine::conntrack::{Record, Set};
 pub use crate::engine::sampler::Sampler;
-pub use crate::engine::tables::{Ending, Host6, Step};
+pub use crate::engine::tables::{Ending, Host6, MAX_CELLS, Step};
 pub use crate::engine::talkers::TalkerSet;
 
 use crate::engine::tables::Key;
@@ -17,8 +17,6 @@ pub const CHUNK_KEYS: u32 = 4096;
 pub const CHUNKS: u32 = Key::END / CHUNK_KEYS;
 /// Counter cells a chunk of [`Cells`] holds.
 pub const CELLS_A_CHUNK: u32 = 2048;
-/// Cells in all: what an [`crate::engine::tables::Entry`] can name.
-pub const MAX_CELLS: u32 = 16_384;
 /// Slots of [`Counter`]s kept by reason: see [`slot`].
 pub const SLOTS: u32 = 256;
 

@@ -48,6 +48,9 @@ impl Entry {
     }
 }
 
+/// Cells in all: what an [`crate::engine::tables::Entry`] can name.
+pub const MAX_CELLS: u32 = 16_384;
+
 /// When the first of the grants behind a counter cell ends, and which cell counts what is left of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -71,7 +74,7 @@ impl Ending {
     /// Where the ending of a rule as a whole stands: whoever it does not admit has no cell.
     #[inline(always)]
     pub const fn of_rule(rule: u16) -> u32 {
-        crate::abi::MAX_CELLS + rule as u32
+        MAX_CELLS + rule as u32
     }
 }
 
