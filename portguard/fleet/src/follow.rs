@@ -159,7 +159,8 @@ pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result
                 status: None,
             },
         };
-        if is_held {
+        // Anybody who can write to the store can hold; it must not hide that a host fails or is silent.
+        if is_held && !seen.state.is_trouble() {
             seen.state = State::Held;
         }
         view.insert(host.clone(), seen);

@@ -98,6 +98,9 @@ async fn prune(store: &impl Store, newest: &Manifest) -> Result<(), StoreError> 
     for entry in store.list(layout::RELEASES).await? {
         if let Ok(release) = Release::parse(&entry.value)
             && let Ok(manifest) = Manifest::parse(&release.manifest)
+            // What somebody planted above the newest, or of another fleet, pushes out nothing.
+            && manifest.serial <= newest.serial
+            && manifest.fleet == newest.fleet
         {
             manifests.push(manifest);
         }

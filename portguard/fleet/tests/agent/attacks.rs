@@ -5,6 +5,8 @@ use portguard_fleet::publish::Revocation;
 use super::*;
 
 over_every_store!(
+    a_hold_hides_no_host_that_is_silent,
+    planted_releases_push_out_none_of_ours,
     a_document_whose_name_leaves_the_release_is_refused,
     yesterdays_release_as_head_or_under_todays_number_moves_nobody,
     a_release_that_the_publishers_did_not_sign_moves_nobody,
@@ -323,4 +325,39 @@ async fn a_document_whose_name_leaves_the_release_is_refused<S: Store + Clone>(s
         assert_eq!(state, State::Failed, "{name}: {why}");
         assert!(!outside.exists(), "{name}");
     }
+}
+
+async fn a_hold_hides_no_host_that_is_silent<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
+    let by = hold("forged");
+    portguard_fleet::publish::hold(&fleet.store, "h1", Some(&by))
+        .await
+        .unwrap();
+    let published = published(&fleet.store, &mut fleet.controller)
+        .await
+        .unwrap();
+    let seen = view(&fleet.store, &published, now()).await.unwrap();
+    assert_eq!(seen["h1"].state, State::Held);
+    let later = view(&fleet.store, &published, now() + 600).await.unwrap();
+    assert_eq!(later["h1"].state, State::Silent);
+}
+
+async fn planted_releases_push_out_none_of_ours<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
+    let thief = Signers::new(2);
+    for serial in 900..906 {
+        let (mut manifest, _, _) = fleet.sign("weaker", |_| {});
+        manifest.serial = serial;
+        let bytes = thief.sign(&manifest, &[0, 1]).to_bytes();
+        let key = layout::release(serial);
+        fleet.store.put(&key, bytes).await.unwrap();
+    }
+    fleet.publish("three").await;
+    for serial in [2, 3] {
+        let there = fleet.store.get(&layout::release(serial)).await.unwrap();
+        assert!(there.is_some(), "release {serial}");
+    }
+    fleet.tick().await;
+    fleet.tick().await;
+    assert!(fleet.all_are(State::Ready), "{:?}", fleet.states());
 }
