@@ -238,7 +238,7 @@ fn flags_are_checked_against_the_catalog() {
             .unwrap_err()
             .to_string(),
         "--management: error[bad-access]: `tcp` is not of the form PROTO/PORT\n  hint: write e.g. `tcp/22`\n\
-         --peer: error[unknown-name]: no system here knows `suport`\n  hint: did you mean `support`?\n\
+         --peer: error[unknown-name]: `suport` is no peer of acme\n  hint: did you mean `support`?\n\
          --peer: error[bad-peer]: `nothing` is not of the form NAME=CIDR,...\n  hint: e.g. `--peer support=203.0.113.0/24`\n\
          --peer: error[bad-prefix]: `10.0.0.1/24` has bits set behind its length\n  hint: write `10.0.0.0/24`, or `10.0.0.1` for the one address\n\
          --choose: error[exclusive-alternatives]: `mail` is chosen twice, but its values exclude each other\n  hint: choose one"
