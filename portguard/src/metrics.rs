@@ -1,8 +1,8 @@
 //! The exposition text of Prometheus and of OpenMetrics. Labels are bounded by the policy, never by what the network
-//! sends: undocumented ports are counted by transport, and how many there were. Only the few heaviest callers are named.
+//! sends: undocumented ports are counted by transport, and how many there were. Only the few heaviest talkers are named.
 
-mod callers;
 mod names;
+mod talkers;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -125,7 +125,7 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     undocumented(&mut text, observed);
     findings(&mut text, observed);
     troubles(&mut text, observed);
-    callers::write(&mut text, observed);
+    talkers::write(&mut text, observed);
     names::write(&mut text, &seen.names);
     if let Some(drift) = &seen.drift {
         let name = "portguard_drift_ports";

@@ -11,7 +11,7 @@ use portguard_observe::counters::{Report, Reset};
 use portguard_observe::drift::{Drift, Item};
 use portguard_observe::findings::Finding;
 use portguard_observe::history::Sample;
-use portguard_observe::knock::Knocking;
+use portguard_observe::talkers::TopTalkers;
 use portguard_policy::policy::Policy;
 
 pub use csv::csv;
@@ -60,7 +60,7 @@ pub struct Guard {
     /// Violations by their cause, as every view shows them.
     pub findings: Vec<Finding>,
     /// Who caused violations.
-    pub knocking: Knocking,
+    pub top_talkers: TopTalkers,
     /// Samples over time, if an agent ran.
     pub history: Vec<Sample>,
 }

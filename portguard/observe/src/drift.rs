@@ -11,7 +11,7 @@ use portguard_common::reason::Direction;
 
 use crate::counters::Report;
 use crate::findings::{Kind, findings};
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::{Listener, Namespace};
 use portguard_kernel::host::nat::{Published, Unread};
 use portguard_policy::catalog::Transport;
@@ -39,7 +39,7 @@ pub struct Views<'a> {
     /// Ports that the kernel gives to sockets that did not ask for one.
     pub ephemeral: (u16, u16),
     /// Who caused violations, heaviest first.
-    pub callers: &'a [Caller],
+    pub talkers: &'a [TopTalker],
 }
 
 /// Everything that was compared.
@@ -63,7 +63,7 @@ impl Drift {
     pub fn new(policy: &Policy, views: &Views<'_>, unread: Vec<Unread>) -> Self {
         Self {
             items: compare(policy, views),
-            portless: portless::portless(views.seen, views.callers),
+            portless: portless::portless(views.seen, views.talkers),
             unread,
         }
     }
@@ -250,7 +250,7 @@ fn traffic(
     for item in items.iter_mut() {
         item.violations = Some(0);
     }
-    for finding in findings(policy, views.seen, views.callers, &listening) {
+    for finding in findings(policy, views.seen, views.talkers, &listening) {
         if finding.kind == Kind::WithoutPort {
             continue;
         }

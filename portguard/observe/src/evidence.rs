@@ -17,8 +17,8 @@ use anyhow::Context as _;
 use portguard_common::reason::{Direction, Reason};
 use serde::{Deserialize, Serialize};
 
-use crate::knock::{Knock, Knocks, network};
 use crate::observe::Observed;
+use crate::talkers::{Talker, Talkers, network};
 use portguard_kernel::store;
 use portguard_policy::diff::diff;
 use portguard_policy::error::Fault;
@@ -78,12 +78,12 @@ pub struct Cause {
     pub reason: String,
     /// IP protocol number.
     pub protocol: u8,
-    /// See [`Knock::port`].
+    /// See [`Talker::port`].
     pub port: u16,
-    /// See [`Knock::to_client`].
+    /// See [`Talker::to_client`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub to_client: bool,
-    /// See [`Knock::service`].
+    /// See [`Talker::service`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub service: u16,
     /// The other end; an IPv6 one stands for its /64.
@@ -138,7 +138,7 @@ pub struct Seen<'a> {
     /// Packets judged since.
     pub packets: u64,
     /// Violations since, by who caused them.
-    pub knocks: &'a Knocks,
+    pub talkers: &'a Talkers,
     /// Seconds since the Unix epoch.
     pub now: u64,
 }
@@ -171,9 +171,9 @@ impl Evidence {
             _ => self.begin(seen),
         }
         self.packets.now = seen.packets;
-        self.bound.now = self.bound.now.max(seen.knocks.bound);
-        for knock in &seen.knocks.heaviest {
-            self.add(knock);
+        self.bound.now = self.bound.now.max(seen.talkers.bound);
+        for talker in &seen.talkers.heaviest {
+            self.add(talker);
         }
         if self.causes.len() > CAUSES {
             self.causes
@@ -208,24 +208,24 @@ impl Evidence {
         }
     }
 
-    fn add(&mut self, knock: &Knock) {
-        let direction = knock.direction.name();
-        let reason = knock.reason.name(knock.direction);
+    fn add(&mut self, talker: &Talker) {
+        let direction = talker.direction.name();
+        let reason = talker.reason.name(talker.direction);
         let same = |cause: &&mut Cause| {
             cause.direction == direction
                 && cause.reason == reason
-                && (cause.protocol, cause.port) == (knock.protocol, knock.port)
-                && (cause.to_client, cause.service) == (knock.to_client, knock.service)
-                && network(cause.peer) == network(knock.peer)
+                && (cause.protocol, cause.port) == (talker.protocol, talker.port)
+                && (cause.to_client, cause.service) == (talker.to_client, talker.service)
+                && network(cause.peer) == network(talker.peer)
         };
-        let (first, last) = (knock.first / SECOND, knock.last / SECOND);
+        let (first, last) = (talker.first / SECOND, talker.last / SECOND);
         if let Some(cause) = self.causes.iter_mut().find(same) {
-            cause.packets.now = cause.packets.now.max(knock.packets);
-            cause.error.now = cause.error.now.max(knock.error);
+            cause.packets.now = cause.packets.now.max(talker.packets);
+            cause.error.now = cause.error.now.max(talker.error);
             cause.first = cause.first.min(first);
             if last >= cause.last {
                 cause.last = last;
-                cause.peer = knock.peer;
+                cause.peer = talker.peer;
             }
             return;
         }
@@ -233,13 +233,13 @@ impl Evidence {
         self.causes.push(Cause {
             direction: direction.to_owned(),
             reason: reason.to_owned(),
-            protocol: knock.protocol,
-            port: knock.port,
-            to_client: knock.to_client,
-            service: knock.service,
-            peer: knock.peer,
-            packets: now(knock.packets),
-            error: now(knock.error),
+            protocol: talker.protocol,
+            port: talker.port,
+            to_client: talker.to_client,
+            service: talker.service,
+            peer: talker.peer,
+            packets: now(talker.packets),
+            error: now(talker.error),
             first,
             last,
         });
@@ -313,7 +313,7 @@ fn path(directory: &Path, interface: &str) -> PathBuf {
 /// # Errors
 /// If the kernel's tables cannot be read, or the disk refuses.
 pub fn gather(observed: &Observed, now: u64) -> anyhow::Result<Evidence> {
-    let knocks = Knocks::read(&observed.layout.shared(), crate::events::stream::booted())?;
+    let talkers = Talkers::read(&observed.layout.shared(), crate::events::stream::booted())?;
     let meta = &observed.live.meta;
     let seen = Seen {
         policy: &meta.policy,
@@ -321,7 +321,7 @@ pub fn gather(observed: &Observed, now: u64) -> anyhow::Result<Evidence> {
         is_first: meta.number == 1,
         epoch: observed.first_load().unwrap_or(meta.loaded_at),
         packets: observed.report(true).totals.packets,
-        knocks: &knocks,
+        talkers: &talkers,
         now,
     };
     let directory = store::directory(&observed.layout);

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::counters::Report;
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
@@ -136,29 +136,29 @@ pub struct Peer {
 }
 
 /// Leaves out the talkers that a scan is made of: they are one finding, and would fill a list that has room for others.
-pub fn without_scans(callers: &mut Vec<Caller>, findings: &[Finding]) {
-    let is_of = |finding: &Finding, caller: &Caller| {
+pub fn without_scans(talkers: &mut Vec<TopTalker>, findings: &[Finding]) {
+    let is_of = |finding: &Finding, talker: &TopTalker| {
         let has = |port: u16| {
             finding.port_first.is_some_and(|first| first <= port)
                 && finding.port_last.is_some_and(|last| port <= last)
         };
-        finding.direction == caller.direction
+        finding.direction == talker.direction
             && finding
                 .transport
-                .is_none_or(|one| one.to_string() == caller.transport)
-            && caller.port.is_some_and(has)
+                .is_none_or(|one| one.to_string() == talker.transport)
+            && talker.port.is_some_and(has)
     };
-    callers.retain(|caller| {
+    talkers.retain(|talker| {
         let mut others = findings.iter().filter(|one| one.kind != Kind::Scan);
         let is_scan = findings.iter().any(|finding| {
             finding.kind == Kind::Scan
-                && is_of(finding, caller)
+                && is_of(finding, talker)
                 && finding
                     .peers
                     .iter()
-                    .any(|one| Some(&one.peer) == caller.peer.as_ref())
+                    .any(|one| Some(&one.peer) == talker.peer.as_ref())
         });
-        !is_scan || others.any(|finding| is_of(finding, caller))
+        !is_scan || others.any(|finding| is_of(finding, talker))
     });
 }
 
@@ -169,7 +169,7 @@ pub type Listening = BTreeSet<(Transport, u16)>;
 pub fn findings(
     policy: &Policy,
     reports: &[Report],
-    talkers: &[Caller],
+    talkers: &[TopTalker],
     listening: &Listening,
 ) -> Vec<Finding> {
     let mut ledger = Ledger::new(policy, reports, talkers, listening);

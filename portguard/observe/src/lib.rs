@@ -8,6 +8,6 @@ pub mod events;
 pub mod evidence;
 pub mod findings;
 pub mod history;
-pub mod knock;
 pub mod observe;
 pub mod resets;
+pub mod talkers;

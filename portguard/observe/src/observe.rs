@@ -10,8 +10,8 @@ use portguard_common::reason::Direction;
 use crate::counters::{Report, Snapshot};
 use crate::events::stream::booted;
 use crate::findings::{Finding, findings};
-use crate::knock::{Knocking, Knocks};
 use crate::resets::Resets;
+use crate::talkers::{Talkers, TopTalkers};
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::{Interface, canonical};
@@ -50,7 +50,7 @@ pub struct Observed {
     /// The counters since the first load.
     pub raw: Snapshot,
     /// The causes of violations since the first load, of the same moment.
-    pub knocks: Knocks,
+    pub talkers: Talkers,
     /// Resets, if there were any.
     pub resets: Option<Resets>,
 }
@@ -119,35 +119,35 @@ pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
     let mut found = Vec::new();
     for Guard { name, layout, live } in guards(only)? {
         let shared = layout.shared();
-        let (raw, knocks) = look(&name, &live, &shared)?;
+        let (raw, talkers) = look(&name, &live, &shared)?;
         let resets = Resets::read(&shared)?;
         found.push(Observed {
             name,
             layout,
             live,
             raw,
-            knocks,
+            talkers,
             resets,
         });
     }
     Ok(found)
 }
 
-/// The counters, and who is knocking, of one moment: they are two maps, and packets come between two looks.
-fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Knocks)> {
+/// The counters, and the talkers, of one moment: they are two maps, and packets come between two looks.
+fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Talkers)> {
     let booted = booted();
     let mut tries = LOOKS;
     loop {
         tries -= 1;
-        let knocks = Knocks::read(shared, booted)
-            .with_context(|| format!("cannot read who is knocking at `{name}`"))?;
+        let talkers = Talkers::read(shared, booted)
+            .with_context(|| format!("cannot read the top talkers of `{name}`"))?;
         let raw = Snapshot::read(shared, live.meta.directory.cells.len())
             .with_context(|| format!("cannot read the counters of `{name}`"))?;
         let violations = Report::new(name, &live.meta, &raw).violations.packets;
         // What is missing is more than may have come between, or nothing.
-        let missing = violations.saturating_sub(knocks.attributed);
+        let missing = violations.saturating_sub(talkers.attributed);
         if tries == 0 || !(1..=BETWEEN).contains(&missing) {
-            return Ok((raw, knocks));
+            return Ok((raw, talkers));
         }
     }
 }
@@ -180,19 +180,19 @@ impl Observed {
         report
     }
 
-    /// Who is knocking: the `most` heaviest causes of violations, since the last reset or (`raw`) since the first load, with
+    /// Top talkers: the `most` heaviest causes of violations, since the last reset or (`raw`) since the first load, with
     /// the rows of a catalog that come near.
-    pub fn knocking(&self, catalog: Option<&Catalog>, most: usize, raw: bool) -> Knocking {
+    pub fn top_talkers(&self, catalog: Option<&Catalog>, most: usize, raw: bool) -> TopTalkers {
         let report = self.report(raw);
         let near = catalog.map(|catalog| (&self.live.meta.policy, catalog));
-        let knocks = match (&report.reset, &self.resets) {
+        let talkers = match (&report.reset, &self.resets) {
             (Some(reset), Some(resets)) => {
                 let at = reset.at.saturating_mul(1_000_000_000);
-                &self.knocks.since(resets.mark.as_ref(), at)
+                &self.talkers.since(resets.mark.as_ref(), at)
             }
-            _ => &self.knocks,
+            _ => &self.talkers,
         };
-        Knocking::new(knocks, &report, near, most)
+        TopTalkers::new(talkers, &report, near, most)
     }
 
     /// Findings, since the last reset or (`raw`) since the first load.
@@ -201,7 +201,7 @@ impl Observed {
     /// If the kernel does not tell what listens.
     pub fn findings(&self, raw: bool) -> anyhow::Result<Vec<Finding>> {
         let listening = listening().context("cannot read what listens")?;
-        let talkers = self.knocking(None, usize::MAX, raw).callers;
+        let talkers = self.top_talkers(None, usize::MAX, raw).talkers;
         let policy = &self.live.meta.policy;
         Ok(findings(policy, &[self.report(raw)], &talkers, &listening))
     }

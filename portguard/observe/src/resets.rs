@@ -9,7 +9,7 @@ use portguard_common::tables::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::{Keyed, Reset, Snapshot};
-use crate::knock::Mark;
+use crate::talkers::Mark;
 use portguard_kernel::pins::pages;
 
 /// Name of the pin beside the counters.
@@ -22,7 +22,7 @@ pub struct Resets {
     pub record: Vec<Reset>,
     /// The counters at the last one.
     pub snapshot: Snapshot,
-    /// What was put down to callers then; absent where an earlier version reset the counters.
+    /// What was put down to talkers then; absent where an earlier version reset the counters.
     pub mark: Option<Mark>,
 }
 
@@ -34,8 +34,8 @@ struct Written {
     violations: Vec<(bool, u32, u64)>,
     totals: Vec<(bool, Keyed, [u64; 2])>,
     slots: Vec<[u64; 2]>,
-    #[serde(default)]
-    knocks: Option<Mark>,
+    #[serde(default, rename = "knocks")]
+    talkers: Option<Mark>,
 }
 
 impl Resets {
@@ -99,7 +99,7 @@ impl From<&Resets> for Written {
                 .map(|((egress, keyed), sum)| (*egress, *keyed, pair(*sum)))
                 .collect(),
             slots: slots.iter().copied().map(pair).collect(),
-            knocks: mark.clone(),
+            talkers: mark.clone(),
         }
     }
 }
@@ -112,7 +112,7 @@ impl From<Written> for Resets {
             violations,
             totals,
             slots,
-            knocks: mark,
+            talkers: mark,
         } = written;
         let snapshot = Snapshot {
             cells: cells.into_iter().map(counter).collect(),

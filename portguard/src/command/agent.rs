@@ -202,11 +202,11 @@ impl Watched {
         let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
         let mut found = Found::default();
         if !seen.is_empty() {
-            let mut callers = Vec::new();
+            let mut talkers = Vec::new();
             for one in &observed {
-                callers.extend(one.knocking(None, usize::MAX, true).callers);
+                talkers.extend(one.top_talkers(None, usize::MAX, true).talkers);
             }
-            let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+            let drift = drift::gather(&drift::in_force(&observed), &seen, &talkers)?;
             for item in &drift.items {
                 *found.ports.entry(item.state).or_default() += 1;
             }

@@ -17,8 +17,8 @@ use super::{catalogs, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind, without_scans};
-use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
+use portguard_observe::talkers::TopTalkers;
 use portguard_policy::error::Exit;
 use portguard_policy::human::now;
 
@@ -134,7 +134,8 @@ struct Shown {
     findings: Vec<Finding>,
     /// Who caused violations; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    knocking: Option<Knocking>,
+    #[serde(rename = "knocking")]
+    top_talkers: Option<TopTalkers>,
     /// All rows, for what ports are for.
     #[serde(skip)]
     rows: Vec<RowCount>,
@@ -157,7 +158,7 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
         Some(top) if args.by == By::Port => findings.split_off(top.min(findings.len())),
         _ => Vec::new(),
     };
-    let mut knocking = None;
+    let mut top_talkers = None;
     if args.by == By::Peer {
         let most = match (args.top, args.json) {
             (Some(top), _) => top,
@@ -165,17 +166,17 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
             (None, false) => ASKED,
         };
         let catalog = catalogs::in_force(std::iter::once(&one.live.meta))?;
-        let mut all = one.knocking(Some(&catalog), most, args.raw);
+        let mut all = one.top_talkers(Some(&catalog), most, args.raw);
         if args.top.is_none() && !args.json {
-            without_scans(&mut all.callers, &findings);
-            all.callers.truncate(TALKERS);
+            without_scans(&mut all.talkers, &findings);
+            all.talkers.truncate(TALKERS);
         }
-        knocking = Some(all);
+        top_talkers = Some(all);
     }
     Ok(Shown {
         report,
         findings,
-        knocking,
+        top_talkers,
         rows,
         violations_only: args.violations,
         findings_left_out: left_out.len(),

@@ -17,8 +17,8 @@ use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
 use portguard_observe::counters::Report;
 use portguard_observe::drift::{Drift, Item, Portless, State, Views};
-use portguard_observe::knock::Caller;
 use portguard_observe::observe::{self, Observed};
+use portguard_observe::talkers::TopTalker;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{count, grouped, plain, time};
 use portguard_policy::policy::Policy;
@@ -90,12 +90,12 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let (policy, digest) = policy(args, &observed)?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
-    let callers = callers(&observed, false)?;
+    let talkers = talkers(&observed, false)?;
     let Drift {
         mut items,
         portless,
         unread,
-    } = gather(&policy, &seen, &callers)?;
+    } = gather(&policy, &seen, &talkers)?;
     warn(&unread);
     for report in &seen {
         for warning in &report.warnings {
@@ -168,7 +168,7 @@ pub(super) fn warn(unread: &[Unread]) {
 pub(super) fn gather(
     policy: &Policy,
     seen: &[Report],
-    callers: &[Caller],
+    talkers: &[TopTalker],
 ) -> anyhow::Result<Drift> {
     let guarded: Vec<String> = seen.iter().map(|report| report.name.clone()).collect();
     let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
@@ -183,7 +183,7 @@ pub(super) fn gather(
         published,
         seen,
         ephemeral: ephemeral(),
-        callers,
+        talkers,
     };
     Ok(Drift::new(policy, &views, unread))
 }
@@ -192,13 +192,13 @@ pub(super) fn gather(
 ///
 /// # Errors
 /// If the embedded catalog is damaged.
-pub(super) fn callers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Caller>> {
+pub(super) fn talkers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<TopTalker>> {
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let mut all = Vec::new();
     for one in observed {
-        all.extend(one.knocking(Some(&catalog), usize::MAX, raw).callers);
+        all.extend(one.top_talkers(Some(&catalog), usize::MAX, raw).talkers);
     }
-    all.sort_by_key(|caller| std::cmp::Reverse(caller.packets));
+    all.sort_by_key(|talker| std::cmp::Reverse(talker.packets));
     Ok(all)
 }
 
@@ -313,9 +313,9 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
             "the packet filter was not read in whole: see the warnings"
         )?;
     }
-    let of_items = answer.items.iter().flat_map(|item| &item.callers);
-    let mut callers = of_items.chain(answer.portless.iter().flat_map(|one| &one.callers));
-    if callers.any(|caller| caller.estimated) {
+    let of_items = answer.items.iter().flat_map(|item| &item.talkers);
+    let mut talkers = of_items.chain(answer.portless.iter().flat_map(|one| &one.talkers));
+    if talkers.any(|talker| talker.estimated) {
         writeln!(out, "~ is an estimate: see `portguard counters --by peer`")?;
     }
     let without = answer.portless.len();

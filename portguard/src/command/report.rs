@@ -13,15 +13,15 @@ use crate::report::{Evidence, Guard, csv, html, markdown};
 use portguard_observe::counters::Report;
 use portguard_observe::findings::{Finding, without_scans};
 use portguard_observe::history::{self, Sample};
-use portguard_observe::knock::Knocking;
 use portguard_observe::observe::{self, Observed};
+use portguard_observe::talkers::TopTalkers;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{now, plain};
 
 /// Callers that a report lists by interface.
-const CALLERS: usize = 25;
+const TALKERS: usize = 25;
 /// Of so many, those of scans are left out.
-const ASKED: usize = 4 * CALLERS;
+const ASKED: usize = 4 * TALKERS;
 
 /// Write a report for a security review: the matrix with live numbers, violations, drift, digests and citations
 #[derive(Debug, Args)]
@@ -171,13 +171,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let seen: Vec<Report> = observed.iter().map(|one| one.report(args.raw)).collect();
-    let callers = drift::callers(&observed, args.raw)?;
-    let drift = drift::gather(&drift::in_force(&observed), &seen, &callers)?;
+    let talkers = drift::talkers(&observed, args.raw)?;
+    let drift = drift::gather(&drift::in_force(&observed), &seen, &talkers)?;
     drift::warn(&drift.unread);
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
-    let mut knocking: Vec<Knocking> = observed
+    let mut top_talkers: Vec<TopTalkers> = observed
         .iter()
-        .map(|one| one.knocking(Some(&catalog), ASKED, args.raw))
+        .map(|one| one.top_talkers(Some(&catalog), ASKED, args.raw))
         .collect();
     let mut histories = Vec::new();
     for (one, report) in observed.iter().zip(&seen) {
@@ -187,20 +187,20 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         .iter()
         .map(|one| one.findings(args.raw))
         .collect::<anyhow::Result<_>>()?;
-    for (knocking, findings) in knocking.iter_mut().zip(&findings) {
-        without_scans(&mut knocking.callers, findings);
-        knocking.callers.truncate(CALLERS);
+    for (top_talkers, findings) in top_talkers.iter_mut().zip(&findings) {
+        without_scans(&mut top_talkers.talkers, findings);
+        top_talkers.talkers.truncate(TALKERS);
     }
     let guards: Vec<Guard> = observed
         .into_iter()
         .zip(seen)
-        .zip(knocking)
+        .zip(top_talkers)
         .zip(histories)
         .zip(findings)
         .map(
-            |((((one, report), knocking), (history, damage)), findings)| Guard {
+            |((((one, report), top_talkers), (history, damage)), findings)| Guard {
                 findings,
-                knocking,
+                top_talkers,
                 history,
                 report,
                 policy: one.live.meta.policy,

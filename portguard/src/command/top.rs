@@ -18,7 +18,7 @@ use portguard_observe::observe;
 use portguard_policy::error::{Exit, Fault};
 
 /// Callers that can be scrolled to.
-const CALLERS: usize = 200;
+const TALKERS: usize = 200;
 
 /// Watch the guard: rates, ports, violations and who sends them
 ///
@@ -89,15 +89,15 @@ fn look(top: &mut Top) -> anyhow::Result<()> {
             .into());
     }
     top.read_catalog(&observed)?;
-    let mut callers = BTreeMap::new();
+    let mut talkers = BTreeMap::new();
     for one in &observed {
-        callers.insert(
+        talkers.insert(
             one.name.clone(),
-            one.knocking(Some(&top.catalog), CALLERS, false),
+            one.top_talkers(Some(&top.catalog), TALKERS, false),
         );
     }
     top.update(observed, Instant::now());
-    top.callers = callers;
+    top.talkers = talkers;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! One self-contained page: no script, no resource from elsewhere.
 
-mod callers;
 mod evidence;
 mod sections;
+mod talkers;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ pub fn html(evidence: &Evidence) -> String {
         sections::drift(&mut page, evidence);
     } else {
         sections::violations(&mut page, evidence);
-        callers::callers(&mut page, evidence);
+        talkers::talkers(&mut page, evidence);
         sections::drift(&mut page, evidence);
         for guard in &evidence.guards {
             evidence::matrix(&mut page, guard);
@@ -45,7 +45,7 @@ pub fn html(evidence: &Evidence) -> String {
     let _ = writeln!(
         page,
         "<footer>Made by portguard {} on {}. Every number is a sum that the kernel kept for every packet, but for those of \
-         callers that stand beside ~, which are estimates. This file holds all that it shows, and asks nothing of any other host.</footer></main></body></html>",
+         talkers that stand beside ~, which are estimates. This file holds all that it shows, and asks nothing of any other host.</footer></main></body></html>",
         env!("CARGO_PKG_VERSION"),
         time(evidence.made_at)
     );

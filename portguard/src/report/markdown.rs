@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Evidence;
 use super::matrix::lines;
-use portguard_observe::knock::Knocking;
+use portguard_observe::talkers::TopTalkers;
 use portguard_policy::human::{bytes, count, duration, grouped, plain, time};
 
 /// A table cell: no bar and no line break of its own.
@@ -65,7 +65,7 @@ pub fn markdown(evidence: &Evidence) -> String {
                 if reason.violation { "violation" } else { "" }
             );
         }
-        callers(&mut out, &guard.knocking);
+        talkers(&mut out, &guard.top_talkers);
         out.push_str("\n| | port | peers | rows | passed | bytes | other peers |\n|---|---|---|---|---:|---:|---:|\n");
         for line in lines(guard) {
             let rows: Vec<&str> = line.rows.iter().map(|(row, _)| *row).collect();
@@ -134,29 +134,29 @@ fn findings(out: &mut String, evidence: &Evidence) {
 }
 
 /// Top talkers of violations; nothing where there are none.
-fn callers(out: &mut String, knocking: &Knocking) {
-    if knocking.callers.is_empty() {
+fn talkers(out: &mut String, top_talkers: &TopTalkers) {
+    if top_talkers.talkers.is_empty() {
         return;
     }
-    let words = knocking.words();
+    let words = top_talkers.words();
     let _ = writeln!(
         out,
         "\nTop talkers of violations since {} ({words}):\n",
-        knocking.since()
+        top_talkers.since()
     );
     out.push_str("| | peer | to | reason | packets | first | last | nearest row |\n|---|---|---|---|---:|---|---|---|\n");
-    for caller in &knocking.callers {
+    for talker in &top_talkers.talkers {
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            caller.direction,
-            cell(caller.who()),
-            cell(&caller.what()),
-            caller.reason,
-            caller.amount(),
-            caller.first,
-            caller.last,
-            cell(&caller.near())
+            talker.direction,
+            cell(talker.who()),
+            cell(&talker.what()),
+            talker.reason,
+            talker.amount(),
+            talker.first,
+            talker.last,
+            cell(&talker.near())
         );
     }
 }

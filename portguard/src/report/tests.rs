@@ -3,8 +3,8 @@ use portguard_kernel::generation::effective::Effective;
 use portguard_observe::counters::{CauseCount, Count, Packets, PortCount, ReasonCount, RowCount};
 use portguard_policy::policy::{Grant, GrantKind, Omitted, Peers, RowFacts, Settings};
 
-fn knocking() -> Knocking {
-    let knock = portguard_observe::knock::Knock {
+fn top_talkers() -> TopTalkers {
+    let talker = portguard_observe::talkers::Talker {
         direction: portguard_common::reason::Direction::Ingress,
         reason: portguard_common::reason::Reason::UndocumentedPort,
         protocol: 6,
@@ -19,7 +19,7 @@ fn knocking() -> Knocking {
         first: 1_000_000_000_000,
         last: 2_000_000_000_000,
     };
-    Knocking {
+    TopTalkers {
         since: Some(1_000),
         is_reset: false,
         bound: 2,
@@ -27,7 +27,7 @@ fn knocking() -> Knocking {
         violations: 12,
         attributed: 12,
         known: 3,
-        callers: vec![portguard_observe::knock::Caller::plain(&knock)],
+        talkers: vec![portguard_observe::talkers::TopTalker::plain(&talker)],
     }
 }
 
@@ -160,7 +160,7 @@ fn evidence() -> Evidence {
             warnings: vec!["careful".to_owned()],
             resets: Vec::new(),
             findings: Vec::new(),
-            knocking: knocking(),
+            top_talkers: top_talkers(),
             history: vec![sample(1_000, 0), sample(2_000, 17)],
         }],
         drift,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::seen::Seen;
 use super::{State, Views};
 use crate::findings::{Finding, Kind};
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::Listener;
 use portguard_kernel::host::nat::Published;
 use portguard_policy::catalog::Transport;
@@ -17,7 +17,7 @@ use portguard_policy::image::Span;
 use portguard_policy::policy::Policy;
 
 /// Callers that are kept for a port.
-const CALLERS: usize = 8;
+const TALKERS: usize = 8;
 /// Callers that a line for people names.
 const NAMED: usize = 2;
 
@@ -59,7 +59,8 @@ pub struct Item {
     pub violations: Option<u64>,
     /// Who caused the violations, heaviest first, as far as the kernel kept it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub callers: Vec<Caller>,
+    #[serde(rename = "callers")]
+    pub talkers: Vec<TopTalker>,
     /// What was seen, as every view shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Finding>,
@@ -82,7 +83,7 @@ pub(super) fn blank(direction: Direction, transport: Transport, first: u16, last
         behind: Vec::new(),
         passed: None,
         violations: None,
-        callers: Vec::new(),
+        talkers: Vec::new(),
         traffic: None,
     }
 }
@@ -162,8 +163,8 @@ pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
     }
     item.passed = Some(passed);
     item.violations = Some(violations);
-    let callers = seen.callers(item.direction, item.transport, ports);
-    item.callers = callers.into_iter().take(CALLERS).cloned().collect();
+    let talkers = seen.talkers(item.direction, item.transport, ports);
+    item.talkers = talkers.into_iter().take(TALKERS).cloned().collect();
 }
 
 impl Item {
@@ -258,17 +259,17 @@ impl Item {
 }
 
 /// `from 192.0.2.7 (12), ...`; `to` for what is sent. `None` where nobody is known.
-pub(super) fn who(direction: &str, callers: &[Caller]) -> Option<String> {
+pub(super) fn who(direction: &str, talkers: &[TopTalker]) -> Option<String> {
     let verb = if direction == Direction::Egress.name() {
         "to"
     } else {
         "from"
     };
-    let named = callers.iter().take(NAMED);
+    let named = talkers.iter().take(NAMED);
     let mut words: Vec<String> = named
-        .map(|caller| format!("{verb} {} ({})", caller.who(), caller.amount()))
+        .map(|talker| format!("{verb} {} ({})", talker.who(), talker.amount()))
         .collect();
-    if callers.len() > NAMED {
+    if talkers.len() > NAMED {
         words.push("...".to_owned());
     }
     (!words.is_empty()).then(|| words.join(", "))

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::counters::Report;
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 
 /// Callers that are kept.
-const CALLERS: usize = 8;
+const TALKERS: usize = 8;
 
 /// Undocumented traffic of a kind that has no port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,11 +29,12 @@ pub struct Portless {
     pub violations: u64,
     /// Who caused them, heaviest first, as far as the kernel kept it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub callers: Vec<Caller>,
+    #[serde(rename = "callers")]
+    pub talkers: Vec<TopTalker>,
 }
 
 /// Of all interfaces together, heaviest first.
-pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
+pub(super) fn portless(seen: &[Report], talkers: &[TopTalker]) -> Vec<Portless> {
     let mut found: Vec<Portless> = Vec::new();
     for one in seen.iter().flat_map(Report::portless) {
         let what = one.what();
@@ -47,11 +48,11 @@ pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
             known.rows.dedup();
             continue;
         }
-        let callers = callers.iter().filter(|caller| caller.is_of(&one));
+        let talkers = talkers.iter().filter(|talker| talker.is_of(&one));
         found.push(Portless {
             what,
             violations: one.packets,
-            callers: callers.take(CALLERS).cloned().collect(),
+            talkers: talkers.take(TALKERS).cloned().collect(),
             direction: one.direction,
             reason: one.reason,
             protocol: one.protocol,
@@ -66,6 +67,6 @@ pub(super) fn portless(seen: &[Report], callers: &[Caller]) -> Vec<Portless> {
 impl Portless {
     /// `from 192.0.2.7 (12)`.
     pub fn who(&self) -> String {
-        super::item::who(self.direction, &self.callers).unwrap_or_else(|| "-".to_owned())
+        super::item::who(self.direction, &self.talkers).unwrap_or_else(|| "-".to_owned())
     }
 }

@@ -5,20 +5,20 @@ use std::ops::RangeInclusive;
 
 use super::{Views, transport_of};
 use crate::counters::PortCount;
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
 
 /// Direction, transport and port.
 type Place = (&'static str, Transport, u16);
 
-/// The counters and callers of the views, to be found by port.
+/// The counters and talkers of the views, to be found by port.
 pub(super) struct Seen<'v> {
     /// Counts of one port.
     single: BTreeMap<Place, Vec<&'v PortCount>>,
     /// Counts of a range, which only documents have.
     wide: Vec<(Transport, RangeInclusive<u16>, &'v PortCount)>,
     /// With their places among all, which are in order.
-    callers: BTreeMap<Place, Vec<(usize, &'v Caller)>>,
+    talkers: BTreeMap<Place, Vec<(usize, &'v TopTalker)>>,
 }
 
 impl<'v> Seen<'v> {
@@ -26,7 +26,7 @@ impl<'v> Seen<'v> {
         let mut seen = Self {
             single: BTreeMap::new(),
             wide: Vec::new(),
-            callers: BTreeMap::new(),
+            talkers: BTreeMap::new(),
         };
         for line in views.seen.iter().flat_map(|report| &report.ports) {
             let Some(transport) = transport_of(line.transport) else {
@@ -39,11 +39,11 @@ impl<'v> Seen<'v> {
                 seen.single.entry(place).or_default().push(line);
             }
         }
-        for (index, caller) in views.callers.iter().enumerate() {
-            if let Some(transport) = transport_of(caller.transport) {
-                let Some(port) = caller.port else { continue };
-                let place = (caller.direction, transport, port);
-                seen.callers.entry(place).or_default().push((index, caller));
+        for (index, talker) in views.talkers.iter().enumerate() {
+            if let Some(transport) = transport_of(talker.transport) {
+                let Some(port) = talker.port else { continue };
+                let place = (talker.direction, transport, port);
+                seen.talkers.entry(place).or_default().push((index, talker));
             }
         }
         seen
@@ -67,17 +67,17 @@ impl<'v> Seen<'v> {
         single.copied().chain(wide.map(|(_, _, line)| *line))
     }
 
-    /// The callers of ports in a range, heaviest first.
-    pub(super) fn callers(
+    /// The talkers of ports in a range, heaviest first.
+    pub(super) fn talkers(
         &self,
         direction: &'static str,
         transport: Transport,
         (first, last): (u16, u16),
-    ) -> Vec<&'v Caller> {
+    ) -> Vec<&'v TopTalker> {
         let places = (direction, transport, first)..=(direction, transport, last);
-        let of = self.callers.range(places).flat_map(|(_, callers)| callers);
-        let mut of: Vec<(usize, &Caller)> = of.copied().collect();
+        let of = self.talkers.range(places).flat_map(|(_, talkers)| talkers);
+        let mut of: Vec<(usize, &TopTalker)> = of.copied().collect();
         of.sort_by_key(|(index, _)| *index);
-        of.into_iter().map(|(_, caller)| caller).collect()
+        of.into_iter().map(|(_, talker)| talker).collect()
     }
 }

@@ -151,7 +151,7 @@ fn every_state_by_its_name() {
         ],
         seen: &seen,
         ephemeral: (32_768, 60_999),
-        callers: &[],
+        talkers: &[],
     };
     let items = compare(&policy(), &views);
     assert_eq!(
@@ -235,7 +235,7 @@ fn what_is_handed_on_is_told_by_where_it_stays_and_how_sure_that_is() {
 
 #[test]
 fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
-    let caller = |direction, port, peer: &str| Caller {
+    let talker = |direction, port, peer: &str| TopTalker {
         direction,
         reason: "",
         transport: "tcp",
@@ -259,20 +259,20 @@ fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
         count("out", "tcp", 40_002, 0, 3),
         count("out", "tcp", 6667, 0, 3),
     ])];
-    let callers = [
-        caller("in", Some(22), "192.0.2.1"),
-        Caller {
+    let talkers = [
+        talker("in", Some(22), "192.0.2.1"),
+        TopTalker {
             source_port: Some(22),
-            ..caller("out", None, "192.0.2.1")
+            ..talker("out", None, "192.0.2.1")
         },
         // What the host asks for by itself, of the same peer.
-        caller("out", Some(6667), "192.0.2.1"),
+        talker("out", Some(6667), "192.0.2.1"),
     ];
     let views = Views {
         listeners: vec![listener(Transport::Tcp, 22, "0.0.0.0")],
         seen: &seen,
         ephemeral: (32_768, 60_999),
-        callers: &callers,
+        talkers: &talkers,
         ..Views::default()
     };
     let items = compare(&Policy::default(), &views);

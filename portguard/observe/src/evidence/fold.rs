@@ -8,7 +8,7 @@ use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 
 use super::Cause;
 use crate::findings::{Finding, Kind};
-use crate::knock::network;
+use crate::talkers::network;
 
 /// Direction, reason, protocol, port, whether that is a client's, the service, and the peer's network.
 type Key = (String, String, u8, u16, bool, u16, IpAddr);

@@ -134,7 +134,7 @@ impl Cause {
         };
         let peer = match self.peer {
             IpAddr::V4(peer) => peer.to_string(),
-            IpAddr::V6(_) => format!("{}/64", crate::knock::network(self.peer)),
+            IpAddr::V6(_) => format!("{}/64", crate::talkers::network(self.peer)),
         };
         Some(format!(
             "[[row]]\nname = \"{transport}-{port}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{ports}]\n\

@@ -22,9 +22,9 @@ fn policy(ports: &[u16]) -> Policy {
     }
 }
 
-fn knocks(packets: u64, at: u64) -> Knocks {
-    Knocks {
-        heaviest: vec![Knock {
+fn talkers(packets: u64, at: u64) -> Talkers {
+    Talkers {
+        heaviest: vec![Talker {
             direction: Direction::Ingress,
             reason: Reason::UndocumentedPort,
             protocol: protocol::TCP,
@@ -46,7 +46,7 @@ fn knocks(packets: u64, at: u64) -> Knocks {
 
 fn seen<'a>(
     policy: &'a Policy,
-    knocks: &'a Knocks,
+    talkers: &'a Talkers,
     epoch: u64,
     now: u64,
     packets: u64,
@@ -57,7 +57,7 @@ fn seen<'a>(
         is_first: true,
         epoch,
         packets,
-        knocks,
+        talkers,
         now,
     }
 }
@@ -65,12 +65,12 @@ fn seen<'a>(
 #[test]
 fn counts_go_on_over_boots_and_gaps_are_no_watching() {
     let policy = policy(&[443]);
-    let first = knocks(5, 1010);
+    let first = talkers(5, 1010);
     let mut evidence = Evidence::new(&seen(&policy, &first, 1000, 1100, 50));
     evidence.absorb(&seen(&policy, &first, 1000, 1100, 50));
-    evidence.absorb(&seen(&policy, &knocks(7, 1010), 1000, 2000, 80));
+    evidence.absorb(&seen(&policy, &talkers(7, 1010), 1000, 2000, 80));
     // The next boot: the kernel counts from zero, an hour later.
-    evidence.absorb(&seen(&policy, &knocks(2, 5700), 5600, 5800, 10));
+    evidence.absorb(&seen(&policy, &talkers(2, 5700), 5600, 5800, 10));
     assert_eq!(evidence.watched(), 1000 + 200);
     assert_eq!(evidence.judged(), 90);
     assert_eq!(evidence.causes.len(), 1);
@@ -87,7 +87,7 @@ fn counts_go_on_over_boots_and_gaps_are_no_watching() {
 #[test]
 fn a_policy_that_admits_less_begins_anew_and_one_that_admits_more_goes_on() {
     let (wide, narrow) = (policy(&[443, 8443]), policy(&[443]));
-    let none = Knocks::default();
+    let none = Talkers::default();
     let mut evidence = Evidence::new(&seen(&narrow, &none, 1000, 1000, 0));
     evidence.absorb(&seen(&narrow, &none, 1000, 2000, 10));
     evidence.absorb(&seen(&wide, &none, 1000, 3000, 20));

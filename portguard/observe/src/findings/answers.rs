@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Kind;
 use super::ledger::{Cause, Ledger};
 use super::share::apportion;
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
 
 /// Violations of clients' ports that nobody is known for by the port.
@@ -26,13 +26,13 @@ impl Rest {
 pub(super) fn book(
     ledger: &mut Ledger<'_>,
     transport: Transport,
-    talkers: &[&Caller],
+    talkers: &[&TopTalker],
     rest: &Rest,
 ) {
     if rest.packets == 0 {
         return;
     }
-    let mut groups: BTreeMap<Cause, (Option<u16>, Vec<&Caller>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Cause, (Option<u16>, Vec<&TopTalker>)> = BTreeMap::new();
     for talker in talkers {
         let group = groups
             .entry(answered(ledger, transport, talker))
@@ -84,7 +84,7 @@ fn unknown(transport: Transport) -> Cause {
 }
 
 /// What a talker was answered for.
-fn answered(ledger: &Ledger<'_>, transport: Transport, talker: &Caller) -> Cause {
+fn answered(ledger: &Ledger<'_>, transport: Transport, talker: &TopTalker) -> Cause {
     let entries = ledger.entries.iter();
     let mut arrived = entries.filter(|(cause, _)| cause.direction == "in");
     let found = match talker.source_port {

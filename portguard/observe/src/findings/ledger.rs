@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Kind, Listening, PEERS, Peer};
 use crate::counters::{PortCount, Report};
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
@@ -22,7 +22,7 @@ pub(super) struct Port<'a> {
     /// These rows.
     pub(super) rows: BTreeSet<&'a str>,
     /// Who.
-    pub(super) talkers: Vec<&'a Caller>,
+    pub(super) talkers: Vec<&'a TopTalker>,
 }
 
 /// One direction of one transport.
@@ -31,7 +31,7 @@ pub(super) struct Half<'a> {
     /// By port: those that have violations.
     pub(super) ports: BTreeMap<u16, Port<'a>>,
     /// Who sent to clients' ports, which are not told apart.
-    pub(super) to_clients: Vec<&'a Caller>,
+    pub(super) to_clients: Vec<&'a TopTalker>,
 }
 
 /// A finding that grows.
@@ -66,7 +66,7 @@ pub(super) struct Ledger<'a> {
     pub(super) listening: &'a Listening,
     pub(super) halves: BTreeMap<Side, Half<'a>>,
     pub(super) reports: &'a [Report],
-    pub(super) talkers: &'a [Caller],
+    pub(super) talkers: &'a [TopTalker],
     pub(super) entries: BTreeMap<Cause, Entry>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Ledger<'a> {
     pub(super) fn new(
         policy: &'a Policy,
         reports: &'a [Report],
-        talkers: &'a [Caller],
+        talkers: &'a [TopTalker],
         listening: &'a Listening,
     ) -> Self {
         let mut halves: BTreeMap<Side, Half<'a>> = BTreeMap::new();
@@ -145,7 +145,7 @@ pub(super) fn transport(name: &str) -> Option<Transport> {
 
 impl Entry {
     /// Adds what a talker did.
-    pub(super) fn add(&mut self, talker: &Caller) {
+    pub(super) fn add(&mut self, talker: &TopTalker) {
         let name = talker.who().to_owned();
         let peer = self.peers.entry(name.clone()).or_insert(Peer {
             peer: name,

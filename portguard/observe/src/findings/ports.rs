@@ -10,7 +10,7 @@ use super::ledger::{Cause, Entry, Half, Ledger, Port, Side};
 use super::scan::Scanners;
 use super::share::apportion;
 use crate::counters::Report;
-use crate::knock::Caller;
+use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
 use portguard_policy::image::{Span, spans};
 
@@ -121,12 +121,12 @@ fn split(
     cause: &Cause,
     is_listening: bool,
 ) {
-    let (theirs, others): (Vec<&Caller>, Vec<&Caller>) = port
+    let (theirs, others): (Vec<&TopTalker>, Vec<&TopTalker>) = port
         .talkers
         .iter()
         .copied()
         .partition(|talker| scanners.has(talker.peer.as_ref()));
-    let sum = |talkers: &[&Caller]| talkers.iter().map(|one| one.packets).sum::<u64>();
+    let sum = |talkers: &[&TopTalker]| talkers.iter().map(|one| one.packets).sum::<u64>();
     let weights = [sum(&others), sum(&theirs)];
     let [own, scanned] = apportion(port.count, &weights)[..] else {
         return;
@@ -163,7 +163,7 @@ fn from_elsewhere(
         return;
     }
     // Who opened a connection to such a port by its number is known there.
-    let opened = |talker: &&Caller| {
+    let opened = |talker: &&TopTalker| {
         let mut all = half.ports.values().flat_map(|port| &port.talkers);
         talker.source_port.is_none() && all.any(|other| other.peer == talker.peer)
     };
@@ -173,7 +173,7 @@ fn from_elsewhere(
         .iter()
         .filter(|(number, port)| rest.ports.contains(number) && !port.talkers.is_empty());
     let each = each.flat_map(|(_, port)| port.talkers.iter().copied());
-    let mut groups: BTreeMap<Option<Option<u16>>, Vec<&Caller>> = BTreeMap::new();
+    let mut groups: BTreeMap<Option<Option<u16>>, Vec<&TopTalker>> = BTreeMap::new();
     let to_clients = other(&half.to_clients, "undocumented-peer");
     for talker in to_clients.filter(|one| !opened(one)).chain(each) {
         let is_scan = scanners.has(talker.peer.as_ref());
@@ -241,7 +241,7 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
     for ((_, transport), half) in halves {
         let mut rest = Rest::default();
         // Answered by number, and at more ports than a host asks one peer for.
-        let is_answered = |talker: &&Caller| {
+        let is_answered = |talker: &&TopTalker| {
             let mut answered = half.to_clients.iter();
             scanners.has(talker.peer.as_ref())
                 && answered.any(|other| other.source_port.is_some() && other.peer == talker.peer)
@@ -293,7 +293,8 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
                 talker,
             );
         }
-        let talkers: Vec<&Caller> = other(&half.to_clients, "undocumented-destination").collect();
+        let talkers: Vec<&TopTalker> =
+            other(&half.to_clients, "undocumented-destination").collect();
         answers::book(ledger, transport, &talkers, &rest);
     }
 }
@@ -328,12 +329,15 @@ fn take<'a>(ledger: &mut Ledger<'a>, direction: &str) -> BTreeMap<Side, Half<'a>
     taken
 }
 
-fn documented<'t>(talkers: &'t [&'t Caller], reason: &'t str) -> impl Iterator<Item = &'t Caller> {
+fn documented<'t>(
+    talkers: &'t [&'t TopTalker],
+    reason: &'t str,
+) -> impl Iterator<Item = &'t TopTalker> {
     let all = talkers.iter().copied();
     all.filter(move |talker| talker.reason == reason)
 }
 
-fn other<'t>(talkers: &'t [&'t Caller], reason: &'t str) -> impl Iterator<Item = &'t Caller> {
+fn other<'t>(talkers: &'t [&'t TopTalker], reason: &'t str) -> impl Iterator<Item = &'t TopTalker> {
     let all = talkers.iter().copied();
     all.filter(move |talker| talker.reason != reason)
 }
@@ -344,7 +348,7 @@ fn name(
     direction: &'static str,
     kind: Kind,
     transport: Transport,
-    talker: &Caller,
+    talker: &TopTalker,
 ) {
     let heaviest = ledger
         .entries

@@ -120,12 +120,12 @@ impl World {
                 }
             })
             .collect();
-        let talkers: Vec<Caller> = self
+        let talkers: Vec<TopTalker> = self
             .talkers
             .iter()
             .step_by(one_in)
             .map(
-                |((direction, reason, transport, port, from, peer), packets)| Caller {
+                |((direction, reason, transport, port, from, peer), packets)| TopTalker {
                     direction,
                     reason,
                     transport,

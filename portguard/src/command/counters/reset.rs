@@ -66,7 +66,7 @@ pub(super) fn run(args: &ResetArgs) -> anyhow::Result<Exit> {
                 violations: report.violations,
             });
             resets.snapshot = one.raw;
-            resets.mark = Some(one.knocks.mark());
+            resets.mark = Some(one.talkers.mark());
             resets.write(&one.layout.shared())?;
         }
         let (name, resets) = (one.name, resets.record);

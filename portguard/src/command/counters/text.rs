@@ -8,7 +8,7 @@ use crate::command::table::{Grid, hanging, width, wrapped};
 use crate::command::traffic;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{CauseCount, PortCount, Report, RowCount};
-use portguard_observe::knock::Knocking;
+use portguard_observe::talkers::TopTalkers;
 use portguard_policy::human::{bytes, count, duration, grouped, now, plain};
 
 /// Rates beside sums: what was counted in a number of seconds.
@@ -55,8 +55,8 @@ pub(super) fn interface(
         By::Reason => reasons(out, report, rates),
         By::Peer => {
             peers(out, report, rates)?;
-            match &shown.knocking {
-                Some(knocking) => talkers(out, knocking),
+            match &shown.top_talkers {
+                Some(top_talkers) => talkers(out, top_talkers),
                 None => Ok(()),
             }
         }
@@ -230,14 +230,14 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
 }
 
 /// Whoever causes violations, in numbers that say how sure they are.
-fn talkers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
-    if knocking.callers.is_empty() {
-        return writeln!(out, "no violation since {}", knocking.since());
+fn talkers(out: &mut dyn Write, top_talkers: &TopTalkers) -> io::Result<()> {
+    if top_talkers.talkers.is_empty() {
+        return writeln!(out, "no violation since {}", top_talkers.since());
     }
     writeln!(
         out,
         "top talkers of violations, since {}\n",
-        knocking.since()
+        top_talkers.since()
     )?;
     let mut lines = Grid::new(&[
         ("", Whole),
@@ -259,20 +259,20 @@ fn talkers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
             format!("{time}Z")
         }
     };
-    for caller in &knocking.callers {
+    for talker in &top_talkers.talkers {
         lines.row([
-            caller.direction.to_owned(),
-            caller.who().to_owned(),
-            caller.what(),
-            caller.amount(),
-            second(&caller.last),
-            caller.reason.to_owned(),
-            second(&caller.first),
-            plain(&caller.near()),
+            talker.direction.to_owned(),
+            talker.who().to_owned(),
+            talker.what(),
+            talker.amount(),
+            second(&talker.last),
+            talker.reason.to_owned(),
+            second(&talker.first),
+            plain(&talker.near()),
         ]);
     }
     writeln!(out, "{lines}")?;
-    let more = knocking.known - knocking.callers.len();
+    let more = top_talkers.known - top_talkers.talkers.len();
     if more > 0 {
         writeln!(
             out,
@@ -280,7 +280,7 @@ fn talkers(out: &mut dyn Write, knocking: &Knocking) -> io::Result<()> {
             grouped(more as u64)
         )?;
     }
-    for line in wrapped(&knocking.words(), width().unwrap_or(usize::MAX)) {
+    for line in wrapped(&top_talkers.words(), width().unwrap_or(usize::MAX)) {
         writeln!(out, "{line}")?;
     }
     Ok(())

@@ -35,7 +35,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
         _ if top.is_help => help(frame, body),
         0 => ports(frame, body, top, guard),
         1 => findings(frame, body, top, guard),
-        2 => callers(frame, body, top, name),
+        2 => talkers(frame, body, top, name),
         _ => unused(frame, body, top, guard),
     }
     footer(frame, foot, top);
@@ -227,7 +227,7 @@ fn ports(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
     table(frame, area, top, rows.collect(), &columns, &header);
 }
 
-fn callers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
+fn talkers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
     let known = top.talkers(name);
     let is_wide = area.width >= WIDE;
     // Addresses and numbers before all else; what is left out on a narrow screen is in `counters --by peer`.
@@ -252,30 +252,30 @@ fn callers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
         )
     };
     let room = rest(area, columns);
-    let rows = shown(&known, top).map(|caller| {
+    let rows = shown(&known, top).map(|talker| {
         // The reason says that it is malformed: why fits beside it.
-        let what = caller
+        let what = talker
             .cause
-            .map_or_else(|| caller.what(), ToOwned::to_owned);
+            .map_or_else(|| talker.what(), ToOwned::to_owned);
         let amount = if is_wide {
-            caller.amount()
+            talker.amount()
         } else {
-            let about = if caller.estimated { "~" } else { "" };
-            format!("{about}{}", short(caller.packets))
+            let about = if talker.estimated { "~" } else { "" };
+            format!("{about}{}", short(talker.packets))
         };
         let mut cells = vec![
-            Cell::from(caller.direction),
-            Cell::from(fit(caller.who(), peer.into())).bold(),
+            Cell::from(talker.direction),
+            Cell::from(fit(talker.who(), peer.into())).bold(),
             Cell::from(fit(&what, to.into())),
             Cell::from(Line::from(amount).right_aligned()).style(Style::new().fg(Color::Red)),
         ];
         if is_wide {
-            let time = caller.last.get(11..19).unwrap_or_default().to_owned();
+            let time = talker.last.get(11..19).unwrap_or_default().to_owned();
             cells.push(Cell::from(time));
-            cells.push(Cell::from(caller.reason));
-            cells.push(Cell::from(fit(&plain(&caller.near()), room)));
+            cells.push(Cell::from(talker.reason));
+            cells.push(Cell::from(fit(&plain(&talker.near()), room)));
         } else {
-            cells.push(Cell::from(fit(caller.reason, room)));
+            cells.push(Cell::from(fit(talker.reason, room)));
         }
         Row::new(cells)
     });

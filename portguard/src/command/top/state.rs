@@ -9,8 +9,8 @@ use portguard_common::talkers::CLIENT_PORTS;
 use portguard_kernel::generation::Live;
 use portguard_observe::counters::{PortCount, Report, Snapshot};
 use portguard_observe::findings::Finding;
-use portguard_observe::knock::{Caller, Knocking};
 use portguard_observe::observe::Observed;
+use portguard_observe::talkers::{TopTalker, TopTalkers};
 use portguard_policy::catalog::Catalog;
 
 /// Rates that are remembered for the plots.
@@ -62,7 +62,7 @@ pub(super) struct Top {
     /// Of the policies whose catalog that is.
     digests: Vec<String>,
     /// Who causes violations, by interface.
-    pub(super) callers: BTreeMap<String, Knocking>,
+    pub(super) talkers: BTreeMap<String, TopTalkers>,
 }
 
 /// One interface.
@@ -101,7 +101,7 @@ impl Top {
             is_paused: false,
             catalog: Catalog::default(),
             digests: Vec::new(),
-            callers: BTreeMap::new(),
+            talkers: BTreeMap::new(),
         }
     }
 
@@ -245,12 +245,12 @@ impl Top {
     }
 
     /// Top talkers that have what is searched for.
-    pub(super) fn talkers(&self, name: &str) -> Vec<&Caller> {
-        let mut all: Vec<&Caller> = self
-            .callers
+    pub(super) fn talkers(&self, name: &str) -> Vec<&TopTalker> {
+        let mut all: Vec<&TopTalker> = self
+            .talkers
             .get(name)
             .into_iter()
-            .flat_map(|knocking| &knocking.callers)
+            .flat_map(|top_talkers| &top_talkers.talkers)
             .filter(|one| self.matches(&[one.who(), &one.what(), one.reason]))
             .collect();
         if self.sort == Sort::Name {

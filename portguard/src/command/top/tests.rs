@@ -12,8 +12,8 @@ use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::meta::{Meta, XdpModeName};
 use portguard_observe::counters::{Keyed, Snapshot};
-use portguard_observe::knock::{Knock, Knocking, Knocks};
 use portguard_observe::observe::Observed;
+use portguard_observe::talkers::{Talker, Talkers, TopTalkers};
 use portguard_policy::catalog::Transport;
 use portguard_policy::cells::Directory;
 use portguard_policy::image::Image;
@@ -75,7 +75,7 @@ fn observed(passed: u64, violations: u64) -> Observed {
             totals: [((false, Keyed::Port), counter(violations))].into(),
             slots: Vec::new(),
         },
-        knocks: Knocks::default(),
+        talkers: Talkers::default(),
         resets: None,
     }
 }
@@ -122,7 +122,7 @@ fn the_screen_says_all_without_colour() {
         violations.contains("udp/161") && !violations.contains("tcp/443"),
         "{violations}"
     );
-    let knock = Knock {
+    let talker = Talker {
         direction: Direction::Ingress,
         reason: Reason::UndocumentedPort,
         protocol: 17,
@@ -137,13 +137,13 @@ fn the_screen_says_all_without_colour() {
         first: 0,
         last: 3_661_000_000_000,
     };
-    let knocks = Knocks {
-        heaviest: vec![knock],
+    let talkers = Talkers {
+        heaviest: vec![talker],
         bound: 28,
         attributed: 128,
     };
-    let knocking = Knocking::new(&knocks, &observed(0, 128).report(true), None, 9);
-    top.callers.insert("eth0".to_owned(), knocking);
+    let top_talkers = TopTalkers::new(&talkers, &observed(0, 128).report(true), None, 9);
+    top.talkers.insert("eth0".to_owned(), top_talkers);
     top.turn(1);
     let sources = screen(&top, 120, 24);
     assert!(
@@ -181,7 +181,7 @@ fn each_direction_has_its_mode_and_what_is_confirmed_gives_no_way() {
 #[test]
 fn narrow_screens_cut_no_address_and_say_where_they_cut() {
     let mut top = top();
-    let knock = Knock {
+    let talker = Talker {
         direction: Direction::Ingress,
         reason: Reason::UndocumentedProtocol,
         protocol: 47,
@@ -196,13 +196,13 @@ fn narrow_screens_cut_no_address_and_say_where_they_cut() {
         first: 0,
         last: 0,
     };
-    let knocks = Knocks {
-        heaviest: vec![knock],
+    let talkers = Talkers {
+        heaviest: vec![talker],
         bound: 0,
         attributed: 1_234_567,
     };
-    let knocking = Knocking::new(&knocks, &observed(0, 1_234_567).report(true), None, 9);
-    top.callers.insert("eth0".to_owned(), knocking);
+    let top_talkers = TopTalkers::new(&talkers, &observed(0, 1_234_567).report(true), None, 9);
+    top.talkers.insert("eth0".to_owned(), top_talkers);
     top.turn(2);
     let shown = screen(&top, 80, 24);
     for wanted in [

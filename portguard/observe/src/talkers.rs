@@ -1,8 +1,8 @@
-//! Who is knocking: the heaviest causes of violations, as the kernel keeps them ([`portguard_common::talkers`]).
+//! Top talkers: the heaviest causes of violations, as the kernel keeps them ([`portguard_common::talkers`]).
 
 mod bounds;
-mod callers;
 mod mark;
+mod top;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,14 +17,14 @@ use portguard_common::sampler::RATE;
 use portguard_common::talkers as kernel;
 use portguard_common::talkers::SETS;
 
-pub use callers::{Caller, Knocking};
 pub use mark::Mark;
+pub use top::{TopTalker, TopTalkers};
 
 /// The heaviest causes of violations since the first load, and what is not known of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Knocks {
+pub struct Talkers {
     /// Heaviest first.
-    pub heaviest: Vec<Knock>,
+    pub heaviest: Vec<Talker>,
     /// Whoever caused more packets than this is among them.
     pub bound: u64,
     /// Packets that were put down to anybody, whether still known or displaced: who takes a place inherits its count.
@@ -36,7 +36,7 @@ pub struct Knocks {
 /// Of the first 64 violations a second, CPU and 4,096 ports all are put down to somebody, of those beyond one in 256, for
 /// as many: `packets` is then an estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Knock {
+pub struct Talker {
     /// Which way.
     pub direction: Direction,
     /// Why it is a violation.
@@ -65,7 +65,7 @@ pub struct Knock {
     pub last: u64,
 }
 
-impl Knocks {
+impl Talkers {
     /// Reads the map pinned in `shared`; `booted` is [`crate::events::stream::booted`].
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Knocks {
 
     /// Sums sets, each of them once a CPU.
     fn sum(sets: &[Vec<abi::TalkerSet>], booted: u64) -> Self {
-        let mut causes: BTreeMap<(u64, IpAddr), Knock> = BTreeMap::new();
+        let mut causes: BTreeMap<(u64, IpAddr), Talker> = BTreeMap::new();
         let mut bounds: Vec<u64> = Vec::new();
         for shares in sets {
             bounds.resize(shares.len().max(bounds.len()), 0);
@@ -93,27 +93,27 @@ impl Knocks {
                 let lightest = share.places.iter().map(|place| place.packets).min();
                 *bound = (*bound).max(lightest.unwrap_or(0));
                 for place in share.places.iter().filter(|place| !place.is_empty()) {
-                    let Some(knock) = Knock::of(place, booted) else {
+                    let Some(talker) = Talker::of(place, booted) else {
                         continue;
                     };
                     causes
-                        .entry((place.what, network(knock.peer)))
-                        .and_modify(|known| known.add(&knock))
-                        .or_insert(knock);
+                        .entry((place.what, network(talker.peer)))
+                        .and_modify(|known| known.add(&talker))
+                        .or_insert(talker);
                 }
             }
         }
-        let mut heaviest: Vec<Knock> = causes.into_values().collect();
-        heaviest.sort_by_key(|knock| std::cmp::Reverse(knock.packets));
+        let mut heaviest: Vec<Talker> = causes.into_values().collect();
+        heaviest.sort_by_key(|talker| std::cmp::Reverse(talker.packets));
         Self {
-            attributed: heaviest.iter().map(|knock| knock.packets).sum(),
+            attributed: heaviest.iter().map(|talker| talker.packets).sum(),
             heaviest,
             bound: bounds.iter().sum(),
         }
     }
 }
 
-impl Knock {
+impl Talker {
     fn of(place: &kernel::Talker, booted: u64) -> Option<Self> {
         Some(Self {
             direction: place.direction(),
@@ -198,10 +198,10 @@ mod tests {
         let other = TalkerKey::new(Addr::v4(1), Direction::Egress, 17, 17, 53);
         second.places[4] = second.places[4].add(&other, 1, false, 60);
 
-        let knocks = Knocks::sum(&[vec![first, second]], 1000);
-        assert_eq!(knocks.bound, 0);
-        let [heavy, light] = knocks.heaviest[..] else {
-            panic!("{knocks:?}")
+        let talkers = Talkers::sum(&[vec![first, second]], 1000);
+        assert_eq!(talkers.bound, 0);
+        let [heavy, light] = talkers.heaviest[..] else {
+            panic!("{talkers:?}")
         };
         assert_eq!((heavy.packets, heavy.dropped, heavy.error), (7, 5, 0));
         assert_eq!((heavy.first, heavy.last), (1050, 1100));
@@ -213,6 +213,6 @@ mod tests {
         for place in &mut second.places {
             *place = place.add(&other, 10, false, 70);
         }
-        assert_eq!(Knocks::sum(&[vec![first, second]], 0).bound, 10);
+        assert_eq!(Talkers::sum(&[vec![first, second]], 0).bound, 10);
     }
 }

@@ -4,16 +4,16 @@ use std::fmt::Write as _;
 
 use super::super::Evidence;
 use crate::report::escape::escape;
-use portguard_observe::knock::Caller;
+use portguard_observe::talkers::TopTalker;
 use portguard_policy::human::grouped;
 
 /// The heaviest causes of violations, interface by interface.
-pub(super) fn callers(page: &mut String, evidence: &Evidence) {
+pub(super) fn talkers(page: &mut String, evidence: &Evidence) {
     page.push_str("<h2 id=\"callers\">Top talkers</h2>");
     let mut any = false;
     for guard in &evidence.guards {
-        let knocking = &guard.knocking;
-        if knocking.callers.is_empty() {
+        let top_talkers = &guard.top_talkers;
+        if top_talkers.talkers.is_empty() {
             continue;
         }
         any = true;
@@ -24,14 +24,14 @@ pub(super) fn callers(page: &mut String, evidence: &Evidence) {
              <table><thead><tr><th class=\"fit\">Peer</th>\
              <th class=\"fit\">To, and reason</th><th class=\"n fit\">Packets</th><th class=\"fit\">First and last seen</th><th>Nearest row</th></tr></thead><tbody>",
             escape(&guard.report.name),
-            knocking.since(),
-            escape(&knocking.words())
+            top_talkers.since(),
+            escape(&top_talkers.words())
         );
-        for caller in &knocking.callers {
-            line(page, caller);
+        for talker in &top_talkers.talkers {
+            line(page, talker);
         }
         page.push_str("</tbody></table>");
-        let more = knocking.known - knocking.callers.len();
+        let more = top_talkers.known - top_talkers.talkers.len();
         if more > 0 {
             let _ = write!(
                 page,
@@ -45,8 +45,8 @@ pub(super) fn callers(page: &mut String, evidence: &Evidence) {
     }
 }
 
-fn line(page: &mut String, caller: &Caller) {
-    let near = caller.nearest.first().map_or_else(
+fn line(page: &mut String, talker: &TopTalker) {
+    let near = talker.nearest.first().map_or_else(
         || "<span class=\"soft\">none comes near</span>".to_owned(),
         |near| {
             format!(
@@ -61,12 +61,12 @@ fn line(page: &mut String, caller: &Caller) {
         page,
         "<tr><td class=\"p\">{}</td><td class=\"p\">{} {}<br><span class=\"soft\">{}</span></td><td class=\"n alarm\">{}</td>\
          <td class=\"t\">{}<br>{}</td><td>{near}</td></tr>",
-        escape(caller.who()),
-        caller.direction,
-        escape(&caller.what()),
-        caller.reason,
-        caller.amount(),
-        second(&caller.first),
-        second(&caller.last),
+        escape(talker.who()),
+        talker.direction,
+        escape(&talker.what()),
+        talker.reason,
+        talker.amount(),
+        second(&talker.first),
+        second(&talker.last),
     );
 }

@@ -1,4 +1,4 @@
-//! How many packets a caller sent, at least and at most. Counters are exact, by port and by cause; what is put down to callers
+//! How many packets a talker sent, at least and at most. Counters are exact, by port and by cause; what is put down to talkers
 //! is a sample where violations come faster than all can be looked at. Each of the two bounds the other.
 
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use portguard_common::packet::Malformed;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 
-use super::{Knock, Knocks};
+use super::{Talker, Talkers};
 use crate::counters::Report;
 
-/// Packets of a caller.
+/// Packets of a talker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// By the samples.
@@ -54,16 +54,16 @@ const ALONE: [Reason; 4] = [
     Reason::StrictEthertype,
 ];
 
-fn place(knock: &Knock) -> Place {
-    let (side, reason) = (knock.direction.name(), knock.reason);
-    let (transport, port, _) = knock.what();
+fn place(talker: &Talker) -> Place {
+    let (side, reason) = (talker.direction.name(), talker.reason);
+    let (transport, port, _) = talker.what();
     if reason == Reason::Malformed {
-        (side, reason.name(knock.direction), knock.port)
+        (side, reason.name(talker.direction), talker.port)
     } else if ALONE.contains(&reason) {
-        (side, reason.name(knock.direction), 0)
+        (side, reason.name(talker.direction), 0)
     } else if transport == "icmp" {
         (side, PING, 0)
-    } else if knock.to_client {
+    } else if talker.to_client {
         (side, transport, CLIENT_PORTS)
     } else {
         (
@@ -119,20 +119,20 @@ fn counted(report: &Report) -> BTreeMap<Place, u64> {
     found
 }
 
-/// The bounds of each caller, in their order, and whether every violation was looked at.
-pub(super) fn bounds(knocks: &Knocks, report: &Report) -> (Vec<Bounds>, bool) {
+/// The bounds of each talker, in their order, and whether every violation was looked at.
+pub(super) fn bounds(talkers: &Talkers, report: &Report) -> (Vec<Bounds>, bool) {
     let counted = counted(report);
-    let is_exact = knocks.attributed == report.violations.packets;
-    let places: Vec<Place> = knocks.heaviest.iter().map(place).collect();
+    let is_exact = talkers.attributed == report.violations.packets;
+    let places: Vec<Place> = talkers.heaviest.iter().map(place).collect();
     // What is known of each place: packets that were put down to somebody, and of how many that is sure.
     let mut sums: BTreeMap<Place, (u64, u64)> = BTreeMap::new();
-    for (place, knock) in places.iter().zip(&knocks.heaviest) {
+    for (place, talker) in places.iter().zip(&talkers.heaviest) {
         let (attributed, looks) = sums.entry(*place).or_default();
-        *attributed += knock.packets;
-        *looks += knock.looks;
+        *attributed += talker.packets;
+        *looks += talker.looks;
     }
     // Where nobody lost a place, the sums of each part of the counters tell whether all of that part was looked at.
-    let is_orderly = knocks.heaviest.iter().all(|knock| knock.error == 0);
+    let is_orderly = talkers.heaviest.iter().all(|talker| talker.error == 0);
     let mut whole: BTreeMap<Group, bool> = BTreeMap::new();
     for place in counted.keys().chain(&places) {
         let attributed = sums.get(place).map_or(0, |(attributed, _)| *attributed);
@@ -140,24 +140,24 @@ pub(super) fn bounds(knocks: &Knocks, report: &Report) -> (Vec<Bounds>, bool) {
         let whole = whole.entry(group(place)).or_insert(is_orderly);
         *whole = *whole && is_same;
     }
-    let each = knocks.heaviest.iter().zip(&places);
-    let bounds = each.map(|(knock, place)| {
-        let count = counted.get(place).copied().unwrap_or(knock.packets);
+    let each = talkers.heaviest.iter().zip(&places);
+    let bounds = each.map(|(talker, place)| {
+        let count = counted.get(place).copied().unwrap_or(talker.packets);
         let is_known = is_exact || whole.get(&group(place)).copied().unwrap_or(false);
         let (at_least, at_most) = if is_known {
-            (knock.packets - knock.error, knock.packets.min(count))
+            (talker.packets - talker.error, talker.packets.min(count))
         } else {
             // Those that others sent for certain it did not.
-            let others = sums.get(place).map_or(0, |(_, looks)| looks - knock.looks);
-            (knock.looks, count.saturating_sub(others))
+            let others = sums.get(place).map_or(0, |(_, looks)| looks - talker.looks);
+            (talker.looks, count.saturating_sub(others))
         };
         let at_most = at_most.max(at_least);
         let packets = if is_known {
-            knock.packets
+            talker.packets
         } else {
             // Its share of what was sampled at this place, of what came there: samples stand for their neighbours, too.
             share(
-                knock.packets,
+                talker.packets,
                 sums.get(place).map_or(0, |(sum, _)| *sum),
                 count,
             )
@@ -185,8 +185,8 @@ mod tests {
     use super::*;
     use crate::counters::tests::report;
 
-    fn knock(port: u16, peer: &str, packets: u64) -> Knock {
-        Knock {
+    fn talker(port: u16, peer: &str, packets: u64) -> Talker {
+        Talker {
             direction: Direction::Ingress,
             reason: Reason::UndocumentedPort,
             protocol: 6,
@@ -197,19 +197,19 @@ mod tests {
             packets,
             error: 0,
             dropped: 0,
-            looks: Knock::looks(packets),
+            looks: Talker::looks(packets),
             first: 0,
             last: 0,
         }
     }
 
-    fn told(heaviest: Vec<Knock>, ports: &[(u16, u64)]) -> (Vec<(u64, u64, u64)>, bool) {
-        let knocks = Knocks {
-            attributed: heaviest.iter().map(|knock| knock.packets).sum(),
+    fn told(heaviest: Vec<Talker>, ports: &[(u16, u64)]) -> (Vec<(u64, u64, u64)>, bool) {
+        let talkers = Talkers {
+            attributed: heaviest.iter().map(|talker| talker.packets).sum(),
             heaviest,
             bound: 0,
         };
-        let (bounds, is_exact) = bounds(&knocks, &report("tcp", ports));
+        let (bounds, is_exact) = bounds(&talkers, &report("tcp", ports));
         let numbers = bounds
             .iter()
             .map(|one| (one.at_least, one.packets, one.at_most));
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn all_that_was_looked_at_is_exact() {
         let (bounds, is_exact) = told(
-            vec![knock(23, "192.0.2.1", 7), knock(23, "192.0.2.2", 3)],
+            vec![talker(23, "192.0.2.1", 7), talker(23, "192.0.2.2", 3)],
             &[(23, 10)],
         );
         assert_eq!((bounds, is_exact), (vec![(7, 7, 7), (3, 3, 3)], true));
@@ -227,16 +227,16 @@ mod tests {
 
     #[test]
     fn nobody_is_told_to_have_sent_more_than_came() {
-        // The one look at the second caller stood for 500 of the first.
+        // The one look at the second talker stood for 500 of the first.
         let (bounds, is_exact) = told(
-            vec![knock(23, "192.0.2.1", 520), knock(24, "192.0.2.2", 500)],
+            vec![talker(23, "192.0.2.1", 520), talker(24, "192.0.2.2", 500)],
             &[(23, 1_000), (24, 40)],
         );
         assert_eq!(bounds, [(2, 1_000, 1_000), (1, 40, 40)]);
         assert!(!is_exact);
         // What another sent for certain, it did not.
         let (bounds, _) = told(
-            vec![knock(23, "192.0.2.1", 990), knock(23, "192.0.2.2", 1)],
+            vec![talker(23, "192.0.2.1", 990), talker(23, "192.0.2.2", 1)],
             &[(23, 900)],
         );
         assert_eq!(bounds, [(2, 899, 899), (1, 1, 898)]);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_flood_elsewhere_takes_nothing_from_what_is_exact() {
         let (bounds, is_exact) = told(
-            vec![knock(50_000, "192.0.2.1", 400), knock(23, "192.0.2.2", 3)],
+            vec![talker(50_000, "192.0.2.1", 400), talker(23, "192.0.2.2", 3)],
             &[(50_000, 1_000), (23, 3)],
         );
         assert_eq!(bounds, [(1, 1_000, 1_000), (3, 3, 3)]);

@@ -6,18 +6,18 @@ use std::net::IpAddr;
 use portguard_common::reason::Direction;
 use serde::{Deserialize, Serialize};
 
-use super::{Knock, Knocks, network};
+use super::{Talker, Talkers, network};
 
 /// One cause as it is written: whether sent, reason, protocol, port or what takes its place, network of the peer; packets, error, dropped.
 type Written = (bool, u8, u8, u64, IpAddr, u64, u64, u64);
 
-/// What was put down to callers at one moment.
+/// What was put down to talkers at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Mark(Vec<Written>);
 
-fn written(knock: &Knock) -> Written {
-    let Knock {
+fn written(talker: &Talker) -> Written {
+    let Talker {
         direction,
         reason,
         protocol,
@@ -31,7 +31,7 @@ fn written(knock: &Knock) -> Written {
         looks: _,
         first: _,
         last: _,
-    } = *knock;
+    } = *talker;
     let is_sent = direction == Direction::Egress;
     // The port as it always was; what takes its place, above it.
     let port = u64::from(port) | u64::from(service) << 16 | u64::from(to_client) << 32;
@@ -48,7 +48,7 @@ fn written(knock: &Knock) -> Written {
     )
 }
 
-impl Knocks {
+impl Talkers {
     /// To count from now.
     pub fn mark(&self) -> Mark {
         Mark(self.heaviest.iter().map(written).collect())
@@ -57,7 +57,7 @@ impl Knocks {
     /// What came since a mark was made, at a time in nanoseconds since the Unix epoch. Without a mark only the time is known:
     /// numbers of packets are then bounds from above.
     ///
-    /// Where a caller had `b` packets by the mark, of which `d` may be another's, and has `n` now, of which `e` may be
+    /// Where a talker had `b` packets by the mark, of which `d` may be another's, and has `n` now, of which `e` may be
     /// another's, it sent at most `n - b + d` since, and at least `n - e - b`. One that the mark does not have took a place
     /// since, and what it had before counts as its error.
     #[must_use]
@@ -73,31 +73,31 @@ impl Knocks {
             )
             .collect();
         let all = before.values().map(|(packets, ..)| packets).sum();
-        let mut heaviest: Vec<Knock> = self
+        let mut heaviest: Vec<Talker> = self
             .heaviest
             .iter()
-            .filter(|knock| knock.last >= at)
-            .map(|knock| {
-                let (sent, reason, protocol, port, peer, ..) = written(knock);
+            .filter(|talker| talker.last >= at)
+            .map(|talker| {
+                let (sent, reason, protocol, port, peer, ..) = written(talker);
                 let who = (sent, reason, protocol, port, peer);
                 let (packets, error, dropped) = before.get(&who).copied().unwrap_or_default();
                 let sure = match mark {
-                    Some(_) => (knock.packets - knock.error).saturating_sub(packets),
+                    Some(_) => (talker.packets - talker.error).saturating_sub(packets),
                     None => 0,
                 };
-                let most = knock.packets.saturating_sub(packets) + error;
-                Knock {
+                let most = talker.packets.saturating_sub(packets) + error;
+                Talker {
                     packets: most,
                     error: most.saturating_sub(sure),
-                    dropped: knock.dropped.saturating_sub(dropped),
+                    dropped: talker.dropped.saturating_sub(dropped),
                     // It was seen, or its last packet were older.
-                    looks: Knock::looks(sure).max(1),
-                    ..*knock
+                    looks: Talker::looks(sure).max(1),
+                    ..*talker
                 }
             })
-            .filter(|knock| knock.packets > 0)
+            .filter(|talker| talker.packets > 0)
             .collect();
-        heaviest.sort_by_key(|knock| std::cmp::Reverse(knock.packets));
+        heaviest.sort_by_key(|talker| std::cmp::Reverse(talker.packets));
         Self {
             heaviest,
             bound: self.bound,
@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    fn knock(peer: &str, packets: u64, error: u64, last: u64) -> Knock {
-        Knock {
+    fn talker(peer: &str, packets: u64, error: u64, last: u64) -> Talker {
+        Talker {
             direction: Direction::Ingress,
             reason: Reason::UndocumentedPort,
             protocol: 6,
@@ -124,15 +124,15 @@ mod tests {
             packets,
             error,
             dropped: packets / 2,
-            looks: Knock::looks(packets - error),
+            looks: Talker::looks(packets - error),
             first: 1,
             last,
         }
     }
 
-    fn knocks(heaviest: Vec<Knock>) -> Knocks {
-        Knocks {
-            attributed: heaviest.iter().map(|knock| knock.packets).sum(),
+    fn talkers(heaviest: Vec<Talker>) -> Talkers {
+        Talkers {
+            attributed: heaviest.iter().map(|talker| talker.packets).sum(),
             heaviest,
             bound: 3,
         }
@@ -140,18 +140,18 @@ mod tests {
 
     #[test]
     fn what_came_since_is_within_its_bounds() {
-        let then = knocks(vec![
-            knock("192.0.2.1", 10, 2, 5),
-            knock("192.0.2.2", 9, 0, 5),
-            knock("2001:db8::1", 8, 0, 5),
-            knock("192.0.2.3", 7, 0, 5),
+        let then = talkers(vec![
+            talker("192.0.2.1", 10, 2, 5),
+            talker("192.0.2.2", 9, 0, 5),
+            talker("2001:db8::1", 8, 0, 5),
+            talker("192.0.2.3", 7, 0, 5),
         ]);
-        let now = knocks(vec![
-            knock("192.0.2.1", 30, 2, 9),
-            knock("192.0.2.2", 9, 0, 5),
-            knock("2001:db8::9", 10, 0, 9),
+        let now = talkers(vec![
+            talker("192.0.2.1", 30, 2, 9),
+            talker("192.0.2.2", 9, 0, 5),
+            talker("2001:db8::9", 10, 0, 9),
             // Has the place of the one that is gone.
-            knock("192.0.2.4", 8, 7, 9),
+            talker("192.0.2.4", 8, 7, 9),
         ]);
         let text = serde_json::to_vec(&then.mark()).unwrap();
         let mark: Mark = serde_json::from_slice(&text).unwrap();
@@ -159,12 +159,12 @@ mod tests {
         let told: Vec<_> = since
             .heaviest
             .iter()
-            .map(|knock| {
+            .map(|talker| {
                 (
-                    knock.peer.to_string(),
-                    knock.packets,
-                    knock.error,
-                    knock.dropped,
+                    talker.peer.to_string(),
+                    talker.packets,
+                    talker.error,
+                    talker.dropped,
                 )
             })
             .collect();
@@ -184,7 +184,7 @@ mod tests {
             unmarked
                 .heaviest
                 .iter()
-                .all(|knock| (knock.error, knock.looks) == (knock.packets, 1))
+                .all(|talker| (talker.error, talker.looks) == (talker.packets, 1))
         );
         assert_eq!(unmarked.heaviest.len(), 3);
     }

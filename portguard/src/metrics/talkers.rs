@@ -11,22 +11,22 @@ pub(super) fn write(text: &mut Text, observed: &[Observed]) {
     let name = "portguard_caller_packets";
     text.gauge(
         name,
-        "Violations of the heaviest callers since the first load, estimated where they came too fast to look at each, and never \
+        "Violations of the heaviest talkers since the first load, estimated where they came too fast to look at each, and never \
          more than their port counted; IPv6 by /64.",
     );
     let mut bounds = Vec::new();
     for one in observed {
-        let knocking = one.knocking(None, NAMED, true);
-        bounds.push((&one.name, knocking.bound));
-        for caller in &knocking.callers {
+        let top_talkers = one.top_talkers(None, NAMED, true);
+        bounds.push((&one.name, top_talkers.bound));
+        for talker in &top_talkers.talkers {
             let labels = [
                 ("interface", one.name.as_str()),
-                ("direction", caller.direction),
-                ("reason", caller.reason),
-                ("peer", caller.who()),
-                ("port", &caller.what()),
+                ("direction", talker.direction),
+                ("reason", talker.reason),
+                ("peer", talker.who()),
+                ("port", &talker.what()),
             ];
-            text.sample(name, &labels, caller.packets);
+            text.sample(name, &labels, talker.packets);
         }
     }
     let name = "portguard_caller_bound_packets";

@@ -8,7 +8,7 @@ use portguard_common::sampler::{RATE, SAMPLED_ALL};
 use serde::Serialize;
 
 use super::bounds::{Bounds, bounds};
-use super::{Knock, Knocks, network};
+use super::{Talker, Talkers, network};
 use crate::counters::{Portless, Report};
 use portguard_policy::catalog::{Catalog, Transport};
 use portguard_policy::explain::{self, Near};
@@ -18,9 +18,9 @@ use portguard_policy::policy::Policy;
 /// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / RATE)` to this power.
 const MISSED: u64 = 1_177;
 
-/// Who is knocking at one interface.
+/// Who is top_talkers at one interface.
 #[derive(Debug, Clone, Serialize)]
-pub struct Knocking {
+pub struct TopTalkers {
     /// Seconds since the Unix epoch that packets count from, here as in the counters beside: the first load or the last
     /// reset.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,23 +29,24 @@ pub struct Knocking {
     /// Whether that is a reset.
     #[serde(rename = "reset")]
     pub is_reset: bool,
-    /// Whoever caused more packets than this is among the callers: for certain if `exact`, else in 99 of 100 cases.
+    /// Whoever caused more packets than this is among the talkers: for certain if `exact`, else in 99 of 100 cases.
     pub bound: u64,
-    /// Whether every violation was looked at; if not, see `estimated` of each caller.
+    /// Whether every violation was looked at; if not, see `estimated` of each top.
     pub exact: bool,
     /// Violations by the exact counters.
     pub violations: u64,
-    /// How many of them are put down to somebody, whether known or displaced by a heavier caller.
+    /// How many of them are put down to somebody, whether known or displaced by a heavier top.
     pub attributed: u64,
-    /// How many callers are known; `callers` may be the heaviest of them only.
+    /// How many talkers are known; `talkers` may be the heaviest of them only.
     pub known: usize,
     /// Heaviest first.
-    pub callers: Vec<Caller>,
+    #[serde(rename = "callers")]
+    pub talkers: Vec<TopTalker>,
 }
 
 /// One cause of violations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Caller {
+pub struct TopTalker {
     /// `in` or `out`.
     pub direction: &'static str,
     /// Stable name of the reason.
@@ -75,7 +76,7 @@ pub struct Caller {
     /// More it did not send.
     pub at_most: u64,
     /// Whether `packets` is an estimate, of a sample of the violations; if not, and yet `at_least` is below `at_most`, it
-    /// is the most, and some may be of a caller that had its place before.
+    /// is the most, and some may be of a top that had its place before.
     pub estimated: bool,
     /// How many of `packets` were dropped, not only counted.
     pub dropped: u64,
@@ -87,36 +88,36 @@ pub struct Caller {
     pub nearest: Vec<Near>,
 }
 
-impl Knocking {
-    /// The `most` heaviest callers of the violations of a `report` that counts from the same moment; with the rows of a
+impl TopTalkers {
+    /// The `most` heaviest talkers of the violations of a `report` that counts from the same moment; with the rows of a
     /// policy and a catalog that come `near`, if they are given.
     pub fn new(
-        knocks: &Knocks,
+        talkers: &Talkers,
         report: &Report,
         near: Option<(&Policy, &Catalog)>,
         most: usize,
     ) -> Self {
-        let (bounds, exact) = bounds(knocks, report);
-        let heaviest = knocks.heaviest.iter().zip(bounds);
-        let mut callers: Vec<(&Knock, Caller)> = heaviest
-            .map(|(knock, bounds)| (knock, Caller::told(knock, bounds)))
+        let (bounds, exact) = bounds(talkers, report);
+        let heaviest = talkers.heaviest.iter().zip(bounds);
+        let mut shown: Vec<(&Talker, TopTalker)> = heaviest
+            .map(|(talker, bounds)| (talker, TopTalker::told(talker, bounds)))
             .collect();
-        callers.sort_by_key(|(_, caller)| Reverse(caller.packets));
-        callers.truncate(most);
+        shown.sort_by_key(|(_, top)| Reverse(top.packets));
+        shown.truncate(most);
         if let Some((policy, catalog)) = near {
-            for (knock, caller) in &mut callers {
-                caller.look_near(knock, policy, catalog);
+            for (talker, top) in &mut shown {
+                top.look_near(talker, policy, catalog);
             }
         }
         Self {
             since: report.since,
             is_reset: report.reset.is_some(),
-            bound: knocks.bound + if exact { 0 } else { MISSED },
+            bound: talkers.bound + if exact { 0 } else { MISSED },
             exact,
             violations: report.violations.packets,
-            attributed: knocks.attributed,
-            known: knocks.heaviest.len(),
-            callers: callers.into_iter().map(|(_, caller)| caller).collect(),
+            attributed: talkers.attributed,
+            known: talkers.heaviest.len(),
+            talkers: shown.into_iter().map(|(_, top)| top).collect(),
         }
     }
 
@@ -150,7 +151,7 @@ impl Knocking {
     }
 }
 
-impl Caller {
+impl TopTalker {
     /// Whether it caused some of these.
     pub fn is_of(&self, violations: &Portless) -> bool {
         let is_same = self.direction == violations.direction && self.reason == violations.reason;
@@ -172,48 +173,48 @@ impl Caller {
     }
 
     /// Of a cause by itself, all of whose packets were looked at.
-    pub fn plain(knock: &Knock) -> Self {
+    pub fn plain(talker: &Talker) -> Self {
         let bounds = Bounds {
-            packets: knock.packets,
-            at_least: knock.packets.saturating_sub(knock.error),
-            at_most: knock.packets,
+            packets: talker.packets,
+            at_least: talker.packets.saturating_sub(talker.error),
+            at_most: talker.packets,
             is_estimate: false,
         };
-        Self::told(knock, bounds)
+        Self::told(talker, bounds)
     }
 
-    fn told(knock: &Knock, bounds: Bounds) -> Self {
-        let (transport, port, cause) = knock.what();
-        let has_peer = !knock.peer.is_unspecified();
-        let prefix = match (network(knock.peer), has_peer) {
+    fn told(talker: &Talker, bounds: Bounds) -> Self {
+        let (transport, port, cause) = talker.what();
+        let has_peer = !talker.peer.is_unspecified();
+        let prefix = match (network(talker.peer), has_peer) {
             (_, false) => None,
             (IpAddr::V4(address), true) => Some(address.to_string()),
             (IpAddr::V6(network), true) => Some(format!("{network}/64")),
         };
         Self {
-            direction: knock.direction.name(),
-            reason: knock.reason.name(knock.direction),
+            direction: talker.direction.name(),
+            reason: talker.reason.name(talker.direction),
             transport,
             port,
-            source_port: Some(knock.service).filter(|port| *port > 0),
+            source_port: Some(talker.service).filter(|port| *port > 0),
             cause,
             peer: prefix,
-            last_address: Some(knock.peer).filter(|peer| has_peer && peer.is_ipv6()),
+            last_address: Some(talker.peer).filter(|peer| has_peer && peer.is_ipv6()),
             packets: bounds.packets,
             at_least: bounds.at_least,
             at_most: bounds.at_most,
             estimated: bounds.is_estimate,
-            dropped: knock.dropped.min(bounds.packets),
-            first: rfc3339(knock.first),
-            last: rfc3339(knock.last),
+            dropped: talker.dropped.min(bounds.packets),
+            first: rfc3339(talker.first),
+            last: rfc3339(talker.last),
             nearest: Vec::new(),
         }
     }
 
-    fn look_near(&mut self, knock: &Knock, policy: &Policy, catalog: &Catalog) {
-        if let Some(transport) = carrier(knock.protocol).filter(|_| self.has_port()) {
+    fn look_near(&mut self, talker: &Talker, policy: &Policy, catalog: &Catalog) {
+        if let Some(transport) = carrier(talker.protocol).filter(|_| self.has_port()) {
             let Some(port) = self.port else { return };
-            let asked = (knock.direction, transport, port, knock.peer);
+            let asked = (talker.direction, transport, port, talker.peer);
             self.nearest = explain::nearest(policy, catalog, asked);
         }
     }
@@ -285,8 +286,8 @@ mod tests {
 
     use super::*;
 
-    fn knock(reason: Reason, number: u8, port: u16, peer: &str) -> Knock {
-        Knock {
+    fn talker(reason: Reason, number: u8, port: u16, peer: &str) -> Talker {
+        Talker {
             direction: Direction::Ingress,
             reason,
             protocol: number,
@@ -305,52 +306,52 @@ mod tests {
 
     #[test]
     fn causes_have_words() {
-        for (knock, who, what) in [
+        for (talker, who, what) in [
             (
-                knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7"),
+                talker(Reason::UndocumentedPort, 6, 23, "192.0.2.7"),
                 "192.0.2.7",
                 "tcp/23",
             ),
             (
-                knock(Reason::UndocumentedPeer, 17, 53, "2001:db8::9"),
+                talker(Reason::UndocumentedPeer, 17, 53, "2001:db8::9"),
                 "2001:db8::/64",
                 "udp/53",
             ),
             (
-                knock(Reason::Icmp, 58, 139, "2001:db8::9"),
+                talker(Reason::Icmp, 58, 139, "2001:db8::9"),
                 "2001:db8::/64",
                 "icmp type 139",
             ),
             (
-                knock(Reason::UndocumentedProtocol, 47, 0, "192.0.2.7"),
+                talker(Reason::UndocumentedProtocol, 47, 0, "192.0.2.7"),
                 "192.0.2.7",
                 "protocol 47",
             ),
             (
-                knock(Reason::Malformed, 0, Malformed::Options as u16, "0.0.0.0"),
+                talker(Reason::Malformed, 0, Malformed::Options as u16, "0.0.0.0"),
                 "unknown",
                 "malformed (ip-options)",
             ),
             (
-                knock(Reason::StrictEthertype, 0, 0x88cc, "0.0.0.0"),
+                talker(Reason::StrictEthertype, 0, 0x88cc, "0.0.0.0"),
                 "unknown",
                 "ethertype 0x88cc",
             ),
         ] {
-            let caller = Caller::plain(&knock);
-            assert_eq!((caller.who(), caller.what().as_str()), (who, what));
-            assert_eq!(caller.first, "1970-01-01T00:00:01.000000Z");
+            let top = TopTalker::plain(&talker);
+            assert_eq!((top.who(), top.what().as_str()), (who, what));
+            assert_eq!(top.first, "1970-01-01T00:00:01.000000Z");
         }
     }
 
     #[test]
     fn amounts_say_how_sure_they_are() {
-        let mut caller = Caller::plain(&knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7"));
-        assert_eq!(caller.amount(), "1,203");
-        caller.at_least = 900;
-        assert_eq!(caller.amount(), "900 to 1,203");
-        caller.estimated = true;
-        assert_eq!(caller.amount(), "~1,203");
+        let mut top = TopTalker::plain(&talker(Reason::UndocumentedPort, 6, 23, "192.0.2.7"));
+        assert_eq!(top.amount(), "1,203");
+        top.at_least = 900;
+        assert_eq!(top.amount(), "900 to 1,203");
+        top.estimated = true;
+        assert_eq!(top.amount(), "~1,203");
     }
 
     #[test]
@@ -369,18 +370,18 @@ mod tests {
             }],
             ..Policy::default()
         };
-        let knocks = Knocks {
-            heaviest: vec![knock(Reason::UndocumentedPort, 6, 23, "192.0.2.7")],
+        let talkers = Talkers {
+            heaviest: vec![talker(Reason::UndocumentedPort, 6, 23, "192.0.2.7")],
             bound: 0,
             attributed: 1_203,
         };
         let catalog = Catalog::default();
         let near = Some((&policy, &catalog));
-        let knocking = Knocking::new(&knocks, &report("tcp", &[(23, 1_203)]), near, 10);
-        assert_eq!(knocking.callers[0].near(), "a/talk (other transport)");
-        assert!(knocking.exact && knocking.words().contains("all talkers are known"));
-        let flood = Knocking::new(&knocks, &report("tcp", &[(23, 9_999)]), near, 0);
-        assert!(flood.callers.is_empty() && flood.known == 1);
+        let top_talkers = TopTalkers::new(&talkers, &report("tcp", &[(23, 1_203)]), near, 10);
+        assert_eq!(top_talkers.talkers[0].near(), "a/talk (other transport)");
+        assert!(top_talkers.exact && top_talkers.words().contains("all talkers are known"));
+        let flood = TopTalkers::new(&talkers, &report("tcp", &[(23, 9_999)]), near, 0);
+        assert!(flood.talkers.is_empty() && flood.known == 1);
         assert!(!flood.exact && flood.words().contains("1,203 of 9,999"));
     }
 }
