@@ -35,7 +35,7 @@ impl fmt::Display for Holder {
 /// XDP programs on an interface.
 ///
 /// # Errors
-/// See [`link`](crate::host::netlink::link).
+/// See [`link`].
 pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
     let attributes = link(index)?.attributes.into_iter();
     let holders = attributes.flat_map(|attribute| programs(&attribute));
@@ -78,7 +78,7 @@ pub fn all_xdp() -> anyhow::Result<Vec<(String, Holder)>> {
 /// Ids of the XDP programs on an interface.
 ///
 /// # Errors
-/// See [`link`](crate::host::netlink::link).
+/// See [`link`].
 pub fn xdp_programs(index: u32) -> anyhow::Result<Vec<u32>> {
     let attributes = link(index)?.attributes.into_iter();
     Ok(attributes
