@@ -276,6 +276,32 @@ fn choices(system: &str) -> String {
     first.collect::<Vec<_>>().join(", ")
 }
 
+/// That the matrix of a host has the addresses of its own cluster, and no others.
+fn admits_its_own(host: &Host, name: &str, path: &str) -> Result<()> {
+    let mut check = Guarded::command(&["check", "--json", "-c", path, "--host", name]);
+    let matrix = host.output(&mut check, LONG)?.stdout;
+    let own = match name {
+        "server" => "10.77.1.2/32",
+        "friend" => "10.77.1.1/32",
+        _ => "10.77.9.9/32",
+    };
+    ensure!(
+        matrix.contains(own),
+        "{name} does not admit {own}: {matrix}"
+    );
+    let strangers = if name == "stranger" {
+        "10.77.1."
+    } else {
+        "10.77.2.2"
+    };
+    ensure!(!matrix.contains(strangers), "{name} admits {strangers}");
+    ensure!(
+        !matrix.contains("10.77.9.9") || name == "stranger",
+        "{name}"
+    );
+    Ok(())
+}
+
 #[test]
 fn of_one_cluster_are_strangers_to_another() -> Result<()> {
     let lab = Lab::new()?;
@@ -311,30 +337,7 @@ fn of_one_cluster_are_strangers_to_another() -> Result<()> {
                 ensure!(is_open, "{system}: no link from {}", client.name());
             }
             for ((host, name), interfaces) in hosts.iter().zip(names).zip(&interfaces) {
-                let mut check = Guarded::command(&["check", "--json", "-c", &path, "--host", name]);
-                let matrix = host.output(&mut check, LONG)?.stdout;
-                let own = match name {
-                    "server" => "10.77.1.2/32",
-                    "friend" => "10.77.1.1/32",
-                    _ => "10.77.9.9/32",
-                };
-                ensure!(
-                    matrix.contains(own),
-                    "{name} of {system} does not admit {own}: {matrix}"
-                );
-                let strangers = if name == "stranger" {
-                    "10.77.1."
-                } else {
-                    "10.77.2.2"
-                };
-                ensure!(
-                    !matrix.contains(strangers),
-                    "{name} of {system} admits {strangers}"
-                );
-                ensure!(
-                    !matrix.contains("10.77.9.9") || name == "stranger",
-                    "{name} of {system}"
-                );
+                admits_its_own(host, name, &path).context(system)?;
                 let mut load = Guarded::command(&[
                     "load",
                     "-c",

@@ -106,7 +106,7 @@ impl Page {
             let is_inner = match value {
                 Value::Array(all) => !all.is_empty(),
                 Value::Object(fields) => !fields.is_empty(),
-                _ => false,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
             };
             // What is in it is told instead.
             if !is_inner {

@@ -1,5 +1,6 @@
 //! The text of verbs and of errors, as a reader has it on 80 and 120 columns.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -160,7 +161,7 @@ fn mistakes_read_as_they_did_and_their_hints_fit() -> Result<()> {
         let output = offline(directory.path(), line, 100)?;
         ensure!(output.code() == 2, "{line}: {output}");
         ensure!(output.stdout.is_empty(), "{line}: {output}");
-        all.push_str(&format!("$ portguard {line}\n{}\n", output.stderr));
+        writeln!(all, "$ portguard {line}\n{}", output.stderr)?;
     }
     settings().bind(|| insta::assert_snapshot!("mistakes", all));
     Ok(())

@@ -3,6 +3,7 @@
 //! A cause is the same on one host and on a thousand: what `portguard drift` and `counters` of a host call by one name is one
 //! line here, with the hosts that have it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -255,7 +256,7 @@ impl Seen {
         seen.unused.retain(|row, _| !used.contains(row.as_str()));
         seen.causes = causes.into_values().collect();
         seen.causes
-            .sort_by(|a, b| (b.hosts.len(), b.violations).cmp(&(a.hosts.len(), a.violations)));
+            .sort_by_key(|cause| Reverse((cause.hosts.len(), cause.violations)));
         seen
     }
 }

@@ -343,6 +343,7 @@ fn beside(base: &Path, path: &str) -> anyhow::Result<PathBuf> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt as _;
     // One byte more than is allowed is enough to refuse it.
     let limit = u64::try_from(site::MAX_BYTES)
         .unwrap_or(u64::MAX)
@@ -356,7 +357,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
             .context("cannot read standard input")?;
         return Ok(bytes);
     }
-    use std::os::unix::fs::OpenOptionsExt as _;
     let shown = path.display();
     // A pipe that nobody writes to would be waited for at the opening, a device read without end.
     let file = std::fs::OpenOptions::new()

@@ -1,6 +1,7 @@
 //! `portguard status`: what is in force.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use clap::Args;
 use serde::Serialize;
@@ -243,6 +244,39 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
     }
 }
 
+/// What is in force, what the policy says where that is not the same, and what ends by itself.
+fn in_force(out: &mut dyn Write, interface: &Interface) -> io::Result<()> {
+    let now = &interface.effective;
+    writeln!(
+        out,
+        "{}: inbound {}, outbound {}",
+        plain(&interface.name),
+        now.inbound,
+        now.outbound
+    )?;
+    if !now.is_as_meant() {
+        let meant = match interface.outbound {
+            Outbound::Off => "off",
+            Outbound::Audit => "audit",
+            Outbound::Enforce => "enforce",
+        };
+        writeln!(
+            out,
+            "  policy      inbound {}, outbound {meant}",
+            interface.mode
+        )?;
+    }
+    for ending in now.endings.iter().filter(|ending| !ending.is_over) {
+        writeln!(
+            out,
+            "  ends        row {} at {}",
+            plain(&ending.row),
+            time(ending.at)
+        )?;
+    }
+    Ok(())
+}
+
 fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
     print(|out| {
         if interfaces.is_empty() {
@@ -254,34 +288,7 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             hanging(out, &format!("{}: ", plain(&name)), text)?;
         }
         for interface in interfaces {
-            let now = &interface.effective;
-            writeln!(
-                out,
-                "{}: inbound {}, outbound {}",
-                plain(&interface.name),
-                now.inbound,
-                now.outbound
-            )?;
-            if !now.is_as_meant() {
-                let meant = match interface.outbound {
-                    Outbound::Off => "off",
-                    Outbound::Audit => "audit",
-                    Outbound::Enforce => "enforce",
-                };
-                writeln!(
-                    out,
-                    "  policy      inbound {}, outbound {meant}",
-                    interface.mode
-                )?;
-            }
-            for ending in now.endings.iter().filter(|ending| !ending.is_over) {
-                writeln!(
-                    out,
-                    "  ends        row {} at {}",
-                    plain(&ending.row),
-                    time(ending.at)
-                )?;
-            }
+            in_force(out, interface)?;
             if let Some(host) = host() {
                 writeln!(out, "  host        {}", plain(&host))?;
             }

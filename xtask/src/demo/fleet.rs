@@ -68,7 +68,7 @@ pub(super) fn play(program: PathBuf) -> Result<()> {
     field.wait_for_phase("halted")?;
     field.show(&["status"], &[])?;
     ensure!(
-        before[2..] == field.digests()?[2..],
+        before.get(2..) == field.digests()?.get(2..),
         "a host that is no canary has another policy than before"
     );
     field.must_enforce(&field::HOSTS)?;

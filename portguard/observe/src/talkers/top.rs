@@ -18,7 +18,7 @@ use portguard_policy::policy::Policy;
 /// Of so many packets, none was looked at in one of a hundred cases: `(1 - 1 / RATE)` to this power.
 const MISSED: u64 = 1_177;
 
-/// Who is top_talkers at one interface.
+/// The top talkers at one interface.
 #[derive(Debug, Clone, Serialize)]
 pub struct TopTalkers {
     /// Seconds since the Unix epoch that packets count from, here as in the counters beside: the first load or the last

@@ -37,6 +37,10 @@ struct ChoiceJson<'a> {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of its own for who reads it"
+)]
 struct RowJson<'a> {
     id: &'a str,
     role: &'a str,

@@ -1,5 +1,11 @@
 //! The fleet of the demo: members of etcd, hosts with their agents, a controller, and the publishers' directory.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a field that an answer lacks is null, and what was looked for does not come"
+)]
+
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -182,8 +188,10 @@ confirm = "20s"
         for (number, host) in HOSTS.iter().enumerate() {
             let zone = if number % 2 == 0 { "north" } else { "south" };
             let tier = if number < 2 { "canary" } else { "rest" };
-            config +=
-                &format!("[hosts.{host}]\nzone = \"{zone}\"\nlabels = {{ tier = \"{tier}\" }}\n");
+            writeln!(
+                config,
+                "[hosts.{host}]\nzone = \"{zone}\"\nlabels = {{ tier = \"{tier}\" }}"
+            )?;
         }
         fs::write(self.path("fleet.toml"), config)?;
         let file = |name: &str| self.certificates.file(name).display().to_string();
@@ -245,10 +253,11 @@ confirm = "20s"
             text += &row("trial", "in", 4712, "\"10.79.0.0/16\"", "");
         }
         for (number, host) in (1..).zip(HOSTS) {
-            text += &format!(
+            writeln!(
+                text,
                 "[[host]]\nname = \"{host}\"\naddresses = [\"10.79.{number}.2\"]\nroles = [\"wso2/identity-server\"]\n\
-                 [host.interfaces.pgf{number}]\n"
-            );
+                 [host.interfaces.pgf{number}]"
+            )?;
         }
         fs::write(self.path("site.toml"), text)?;
         let gate = match site {

@@ -61,7 +61,7 @@ impl Beneath<'_> {
     }
 
     /// The directory that a key's file is in, and its name there.
-    fn parent<'k>(self, key: &'k str, make: bool) -> io::Result<(OwnedFd, &'k str)> {
+    fn parent(self, key: &str, make: bool) -> io::Result<(OwnedFd, &str)> {
         let mut at = open(self.0, DIRECTORY, Mode::empty())?;
         let (directories, name) = match key.rsplit_once('/') {
             Some((directories, name)) => (Some(directories), name),

@@ -145,18 +145,16 @@ impl Open {
         let until = Instant::from_std(self.link.until);
         loop {
             let next = if self.is_news {
-                match timeout(TOGETHER, self.events.next()).await {
-                    Ok(next) => next,
-                    Err(_) => {
-                        self.is_news = false;
-                        return Ok(true);
-                    }
-                }
+                let Ok(next) = timeout(TOGETHER, self.events.next()).await else {
+                    self.is_news = false;
+                    return Ok(true);
+                };
+                next
             } else {
-                match timeout_at(until, self.events.next()).await {
-                    Ok(next) => next,
-                    Err(_) => return Ok(false),
-                }
+                let Ok(next) = timeout_at(until, self.events.next()).await else {
+                    return Ok(false);
+                };
+                next
             };
             let Some(response) = next else {
                 return Err(Status::unavailable("the watch ended"));

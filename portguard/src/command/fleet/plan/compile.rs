@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::command::selection::{Resolving, SelectionArgs};
 
-    /// What a policy with this text above its host cuts of a store at 192.0.2.7 and 2001:db8::7.
+    /// What a policy with this text above its host cuts of a store at `192.0.2.7` and `2001:db8::7`.
     fn cut(text: &str) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("site.toml");
