@@ -89,16 +89,6 @@ pub(crate) fn renew(hashed: Hashed, own: u64, class: Class, at: Moment) {
     }
 }
 
-/// Empties the cell of a conversation, if it still stands there.
-#[inline(always)]
-pub(crate) fn clear(hashed: Hashed, cell: u64, mask: u32) {
-    if let Some(set) = set_mut(hashed.set & mask)
-        && !exchange(set, flow::home(hashed.tag), cell, 0)
-    {
-        let _ = SPILLED.remove(hashed.key());
-    }
-}
-
 /// Writes one that nobody knew into its set.
 #[inline(always)]
 pub(crate) fn begin(hashed: Hashed, class: Class, at: Moment) -> Began {

@@ -153,7 +153,17 @@ extern "C" fn end_closed(set: u32, tag: u64) -> u32 {
     let maps = &Maps::alone();
     let hashed = Hashed { set, tag };
     if let Some(cell) = track::closed(maps, hashed) {
-        conversations::clear(hashed, cell, maps.config().flow_mask);
+        clear(hashed, cell, maps.config().flow_mask);
     }
     0
+}
+
+/// Empties the cell of a conversation, if it still stands there.
+#[inline(always)]
+fn clear(hashed: Hashed, cell: u64, mask: u32) {
+    if let Some(set) = conversations::set_mut(hashed.set & mask)
+        && !conversations::exchange(set, flow::home(hashed.tag), cell, 0)
+    {
+        let _ = conversations::SPILLED.remove(hashed.key());
+    }
 }
