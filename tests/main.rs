@@ -52,6 +52,7 @@ mod living;
 mod monitoring;
 #[cfg(test)]
 mod names;
+mod narrowing;
 #[cfg(test)]
 mod newcomers;
 #[cfg(test)]

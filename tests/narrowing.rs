@@ -1,0 +1,396 @@
+//! From wider to narrower nothing lingers: who was let in by the wider policy is a stranger to the narrower one, and the host's
+//! own conversations go on. Every pair of the table in SPECIFICATION.md is tried.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use portguard_harness::net::Output;
+use portguard_harness::traffic::{
+    TcpEcho, UdpEcho, connect, connect_from, exchange_tcp, receive_datagram, udp_socket,
+    wait_readable,
+};
+
+use crate::guard::{Guarded, LONG, SOON};
+
+/// The port of the service that strangers use: UDP and TCP.
+const SERVICE: u16 = 9999;
+/// One whose socket is connected to its client, as DTLS has it.
+const CONNECTED: u16 = 9998;
+/// What the host asks outside.
+const OUTSIDE: u16 = 8001;
+
+/// Ways in which strangers are let in.
+const WIDE: [&str; 7] = [
+    "not guarded",
+    "audit",
+    "ports in audit",
+    "row in audit",
+    "open to all",
+    "open to the peer",
+    "enforce, lapsed",
+];
+/// Ways in which they are not.
+const NARROW: [&str; 4] = [
+    "enforce",
+    "open to others",
+    "outbound enforce",
+    "rollback to enforce",
+];
+
+/// Rows for the service, for these peers.
+fn rows(peers: &str, more: &str) -> String {
+    format!(
+        "[[row]]\nname = \"service\"\ndirection = \"in\"\ntransport = [\"tcp\", \"udp\"]\nports = [{CONNECTED}, {SERVICE}]\n\
+         peers = {peers}\nreason = \"a test\"\n{more}\n"
+    )
+}
+
+/// What the site says: the lines before its tables, its rows, and lines of the host.
+fn site(state: &str) -> (&'static str, String, &'static str) {
+    let enforce = "mode = \"enforce\"\noutbound = \"audit\"";
+    let others = "[\"192.0.2.1\"]";
+    match state {
+        "audit" => ("mode = \"audit\"\noutbound = \"audit\"", String::new(), ""),
+        "ports in audit" => (
+            enforce,
+            String::new(),
+            "audit_ports = [\"tcp/9998-9999\", \"udp/9998-9999\"]",
+        ),
+        "row in audit" => (enforce, rows(others, "audit = true"), ""),
+        "open to all" => (enforce, rows("\"any\"", ""), ""),
+        "open to the peer" => (enforce, rows("[\"10.77.0.2\", \"fd77::2\"]", ""), ""),
+        "open to others" => (enforce, rows(others, ""), ""),
+        "outbound enforce" => (
+            "mode = \"enforce\"\noutbound = \"enforce\"",
+            String::new(),
+            "",
+        ),
+        _ => (enforce, String::new(), ""),
+    }
+}
+
+struct Host {
+    guarded: Guarded,
+    directory: PathBuf,
+}
+
+impl Host {
+    fn new() -> Result<Self> {
+        let guarded = Guarded::new()?;
+        let directory = std::env::temp_dir().join(format!("{}-narrow", guarded.interface()));
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self { guarded, directory })
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Output> {
+        let mut command = Guarded::command(args);
+        command.env("STATE_DIRECTORY", &self.directory);
+        self.guarded.link.left.host.output(&mut command, LONG)
+    }
+
+    fn load(&self, state: &str) -> Result<()> {
+        let (head, rows, host) = site(state);
+        let text = format!(
+            "schema = 1\n{head}\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\n[management]\nnone = true\n\
+             [systems.thoughtspot]\nversion = \"10\"\nchoices = {{ directory-port = \"636\", mail-port = \"587\" }}\n{rows}\
+             [[row]]\nname = \"outside\"\ndirection = \"out\"\ntransport = [\"tcp\", \"udp\"]\nports = [{OUTSIDE}]\n\
+             peers = [\"10.77.0.2\", \"fd77::2\"]\nreason = \"a test\"\n\
+             [[host]]\nname = \"here\"\naddresses = [\"10.77.0.1\", \"fd77::1\"]\nroles = [\"thoughtspot/node\"]\n{host}\n"
+        );
+        let file = self.directory.join("site.toml");
+        std::fs::write(&file, text)?;
+        let file = file.display().to_string();
+        let within = if state.ends_with("lapsed") {
+            "1ns"
+        } else {
+            "0"
+        };
+        self.run(&[
+            "load",
+            "-c",
+            &file,
+            "--interface",
+            self.guarded.interface(),
+            "--confirm-within",
+            within,
+            "--force",
+            "--allow-weaker",
+        ])?
+        .success()?;
+        Ok(())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A stranger that calls from the port of name servers, whom the baseline lets the host ask.
+const ASKED: &str = "port 53";
+
+/// Both ends of what a stranger has with a service.
+struct Stranger {
+    what: &'static str,
+    client: UdpSocket,
+    service: UdpSocket,
+    /// The service's end of it.
+    address: SocketAddr,
+}
+
+impl Stranger {
+    fn speak(&self) -> Result<()> {
+        self.client.send_to(self.what.as_bytes(), self.address)?;
+        Ok(())
+    }
+
+    /// The service says something unasked.
+    fn push(&self) -> Result<()> {
+        let to = self.client.local_addr()?;
+        // One that is connected takes no other address.
+        self.service
+            .send(b"news")
+            .or_else(|_| self.service.send_to(b"news", to))?;
+        Ok(())
+    }
+}
+
+/// All that goes on at one of the host's addresses.
+struct Talk {
+    strangers: Vec<Stranger>,
+    accepted: (TcpStream, TcpStream),
+    own: (TcpStream, UdpSocket, SocketAddr),
+    _echoes: (TcpEcho, UdpEcho),
+}
+
+impl Talk {
+    fn begin(guarded: &Guarded, ours: IpAddr, theirs: IpAddr) -> Result<Self> {
+        let (left, right) = (&guarded.link.left.host, &guarded.link.right.host);
+        let mut strangers = Vec::new();
+        let address = SocketAddr::new(ours, SERVICE);
+        let service = left.run(|| udp_socket(address))?;
+        for (what, port) in [("a picked port", 0), (ASKED, 53)] {
+            let client = right.run(|| udp_socket(SocketAddr::new(theirs, port)))?;
+            let service = service.try_clone()?;
+            strangers.push(Stranger {
+                what,
+                client,
+                service,
+                address,
+            });
+        }
+        let address = SocketAddr::new(ours, CONNECTED);
+        let service = left.run(|| udp_socket(address))?;
+        let client = right.run(|| udp_socket(SocketAddr::new(theirs, 0)))?;
+        strangers.push(Stranger {
+            what: "a connected service",
+            client,
+            service,
+            address,
+        });
+        for stranger in &strangers {
+            stranger.speak()?;
+            let heard = receive_datagram(&stranger.service, Instant::now() + SOON)?;
+            ensure!(heard.is_some(), "{} before", stranger.what);
+            stranger.push()?;
+        }
+        let last = strangers.last().context("a stranger")?;
+        last.service.connect(last.client.local_addr()?)?;
+        let listener = left.run(|| Ok(TcpListener::bind(SocketAddr::new(ours, SERVICE))?))?;
+        let client = right.run(|| {
+            let to = listener.local_addr()?;
+            connect_from(theirs, to, SOON).stream()
+        })?;
+        // Who listened is gone, as servers are that serve one.
+        let accepted = (client, listener.accept()?.0);
+        drop(listener);
+        let outside = SocketAddr::new(theirs, OUTSIDE);
+        let echoes = (
+            TcpEcho::start(right, outside)?,
+            UdpEcho::start(right, outside)?,
+        );
+        let own = left.run(|| {
+            let stream = connect(outside, SOON).stream()?;
+            let socket = udp_socket(SocketAddr::new(ours, 0))?;
+            Ok((stream, socket, outside))
+        })?;
+        let mut talk = Self {
+            strangers,
+            accepted,
+            own,
+            _echoes: echoes,
+        };
+        talk.own_lives().context("before")?;
+        Ok(talk)
+    }
+
+    fn own_lives(&mut self) -> Result<()> {
+        let (stream, socket, outside) = &mut self.own;
+        ensure!(exchange_tcp(stream, b"mine", SOON)?, "the host's own TCP");
+        socket.send_to(b"mine", *outside)?;
+        let answer = receive_datagram(socket, Instant::now() + SOON)?;
+        ensure!(answer.is_some(), "the host's own UDP");
+        Ok(())
+    }
+
+    fn strangers_speak(&mut self) -> Result<()> {
+        for stranger in &self.strangers {
+            stranger.speak()?;
+        }
+        self.accepted.0.write_all(b"hello")?;
+        Ok(())
+    }
+
+    /// Each service says something unasked. To the port of a name server that would be a question, which the baseline allows.
+    fn push(&mut self) -> Result<()> {
+        for stranger in self.strangers.iter().filter(|one| one.what != ASKED) {
+            stranger.push()?;
+        }
+        self.accepted.1.write_all(b"news")?;
+        Ok(())
+    }
+
+    /// What reached a service by now.
+    fn nothing_arrived(&mut self) -> Result<()> {
+        for stranger in &self.strangers {
+            // Several may share a socket: what they say is who they are.
+            if let Some((said, _)) = receive_datagram(&stranger.service, Instant::now())? {
+                bail!("{} is heard", String::from_utf8_lossy(&said));
+            }
+        }
+        let server = &mut self.accepted.1;
+        let is_heard = wait_readable(server, Instant::now())?
+            && server.read(&mut [0; 16]).is_ok_and(|count| count > 0);
+        ensure!(!is_heard, "who was accepted is heard");
+        Ok(())
+    }
+}
+
+/// All speak, and none is heard.
+fn strangers_are_out(talks: &mut [Talk]) -> Result<()> {
+    for talk in talks.iter_mut() {
+        talk.strangers_speak()?;
+    }
+    for talk in talks {
+        // What was sent before by the same link has been judged when this is answered.
+        talk.own_lives()?;
+        talk.nothing_arrived()?;
+    }
+    Ok(())
+}
+
+/// One pair.
+fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
+    let is_rollback = to.starts_with("rollback");
+    if is_rollback {
+        host.load("enforce")?;
+    }
+    if from != "not guarded" {
+        host.load(from)?;
+    }
+    let (left, right) = (&host.guarded.link.left, &host.guarded.link.right);
+    let mut talks = Vec::new();
+    for (ours, theirs) in left.both().into_iter().zip(right.both()) {
+        talks.push(Talk::begin(&host.guarded, ours, theirs)?);
+    }
+    if is_rollback {
+        host.run(&[
+            "rollback",
+            "--interface",
+            host.guarded.interface(),
+            "--force",
+        ])?
+        .success()?;
+    } else {
+        host.load(to)?;
+    }
+    for talk in &mut talks {
+        talk.own_lives()?;
+    }
+    strangers_are_out(&mut talks)?;
+    for talk in &mut talks {
+        talk.push()?;
+    }
+    strangers_are_out(&mut talks).context("after the service spoke")?;
+    for talk in &mut talks {
+        talk.own_lives().context("later")?;
+    }
+    drop(talks);
+    host.run(&["unload", "--interface", host.guarded.interface()])?
+        .success()?;
+    Ok(())
+}
+
+/// The pairs that the specification names: the lines of its table, and its columns.
+fn specified() -> Result<BTreeSet<(String, String)>> {
+    let text = include_str!("../SPECIFICATION.md");
+    let (_, section) = text.split_once("\n## Narrowing\n").context("the section")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut lines = section.lines().filter(|line| line.starts_with('|'));
+    let cells = |line: &str| -> Vec<String> {
+        let cells = line.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect()
+    };
+    let head = cells(lines.next().context("a table")?);
+    let mut pairs = BTreeSet::new();
+    for line in lines.skip(1) {
+        let line = cells(line);
+        let from = line.first().context("a line")?;
+        for (to, cell) in head.iter().zip(&line).skip(1) {
+            ensure!(cell == "tried" || cell == "none", "{from} to {to}: {cell}");
+            if cell == "tried" {
+                pairs.insert((from.clone(), to.clone()));
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+/// There is nothing to go back to where nothing was loaded, and what lapses over an enforcing policy goes back by itself.
+fn exists(from: &str, to: &str) -> bool {
+    !["not guarded", "enforce, lapsed"].contains(&from) || !to.starts_with("rollback")
+}
+
+#[test]
+fn every_pair_is_in_the_specification() -> Result<()> {
+    let pairs: BTreeSet<(String, String)> = WIDE
+        .iter()
+        .flat_map(|from| NARROW.iter().map(move |to| (*from, *to)))
+        .filter(|(from, to)| exists(from, to))
+        .map(|(from, to)| (from.to_owned(), to.to_owned()))
+        .collect();
+    ensure!(specified()? == pairs, "{:#?}", specified()?);
+    Ok(())
+}
+
+fn all_from(from: &[&str]) -> Result<()> {
+    let host = Host::new()?;
+    let mut wrong = Vec::new();
+    for from in from {
+        for to in NARROW.iter().filter(|to| exists(from, to)) {
+            if let Err(error) = narrows(&host, from, to) {
+                wrong.push(format!("{from} -> {to}: {error:#}"));
+                host.run(&["unload", "--interface", host.guarded.interface()])?;
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn nothing_lingers_after_audit() -> Result<()> {
+    let (audit, _) = WIDE.split_at(4);
+    all_from(audit)
+}
+
+#[test]
+fn nothing_lingers_after_enforcing_more_widely() -> Result<()> {
+    let (_, enforce) = WIDE.split_at(4);
+    all_from(enforce)
+}
