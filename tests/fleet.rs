@@ -33,14 +33,14 @@ impl Fleet {
             link,
             agents: Vec::new(),
         };
-        fleet.site(mode)?;
+        fleet.site(mode, "audit")?;
         let key = fleet.publisher.pk.to_base64();
         fleet.verb(&["init", "test", "--key", &key])?.success()?;
         let path = fleet.path("fleet.toml");
         let text = std::fs::read_to_string(&path)?;
         let (head, _) = text.split_once("[[wave]]").context("waves")?;
         let waves = "[[wave]]\nname = \"first\"\nhosts = \"host=left\"\n[[wave]]\nname = \"rest\"\nhosts = \"*\"\n\
-                     [gate]\naudit = \"0\"\nconfirm = \"20s\"\n";
+                     [gate]\naudit = \"0\"\nwould_drop = 10\nconfirm = \"20s\"\n";
         std::fs::write(&path, format!("{head}{waves}"))?;
         Ok(fleet)
     }
@@ -49,12 +49,12 @@ impl Fleet {
         self.directory.path().join(name)
     }
 
-    fn site(&self, mode: &str) -> Result<()> {
+    fn site(&self, mode: &str, outbound: &str) -> Result<()> {
         let (left, right) = (&self.link.left.name, &self.link.right.name);
         let text = format!(
             r#"schema = 1
 mode = "{mode}"
-outbound = "audit"
+outbound = "{outbound}"
 unprinted_peers = "any"
 unresolved_peers = "none"
 unresolved_ports = "none"
@@ -160,10 +160,19 @@ roles = ["wso2/identity-server"]
     }
 
     fn mode(host: &Host) -> Result<String> {
+        Self::said(host, "mode")
+    }
+
+    fn outbound(host: &Host) -> Result<String> {
+        Self::said(host, "outbound")
+    }
+
+    /// A field of the host's status.
+    fn said(host: &Host, field: &str) -> Result<String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
         let output = host.output(command.args(["status", "--json"]), SOON)?;
         let said: Value = serde_json::from_str(&output.stdout)?;
-        Ok(said["interfaces"][0]["mode"]
+        Ok(said["interfaces"][0][field]
             .as_str()
             .unwrap_or_default()
             .to_owned())
@@ -226,11 +235,14 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
     fleet
         .verb(&["hold", "right", "--because", "a test"])?
         .success()?;
-    fleet.site("audit")?;
+    fleet.site("enforce", "enforce")?;
     let applied = fleet.publish()?;
     assert_eq!(applied["serial"], 2);
     fleet.wait("held", "host=right")?;
     assert_eq!(Fleet::mode(&fleet.link.right.host)?, "enforce");
+    fleet.verb(&["rollout", "start"])?.success()?;
+    fleet.wait("confirmed", "host=left")?;
+    assert_eq!(Fleet::outbound(&fleet.link.left.host)?, "enforce");
     // Nobody goes back without the publishers; what they are to sign is there.
     let refused = fleet.verb(&["rollback", "--because", "a test"])?;
     assert_eq!(refused.code(), 2, "{refused}");
@@ -241,6 +253,8 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
         .success()?;
     fleet.wait("reverted", "host=left")?;
     assert_eq!(Fleet::mode(&fleet.link.left.host)?, "enforce");
+    // What was signed may drop less than what is in force.
+    assert_eq!(Fleet::outbound(&fleet.link.left.host)?, "audit");
     let history = fleet.verb(&["rollout", "history"])?;
     assert!(
         history.stdout.contains("rolling-back"),
