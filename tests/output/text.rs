@@ -275,6 +275,8 @@ fn colour_is_where_it_is_wanted_and_nowhere_else() -> Result<()> {
             .args(["-qec", &shown, "/dev/null"])
             .env("TERM", "xterm")
             .env_remove("NO_COLOR")
+            // Where this is set, a dumb terminal counts as one that has colours.
+            .env_remove("CI")
             .env(name, value)
             .output()
             .context("script")?;
