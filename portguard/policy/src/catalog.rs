@@ -77,8 +77,12 @@ pub struct Conflict {
     pub role: Option<String>,
     /// ... and lacks this one.
     pub lacks: Option<String>,
-    /// A server with this role has this port offset.
-    pub offset: Option<(String, u16)>,
+    /// A server with this role has a port offset other than this one.
+    pub offset_other_than: Option<(String, u16)>,
+    /// Several hosts of one cluster have this role, the host at hand among them.
+    pub several: Option<String>,
+    /// The site's baseline does not list this IP protocol.
+    pub lacks_protocol: Option<u8>,
     /// What is wrong, in our words.
     pub message: String,
     /// What to do.
@@ -94,6 +98,8 @@ pub struct SystemOption {
     pub title: String,
     /// Whether the document presents it as on by default.
     pub default: bool,
+    /// Versions in which it is on whatever the site says; empty: none.
+    pub required: Vec<VersionBound>,
 }
 
 /// Exclusive alternatives.
@@ -148,6 +154,8 @@ pub struct Row {
     pub application: Option<String>,
     /// Ports on the listening side.
     pub ports: Vec<PortSpec>,
+    /// The least number that the document allows where it prints none.
+    pub ports_from: Option<u16>,
     /// The `choices` key that picks one of `ports` (its values are the ports, as text), for `25 or 587`.
     pub pick: Option<String>,
     /// The ports move with the port offset of the role's server.
@@ -164,6 +172,8 @@ pub struct Row {
     pub condition: Option<Condition>,
     /// The number is a default that the customer may change.
     pub customisable: bool,
+    /// Versions in which the number can be changed; empty: all. In others the printed one stays.
+    pub customisable_in: Vec<VersionBound>,
     /// What it is for, in our words.
     pub purpose: String,
     /// Where it stands.

@@ -14,6 +14,8 @@ pub struct Kind {
     tcp: &'static [u16],
     udp: &'static [u16],
     protocols: &'static [u8],
+    /// Rows of the profiles that carry it, on whatever number the site has it.
+    rows: &'static [&'static str],
 }
 
 const NONE: Kind = Kind {
@@ -22,6 +24,7 @@ const NONE: Kind = Kind {
     tcp: &[],
     udp: &[],
     protocols: &[],
+    rows: &[],
 };
 
 /// All that have a number of their own. 8472 is what Linux and flannel took for VXLAN before it was given one.
@@ -30,6 +33,12 @@ const KINDS: [Kind; 13] = [
         name: "VXLAN",
         devices: &["vxlan"],
         udp: &[4789, 8472],
+        rows: &[
+            "kubernetes-node/flannel-vxlan",
+            "kubernetes-node/cilium-vxlan",
+            "kubernetes-node/calico-vxlan",
+            "kubernetes-node/weave-data",
+        ],
         ..NONE
     },
     Kind {
@@ -151,11 +160,13 @@ pub fn open(policy: &Policy) -> Vec<Open> {
                 Transport::Sctp => &[],
             };
             let among = |port: &&u16| (grant.first..=grant.last).contains(*port);
-            found.extend(ports.iter().filter(among).map(|port| Open {
+            let is_row = kind.rows.contains(&grant.row.as_str());
+            let own = is_row.then_some(&grant.first);
+            found.extend(ports.iter().filter(among).chain(own).map(|port| Open {
                 kind,
                 carrier: format!("{}/{port}", grant.transport),
                 row: grant.row.clone(),
-                is_meant: grant.last - grant.first < MEANT,
+                is_meant: is_row || grant.last - grant.first < MEANT,
             }));
         }
         for grant in &policy.protocols {
@@ -195,6 +206,10 @@ mod tests {
                 grant(Transport::Tcp, 4789, 4789),
                 grant(Transport::Udp, 6000, 9000),
                 grant(Transport::Udp, 443, 443),
+                Grant {
+                    row: "kubernetes-node/cilium-vxlan".to_owned(),
+                    ..grant(Transport::Udp, 18_472, 18_472)
+                },
             ],
             protocols: vec![ProtocolGrant {
                 protocol: 47,
@@ -210,6 +225,7 @@ mod tests {
         let wanted = [
             ("VXLAN", "udp/4789", true),
             ("VXLAN", "udp/8472", false),
+            ("VXLAN", "udp/18472", true),
             ("Geneve", "udp/6081", false),
             ("GRE", "ip/47", true),
             ("MPLS", "udp/6635", false),

@@ -6,7 +6,7 @@ use super::cells;
 use super::fields::{self, Fields};
 use super::lists::{citation, each, keys};
 use super::report::Report;
-use super::{Condition, Conflict, System};
+use super::{Condition, Conflict, System, VersionBound};
 use crate::diagnostic::Diagnostic;
 
 /// The condition of a row; `None` if it always holds.
@@ -24,14 +24,7 @@ pub(super) fn read(
         "deployment",
         &system.deployments,
     );
-    let version = when
-        .optional_text(report, "version")
-        .map_or_else(Vec::new, |text| {
-            cells::version(&text.value).unwrap_or_else(|finding| {
-                report.add(text.at, finding);
-                Vec::new()
-            })
-        });
+    let version = version(report, &mut when, "version");
     let options = names(report, &mut when, "option", "option", &system.options);
     let without = names(report, &mut when, "without", "option", &system.options);
     let choices = choices(report, &mut when, system);
@@ -48,6 +41,21 @@ pub(super) fn read(
         choices,
     };
     (condition != Condition::default()).then_some(condition)
+}
+
+/// Comparisons with the version that may be there.
+pub(super) fn version(
+    report: &mut Report<'_>,
+    table: &mut Fields<'_>,
+    key: &'static str,
+) -> Vec<VersionBound> {
+    let text = table.optional_text(report, key);
+    text.map_or_else(Vec::new, |text| {
+        cells::version(&text.value).unwrap_or_else(|finding| {
+            report.add(text.at, finding);
+            Vec::new()
+        })
+    })
 }
 
 /// Reads `[[conflict]]`: facts that the document says cannot go together.
@@ -74,17 +82,23 @@ pub(super) fn conflicts(
         };
         let (has, lacks) = (role(report, "role"), role(report, "lacks"));
         let offset_of = role(report, "offset_of");
-        let offset = table.optional_integer(report, "offset");
+        let several = role(report, "several");
+        let offset = number(report, &mut table, "offset_other_than");
+        let lacks_protocol = number(report, &mut table, "lacks_protocol");
         let message = table.text(report, "message");
         let hint = table.text(report, "hint");
         let citation = citation(report, &mut table);
         table.finish(report);
-        if condition.is_none() && same_host.is_empty() && has.is_none() && offset_of.is_none() {
+        if condition.is_none()
+            && same_host.is_empty()
+            && has.is_none()
+            && offset_of.is_none()
+            && several.is_none()
+        {
             let message = "the conflict has nothing to be met";
-            let hint = "write `when`, `same_host`, `role` and `lacks`, or `offset_of` and `offset`";
+            let hint = "write `when`, `same_host`, `role` and `lacks`, `several`, or `offset_of` and `offset_other_than`";
             report.add(at, Diagnostic::error("empty-conflict", message).hint(hint));
         }
-        let offset = offset_of.zip(offset.and_then(|(number, _)| u16::try_from(number).ok()));
         if let (Some(id), Some(message), Some(hint), Some(citation)) = (id, message, hint, citation)
         {
             found.push(Conflict {
@@ -93,7 +107,9 @@ pub(super) fn conflicts(
                 same_host,
                 role: has,
                 lacks,
-                offset,
+                offset_other_than: offset_of.zip(offset),
+                several,
+                lacks_protocol,
                 message: message.value,
                 hint: hint.value,
                 citation,
@@ -101,6 +117,21 @@ pub(super) fn conflicts(
         }
     }
     found
+}
+
+/// A small number that may be there.
+fn number<N: TryFrom<i64>>(
+    report: &mut Report<'_>,
+    table: &mut Fields<'_>,
+    key: &'static str,
+) -> Option<N> {
+    let (number, at) = table.optional_integer(report, key)?;
+    let small = N::try_from(number).ok();
+    if small.is_none() {
+        let message = format!("{number} is out of range for `{key}`");
+        report.add(at, Diagnostic::error("out-of-range", message));
+    }
+    small
 }
 
 fn choices(

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::cells;
+use super::conditions;
 use super::fields::{self, Fields, Text};
 use super::report::{Report, quoted};
 use super::{Choice, Role, System, SystemOption};
@@ -125,10 +126,12 @@ fn option(
     let mut table = fields::table(report, value)?;
     let title = table.text(report, "title");
     let default = table.flag(report, "default").unwrap_or(false);
+    let required = conditions::version(report, &mut table, "required");
     table.finish(report);
     Some(SystemOption {
         title: title?.value,
         default,
+        required,
     })
 }
 

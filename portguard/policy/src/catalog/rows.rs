@@ -158,6 +158,7 @@ impl RowReader<'_> {
                 .ok()
         });
         let ports = self.ports(report, &mut table, inert);
+        let ports_from = ports_from(report, &mut table, &ports);
         let pick = table.optional_text(report, "pick");
         if let Some(pick) = &pick {
             self.check_pick(report, pick, &ports);
@@ -179,6 +180,7 @@ impl RowReader<'_> {
         let customisable = table
             .flag(report, "customisable")
             .unwrap_or(self.usual.customisable);
+        let customisable_in = conditions::version(report, &mut table, "customisable_in");
         let direction_printed = table.flag(report, "direction_printed");
         let purpose = table.text(report, "purpose");
         let citation = citation(report, &mut table);
@@ -197,6 +199,7 @@ impl RowReader<'_> {
             transport_printed,
             application: application.map(|text| text.value),
             ports,
+            ports_from,
             pick: pick.map(|text| text.value),
             offset,
             listener: listener.map(|text| text.value),
@@ -205,6 +208,7 @@ impl RowReader<'_> {
             class,
             condition,
             customisable,
+            customisable_in,
             purpose: purpose?.value,
             citation: citation?,
             notes,
@@ -342,6 +346,19 @@ impl RowReader<'_> {
             );
         }
     }
+}
+
+/// The least number that a site may give, for a row that prints none.
+fn ports_from(report: &mut Report<'_>, table: &mut Fields<'_>, ports: &[PortSpec]) -> Option<u16> {
+    let (number, at) = table.optional_integer(report, "ports_from")?;
+    let port = u16::try_from(number).ok().filter(|port| *port > 0);
+    if port.is_none() || !ports.iter().any(PortSpec::is_open) {
+        let message =
+            "`ports_from` is a port from which on the site may choose, where none is printed";
+        let hint = "write it beside `ports = [\"dynamic\"]`";
+        report.add(at, Diagnostic::error("bad-port", message).hint(hint));
+    }
+    port
 }
 
 /// A class says who is meant where no peer is printed.

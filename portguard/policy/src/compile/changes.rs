@@ -57,7 +57,7 @@ impl Change {
     pub(super) fn contradicts(&self, other: &Self) -> bool {
         self.key != other.key
             && self.spec == other.spec
-            && !self.spec.is_open()
+            && (!self.spec.is_open() || self.listener.is_some())
             && self.listener == other.listener
             && self.new != other.new
             && self.transports.iter().any(|t| other.transports.contains(t))

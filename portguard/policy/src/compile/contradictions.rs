@@ -47,21 +47,32 @@ impl<'a> Compiler<'a, '_> {
             && conflict.same_host.iter().all(|role| has(role))
             && conflict.role.as_ref().is_none_or(|role| has(role))
             && conflict.lacks.as_ref().is_none_or(|role| !has(role))
-            && conflict.offset.as_ref().is_none_or(|(role, offset)| {
-                let known = self.inventory.related_hosts(&system.id, role);
-                let is_given = has(role) || view.site.peers.contains_key(role);
-                let unknown = (known.is_empty() && is_given).then(|| {
-                    self.inventory
-                        .offsets(&system.id, &[role], None, &view.site)
-                });
-                let known = known.into_iter().map(|host| {
-                    let mut roles = self.inventory.roles_at(&system.id, role, host);
-                    roles.push(role);
-                    let said = &self.views.at(&system.id, Some(host)).site;
-                    self.inventory.offsets(&system.id, &roles, Some(host), said)
-                });
-                known.chain(unknown).any(|offsets| offsets.contains(offset))
+            && conflict.several.as_ref().is_none_or(|role| {
+                has(role) && self.inventory.related_hosts(&system.id, role).len() > 1
             })
+            && conflict.lacks_protocol.is_none_or(|number| {
+                let mut listed = self.inputs.site.baseline.protocols.iter();
+                !listed.any(|protocol| protocol.number == number)
+            })
+            && conflict
+                .offset_other_than
+                .as_ref()
+                .is_none_or(|(role, offset)| {
+                    let known = self.inventory.related_hosts(&system.id, role);
+                    let is_given = has(role) || view.site.peers.contains_key(role);
+                    let unknown = (known.is_empty() && is_given).then(|| {
+                        self.inventory
+                            .offsets(&system.id, &[role], None, &view.site)
+                    });
+                    let known = known.into_iter().map(|host| {
+                        let mut roles = self.inventory.roles_at(&system.id, role, host);
+                        roles.push(role);
+                        let said = &self.views.at(&system.id, Some(host)).site;
+                        self.inventory.offsets(&system.id, &roles, Some(host), said)
+                    });
+                    let mut all = known.chain(unknown).flatten();
+                    all.any(|known| known != *offset)
+                })
     }
 
     /// Options and alternatives of which every row of this host fails for another reason.
@@ -103,6 +114,15 @@ impl<'a> Compiler<'a, '_> {
                     let condition = row.condition.as_ref();
                     condition.is_some_and(|condition| condition.choices.get(choice) == Some(value))
                 });
+            }
+        }
+        for (option, place) in &view.without {
+            if facts::required(option, system, view) == Some(true) {
+                let message = format!(
+                    "{} is not without option {option}: its document requires it in this version",
+                    system.id
+                );
+                found.push((*place, message));
             }
         }
         for (place, message) in found {

@@ -120,6 +120,16 @@ impl<'a> Lint<'a, '_> {
             self.error(place, "no-effect", message, hint);
             return;
         }
+        if let Some((from, given)) = first.ports_from.and_then(|from| {
+            let mut given = changed(first, change).into_iter().flat_map(|(_, new)| new);
+            Some((from, given.find(|range| range.first < from)?.first))
+        }) {
+            let message =
+                format!("row `{key}` gets port {given}, and its document has none below {from}");
+            let hint = format!("give a range from {from} on");
+            self.error(place, "port-out-of-range", message, hint);
+            return;
+        }
         let printed: Vec<_> = first.ports.iter().map(ToString::to_string).collect();
         if let ChangedPorts::Each(each) = change
             && let Some(unknown) = each.keys().find(|key| !printed.contains(key))

@@ -67,11 +67,19 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
             }
         }
     }
-    if let Some(option) = options.iter().find(|option| !is_on(option, system, site)) {
-        return Truth::Fails(format!("wants option {option}, which is off"));
-    }
-    if let Some(option) = without.iter().find(|option| is_on(option, system, site)) {
-        return Truth::Fails(format!("wants to be without option {option}, which is on"));
+    for (option, wanted) in (options.iter().map(|option| (option, true)))
+        .chain(without.iter().map(|option| (option, false)))
+    {
+        match is_on(option, system, site) {
+            None => unsaid.push(Fact::Version),
+            Some(false) if wanted => {
+                return Truth::Fails(format!("wants option {option}, which is off"));
+            }
+            Some(true) if !wanted => {
+                return Truth::Fails(format!("wants to be without option {option}, which is on"));
+            }
+            Some(_) => {}
+        }
     }
     for (choice, value) in choices {
         match site.choices.get(choice) {
@@ -98,14 +106,34 @@ pub(super) fn until(condition: Option<&Condition>, site: &SystemSite) -> Option<
         .min()
 }
 
-/// Whether an option is on at this site.
-pub(super) fn is_on(option: &str, system: &System, site: &SystemSite) -> bool {
-    site.options.contains_key(option)
-        || (!site.without.contains_key(option)
-            && system
-                .options
-                .get(option)
-                .is_some_and(|option| option.default))
+/// Whether an option is on at this site; `None`: that depends on the version, which is not said.
+fn is_on(option: &str, system: &System, site: &SystemSite) -> Option<bool> {
+    if site.options.contains_key(option) {
+        return Some(true);
+    }
+    let known = system.options.get(option);
+    let is_default = known.is_some_and(|option| option.default);
+    let is_said = is_default && !site.without.contains_key(option);
+    Some(required(option, system, site)? || is_said)
+}
+
+/// Whether an option is on whatever the site says; `None`: the version decides, and is not said.
+pub(super) fn required(option: &str, system: &System, site: &SystemSite) -> Option<bool> {
+    let bounds = system
+        .options
+        .get(option)
+        .map(|option| option.required.as_slice());
+    let bounds = bounds.unwrap_or_default();
+    if bounds.is_empty() {
+        return Some(false);
+    }
+    is_within(bounds, site)
+}
+
+/// Whether the site's version meets all bounds; `None`: it is not said.
+pub(super) fn is_within(bounds: &[VersionBound], site: &SystemSite) -> Option<bool> {
+    let (ours, _) = site.version.as_ref().filter(|_| !bounds.is_empty())?;
+    Some(bounds.iter().all(|bound| holds(bound, ours)))
 }
 
 /// Why a condition can hold at no site, if so.

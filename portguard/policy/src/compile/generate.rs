@@ -93,6 +93,7 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
         transport_printed: true,
         application: None,
         ports: vec![PortSpec::Range(port, port)],
+        ports_from: None,
         pick: None,
         offset: false,
         listener: None,
@@ -101,6 +102,7 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
         class: None,
         condition: None,
         customisable: false,
+        customisable_in: Vec::new(),
         purpose: "generated".to_owned(),
         citation: Citation {
             section: "generated".to_owned(),

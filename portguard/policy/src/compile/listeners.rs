@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::changes::{Change, Ranges, merged};
 use super::views::View;
-use super::{Compiler, facts::Fact};
+use super::{Compiler, facts, facts::Fact};
 use crate::catalog::{PortSpec, Role, Row, System};
 use crate::diagnostic::Diagnostic;
 use crate::site::names_row;
@@ -40,6 +40,9 @@ impl Listener<'_> {
         spec: &PortSpec,
     ) -> bool {
         if change.spec != *spec || !row.transports.iter().any(|t| change.transports.contains(t)) {
+            return false;
+        }
+        if facts::is_within(&row.customisable_in, &self.view.site) == Some(false) {
             return false;
         }
         if names_row(&change.key, &system.id, &row.id) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{RoleJson, roles_json};
-use portguard_policy::catalog::{Condition, Inert, Peer, PeerClass, Row, System};
+use portguard_policy::catalog::{Condition, Inert, Peer, PeerClass, Row, System, VersionBound};
 
 /// The rows of a system or of one of its roles, and all that they refer to.
 #[derive(Serialize)]
@@ -28,6 +28,9 @@ pub(super) struct ShowJson<'a> {
 struct OptionJson<'a> {
     title: &'a str,
     default: bool,
+    /// Versions in which it is on whatever the site says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -51,6 +54,9 @@ struct RowJson<'a> {
     transport_printed: bool,
     application: Option<&'a str>,
     ports: Vec<String>,
+    /// The least number that the site may give where none is printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports_from: Option<u16>,
     /// The choice that picks one of `ports`.
     pick: Option<&'a str>,
     /// Whether the ports move with the port offset of the role's server.
@@ -64,6 +70,9 @@ struct RowJson<'a> {
     class: Option<&'static str>,
     condition: Option<ConditionJson<'a>>,
     customisable: bool,
+    /// Versions in which it is, if not in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customisable_in: Option<String>,
     purpose: &'a str,
     citation: CitationJson<'a>,
     notes: &'a [String],
@@ -118,6 +127,7 @@ pub(super) fn document<'a>(system: &'a System, rows: &[&'a Row]) -> ShowJson<'a>
             OptionJson {
                 title: &option.title,
                 default: option.default,
+                required: bounds(&option.required),
             },
         )
     });
@@ -165,6 +175,7 @@ fn row_json<'a>(system: &'a System, row: &'a Row) -> RowJson<'a> {
         transport_printed: row.transport_printed,
         application: row.application.as_deref(),
         ports: row.ports.iter().map(ToString::to_string).collect(),
+        ports_from: row.ports_from,
         pick: row.pick.as_deref(),
         offset: row.offset,
         listener: row.listener.as_deref(),
@@ -173,6 +184,7 @@ fn row_json<'a>(system: &'a System, row: &'a Row) -> RowJson<'a> {
         class: row.class.map(PeerClass::as_str),
         condition: row.condition.as_ref().map(condition_json),
         customisable: row.customisable,
+        customisable_in: bounds(&row.customisable_in),
         purpose: &row.purpose,
         citation: CitationJson {
             document: &system.document,
@@ -194,14 +206,19 @@ fn condition_json(condition: &Condition) -> ConditionJson<'_> {
         without,
         choices,
     } = condition;
-    let bounds: Vec<_> = version.iter().map(ToString::to_string).collect();
     ConditionJson {
         deployment: deployments,
-        version: (!bounds.is_empty()).then(|| bounds.join(", ")),
+        version: bounds(version),
         option: options,
         without,
         choice: choices,
     }
+}
+
+/// As the catalog writes them; `None` if there are none.
+fn bounds(version: &[VersionBound]) -> Option<String> {
+    let bounds: Vec<_> = version.iter().map(ToString::to_string).collect();
+    (!bounds.is_empty()).then(|| bounds.join(", "))
 }
 
 #[cfg(test)]

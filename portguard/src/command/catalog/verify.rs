@@ -173,14 +173,14 @@ mod tests {
         assert_eq!(
             file.counts,
             Some(Counts {
-                entries: 44,
-                rows: 54
+                entries: 45,
+                rows: 56
             })
         );
         let mut out = Vec::new();
         write_text(&mut out, &file).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("ibm-api-connect.toml: IBM API Connect: Firewall requirements on Kubernetes\n    44 entries,  54 rows\n"), "{text}");
+        assert!(text.starts_with("ibm-api-connect.toml: IBM API Connect: Firewall requirements on Kubernetes\n    45 entries,  56 rows\n"), "{text}");
         assert!(text.contains("\n     8      8  Firewall port requirements on Kubernetes > Table 3 > Gateway Server\n"), "{text}");
     }
 

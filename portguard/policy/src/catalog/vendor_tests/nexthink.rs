@@ -66,7 +66,7 @@ fn nexthink_peers_and_conditions() {
         ("engine-8443-cloud", "deployment nexthink-cloud"),
         ("engine-1671", "deployment on-premises; version >=6, <7"),
         ("engine-999-udp", "option collector-udp"),
-        ("overview-udp/in", "version <6.21"),
+        ("overview-udp/in", "option collector-udp"),
         ("portal-8300", "version >=6.19; option collector-assignment"),
         (
             "overview-8301",

@@ -95,7 +95,13 @@ fn wso2_runtimes_have_their_own_console() {
         assert!(opens(&wso2, runtime, 11111), "{runtime}");
         assert!(opens(&wso2, "enterprise-integrator", own), "{own}");
     }
-    for product in ["api-manager", "esb", "identity-server", "message-broker"] {
+    for product in [
+        "api-manager",
+        "traffic-manager",
+        "analytics",
+        "esb",
+        "identity-server",
+    ] {
         assert!(
             opens(&wso2, product, 9443) && opens(&wso2, product, 9763),
             "{product}"

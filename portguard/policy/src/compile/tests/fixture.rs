@@ -60,6 +60,7 @@ pub(in crate::compile) fn row(
         transport_printed: true,
         application: None,
         ports: ports.to_vec(),
+        ports_from: None,
         pick: None,
         offset: false,
         listener: None,
@@ -68,6 +69,7 @@ pub(in crate::compile) fn row(
         class: None,
         condition: None,
         customisable: false,
+        customisable_in: Vec::new(),
         purpose: format!("purpose of {id}"),
         citation: Citation {
             section: "S".to_owned(),
@@ -100,6 +102,7 @@ pub(in crate::compile) fn catalog() -> Catalog {
         SystemOption {
             title: "JMX".to_owned(),
             default: true,
+            required: Vec::new(),
         },
     );
     system.choices.insert(

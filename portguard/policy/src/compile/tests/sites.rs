@@ -638,6 +638,8 @@ fn facts_that_contradict_each_other_are_told() {
         (format!("{nexthink}version = \"6.24\"\noptions = [\"collector-assignment\"]"), "\"nexthink/engine\", \"nexthink/portal\"", "contradiction"),
         (nexthink.to_owned(), "\"nexthink/local-license-manager\"", "contradiction"),
         ("[systems.wso2]\noptions = [\"publish-analytics\"]".to_owned(), "\"wso2/analytics\"", "contradiction"),
+        ("[systems.wso2]\noptions = [\"publish-analytics\"]\noffsets = { analytics = 2 }".to_owned(), "\"wso2/analytics\"", "contradiction"),
+        (format!("{nexthink}version = \"V6.20\"\nwithout = [\"collector-udp\"]"), "\"nexthink/engine\"", "no-effect"),
         ("[systems.ibm-api-connect]\noptions = [\"stripe\"]".to_owned(), "\"ibm-api-connect/management\"", "contradiction"),
         (
             "[systems.interlink-asi]\ndeployment = \"clustered\"\npeers = { authenticator = [\"10.1.0.1\"] }".to_owned(),
@@ -722,4 +724,108 @@ roles = [{roles}]
     let both = "\"ibm-api-connect/management\", \"ibm-api-connect/analytics\"";
     assert_eq!(admits(both, "10.2.0.1"), [true, true]);
     assert_eq!(admits(both, "10.2.0.2"), [true, true]);
+}
+
+#[test]
+fn a_standalone_system_is_one_node_of_its_cluster() {
+    let site = |facts: &str, cluster: &str| {
+        format!(
+            "unprinted_peers = \"none\"\n[systems.interlink-asi]\n{facts}\n\
+             [[host]]\nname = \"a\"\naddresses = [\"10.1.0.1\"]\nroles = [\"interlink-asi/asi\"]\n\
+             [[host]]\nname = \"b\"\naddresses = [\"10.1.0.2\"]\n{cluster}roles = [\"interlink-asi/core\"]\n"
+        )
+    };
+    let told =
+        |facts, cluster| codes(&named(&site(facts, cluster), "a")).contains(&"contradiction");
+    assert!(told("deployment = \"standalone\"", ""));
+    assert!(!told("deployment = \"clustered\"", ""));
+    assert!(!told(
+        "deployment = \"standalone\"",
+        "cluster = \"second\"\n"
+    ));
+}
+
+const CHANNELS: &str = r#"
+unprinted_peers = "none"
+[systems.nexthink]
+deployment = "on-premises"
+version = "V6.19"
+options = ["collector-assignment"]
+choices = { collector-channel = "custom", collector-platform = "macos", directory-channel = "secure", portal-access = "secure" }
+ports = { engine-8443-custom = 9443, engine-999-udp = 9999 }
+[[host]]
+name = "e"
+addresses = ["10.1.0.1"]
+roles = ["nexthink/engine"]
+systems = { nexthink = { version = "V6.22" } }
+[[host]]
+name = "p"
+addresses = ["10.1.0.2"]
+roles = ["nexthink/portal"]
+[[host]]
+name = "c"
+addresses = ["10.1.0.3"]
+roles = ["nexthink/collector"]
+"#;
+
+/// Ports of rows that one host has towards another.
+fn towards(site: &str, host: &str, transport: &str, sign: &str, peer: &str) -> BTreeSet<String> {
+    let all = lines(&named(site, host)).into_iter();
+    let (transport, peer) = (format!(" {transport}/"), format!("{sign} {peer}/32"));
+    all.filter_map(|line| {
+        let port = line.split(&transport).nth(1)?.split(' ').next()?;
+        line.ends_with(&peer).then(|| port.to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn in_the_version_that_cannot_change_it_a_number_stays_where_it_is() {
+    let (c, p) = ("10.1.0.3", "10.1.0.2");
+    assert!(towards(CHANNELS, "p", "tcp", "<-", c).contains("8443"));
+    assert!(towards(CHANNELS, "c", "tcp", "->", p).contains("8443"));
+    assert!(codes(&named(CHANNELS, "p")).contains(&"port-stays-open"));
+    let later = CHANNELS.replace("\"V6.19\"", "\"V6.20\"");
+    assert!(towards(&later, "p", "tcp", "<-", c).contains("9443"));
+    assert!(towards(&later, "c", "tcp", "->", p).contains("9443"));
+    assert!(!towards(&later, "p", "tcp", "<-", c).contains("8443"));
+}
+
+#[test]
+fn what_one_version_requires_and_another_offers_is_one_channel() {
+    let (c, e) = ("10.1.0.3", "10.1.0.1");
+    // The Engine does not offer what the Collector needs: closed at both ends, and said.
+    assert!(towards(CHANNELS, "e", "udp", "<-", c).is_empty());
+    assert!(towards(CHANNELS, "c", "udp", "->", e).is_empty());
+    assert!(codes(&named(CHANNELS, "c")).contains(&"ends-differ"));
+    let offered = CHANNELS.replace("\"V6.22\" }", "\"V6.22\", options = [\"collector-udp\"] }");
+    for site in [offered.as_str(), &CHANNELS.replace("V6.22", "V6.20")] {
+        let changed = BTreeSet::from(["9999".to_owned()]);
+        assert_eq!(towards(site, "e", "udp", "<-", c), changed);
+        assert_eq!(towards(site, "c", "udp", "->", e), changed);
+    }
+}
+
+#[test]
+fn numbers_that_a_document_rules_out_or_that_differ_for_one_listener_are_errors() {
+    let node = |range: &str| {
+        format!(
+            "[systems.thoughtspot]\nversion = \"4.5.1\"\nchoices = {{ mail-port = \"25\", directory-port = \"389\" }}\n\
+             ports = {{ intracluster-dynamic = {range} }}\n\
+             [[host]]\nname = \"n\"\naddresses = [\"10.1.0.1\"]\nroles = [\"thoughtspot/node\"]\n"
+        )
+    };
+    let is_refused = |text: &str| codes(&named(text, "n")).contains(&"port-out-of-range");
+    assert!(is_refused(&node("\"19999-30000\"")));
+    assert!(is_refused(&node("[40000, 1024]")));
+    assert!(!is_refused(&node("\"20000-20100\"")));
+    let offload = |other: u16| {
+        format!(
+            "unprinted_peers = \"none\"\n[systems.ibm-api-connect]\noptions = [\"analytics-offload\"]\n\
+             ports = {{ usage-12 = 9092, analytics-offload = {other} }}\n\
+             [[host]]\nname = \"n\"\naddresses = [\"10.1.0.1\"]\nroles = [\"ibm-api-connect/analytics\"]\n"
+        )
+    };
+    assert!(codes(&named(&offload(9093), "n")).contains(&"contradiction"));
+    assert!(!codes(&named(&offload(9092), "n")).contains(&"contradiction"));
 }
