@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use portguard_common::reason::Direction;
 
 use crate::counters::Report;
-use crate::findings::{Kind, findings};
+use crate::findings::{Kind, Sockets, findings};
 use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::{Listener, Namespace};
 use portguard_kernel::host::nat::{Published, Unread};
@@ -240,17 +240,16 @@ fn traffic(
     (inbound, outbound): (&[Span<'_>], &[Span<'_>]),
     items: &mut Vec<Item>,
 ) {
-    let listening = views
-        .listeners
-        .iter()
-        .filter(|one| !one.is_loopback())
-        .map(|one| (one.transport, one.port))
-        .collect();
+    let listening = views.listeners.iter().filter(|one| !one.is_loopback());
+    let sockets = Sockets {
+        listening: listening.map(|one| (one.transport, one.port)).collect(),
+        client_ports: views.ephemeral,
+    };
     // Each violation is told once, by its finding.
     for item in items.iter_mut() {
         item.violations = Some(0);
     }
-    for finding in findings(policy, views.seen, views.talkers, &listening) {
+    for finding in findings(policy, views.seen, views.talkers, &sockets) {
         if finding.kind == Kind::WithoutPort {
             continue;
         }

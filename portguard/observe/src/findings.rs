@@ -8,11 +8,12 @@
 mod answers;
 mod ledger;
 mod ports;
-mod scan;
+pub(crate) mod scan;
 mod share;
 
 use std::collections::BTreeSet;
 
+use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use serde::Serialize;
 
 use crate::counters::Report;
@@ -35,7 +36,8 @@ pub enum Kind {
     UndocumentedPeer,
     /// Many ports tried that nobody listens on.
     Scan,
-    /// Packets to ports of this host's own clients that answer nothing they sent: from another port or address.
+    /// Packets to ports of this host's own clients, in no conversation that the guard knows: from another port or address than
+    /// was asked, or of a question that it did not see, did not count as one, or had no room for.
     AnswersFromElsewhere,
     /// Sent to a port that no row opens.
     UndocumentedDestinationPort,
@@ -162,17 +164,42 @@ pub fn without_scans(talkers: &mut Vec<TopTalker>, findings: &[Finding]) {
     });
 }
 
-/// Ports that somebody listens on who others can reach.
-pub type Listening = BTreeSet<(Transport, u16)>;
+/// What the sockets of this host say about a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// Ports that somebody listens on who others can reach.
+    pub listening: BTreeSet<(Transport, u16)>,
+    /// Ports that the kernel gives to clients: `ip_local_port_range`.
+    pub client_ports: (u16, u16),
+}
+
+impl Default for Sockets {
+    /// Nobody listens, and clients have the ports that Linux gives them unless it is told otherwise.
+    fn default() -> Self {
+        Self {
+            listening: BTreeSet::new(),
+            client_ports: (CLIENT_PORTS, CLIENT_PORTS_HERE),
+        }
+    }
+}
+
+impl Sockets {
+    /// Whether a service has the port. A UDP socket at a port that the kernel picked is a client's.
+    pub fn serve(&self, transport: Transport, port: u16) -> bool {
+        let (first, last) = self.client_ports;
+        let is_picked = transport == Transport::Udp && (first..=last).contains(&port);
+        self.listening.contains(&(transport, port)) && !is_picked
+    }
+}
 
 /// All findings, heaviest first: of what reports counted and talkers of the same interfaces since the same moments.
 pub fn findings(
     policy: &Policy,
     reports: &[Report],
     talkers: &[TopTalker],
-    listening: &Listening,
+    sockets: &Sockets,
 ) -> Vec<Finding> {
-    let mut ledger = Ledger::new(policy, reports, talkers, listening);
+    let mut ledger = Ledger::new(policy, reports, talkers, sockets);
     ports::inbound(&mut ledger);
     ports::outbound(&mut ledger);
     ports::without(&mut ledger);
@@ -212,7 +239,7 @@ impl Finding {
             Kind::UndocumentedPeer => format!("not a peer of {}", self.row_ids()),
             Kind::Scan => "ports tried that nobody listens on".to_owned(),
             Kind::AnswersFromElsewhere => {
-                "to ports of own clients, from a port or address that they did not ask".to_owned()
+                "to ports of own clients, in no conversation that the guard knows".to_owned()
             }
             Kind::UndocumentedDestinationPort => "sent, and not documented".to_owned(),
             Kind::UndocumentedDestination => format!("sent to a peer not of {}", self.row_ids()),

@@ -9,13 +9,13 @@ use portguard_common::reason::Direction;
 
 use crate::counters::{Report, Snapshot};
 use crate::events::stream::booted;
-use crate::findings::{Finding, findings};
+use crate::findings::{Finding, Sockets, findings};
 use crate::resets::Resets;
 use crate::talkers::{Talkers, TopTalkers};
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::{Interface, canonical};
-use portguard_kernel::host::listeners::listening;
+use portguard_kernel::host::listeners::{ephemeral, listening};
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::hidden;
 use portguard_policy::catalog::Catalog;
@@ -152,6 +152,17 @@ fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Tal
     }
 }
 
+/// What the sockets of this network namespace say about ports.
+///
+/// # Errors
+/// If the kernel does not tell what listens.
+pub fn sockets() -> anyhow::Result<Sockets> {
+    Ok(Sockets {
+        listening: listening().context("cannot read what listens")?,
+        client_ports: ephemeral(),
+    })
+}
+
 impl Observed {
     /// The counters since the last reset, or since the first load.
     pub fn counted(&self) -> Snapshot {
@@ -200,10 +211,10 @@ impl Observed {
     /// # Errors
     /// If the kernel does not tell what listens.
     pub fn findings(&self, raw: bool) -> anyhow::Result<Vec<Finding>> {
-        let listening = listening().context("cannot read what listens")?;
+        let sockets = sockets()?;
         let talkers = self.top_talkers(None, usize::MAX, raw).talkers;
         let policy = &self.live.meta.policy;
-        Ok(findings(policy, &[self.report(raw)], &talkers, &listening))
+        Ok(findings(policy, &[self.report(raw)], &talkers, &sockets))
     }
 
     /// The name that its files have: that of its pins.

@@ -168,7 +168,15 @@ fn case(
     let explainer =
         Explainer::new(policy, &site.catalog).map_err(|error| Fault::usage(error.to_string()))?;
     let findings = observed.findings(true)?;
-    let flows = judge(&evidence.causes, &findings, policy, &explainer, &accepted);
+    let sockets = observe::sockets()?;
+    let flows = judge(
+        &evidence.causes,
+        &findings,
+        policy,
+        &explainer,
+        &accepted,
+        &sockets,
+    );
     let against = against(args, &evidence, policy, &flows, &accepted);
     Ok(Case {
         interface: name.clone(),
@@ -299,6 +307,11 @@ fn against(
     against
 }
 
+/// A time that is not always known.
+fn moment(at: u64) -> String {
+    if at == 0 { "-".to_owned() } else { time(at) }
+}
+
 fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
     writeln!(
         out,
@@ -342,10 +355,10 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
                 flow.peer
                     .map_or("unknown".to_owned(), |peer| peer.to_string()),
                 grouped(flow.packets),
-                time(flow.last),
+                moment(flow.last),
                 plain(&by),
                 flow.reason.clone(),
-                time(flow.first),
+                moment(flow.first),
             ]);
         }
         writeln!(out, "{table}")?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use portguard_common::reason::Direction;
-use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use serde::Serialize;
 
 use super::seen::Seen;
@@ -176,9 +175,9 @@ impl Item {
             Direction::Ingress
         };
         let transport = finding.transport.unwrap_or(Transport::Tcp);
-        let first = finding.port_first.unwrap_or(CLIENT_PORTS);
+        let first = finding.port_first.unwrap_or(views.ephemeral.0);
         let last = finding.port_last.unwrap_or(match direction {
-            Direction::Ingress => CLIENT_PORTS_HERE,
+            Direction::Ingress => views.ephemeral.1,
             Direction::Egress => u16::MAX,
         });
         let mut item = blank(direction, transport, first, last);

@@ -18,7 +18,7 @@ pub enum State {
     UndocumentedPeerSeen,
     /// Many ports tried that nobody listens on.
     Scan,
-    /// Packets to ports of this host's own clients that answer nothing they sent.
+    /// Packets to ports of this host's own clients, in no conversation that the guard knows.
     AnswersFromElsewhere,
     /// Answers of this host that belong to nothing else here.
     UndocumentedAnswers,
@@ -132,8 +132,9 @@ impl State {
                 "many ports were tried that nobody listens on: dropping these packets harms no service"
             }
             Self::AnswersFromElsewhere => {
-                "packets to ports of this host's own clients, from a port or address that these did not ask (TFTP, active FTP, SNMP, SSDP ...): \
-                 where it is wanted, a row by remote port lets it in"
+                "packets to ports of this host's own clients, in no conversation that the guard knows: they come from another port or address \
+                 than was asked (TFTP, active FTP, SSDP ...), or the guard did not see the question, did not take it for one, or had no room \
+                 for it; `portguard promote` writes the row that lets them in"
             }
             Self::UndocumentedAnswers => {
                 "sent by this host to ports of clients, in answer to nothing that was counted here"

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portguard_common::packet::protocol;
-use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 
 use super::Cause;
-use crate::findings::{Finding, Kind};
+use crate::findings::scan::{OFTEN, PORTS};
+use crate::findings::{Finding, Kind, Sockets};
 use crate::talkers::network;
+use portguard_policy::catalog::Transport;
 
 /// Direction, reason, protocol, port, whether that is a client's, the service, and the peer's network.
 type Key = (String, String, u8, u16, bool, u16, IpAddr);
@@ -17,19 +18,21 @@ type Key = (String, String, u8, u16, bool, u16, IpAddr);
 pub(super) const SCAN: &str = "scan";
 
 /// The causes with those of one problem and one peer together.
-pub(super) fn fold(causes: &[Cause], findings: &[Finding]) -> Vec<Cause> {
+pub(super) fn fold(causes: &[Cause], findings: &[Finding], sockets: &Sockets) -> Vec<Cause> {
     let of = |kind| findings.iter().filter(move |finding| finding.kind == kind);
-    let scanners: BTreeSet<&str> = of(Kind::Scan)
+    let scanning: BTreeMap<&str, u64> = of(Kind::Scan)
         .flat_map(|finding| &finding.peers)
-        .map(|peer| peer.peer.as_str())
+        .map(|peer| (peer.peer.as_str(), peer.packets))
         .collect();
+    let scanned_before = scanners(causes, sockets);
     // Ports that are a problem by themselves: somebody listens, or they were tried often.
     let alone = |cause: &Cause| {
-        of(Kind::UndocumentedPort).any(|finding| {
-            let ports = finding.port_first.zip(finding.port_last);
-            finding.transport.map(number) == Some(cause.protocol)
-                && ports.is_some_and(|(first, last)| (first..=last).contains(&cause.port))
-        })
+        !is_quiet(cause, sockets)
+            || of(Kind::UndocumentedPort).any(|finding| {
+                let ports = finding.port_first.zip(finding.port_last);
+                finding.transport.map(number) == Some(cause.protocol)
+                    && ports.is_some_and(|(first, last)| (first..=last).contains(&cause.port))
+            })
     };
     let arrived: BTreeSet<(IpAddr, u8, u16)> = causes
         .iter()
@@ -49,18 +52,13 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding]) -> Vec<Cause> {
     for cause in causes.iter().filter(|cause| !is_answer(cause)) {
         let mut cause = cause.clone();
         let peer = network(cause.peer);
-        let who = match peer {
-            IpAddr::V4(peer) => peer.to_string(),
-            IpAddr::V6(peer) => format!("{peer}/64"),
-        };
+        let who = name(peer);
         let is_arrival = cause.direction == "in" && cause.reason == "undocumented-port";
-        if is_arrival && scanners.contains(who.as_str()) && !alone(&cause) {
+        let is_scanner = scanning.contains_key(who.as_str()) || scanned_before.contains(&peer);
+        if is_arrival && is_scanner && !alone(&cause) {
             SCAN.clone_into(&mut cause.reason);
             (cause.protocol, cause.port, cause.to_client, cause.service) = (0, 0, false, 0);
-        } else if is_arrival
-            && cause.protocol == protocol::UDP
-            && (CLIENT_PORTS..=CLIENT_PORTS_HERE).contains(&cause.port)
-        {
+        } else if is_arrival && cause.protocol == protocol::UDP && is_client(cause.port, sockets) {
             // A client's port at both ends: the next transfer has others.
             (cause.port, cause.to_client) = (0, true);
         }
@@ -83,11 +81,56 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding]) -> Vec<Cause> {
             })
             .or_insert(cause);
     }
+    // The kernel has no room for each port of a scan, but counts them all.
+    for cause in folded.values_mut().filter(|cause| cause.reason == SCAN) {
+        let known = scanning.get(name(network(cause.peer)).as_str());
+        cause.packets.now = cause.packets.now.max(known.copied().unwrap_or(0));
+    }
     folded.into_values().collect()
 }
 
-fn number(transport: portguard_policy::catalog::Transport) -> u8 {
-    use portguard_policy::catalog::Transport;
+/// As findings name a peer.
+fn name(peer: IpAddr) -> String {
+    match peer {
+        IpAddr::V4(peer) => peer.to_string(),
+        IpAddr::V6(peer) => format!("{peer}/64"),
+    }
+}
+
+fn is_client(port: u16, sockets: &Sockets) -> bool {
+    let (first, last) = sockets.client_ports;
+    (first..=last).contains(&port)
+}
+
+/// Whether nobody listens there and few packets came, as far as causes tell.
+fn is_quiet(cause: &Cause, sockets: &Sockets) -> bool {
+    let transport = match cause.protocol {
+        protocol::TCP => Transport::Tcp,
+        protocol::UDP => Transport::Udp,
+        protocol::SCTP => Transport::Sctp,
+        _ => return false,
+    };
+    !sockets.serve(transport, cause.port) && cause.packets.total() <= OFTEN
+}
+
+/// Who tried many ports, also in a time of which no counters are left: before the last boot, or before the guard was removed.
+fn scanners(causes: &[Cause], sockets: &Sockets) -> BTreeSet<IpAddr> {
+    let mut tried: BTreeMap<IpAddr, BTreeSet<(u8, u16)>> = BTreeMap::new();
+    let is_try = |cause: &&Cause| {
+        cause.direction == "in"
+            && cause.reason == "undocumented-port"
+            && !cause.to_client
+            && is_quiet(cause, sockets)
+    };
+    for cause in causes.iter().filter(is_try) {
+        let ports = tried.entry(network(cause.peer)).or_default();
+        ports.insert((cause.protocol, cause.port));
+    }
+    let many = tried.into_iter().filter(|(_, ports)| ports.len() >= PORTS);
+    many.map(|(peer, _)| peer).collect()
+}
+
+fn number(transport: Transport) -> u8 {
     match transport {
         Transport::Tcp => protocol::TCP,
         Transport::Udp => protocol::UDP,

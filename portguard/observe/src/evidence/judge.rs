@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use portguard_common::packet::protocol;
 use portguard_common::reason::{Direction, Reason};
-use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use serde::Serialize;
 
 use super::Cause;
 use super::accept::Accepted;
 use super::fold::fold;
-use crate::findings::{Finding, Kind};
+use crate::findings::{Finding, Kind, Sockets};
+use portguard_policy::catalog::Transport;
 use portguard_policy::explain::{Explainer, Near, Outcome, Query};
 use portguard_policy::policy::{Outbound, Peers, Policy};
 
@@ -120,7 +120,7 @@ impl Cause {
     }
 
     /// Lines of a site file that would admit it.
-    fn site_lines(&self) -> Option<String> {
+    fn site_lines(&self, (first, last): (u16, u16)) -> Option<String> {
         let what = self.what();
         let (transport, port) = what.split_once('/')?;
         if !matches!(transport, "tcp" | "udp" | "sctp") {
@@ -128,7 +128,7 @@ impl Cause {
         }
         // The next answer comes to another port of this host's clients.
         let ports = if self.to_client {
-            format!("\"{CLIENT_PORTS}-{CLIENT_PORTS_HERE}\"")
+            format!("\"{first}-{last}\"")
         } else {
             port.to_owned()
         };
@@ -152,15 +152,16 @@ pub fn judge(
     policy: &Policy,
     explainer: &Explainer<'_>,
     accepted: &[Accepted],
+    sockets: &Sockets,
 ) -> Vec<Judged> {
-    let causes = fold(causes, findings);
+    let causes = fold(causes, findings, sockets);
     let mut all: Vec<Judged> = causes
         .iter()
         .filter(|cause| match cause.direction() {
             Direction::Ingress => true,
             Direction::Egress => policy.settings.outbound == Outbound::Enforce,
         })
-        .map(|cause| one(cause, policy, explainer, accepted))
+        .map(|cause| one(cause, policy, explainer, accepted, sockets.client_ports))
         .collect();
     all.extend(unknown_peers(findings, policy, accepted));
     all.sort_by_key(|judged| (judged.state, std::cmp::Reverse(judged.packets)));
@@ -196,10 +197,11 @@ fn unknown_peers<'a>(
                 && finding.port_last.is_some_and(|last| last <= grant.last)
                 && grant.peers == Peers::Any
         });
+        let what = acceptable(finding, transport, port);
         let said = accepted.iter().find(|said| {
             said.flow.peer.is_none()
                 && said.flow.direction == finding.direction
-                && said.flow.covers_port(transport, port)
+                && (said.flow.what == what || said.flow.covers_port(transport, port))
         });
         Some(Judged {
             state: match (is_open, said) {
@@ -208,7 +210,7 @@ fn unknown_peers<'a>(
                 (false, None) => State::Unexplained,
             },
             direction: finding.direction.to_owned(),
-            what: finding.what.clone(),
+            what,
             reason: finding.kind.name().to_owned(),
             peer: None,
             source_port: finding.source_port,
@@ -224,7 +226,25 @@ fn unknown_peers<'a>(
     })
 }
 
-fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Accepted]) -> Judged {
+/// A finding as `--accept` takes it.
+fn acceptable(finding: &Finding, transport: Transport, first: u16) -> String {
+    match (finding.kind, finding.source_port, finding.port_last) {
+        (_, Some(service), _) => format!("{transport}/from-{service}"),
+        (Kind::AnswersFromElsewhere | Kind::UndocumentedAnswers, None, _) => {
+            format!("{transport}/to-clients")
+        }
+        (_, None, Some(last)) if last > first => format!("{transport}/{first}-{last}"),
+        (_, None, _) => format!("{transport}/{first}"),
+    }
+}
+
+fn one(
+    cause: &Cause,
+    policy: &Policy,
+    explainer: &Explainer<'_>,
+    accepted: &[Accepted],
+    client_ports: (u16, u16),
+) -> Judged {
     let mut judged = Judged {
         state: State::Unexplained,
         direction: cause.direction.clone(),
@@ -265,7 +285,7 @@ fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Ac
             protocol: cause.protocol,
             remote: cause.peer,
             port: if cause.to_client {
-                CLIENT_PORTS
+                client_ports.0
             } else {
                 cause.port
             },
@@ -281,7 +301,7 @@ fn one(cause: &Cause, policy: &Policy, explainer: &Explainer<'_>, accepted: &[Ac
             return judged;
         }
         judged.nearest = answer.nearest;
-        judged.site = cause.site_lines();
+        judged.site = cause.site_lines(client_ports);
     }
     if let Some(said) = accepted.iter().find(|said| said.flow.covers(cause)) {
         judged.state = State::Accepted;
@@ -297,7 +317,7 @@ mod tests {
     use super::*;
     use crate::evidence::Sum;
     use portguard_policy::catalog::Catalog;
-    use portguard_policy::policy::Settings;
+    use portguard_policy::policy::{Grant, GrantKind, Settings};
 
     fn cause(reason: &str, protocol: u8, port: u16, peer: &str) -> Cause {
         Cause {
@@ -342,7 +362,14 @@ mod tests {
                     why: "b".to_owned(),
                 })
                 .collect();
-            let judged = judge(&causes, &[], &policy, &explainer, &accepted);
+            let judged = judge(
+                &causes,
+                &[],
+                &policy,
+                &explainer,
+                &accepted,
+                &Sockets::default(),
+            );
             judged.iter().map(|one| one.state).collect()
         };
         assert_eq!(states(&[]), [U, U, U, P]);
@@ -351,6 +378,122 @@ mod tests {
         assert_eq!(states(&["out:tcp/8080", "udp/8080"]), [U, U, U, P]);
         assert_eq!(states(&["tcp/8000-8100=10.0.0.0/24"]), [U, U, A, P]);
         assert_eq!(states(&["tcp/8081-8100", "tcp/from-8080"]), [U, U, U, P]);
+    }
+
+    /// What becomes of causes and findings when nothing is accepted.
+    fn judged(
+        causes: &[Cause],
+        findings: &[Finding],
+        inbound: Vec<Grant>,
+        sockets: &Sockets,
+    ) -> Vec<Judged> {
+        let policy = Policy {
+            settings: Settings {
+                enforce: true,
+                outbound: Outbound::Enforce,
+                ..Settings::default()
+            },
+            inbound,
+            ..Policy::default()
+        };
+        let catalog = Catalog::embedded().unwrap();
+        let explainer = Explainer::new(&policy, &catalog).unwrap();
+        judge(causes, findings, &policy, &explainer, &[], sockets)
+    }
+
+    #[test]
+    fn a_scan_is_one_flow_also_when_no_counter_is_left_of_it() {
+        let scanned = (2_000..2_040_u16)
+            .map(|port| cause("undocumented-port", protocol::TCP, port, "10.0.0.9"));
+        // Few packets each, like a scan; but somebody listens at one, and another is tried often.
+        let mut causes: Vec<Cause> = scanned.collect();
+        let packets: Sum = serde_json::from_str(r#"{"earlier": 500, "now": 0}"#).unwrap();
+        causes.push(Cause {
+            packets,
+            ..cause("undocumented-port", protocol::TCP, 3_000, "10.0.0.9")
+        });
+        let sockets = Sockets {
+            listening: [(Transport::Tcp, 2_007)].into(),
+            ..Sockets::default()
+        };
+        let all = judged(&causes, &[], Vec::new(), &sockets);
+        let mut names: Vec<&str> = all.iter().map(|one| one.what.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["scan", "tcp/2007", "tcp/3000"]);
+        // So few ports are none.
+        let few = judged(
+            causes.get(..15).unwrap(),
+            &[],
+            Vec::new(),
+            &Sockets::default(),
+        );
+        assert_eq!(few.len(), 15);
+    }
+
+    #[test]
+    fn answers_from_elsewhere_get_a_row_that_lets_the_next_one_in() {
+        let answer = Cause {
+            to_client: true,
+            service: 161,
+            ..cause("undocumented-port", protocol::UDP, 0, "10.0.0.9")
+        };
+        for client_ports in [(32_768, 60_999), (15_000, 20_000)] {
+            let sockets = Sockets {
+                client_ports,
+                ..Sockets::default()
+            };
+            let all = judged(std::slice::from_ref(&answer), &[], Vec::new(), &sockets);
+            let [one] = &all[..] else { panic!("{all:?}") };
+            assert_eq!(one.state, U);
+            let (first, last) = client_ports;
+            let ports = format!("ports = [\"{first}-{last}\"]");
+            assert!(one.site.as_ref().unwrap().contains(&ports), "{one:?}");
+            let row = Grant {
+                kind: GrantKind::Site,
+                transport: Transport::Udp,
+                first,
+                last,
+                peers: Peers::Any,
+                row: "site/agent".to_owned(),
+                until: None,
+            };
+            let all = judged(std::slice::from_ref(&answer), &[], vec![row], &sockets);
+            assert_eq!(all.first().map(|one| one.state), Some(P));
+        }
+    }
+
+    #[test]
+    fn whatever_is_unexplained_can_be_accepted_as_it_is_called() {
+        for kind in Kind::ALL {
+            for (last, source_port) in [(9_000, None), (9_005, None), (9_000, Some(161))] {
+                for direction in ["in", "out"] {
+                    let finding = Finding {
+                        kind,
+                        direction,
+                        what: "udp: 12 ports, or words".to_owned(),
+                        transport: Some(Transport::Udp),
+                        port_first: Some(9_000),
+                        port_last: Some(last),
+                        ports: 1,
+                        source_port,
+                        listening: false,
+                        violations: 7,
+                        answers: 0,
+                        estimated: false,
+                        rows: Vec::new(),
+                        peers_known: 0,
+                        peers: Vec::new(),
+                        first: None,
+                        last: None,
+                        near: None,
+                    };
+                    for one in judged(&[], &[finding], Vec::new(), &Sockets::default()) {
+                        let flow = Flow::parse(&one.what);
+                        assert!(flow.is_ok(), "{kind:?} {direction}: {}", one.what);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Finding, Kind, Listening, PEERS, Peer};
+use super::share::apportion;
+use super::{Finding, Kind, PEERS, Peer, Sockets};
 use crate::counters::{PortCount, Report};
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
@@ -63,7 +64,7 @@ pub(super) struct Cause {
 
 pub(super) struct Ledger<'a> {
     pub(super) policy: &'a Policy,
-    pub(super) listening: &'a Listening,
+    pub(super) sockets: &'a Sockets,
     pub(super) halves: BTreeMap<Side, Half<'a>>,
     pub(super) reports: &'a [Report],
     pub(super) talkers: &'a [TopTalker],
@@ -75,7 +76,7 @@ impl<'a> Ledger<'a> {
         policy: &'a Policy,
         reports: &'a [Report],
         talkers: &'a [TopTalker],
-        listening: &'a Listening,
+        sockets: &'a Sockets,
     ) -> Self {
         let mut halves: BTreeMap<Side, Half<'a>> = BTreeMap::new();
         let of = |line: &'a PortCount| Some((line.direction, transport(line.transport)?));
@@ -110,7 +111,7 @@ impl<'a> Ledger<'a> {
         }
         Self {
             policy,
-            listening,
+            sockets,
             halves,
             reports,
             talkers,
@@ -140,6 +141,18 @@ pub(super) fn transport(name: &str) -> Option<Transport> {
         "udp" => Some(Transport::Udp),
         "sctp" => Some(Transport::Sctp),
         _ => None,
+    }
+}
+
+/// Who scans has a talker for each port, of which there is room for the first: all of it is theirs.
+fn whole(peers: &mut [Peer], violations: u64) {
+    let weights: Vec<u64> = peers.iter().map(|peer| peer.packets).collect();
+    if weights.iter().sum::<u64>() >= violations {
+        return;
+    }
+    for (peer, packets) in peers.iter_mut().zip(apportion(violations, &weights)) {
+        peer.packets = packets;
+        peer.estimated = true;
     }
 }
 
@@ -175,6 +188,9 @@ impl Entry {
         let peers_known = self.peers.len();
         let mut peers: Vec<Peer> = self.peers.into_values().collect();
         peers.sort_by(|a, b| b.packets.cmp(&a.packets).then(a.peer.cmp(&b.peer)));
+        if cause.kind == Kind::Scan {
+            whole(&mut peers, self.violations);
+        }
         peers.truncate(PEERS);
         let (port_first, port_last) = (self.ports.first().copied(), self.ports.last().copied());
         let what = self.what.unwrap_or_else(|| {

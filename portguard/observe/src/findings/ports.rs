@@ -53,13 +53,9 @@ fn scan() -> Cause {
 pub(super) fn inbound(ledger: &mut Ledger<'_>) {
     let policy = ledger.policy;
     let open = spans(&policy.inbound);
-    let listening = ledger.listening;
+    let sockets = ledger.sockets;
     let is_picked = |number| (CLIENT_PORTS..=CLIENT_PORTS_HERE).contains(&number);
-    let listens = |transport, number| {
-        // A UDP socket at a port that the kernel picked is a client's.
-        listening.contains(&(transport, number))
-            && !(transport == Transport::Udp && is_picked(number))
-    };
+    let listens = |transport, number| sockets.serve(transport, number);
     let halves = take(ledger, IN);
     let is_client = |transport, number| {
         is_picked(number) && transport == Transport::Udp && !listens(transport, number)

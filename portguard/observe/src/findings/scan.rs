@@ -6,13 +6,13 @@ use super::ledger::{Half, Side};
 use portguard_policy::catalog::Transport;
 
 /// Who tries so many ports that nobody listens on scans them.
-const PORTS: usize = 16;
+pub(crate) const PORTS: usize = 16;
 
 /// So many closed ports are noise, whoever tries them.
 const NOISE: usize = 64;
 
 /// A closed port that more packets than this came to is no noise.
-const OFTEN: u64 = 64;
+pub(crate) const OFTEN: u64 = 64;
 
 /// Who scans, in one direction.
 #[derive(Default)]

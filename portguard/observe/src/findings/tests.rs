@@ -145,11 +145,12 @@ impl World {
                 },
             )
             .collect();
-        let listening = listening
-            .iter()
-            .map(|port| (Transport::Tcp, *port))
-            .collect();
-        findings(&self.policy(), &[counted], &talkers, &listening)
+        let listening = listening.iter().map(|port| (Transport::Tcp, *port));
+        let sockets = Sockets {
+            listening: listening.collect(),
+            ..Sockets::default()
+        };
+        findings(&self.policy(), &[counted], &talkers, &sockets)
     }
 }
 
