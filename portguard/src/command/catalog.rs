@@ -22,6 +22,7 @@ Examples:
   portguard catalog list
   portguard catalog show nexthink/portal
   portguard catalog show wso2 -v                                  with document, section and row
+  portguard catalog show thoughtspot/intracluster-443             one row, by the id that other verbs show
   portguard catalog verify my-matrix.toml")]
 pub struct CatalogArgs {
     /// Also read the catalog files (*.toml) of this directory; may be repeated
@@ -39,10 +40,10 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show the rows of a system or of one role
+    /// Show the rows of a system or of one role, or one row
     Show {
-        /// SYSTEM or SYSTEM/ROLE, as in `wso2/api-manager`
-        #[arg(value_name = "SYSTEM[/ROLE]")]
+        /// A system, a role such as `wso2/api-manager`, or a row by its id
+        #[arg(value_name = "SYSTEM[/ROLE|/ROW]")]
         name: String,
         /// Cite the document, with conditions, exclusions and notes
         #[arg(short, long)]

@@ -51,8 +51,10 @@ fn candidates(arg: Arg) -> Arg {
     ) {
         (_, "IF") => Some(interfaces),
         (_, "SYSTEM/ROLE" | "[SYSTEM/]ROLE") => Some(roles),
-        (None, "SYSTEM[/ROLE]") => Some(systems_and_roles),
-        (Some("host"), "NAME") => Some(hosts),
+        (None, "SYSTEM[/ROLE|/ROW]") => Some(everything),
+        (Some("host"), "NAME") | (None, "REMOTE-IP") => Some(hosts),
+        (None, "PROTO") => Some(protocols),
+        (None, "PORT") => Some(services),
         (Some("deployment"), _) => Some(deployments),
         (Some("option" | "without"), _) => Some(options),
         (Some("choose"), _) => Some(choices),
@@ -110,7 +112,7 @@ fn candidate(value: impl AsRef<OsStr>, help: &str) -> CompletionCandidate {
 }
 
 fn interfaces() -> Vec<CompletionCandidate> {
-    let names = interface::names().into_iter();
+    let names = interface::all().into_iter();
     names.map(|name| candidate(name, "")).collect()
 }
 
@@ -125,13 +127,14 @@ fn roles() -> Vec<CompletionCandidate> {
         .collect()
 }
 
-fn systems_and_roles() -> Vec<CompletionCandidate> {
+fn everything() -> Vec<CompletionCandidate> {
     let catalog = catalog();
     let systems = catalog.iter().flat_map(|catalog| catalog.systems.values());
     let mut all: Vec<CompletionCandidate> = systems
         .map(|system| candidate(&system.id, &system.name))
         .collect();
     all.extend(roles());
+    all.extend(rows());
     all
 }
 
@@ -143,6 +146,18 @@ fn hosts() -> Vec<CompletionCandidate> {
             let roles: Vec<&str> = host.roles.iter().map(|(role, _)| role.as_str()).collect();
             candidate(&host.name, &roles.join(", "))
         })
+        .collect()
+}
+
+fn protocols() -> Vec<CompletionCandidate> {
+    let names = ["tcp", "udp", "sctp", "icmp"].into_iter();
+    names.map(|name| candidate(name, "")).collect()
+}
+
+fn services() -> Vec<CompletionCandidate> {
+    let known = super::explain::SERVICES.into_iter();
+    known
+        .map(|(name, port)| candidate(name, &port.to_string()))
         .collect()
 }
 

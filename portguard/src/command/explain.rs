@@ -14,6 +14,7 @@ use portguard_common::reason::Direction;
 use serde::Serialize;
 
 use self::names::Hosts;
+pub(super) use self::names::SERVICES;
 use super::selection::{Resolving, SelectionArgs};
 use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;

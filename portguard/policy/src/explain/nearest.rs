@@ -15,7 +15,7 @@ use crate::policy::{Grant, Peers, Policy};
 const EACH: usize = 3;
 /// Ports that are this far apart are close.
 const CLOSE: u16 = 100;
-/// Rows with more ports than this say little about one of them.
+/// Rows of other systems with more ports than this say little about one of them.
 const WIDE: u16 = 1_000;
 
 /// A row that comes close.
@@ -134,14 +134,8 @@ impl<'a> Asked<'a> {
     }
 
     fn other_transport(&self) -> Vec<Near> {
-        self.grants()
-            .iter()
-            .filter(|grant| {
-                grant.transport != self.transport
-                    && covers(grant, self.port)
-                    && grant.last - grant.first <= WIDE
-            })
-            .take(EACH)
+        let is_other = |grant: &&Grant| grant.transport != self.transport;
+        narrow_first(self.grants().iter().filter(is_other), self.port)
             .map(|grant| {
                 self.near(
                     "other-transport",
@@ -181,14 +175,8 @@ impl<'a> Asked<'a> {
             Direction::Ingress => (&self.policy.outbound, "other direction: the host may use"),
             Direction::Egress => (&self.policy.inbound, "other direction: the host listens on"),
         };
-        grants
-            .iter()
-            .filter(|grant| {
-                grant.transport == self.transport
-                    && covers(grant, self.port)
-                    && grant.last - grant.first <= WIDE
-            })
-            .take(EACH)
+        let is_same = |grant: &&Grant| grant.transport == self.transport;
+        narrow_first(grants.iter().filter(is_same), self.port)
             .map(|grant| self.near("other-direction", grant, start))
             .collect()
     }
@@ -205,7 +193,7 @@ impl<'a> Asked<'a> {
             let open = open
                 .flatten()
                 .map(|spec| format!("{}/{spec}", self.transport));
-            let Some(ports) = self.prints(row).or(open) else {
+            let Some(ports) = self.prints(row, u16::MAX).or(open) else {
                 continue;
             };
             found.push(Near {
@@ -251,7 +239,7 @@ impl<'a> Asked<'a> {
                 .iter()
                 .filter(|row| !own.contains(row.id.as_str()))
             {
-                if let Some(ports) = self.prints(row) {
+                if let Some(ports) = self.prints(row, u16::MAX) {
                     found.push(Near {
                         kind: "other-role",
                         row: row.id.clone(),
@@ -281,7 +269,7 @@ impl<'a> Asked<'a> {
             let row = system
                 .rows
                 .iter()
-                .find_map(|row| Some((row, self.prints(row)?)));
+                .find_map(|row| Some((row, self.prints(row, WIDE)?)));
             if let Some((row, ports)) = row {
                 found.push(Near {
                     kind: "other-system",
@@ -315,20 +303,31 @@ impl<'a> Asked<'a> {
         )
     }
 
-    /// The ports of a catalog row that are asked for, if the row prints them for this direction and transport.
-    fn prints(&self, row: &Row) -> Option<String> {
+    /// The ports of a catalog row that are asked for, if the row prints them for this direction and transport, in a range that
+    /// is not wider.
+    fn prints(&self, row: &Row, widest: u16) -> Option<String> {
         if !self.is_of_direction(row) || !row.transports.contains(&self.transport) {
             return None;
         }
         let spec = row.ports.iter().find(|spec| match spec {
             PortSpec::Range(first, last) => {
-                (*first..=*last).contains(&self.port) && last - first <= WIDE
+                (*first..=*last).contains(&self.port) && last - first <= widest
             }
             PortSpec::Offset { base, .. } => *base == self.port,
             PortSpec::Dynamic | PortSpec::Random | PortSpec::Unprinted => false,
         })?;
         Some(format!("{}/{spec}", self.transport))
     }
+}
+
+/// A few grants that cover a port: the narrower, the more it says about it.
+fn narrow_first<'g>(
+    grants: impl Iterator<Item = &'g Grant>,
+    port: u16,
+) -> impl Iterator<Item = &'g Grant> {
+    let mut found: Vec<&Grant> = grants.filter(|grant| covers(grant, port)).collect();
+    found.sort_by_key(|grant| grant.last - grant.first);
+    found.into_iter().take(EACH)
 }
 
 fn covers(grant: &Grant, port: u16) -> bool {

@@ -20,18 +20,22 @@ pub(super) fn run(
     if as_json {
         print_json(&json::document(system, &rows))?;
     } else {
-        print(|out| write_text(out, system, &rows, verbose))?;
+        // One row is asked for to be read whole.
+        print(|out| write_text(out, system, &rows, verbose || rows.len() == 1))?;
     }
     Ok(Exit::Ok)
 }
 
-/// The system that is named, and all its rows or those of the named role.
+/// The system that is named, and all its rows, those of the named role, or the named row.
 fn select<'c>(catalog: &'c Catalog, name: &str) -> Result<(&'c System, Vec<&'c Row>), Rejected> {
     let rejected = |finding| Rejected(vec![finding]);
     let Some((system, role)) = name.split_once('/') else {
         let system = catalog.system(name).map_err(rejected)?;
         return Ok((system, system.rows.iter().collect()));
     };
+    if let Some(found) = row(catalog, name) {
+        return Ok(found);
+    }
     // What is common to several roles can be looked at, though no host has it by itself.
     let known = catalog
         .systems
@@ -42,6 +46,18 @@ fn select<'c>(catalog: &'c Catalog, name: &str) -> Result<(&'c System, Vec<&'c R
         None => catalog.role(name).map_err(rejected)?.0,
     };
     Ok((system, system.rows_of(role).collect()))
+}
+
+/// A row by its id.
+fn row<'c>(catalog: &'c Catalog, id: &str) -> Option<(&'c System, Vec<&'c Row>)> {
+    let (name, rest) = id.split_once('/')?;
+    let system = catalog.systems.get(name)?;
+    // A role of the same name is what was meant before.
+    if system.roles.contains_key(rest) {
+        return None;
+    }
+    let rows: Vec<&Row> = system.rows.iter().filter(|row| row.id == id).collect();
+    (!rows.is_empty()).then_some((system, rows))
 }
 
 fn write_text(

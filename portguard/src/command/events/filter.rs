@@ -22,6 +22,9 @@ pub(super) struct Filter {
     /// Only for this reason, as `counters --by reason` names it; may be repeated
     #[arg(long = "reason", value_name = "REASON", value_parser = reason)]
     reasons: Vec<String>,
+    /// Only of this row: it opens the port to others, or comes nearest; may be repeated
+    #[arg(long = "row", value_name = "ROW")]
+    rows: Vec<String>,
     /// Only what arrives, or what is sent
     #[arg(long, value_enum, value_name = "WAY")]
     direction: Option<Way>,
@@ -107,9 +110,13 @@ impl Filter {
                 && (wanted.transport.is_none() || wanted.transport == line.transport)
         };
         let is_peer = |net: &IpNet| peer.is_some_and(|peer| net.contains(&peer));
+        let is_row = |row: &String| {
+            line.rows.contains(row) || line.nearest.iter().any(|near| near.row == *row)
+        };
         (self.ports.is_empty() || self.ports.iter().any(is_port))
             && (self.peers.is_empty() || self.peers.iter().any(is_peer))
             && (self.reasons.is_empty() || self.reasons.iter().any(|one| one == line.reason))
+            && (self.rows.is_empty() || self.rows.iter().any(is_row))
             && self.direction.is_none_or(|wanted| wanted == way)
     }
 }
@@ -150,6 +157,7 @@ mod tests {
             peers: vec![net("10.0.0.0/8").unwrap()],
             reasons: vec![reason("undocumented-port").unwrap()],
             direction: Some(Way::In),
+            ..Filter::default()
         };
         assert!(filter.admits(&line("in", 443)));
         assert!(!filter.admits(&line("in", 501)) && !filter.admits(&line("out", 443)));
@@ -159,6 +167,14 @@ mod tests {
             ..Filter::default()
         };
         assert!(there.admits(&line("out", 1)) && !there.admits(&line("in", 1)));
+        let of_row = Filter {
+            rows: vec!["acme/web".to_owned(), "acme/backup".to_owned()],
+            ..Filter::default()
+        };
+        let mut known = line("in", 443);
+        assert!(!of_row.admits(&known));
+        known.rows.push("acme/web".to_owned());
+        assert!(of_row.admits(&known));
         for wrong in ["x/1", "tcp/", "9-8", "70000"] {
             assert!(wrong.parse::<Ports>().is_err(), "{wrong}");
         }

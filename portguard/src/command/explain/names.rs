@@ -11,7 +11,7 @@ use portguard_policy::site::{Site, nearest};
 const LIST: &str = "/etc/services";
 
 /// What every reader of a port matrix calls by name.
-const SERVICES: [(&str, u16); 20] = [
+pub(crate) const SERVICES: [(&str, u16); 20] = [
     ("ssh", 22),
     ("smtp", 25),
     ("domain", 53),
