@@ -11,6 +11,7 @@ use portguard_common::abi::slot;
 use portguard_common::packet::Malformed;
 use portguard_common::reason::Direction;
 
+use portguard_kernel::conversations::Counts;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::drift::State;
 use portguard_observe::findings::Kind;
@@ -97,6 +98,8 @@ pub struct Seen {
     pub drift: Option<Found>,
     /// Domain names.
     pub names: Names,
+    /// What became of the connections of the host's sockets, which all interfaces share.
+    pub sockets: Option<Counts>,
 }
 
 /// What a comparison of documents, listeners and traffic found.
@@ -127,6 +130,9 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     troubles(&mut text, observed);
     talkers::write(&mut text, observed);
     names::write(&mut text, &seen.names);
+    if let Some(counts) = &seen.sockets {
+        sockets(&mut text, counts);
+    }
     if let Some(drift) = &seen.drift {
         let name = "portguard_drift_ports";
         text.gauge(name, "Ports by how document, listeners and traffic agree.");
@@ -352,6 +358,11 @@ fn troubles(text: &mut Text, observed: &[Observed]) {
             slot::FLOWS_EVICTED,
         ),
         (
+            "portguard_flows_lost",
+            "Flows that there was no room for: their answers are violations.",
+            slot::FLOWS_LOST,
+        ),
+        (
             "portguard_overdue_packets",
             "Packets passed since the deadline of an unconfirmed generation was over.",
             slot::OVERDUE,
@@ -363,6 +374,30 @@ fn troubles(text: &mut Text, observed: &[Observed]) {
             let value = one.raw.slot(index).packets;
             text.sample(&sample, &[("interface", &one.name)], value);
         }
+    }
+}
+
+/// Connections that the host's sockets began: one table for all interfaces.
+fn sockets(text: &mut Text, counts: &Counts) {
+    for (name, help, value) in [
+        (
+            "portguard_connections_created",
+            "Connections that sockets of this host began.",
+            counts.created,
+        ),
+        (
+            "portguard_connections_evicted",
+            "Connections that took the place of another live conversation.",
+            counts.evicted,
+        ),
+        (
+            "portguard_connections_lost",
+            "Connections that there was no room for: their answers are violations.",
+            counts.lost,
+        ),
+    ] {
+        text.counter(name, help);
+        text.sample(&format!("{name}_total"), &[], value);
     }
 }
 

@@ -25,6 +25,7 @@ use self::newcomers::Newcomers;
 use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::metrics::{self, Format, Found, Seen};
+use portguard_kernel::conversations;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::generation::endings;
 use portguard_observe::evidence;
@@ -132,7 +133,11 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
             accepted = listener.accept() => {
                 // Out of descriptors, most likely: what was open is answered meanwhile.
                 let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };
-                let seen = Seen { drift: state.drift.clone(), names: refresher.state() };
+                let seen = Seen {
+                    drift: state.drift.clone(),
+                    names: refresher.state(),
+                    sockets: conversations::find().and_then(|found| found.counts().ok()),
+                };
                 room.serve(peer, move |request| answer(request, &seen));
             }
         }
