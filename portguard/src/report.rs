@@ -7,6 +7,8 @@ mod markdown;
 mod matrix;
 mod svg;
 
+use std::fmt::Write as _;
+
 use portguard_observe::counters::{Report, Reset};
 use portguard_observe::drift::{Drift, Item};
 use portguard_observe::findings::Finding;
@@ -20,8 +22,18 @@ pub(crate) use escape::escape;
 pub use html::html;
 pub use markdown::markdown;
 
-/// How every page looks.
-pub(crate) const STYLE: &str = include_str!("report/style.css");
+/// Begins a page that loads nothing from elsewhere and runs no script; `title` is HTML.
+pub(crate) fn begin(page: &mut String, title: &str) {
+    let style = include_str!("report/style.css");
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
+         <title>{title}</title><style>{style}</style></head><body><main>"
+    );
+}
 
 /// Everything that a report is made of.
 #[derive(Debug, Clone)]

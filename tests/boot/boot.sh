@@ -9,14 +9,8 @@
 set -eu
 directory=$1 udev=$2
 
-if [ "${3-}" != inside ]; then
-    groups=/sys/fs/cgroup/unified
-    [ -d "$groups" ] || groups=/sys/fs/cgroup
-    mkdir -p "$groups/$(basename "$directory")"
-    echo $$ >"$groups/$(basename "$directory")/cgroup.procs"
-    # Whoever ends this process ends process 1 inside, and with it all that it started.
-    exec unshare --mount --pid --fork --kill-child --cgroup --ipc --uts "$0" "$directory" "$udev" inside
-fi
+. "$(dirname "$0")/shared.sh"
+[ "${3-}" = inside ] || enter "$directory" "$0" "$directory" "$udev"
 
 mount --make-rprivate /
 root=$directory/root
@@ -37,19 +31,6 @@ cp /etc/group etc/group
 echo 00000000000000000000000000000001 >etc/machine-id
 mount --bind "$directory/state" var/lib/portguard
 mount --bind "$directory/result" result
-mount -t proc proc proc
-mount -t sysfs sysfs sys
-mount -t bpf -o mode=0700 bpf sys/fs/bpf
-mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount -t tmpfs dev dev
-for node in null zero full random urandom tty; do
-    touch dev/$node
-    mount --bind /dev/$node dev/$node
-done
-mkdir dev/shm dev/pts
-mount -t tmpfs run run
-mkdir -p run/lock run/udev
-# Before udevd runs, process 1 takes this for the sign that it will: without, it hears of no devices.
-touch run/udev/control
+mount_kernel
 exec env -i container=portguard PATH=/usr/sbin:/usr/bin \
     chroot "$root" /usr/lib/systemd/systemd --unit=boot.target --log-target=console --log-level=info --show-status=no

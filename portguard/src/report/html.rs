@@ -16,15 +16,7 @@ use portguard_policy::human::{bytes, duration, grouped, short, time};
 pub fn html(evidence: &Evidence) -> String {
     let mut page = String::with_capacity(64 * 1024);
     let host = escape(&evidence.host);
-    let _ = write!(
-        page,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <title>Port matrix evidence: {host}</title><style>{}</style></head><body><main>",
-        super::STYLE
-    );
+    super::begin(&mut page, &format!("Port matrix evidence: {host}"));
     head(&mut page, evidence, &host);
     tiles(&mut page, evidence);
     sections::summary(&mut page, evidence);

@@ -6,20 +6,16 @@ use portguard_policy::human::{grouped, short, time};
 
 use super::show::names;
 use super::{Said, States};
-use crate::report::{STYLE, escape};
+use crate::report::{begin, escape};
 
 /// The page.
 pub(super) fn page(said: &Said, states: &States, made_at: u64) -> String {
     let mut page = String::with_capacity(16 * 1024);
     let fleet = escape(&said.fleet);
+    begin(&mut page, &format!("Fleet {fleet}"));
     let _ = write!(
         page,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <title>Fleet {fleet}</title><style>{STYLE}</style></head><body><main>\
-         <header><p class=\"kicker\">Fleet</p><h1>{fleet}</h1><p>Release {}, as its hosts saw it until {}.</p></header>",
+        "<header><p class=\"kicker\">Fleet</p><h1>{fleet}</h1><p>Release {}, as its hosts saw it until {}.</p></header>",
         said.serial,
         time(made_at)
     );
