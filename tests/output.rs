@@ -1,5 +1,7 @@
 //! What every verb prints: JSON as `docs/json.md` says, and text that ends in one newline and counts in good English.
 
+mod complete;
+mod live;
 mod page;
 mod scene;
 mod text;

@@ -12,7 +12,7 @@ use super::{GUARDED, OFFLINE, REFUSED, scene, words};
 use crate::guard::Guarded;
 
 const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/output/snapshots");
-const WIDTHS: [u16; 2] = [80, 120];
+pub(super) const WIDTHS: [u16; 2] = [80, 120];
 
 /// A site of two hosts, the same on every machine.
 const SITE: &str = r#"schema = 1
@@ -89,7 +89,7 @@ const MISTAKES: &[&str] = &[
     "status --jsn",
 ];
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let mut settings = Settings::new();
     settings.set_snapshot_path(SNAPSHOTS);
     settings.set_prepend_module_to_snapshot(false);

@@ -166,6 +166,23 @@ pub struct Loaded {
     today: Option<String>,
 }
 
+/// Names that do not resolve, a line for each cause: the compiler says what follows for each of them.
+fn unresolved(failures: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
+    let mut causes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, why) in failures {
+        causes.entry(plain(&why)).or_default().push(plain(&name));
+    }
+    let line = |(why, names): (String, Vec<String>)| match &names[..] {
+        [name] => format!("domain {name} does not resolve: {why}"),
+        [first, ..] => format!(
+            "{} domains do not resolve, such as {first}: {why}",
+            names.len()
+        ),
+        [] => String::new(),
+    };
+    causes.into_iter().map(line).collect()
+}
+
 impl Loaded {
     /// For the compiler; `interface`: only what that one serves.
     pub fn inputs<'a>(&'a self, interface: Option<&'a str>) -> Inputs<'a> {
@@ -266,13 +283,8 @@ impl SelectionArgs {
             let (resolved, failures) = resolve::once(names, self.resolver)?;
             // A name that does not resolve has no addresses; the compiler says what follows.
             loaded.resolved = resolved;
-            for (name, why) in failures {
-                let _ = writeln!(
-                    io::stderr().lock(),
-                    "warning: domain {} does not resolve: {}",
-                    plain(&name),
-                    plain(&why)
-                );
+            for line in unresolved(failures) {
+                let _ = writeln!(io::stderr().lock(), "warning: {line}");
             }
         }
         Ok(loaded)

@@ -143,6 +143,29 @@ fn counted() -> BTreeMap<String, Counted> {
     each.collect()
 }
 
+/// Names with their addresses, a line each; those without any together.
+fn domains(out: &mut dyn Write, all: &Answers) -> io::Result<()> {
+    let mut unknown = Vec::new();
+    for (name, addresses) in all {
+        if addresses.is_empty() {
+            unknown.push(plain(name));
+            continue;
+        }
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let words = format!("{}: {}", plain(name), addresses.join(", "));
+        hanging(out, "  domain      ", &words)?;
+    }
+    if !unknown.is_empty() {
+        let words = format!(
+            "{} without an address when it was loaded: {}",
+            count(unknown.len() as u64, "domain"),
+            unknown.join(", ")
+        );
+        hanging(out, "  unresolved  ", &words)?;
+    }
+    Ok(())
+}
+
 /// The name of this machine, if the kernel tells it.
 fn host() -> Option<String> {
     let system = nix::sys::utsname::uname().ok()?;
@@ -335,15 +358,7 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                     "  unconfirmed gives way in {left} s unless `portguard confirm` comes first"
                 )?;
             }
-            for (name, addresses) in &interface.domains {
-                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let addresses = if addresses.is_empty() {
-                    "no address when it was loaded".to_owned()
-                } else {
-                    addresses.join(", ")
-                };
-                writeln!(out, "  domain      {}: {addresses}", plain(name))?;
-            }
+            domains(out, &interface.domains)?;
             for warning in &interface.warnings {
                 writeln!(out, "  warning: {warning}")?;
             }

@@ -197,6 +197,9 @@ fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::
 }
 
 fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    if report.peers.is_empty() {
+        return writeln!(out, "no packet of a documented peer\n");
+    }
     let mut header = vec![
         ("", Whole),
         ("peers", Prose),

@@ -267,3 +267,26 @@ fn keys_do_what_the_footer_says_and_small_screens_do_no_harm() {
         screen(&top, width, height);
     }
 }
+
+#[test]
+fn every_view_is_drawn_as_it_was() {
+    let mut top = top();
+    let mut all = String::new();
+    for view in 0..4 {
+        for (width, height) in [(80, 14), (120, 14)] {
+            let shown = screen(&top, width, height);
+            all = format!("{all}view {view}, {width} columns\n{shown}\n");
+        }
+        top.turn(1);
+    }
+    is_end(&mut top, KeyCode::Char('?'), KeyModifiers::NONE);
+    all = format!("{all}help\n{}", screen(&top, 80, 24));
+    let mut settings = insta::Settings::new();
+    settings.set_snapshot_path(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/output/snapshots"
+    ));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("top", all));
+}
