@@ -12,17 +12,18 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-pub use disk::{Disk, Kept};
+pub use disk::{Attempt, Disk, Kept, Known};
 pub use fetch::Documents;
 pub use guard::{Guard, InForce, Judgement};
 pub use report::Beat;
 
-use crate::release::{HostEntry, Manifest, Refused, Trust};
+use crate::release::{HostEntry, Manifest, Trust};
 use crate::rollout::{Hold, Position};
 use crate::status::{HostKey, State};
 use crate::store::{Snapshot, Store, StoreError};
-use crate::{layout, now};
+use crate::{Hash, layout, now};
 
 /// Who this host is.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub struct Identity {
     pub tool: String,
     /// How often it sends what it saw, at most: [`crate::evidence::EVERY_SECONDS`].
     pub evidence_seconds: u64,
+    /// How long it waits before it looks again at a release that it refused; each time twice as long, up to sixty-four
+    /// times.
+    pub retry: Duration,
 }
 
 /// A host of the fleet.
@@ -64,9 +68,14 @@ pub struct Agent<S, G> {
 struct Refusal {
     serial: u64,
     why: String,
-    /// A document that is not there yet may come; a signature does not become right.
-    may_pass: bool,
+    /// How often it was looked at.
+    times: u32,
+    /// What was read may have been half written, the clock wrong, this host too busy: it is looked at again then.
+    again: Instant,
 }
+
+/// Twice as long each time, up to that many times.
+const DOUBLINGS: u32 = 6;
 
 /// A release that is believed and on the disk.
 #[derive(Debug, Clone)]
@@ -81,6 +90,21 @@ struct Current {
 impl Current {
     fn entry(&self) -> &HostEntry {
         &self.documents.entry
+    }
+
+    /// What the kernel has once it is final here.
+    fn known(&self) -> Known {
+        let enforces = self.entry().enforce;
+        let digests = if enforces {
+            &self.digests
+        } else {
+            &self.audit_digests
+        };
+        Known {
+            sha256: Hash::of(self.manifest.canonical().as_bytes()),
+            digests: digests.clone(),
+            enforces,
+        }
     }
 }
 
@@ -115,7 +139,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         };
         if let Some((serial, _)) = agent.trust.seen.clone() {
             match agent.recall(serial) {
-                Ok((manifest, documents)) => agent.verify(manifest, documents).await,
+                Ok((manifest, documents)) => agent.verify(manifest, documents, 0).await,
                 Err(why) => tracing::warn!(
                     serial,
                     "the release on the disk: {why}; it is fetched again"
@@ -174,6 +198,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
     /// Without the store: what was begun is watched, and nothing new begins.
     pub async fn alone(&mut self, why: &str) {
         self.settle_unconfirmed().await;
+        if let Err(why) = self.put_back().await {
+            tracing::error!("{why}");
+        }
         self.why = format!("the store does not answer: {why}");
     }
 
@@ -196,64 +223,72 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if is_here && self.refused.is_none() {
             return Ok(());
         }
-        if let Some(refused) = self.refused.clone()
-            && refused.serial == serial
-            && !refused.may_pass
+        let refused = self.refused.clone();
+        let refused = refused.filter(|refused| refused.serial == serial);
+        if let Some(refused) = &refused
+            && Instant::now() < refused.again
         {
-            self.enter(State::Failed, refused.why);
+            self.enter(State::Failed, refused.why.clone());
             return Ok(());
         }
-        self.refused = None;
+        let times = refused.map_or(0, |refused| refused.times);
         match self.fetch(serial).await? {
             Ok((manifest, documents)) => {
                 self.enter(State::Fetched, "");
                 self.judged = Judgement::default();
-                self.verify(manifest, documents).await;
+                self.verify(manifest, documents, times).await;
             }
-            Err(refused) => {
-                let may_pass = matches!(refused, Refused::Object(_) | Refused::Chain(..));
-                self.refuse(serial, refused.to_string(), may_pass);
-            }
+            Err(refused) => self.refuse(serial, refused.to_string(), times),
         }
         Ok(())
     }
 
-    fn refuse(&mut self, serial: u64, why: String, may_pass: bool) {
+    fn refuse(&mut self, serial: u64, why: String, times: u32) {
         tracing::error!(serial, "{why}; what was in force still is");
         self.enter(State::Failed, why.clone());
+        let pause = self.identity.retry * (1 << times.min(DOUBLINGS));
         self.refused = Some(Refusal {
             serial,
             why,
-            may_pass,
+            times: times + 1,
+            again: Instant::now() + pause,
         });
     }
 
-    /// Compiles, and compares with what was signed.
-    async fn verify(&mut self, manifest: Manifest, documents: Documents) {
+    /// Goes by a release, if it compiles to what was signed.
+    async fn verify(&mut self, manifest: Manifest, documents: Documents, times: u32) {
         let serial = manifest.serial;
-        let verdict = match self.guard.compile(&documents, false).await {
-            Ok(digests) if digests == documents.entry.digests => self
-                .guard
-                .compile(&documents, true)
-                .await
-                .map(|audit| (digests, audit)),
-            Ok(digests) => Err(format!(
-                "compiles to another policy here than was signed: {digests:?}, expected {:?}",
-                documents.entry.digests
-            )),
-            Err(why) => Err(format!("does not compile: {why}")),
-        };
-        match verdict {
-            Ok((digests, audit_digests)) => {
-                self.current = Some(Current {
-                    manifest,
-                    documents,
-                    digests,
-                    audit_digests,
-                });
+        match self.compiled(manifest, documents).await {
+            Ok(current) => {
+                self.refused = None;
+                self.current = Some(current);
                 self.enter(State::Verified, "");
             }
-            Err(why) => self.refuse(serial, why, false),
+            Err(why) => self.refuse(serial, why, times),
         }
+    }
+
+    /// Compiles, and compares with what was signed.
+    async fn compiled(
+        &mut self,
+        manifest: Manifest,
+        documents: Documents,
+    ) -> Result<Current, String> {
+        let compiles = |why| format!("does not compile: {why}");
+        let digests = self.guard.compile(&documents, false).await;
+        let digests = digests.map_err(compiles)?;
+        if digests != documents.entry.digests {
+            return Err(format!(
+                "compiles to another policy here than was signed: {digests:?}, expected {:?}",
+                documents.entry.digests
+            ));
+        }
+        let audit_digests = self.guard.compile(&documents, true).await;
+        Ok(Current {
+            audit_digests: audit_digests.map_err(compiles)?,
+            manifest,
+            documents,
+            digests,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The controller over a store: reads all that there is, takes one step, and forgets it again.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::publish::Revocation;
 use crate::release::{HostEntry, Manifest, Refused, Shard, Signatures, Trust, unpack_small};
@@ -13,6 +13,8 @@ use crate::{layout, publish};
 
 /// For how long a controller is one without saying so again.
 pub const LEASE_SECONDS: u64 = 15;
+/// How long a host may take between its sign of life and its status.
+const TORN: Duration = Duration::from_millis(300);
 /// Events of the rollout that are kept.
 const HISTORY: usize = 1000;
 
@@ -111,6 +113,21 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
 /// # Errors
 /// What the store says.
 pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result<View, StoreError> {
+    let (view, is_torn) = look(store, published, now).await?;
+    if !is_torn {
+        return Ok(view);
+    }
+    // A host may have begun to speak while the one half was read and not yet the other: that is no silence.
+    tokio::time::sleep(TORN).await;
+    Ok(look(store, published, now).await?.0)
+}
+
+/// The same, and whether a sign of life was for a status that was not there.
+async fn look(
+    store: &impl Store,
+    published: &Published,
+    now: u64,
+) -> Result<(View, bool), StoreError> {
     // Anybody with an agent's certificate can put anything beside the hosts' own: what cannot count is not kept.
     let by_host =
         async |prefix: &str, most: usize| -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
@@ -131,6 +148,7 @@ pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result
     let revoked = by_host(layout::REVOKED, MAX_VALUE).await?;
     let serial = published.manifest.serial;
     let mut view = View::new();
+    let mut is_torn = false;
     for (host, entry) in &published.hosts {
         let key = entry.key.as_deref().filter(|key| {
             let revoked = revoked.get(host);
@@ -143,9 +161,11 @@ pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result
                 read(&published.manifest.fleet, host, key, status, alive, now)
             }
         };
-        let is_held = holds.get(host).is_some_and(|hold| {
-            serde_json::from_slice::<Hold>(hold).is_ok_and(|hold| hold.is_in_force(now))
+        let hold = holds.get(host).and_then(|hold| {
+            let hold: Hold = serde_json::from_slice(hold).ok()?;
+            hold.is_in_force(now).then_some(hold)
         });
+        is_torn |= matches!(said, Err(Doubt::OtherStatus));
         let mut seen = match said {
             Ok(status) if status.serial == serial => Seen::saying(status),
             Ok(status) => Seen {
@@ -160,12 +180,15 @@ pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result
             },
         };
         // Anybody who can write to the store can hold; it must not hide that a host fails or is silent.
-        if is_held && !seen.state.is_trouble() {
+        if let Some(hold) = hold
+            && !seen.state.is_trouble()
+        {
             seen.state = State::Held;
+            seen.doubt = Some(hold.words());
         }
         view.insert(host.clone(), seen);
     }
-    Ok(view)
+    Ok((view, is_torn))
 }
 
 /// The position, if it is of this release; else that of one that was just published.

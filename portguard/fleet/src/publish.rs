@@ -17,7 +17,7 @@ pub enum PublishError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Somebody else published meanwhile.
-    #[error("the head is release {found:?}, this one follows on release {wanted:?}: plan it again")]
+    #[error("{} is published, and this release follows on {}", named(*found), named(*wanted))]
     Overtaken {
         /// What is there.
         found: Option<u64>,
@@ -27,6 +27,13 @@ pub enum PublishError {
     /// The release has no such chunk.
     #[error("the chunk {0} is missing: plan it again")]
     Missing(Hash),
+}
+
+fn named(serial: Option<u64>) -> String {
+    serial.map_or_else(
+        || "no release".to_owned(),
+        |serial| format!("release {serial}"),
+    )
 }
 
 /// The serial of the head.
@@ -41,7 +48,8 @@ pub async fn head(store: &impl Store) -> Result<(Option<u64>, Option<Entry>), St
     Ok((serial, entry))
 }
 
-/// Publishes a signed release, whose signatures the caller has checked.
+/// Publishes a signed release, whose signatures the caller has checked. `repair`: whatever the head says now, since what it
+/// says is broken or forged.
 ///
 /// # Errors
 /// [`PublishError`]; the head is where it was then.
@@ -51,6 +59,7 @@ pub async fn publish(
     manifest: &Manifest,
     chunks: &[(Hash, Vec<u8>)],
     position: &Position,
+    repair: bool,
 ) -> Result<(), PublishError> {
     for hash in manifest.chunks() {
         let key = layout::object(hash);
@@ -70,7 +79,7 @@ pub async fn publish(
         found,
         wanted: manifest.previous,
     };
-    if found != manifest.previous {
+    if found != manifest.previous && !repair {
         return Err(overtaken(found));
     }
     let position = serde_json::to_vec(position).unwrap_or_default();

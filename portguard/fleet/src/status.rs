@@ -142,6 +142,9 @@ pub struct Alive {
     pub at: u64,
     /// Of the status that it stands by.
     pub status: Hash,
+    /// Of the one before, while it is being replaced: whoever looks in between sees a host that is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Hash>,
 }
 
 /// Why something that a host is said to have said does not count.
@@ -311,7 +314,8 @@ pub fn read(
     if beat.at > now + SKEW || now > beat.at + ALIVE_SECONDS + SKEW {
         return Err(Doubt::Silent(now.abs_diff(beat.at)));
     }
-    if beat.status != Hash::of(status) {
+    let hash = Hash::of(status);
+    if beat.status != hash && beat.before != Some(hash) {
         return Err(Doubt::OtherStatus);
     }
     Ok(said)

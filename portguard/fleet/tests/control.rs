@@ -141,6 +141,37 @@ fn too_few_who_report_hold_up_everybody() {
 }
 
 #[test]
+fn hosts_that_are_held_neither_report_nor_are_missing() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    // Nine of ten must report. With four held, six are left, and one that is silent is too many.
+    for host in ["w1h0", "w1h1", "w1h2", "w1h3"] {
+        view.insert(host.to_owned(), say(host, State::Held));
+    }
+    assert!(step(&rollout, &started(), &view, &who(0)).is_ok());
+    view.remove("w2h1");
+    let why = step(&rollout, &started(), &view, &who(0)).unwrap_err();
+    assert_eq!(why, "5 of 6 hosts report, 6 must");
+    // Whoever holds everybody has not finished a rollout.
+    for host in rollout.waves.iter().flatten() {
+        view.insert(host.clone(), say(host, State::Held));
+    }
+    let why = step(&rollout, &started(), &view, &who(0)).unwrap_err();
+    assert_eq!(why, "every host is held");
+}
+
+#[test]
+fn a_wave_that_is_done_says_how_many_of_it_are_held() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Confirmed);
+    view.insert("w0h1".to_owned(), say("w0h1", State::Held));
+    let mut position = started();
+    position.open = 2;
+    let next = step(&rollout, &position, &view, &who(0)).unwrap();
+    assert_eq!(next.why, "wave `canary` is done, but for 1 host that is held");
+}
+
+#[test]
 fn trouble_halts_and_only_somebody_resumes() {
     let rollout = rollout();
     let mut view = view(&rollout, State::Ready);

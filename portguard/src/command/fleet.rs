@@ -3,17 +3,20 @@
 mod classes;
 mod enroll;
 mod guard;
+mod hold;
 pub(super) mod host;
 mod plan;
 mod project;
 mod rollout;
+mod said;
 mod seen;
 mod sign;
 mod status;
 
 use clap::{Args, Subcommand};
 use portguard_fleet::follow::FollowError;
-use portguard_fleet::store::StoreError;
+use portguard_fleet::store::etcd::is_open;
+use portguard_fleet::store::{AnyStore, StoreError};
 use portguard_policy::error::{Exit, Fault};
 
 /// Publish one signed site for many hosts, and roll it out in waves
@@ -43,8 +46,8 @@ enum Verb {
     Report(seen::ReportArgs),
     Rollout(rollout::RolloutArgs),
     Rollback(rollout::RollbackArgs),
-    Hold(rollout::HoldArgs),
-    Unhold(rollout::UnholdArgs),
+    Hold(hold::HoldArgs),
+    Unhold(hold::UnholdArgs),
 }
 
 /// Runs the verb.
@@ -68,8 +71,8 @@ pub fn run(args: &FleetArgs) -> anyhow::Result<Exit> {
         Verb::Report(args) => seen::report(args),
         Verb::Rollout(args) => rollout::run(args),
         Verb::Rollback(args) => rollout::rollback(args),
-        Verb::Hold(args) => rollout::hold(args),
-        Verb::Unhold(args) => rollout::unhold(args),
+        Verb::Hold(args) => hold::hold(args),
+        Verb::Unhold(args) => hold::unhold(args),
     }
 }
 
@@ -84,8 +87,19 @@ fn store_fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Unreachable(_) => fault.hint("is `store` in fleet.toml right, and is it up?"),
         StoreError::Refused(_) => fault
-            .hint("the class of your certificate (`[tls]` in fleet.toml) decides what you may do"),
+            .hint("the class of your certificate (`[tls]` in fleet.toml) decides what you may do: docs/fleet.md has a table"),
         StoreError::Invalid(_) | StoreError::ReadOnly(_) | StoreError::TooLarge(_) => fault,
+    }
+}
+
+/// Says it where etcd lets everybody write everything; whoever publishes is who can change that.
+async fn warn_if_open(store: &AnyStore) {
+    let AnyStore::Etcd(etcd) = store else { return };
+    if is_open(etcd).await == Ok(true) {
+        project::eprint_line(
+            "warning: etcd's authorisation is off: whoever has any certificate of it, each host among them, can hold hosts, move \
+             the rollout and withhold releases; `portguard fleet classes` turns it on",
+        );
     }
 }
 
@@ -93,7 +107,9 @@ fn follow_fault(error: &FollowError) -> Fault {
     match error {
         FollowError::Store(error) => store_fault(error),
         FollowError::Refused(_) => {
-            Fault::system(format!("what is published is not believed: {error}"))
+            Fault::system(format!("what is published is not believed: {error}")).hint(
+                "who publishes goes on from the last release that this directory saw: `portguard fleet plan --repair`",
+            )
         }
         FollowError::Denied(_) | FollowError::Overtaken => Fault::usage(error.to_string()),
         FollowError::Empty => {

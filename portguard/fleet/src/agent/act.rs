@@ -2,61 +2,130 @@
 
 use std::time::Duration;
 
-use super::{Agent, Current, Documents, Guard, InForce};
-use crate::release::Manifest;
+use super::{Agent, Attempt, Current, Guard, InForce, Known};
+use crate::release::{Manifest, Target};
 use crate::rollout::{Hold, Phase, Position};
 use crate::status::State;
 use crate::store::{Store, StoreError};
 use crate::{layout, now};
 
+/// How often a release is tried whose enforcing was cut short: a machine that goes down each time must not do so for ever.
+const TRIES: u32 = 3;
+
 impl<S: Store, G: Guard> Agent<S, G> {
     pub(super) async fn act(&mut self, position: Option<&Position>, hold: Option<&Hold>) {
         self.settle_unconfirmed().await;
-        if self.refused.is_some() {
-            return;
-        }
-        let Some(current) = self.current.clone() else {
-            return;
-        };
-        if let Some(hold) = hold {
-            self.enter(State::Held, format!("{}: {}", hold.by, hold.because));
-            return;
-        }
-        let serial = current.manifest.serial;
-        if self.kept.reverted == Some(serial) {
-            self.enter(State::Reverted, self.kept.reverted_why.clone());
-            return;
-        }
-        let result = match position {
-            Some(position) if position.phase == Phase::RollingBack => {
-                self.roll_back(&current, position).await
-            }
-            _ => self.go_on(&current, position).await,
+        let result = match self.put_back().await {
+            Ok(None) => return,
+            Ok(Some(in_force)) => self.towards(&in_force, position, hold).await,
+            Err(why) => Err(why),
         };
         if let Err(why) = result {
             self.enter(State::Failed, why);
         }
     }
 
+    async fn towards(
+        &mut self,
+        in_force: &InForce,
+        position: Option<&Position>,
+        hold: Option<&Hold>,
+    ) -> Result<(), String> {
+        let Some(current) = self.current.clone().filter(|_| self.refused.is_none()) else {
+            return Ok(());
+        };
+        if let Some(hold) = hold {
+            self.enter(State::Held, hold.words());
+            return Ok(());
+        }
+        if self.kept.reverted == Some(current.manifest.serial) {
+            let back = match self.release_in_force(in_force) {
+                Some(serial) => format!("; release {serial} is in force"),
+                None => String::new(),
+            };
+            self.enter(State::Reverted, self.kept.reverted_why.clone() + &back);
+            return Ok(());
+        }
+        match position {
+            Some(position) if position.phase == Phase::RollingBack => {
+                self.roll_back(&current, in_force, position).await
+            }
+            _ => self.go_on(&current, in_force, position).await,
+        }
+    }
+
+    /// What was final here and is gone, since the host was booted or somebody unloaded it, is in force again before anything
+    /// else, also without the store: it was proven. `None`: it was, and there is more to be done at the next step.
+    pub(super) async fn put_back(&mut self) -> Result<Option<InForce>, String> {
+        let in_force = self.in_force().await?;
+        let known = self.kept.in_force.and_then(|serial| {
+            let known = self.kept.known.get(&serial)?;
+            Some((serial, known.clone()))
+        });
+        let Some((serial, known)) = known else {
+            return Ok(Some(in_force));
+        };
+        let asked = self.named();
+        let here = known
+            .digests
+            .iter()
+            .filter(|(name, _)| asked.contains(name));
+        let mut gone = here.filter(|(name, _)| !in_force.digests.contains_key(*name));
+        let mut rest = in_force.digests.iter();
+        let is_gone = gone.next().is_some()
+            && rest.all(|(name, digest)| known.digests.get(name) == Some(digest));
+        if !is_gone || !known.enforces || self.kept.attempt.is_some() {
+            return Ok(Some(in_force));
+        }
+        let sha256 = known.sha256;
+        let current = match self.stored(&Target { serial, sha256 }) {
+            Ok((manifest, documents)) => self.compiled(manifest, documents).await,
+            Err(why) => Err(why),
+        };
+        let current = match current {
+            Ok(current) => current,
+            Err(why) => {
+                tracing::error!(serial, "what was in force cannot be put back: {why}");
+                return Ok(Some(in_force));
+            }
+        };
+        tracing::warn!(serial, "what was in force is gone: it is put back");
+        let within = current.manifest.plan.gate.confirm;
+        self.swap(&current, &in_force, within, None).await?;
+        self.guard.confirm().await?;
+        self.settled();
+        Ok(None)
+    }
+
     /// Towards the release.
     async fn go_on(
         &mut self,
         current: &Current,
+        in_force: &InForce,
         position: Option<&Position>,
     ) -> Result<(), String> {
-        let in_force = self.in_force().await?;
         let entry = current.entry();
         let is_final = in_force.digests == current.digests && in_force.enforces == entry.enforce;
         if is_final && !in_force.has_lapsed {
             if !in_force.is_unconfirmed {
-                self.enter(State::Confirmed, remark(&current.manifest, &in_force));
-                self.keep_in_force(current.manifest.serial)?;
+                self.enter(State::Confirmed, remark(&current.manifest, in_force));
+                self.keep_in_force(current.manifest.serial, current.known())?;
             }
             return Ok(());
         }
         let is_watching = in_force.digests == current.audit_digests && !in_force.enforces;
-        if !in_force.enforces && !is_watching {
-            self.guard.audit(&current.documents).await?;
+        let named = entry.digests.keys();
+        let unguarded = named.filter(|name| !in_force.digests.contains_key(*name));
+        let to_watch: Vec<String> = if in_force.enforces {
+            // What enforces goes on; an interface that is new in this release is watched first, as every other was.
+            unguarded.cloned().collect()
+        } else if is_watching {
+            Vec::new()
+        } else {
+            entry.digests.keys().cloned().collect()
+        };
+        if !to_watch.is_empty() {
+            self.guard.audit(&current.documents, &to_watch).await?;
             self.enter(State::Audit, "begins to watch");
         }
         if !entry.enforce {
@@ -65,7 +134,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 return self.loosen(current, position).await;
             }
             self.enter(State::Confirmed, "the site has it audit");
-            return self.keep_in_force(current.manifest.serial);
+            return self.keep_in_force(current.manifest.serial, current.known());
         }
         let gate = &current.manifest.plan.gate;
         self.judged = self.guard.judge(&current.documents, gate).await?;
@@ -79,8 +148,10 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 Ok(())
             }
             Ok(()) => {
-                self.enforce(&current.documents, gate.confirm, State::Confirmed)
-                    .await
+                if self.enforce(current, in_force, gate.confirm, None).await? {
+                    self.enter(State::Confirmed, "");
+                }
+                Ok(())
             }
         }
     }
@@ -95,40 +166,64 @@ impl<S: Store, G: Guard> Agent<S, G> {
             self.enter(State::Ready, why);
             return Ok(());
         }
-        self.guard.audit(&current.documents).await?;
+        self.audit(current).await?;
         self.enter(State::Confirmed, "the site has it audit");
-        self.keep_in_force(current.manifest.serial)
+        Ok(())
     }
 
-    /// Swaps, and confirms through a connection that was made afterwards.
+    /// Audits for good, as it was signed.
+    pub(super) async fn audit(&mut self, current: &Current) -> Result<(), String> {
+        let all: Vec<String> = current.entry().digests.keys().cloned().collect();
+        self.guard.audit(&current.documents, &all).await?;
+        let known = Known {
+            digests: current.audit_digests.clone(),
+            enforces: false,
+            ..current.known()
+        };
+        self.keep_in_force(current.manifest.serial, known)
+    }
+
+    /// Swaps, and confirms through a connection that was made afterwards; whether it could.
     pub(super) async fn enforce(
         &mut self,
-        documents: &Documents,
+        current: &Current,
+        in_force: &InForce,
         within: u64,
-        then: State,
+        leaves: Option<u64>,
+    ) -> Result<bool, String> {
+        self.swap(current, in_force, within, leaves).await?;
+        self.enter(State::Enforcing, "not confirmed yet");
+        if let Err(error) = self.prove().await {
+            self.why = format!("cannot be confirmed yet: {error}");
+            return Ok(false);
+        }
+        self.guard.confirm().await?;
+        self.settled();
+        Ok(true)
+    }
+
+    async fn swap(
+        &mut self,
+        current: &Current,
+        in_force: &InForce,
+        within: u64,
+        leaves: Option<u64>,
     ) -> Result<(), String> {
-        let serial = documents.serial;
-        self.kept.attempt = Some(serial);
+        self.kept.attempt = Some(Attempt {
+            serial: current.manifest.serial,
+            leaves,
+            known: current.known(),
+            before: in_force.generations.clone(),
+        });
         self.disk.keep(&self.kept)?;
         let within = Duration::from_secs(within);
-        if let Err(why) = self.guard.enforce(documents, within).await {
+        let result = self.guard.enforce(&current.documents, within).await;
+        if result.is_err() {
             // Nothing was swapped: there is nothing to confirm, and nothing that went back.
             self.kept.attempt = None;
             self.disk.keep(&self.kept)?;
-            return Err(why);
         }
-        self.enter(State::Enforcing, "not confirmed yet");
-        match self.prove().await {
-            Ok(()) => {
-                self.guard.confirm().await?;
-                self.settled(serial);
-                self.enter(then, "");
-            }
-            Err(error) => {
-                self.why = format!("cannot be confirmed yet: {error}");
-            }
-        }
-        Ok(())
+        result
     }
 
     /// A new connection, something read, and something written: under the policy that is in force now.
@@ -138,9 +233,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
         self.report_now().await
     }
 
-    /// What was enforced and not confirmed: confirm it if that is proven by now, or take note that the kernel went back.
+    /// What was enforced and not confirmed: confirm it if that is proven by now, or take note of what became of it.
     pub(super) async fn settle_unconfirmed(&mut self) {
-        let Some(serial) = self.kept.attempt else {
+        let Some(attempt) = self.kept.attempt.clone() else {
             return;
         };
         let in_force = match self.in_force().await {
@@ -150,25 +245,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 return;
             }
         };
-        let current = self
-            .current
-            .clone()
-            .filter(|current| current.manifest.serial == serial);
-        let is_it = current
-            .as_ref()
-            .is_some_and(|current| in_force.digests == current.digests);
-        let note = |agent: &mut Self, why: &str| {
-            agent.kept.attempt = None;
-            agent.kept.reverted = Some(serial);
-            why.clone_into(&mut agent.kept.reverted_why);
-            if let Err(error) = agent.disk.keep(&agent.kept) {
-                tracing::error!("{error}");
-            }
-            agent.enter(State::Reverted, why);
-        };
-        if in_force.has_lapsed || (!in_force.is_unconfirmed && !is_it) {
-            note(
-                self,
+        if in_force.has_lapsed {
+            self.went_back(
+                &attempt,
                 "the store could not be reached under the new policy: the kernel went back by itself",
             );
         } else if in_force.is_unconfirmed {
@@ -177,43 +256,138 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 self.why = format!("cannot be confirmed yet: {error}");
                 return;
             }
+            // Too late, or whatever else it is: the kernel says at the next step what became of it.
             match self.guard.confirm().await {
-                Ok(()) => self.settled(serial),
-                Err(why) => note(self, &why),
+                Ok(()) => self.settled(),
+                Err(why) => self.why = format!("cannot be confirmed: {why}"),
             }
+        } else if in_force.digests == attempt.known.digests {
+            self.settled();
         } else {
-            self.settled(serial);
+            self.not_there(&attempt, &in_force);
+        }
+    }
+
+    /// What was tried is not there: this host went down before it was swapped, or was booted anew; or somebody loaded
+    /// something else.
+    fn not_there(&mut self, attempt: &Attempt, in_force: &InForce) {
+        let serial = attempt.serial;
+        // A boot begins to count anew; whatever is loaded or rolled back counts up.
+        let is_other = in_force.generations.iter().any(|(name, now)| {
+            let before = attempt.before.get(name);
+            before.is_some_and(|before| now > before)
+        });
+        if is_other {
+            self.went_back(
+                attempt,
+                "something else was loaded here before it was confirmed",
+            );
+            return;
+        }
+        let times = match self.kept.cut_short {
+            Some((same, times)) if same == serial => times + 1,
+            _ => 1,
+        };
+        if times >= TRIES {
+            let why = format!("this host went down {times} times while it was being enforced");
+            self.went_back(attempt, &why);
+            return;
+        }
+        tracing::warn!(
+            serial,
+            times,
+            "its enforcing was cut short: it is tried again"
+        );
+        self.kept.attempt = None;
+        self.kept.cut_short = Some((serial, times));
+        self.note();
+    }
+
+    /// It is not tried again.
+    fn went_back(&mut self, attempt: &Attempt, why: &str) {
+        self.kept.attempt = None;
+        if attempt.leaves.is_some() {
+            self.kept.not_left = attempt.leaves;
+        } else {
+            self.kept.reverted = Some(attempt.serial);
+            why.clone_into(&mut self.kept.reverted_why);
+            self.enter(State::Reverted, why);
+        }
+        self.note();
+    }
+
+    fn note(&self) {
+        if let Err(error) = self.disk.keep(&self.kept) {
+            tracing::error!("{error}");
         }
     }
 
     /// Of the interfaces that the release names: what else is guarded here is not the fleet's.
     pub(super) async fn in_force(&mut self) -> Result<InForce, String> {
-        let current = self.current.as_ref();
-        let named = current.map(|current| current.entry().digests.keys().cloned().collect());
-        let named: Vec<String> = named.unwrap_or_default();
+        let named = self.named();
         self.guard.in_force(&named).await
     }
 
+    fn named(&self) -> Vec<String> {
+        let current = self
+            .current
+            .as_ref()
+            .map(|current| &current.entry().digests);
+        let kept = || {
+            let serial = self.kept.in_force?;
+            Some(&self.kept.known.get(&serial)?.digests)
+        };
+        let named = current.or_else(kept);
+        named.map_or_else(Vec::new, |named| named.keys().cloned().collect())
+    }
+
+    /// The release that judges packets here now, as far as the kernel's word and what was kept tell it.
+    pub(super) fn release_in_force(&self, in_force: &InForce) -> Option<u64> {
+        if in_force.has_lapsed {
+            return self.kept.in_force;
+        }
+        if let Some(current) = &self.current
+            && [&current.digests, &current.audit_digests].contains(&&in_force.digests)
+        {
+            return Some(current.manifest.serial);
+        }
+        let attempt = self.kept.attempt.as_ref();
+        let attempt = attempt.map(|attempt| (&attempt.serial, &attempt.known));
+        let mut known = attempt.into_iter().chain(self.kept.known.iter().rev());
+        known
+            .find(|(_, known)| known.digests == in_force.digests)
+            .map(|(serial, _)| *serial)
+    }
+
     /// What was tried is in force for good.
-    fn settled(&mut self, serial: u64) {
-        self.kept.attempt = None;
+    fn settled(&mut self) {
+        let Some(attempt) = self.kept.attempt.take() else {
+            return;
+        };
         let kept = self
-            .keep_in_force(serial)
+            .keep_in_force(attempt.serial, attempt.known)
             .and_then(|()| self.disk.keep(&self.kept));
         if let Err(error) = kept {
             tracing::error!("{error}");
         }
     }
 
-    fn keep_in_force(&mut self, serial: u64) -> Result<(), String> {
-        if self.kept.in_force == Some(serial) {
+    fn keep_in_force(&mut self, serial: u64, known: Known) -> Result<(), String> {
+        if self.kept.in_force == Some(serial) && self.kept.known.get(&serial) == Some(&known) {
             return Ok(());
         }
-        self.kept.enforced_before = self.kept.in_force;
-        self.kept.in_force = Some(serial);
-        self.kept.enforced_at = Some(now());
+        if self.kept.in_force != Some(serial) {
+            self.kept.enforced_before = self.kept.in_force;
+            self.kept.in_force = Some(serial);
+            self.kept.enforced_at = Some(now());
+        }
+        self.kept.known.insert(serial, known);
+        let needed = [self.kept.in_force, self.kept.enforced_before];
+        self.kept
+            .known
+            .retain(|serial, _| needed.contains(&Some(*serial)));
         self.disk.keep(&self.kept)?;
-        self.disk.prune(&[Some(serial), self.kept.enforced_before])
+        self.disk.prune(&needed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Back to the release before.
 
-use super::{Agent, Current, Guard};
+use super::{Agent, Current, Guard, InForce};
 use crate::now;
 use crate::release::Target;
 use crate::rollout::{Position, rollback_order};
@@ -13,18 +13,30 @@ impl<S: Store, G: Guard> Agent<S, G> {
     pub(super) async fn roll_back(
         &mut self,
         current: &Current,
+        in_force: &InForce,
         position: &Position,
     ) -> Result<(), String> {
         let Some(target) = current.manifest.rollback_to.clone() else {
             "the release names none to go back to".clone_into(&mut self.why);
             return Ok(());
         };
-        let in_force = self.in_force().await?;
+        let serial = current.manifest.serial;
+        if self.kept.not_left == Some(serial) {
+            return Err(format!(
+                "the rollback to release {} could not be confirmed: release {serial} is in force again",
+                target.serial
+            ));
+        }
         let is_this =
             in_force.digests == current.digests || in_force.digests == current.audit_digests;
-        let serial = current.manifest.serial;
-        if !is_this || self.kept.rolled_back == Some(serial) {
-            let why = format!("back to release {}", target.serial);
+        if !is_this || in_force.has_lapsed {
+            let why = match self.release_in_force(in_force) {
+                Some(there) if there == target.serial => format!("back to release {there}"),
+                Some(there) => format!("release {there} is in force, and release {serial} is not"),
+                None => format!(
+                    "what is in force here is of no release that this host knows, and not of {serial}"
+                ),
+            };
             self.enter(State::Reverted, why);
             return Ok(());
         }
@@ -45,19 +57,20 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 return Ok(());
             }
         }
-        let (_, documents) = match self.fetch_named(&target).await {
+        let (manifest, documents) = match self.fetch_named(&target).await {
             Ok(found) => found.map_err(|refused| refused.to_string())?,
             Err(error) => return Err(error.to_string()),
         };
+        let back = self.compiled(manifest, documents).await?;
         // What enforces is never made to audit, unless what is gone back to was signed so.
-        if in_force.enforces && documents.entry.enforce {
+        if in_force.enforces && back.entry().enforce {
             let within = current.manifest.plan.gate.confirm;
-            self.enforce(&documents, within, State::Reverted).await?;
+            if !self.enforce(&back, in_force, within, Some(serial)).await? {
+                return Ok(());
+            }
         } else {
-            self.guard.audit(&documents).await?;
+            self.audit(&back).await?;
         }
-        self.kept.rolled_back = Some(serial);
-        self.disk.keep(&self.kept)?;
         self.enter(
             State::Reverted,
             format!("back to release {}", target.serial),

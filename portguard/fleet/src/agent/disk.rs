@@ -1,5 +1,6 @@
 //! What a host keeps: whom it trusts, what it has seen, and the releases that it may need without the store.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::Hash;
 use crate::release::Trust;
 
 /// Readable to nobody else.
@@ -23,20 +25,48 @@ pub struct Disk {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kept {
-    /// The release in force.
+    /// The release that was made final last.
     pub in_force: Option<u64>,
     /// The one before.
     pub enforced_before: Option<u64>,
     /// When the one in force was enforced for good.
     pub enforced_at: Option<u64>,
-    /// The release that is being enforced and was not confirmed yet.
-    pub attempt: Option<u64>,
-    /// The release from which this host went back because somebody said so.
-    pub rolled_back: Option<u64>,
+    /// What these two are, so that what the kernel has can be told, and put in force again.
+    pub known: BTreeMap<u64, Known>,
+    /// What is being enforced and was not confirmed yet.
+    pub attempt: Option<Attempt>,
+    /// A release, and how often this host went down while it was being enforced.
+    pub cut_short: Option<(u64, u32)>,
     /// The release that was enforced and went back by itself; it is not tried again.
     pub reverted: Option<u64>,
     /// Why.
     pub reverted_why: String,
+    /// The release from which a rollback could not be confirmed; it is not tried again either.
+    pub not_left: Option<u64>,
+}
+
+/// A release, as far as this host needs it later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Of its manifest.
+    pub sha256: Hash,
+    /// What the kernel has of it: digest by interface.
+    pub digests: BTreeMap<String, String>,
+    /// Whether it drops anything here.
+    pub enforces: bool,
+}
+
+/// A swap, written before it is begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Of the release.
+    pub serial: u64,
+    /// The release that a rollback leaves by it.
+    pub leaves: Option<u64>,
+    /// What it is.
+    pub known: Known,
+    /// The generations before: where they are still so, nothing was swapped.
+    pub before: BTreeMap<String, u64>,
 }
 
 impl Disk {

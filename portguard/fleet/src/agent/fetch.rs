@@ -82,12 +82,8 @@ impl<S: Store, G: Guard> Agent<S, G> {
 
     /// The release that a believed one names; from the disk, if it is there.
     pub(super) async fn fetch_named(&mut self, target: &Target) -> Result<Found, StoreError> {
-        let path = self.disk.release(target.serial);
-        if let Ok(bytes) = fs::read(path.join(RELEASE))
-            && let Ok(manifest) = self.trust.accept_named(target, &bytes)
-            && let Ok(documents) = self.check(&path, &manifest)
-        {
-            return Ok(Ok((manifest, documents)));
+        if let Ok(found) = self.stored(target) {
+            return Ok(Ok(found));
         }
         let Some(entry) = self.store.get(&layout::release(target.serial)).await? else {
             return Ok(Err(Refused::Object(format!(
@@ -99,6 +95,16 @@ impl<S: Store, G: Guard> Agent<S, G> {
             Ok(manifest) => self.bring(manifest, &entry.value).await,
             Err(refused) => Ok(Err(refused)),
         }
+    }
+
+    /// The same, from the disk alone.
+    pub(super) fn stored(&self, target: &Target) -> Result<(Manifest, Documents), String> {
+        let path = self.disk.release(target.serial);
+        let bytes = fs::read(path.join(RELEASE)).map_err(|error| error.to_string())?;
+        let manifest = self.trust.accept_named(target, &bytes);
+        let manifest = manifest.map_err(|refused| refused.to_string())?;
+        let documents = self.check(&path, &manifest);
+        Ok((manifest, documents.map_err(|refused| refused.to_string())?))
     }
 
     /// The release that this host went by when it ended.
@@ -219,7 +225,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             .map_err(|error| Refused::Object(format!("the inventory: {error}")))?;
         let entry = shard
             .remove(host)
-            .ok_or_else(|| Refused::Object(format!("host `{host}` is not in the release")))?;
+            .ok_or_else(|| Refused::NotNamed(host.clone()))?;
         Ok(Documents {
             serial: manifest.serial,
             directory: path.to_owned(),

@@ -23,8 +23,12 @@ pub trait Guard: Send {
         interfaces: &[String],
     ) -> impl Future<Output = Result<InForce, String>> + Send;
 
-    /// Watches by these documents, and drops nothing.
-    fn audit(&mut self, documents: &Documents) -> impl Future<Output = Result<(), String>> + Send;
+    /// Watches by these documents on these interfaces, and drops nothing there.
+    fn audit(
+        &mut self,
+        documents: &Documents,
+        interfaces: &[String],
+    ) -> impl Future<Output = Result<(), String>> + Send;
 
     /// What speaks for and against enforcing them, by what was seen here.
     fn judge(
@@ -54,6 +58,8 @@ pub trait Guard: Send {
 pub struct InForce {
     /// Digest by interface; empty if nothing is guarded.
     pub digests: BTreeMap<String, String>,
+    /// Generation by interface: every load and every rollback gives another.
+    pub generations: BTreeMap<String, u64>,
     /// Whether anything enforces.
     pub enforces: bool,
     /// Whether it was not confirmed yet.

@@ -64,17 +64,18 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let host = self.identity.host.clone();
         let sealed = self.identity.key.status(&status);
         let hash = Hash::of(&sealed);
-        // First the status: a sign of life for one that is not there yet would be a doubt.
-        self.store.put(&layout::status(&host), sealed).await?;
         let at = now();
+        // First the sign of life, which stands by both while the status is replaced, wherever this host is killed meanwhile.
         let alive = self.identity.key.alive(&Alive {
             host: host.clone(),
             at,
             status: hash.clone(),
+            before: self.reported.hash.clone().filter(|last| *last != hash),
         });
         self.store
             .lease(&layout::alive(&host), &alive, ALIVE_SECONDS, false)
             .await?;
+        self.store.put(&layout::status(&host), sealed).await?;
         self.reported.status = Some(status);
         self.reported.hash = Some(hash);
         self.reported.beat_at = at;
@@ -91,7 +92,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             state: self.state,
             since: self.since,
             at: now(),
-            in_force: self.kept.in_force,
+            in_force: self.release_in_force(&in_force),
             enforces: in_force.enforces && !in_force.has_lapsed,
             watched: self.judged.watched,
             packets: self.judged.packets,

@@ -20,6 +20,9 @@ pub enum Refused {
     /// A document is not what was signed.
     #[error("a document of the release is not what was signed: {0}")]
     Object(String),
+    /// It is for others.
+    #[error("the release does not name host `{0}`: its site no longer does")]
+    NotNamed(String),
     /// Of another fleet.
     #[error("the release is for fleet `{found}`, this host is of fleet `{wanted}`")]
     OtherFleet {

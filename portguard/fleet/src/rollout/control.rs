@@ -201,13 +201,14 @@ pub fn step(
             unfinished.len()
         ));
     }
-    finish(rollout, position, index, who)
+    finish(rollout, position, view, index, who)
 }
 
 /// All hosts of the wave are done: the next one begins in its time.
 fn finish(
     rollout: &Rollout,
     position: &Position,
+    view: &View,
     index: usize,
     who: &Who<'_>,
 ) -> Result<Position, String> {
@@ -222,7 +223,16 @@ fn finish(
     };
     let Some(done_at) = position.done_at else {
         let is_last = index + 1 >= rollout.waves.len();
-        return with(format!("wave `{}` is done", name(index)), &|next| {
+        let hosts = rollout.waves.get(index).into_iter().flatten();
+        let held = hosts
+            .filter(|host| state(view, host) == State::Held)
+            .count();
+        let held = match held {
+            0 => String::new(),
+            1 => ", but for 1 host that is held".to_owned(),
+            held => format!(", but for {held} hosts that are held"),
+        };
+        return with(format!("wave `{}` is done{held}", name(index)), &|next| {
             next.done_at = Some(who.at);
             if is_last {
                 next.phase = Phase::Done;
@@ -305,11 +315,18 @@ fn names(hosts: &[&str], view: &View) -> String {
     shown.join(", ") + &more
 }
 
+/// Hosts that are held do not count, neither as reporting nor as missing: a hold says nothing of them.
 fn reporting(rollout: &Rollout, view: &View) -> Result<(), String> {
-    let all: usize = rollout.waves.iter().map(Vec::len).sum();
     let hosts = rollout.waves.iter().flatten();
-    let fresh = hosts
-        .filter(|host| !matches!(state(view, host), State::Silent | State::Pending))
+    let states = hosts.map(|host| state(view, host));
+    let states: Vec<State> = states.filter(|state| *state != State::Held).collect();
+    let all = states.len();
+    if all == 0 {
+        return Err("every host is held".to_owned());
+    }
+    let fresh = states
+        .iter()
+        .filter(|state| !matches!(state, State::Silent | State::Pending))
         .count();
     let wanted = share(all, rollout.plan.gate.reporting);
     if fresh < wanted {

@@ -1,9 +1,14 @@
 //! How far a rollout is. It is not signed: it can only let a host do what the release and the host's own evidence let it do.
 //! A rollback is another matter, since what is gone back to may admit more: the publishers sign it.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 use crate::release::{Signatures, Target};
+
+/// The end of the year 9999: later moments cannot be written.
+const MOST: u64 = 253_402_300_799;
 
 /// The one document that everybody agrees on, changed by compare-and-swap only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +127,18 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Who said so, why, and until when, in one line.
+    pub fn words(&self) -> String {
+        let until = match self.until {
+            Some(until) => {
+                let until = UNIX_EPOCH + Duration::from_secs(until.min(MOST));
+                format!(" (until {})", humantime::format_rfc3339_seconds(until))
+            }
+            None => String::new(),
+        };
+        format!("{}: {}{until}", self.by, self.because)
+    }
+
     /// Whether it still holds.
     pub fn is_in_force(&self, now: u64) -> bool {
         self.until.is_none_or(|until| now < until)

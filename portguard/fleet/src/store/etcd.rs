@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
-pub use auth::{AGENT, CONTROLLER, PUBLISHER, READER, set_up};
+pub use auth::{AGENT, CONTROLLER, PUBLISHER, READER, classes, is_open, set_up};
 pub use watch::EtcdWatch;
 
 use super::tls::Material;

@@ -285,6 +285,7 @@ async fn a_bit_flipped_in_a_status_or_sign_of_life_is_no_word_of_the_host() {
         host: "a".to_owned(),
         at: 100,
         status: Hash::of(&status),
+        before: None,
     });
     let read = |status: &[u8], alive: &[u8]| {
         portguard_fleet::status::read("test", "a", Some(&key), status, Some(alive), 100)

@@ -10,6 +10,9 @@ over_every_store!(
     rolling_back_goes_to_what_was_signed_and_in_force_before,
     nobody_goes_back_because_the_store_says_so,
     who_died_between_confirming_and_noting_it_knows_it_afterwards,
+    who_was_sent_back_and_forth_goes_back_again,
+    what_is_said_to_be_in_force_is_what_the_kernel_has,
+    a_rollback_that_cannot_be_confirmed_is_no_rollback,
 );
 
 async fn rolling_back_goes_to_what_was_signed_and_in_force_before<S: Store + Clone>(store: S) {
@@ -105,7 +108,9 @@ async fn who_died_between_confirming_and_noting_it_knows_it_afterwards<S: Store 
     let read =
         || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
     let mut kept = read();
-    kept["attempt"] = 2.into();
+    kept["attempt"] = serde_json::json!({
+        "serial": 2, "leaves": null, "known": kept["known"]["2"], "before": {"eth0": 2}
+    });
     kept["in_force"] = 1.into();
     kept["enforced_at"] = serde_json::Value::Null;
     std::fs::write(&path, kept.to_string()).unwrap();
@@ -119,5 +124,112 @@ async fn who_died_between_confirming_and_noting_it_knows_it_afterwards<S: Store 
     assert!(
         kept["enforced_at"].is_u64(),
         "a rollback is obeyed for a while from then on, not for ever: {kept}"
+    );
+}
+
+/// What a host says of itself: where it is, and which release is in force.
+async fn word<S: Store + Clone>(fleet: &mut Fleet<S>, name: &str) -> (State, Option<u64>, String) {
+    let published = published(&fleet.store, &mut fleet.controller)
+        .await
+        .unwrap();
+    let seen = view(&fleet.store, &published, now()).await.unwrap()[name].clone();
+    let said = seen.status.unwrap();
+    (seen.state, said.in_force, said.why)
+}
+
+async fn who_was_sent_back_and_forth_goes_back_again<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    fleet.roll_out("two").await;
+    for _ in 0..2 {
+        say(&mut fleet, None).await;
+        for name in ["h0", "h1"] {
+            let (state, in_force, why) = word(&mut fleet, name).await;
+            assert_eq!((state, in_force), (State::Reverted, Some(1)), "{why}");
+            let kernel = fleet.kernels[name].0.lock().unwrap();
+            assert_eq!(kernel.policy, Some(("one".to_owned(), true)), "{name}");
+        }
+        let mut done = Position::new(2, "somebody", now(), "");
+        done.phase = Phase::Done;
+        let value = serde_json::to_vec(&done).unwrap();
+        fleet.store.put(layout::POSITION, value).await.unwrap();
+        fleet.tick().await;
+        fleet.tick().await;
+        let (state, in_force, why) = word(&mut fleet, "h0").await;
+        assert_eq!((state, in_force), (State::Confirmed, Some(2)), "{why}");
+    }
+}
+
+async fn what_is_said_to_be_in_force_is_what_the_kernel_has<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.publish("one").await;
+    fleet.tick().await;
+    fleet.tick().await;
+    assert_eq!(word(&mut fleet, "h0").await.1, Some(1), "it is watched");
+    fleet.request(Request::Start).await.unwrap();
+    fleet.run().await;
+    // A host that is held keeps the first; it never has the second, and is not said to come back from it.
+    portguard_fleet::publish::hold(&fleet.store, "h1", Some(&hold("kept")))
+        .await
+        .unwrap();
+    fleet.publish("two").await;
+    fleet.tick().await;
+    assert_eq!(word(&mut fleet, "h0").await.1, Some(1));
+    fleet.request(Request::Start).await.unwrap();
+    fleet.run().await;
+    assert_eq!(word(&mut fleet, "h0").await.1, Some(2));
+    assert_eq!(word(&mut fleet, "h1").await.1, Some(1));
+    fleet.publish("three").await;
+    fleet.request(Request::Start).await.unwrap();
+    fleet.run().await;
+    portguard_fleet::publish::hold(&fleet.store, "h1", None)
+        .await
+        .unwrap();
+    let mut position = Position::new(3, "somebody", now(), "");
+    position.phase = Phase::RollingBack;
+    let value = serde_json::to_vec(&position).unwrap();
+    fleet.store.put(layout::POSITION, value).await.unwrap();
+    fleet.tick().await;
+    fleet.tick().await;
+    let (state, in_force, why) = word(&mut fleet, "h1").await;
+    assert_eq!((state, in_force), (State::Reverted, Some(1)), "{why}");
+    assert!(why.contains("release 1 is in force"), "{why}");
+    let (state, in_force, why) = word(&mut fleet, "h0").await;
+    assert_eq!((state, in_force), (State::Reverted, Some(2)), "{why}");
+    // Somebody loads something by hand.
+    fleet.kernels["h0"].0.lock().unwrap().policy = Some(("by hand".to_owned(), true));
+    fleet.tick().await;
+    let (_, in_force, why) = word(&mut fleet, "h0").await;
+    assert_eq!(in_force, None, "{why}");
+    assert!(why.contains("of no release"), "{why}");
+}
+
+/// What is gone back to cuts the store: the kernel comes back from it, and nobody says that it went.
+async fn a_rollback_that_cannot_be_confirmed_is_no_rollback<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 1).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    fleet.roll_out("two").await;
+    fleet.kernels["h0"].0.lock().unwrap().cutting = Some("one".to_owned());
+    say(&mut fleet, None).await;
+    assert_eq!(
+        fleet.states()["h0"].0,
+        State::Enforcing,
+        "{:?}",
+        fleet.states()
+    );
+    fleet.kernels["h0"].0.lock().unwrap().lapse();
+    for _ in 0..3 {
+        fleet.tick().await;
+    }
+    let (state, in_force, why) = word(&mut fleet, "h0").await;
+    assert_eq!((state, in_force), (State::Failed, Some(2)), "{why}");
+    assert!(why.contains("release 2 is in force again"), "{why}");
+    assert_eq!(
+        fleet.enforced("h0"),
+        ["one", "two", "one"],
+        "it is not tried again"
     );
 }

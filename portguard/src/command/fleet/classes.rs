@@ -3,18 +3,23 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use portguard_fleet::store::etcd::{AGENT, CONTROLLER, PUBLISHER, READER, set_up};
+use portguard_fleet::store::etcd::{classes, set_up};
 use portguard_fleet::store::{Address, Etcd, Files};
 use portguard_policy::error::{Exit, Fault};
+use serde::Serialize;
 
 use super::project::{ProjectArgs, eprint_line};
 use super::{block_on, store_fault};
+use crate::command::print_json;
 
 /// Make the classes of certificates in etcd, and turn its authorisation on
 ///
 /// Once, with the certificate of etcd's user `root`. From then on a certificate may do what its common name says:
 /// `portguard-agent`, `portguard-reader`, `portguard-controller` or `portguard-publisher`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet classes --ca tls/ca.pem --cert tls/root.pem --key tls/root.key")]
 pub(super) struct ClassesArgs {
     /// Authority that signed etcd's certificate
     #[arg(long, value_name = "FILE")]
@@ -25,8 +30,25 @@ pub(super) struct ClassesArgs {
     /// Its key
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     project: ProjectArgs,
+}
+
+/// A class, and what it may write.
+#[derive(Debug, Serialize)]
+struct Class {
+    name: &'static str,
+    /// Below `/portguard/v1/`.
+    writes: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Made {
+    schema: u32,
+    classes: Vec<Class>,
 }
 
 /// Makes them.
@@ -47,8 +69,38 @@ pub(super) fn run(args: &ClassesArgs) -> anyhow::Result<Exit> {
             .await
             .map_err(|error| store_fault(&error).into())
     })?;
-    eprint_line(&format!(
-        "etcd goes by certificates: {AGENT}, {READER}, {CONTROLLER}, {PUBLISHER}"
-    ));
+    let made = Made {
+        schema: 1,
+        classes: classes()
+            .into_iter()
+            .map(|(name, writes)| Class { name, writes })
+            .collect(),
+    };
+    if args.json {
+        print_json(&made)?;
+        return Ok(Exit::Ok);
+    }
+    eprint_line(
+        "etcd goes by the common names of certificates now; each class reads everything, and",
+    );
+    for class in &made.classes {
+        let writes: Vec<&str> = class
+            .writes
+            .iter()
+            .map(|prefix| {
+                if prefix.is_empty() {
+                    "everything"
+                } else {
+                    prefix
+                }
+            })
+            .collect();
+        let writes = if writes.is_empty() {
+            "nothing".to_owned()
+        } else {
+            writes.join(", ")
+        };
+        eprint_line(&format!("  {:<22} writes {writes}", class.name));
+    }
     Ok(Exit::Ok)
 }

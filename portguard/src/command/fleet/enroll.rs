@@ -9,13 +9,19 @@ use portguard_fleet::follow::{FollowError, published};
 use portguard_fleet::publish::{Revocation, revoke as revoke_key};
 use portguard_fleet::status::HostKey;
 use portguard_policy::error::{Exit, Fault};
+use serde::Serialize;
 
 use super::host::{Enrolled, IDENTITY};
 use super::project::{ProjectArgs, eprint_line, name, write};
 use super::{block_on, follow_fault, store_fault};
+use crate::command::print_json;
 
 /// Give a host its own key, and write what to put on it
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet enroll node-7
+  portguard fleet enroll node-7 --out /run/secrets/node-7 --json")]
 pub(super) struct EnrollArgs {
     /// Name of the host in the site's inventory
     #[arg(value_parser = name)]
@@ -23,8 +29,20 @@ pub(super) struct EnrollArgs {
     /// Where to write what goes to the host's /etc/portguard/fleet [default: enrolled/HOST in the fleet's directory]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     project: ProjectArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Keyed {
+    schema: u32,
+    host: String,
+    key: String,
+    /// The file that goes to the host.
+    identity: String,
 }
 
 /// Enrols a host: its statuses count from the next release on.
@@ -41,6 +59,17 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
         .out
         .clone()
         .unwrap_or_else(|| project.directory.join("enrolled").join(host));
+    let path = out.join(IDENTITY);
+    if path.exists() {
+        return Err(Fault::usage(format!("{} is there already", path.display()))
+            .hint("it is a key that was never published: take it away, or choose another `--out`")
+            .into());
+    }
+    if project.names(host) == Some(false) {
+        eprint_line(&format!(
+            "warning: the site has no host `{host}` yet: until it has, the host is in no release"
+        ));
+    }
     let secret = HostKey::generate().map_err(Fault::system)?;
     let key = HostKey::parse(&secret, &project.config.fleet).map_err(Fault::system)?;
     let enrolled = Enrolled {
@@ -48,9 +77,17 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
         trust: project.trust()?,
         key: secret,
     };
-    let path = out.join(IDENTITY);
     write_secret(&path, &serde_json::to_vec_pretty(&enrolled)?)?;
     write(&public, format!("{}\n", key.public()).as_bytes())?;
+    if args.json {
+        print_json(&Keyed {
+            schema: 1,
+            host: host.clone(),
+            key: key.public(),
+            identity: path.display().to_string(),
+        })?;
+        return Ok(Exit::Ok);
+    }
     eprint_line(&format!(
         "{host}: put {} on the host as /etc/portguard/fleet/{IDENTITY} (0600), with ca.pem, agent.pem and agent.key of class `portguard-agent` beside it where the store is etcd, and delete it here; its statuses count from the next release on",
         path.display()
@@ -78,8 +115,13 @@ fn write_secret(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Revoke a host's key
 ///
-/// Takes effect in the store at once, and for good with the next release. The host keeps enforcing what it enforces.
+/// Takes effect in the store at once, and for good with the next release. The host keeps enforcing what it enforces. Takes a
+/// publisher's certificate.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet revoke node-7 --because stolen
+  portguard fleet enroll node-7                  with a new key, once it is trusted again")]
 pub(super) struct RevokeArgs {
     /// Name of the host
     #[arg(value_parser = name)]
@@ -87,8 +129,19 @@ pub(super) struct RevokeArgs {
     /// Why
     #[arg(long, value_name = "REASON")]
     because: String,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     project: ProjectArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Revoked {
+    schema: u32,
+    host: String,
+    key: String,
+    because: String,
 }
 
 /// Revokes a host's key.
@@ -96,7 +149,7 @@ pub(super) fn revoke(args: &RevokeArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
     let store = project.store()?;
     let mut trust = project.trust()?;
-    block_on(async {
+    let key = block_on(async {
         // The key that is in force may be another than the one that was enrolled since.
         let key = match published(&store, &mut trust).await {
             Ok(found) => found
@@ -120,9 +173,10 @@ pub(super) fn revoke(args: &RevokeArgs) -> anyhow::Result<Exit> {
         };
         revoke_key(&store, &args.host, &revocation)
             .await
-            .map_err(|error| store_fault(&error).into())
+            .map_err(|error| store_fault(&error))?;
+        Ok(revocation.key)
     })?;
-    project.keep_trust(&trust)?;
+    project.keep_trust(&trust);
     let identity = project
         .directory
         .join("enrolled")
@@ -140,6 +194,15 @@ pub(super) fn revoke(args: &RevokeArgs) -> anyhow::Result<Exit> {
             }
             _ => {}
         }
+    }
+    if args.json {
+        print_json(&Revoked {
+            schema: 1,
+            host: args.host.clone(),
+            key,
+            because: args.because.clone(),
+        })?;
+        return Ok(Exit::Ok);
     }
     eprint_line(&format!(
         "{}: revoked; revoke its certificate, too, where it has one of its own",

@@ -89,14 +89,12 @@ impl Verbs {
         &self,
         verb: &[&str],
         documents: &Documents,
-        interfaces: bool,
+        interfaces: impl IntoIterator<Item = &String> + Send,
     ) -> Result<(i32, Value), String> {
         let mut all: Vec<String> = verb.iter().map(|word| (*word).to_owned()).collect();
         all.extend(self.selection(documents));
-        if interfaces {
-            for interface in documents.entry.digests.keys() {
-                all.extend(["--interface".to_owned(), interface.clone()]);
-            }
+        for interface in interfaces {
+            all.extend(["--interface".to_owned(), interface.clone()]);
         }
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.call(&all).await
@@ -115,7 +113,7 @@ impl Guard for Verbs {
             if audit {
                 verb.push("--audit");
             }
-            let (_, said) = self.with(&verb, documents, false).await?;
+            let (_, said) = self.with(&verb, documents, []).await?;
             let digest = said
                 .get("digest")
                 .and_then(Value::as_str)
@@ -140,6 +138,10 @@ impl Guard for Verbs {
                 found.others.push(name);
                 continue;
             }
+            let generation = one.get("generation").and_then(Value::as_u64);
+            found
+                .generations
+                .insert(name.clone(), generation.unwrap_or_default());
             found.digests.insert(name, text("digest").to_owned());
             found.enforces |= text("mode") == "enforce";
             if let Some(left) = one.get("confirm_seconds_left").and_then(Value::as_u64) {
@@ -150,8 +152,8 @@ impl Guard for Verbs {
         Ok(found)
     }
 
-    async fn audit(&mut self, documents: &Documents) -> Result<(), String> {
-        self.with(&["load", "--audit", "--json"], documents, true)
+    async fn audit(&mut self, documents: &Documents, named: &[String]) -> Result<(), String> {
+        self.with(&["load", "--audit", "--json"], documents, named)
             .await
             .map(|_| ())
     }
@@ -168,7 +170,8 @@ impl Guard for Verbs {
             "--min-packets",
             &packets,
         ];
-        let (_, said) = self.with(&verb, documents, true).await?;
+        let all = documents.entry.digests.keys();
+        let (_, said) = self.with(&verb, documents, all).await?;
         let mut judged = Judgement {
             watched: u64::MAX,
             ..Judgement::default()
@@ -215,7 +218,8 @@ impl Guard for Verbs {
             "--confirm-within",
             &within,
         ];
-        self.with(&verb, documents, true).await.map(|_| ())
+        let all = documents.entry.digests.keys();
+        self.with(&verb, documents, all).await.map(|_| ())
     }
 
     async fn confirm(&mut self) -> Result<(), String> {

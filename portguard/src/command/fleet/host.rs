@@ -32,7 +32,7 @@ pub(super) struct Enrolled {
 #[command(next_help_heading = "Fleet")]
 pub(in crate::command) struct HostArgs {
     /// Take part in a fleet: `etcd://HOST[:PORT],...`, `file:DIR` or `https://HOST/PATH`
-    #[arg(long, value_name = "STORE")]
+    #[arg(long, value_name = "STORE", env = "PORTGUARD_STORE")]
     fleet: Option<Address>,
     /// What `portguard fleet enroll` wrote for this host, with ca.pem, agent.pem and agent.key where the store wants them
     #[arg(long, value_name = "DIR", default_value = "/etc/portguard/fleet")]
@@ -72,6 +72,7 @@ pub(in crate::command) fn begin(args: &HostArgs) -> anyhow::Result<()> {
         directory: args.fleet_state.clone(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         evidence_seconds: args.fleet_evidence_every,
+        retry: Duration::from_secs(args.fleet_every),
     };
     let guard = Verbs::new(&enrolled.host).map_err(Fault::system)?;
     let every = Duration::from_secs(args.fleet_every.max(1));
@@ -81,7 +82,12 @@ pub(in crate::command) fn begin(args: &HostArgs) -> anyhow::Result<()> {
         .context("cannot start the fleet's part of the agent")?;
     let agent = runtime
         .block_on(Agent::begin(identity, store, guard, enrolled.trust))
-        .map_err(Fault::system)?;
+        .map_err(|why| {
+            Fault::system(why).hint(format!(
+                "restore {}; or take it away and enrol the host again, which forgets the newest release that it has seen",
+                args.fleet_state.display()
+            ))
+        })?;
     tracing::info!(host = %enrolled.host, store = %address, "fleet");
     std::thread::spawn(move || runtime.block_on(follow(agent, every)));
     Ok(())

@@ -1,25 +1,24 @@
 //! `portguard fleet plan`: compiles every host, cuts the waves, and writes what is to be signed.
 
+mod before;
 mod compile;
 mod diff;
 mod manifest;
 mod stage;
 
 use clap::Args;
-use portguard_fleet::follow::{FollowError, Published, position, published};
-use portguard_fleet::now;
-use portguard_fleet::release::document;
-use portguard_fleet::rollout::Phase;
+use portguard_fleet::release::{Shard, document};
 use portguard_policy::error::Exit;
-use portguard_policy::human::{bytes, grouped};
+use portguard_policy::human::{bytes, count, grouped};
 use serde::Serialize;
 
 pub(super) use diff::{DiffArgs, diff};
 
-use super::project::{Project, ProjectArgs};
-use super::{block_on, follow_fault, store_fault};
+use super::project::{Project, ProjectArgs, eprint_line};
+use super::{block_on, follow_fault, store_fault, warn_if_open};
 use crate::command::selection::{Resolving, SelectionArgs};
 use crate::command::{print, print_json};
+use before::{Before, look};
 use compile::{compile_all, endpoints};
 use diff::differences;
 use manifest::{PlannedWave, manifest, save, waves};
@@ -30,10 +29,18 @@ use stage::stage;
 /// Refuses what does not compile, what leaves a host out of the waves, and what would cut a host from the store or from
 /// its management.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet plan && portguard fleet diff
+  portguard fleet plan --json | jq '.waves[] | {name, hosts}'
+  portguard fleet plan --repair && portguard fleet sign -s alice.key && portguard fleet apply --repair")]
 pub(super) struct PlanArgs {
     /// Plan it although it cuts hosts from the store or from management: their kernels go back by themselves
     #[arg(long)]
     force: bool,
+    /// Go on from the last release that this directory saw, although what the store says is published is broken or gone
+    #[arg(long)]
+    repair: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -48,6 +55,8 @@ struct Planned {
     hosts: usize,
     enforcing: usize,
     not_enrolled: Vec<String>,
+    /// Hosts of fleet.toml, and enrolled ones, that the site does not have.
+    not_in_site: Vec<String>,
     changed: usize,
     added: usize,
     removed: usize,
@@ -60,9 +69,9 @@ struct Planned {
 /// Plans.
 pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
-    let before = look(&project)?;
+    let before = look(&project, args.repair)?;
     let documents = stage(&project)?;
-    let tree = project.next().join("tree");
+    let tree = project.draft().join("tree");
     let loaded = SelectionArgs {
         config: Some(tree.join(document::SITE)),
         frozen: Some(tree.join(document::FROZEN)),
@@ -76,6 +85,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let waves = waves(&project, &mut hosts)?;
     let manifest = manifest(&project, before.as_ref(), &documents, hosts.clone())?;
     let size = save(&project, &manifest)?;
+    project.take_draft()?;
     let (changed, added, removed) = differences(before.as_ref(), &hosts);
     let planned = Planned {
         schema: 1,
@@ -87,6 +97,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
             .filter(|(_, host)| host.key.is_none())
             .map(|(name, _)| name.clone())
             .collect(),
+        not_in_site: not_in_site(&project, &hosts),
         changed: changed.len(),
         added: added.len(),
         removed: removed.len(),
@@ -101,6 +112,13 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
         text(&planned)?;
     }
     Ok(Exit::Ok)
+}
+
+fn not_in_site(project: &Project, hosts: &Shard) -> Vec<String> {
+    let mut named = project.enrolled();
+    named.extend(project.config.hosts.keys().cloned());
+    named.retain(|name| !hosts.contains_key(name));
+    named.into_iter().collect()
 }
 
 fn text(planned: &Planned) -> anyhow::Result<()> {
@@ -136,43 +154,13 @@ fn text(planned: &Planned) -> anyhow::Result<()> {
                 planned.not_enrolled.len()
             )?;
         }
+        if let Some(first) = planned.not_in_site.first() {
+            writeln!(
+                out,
+                "  warning: {} of fleet.toml or enrolled, which the site does not have, among them {first}",
+                count(planned.not_in_site.len() as u64, "host")
+            )?;
+        }
         writeln!(out, "next: `portguard fleet sign`, then `apply`")
     })
-}
-
-/// What is published now.
-#[derive(Debug)]
-struct Before {
-    published: Published,
-    /// Whether any host may have enforced it for good: then it is what a rollback goes back to.
-    was_in_force: bool,
-}
-
-/// What is published now, if anything is.
-fn look(project: &Project) -> anyhow::Result<Option<Before>> {
-    let store = project.store()?;
-    let mut trust = project.trust()?;
-    let found = block_on(async {
-        let published = match published(&store, &mut trust).await {
-            Ok(published) => published,
-            Err(FollowError::Empty) => return Ok(None),
-            Err(error) => return Err(follow_fault(&error).into()),
-        };
-        let serial = published.manifest.serial;
-        let (position, _) = position(&store, serial, now())
-            .await
-            .map_err(|error| store_fault(&error))?;
-        // A wave is done only when its hosts have confirmed.
-        let enforces = published.hosts.values().any(|host| host.enforce);
-        let was_in_force = !enforces
-            || position.wave > 0
-            || position.done_at.is_some()
-            || position.phase == Phase::Done;
-        Ok(Some(Before {
-            published,
-            was_in_force,
-        }))
-    })?;
-    project.keep_trust(&trust)?;
-    Ok(found)
 }

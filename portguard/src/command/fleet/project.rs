@@ -10,14 +10,18 @@ use portguard_fleet::layout::is_name;
 use portguard_fleet::release::{Gate, KeySet, Plan, Trust, Wave};
 use portguard_fleet::store::{Address, AnyStore, Files};
 use portguard_policy::error::{Exit, Fault};
-use serde::Deserialize;
+use portguard_policy::site::Site;
+use serde::{Deserialize, Serialize};
 
 use super::store_fault;
+use crate::command::print_json;
 
 /// The file that makes a directory a fleet's.
 const FILE: &str = "fleet.toml";
 /// Larger ones are refused.
 const LARGEST: u64 = 4 << 20;
+/// The longest that a kernel may wait for the word that a release is good.
+const LONGEST_CONFIRM: u64 = 86_400;
 
 /// Which fleet.
 #[derive(Debug, Clone, Args)]
@@ -155,6 +159,9 @@ impl Project {
             .check()
             .map_err(|error| format!("keys: {error}"))?;
         self.plan().check().map_err(|error| error.to_string())?;
+        if config.gate.confirm > LONGEST_CONFIRM {
+            return Err("gate: `confirm` is at most 1d: so long a host may be cut off".to_owned());
+        }
         for text in [&config.valid, &config.rollback_within] {
             seconds(text)?;
         }
@@ -204,8 +211,11 @@ impl Project {
         let path = self.directory.join("trust.json");
         match fs::read(&path) {
             Ok(bytes) => {
-                let trust: Trust = serde_json::from_slice(&bytes)
-                    .map_err(|error| Fault::usage(format!("{}: {error}", path.display())))?;
+                let trust: Trust = serde_json::from_slice(&bytes).map_err(|error| {
+                    Fault::usage(format!("{}: {error}", path.display())).hint(
+                        "restore it, or take it away: then any release counts that the keys of fleet.toml signed",
+                    )
+                })?;
                 if trust.fleet != self.config.fleet {
                     return Err(Fault::usage(format!(
                         "{} is of fleet `{}`",
@@ -223,11 +233,21 @@ impl Project {
         }
     }
 
-    pub(super) fn keep_trust(&self, trust: &Trust) -> anyhow::Result<()> {
-        write(
-            &self.directory.join("trust.json"),
-            &serde_json::to_vec_pretty(trust)?,
-        )
+    /// Whoever may only read here is told what that means, and goes on.
+    pub(super) fn keep_trust(&self, trust: &Trust) {
+        let path = self.directory.join("trust.json");
+        let Ok(bytes) = serde_json::to_vec_pretty(trust) else {
+            return;
+        };
+        if fs::read(&path).is_ok_and(|there| there == bytes) {
+            return;
+        }
+        if let Err(error) = replace(&path, &bytes) {
+            eprint_line(&format!(
+                "warning: cannot write {}: {error}: an older release may count as the newest here",
+                path.display()
+            ));
+        }
     }
 
     /// The release that is being made.
@@ -235,9 +255,42 @@ impl Project {
         self.directory.join("next")
     }
 
+    /// The same while it is being planned: signatures of what was planned before stay until it is whole.
+    pub(super) fn draft(&self) -> PathBuf {
+        self.directory.join("next.draft")
+    }
+
+    /// The draft is what is signed now.
+    pub(super) fn take_draft(&self) -> anyhow::Result<()> {
+        let (draft, next) = (self.draft(), self.next());
+        if next.exists() {
+            fs::remove_dir_all(&next)
+                .with_context(|| format!("cannot remove {}", next.display()))?;
+        }
+        fs::rename(&draft, &next).with_context(|| format!("cannot make {}", next.display()))
+    }
+
+    /// Hosts that have a key.
+    pub(super) fn enrolled(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.directory.join("hosts"));
+        let names = entries.into_iter().flatten().flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some(name.strip_suffix(".pub")?.to_owned())
+        });
+        names.collect()
+    }
+
     /// The rollback that is being signed.
     pub(super) fn back(&self) -> PathBuf {
         self.directory.join("back")
+    }
+
+    /// Whether the site file has such a host, where there is one that can be read.
+    pub(super) fn names(&self, host: &str) -> Option<bool> {
+        let path = self.directory.join(&self.config.site);
+        let text = fs::read(&path).ok()?;
+        let site = Site::parse(&path.display().to_string(), &text).ok()?;
+        Some(site.host(host).is_some())
     }
 
     /// A host's public key, if it is enrolled.
@@ -257,6 +310,16 @@ pub(super) fn seconds(text: &str) -> Result<u64, String> {
     Ok(span.as_secs())
 }
 
+/// Writes a file whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let next = path.with_extension("next");
+    let mut file = fs::File::create(&next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&next, path)
+}
+
 /// Writes a file and the directories above it.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let shown = path.display();
@@ -268,6 +331,11 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Make the directory of a new fleet
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet init prod --key \"$(tail -1 alice.pub)\"                 a store in the directory `store`
+  portguard fleet init prod --store etcd://10.0.0.1,10.0.0.2,10.0.0.3 \\
+      --key \"$(tail -1 alice.pub)\" --key \"$(tail -1 bob.pub)\" --threshold 2")]
 pub(super) struct InitArgs {
     /// The fleet's name
     #[arg(value_name = "NAME", value_parser = name)]
@@ -281,6 +349,9 @@ pub(super) struct InitArgs {
     /// How many of the keys must sign
     #[arg(long, value_name = "K", default_value_t = 1)]
     threshold: usize,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     project: ProjectArgs,
 }
@@ -291,6 +362,15 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     } else {
         Err("expected letters, digits, `.`, `-`, `_`".to_owned())
     }
+}
+
+/// What `init` made.
+#[derive(Debug, Serialize)]
+struct Made {
+    schema: u32,
+    fleet: String,
+    config: String,
+    store: String,
 }
 
 /// Makes a fleet's directory.
@@ -355,8 +435,26 @@ confirm = "2m"
         let store = directory.join(store);
         fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
     }
+    if args.json {
+        print_json(&Made {
+            schema: 1,
+            fleet: args.fleet.clone(),
+            config: path.display().to_string(),
+            store: args.store.to_string(),
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let site = directory.join(site());
+    let site = if site.exists() {
+        String::new()
+    } else {
+        format!(
+            " write {} (`portguard setup` proposes one);",
+            site.display()
+        )
+    };
     eprint_line(&format!(
-        "wrote {}; next: `portguard fleet enroll HOST` for each host, then `plan`",
+        "wrote {}; next:{site} `portguard fleet enroll HOST` for each host, then `plan`",
         path.display()
     ));
     Ok(Exit::Ok)

@@ -1,19 +1,19 @@
-//! `portguard fleet rollout`, `rollback`, `hold` and `unhold`.
+//! `portguard fleet rollout` and `rollback`.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use portguard_fleet::follow::{self, LEASE_SECONDS, ask, published, take_step};
-use portguard_fleet::publish;
+use portguard_fleet::rollout::Position;
 use portguard_fleet::rollout::control::{Request, Who};
-use portguard_fleet::rollout::{Hold, Position};
 use portguard_fleet::store::Store as _;
 use portguard_fleet::{layout, now};
 use portguard_observe::evidence::accept::who;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{plain, time};
 
-use super::project::{ProjectArgs, eprint_line, name, seconds};
+use super::project::{ProjectArgs, eprint_line};
+use super::said::Said;
 use super::sign::{signed_order, write_order};
 use super::{block_on, follow_fault, store_fault};
 use crate::command::{interrupted, print, print_json};
@@ -23,6 +23,12 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Let the waves begin, stop them, or be the controller
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet rollout start
+  portguard fleet rollout pause --because \"month's end\"
+  portguard fleet rollout --follow                       the controller: a service; several may run, one is it
+  portguard fleet rollout history --json | tail -1")]
 pub(super) struct RolloutArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -88,6 +94,11 @@ pub(super) fn run(args: &RolloutArgs) -> anyhow::Result<Exit> {
 /// What is gone back to may admit more, so the publishers sign it: `portguard fleet sign --rollback` with enough keys, then
 /// this. Only within `rollback_within` of fleet.toml hosts obey without.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet sign --rollback -s alice.key
+  portguard fleet rollback --because \"the new version of the document is wrong\"
+  portguard fleet status --wait reverted")]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     asked: AskArgs,
@@ -131,9 +142,9 @@ fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
             .map_err(|error| follow_fault(&error).into())
     };
     let position = block_on(asking)?;
-    project.keep_trust(&trust)?;
+    project.keep_trust(&trust);
     if args.json {
-        print_json(&position)?;
+        print_json(&Said::of(&position))?;
     } else {
         eprint_line(&line(&position));
     }
@@ -164,7 +175,7 @@ fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
     print(|out| {
         for event in &events {
             if args.json {
-                serde_json::to_writer(&mut *out, event)?;
+                serde_json::to_writer(&mut *out, &Said::of(event))?;
                 writeln!(out)?;
             } else {
                 writeln!(out, "{}", line(event))?;
@@ -206,7 +217,10 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
                     Err(error) => Err(error.to_string()),
                 }
             };
-            match turn.await {
+            let turn = turn.await;
+            // Killed at any moment, it believes no older release afterwards.
+            project.keep_trust(&trust);
+            match turn {
                 // What was opened may let more follow at once.
                 Ok(text) => {
                     say(text);
@@ -222,7 +236,6 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
         let _ = store.release(layout::CONTROLLER).await;
         Ok(())
     })?;
-    project.keep_trust(&trust)?;
     Ok(Exit::Ok)
 }
 
@@ -231,57 +244,4 @@ fn hostname() -> String {
         |_| "unknown".to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
-}
-
-/// Leave a host as it is
-#[derive(Debug, Args)]
-pub(super) struct HoldArgs {
-    /// Name of the host
-    #[arg(value_parser = name)]
-    host: String,
-    /// Why
-    #[arg(long, value_name = "REASON")]
-    because: String,
-    /// For how long [default: until `unhold`]
-    #[arg(long = "for", value_name = "DUR", value_parser = seconds)]
-    span: Option<u64>,
-    #[command(flatten)]
-    project: ProjectArgs,
-}
-
-/// Let a host go on
-#[derive(Debug, Args)]
-pub(super) struct UnholdArgs {
-    /// Name of the host
-    #[arg(value_parser = name)]
-    host: String,
-    #[command(flatten)]
-    project: ProjectArgs,
-}
-
-/// Holds.
-pub(super) fn hold(args: &HoldArgs) -> anyhow::Result<Exit> {
-    let now = now();
-    let hold = Hold {
-        because: args.because.clone(),
-        by: who(),
-        at: now,
-        until: args.span.map(|span| now.saturating_add(span)),
-    };
-    set(&args.project, &args.host, Some(&hold))
-}
-
-/// Lets go on.
-pub(super) fn unhold(args: &UnholdArgs) -> anyhow::Result<Exit> {
-    set(&args.project, &args.host, None)
-}
-
-fn set(project: &ProjectArgs, host: &str, hold: Option<&Hold>) -> anyhow::Result<Exit> {
-    let store = project.open()?.store()?;
-    block_on(async {
-        publish::hold(&store, host, hold)
-            .await
-            .map_err(|error| store_fault(&error).into())
-    })?;
-    Ok(Exit::Ok)
 }

@@ -17,7 +17,7 @@ use portguard_policy::error::{Exit, Fault};
 use serde::Serialize;
 
 use super::project::{Project, ProjectArgs, eprint_line, write};
-use super::{block_on, follow_fault, store_fault};
+use super::{block_on, follow_fault, store_fault, warn_if_open};
 use crate::command::print_json;
 
 /// What is signed.
@@ -30,6 +30,10 @@ pub(super) const CHUNKS: &str = "chunks";
 /// Anybody else signs on a machine of their own: `minisign -S -m next/manifest.json -x next/NAME.minisig`, or
 /// `minisign -S -m back/order.txt -x back/NAME.minisig`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet sign -s alice.key
+  portguard fleet sign --rollback -s alice.key")]
 pub(super) struct SignArgs {
     /// Secret key of minisign
     #[arg(short, long = "secret-key", value_name = "FILE")]
@@ -37,12 +41,26 @@ pub(super) struct SignArgs {
     /// Sign that hosts go back from the published release, instead
     #[arg(long)]
     rollback: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     project: ProjectArgs,
 }
 
 /// What is signed so that hosts go back.
 const ORDER: &str = "order.txt";
+
+#[derive(Debug, Serialize)]
+struct Signed {
+    schema: u32,
+    /// What is signed, in words.
+    what: String,
+    signature: String,
+    /// How many signatures are there, and how many there must be.
+    signatures: usize,
+    threshold: usize,
+}
 
 /// Signs.
 pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
@@ -81,9 +99,19 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
         return Err(Fault::system(format!("minisign failed: {status}")).into());
     }
     let signed = signatures(&directory)?.ids().count();
+    let threshold = project.trust()?.keys.threshold;
+    if args.json {
+        print_json(&Signed {
+            schema: 1,
+            what: comment,
+            signature: out.display().to_string(),
+            signatures: signed,
+            threshold,
+        })?;
+        return Ok(Exit::Ok);
+    }
     eprint_line(&format!(
-        "{comment}: {signed} of {} signatures; {}",
-        project.trust()?.keys.threshold,
+        "{comment}: {signed} of {threshold} signatures; {}",
         out.display()
     ));
     Ok(Exit::Ok)
@@ -98,7 +126,7 @@ fn order(project: &Project) -> anyhow::Result<String> {
             .await
             .map_err(|error| follow_fault(&error).into())
     })?;
-    project.keep_trust(&trust)?;
+    project.keep_trust(&trust);
     write_order(project, &found.manifest)
 }
 
@@ -144,10 +172,17 @@ pub(super) fn signed_order(
 
 /// Publish the signed release
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet apply                  all hosts audit; none enforces
+  portguard fleet apply --start          and the first wave begins as soon as the gate lets it")]
 pub(super) struct ApplyArgs {
     /// Let the first wave begin at once, as `rollout start` does
     #[arg(long)]
     start: bool,
+    /// Whatever the store says is published now: after `plan --repair`
+    #[arg(long)]
+    repair: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -204,17 +239,13 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
                     .hint("`portguard fleet sign` it with enough keys, or `plan` it again")
             })?;
         let chunks = read_chunks(&project.next(), &manifest)?;
-        publish(&store, &release, &manifest, &chunks, &position)
+        warn_if_open(&store).await;
+        publish(&store, &release, &manifest, &chunks, &position, args.repair)
             .await
-            .map_err(|error| match error {
-                PublishError::Store(error) => store_fault(&error),
-                PublishError::Overtaken { .. } | PublishError::Missing(_) => {
-                    Fault::usage(error.to_string())
-                }
-            })?;
+            .map_err(|error| publish_fault(&error))?;
         Ok(())
     })?;
-    project.keep_trust(&trust)?;
+    project.keep_trust(&trust);
     let signed_by: Vec<String> = release.signatures.ids().map(str::to_owned).collect();
     if args.json {
         print_json(&Applied {
@@ -232,6 +263,16 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
         ));
     }
     Ok(Exit::Ok)
+}
+
+fn publish_fault(error: &PublishError) -> Fault {
+    match error {
+        PublishError::Store(error) => store_fault(error),
+        PublishError::Overtaken { .. } => Fault::usage(error.to_string()).hint(
+            "`portguard fleet plan` it again, and sign it; `plan --repair` if what is published is broken",
+        ),
+        PublishError::Missing(_) => Fault::usage(error.to_string()),
+    }
 }
 
 pub(super) fn read_manifest(project: &Project) -> anyhow::Result<Manifest> {

@@ -1,44 +1,58 @@
 //! `portguard fleet status`: how far it is.
 
+mod wait;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use portguard_fleet::follow::{Published, position, published, view};
+use portguard_fleet::follow::{FollowError, Published, position, published, view};
 use portguard_fleet::now;
-use portguard_fleet::release::Selector;
+use portguard_fleet::release::{Selector, Trust};
 use portguard_fleet::rollout::Position;
-use portguard_fleet::rollout::control::{Seen, View};
+use portguard_fleet::rollout::control::Seen;
 use portguard_fleet::status::{State, Status};
-use portguard_fleet::store::AnyStore;
+use portguard_fleet::store::{AnyStore, StoreError};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{duration, plain};
 use serde::Serialize;
 
-use super::project::{ProjectArgs, seconds};
-use super::{block_on, follow_fault, store_fault};
+use super::project::{ProjectArgs, eprint_line, seconds};
+use super::said::Said;
+use super::{block_on, follow_fault};
 use crate::command::table::{Column, Grid};
-use crate::command::{print, print_json};
+use crate::command::{interrupted, print, print_json};
+use wait::{Wait, Waited};
 
 /// How often to look while waiting.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Show how far the rollout is, and where every host is
 ///
-/// Exit code 1: hosts failed, went back or are silent; or what was waited for did not come in time.
+/// Exit code 1: hosts failed, went back or are silent; or what was waited for is not so, be it that the time is up or that it
+/// cannot come any more. Who is further on than what is waited for, is there: `--wait audit` counts hosts that enforce.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet status -l zone=rack-7
+  portguard fleet status --wait confirmed --timeout 4d   ends at once where the rollout halts or a host goes back
+  portguard fleet status --wait ready --json | jq -r .waited.result
+  portguard fleet status --watch")]
 pub(super) struct StatusArgs {
     /// Only these hosts: `role=SYSTEM/ROLE,zone=NAME,host=NAME,LABEL=VALUE`
     #[arg(short = 'l', long = "selector", value_name = "SELECTOR")]
     selector: Option<Selector>,
-    /// Wait until all of them are there
+    /// Wait until all of them are there, or cannot come there
     #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.map(State::name)))]
     wait: Option<String>,
     /// For how long
     #[arg(long, value_name = "DUR", default_value = "10m", value_parser = seconds)]
     timeout: u64,
-    /// Write JSON
+    /// Show it again whenever it changes, until interrupted
+    #[arg(long, conflicts_with = "wait")]
+    watch: bool,
+    /// Write JSON; with `--watch`, one object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -50,10 +64,15 @@ struct Report {
     schema: u32,
     fleet: String,
     serial: u64,
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     valid_until: u64,
-    position: Position,
+    position: Said,
     states: BTreeMap<&'static str, usize>,
     hosts: Vec<HostReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited: Option<Waited>,
+    #[serde(skip)]
+    at: Position,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,10 +80,59 @@ struct HostReport {
     host: String,
     wave: String,
     state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    /// What the host says, unless that does not count.
+    #[serde(flatten)]
+    said: Option<HostSaid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     doubt: Option<String>,
+    #[serde(skip)]
+    is: State,
+}
+
+/// What a host says of itself.
+#[derive(Debug, Serialize)]
+struct HostSaid {
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
+    since: u64,
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
+    at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_force: Option<u64>,
+    enforces: bool,
+    watched_seconds: u64,
+    packets: u64,
+    would_drop: u64,
+    violations: u64,
+    tool: String,
+    why: String,
+}
+
+impl From<Status> for HostSaid {
+    fn from(said: Status) -> Self {
+        Self {
+            since: said.since,
+            at: said.at,
+            in_force: said.in_force,
+            enforces: said.enforces,
+            watched_seconds: said.watched,
+            packets: said.packets,
+            would_drop: said.would_drop,
+            violations: said.violations,
+            tool: said.tool,
+            why: said.why,
+        }
+    }
+}
+
+impl HostSaid {
+    /// `4 enforce`: the release, and what it does.
+    fn in_force(&self) -> String {
+        let mode = if self.enforces { "enforce" } else { "audit" };
+        match self.in_force {
+            Some(serial) => format!("{serial} {mode}"),
+            None => mode.to_owned(),
+        }
+    }
 }
 
 /// Shows it.
@@ -72,38 +140,28 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
     let store = project.store()?;
     let mut trust = project.trust()?;
-    let wanted = args
-        .wait
-        .as_deref()
-        .and_then(|wait| State::ALL.into_iter().find(|state| state.name() == wait));
-    let begun = Instant::now();
-    let (report, is_there) = block_on(async {
-        loop {
-            let found = published(&store, &mut trust)
+    if args.watch {
+        block_on(watch(args, &store, &mut trust))?;
+        project.keep_trust(&trust);
+        return Ok(Exit::Ok);
+    }
+    let wanted = args.wait.as_deref().and_then(wait::state);
+    let report = block_on(async {
+        let Some(wanted) = wanted else {
+            return look(args, &store, &mut trust)
                 .await
-                .map_err(|error| follow_fault(&error))?;
-            let report = look(args, &store, &found).await?;
-            let is_there = wanted
-                .is_none_or(|wanted| report.hosts.iter().all(|host| host.state == wanted.name()));
-            // What failed or went back does not come by waiting.
-            let is_over = begun.elapsed().as_secs() >= args.timeout;
-            if is_there || is_over {
-                return Ok((report, is_there));
-            }
-            tokio::time::sleep(EVERY).await;
-        }
+                .map_err(|error| error.fault().into());
+        };
+        until(args, &store, &mut trust, wanted).await
     })?;
-    project.keep_trust(&trust)?;
+    project.keep_trust(&trust);
     let trouble = State::ALL.into_iter().filter(|state| state.is_trouble());
     let trouble: usize = trouble
         .filter(|state| Some(*state) != wanted)
         .filter_map(|state| report.states.get(state.name()))
         .sum();
-    if args.json {
-        print_json(&report)?;
-    } else {
-        text(&report)?;
-    }
+    show(args, &report)?;
+    let is_there = report.waited.as_ref().is_none_or(Waited::is_reached);
     Ok(if trouble == 0 && is_there {
         Exit::Ok
     } else {
@@ -111,15 +169,114 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     })
 }
 
-async fn look(args: &StatusArgs, store: &AnyStore, found: &Published) -> anyhow::Result<Report> {
+fn show(args: &StatusArgs, report: &Report) -> anyhow::Result<()> {
+    if args.json && args.watch {
+        return print(|out| {
+            serde_json::to_writer(&mut *out, report)?;
+            writeln!(out)
+        });
+    }
+    if args.json {
+        return print_json(report);
+    }
+    text(report)?;
+    if let Some(why) = report.waited.as_ref().and_then(Waited::complaint) {
+        eprint_line(&plain(&why));
+    }
+    Ok(())
+}
+
+/// Until all are there, cannot come there, or the time is up. A store that is away for a moment ends nothing.
+async fn until(
+    args: &StatusArgs,
+    store: &AnyStore,
+    trust: &mut Trust,
+    wanted: State,
+) -> anyhow::Result<Report> {
+    let end = Instant::now() + Duration::from_secs(args.timeout);
+    let mut waiting = Wait::new(wanted);
+    loop {
+        let is_late = Instant::now() >= end;
+        match look(args, store, trust).await {
+            Ok(mut report) => {
+                let hosts = report.hosts.iter();
+                let hosts = hosts.map(|host| (host.host.as_str(), host.is));
+                report.waited = waiting.judge(hosts, &report.at, is_late, Instant::now());
+                if report.waited.is_some() {
+                    return Ok(report);
+                }
+            }
+            Err(error) if is_late || !error.may_pass() => return Err(error.fault().into()),
+            Err(_) => {}
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn watch(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> anyhow::Result<()> {
+    let mut stop = std::pin::pin!(interrupted()?);
+    let mut last = String::new();
+    loop {
+        match look(args, store, trust).await {
+            Ok(report) => {
+                let hosts = report.hosts.iter();
+                let hosts = hosts.map(|host| (&host.host, host.is, &host.doubt));
+                let now = format!("{:?} {:?}", report.at, hosts.collect::<Vec<_>>());
+                if now != last {
+                    show(args, &report)?;
+                }
+                last = now;
+            }
+            Err(error) if !error.may_pass() => return Err(error.fault().into()),
+            Err(error) => eprint_line(&error.fault().to_string()),
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+/// Why there is nothing to show.
+enum Blind {
+    Store(FollowError),
+    Nobody,
+}
+
+impl Blind {
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(FollowError::Store(StoreError::Unreachable(_)) | FollowError::Refused(_))
+        )
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Store(error) => follow_fault(error),
+            Self::Nobody => Fault::usage("no host is selected"),
+        }
+    }
+}
+
+impl From<FollowError> for Blind {
+    fn from(error: FollowError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<StoreError> for Blind {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+async fn look(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> Result<Report, Blind> {
     let now = now();
+    let found: Published = published(store, trust).await?;
     let manifest = &found.manifest;
-    let seen: View = view(store, found, now)
-        .await
-        .map_err(|error| store_fault(&error))?;
-    let (position, _) = position(store, manifest.serial, now)
-        .await
-        .map_err(|error| store_fault(&error))?;
+    let seen = view(store, &found, now).await?;
+    let (position, _) = position(store, manifest.serial, now).await?;
     let mut states = BTreeMap::new();
     let mut hosts = Vec::new();
     for (
@@ -147,42 +304,47 @@ async fn look(args: &StatusArgs, store: &AnyStore, found: &Published) -> anyhow:
             host,
             wave: wave.map_or(String::new(), |wave| wave.name.clone()),
             state: state.name(),
-            status,
+            said: status.map(HostSaid::from),
             doubt,
+            is: state,
         });
     }
     if hosts.is_empty() {
-        return Err(Fault::usage("no host is selected").into());
+        return Err(Blind::Nobody);
     }
     Ok(Report {
         schema: 1,
         fleet: manifest.fleet.clone(),
         serial: manifest.serial,
         valid_until: manifest.valid_until,
-        position,
+        position: Said::of(&position),
         states,
         hosts,
+        waited: None,
+        at: position,
     })
 }
 
 fn text(report: &Report) -> anyhow::Result<()> {
-    let position = &report.position;
+    let position = &report.at;
     let mut rows = Grid::new(&[
         ("host", Column::Whole),
         ("wave", Column::Whole),
         ("state", Column::Whole),
-        ("watched", Column::Whole),
+        ("in force", Column::Whole),
+        ("watched", Column::SpareWhole),
         ("would drop", Column::Number),
         ("why", Column::Prose),
     ]);
     for host in &report.hosts {
-        let said = host.status.as_ref();
+        let said = host.said.as_ref();
         let why = said.map_or("", |said| said.why.as_str());
         rows.row([
             plain(&host.host),
             plain(&host.wave),
             host.state.to_owned(),
-            said.map_or(String::new(), |said| duration(said.watched)),
+            said.map_or(String::new(), HostSaid::in_force),
+            said.map_or(String::new(), |said| duration(said.watched_seconds)),
             said.map_or(String::new(), |said| said.would_drop.to_string()),
             plain(host.doubt.as_deref().unwrap_or(why)),
         ]);

@@ -15,22 +15,51 @@ pub const CONTROLLER: &str = "portguard-controller";
 /// Publishers: write everything.
 pub const PUBLISHER: &str = "portguard-publisher";
 
+/// Every class, and what it may write; all of them read everything.
+pub fn classes() -> [(&'static str, Vec<&'static str>); 4] {
+    [
+        (
+            AGENT,
+            vec![layout::STATUSES, layout::ALIVE, layout::EVIDENCE],
+        ),
+        (READER, Vec::new()),
+        (
+            CONTROLLER,
+            vec![layout::POSITION, layout::CONTROLLER, layout::HISTORY],
+        ),
+        (PUBLISHER, vec![""]),
+    ]
+}
+
+/// Whether whoever reaches etcd may do everything, since its authorisation is off.
+///
+/// # Errors
+/// If etcd does not answer.
+pub async fn is_open(store: &Etcd) -> Result<bool, StoreError> {
+    // The one question that each version answers, and that says so without any right: a login that nobody has.
+    let request = proto::AuthenticateRequest {
+        name: "portguard".to_owned(),
+        password: String::new(),
+    };
+    let answer: Result<proto::Empty, StoreError> = store
+        .ask("/etcdserverpb.Auth/Authenticate", request, false)
+        .await;
+    match answer {
+        Err(StoreError::Refused(why)) => Ok(why.contains("not enabled")),
+        Err(error) => Err(error),
+        Ok(_) => Ok(false),
+    }
+}
+
 /// Makes the classes, and turns authorisation on; who asks has the certificate of etcd's `root`.
 ///
 /// # Errors
 /// What etcd refuses; what is there already is no error.
 pub async fn set_up(store: &Etcd) -> Result<(), StoreError> {
-    let said = [layout::STATUSES, layout::ALIVE, layout::EVIDENCE];
-    let moved = [layout::POSITION, layout::CONTROLLER, layout::HISTORY];
     user(store, "root").await?;
     role(store, "root").await?;
     grant_role(store, "root").await?;
-    for (class, writes) in [
-        (AGENT, said.as_slice()),
-        (READER, &[]),
-        (CONTROLLER, &moved),
-        (PUBLISHER, &[""]),
-    ] {
+    for (class, writes) in classes() {
         user(store, class).await?;
         role(store, class).await?;
         permit(store, class, "", proto::READ).await?;

@@ -206,6 +206,14 @@ pub(super) struct LeaseKeepAliveResponse {
 pub(super) struct Empty {}
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct AuthenticateRequest {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) password: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct UserAddRequest {
     #[prost(string, tag = "1")]
     pub(super) name: String,

@@ -12,7 +12,12 @@ use super::{Before, look};
 use crate::command::{print, print_json};
 
 /// Show which hosts the planned release changes
+///
+/// Exit code 1: it changes some.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet diff                   ~ changed, + new, - gone")]
 pub(in crate::command::fleet) struct DiffArgs {
     /// Write JSON
     #[arg(long)]
@@ -25,14 +30,12 @@ pub(super) fn differences<'a>(
     before: Option<&'a Before>,
     hosts: &'a Shard,
 ) -> (Vec<&'a str>, Vec<&'a str>, Vec<&'a str>) {
-    let old = |name: &str| before.and_then(|before| before.published.hosts.get(name));
+    let old = |name: &str| before.and_then(|before| before.hosts.get(name));
     let is_changed =
         |name: &str, entry: &HostEntry| old(name).is_some_and(|one| one.digests != entry.digests);
     let changed = hosts.iter().filter(|(name, entry)| is_changed(name, entry));
     let added = hosts.keys().filter(|name| old(name).is_none());
-    let gone = before
-        .into_iter()
-        .flat_map(|before| before.published.hosts.keys());
+    let gone = before.into_iter().flat_map(|before| before.hosts.keys());
     let gone = gone.filter(|name| !hosts.contains_key(*name));
     (
         changed.map(|(name, _)| name.as_str()).collect(),
@@ -55,7 +58,7 @@ struct Differences {
 pub(in crate::command::fleet) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
     let manifest = read_manifest(&project)?;
-    let before = look(&project)?;
+    let before = look(&project, false)?;
     let mut hosts = Shard::new();
     for hash in &manifest.hosts {
         let path = project.next().join(CHUNKS).join(hash.as_str());
@@ -67,9 +70,7 @@ pub(in crate::command::fleet) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     let (changed, added, removed) = differences(before.as_ref(), &hosts);
     let found = Differences {
         schema: 1,
-        from: before
-            .as_ref()
-            .map(|before| before.published.manifest.serial),
+        from: before.as_ref().map(|before| before.serial),
         to: manifest.serial,
         changed: own(changed),
         added: own(added),

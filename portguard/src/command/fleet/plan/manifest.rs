@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use portguard_fleet::release::{
-    Manifest, PlanError, SCHEMA, Shard, Target, pack, pack_small, shards,
-};
+use portguard_fleet::release::{Manifest, PlanError, SCHEMA, Shard, pack, pack_small, shards};
 use portguard_fleet::rollout::waves::{Member, assign};
 use portguard_fleet::{Hash, now};
 use portguard_policy::error::Fault;
@@ -68,7 +66,7 @@ pub(super) fn manifest(
     hosts: Shard,
 ) -> anyhow::Result<Manifest> {
     let refused = |refused: portguard_fleet::release::Refused| Fault::usage(refused.to_string());
-    let chunks = project.next().join(CHUNKS);
+    let chunks = project.draft().join(CHUNKS);
     let keep = |hash: &Hash, chunk: &[u8]| write(&chunks.join(hash.as_str()), chunk);
     let mut objects = BTreeMap::new();
     for (name, content) in documents {
@@ -84,7 +82,7 @@ pub(super) fn manifest(
         keep(&hash, &chunk)?;
         pieces.push(hash);
     }
-    let last = before.map(|before| &before.published.manifest);
+    let last = before;
     let serial = last.map_or(1, |last| last.serial + 1);
     let mut key_changes = last
         .map(|last| last.key_changes.clone())
@@ -103,7 +101,7 @@ pub(super) fn manifest(
         fleet: project.config.fleet.clone(),
         serial,
         previous: last.map(|last| last.serial),
-        rollback_to: way_back(before),
+        rollback_to: before.and_then(|before| before.way_back.clone()),
         rollback_within: seconds(&project.config.rollback_within).map_err(Fault::usage)?,
         issued: now,
         valid_until: now.saturating_add(seconds(&project.config.valid).map_err(Fault::usage)?),
@@ -118,29 +116,15 @@ pub(super) fn manifest(
 
 pub(super) fn save(project: &Project, manifest: &Manifest) -> anyhow::Result<u64> {
     let text = manifest.canonical();
-    write(&project.next().join(MANIFEST), text.as_bytes())?;
+    write(&project.draft().join(MANIFEST), text.as_bytes())?;
     write(
-        &project.next().join("hosts.json"),
+        &project.draft().join("hosts.json"),
         &serde_json::to_vec(&manifest.hosts)?,
     )?;
     let mut size = text.len() as u64;
     for hash in manifest.chunks() {
-        let path: PathBuf = project.next().join(CHUNKS).join(hash.as_str());
+        let path: PathBuf = project.draft().join(CHUNKS).join(hash.as_str());
         size += fs::metadata(&path).map_or(0, |meta| meta.len());
     }
     Ok(size)
-}
-
-/// What is gone back to is what was in force: the release before, or, if that never was, the one that it would have gone
-/// back to.
-fn way_back(before: Option<&Before>) -> Option<Target> {
-    let before = before?;
-    let last = &before.published.manifest;
-    if before.was_in_force || last.rollback_to.is_none() {
-        return Some(Target {
-            serial: last.serial,
-            sha256: Hash::of(last.canonical().as_bytes()),
-        });
-    }
-    last.rollback_to.clone()
 }

@@ -16,11 +16,18 @@ use crate::command::selection::{Frozen, Loaded, Resolving, SelectionArgs};
 
 /// Copies the site and all that it refers to, as hosts will have it.
 pub(super) fn stage(project: &Project) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
-    let next = project.next();
+    let next = project.draft();
     if next.exists() {
         fs::remove_dir_all(&next).with_context(|| format!("cannot remove {}", next.display()))?;
     }
     let site = project.directory.join(&project.config.site);
+    if !site.exists() {
+        return Err(
+            Fault::usage(format!("there is no site file {}", site.display()))
+                .hint("`portguard setup` proposes one, and docs/site.md says what is in it")
+                .into(),
+        );
+    }
     let loaded = SelectionArgs {
         config: Some(site.clone()),
         ..SelectionArgs::default()
