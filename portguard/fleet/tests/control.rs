@@ -168,7 +168,10 @@ fn a_wave_that_is_done_says_how_many_of_it_are_held() {
     let mut position = started();
     position.open = 2;
     let next = step(&rollout, &position, &view, &who(0)).unwrap();
-    assert_eq!(next.why, "wave `canary` is done, but for 1 host that is held");
+    assert_eq!(
+        next.why,
+        "wave `canary` is done, but for 1 host that is held"
+    );
 }
 
 #[test]

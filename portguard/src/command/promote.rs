@@ -13,10 +13,11 @@ use super::table::Column::{Number, Prose, SpareWhole, Whole};
 use super::table::{Grid, hanging};
 use super::traffic;
 use super::{print, print_json};
-use portguard_kernel::generation::effective::Effective;
+use portguard_kernel::generation::effective::{Effective, Strictness};
+use portguard_kernel::generation::publish;
 use portguard_kernel::host::interface::Interface;
 use portguard_observe::evidence::accept::{self, Accepted, Flow, UNLISTED};
-use portguard_observe::evidence::judge::{Judged, State, judge};
+use portguard_observe::evidence::judge::{InForce, Judged, State, judge};
 use portguard_observe::evidence::{self, Evidence};
 use portguard_observe::findings::Finding;
 use portguard_observe::observe;
@@ -31,8 +32,8 @@ const DAY: u64 = 86_400;
 
 /// Switch from audit to enforce if the evidence allows it
 ///
-/// Refuses until the audit has lasted long enough, around the clock, and every flow that enforce would drop is admitted by
-/// the policy or accepted. Then does the same as `load --enforce`. Exit code 1 = refused.
+/// Refuses until the audit has lasted long enough, around the clock, and every flow that enforce would drop, and that is not
+/// dropped already, is admitted by the policy or accepted. Then does the same as `load --enforce`. Exit code 1 = refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -169,6 +170,17 @@ fn case(
         Explainer::new(policy, &site.catalog).map_err(|error| Fault::usage(error.to_string()))?;
     let findings = observed.findings(true)?;
     let sockets = observe::sockets()?;
+    let policies = policies_in_force(observed)?;
+    let effective = &observed.live.effective;
+    let explainers = policies
+        .iter()
+        .map(|policy| Explainer::new(policy, &site.catalog));
+    let in_force = InForce {
+        inbound: effective.inbound == Strictness::Enforce,
+        outbound: effective.outbound == Strictness::Enforce,
+        // A policy of documents that are not at hand excuses nothing.
+        policies: explainers.collect::<Result<_, _>>().unwrap_or_default(),
+    };
     let flows = judge(
         &evidence.causes,
         &findings,
@@ -176,6 +188,7 @@ fn case(
         &explainer,
         &accepted,
         &sockets,
+        &in_force,
     );
     let against = against(args, &evidence, policy, &flows, &accepted);
     Ok(Case {
@@ -191,6 +204,17 @@ fn case(
         findings,
         flows,
     })
+}
+
+/// The policy in force; while it is not confirmed, also the one to which the kernel goes back, or went back already.
+fn policies_in_force(observed: &observe::Observed) -> anyhow::Result<Vec<Policy>> {
+    let live = &observed.live;
+    let mut policies = vec![live.meta.policy.clone()];
+    if !live.is_confirmed {
+        let before = publish::before(&observed.layout, live)?;
+        policies.extend(before.map(|before| before.policy));
+    }
+    Ok(policies)
 }
 
 /// What was accepted before and what is now, which is kept unless nothing is to be touched.

@@ -142,18 +142,12 @@ impl<S: Store, G: Guard> Agent<S, G> {
             self.enter(State::Audit, why);
             return Ok(());
         }
-        match may(current, position) {
-            Err(why) => {
-                self.enter(State::Ready, why);
-                Ok(())
-            }
-            Ok(()) => {
-                if self.enforce(current, in_force, gate.confirm, None).await? {
-                    self.enter(State::Confirmed, "");
-                }
-                Ok(())
-            }
+        if let Err(why) = may(current, position) {
+            self.enter(State::Ready, why);
+        } else if self.enforce(current, in_force, gate.confirm, None).await? {
+            self.enter(State::Confirmed, "");
         }
+        Ok(())
     }
 
     /// From enforce to audit, as the release was signed.

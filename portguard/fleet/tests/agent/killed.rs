@@ -78,8 +78,7 @@ async fn killed_at_every_step(what: What, with_the_machine: bool) -> usize {
         let next = Some(("next".to_owned(), true));
         let wanted = match what {
             What::Forward => (next, State::Confirmed, Some(2)),
-            What::Back => (good, State::Reverted, Some(1)),
-            What::Cut => (good, State::Reverted, Some(1)),
+            What::Back | What::Cut => (good, State::Reverted, Some(1)),
         };
         let found = said(&mut fleet).await;
         assert_eq!(found, wanted, "{what:?} {after}: {:?}", fleet.states());

@@ -46,7 +46,7 @@ async fn a_release_that_was_read_half_is_taken_once_it_is_whole<S: Store + Clone
 async fn what_is_refused_for_good_is_not_fetched_on_every_step<S: Store + Clone>(store: S) {
     let mut fleet = Fleet::new(store, 1).await;
     fleet.plan.wave = vec![Wave::new("all", "*")];
-    fleet.retry = Duration::from_secs(600);
+    fleet.retry = Duration::from_mins(10);
     fleet.start("h0").await;
     fleet.publish("one").await;
     let key = layout::release(1);

@@ -130,7 +130,7 @@ fn scanners(causes: &[Cause], sockets: &Sockets) -> BTreeSet<IpAddr> {
     many.map(|(peer, _)| peer).collect()
 }
 
-fn number(transport: Transport) -> u8 {
+pub(super) fn number(transport: Transport) -> u8 {
     match transport {
         Transport::Tcp => protocol::TCP,
         Transport::Udp => protocol::UDP,

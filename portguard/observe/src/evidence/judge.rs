@@ -1,6 +1,6 @@
 //! What becomes of the causes of violations when a policy enforces. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use portguard_common::packet::protocol;
 use portguard_common::reason::{Direction, Reason};
@@ -22,6 +22,8 @@ pub enum State {
     Unexplained,
     /// It would be dropped, and somebody has said that it may.
     Accepted,
+    /// It is dropped already, by what is in force: enforcing takes nothing away.
+    Dropped,
     /// It would only be counted.
     Audit,
     /// The policy admits it.
@@ -34,6 +36,7 @@ impl State {
         match self {
             Self::Unexplained => "unexplained",
             Self::Accepted => "accepted",
+            Self::Dropped => "dropped",
             Self::Audit => "audit",
             Self::Admitted => "admitted",
         }
@@ -144,6 +147,36 @@ impl Cause {
     }
 }
 
+/// What drops packets now.
+#[derive(Debug, Default)]
+pub struct InForce<'a> {
+    /// Whether what arrives is dropped, not only counted.
+    pub inbound: bool,
+    /// Whether what is sent is.
+    pub outbound: bool,
+    /// The policies that may be in force: two while it is not certain which.
+    pub policies: Vec<Explainer<'a>>,
+}
+
+impl InForce<'_> {
+    fn enforces(&self, direction: Direction) -> bool {
+        let enforces = match direction {
+            Direction::Ingress => self.inbound,
+            Direction::Egress => self.outbound,
+        };
+        enforces && !self.policies.is_empty()
+    }
+
+    /// Whether something that is a violation is dropped now, by whichever of them is in force.
+    fn drops(&self, query: &Query) -> bool {
+        let is_dropped = |explainer: &Explainer<'_>| {
+            let answer = explainer.query(query);
+            matches!((answer.verdict, answer.mode), (Outcome::Drop, "enforce"))
+        };
+        self.enforces(query.direction) && self.policies.iter().all(is_dropped)
+    }
+}
+
 /// Judges causes by a policy that enforces, one a finding and peer. Causes of a direction that it does not enforce are left
 /// out.
 pub fn judge(
@@ -153,6 +186,7 @@ pub fn judge(
     explainer: &Explainer<'_>,
     accepted: &[Accepted],
     sockets: &Sockets,
+    in_force: &InForce<'_>,
 ) -> Vec<Judged> {
     let causes = fold(causes, findings, sockets);
     let mut all: Vec<Judged> = causes
@@ -161,9 +195,18 @@ pub fn judge(
             Direction::Ingress => true,
             Direction::Egress => policy.settings.outbound == Outbound::Enforce,
         })
-        .map(|cause| one(cause, policy, explainer, accepted, sockets.client_ports))
+        .map(|cause| {
+            one(
+                cause,
+                policy,
+                explainer,
+                accepted,
+                sockets.client_ports,
+                in_force,
+            )
+        })
         .collect();
-    all.extend(unknown_peers(findings, policy, accepted));
+    all.extend(unknown_peers(findings, policy, accepted, in_force));
     all.sort_by_key(|judged| (judged.state, std::cmp::Reverse(judged.packets)));
     all
 }
@@ -173,6 +216,7 @@ fn unknown_peers<'a>(
     findings: &'a [Finding],
     policy: &'a Policy,
     accepted: &'a [Accepted],
+    in_force: &'a InForce<'_>,
 ) -> impl Iterator<Item = Judged> + 'a {
     findings.iter().filter_map(|finding| {
         let is_judged = finding.direction == Direction::Ingress.name()
@@ -203,10 +247,23 @@ fn unknown_peers<'a>(
                 && said.flow.direction == finding.direction
                 && (said.flow.what == what || said.flow.covers_port(transport, port))
         });
+        let is_in = finding.direction == Direction::Ingress.name();
+        let is_dropped = in_force.drops(&Query {
+            direction: if is_in {
+                Direction::Ingress
+            } else {
+                Direction::Egress
+            },
+            protocol: super::fold::number(transport),
+            remote: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port,
+            from_port: None,
+        });
         Some(Judged {
             state: match (is_open, said) {
                 (true, _) => State::Admitted,
                 (false, Some(_)) => State::Accepted,
+                (false, None) if is_dropped => State::Dropped,
                 (false, None) => State::Unexplained,
             },
             direction: finding.direction.to_owned(),
@@ -244,6 +301,7 @@ fn one(
     explainer: &Explainer<'_>,
     accepted: &[Accepted],
     client_ports: (u16, u16),
+    in_force: &InForce<'_>,
 ) -> Judged {
     let mut judged = Judged {
         state: State::Unexplained,
@@ -280,7 +338,7 @@ fn one(
                 | Reason::Icmp
         )
     ) {
-        let answer = explainer.query(&Query {
+        let query = Query {
             direction: cause.direction(),
             protocol: cause.protocol,
             remote: cause.peer,
@@ -290,7 +348,8 @@ fn one(
                 cause.port
             },
             from_port: Some(cause.service).filter(|port| *port > 0),
-        });
+        };
+        let answer = explainer.query(&query);
         judged.rows = answer.rows;
         judged.state = match (answer.verdict, answer.mode) {
             (Outcome::Pass, _) => State::Admitted,
@@ -300,8 +359,14 @@ fn one(
         if judged.state != State::Unexplained {
             return judged;
         }
+        if in_force.drops(&query) {
+            judged.state = State::Dropped;
+        }
         judged.nearest = answer.nearest;
         judged.site = cause.site_lines(client_ports);
+    } else if in_force.enforces(cause.direction()) {
+        // No policy admits what cannot be read.
+        judged.state = State::Dropped;
     }
     if let Some(said) = accepted.iter().find(|said| said.flow.covers(cause)) {
         judged.state = State::Accepted;
@@ -369,6 +434,7 @@ mod tests {
                 &explainer,
                 &accepted,
                 &Sockets::default(),
+                &InForce::default(),
             );
             judged.iter().map(|one| one.state).collect()
         };
@@ -398,7 +464,15 @@ mod tests {
         };
         let catalog = Catalog::embedded().unwrap();
         let explainer = Explainer::new(&policy, &catalog).unwrap();
-        judge(causes, findings, &policy, &explainer, &[], sockets)
+        judge(
+            causes,
+            findings,
+            &policy,
+            &explainer,
+            &[],
+            sockets,
+            &InForce::default(),
+        )
     }
 
     #[test]
@@ -494,6 +568,95 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_dropped_already_speaks_against_nothing() {
+        let enforcing = |audit: &[(Transport, u16, u16)]| Policy {
+            settings: Settings {
+                enforce: true,
+                outbound: Outbound::Enforce,
+                audit_ports: audit.to_vec(),
+                ..Settings::default()
+            },
+            ..Policy::default()
+        };
+        let (policy, audits) = (enforcing(&[]), enforcing(&[(Transport::Tcp, 8080, 8080)]));
+        let catalog = Catalog::embedded().unwrap();
+        let explainer = || Explainer::new(&policy, &catalog).unwrap();
+        let causes = [
+            cause("undocumented-port", protocol::TCP, 8080, "10.0.0.9"),
+            cause("malformed", protocol::TCP, 3, "10.0.0.9"),
+            Cause {
+                direction: "out".to_owned(),
+                ..cause("undocumented-destination", protocol::TCP, 2379, "10.0.0.9")
+            },
+        ];
+        let states = |now: &InForce<'_>| -> Vec<(String, State)> {
+            let judged = judge(
+                &causes,
+                &[],
+                &policy,
+                &explainer(),
+                &[],
+                &Sockets::default(),
+                now,
+            );
+            let mut all: Vec<(String, State)> = judged
+                .into_iter()
+                .map(|one| (one.what, one.state))
+                .collect();
+            all.sort();
+            all
+        };
+        let state = |now: &InForce<'_>, what: &str| {
+            let all = states(now);
+            all.iter().find(|(one, _)| one == what).unwrap().1
+        };
+        let both = InForce {
+            inbound: true,
+            outbound: true,
+            policies: vec![explainer()],
+        };
+        assert!(
+            states(&both)
+                .iter()
+                .all(|(_, state)| *state == State::Dropped)
+        );
+        // What only audits drops nothing; nor does a port that the policy in force leaves in audit.
+        let inbound = InForce {
+            outbound: false,
+            policies: vec![explainer()],
+            ..InForce {
+                inbound: true,
+                ..InForce::default()
+            }
+        };
+        assert_eq!(state(&inbound, "tcp/8080"), State::Dropped);
+        assert_eq!(
+            states(&inbound)
+                .iter()
+                .filter(|(_, state)| *state == U)
+                .count(),
+            1
+        );
+        let lax = InForce {
+            inbound: true,
+            outbound: true,
+            policies: vec![explainer(), Explainer::new(&audits, &catalog).unwrap()],
+        };
+        assert_eq!(
+            state(&lax, "tcp/8080"),
+            U,
+            "it may be that nothing drops it now"
+        );
+        // Nobody knows what is in force: nothing is excused.
+        let unknown = InForce {
+            inbound: true,
+            outbound: true,
+            policies: Vec::new(),
+        };
+        assert!(states(&unknown).iter().all(|(_, state)| *state == U));
     }
 
     #[test]

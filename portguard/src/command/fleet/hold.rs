@@ -58,7 +58,7 @@ pub(super) struct UnholdArgs {
 
 /// How a host is held now.
 #[derive(Debug, Serialize)]
-struct Held {
+struct Answer {
     schema: u32,
     host: String,
     held: bool,
@@ -116,7 +116,7 @@ fn set(project: &ProjectArgs, host: &str, hold: Option<&Hold>, json: bool) -> an
     })?;
     project.keep_trust(&trust);
     if json {
-        print_json(&Held {
+        print_json(&Answer {
             schema: 1,
             host: host.to_owned(),
             held: hold.is_some(),
