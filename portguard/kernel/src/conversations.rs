@@ -13,7 +13,7 @@
 //! incomplete is made anew.
 
 mod adopt;
-mod cgroup;
+pub(crate) mod cgroup;
 mod outside;
 mod programs;
 mod read;

@@ -12,6 +12,7 @@ use crate::host::privileges::missing_capabilities;
 use crate::pins::bpffs;
 
 mod device;
+mod features;
 
 pub use device::check_interface;
 
@@ -73,6 +74,9 @@ pub fn check_host() -> Vec<Check> {
         privileges(),
         kernel(),
         programs(),
+        features::needed(),
+        features::sockets(),
+        features::multi_buffer(),
         tcx(),
         jit(),
         file_system(),

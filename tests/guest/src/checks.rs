@@ -1,9 +1,12 @@
 //! What must hold on every supported kernel, in this order. To add one, write a function and name it in [`ALL`].
 
 use anyhow::{Result, ensure};
+use nix::errno::Errno;
 use portguard_harness::frames::{Extension, Ipv4, Ipv6, Udp};
+use portguard_harness::net::{End, Interface, Lab, Link, unique_name};
 use serde_json::Value;
 
+use crate::living::converses;
 use crate::program;
 use crate::world::{OPEN, RESTRICTED, UNDOCUMENTED, World};
 
@@ -23,7 +26,10 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ("enforce-drops-disguises", enforce_drops_disguises),
     ("enforce-counts", enforce_counts),
     ("swap-under-policy", swap_under_policy),
+    ("own-conversations", own_conversations),
+    ("vlan", vlan),
     ("unload", unload),
+    ("bond", bond),
 ];
 
 /// Frames of each kind.
@@ -143,6 +149,109 @@ fn unload(world: &mut World) -> Result<()> {
     world.portguard(&["unload", "--interface", &name])?;
     ensure!(world.interface("status").is_err(), "still guarded");
     world.expect(&many(world, UNDOCUMENTED, "unguarded"), "unguarded", FRAMES)
+}
+
+/// What the guarded host begins goes on, and a stranger comes in nowhere; how conversations are followed is learnt.
+fn own_conversations(world: &mut World) -> Result<()> {
+    let link = world.link.clone();
+    let talk = converses(&link)?;
+    let flows = world.interface("flows")?;
+    let by_sockets = flows["occupancy"]["sockets"].as_u64().unwrap_or(0) > 0;
+    drop(talk);
+    let doctor: Value = serde_json::from_str(&world.portguard(&["doctor", "--json"])?)?;
+    let said = doctor["host"].as_array().map_or(&[][..], Vec::as_slice);
+    let sockets = said.iter().find(|check| check["name"] == "sockets");
+    ensure!(
+        sockets.is_some_and(|check| (check["grade"] == "ok") == by_sockets),
+        "`doctor` says of sockets: {sockets:?}"
+    );
+    world.facts.push((
+        "conversations-of",
+        if by_sockets { "sockets" } else { "packets" }.to_owned(),
+    ));
+    Ok(())
+}
+
+/// The same with a tag on every frame, between VLAN interfaces above the guarded one.
+fn vlan(world: &mut World) -> Result<()> {
+    let (left, right) = (&world.link.left, &world.link.right);
+    let tagged = |below: &Interface, host: u8| {
+        let addresses = [
+            format!("10.77.5.{host}/24").parse()?,
+            format!("fd77:5::{host}/64").parse()?,
+        ];
+        below.add_vlan(&unique_name("pgv"), 0x8100, 5, &addresses)
+    };
+    let tagged = match (tagged(left, 1), tagged(right, 2)) {
+        (Ok(left), Ok(right)) => Link { left, right },
+        (Err(error), _) | (_, Err(error)) if is_unsupported(&error) => {
+            world.facts.push(("vlan", "not in this kernel".to_owned()));
+            return Ok(());
+        }
+        (left, right) => Link {
+            left: left?,
+            right: right?,
+        },
+    };
+    drop(converses(&tagged)?);
+    world.facts.push(("vlan", "guarded".to_owned()));
+    Ok(())
+}
+
+/// A guarded bond: what was open stays open when the member that carries it fails, and nobody comes in meanwhile.
+fn bond(world: &mut World) -> Result<()> {
+    let lab = Lab::new()?;
+    let pairs = [(); 2].map(|()| {
+        let (left, right) = (&world.link.left.host, &world.link.right.host);
+        let end = || End::new(&unique_name("pgm"));
+        lab.connect(left, &end(), right, &end())
+    });
+    let [first, second] = pairs;
+    let (first, second) = (first?, second?);
+    let bonded = |members: [&Interface; 2], host: u8| {
+        let addresses = [
+            format!("10.77.6.{host}/24").parse()?,
+            format!("fd77:6::{host}/64").parse()?,
+        ];
+        Interface::bond(&unique_name("pgb"), &members, &addresses)
+    };
+    let left = match bonded([&first.left, &second.left], 1) {
+        Err(error) if is_unsupported(&error) => {
+            world.facts.push(("bond", "not in this kernel".to_owned()));
+            return Ok(());
+        }
+        left => left?,
+    };
+    let right = bonded([&first.right, &second.right], 2)?;
+    left.wait_up()?;
+    right.wait_up()?;
+    let link = Link { left, right };
+    let (name, clients) = (&link.left.name, "192.0.2.0/24");
+    // Bonds have native XDP since Linux 5.15 (`ndo_bpf` of drivers/net/bonding).
+    if let Err(error) = world.load_on(name, clients, &["--enforce"]) {
+        ensure!(
+            format!("{error:#}").contains("has no native XDP"),
+            "{error:#}"
+        );
+        world.load_on(name, clients, &["--enforce", "--xdp-mode", "generic"])?;
+    }
+    let mode = world.of(name, "status")?["xdp_mode"].clone();
+    let mut talk = converses(&link)?;
+    // The carrier of both ends goes with it.
+    first.left.set_up(false)?;
+    talk.go_on()?;
+    drop(talk);
+    drop(converses(&link)?);
+    world.portguard(&["unload", "--interface", name])?;
+    world
+        .facts
+        .push(("bond", mode.as_str().unwrap_or("unguarded").to_owned()));
+    Ok(())
+}
+
+/// Whether the kernel has no such kind of interface.
+fn is_unsupported(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Errno>() == Some(&Errno::EOPNOTSUPP)
 }
 
 /// Whether each port has been counted for this many rounds of frames.

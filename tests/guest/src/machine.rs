@@ -37,6 +37,7 @@ fn mount_all() -> Result<()> {
         ("proc", "/proc"),
         ("sysfs", "/sys"),
         ("devtmpfs", "/dev"),
+        ("cgroup2", "/sys/fs/cgroup"),
         ("tmpfs", "/tmp"),
         ("bpf", "/sys/fs/bpf"),
     ] {

@@ -10,6 +10,7 @@
 )]
 
 mod checks;
+mod living;
 mod machine;
 mod program;
 mod world;

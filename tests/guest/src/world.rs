@@ -11,10 +11,10 @@ use portguard_harness::traffic::{PacketSocket, contains};
 use serde_json::Value;
 
 /// Longer than anything here takes, under emulation too.
-const PATIENCE: Duration = Duration::from_mins(4);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 
 /// How long a frame is waited for that must not come.
-const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// The matrix that the checks know every number of.
 const MATRIX: &str = include_str!("matrix.toml");
@@ -56,38 +56,36 @@ impl World {
         Ok(output.success()?.stdout)
     }
 
-    /// Loads the matrix, the peer's own network being the clients if `clients`.
+    /// Loads the matrix on the link; the clients are this network.
     pub(crate) fn load(&self, mode: &str, clients: &str) -> Result<()> {
-        let catalog = self.catalog.display().to_string();
-        let peers = format!("clients={clients}");
-        self.portguard(&[
-            "load",
-            "--interface",
-            &self.link.left.name,
-            "--catalog",
-            &catalog,
-            "--role",
-            "guest/server",
-            mode,
-            "--unprinted-peers",
-            "any",
-            "--peer",
-            &peers,
-            "--management",
-            "tcp/22",
-        ])
-        .map(drop)
+        self.load_on(&self.link.left.name, clients, &[mode])
     }
 
-    /// The only interface in an answer.
+    /// As [`Self::load`] on any interface of the guarded host; the last words say how.
+    pub(crate) fn load_on(&self, interface: &str, clients: &str, how: &[&str]) -> Result<()> {
+        let peers = format!("clients={clients}");
+        let catalog = self.catalog.display().to_string();
+        let mut words = vec!["load", "--interface", interface, "--catalog", &catalog];
+        words.extend(["--role", "guest/server", "--unprinted-peers", "any"]);
+        words.extend(["--peer", &peers, "--management", "tcp/22"]);
+        words.extend(how);
+        self.portguard(&words).map(drop)
+    }
+
+    /// What a verb says of the link.
     pub(crate) fn interface(&self, verb: &str) -> Result<Value> {
+        self.of(&self.link.left.name, verb)
+    }
+
+    /// What a verb says of an interface of the guarded host.
+    pub(crate) fn of(&self, name: &str, verb: &str) -> Result<Value> {
         let answer: Value = serde_json::from_str(&self.portguard(&[verb, "--json"])?)?;
         let interfaces = answer["interfaces"].as_array().context("no `interfaces`")?;
         let ours = interfaces
             .iter()
-            .find(|interface| interface["name"] == self.link.left.name.as_str());
+            .find(|interface| interface["name"] == name);
         ours.cloned()
-            .with_context(|| format!("`{verb}` does not name our interface"))
+            .with_context(|| format!("`{verb}` does not name `{name}`"))
     }
 
     /// A datagram from the peer to a port of the guarded host, without Ethernet padding.

@@ -13,10 +13,12 @@ use super::fetch::Files;
 use crate::shell::capture;
 
 /// What the checks need of a kernel; modules that a kernel has built in are no files, and are passed over.
-const MODULES: [&str; 6] = [
+const MODULES: [&str; 8] = [
     "veth",
     "sch_ingress",
     "cls_bpf",
+    "8021q",
+    "bonding",
     "inet_diag",
     "tcp_diag",
     "udp_diag",

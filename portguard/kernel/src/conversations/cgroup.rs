@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 /// Opens it; says what is in the way.
-pub(super) fn root() -> Result<File, String> {
+pub(crate) fn root() -> Result<File, String> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo")
         .map_err(|error| format!("`/proc/thread-self/mountinfo` cannot be read: {error}"))?;
     let path = find(&mounts).ok_or_else(|| "cgroup v2 is not mounted".to_owned())?;

@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol,
+    BondMode, InfoBond, InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkInfo,
+    LinkMessage, VlanProtocol,
 };
 
 use super::netlink::{ADDRESS6_EVENTS, LINK_EVENTS, Netlink};
 use super::{Host, SETTLE};
 use crate::frames::number;
+
+/// How often, in milliseconds, a bond looks whether its members carry packets.
+const BOND_WATCH: u32 = 20;
 
 /// One end of a link to be.
 #[derive(Debug, Clone)]
@@ -191,6 +195,48 @@ impl Interface {
             index,
             mac: self.mac,
             addresses: address.to_vec(),
+        })
+    }
+
+    /// Makes a bond of interfaces of one host, of which one carries everything until it fails; up, with addresses that are
+    /// usable at once. The members lose their own addresses.
+    pub fn bond(name: &str, members: &[&Self], addresses: &[IpNet]) -> Result<Self> {
+        let first = members.first().context("a bond of no interface")?;
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(first.mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bond),
+                LinkInfo::Data(InfoData::Bond(vec![
+                    InfoBond::Mode(BondMode::ActiveBackup),
+                    InfoBond::MiiMon(BOND_WATCH),
+                ])),
+            ]),
+        ];
+        let index = first.host.run(|| {
+            let mut netlink = Netlink::open(LINK_EVENTS)?;
+            netlink
+                .create(message)
+                .with_context(|| format!("making bond `{name}`"))?;
+            let index = netlink.index(name)?;
+            for member in members {
+                netlink.set_up(member.index, false)?;
+                netlink.join(member.index, index)?;
+                netlink.set_up(member.index, true)?;
+            }
+            netlink.set_up(index, true)?;
+            for net in addresses {
+                netlink.add_address(index, net.addr(), net.prefix_len())?;
+            }
+            Ok(index)
+        })?;
+        Ok(Self {
+            host: first.host.clone(),
+            name: name.to_owned(),
+            index,
+            mac: first.mac,
+            addresses: addresses.to_vec(),
         })
     }
 

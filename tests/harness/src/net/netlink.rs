@@ -86,6 +86,15 @@ impl Netlink {
             .map(drop)
     }
 
+    /// Makes a link, which must be down, a part of another: of a bond, of a bridge.
+    pub(super) fn join(&mut self, index: u32, of: u32) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(LinkAttribute::Controller(of));
+        self.request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK)
+            .map(drop)
+    }
+
     /// Gives a link an address that is usable at once.
     pub(super) fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<()> {
         let mut message = AddressMessage::default();
