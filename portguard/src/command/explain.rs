@@ -16,6 +16,7 @@ use serde::Serialize;
 use self::names::Hosts;
 pub(super) use self::names::SERVICES;
 use super::selection::{Resolving, SelectionArgs};
+use super::table::hanging;
 use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::{Effective, Strictness};
@@ -109,9 +110,26 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&answer)?;
     } else {
-        print(|out| writeln!(out, "{}", plain_lines(&answer.to_string())))?;
+        let text = plain_lines(&answer.to_string());
+        print(|out| text.lines().try_for_each(|line| wrapped(out, line)))?;
     }
     Ok(exit(answer.verdict))
+}
+
+/// A line of an answer; what does not fit stands below its text.
+fn wrapped(out: &mut dyn Write, line: &str) -> io::Result<()> {
+    /// As wide as the labels of an answer are.
+    const LABEL: usize = 11;
+    let blanks = line.len() - line.trim_start().len();
+    let indent = match line.get(blanks..blanks + 2) {
+        Some("- ") => blanks + 2,
+        Some(_) if blanks == 2 => LABEL,
+        _ => blanks,
+    };
+    match line.split_at_checked(indent) {
+        Some((label, text)) if !text.is_empty() => hanging(out, label, text),
+        _ => writeln!(out, "{line}"),
+    }
 }
 
 fn exit(outcome: Outcome) -> Exit {

@@ -160,7 +160,8 @@ fn is_end(top: &mut Top, key: KeyCode, modifiers: KeyModifiers) -> bool {
         KeyCode::PageDown => top.scroll(10),
         KeyCode::PageUp => top.scroll(-10),
         KeyCode::Char('n') => top.next_interface(),
-        KeyCode::Char(' ') => top.is_paused = !top.is_paused,
+        // With the control key it is what a terminal without a keyboard sends.
+        KeyCode::Char(' ') if modifiers.is_empty() => top.is_paused = !top.is_paused,
         _ => {}
     }
     false
