@@ -5,6 +5,7 @@
 
 mod fleet;
 mod probes;
+pub(crate) mod screens;
 mod stage;
 
 use std::env;

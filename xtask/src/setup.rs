@@ -21,7 +21,9 @@ use anyhow::Result;
 use crate::shell::{capture, say, step};
 use crate::workspace::{cargo, root, target, which};
 
-pub(crate) use tools::{DEBIAN, FLEET, MANIFESTS, PACKAGE, RELEASE, SPELLING, TEST, Tool, VM};
+pub(crate) use tools::{
+    DEBIAN, FLEET, MANIFESTS, PACKAGE, RELEASE, SCREENS, SPELLING, TEST, Tool, VM,
+};
 
 /// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.
 const TOOLCHAIN: &str = "portguard-bpf";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use portguard_harness::net::{End, Host, Lab, Link};
+use portguard_harness::net::{End, Host, Lab, Link, Output, Process};
 use portguard_harness::traffic::{TcpEcho, UdpEcho, connect_from};
 
 /// The guarded interface.
@@ -137,6 +137,36 @@ impl Stage {
     pub(super) fn is_clean(&self) -> Result<bool> {
         let (is_ok, out, _) = self.output(&["status", "--json"])?;
         Ok(is_ok && out.contains("\"interfaces\": []"))
+    }
+
+    /// What a verb prints; findings are no failure.
+    pub(super) fn text(&self, arguments: &[&str]) -> Result<String> {
+        let (_, out, err) = self.output(arguments)?;
+        ensure!(
+            !out.is_empty(),
+            "`portguard {}`:\n{err}",
+            arguments.join(" ")
+        );
+        Ok(out)
+    }
+
+    /// Starts a verb on a terminal of its own.
+    pub(super) fn terminal(&self, line: &str, columns: u16, rows: u16) -> Result<Process> {
+        let program = self.program.display();
+        let shown = format!("stty cols {columns} rows {rows}; exec {program} {line}");
+        let mut command = Command::new("script");
+        command
+            .args(["-qfec", &shown, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .env_remove("COLUMNS")
+            .env_remove("CI");
+        self.node.start(&mut command)
+    }
+
+    /// Runs another program on the guarded host.
+    pub(super) fn run(&self, command: &mut Command, patience: Duration) -> Result<Output> {
+        self.node.output(command, patience)
     }
 
     fn output(&self, arguments: &[&str]) -> Result<(bool, String, String)> {

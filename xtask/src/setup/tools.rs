@@ -74,6 +74,12 @@ pub(crate) const PACKAGE: [Tool; 4] = [
     tool("gzip", "gzip", "manual pages"),
 ];
 
+/// What pictures of screens take.
+pub(crate) const SCREENS: [Tool; 2] = [
+    tool("chromium", "chromium", "the report as users see it"),
+    tool("script", "bsdutils", "a terminal"),
+];
+
 /// What checks spelling.
 pub(crate) const SPELLING: [Tool; 1] = [tool("codespell", "codespell", "spelling of documents")];
 
