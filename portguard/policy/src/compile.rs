@@ -24,12 +24,14 @@ mod inventory;
 mod lint;
 mod listeners;
 mod missing;
+mod narrow;
 mod own;
 mod peers;
 mod review;
 mod rows;
 mod select;
 mod sets;
+mod survey;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ use peers::Resolver;
 use select::Subject;
 
 pub use select::Selection;
+pub use survey::{review, site as review_site};
 
 /// All that a policy is made of. Nothing else has any say: the same inputs give the same policy, byte for byte.
 #[derive(Debug, Clone)]
@@ -75,14 +78,19 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
         }
         None => Policy::default(),
     };
-    diagnostics.sort_by(|a, b| {
-        (b.level, &a.location, a.code, &a.message).cmp(&(a.level, &b.location, b.code, &b.message))
-    });
-    diagnostics.dedup();
+    sorted(&mut diagnostics);
     Compiled {
         policy,
         diagnostics,
     }
+}
+
+/// Errors first, then by place; each once.
+fn sorted(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.sort_by(|a, b| {
+        (b.level, &a.location, a.code, &a.message).cmp(&(a.level, &b.location, b.code, &b.message))
+    });
+    diagnostics.dedup();
 }
 
 /// Domain names (lower-case) that [`compile`] wants resolved for this host.
@@ -134,6 +142,8 @@ struct Compiler<'a, 'd> {
     /// Facts that rows depend on and the site does not say: (system, fact) to rows.
     unsaid: BTreeMap<(String, facts::Fact), Vec<String>>,
     views: &'a views::Views,
+    /// Only rows of this one.
+    system: Option<&'a str>,
 }
 
 impl<'a, 'd> Compiler<'a, 'd> {
@@ -153,6 +163,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
             diagnostics,
             unsaid: BTreeMap::new(),
             views,
+            system: None,
         }
     }
 
@@ -162,7 +173,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
         self.policy.settings = self.settings();
         self.management();
         self.baseline();
-        for (system, roles) in self.subject.systems() {
+        for (system, roles) in self.systems() {
             self.policy.systems.push(system.id.clone());
             for row in &system.rows {
                 let users = users(system, row, &roles);
@@ -181,6 +192,13 @@ impl<'a, 'd> Compiler<'a, 'd> {
             self.diagnostics,
         );
         self.finish()
+    }
+
+    /// The host's roles by system.
+    fn systems(&self) -> Vec<(&'a System, Vec<&'a Role>)> {
+        let mut systems = self.subject.systems();
+        systems.retain(|(system, _)| self.system.is_none_or(|only| only == system.id));
+        systems
     }
 
     fn settings(&mut self) -> Settings {

@@ -153,6 +153,9 @@ pub struct Omitted {
     pub reason: String,
     /// In words.
     pub detail: String,
+    /// Who it is for, where only its number is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
 }
 
 /// How the data plane behaves; every field is frozen into the generation.

@@ -229,7 +229,7 @@ pub struct SystemSite {
     pub ports: BTreeMap<String, (ChangedPorts, Place)>,
     /// Further settings by row.
     pub rows: BTreeMap<String, RowSite>,
-    /// Installations that hosts belong to unless they say otherwise.
+    /// Installations that hosts belong to unless they say otherwise; of a host: those of this system, before its others'.
     pub cluster: Vec<(String, Place)>,
     /// What holds for one installation, before what holds for the system.
     pub clusters: BTreeMap<String, SystemSite>,
@@ -364,6 +364,19 @@ pub struct Interface {
     pub mode_said: Option<(Mode, Place)>,
 }
 
+impl Interface {
+    /// Whether a row, by its full id, is served here as far as rows are named.
+    pub(crate) fn serves(&self, row: &str) -> bool {
+        let names = |list: &[(String, Place)]| {
+            list.iter().any(|(wanted, _)| {
+                let local = wanted.split_once('/');
+                local.is_some_and(|(system, key)| names_row(key, system, row))
+            })
+        };
+        (self.rows.is_empty() || names(&self.rows)) && !names(&self.without_rows)
+    }
+}
+
 impl Site {
     /// `file:line:column`, or `None` for the command line.
     pub fn at(&self, place: Place) -> Option<String> {
@@ -472,12 +485,25 @@ impl SystemSite {
         place: Place { line: 0, column: 0 },
     };
 
-    /// What is said of a row, by its full id.
-    pub fn row(&self, system: &str, row: &str) -> Option<&RowSite> {
-        self.rows
+    /// One part of what is said of a row, by its full id: what is said of its end goes before what is said of the whole.
+    pub fn of_row<'s, T>(
+        &'s self,
+        system: &str,
+        row: &str,
+        part: impl Fn(&'s RowSite) -> Option<T>,
+    ) -> Option<T> {
+        let named = self
+            .rows
             .iter()
-            .find(|(key, _)| names_row(key, system, row))
-            .map(|(_, settings)| settings)
+            .filter(|(key, _)| names_row(key, system, row));
+        let mut named: Vec<_> = named.collect();
+        named.sort_by_key(|(key, _)| std::cmp::Reverse(key.len()));
+        named.into_iter().find_map(|(_, settings)| part(settings))
+    }
+
+    /// Why a row is switched off, if it is.
+    pub fn off(&self, system: &str, row: &str) -> Option<&str> {
+        self.of_row(system, row, |settings| settings.off.as_deref())
     }
 
     fn whos(&self) -> impl Iterator<Item = &Who> {

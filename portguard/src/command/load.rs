@@ -211,7 +211,7 @@ fn compiled(
     gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Option<Vec<Job>>> {
     let site = args.selection.load(Resolving::Always)?;
-    let host = site.compile(None).policy.host;
+    let host = site.compile_alone(None).policy.host;
     let interfaces = find(&interfaces(args, &site, host.as_deref())?)?;
     let mut policies = Vec::new();
     for interface in &interfaces {

@@ -219,8 +219,13 @@ impl Loaded {
         }
     }
 
-    /// Compiles.
+    /// Compiles, and looks at the other hosts of the site for what takes more than one.
     pub fn compile(&self, interface: Option<&str>) -> Compiled {
+        compile::review(&self.inputs(interface))
+    }
+
+    /// Compiles and no more: for who wants the policy alone.
+    pub fn compile_alone(&self, interface: Option<&str>) -> Compiled {
         compile::compile(&self.inputs(interface))
     }
 }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::listeners::Listener;
+use super::narrow::base;
 use super::{Compiler, facts, listeners::ids, some_of};
 use crate::catalog::{Conflict, Direction, PortSpec, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::policy::GrantKind;
+use crate::policy::{Grant, GrantKind};
 use crate::site::Place;
+
+/// Ranges of more ports say little about one of them.
+const FEW: u16 = 16;
 
 impl<'a> Compiler<'a, '_> {
     pub(super) fn contradictions(&mut self) {
-        for (system, roles) in self.subject.systems() {
+        for (system, roles) in self.systems() {
             for conflict in &system.conflicts {
                 if self.is_met(system, &roles, conflict) {
                     let diagnostic = Diagnostic::warning("contradiction", conflict.message.clone());
@@ -20,9 +24,10 @@ impl<'a> Compiler<'a, '_> {
                         .push(diagnostic.at(place).hint(conflict.hint.clone()));
                 }
             }
-            self.without_effect(system, &roles);
             self.over(system);
             self.left_open(system, &roles);
+            self.beside(system, &roles);
+            self.collisions(system);
             self.same_offset(system, &roles);
         }
     }
@@ -73,67 +78,6 @@ impl<'a> Compiler<'a, '_> {
                     let mut all = known.chain(unknown).flatten();
                     all.any(|known| known != *offset)
                 })
-    }
-
-    /// Options and alternatives of which every row of this host fails for another reason.
-    fn without_effect(&mut self, system: &'a System, roles: &[&'a Role]) {
-        let view = &self.views.at(&system.id, self.subject.index).site;
-        let is_used = |row: &&Row| {
-            let mut all = roles.iter();
-            all.any(|role| system.closure(&role.id).contains(row.role.as_str()))
-        };
-        let rows: Vec<&Row> = system.rows.iter().filter(is_used).collect();
-        let mut found = Vec::new();
-        let mut check = |what: String, place: Place, wants: &dyn Fn(&Row) -> bool| {
-            let mut wanting = rows.iter().filter(|row| wants(row)).peekable();
-            let Some(first) = wanting.peek().copied() else {
-                return;
-            };
-            let is_failing =
-                |row: &&&Row| matches!(facts::judge_row(row, system, view), facts::Truth::Fails(_));
-            if !wanting.all(|row| is_failing(&row)) {
-                return;
-            }
-            if let facts::Truth::Fails(why) = facts::judge_row(first, system, view) {
-                let message = format!(
-                    "{what} of {} opens nothing here: row `{}` {why}",
-                    system.id, first.id
-                );
-                found.push((place, message));
-            }
-        };
-        for (option, place) in &view.options {
-            check(format!("option {option}"), *place, &|row| {
-                let condition = row.condition.as_ref();
-                condition.is_some_and(|condition| condition.options.contains(option))
-            });
-        }
-        for (choice, chosen) in &view.choices {
-            for value in &chosen.values {
-                check(format!("{choice} = {value}"), chosen.place, &|row| {
-                    let condition = row.condition.as_ref();
-                    condition.is_some_and(|condition| condition.choices.get(choice) == Some(value))
-                });
-            }
-        }
-        for (option, place) in &view.without {
-            if facts::required(option, system, view) == Some(true) {
-                let message = format!(
-                    "{} is not without option {option}: its document requires it in this version",
-                    system.id
-                );
-                found.push((*place, message));
-            }
-        }
-        for (place, message) in found {
-            let place = self.inputs.site.at(place);
-            let hint = "change one of the two facts";
-            let diagnostic = Diagnostic::warning("no-effect", message).hint(hint);
-            self.diagnostics.push(match place {
-                Some(place) => diagnostic.at(place),
-                None => diagnostic,
-            });
-        }
     }
 
     /// Change-overs whose last day has passed.
@@ -204,6 +148,144 @@ impl<'a> Compiler<'a, '_> {
                 Some(place) => diagnostic.at(place),
                 None => diagnostic,
             });
+        }
+    }
+
+    /// Rows that the site switches off or narrows, and whose ports other rows of this host keep open: rows of one listener
+    /// are one program.
+    fn beside(&mut self, system: &'a System, roles: &[&'a Role]) {
+        let view = self.views.at(&system.id, self.subject.index);
+        let own = ids(roles);
+        let mut found = Vec::new();
+        for row in system
+            .rows
+            .iter()
+            .filter(|row| row.inert.is_none() && row.direction != Direction::Out)
+        {
+            let is_had = own
+                .iter()
+                .any(|role| system.closure(role).contains(row.role.as_str()));
+            let fails = matches!(
+                facts::judge_row(row, system, &view.site),
+                facts::Truth::Fails(_)
+            );
+            let is_off = view.site.off(&system.id, &row.id).is_some();
+            let of_row = view.site.of_row(&system.id, &row.id, |settings| {
+                (settings.off.is_some() || settings.only.is_some()).then_some(settings.place)
+            });
+            let Some(place) = of_row.filter(|_| is_had && !fails) else {
+                continue;
+            };
+            let at = Listener {
+                roles: &own,
+                named: &row.role,
+                host: self.subject.index,
+                view,
+                is_other: false,
+            };
+            let Ok(ports) = self.ports(system, row, &at) else {
+                continue;
+            };
+            let is_same = |grant: &&Grant| {
+                grant.kind == GrantKind::Documented
+                    && base(&grant.row) != base(&row.id)
+                    && row.transports.contains(&grant.transport)
+                    && ports
+                        .values()
+                        .flatten()
+                        .any(|(first, last)| grant.first <= *last && *first <= grant.last)
+            };
+            let mut others: Vec<String> = self
+                .policy
+                .inbound
+                .iter()
+                .filter(is_same)
+                .map(|grant| grant.row.clone())
+                .collect();
+            others.dedup();
+            if !others.is_empty() {
+                let (level, done) = if is_off {
+                    (Level::Warning, "switched off")
+                } else {
+                    (Level::Note, "narrowed")
+                };
+                let message = format!(
+                    "row `{}` is {done}, and its ports stay open by other rows: {}",
+                    row.id,
+                    some_of(&others)
+                );
+                found.push((place, level, message));
+            }
+        }
+        for (place, level, message) in found {
+            let hint = "say the same of these rows, if it is one program that listens";
+            let diagnostic = Diagnostic::new(level, "port-stays-open", message).hint(hint);
+            self.diagnostics.push(match self.inputs.site.at(place) {
+                Some(place) => diagnostic.at(place),
+                None => diagnostic,
+            });
+        }
+    }
+
+    /// Numbers that a change or an offset moves a row to, and on which something else listens already.
+    fn collisions(&mut self, system: &'a System) {
+        let prints = |row: &Row, grant: &Grant| {
+            row.ports.iter().any(|spec| match spec {
+                PortSpec::Range(first, last) => *first <= grant.first && grant.last <= *last,
+                // It is the number of another server, whatever that is.
+                PortSpec::Offset { .. } => true,
+                PortSpec::Dynamic | PortSpec::Random | PortSpec::Unprinted => false,
+            })
+        };
+        let rows: BTreeMap<&str, &Row> = system
+            .rows
+            .iter()
+            .map(|row| (row.id.as_str(), row))
+            .collect();
+        let mut found: BTreeMap<(crate::catalog::Transport, u16), (String, String)> =
+            BTreeMap::new();
+        for moved in self
+            .policy
+            .inbound
+            .iter()
+            .filter(|grant| grant.last - grant.first <= FEW)
+        {
+            let Some(row) = rows
+                .get(moved.row.as_str())
+                .filter(|row| !prints(row, moved))
+            else {
+                continue;
+            };
+            for other in &self.policy.inbound {
+                let is_same = other.transport == moved.transport
+                    && other.first <= moved.last
+                    && moved.first <= other.last;
+                let is_one_listener = |other: &&Row| {
+                    other.ports.iter().any(|spec| row.ports.contains(spec))
+                        || (row.listener.is_some() && row.listener == other.listener)
+                };
+                let known = rows.get(other.row.as_str());
+                // Wide rows are not about this port, and other systems have a lint of their own.
+                let is_program = known.is_some() || other.kind != GrantKind::Documented;
+                if is_same
+                    && is_program
+                    && other.last - other.first <= FEW
+                    && !known.is_some_and(is_one_listener)
+                {
+                    let port = moved.first.max(other.first);
+                    found
+                        .entry((moved.transport, port))
+                        .or_insert_with(|| (moved.row.clone(), other.row.clone()));
+                }
+            }
+        }
+        for ((transport, port), (row, other)) in found {
+            let message = format!(
+                "{transport}/{port} is where row `{row}` is moved to, and where row `{other}` listens already"
+            );
+            let hint = "give one of the two another port or offset";
+            let diagnostic = Diagnostic::warning("port-conflict", message).at(row);
+            self.diagnostics.push(diagnostic.hint(hint));
         }
     }
 

@@ -11,6 +11,7 @@ use super::changes::{Change, changed};
 use super::inventory::clusters_of;
 use super::inventory::{self, addresses_of};
 use super::lint::Lint;
+use super::some_of;
 use crate::catalog::{Peer, Row, System};
 use crate::diagnostic::Diagnostic;
 use crate::site::{ChangedPorts, Host, Place, SystemSite, Term, names_row};
@@ -89,6 +90,22 @@ impl<'a> Lint<'a, '_> {
     }
 
     fn offset(&mut self, system: &System, role: &str, place: Place) {
+        if let Some(known) = system.roles.get(role)
+            && known.is_abstract
+        {
+            let servers: Vec<String> = system
+                .host_roles()
+                .filter(|server| server.has_offset && system.closure(&server.id).contains(role))
+                .map(|server| server.id.clone())
+                .collect();
+            let message = format!(
+                "`{}/{role}` is no server of its own, and so has no offset",
+                system.id
+            );
+            let hint = format!("give it to the server: {}", some_of(&servers));
+            self.error(place, "no-effect", message, hint);
+            return;
+        }
         let moves = || {
             let closure = system.closure(role);
             let mut rows = system.rows.iter().filter(|row| row.offset);
@@ -179,34 +196,57 @@ impl<'a> Lint<'a, '_> {
                         of == system.id && system.closure(role).contains(key.as_str())
                     })
                 };
-                let is_meant = |host: &&Host| match term {
-                    Term::Prefix(net) => {
-                        // A wide prefix is a network, not a list of hosts.
-                        net.prefix_len() == net.max_prefix_len()
-                            && addresses_of(host).any(|address| net.contains(&address))
-                    }
-                    Term::Host(name) => host.name == *name,
-                    _ => false,
-                };
-                let hosts = self.site.hosts.iter();
-                let found: Vec<_> = hosts
-                    .filter(is_meant)
+                let hosts = self
+                    .site
+                    .hosts
+                    .iter()
+                    .filter(|host| self.means(term, host, &mut Vec::new()));
+                let found: Vec<String> = hosts
                     .filter(lacking)
                     .map(|host| host.name.clone())
                     .collect();
-                for name in found {
+                let (plural, verb) = if found.len() == 1 {
+                    ("", "does")
+                } else {
+                    ("s", "do")
+                };
+                if !found.is_empty() {
                     let message = format!(
-                        "host `{name}` is given as `{key}` of {} and does not have the role: what it should listen on stays closed there",
+                        "host{plural} {} would be `{key}` of {} by address, and {verb} not have the role: what it should listen on stays closed there",
+                        some_of(&found),
                         system.id
                     );
                     let hint = format!(
-                        "write `roles = [\"{}/{key}\", ...]` for the host",
+                        "write `roles = [\"{}/{key}\", ...]` for the host, or leave its address out",
                         system.id
                     );
                     let diagnostic = Diagnostic::warning("address-without-role", message);
                     self.push(*place, diagnostic, hint);
                 }
             }
+        }
+    }
+
+    /// Whether a term has an address of a host of the inventory.
+    fn means(&self, term: &'a Term, host: &Host, above: &mut Vec<&'a str>) -> bool {
+        let has = |net: &ipnet::IpNet| addresses_of(host).any(|address| net.contains(&address));
+        match term {
+            Term::Prefix(net) => has(net),
+            Term::Host(name) => host.name == *name,
+            Term::Group(name) if !above.contains(&name.as_str()) => {
+                above.push(name);
+                let group = self.site.groups.get(name);
+                let mut members = group.into_iter().flat_map(|group| &group.members.0);
+                let is_in = members.any(|(member, _)| self.means(member, host, above));
+                above.pop();
+                is_in
+            }
+            Term::File(path) => self
+                .inputs
+                .files
+                .get(path)
+                .is_some_and(|nets| nets.iter().any(has)),
+            _ => false,
         }
     }
 
@@ -275,7 +315,24 @@ impl<'a> Lint<'a, '_> {
                 let known = row
                     .zip(system)
                     .is_some_and(|((_, key), system)| !named(system, key).is_empty());
-                if !known {
+                let is_here = |role: &str| {
+                    let roles = interface.roles.iter().chain(&host.roles);
+                    let mut roles = roles.filter_map(|(id, _)| id.split_once('/'));
+                    roles.any(|(of, own)| {
+                        row.zip(system).is_some_and(|((id, _), system)| {
+                            of == id && system.closure(own).contains(role)
+                        })
+                    })
+                };
+                if known
+                    && let Some((system, (_, key))) = system.zip(row)
+                    && !named(system, key).iter().any(|row| is_here(&row.role))
+                {
+                    let message =
+                        format!("interface has no role of the row `{}`", name.escape_debug());
+                    let hint = "remove it, or give the interface or the host the role";
+                    self.error(*place, "no-effect", message, hint);
+                } else if !known {
                     let message = format!("there is no row `{}`", name.escape_debug());
                     self.error(
                         *place,

@@ -47,6 +47,7 @@ impl Policy {
                 row: grant.row.clone(),
                 reason: "expired".to_owned(),
                 detail: format!("it ended at {}", human::time(until)),
+                peers: None,
             };
             if !policy.omitted.contains(&omitted) {
                 policy.omitted.push(omitted);

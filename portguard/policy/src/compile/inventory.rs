@@ -93,6 +93,11 @@ impl<'a> Inventory<'a> {
         }
     }
 
+    /// The host that is compiled, if it is in the inventory.
+    pub(super) fn own(&self) -> Option<usize> {
+        self.own
+    }
+
     /// Whether a host is the one that is compiled.
     pub(super) fn is_own(&self, index: usize) -> bool {
         self.own == Some(index)
@@ -203,9 +208,16 @@ pub(super) fn clusters_of<'s>(
     host: Option<usize>,
 ) -> impl Iterator<Item = &'s str> + Clone {
     let own = host.and_then(|index| site.hosts.get(index));
+    let of_system = own
+        .and_then(|host| host.systems.get(system))
+        .map(|said| said.cluster.as_slice());
     let own: Option<&'s [(String, Place)]> = own.map(|host| host.cluster.as_slice());
     let general = site.systems.get(system).map(|said| said.cluster.as_slice());
-    let said = own.filter(|own| !own.is_empty()).or(general);
+    let is_said = |said: &&[(String, Place)]| !said.is_empty();
+    let said = of_system
+        .filter(is_said)
+        .or(own.filter(is_said))
+        .or(general);
     said.unwrap_or_default()
         .iter()
         .map(|(name, _)| name.as_str())

@@ -150,6 +150,55 @@ impl Compiler<'_, '_> {
         }
     }
 
+    /// Servers of this host that would listen on one port, since the site gives them fewer than there are.
+    pub(super) fn crowded(&mut self, system: &System, row: &Row, at: &Listener<'_>) {
+        if !row.offset {
+            return;
+        }
+        for spec in &row.ports {
+            let Some(change) = at
+                .view
+                .changes
+                .iter()
+                .find(|change| at.is_changed(change, system, row, spec))
+            else {
+                continue;
+            };
+            let each = at.roles.iter().flat_map(|role| {
+                let roles = &[*role];
+                self.offsets(system, &Listener { roles, ..*at })
+                    .into_iter()
+                    .map(|offset| format!("{role} at offset {offset}"))
+                    .collect::<Vec<_>>()
+            });
+            let servers: Vec<String> = each.collect();
+            let given: usize = change
+                .new
+                .iter()
+                .map(|(first, last)| usize::from(last - first) + 1)
+                .sum();
+            if servers.len() > given {
+                let noun = if given == 1 { "port" } else { "ports" };
+                let message = format!(
+                    "`{}` gives {given} {noun} to {} servers of this host: {}",
+                    change.key,
+                    servers.len(),
+                    servers.join(", ")
+                );
+                let hint = format!(
+                    "write a list of as many ports: `\"{}\" = [...]`",
+                    change.key
+                );
+                let diagnostic = Diagnostic::error("one-port-for-several", message).hint(hint);
+                let place = self.inputs.site.at(change.place);
+                self.diagnostics.push(match place {
+                    Some(place) => diagnostic.at(place),
+                    None => diagnostic,
+                });
+            }
+        }
+    }
+
     /// Offsets of the servers that listen.
     fn offsets(&self, system: &System, at: &Listener<'_>) -> BTreeSet<u16> {
         let roles = at.roles.iter();

@@ -222,6 +222,7 @@ impl<'a> Compiler<'a, '_> {
             row: id.clone(),
             reason: reason.to_owned(),
             detail,
+            peers: None,
         };
         if let Some(expires) = &row.expires
             && endings::is_over(expires, self.inputs.today)

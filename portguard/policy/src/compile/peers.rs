@@ -5,6 +5,7 @@
     reason = "all other kinds are alike here"
 )]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,12 +13,13 @@ use ipnet::IpNet;
 
 use super::inventory::Inventory;
 use super::missing::Missing;
+use super::narrow::{self, End};
 use super::sets::{Gathered, Sets, narrowed};
 use super::views::{View, Views};
 use super::{Inputs, facts, terms::Terms};
 use crate::catalog::{Direction, Peer, PeerClass, Row, System};
 use crate::policy::Peers;
-use crate::site::{RowSite, Site, Unresolved, Who};
+use crate::site::{Interface, Site, Unresolved, Who};
 
 /// Rows with equal keys, of which the site says nothing in particular, have the same peers.
 type Key<'a> = (
@@ -40,6 +42,10 @@ pub(super) struct Resolver<'a> {
     pub(super) sets: Sets,
     pub(super) missing: Missing,
     cache: BTreeMap<Key<'a>, Result<Peers, String>>,
+    /// Some hosts serve rows on some of their interfaces only.
+    has_interfaces: bool,
+    /// Why hosts that could be meant by the row at hand are not.
+    excluded: Vec<String>,
 }
 
 /// Which of a row's peers are asked for.
@@ -63,19 +69,13 @@ pub(super) struct Asking<'a, 'p> {
     pub(super) users: Vec<&'a str>,
     pub(super) direction: Direction,
     pub(super) part: &'p Part,
+    /// The peer at hand is narrowed to addresses that the site gives: who is missing is said by these.
+    pub(super) is_narrowed: Cell<bool>,
 }
 
 impl<'a> Asking<'a, '_> {
     fn given(&self, key: &str) -> Option<&'a Who> {
         self.view.site.peers.get(key).map(|(who, _)| who)
-    }
-
-    fn settings(&self) -> Option<&'a RowSite> {
-        self.view.site.row(&self.system.id, &self.row.id)
-    }
-
-    fn only(&self) -> Option<&'a Who> {
-        self.settings().and_then(|settings| settings.only.as_ref())
     }
 
     fn wants_others(&self) -> bool {
@@ -100,6 +100,12 @@ impl<'a> Resolver<'a> {
             sets: Sets::default(),
             missing: Missing::default(),
             cache: BTreeMap::new(),
+            has_interfaces: inputs
+                .site
+                .hosts
+                .iter()
+                .any(|host| !host.interfaces.is_empty()),
+            excluded: Vec::new(),
         }
     }
 
@@ -116,9 +122,10 @@ impl<'a> Resolver<'a> {
             asking.direction,
             asking.users.clone(),
         );
-        let is_common = asking.settings().is_none()
+        let is_common = !narrow::is_spoken_of(&asking.view.site, system, row)
             && matches!(asking.part, Part::All)
-            && !self.views.vary(&system.id);
+            && !self.views.vary(&system.id)
+            && !self.has_interfaces;
         if is_common && let Some(found) = self.cache.get(&key) {
             return found.clone();
         }
@@ -151,23 +158,71 @@ impl<'a> Resolver<'a> {
     }
 
     fn fresh(&mut self, asking: &Asking<'a, '_>) -> Result<Peers, String> {
-        let mut gathered = Gathered::default();
-        for peer in &asking.row.peers {
-            self.peer(asking, peer, &mut gathered);
+        let Asking {
+            system, row, view, ..
+        } = asking;
+        self.excluded.clear();
+        let end = match asking.direction {
+            Direction::Out => End::Sender,
+            Direction::In | Direction::Both => End::Listener,
+        };
+        let of_end = narrow::only(&view.site, system, row, end);
+        // Who may connect to a listener is no list of where to connect to, unless nobody here listens.
+        let of_row = narrow::plain(&view.site, system, row).filter(|_| end == End::Sender);
+        let (mut hosts, mut others) = (Gathered::default(), Gathered::default());
+        for peer in &row.peers {
+            if narrow::is_of_system(row, peer) {
+                asking.is_narrowed.set(of_end.is_some());
+                self.peer(asking, peer, &mut hosts);
+            } else {
+                asking.is_narrowed.set(of_end.is_some() || of_row.is_some());
+                self.peer(asking, peer, &mut others);
+            }
         }
-        if let Some(only) = asking.only() {
-            let mut narrow = Gathered::default();
-            self.terms.who(only, None, &mut narrow);
-            gathered = narrowed(gathered, narrow);
+        let had = !hosts.is_empty() || !others.is_empty();
+        if let Some(only) = of_row {
+            others = self.narrowed(others, only);
         }
-        let nobody = match gathered.names.as_slice() {
-            [] => "the site says that nobody is meant".to_owned(),
-            names => {
+        hosts.join(others);
+        if let Some(only) = of_end {
+            hosts = self.narrowed(hosts, only);
+        }
+        let nobody = self.nobody(asking, &hosts.names, had);
+        self.sets.intern(hosts).ok_or(nobody)
+    }
+
+    fn narrowed(&mut self, gathered: Gathered, only: &'a Who) -> Gathered {
+        let mut narrow = Gathered::default();
+        self.terms.who(only, None, &mut narrow);
+        narrowed(gathered, narrow)
+    }
+
+    /// Why a row is for nobody here.
+    fn nobody(&self, asking: &Asking<'a, '_>, names: &[String], had: bool) -> String {
+        if had {
+            return "the site's `only` leaves nobody of those whom the document means".to_owned();
+        }
+        let mut excluded = self.excluded.clone();
+        excluded.sort_unstable();
+        excluded.dedup();
+        let id = &asking.system.id;
+        match (excluded.as_slice(), names) {
+            ([], []) => "the site says that nobody is meant".to_owned(),
+            ([], names) if names.iter().all(|name| name.starts_with("role ")) => {
+                let mut names = names.to_vec();
+                names.dedup();
                 let names = names.join(", ");
                 format!("no other host of the site is {names}; a host is never its own peer")
             }
-        };
-        self.sets.intern(gathered).ok_or(nobody)
+            ([], names) if names.iter().any(|name| name.starts_with("domain ")) => {
+                format!(
+                    "{} has no address as far as is known here",
+                    names.join(", ")
+                )
+            }
+            ([], names) => format!("the site means nobody by {} of {id}", names.join(", ")),
+            (excluded, _) => excluded.join("; "),
+        }
     }
 
     fn peer(&mut self, asking: &Asking<'a, '_>, peer: &'a Peer, into: &mut Gathered) {
@@ -250,10 +305,10 @@ impl<'a> Resolver<'a> {
 
     /// The row's own answer, then that of its class, then the general one; the system's before the site's.
     fn unprinted(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
-        let of_row = asking
-            .settings()
-            .and_then(|settings| settings.unprinted_peers.as_ref());
         let view = &asking.view.site;
+        let of_row = view.of_row(&asking.system.id, &asking.row.id, |settings| {
+            settings.unprinted_peers.as_ref()
+        });
         let of_class = asking.row.class.and_then(|class| {
             let said = view.unprinted_classes.get(&class);
             let site = || {
@@ -268,7 +323,7 @@ impl<'a> Resolver<'a> {
             .or(self.site.unprinted_peers.as_ref());
         let members = asking.row.class == Some(PeerClass::ClusterMembers);
         if let Some(who) = of_row.or(of_class) {
-            if asking.wants_others() {
+            if asking.wants_others() && (!members || self.may_send(asking)) {
                 self.terms.who(who, Some("unprinted peers"), into);
             }
             return;
@@ -297,7 +352,7 @@ impl<'a> Resolver<'a> {
             return;
         }
         into.any = true;
-        if asking.only().is_none() {
+        if !asking.is_narrowed.get() {
             self.ask(asking);
         }
     }
@@ -306,6 +361,7 @@ impl<'a> Resolver<'a> {
     fn members(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
         for role in asking.users.clone() {
             let hosts = self.inventory.members(&asking.system.id, role);
+            self.is_elsewhere(asking, role, &hosts);
             if self.hosts_of(asking, role, hosts, into) {
                 into.names.push(format!("role {}/{role}", asking.system.id));
             }
@@ -342,10 +398,10 @@ impl<'a> Resolver<'a> {
     fn role(&mut self, asking: &Asking<'a, '_>, role: &'a str, into: &mut Gathered) {
         let id = &asking.system.id;
         let hosts = self.inventory.related_hosts(id, role);
+        let is_elsewhere = self.is_elsewhere(asking, role, &hosts);
         if self.hosts_of(asking, role, hosts, into) {
             into.names.push(format!("role {id}/{role}"));
         } else if asking.wants_others() {
-            let is_elsewhere = !self.inventory.hosts_with(id, role).is_empty();
             let place = if is_elsewhere {
                 " of its cluster"
             } else {
@@ -355,6 +411,24 @@ impl<'a> Resolver<'a> {
                 format!("{id} names role {role}, and no host{place} has it")
             });
         }
+    }
+
+    /// Whether a role's only hosts beside this one are of other clusters; if so, that is why it is for nobody.
+    fn is_elsewhere(&mut self, asking: &Asking<'a, '_>, role: &str, related: &[usize]) -> bool {
+        let id = &asking.system.id;
+        let is_other = |index: &&usize| !self.inventory.is_own(**index);
+        let is_elsewhere = !related.iter().any(|index| is_other(&index))
+            && self
+                .inventory
+                .hosts_with(id, role)
+                .iter()
+                .any(|index| is_other(&index));
+        if is_elsewhere {
+            self.excluded.push(format!(
+                "the other hosts that are role {id}/{role} are of other clusters"
+            ));
+        }
+        is_elsewhere
     }
 
     /// Adds those of a role that are asked for; whether the site knows any.
@@ -374,15 +448,36 @@ impl<'a> Resolver<'a> {
                 Part::Hosts(wanted) => wanted.iter().any(|(of, host)| of == role && *host == index),
                 Part::Given(_) | Part::Others => false,
             };
-            if is_wanted && self.is_other(asking, role, index) && self.holds_at(system, row, index)
-            {
+            if !is_wanted || self.inventory.is_own(index) {
+                continue;
+            }
+            let name = self
+                .site
+                .hosts
+                .get(index)
+                .map_or("", |host| host.name.as_str());
+            if !self.is_other(asking, role, index) {
+                self.excluded
+                    .push(format!("`{name}` has no other role than this host"));
+            } else if let Some(why) = self.closed_at(asking, index) {
+                self.excluded
+                    .push(format!("towards `{name}` it is closed: there it {why}"));
+            } else {
+                let before = into.nets.len();
                 self.inventory.addresses(index, &mut into.nets);
+                if into.nets.len() == before {
+                    self.excluded.push(format!("`{name}` has no address"));
+                }
             }
         }
         let name = format!("role {id}/{role}");
         for (key, (who, _)) in &asking.view.site.peers {
             if system.closure(key).contains(role) {
                 found = true;
+                if *who == Who::None {
+                    self.excluded
+                        .push(format!("the site says that `{key}` of {id} is nobody"));
+                }
                 let is_wanted = match asking.part {
                     Part::All => true,
                     Part::Given(wanted) => wanted == role,
@@ -390,7 +485,7 @@ impl<'a> Resolver<'a> {
                 };
                 // Addresses that are given for the host's own role are of its kind, too.
                 let is_other = !row.other_roles_only || asking.users.iter().any(|own| own != key);
-                if is_wanted && is_other {
+                if is_wanted && is_other && self.may_send(asking) {
                     self.terms.who(who, Some(&name), into);
                 }
             }
@@ -407,19 +502,96 @@ impl<'a> Resolver<'a> {
         !asking.row.other_roles_only || pairs.any(|(own, theirs)| own != theirs)
     }
 
-    /// Whether a row holds at the other end as well: what only one end opens is open at none.
-    fn holds_at(&mut self, system: &System, row: &Row, index: usize) -> bool {
-        if !self.views.vary(&system.id) || self.inventory.is_own(index) {
-            return true;
+    /// Whether the site lets this host connect where only its own words say who may.
+    fn may_send(&mut self, asking: &Asking<'a, '_>) -> bool {
+        let only = narrow::plain(&asking.view.site, asking.system, asking.row);
+        match (asking.direction, only, self.inventory.own()) {
+            (Direction::Out, Some(only), Some(own)) => self.terms.is_among(only, own),
+            (Direction::Out, Some(only), None) => *only == Who::Any,
+            _ => true,
         }
-        let theirs = &self.views.at(&system.id, Some(index)).site;
-        let facts::Truth::Fails(why) = facts::judge_row(row, system, theirs) else {
-            return true;
+    }
+
+    /// Why a row is closed at its other end, and so at this one, too.
+    fn closed_at(&mut self, asking: &Asking<'a, '_>, index: usize) -> Option<String> {
+        let Asking {
+            system, row, view, ..
+        } = asking;
+        let theirs = self.views.at(&system.id, Some(index));
+        if self.views.vary(&system.id)
+            && let facts::Truth::Fails(why) = facts::judge_row(row, system, &theirs.site)
+        {
+            self.differs(row, index, &why);
+            return Some(why);
+        }
+        let has = |far: &&Row| {
+            !self
+                .inventory
+                .roles_at(&system.id, &far.role, index)
+                .is_empty()
         };
-        if let Some(host) = self.site.hosts.get(index) {
-            self.missing.differs(&row.id, &host.name, why);
+        let far: Vec<&'a Row> = narrow::far_rows(system, row, asking.direction)
+            .filter(has)
+            .collect();
+        // Where the document prints the other end by itself, that row has settings of its own.
+        if far.is_empty() {
+            return None;
         }
-        false
+        let mut why = None;
+        for far in far {
+            let closed = self.closed_by(asking, far, index);
+            match closed {
+                None => return None,
+                Some((reason, is_told)) => why = Some((reason, is_told)),
+            }
+        }
+        let (why, is_told) = why?;
+        if is_told && !narrow::is_spoken_of(&view.site, system, row) {
+            self.differs(row, index, &why);
+        }
+        Some(why)
+    }
+
+    /// Why a row of the other end does not open it towards this host, and whether one of the two may not expect it.
+    fn closed_by(
+        &mut self,
+        asking: &Asking<'a, '_>,
+        far: &'a Row,
+        index: usize,
+    ) -> Option<(String, bool)> {
+        let id = &asking.system.id;
+        let theirs = &self.views.at(id, Some(index)).site;
+        if let Some(reason) = theirs.off(id, &far.id) {
+            return Some((format!("is switched off ({reason})"), true));
+        }
+        let host = self.site.hosts.get(index)?;
+        let serves = |(_, interface): (&String, &Interface)| {
+            let roles = interface.roles.iter().chain(&host.roles);
+            let mut roles = roles.filter_map(|(role, _)| role.split_once('/'));
+            let has = roles.any(|(of, role)| {
+                of == id && asking.system.closure(role).contains(far.role.as_str())
+            });
+            has && interface.serves(&far.id)
+        };
+        if !host.interfaces.is_empty() && !host.interfaces.iter().any(serves) {
+            return Some(("is served on no interface".to_owned(), true));
+        }
+        let end = match asking.direction {
+            Direction::Out => End::Listener,
+            Direction::In | Direction::Both => End::Sender,
+        };
+        let only = narrow::only(theirs, asking.system, far, end)?;
+        let is_meant = self
+            .inventory
+            .own()
+            .is_some_and(|own| self.terms.is_among(only, own));
+        (!is_meant).then(|| ("is for others only".to_owned(), false))
+    }
+
+    fn differs(&mut self, row: &Row, index: usize, why: &str) {
+        if let Some(host) = self.site.hosts.get(index) {
+            self.missing.differs(&row.id, &host.name, why.to_owned());
+        }
     }
 
     /// A peer that the document names and nobody gives.
@@ -433,13 +605,18 @@ impl<'a> Resolver<'a> {
     ) {
         let id = &asking.system.id;
         let what = format!("{id}/{key}");
-        if asking.only().is_some() {
+        if asking.is_narrowed.get() {
             // A narrowed row is for whom the narrowing says: nothing is missing.
             into.any = true;
             return;
         }
         match self.site.unresolved_peers {
-            Some(Unresolved::None) => into.names.push(what),
+            Some(Unresolved::None) => {
+                self.excluded.push(format!(
+                    "the site does not say who `{key}` of {id} is, and leaves such rows closed"
+                ));
+                into.names.push(what);
+            }
             Some(Unresolved::Any) => {
                 into.any = true;
                 self.missing.everybody(what, &asking.row.id);

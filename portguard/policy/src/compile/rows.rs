@@ -5,6 +5,7 @@
     reason = "all other kinds are alike here"
 )]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::listeners::{Ending, Listener, ids};
@@ -13,7 +14,7 @@ use super::{Compiler, facts};
 use crate::catalog::{Direction, Inert, Peer, PeerClass, PortSpec, Role, Row, System};
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, RowFacts};
-use crate::site::{UnresolvedPorts, names_row};
+use crate::site::UnresolvedPorts;
 
 /// Numbers, or what is printed in their place.
 type Numbers = Result<Ending, PortSpec>;
@@ -22,7 +23,6 @@ impl<'a> Compiler<'a, '_> {
     /// One row of a document, for the roles of this host that have it.
     pub(super) fn row(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
         let site = &self.views.at(&system.id, self.subject.index).site;
-        let settings = site.row(&system.id, &row.id);
         let words: Vec<String> = row.peers.iter().map(ToString::to_string).collect();
         self.policy.rows.push(RowFacts {
             id: row.id.clone(),
@@ -31,11 +31,13 @@ impl<'a> Compiler<'a, '_> {
                 .map(|role| format!("{}/{}", system.id, role.id)),
             purpose: row.purpose.clone(),
             citation: system.cite(row),
-            audit: settings.is_some_and(|settings| settings.audit)
+            audit: site
+                .of_row(&system.id, &row.id, |settings| settings.audit.then_some(()))
+                .is_some()
                 || users.iter().all(|role| self.stays_in_audit(system, role)),
             peers: words.join(", "),
         });
-        if let Some(reason) = settings.and_then(|settings| settings.off.as_ref()) {
+        if let Some(reason) = site.off(&system.id, &row.id) {
             return self.omit(row, "off", format!("switched off by the site: {reason}"));
         }
         if let Some(inert) = row.inert {
@@ -84,15 +86,8 @@ impl<'a> Compiler<'a, '_> {
     fn elsewhere(&self, row: &Row) -> Option<String> {
         let name = self.inputs.interface?;
         let interface = self.subject.host?.interfaces.get(name)?;
-        let names = |list: &[(String, _)]| {
-            list.iter().any(|(wanted, _)| {
-                let local = wanted.split_once('/');
-                local.is_some_and(|(system, key)| names_row(key, system, &row.id))
-            })
-        };
-        let is_here = (interface.rows.is_empty() || names(&interface.rows))
-            && !names(&interface.without_rows);
-        (!is_here).then(|| format!("the site serves it on other interfaces than {name}"))
+        (!interface.serves(&row.id))
+            .then(|| format!("the site serves it on other interfaces than {name}"))
     }
 
     fn inbound(&mut self, system: &'a System, row: &'a Row, users: &[&'a Role]) {
@@ -113,6 +108,7 @@ impl<'a> Compiler<'a, '_> {
             view: self.views.at(&system.id, self.subject.index),
             is_other: false,
         };
+        self.crowded(system, row, &at);
         let ports = self.ports(system, row, &at);
         let peers = self.peers_of(system, row, users, Direction::In, &Part::All);
         let grants = self.grants(system, row, ports, peers);
@@ -125,10 +121,20 @@ impl<'a> Compiler<'a, '_> {
         if let [(_, part)] = parts.as_mut_slice() {
             *part = Part::All;
         }
+        let (mut reasons, mut is_meant) = (Vec::new(), false);
         for (ports, part) in parts {
-            let peers = self.peers_of(system, row, users, Direction::Out, &part);
-            let grants = self.grants(system, row, ports, peers);
-            self.policy.outbound.extend(grants);
+            match self.peers_of(system, row, users, Direction::Out, &part) {
+                Ok(peers) => {
+                    is_meant = true;
+                    let grants = self.grants(system, row, ports, Ok(peers));
+                    self.policy.outbound.extend(grants);
+                }
+                Err(why) if !reasons.contains(&why) => reasons.push(why),
+                Err(_) => {}
+            }
+        }
+        if !is_meant {
+            self.omit(row, "no-peer", reasons.join("; "));
         }
     }
 
@@ -233,6 +239,7 @@ impl<'a> Compiler<'a, '_> {
             users: ids(users),
             direction,
             part,
+            is_narrowed: Cell::new(false),
         };
         self.peers.row(asking)
     }
@@ -255,7 +262,7 @@ impl<'a> Compiler<'a, '_> {
         let ports = match ports {
             Ok(ports) => ports,
             Err(spec) => {
-                self.unnumbered(system, row, &spec);
+                self.unnumbered(system, row, &spec, peers);
                 return Vec::new();
             }
         };
@@ -285,7 +292,7 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// A row whose numbers the document leaves open and the site does not give.
-    fn unnumbered(&mut self, system: &System, row: &Row, spec: &PortSpec) {
+    fn unnumbered(&mut self, system: &System, row: &Row, spec: &PortSpec, peers: Peers) {
         let local = row.id.strip_prefix(&format!("{}/", system.id));
         let local = local.unwrap_or(&row.id);
         let key = local.split("/in").next().unwrap_or(local);
@@ -299,8 +306,12 @@ impl<'a> Compiler<'a, '_> {
             PortSpec::Random => "a port chosen at each start",
             _ => "a port that the document does not print",
         };
-        let detail = format!("{what}; {hint}");
-        self.omit(row, "dynamic", detail);
+        self.policy.omitted.push(Omitted {
+            row: row.id.clone(),
+            reason: "dynamic".to_owned(),
+            detail: format!("{what}; {hint}"),
+            peers: Some(peers),
+        });
         if self.inputs.site.unresolved_ports != Some(UnresolvedPorts::None) {
             let id = format!("{}/{}", system.id, key);
             self.peers.missing.want("unresolved-ports", id, &row.id, || {
@@ -317,6 +328,7 @@ impl<'a> Compiler<'a, '_> {
             row: row.id.clone(),
             reason: reason.to_owned(),
             detail,
+            peers: None,
         });
     }
 

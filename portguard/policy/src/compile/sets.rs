@@ -41,6 +41,26 @@ impl Gathered {
         self.domains.insert(name, addresses.to_vec());
     }
 
+    /// Whether nobody is meant, as things are.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.any && self.prefixes().is_empty()
+    }
+
+    /// Both.
+    pub(super) fn join(&mut self, other: Self) {
+        self.any |= other.any;
+        self.names.extend(other.names.iter().cloned());
+        if other.within.is_some() && !self.is_empty() {
+            self.nets.extend(other.prefixes());
+            return;
+        }
+        self.nets.extend(other.nets);
+        self.domains.extend(other.domains);
+        if other.within.is_some() {
+            self.within = other.within;
+        }
+    }
+
     fn prefixes(&self) -> Vec<IpNet> {
         let resolved = self.domains.values().flatten();
         let mut nets: Vec<IpNet> = resolved.map(|address| net(*address)).collect();

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Inputs, inventory::Inventory, sets::Gathered};
-use crate::site::{Site, Term, Who};
+use crate::site::{Place, Site, Term, Who};
 
 #[derive(Debug)]
 pub(super) struct Terms<'a> {
@@ -45,6 +45,45 @@ impl<'a> Terms<'a> {
                 _ => self.term(term, &mut Vec::new(), into),
             }
         }
+    }
+
+    /// Whether a host of the inventory is among those whom the site means. A host is never its own peer, but it may be one
+    /// of those who are meant.
+    pub(super) fn is_among(&mut self, who: &'a Who, host: usize) -> bool {
+        *who == Who::Any || self.is_of(who.terms(), host, &mut Vec::new())
+    }
+
+    fn is_of(&mut self, terms: &'a [(Term, Place)], host: usize, above: &mut Vec<&'a str>) -> bool {
+        let Some(named) = self.site.hosts.get(host) else {
+            return false;
+        };
+        terms.iter().any(|(term, _)| match term {
+            Term::Role(id) => self.inventory.named(id).contains(&host),
+            Term::Host(name) => *name == named.name,
+            Term::Group(name) => {
+                let group = self
+                    .site
+                    .groups
+                    .get(name)
+                    .filter(|_| !above.contains(&name.as_str()));
+                above.push(name);
+                let is_in = group.is_some_and(|group| self.is_of(&group.members.0, host, above));
+                above.pop();
+                is_in
+            }
+            Term::Prefix(_) | Term::Domain(_) | Term::File(_) => {
+                let mut gathered = Gathered::default();
+                self.term(term, &mut Vec::new(), &mut gathered);
+                let resolved = gathered
+                    .domains
+                    .values()
+                    .flatten()
+                    .map(|one| IpNet::from(*one));
+                let nets: Vec<IpNet> = gathered.nets.iter().copied().chain(resolved).collect();
+                super::inventory::addresses_of(named)
+                    .any(|own| nets.iter().any(|net| net.contains(&own)))
+            }
+        })
     }
 
     /// One term; `above`: groups that it is within. Cycles are told elsewhere and end here.

@@ -1,6 +1,8 @@
 //! The compiler as a whole.
 
 mod agree;
+mod asks;
+mod changeovers;
 mod embedded;
 pub(super) mod fixture;
 mod laws;
@@ -8,5 +10,6 @@ mod meaning;
 mod messages;
 mod names;
 mod scale;
+mod settings;
 mod shapes;
 mod sites;

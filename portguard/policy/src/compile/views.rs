@@ -43,7 +43,8 @@ impl Views {
                 let nearer = host.systems.get(&system.id);
                 let has_role =
                     || inventory::roles_of(host).any(|(role, _)| role.starts_with(&prefix));
-                let is_of_cluster = !own.clusters.is_empty() && !host.cluster.is_empty();
+                let is_of_cluster = !own.clusters.is_empty()
+                    && clusters_of(site, &system.id, Some(index)).next().is_some();
                 if nearer.is_none() && !(is_of_cluster && has_role()) {
                     continue;
                 }
@@ -56,6 +57,29 @@ impl Views {
             }
         }
         views
+    }
+
+    /// Lets a host of several clusters be of one of them.
+    pub(super) fn as_of(
+        &mut self,
+        inputs: &Inputs<'_>,
+        system: &System,
+        index: usize,
+        cluster: &str,
+    ) {
+        let own = inputs
+            .site
+            .systems
+            .get(&system.id)
+            .cloned()
+            .unwrap_or_default();
+        let mut said = layered(&own, std::iter::once(cluster));
+        let host = inputs.site.hosts.get(index);
+        if let Some(nearer) = host.and_then(|host| host.systems.get(&system.id)) {
+            said = said.with(nearer);
+        }
+        let hosts = self.hosts.entry(system.id.clone()).or_default();
+        hosts.insert(index, view(inputs, system, said));
     }
 
     /// What holds for a host; `None`: for one that is in no inventory.

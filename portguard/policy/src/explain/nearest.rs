@@ -188,7 +188,11 @@ impl<'a> Asked<'a> {
             let Some((system, row)) = self.row(&omitted.row) else {
                 continue;
             };
-            let is_open = omitted.reason == "dynamic" && self.asks_for_a_number(row);
+            // Whoever the row is not for learns nothing from a number that it lacks.
+            let is_for = |peers| self.policy.admits(peers, self.remote);
+            let is_open = omitted.reason == "dynamic"
+                && self.asks_for_a_number(row)
+                && omitted.peers.is_none_or(is_for);
             let open = is_open.then(|| row.ports.iter().find(|spec| spec.is_open()));
             let open = open
                 .flatten()

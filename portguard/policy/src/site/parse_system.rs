@@ -70,18 +70,19 @@ pub(super) fn system(
     if level != Level::Host {
         site.offsets = offsets(reader, &mut fields);
     }
-    if level == Level::System {
-        if let Some(value) = fields.take("cluster") {
-            site.cluster = one_or_more(reader, value, "cluster");
-        }
-        if let Some(table) = fields
+    if level != Level::Cluster
+        && let Some(value) = fields.take("cluster")
+    {
+        site.cluster = one_or_more(reader, value, "cluster");
+    }
+    if level == Level::System
+        && let Some(table) = fields
             .take("clusters")
             .and_then(|v| reader.table(v, "clusters"))
-        {
-            for (name, place, value) in table.pairs(reader) {
-                let cluster = system(reader, value, &name, place, Level::Cluster);
-                site.clusters.insert(name, cluster);
-            }
+    {
+        for (name, place, value) in table.pairs(reader) {
+            let cluster = system(reader, value, &name, place, Level::Cluster);
+            site.clusters.insert(name, cluster);
         }
     }
     if let Some(table) = fields.take("ports").and_then(|v| reader.table(v, "ports")) {
@@ -127,6 +128,19 @@ fn chosen(reader: &mut Reader<'_>, value: Value<'_>, key: &str, place: Place) ->
                 .and_then(|value| reader.date(&value, "until"));
             fields.finish(reader, &format!("choice `{key}`"));
             let values: Vec<String> = both.into_iter().flatten().map(|(text, _)| text).collect();
+            let twice = values
+                .iter()
+                .enumerate()
+                .find(|(at, value)| values.iter().skip(at + 1).any(|other| other == *value));
+            if let Some((_, value)) = twice {
+                let message = format!(
+                    "`choices.{key}` has `{}` twice: nothing changes over",
+                    value.escape_debug()
+                );
+                let hint = "name the old value and the new one, or write the one that holds";
+                reader.error(place, "exclusive-alternatives", message, hint);
+                return None;
+            }
             if values.len() < 2 || until.is_none() {
                 let message = format!("`choices.{key}` lacks two values or the last day of both");
                 let hint = "write `{ both = [\"OLD\", \"NEW\"], until = 2027-01-31 }`";

@@ -102,7 +102,7 @@ fn guard(name: &str) -> anyhow::Result<bool> {
         if !is_named(name) {
             continue;
         }
-        if site.compile(Some(&guard.name)).policy.digest() != meta.digest {
+        if site.compile_alone(Some(&guard.name)).policy.digest() != meta.digest {
             bail!(
                 "`{}` names it, but says of `{}` something else than what is in force: run `portguard load`",
                 plain(path),

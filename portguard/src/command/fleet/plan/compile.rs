@@ -7,7 +7,7 @@ use portguard_fleet::layout;
 use portguard_fleet::release::{HostEntry, Shard};
 use portguard_fleet::store::Address;
 use portguard_policy::catalog::Transport;
-use portguard_policy::compile::Selection;
+use portguard_policy::compile::{self, Selection};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::Fault;
 use portguard_policy::policy::{GrantKind, Outbound, Peers, Policy};
@@ -30,6 +30,13 @@ pub(super) fn compile_all(
         .collect();
     if names.is_empty() {
         return Err(Fault::usage("the site has no `[[host]]`").into());
+    }
+    let errors: Vec<Diagnostic> = compile::review_site(&loaded.inputs(None), &[])
+        .into_iter()
+        .filter(|one| one.level == Level::Error)
+        .collect();
+    if !errors.is_empty() {
+        return Err(Rejected(errors).into());
     }
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let each = names.len().div_ceil(workers);
@@ -104,7 +111,7 @@ fn compile_one(
         entry.labels.clone_from(&host.labels);
     }
     for interface in interfaces {
-        let compiled = loaded.compile(Some(&interface));
+        let compiled = loaded.compile_alone(Some(&interface));
         let errors: Vec<Diagnostic> = compiled
             .diagnostics
             .into_iter()

@@ -1,0 +1,366 @@
+//! Settings without effect: whoever writes one believes that it does something.
+
+use std::collections::BTreeMap;
+
+use super::outcome::{Candidate, Outcome, enforcing, policy};
+use super::settings::{self, Key, Level, Setting};
+use crate::catalog::System;
+use crate::compile::inventory::clusters_of;
+use crate::compile::views::Views;
+use crate::compile::{Inputs, facts, some_of};
+use crate::diagnostic::{self, Diagnostic};
+use crate::site::{Place, Site};
+
+/// Hosts that are tried before a setting is said to have no effect; those that differ most come first.
+const MOST: usize = 1_000;
+
+pub(super) fn missing(inputs: &Inputs<'_>, told: &[Diagnostic]) -> Vec<Diagnostic> {
+    let site = enforcing(inputs.site);
+    let all = Candidate::all(inputs);
+    let mut found = Vec::new();
+    for system in inputs.catalog.systems.values() {
+        let settings = settings::all(&site, &system.id);
+        let candidates: Vec<Candidate> = all
+            .iter()
+            .filter(|one| one.is_of(&system.id))
+            .cloned()
+            .collect();
+        if candidates.is_empty() {
+            found.extend(unused(&site, system, all.is_empty()));
+            continue;
+        }
+        let inputs = Inputs {
+            site: &site,
+            ..inputs.clone()
+        };
+        let mut trial = Trial {
+            views: Views::new(&inputs),
+            inputs,
+            system,
+            candidates,
+            known: BTreeMap::new(),
+        };
+        let is_told = |place: Place| {
+            let place = site.at(place);
+            let mut errors = told
+                .iter()
+                .filter(|one| one.level == diagnostic::Level::Error);
+            place.is_some() && errors.any(|one| one.location == place)
+        };
+        // A flag goes before what clusters and hosts say by being said for each of them.
+        let is_flag = |setting: &Setting| setting.place.line == 0 && setting.level != Level::System;
+        let known = |setting: &&Setting| !is_told(setting.place) && !is_flag(setting);
+        for setting in settings.iter().filter(known) {
+            found.extend(trial.judge(setting));
+        }
+    }
+    found
+}
+
+/// All that is said of a system of which no host has a role.
+fn unused(site: &Site, system: &System, is_empty: bool) -> Option<Diagnostic> {
+    let said = site.systems.get(&system.id)?;
+    if is_empty {
+        return None;
+    }
+    let message = format!(
+        "no host has a role of {}: nothing that is said of it has an effect",
+        system.id
+    );
+    let hint = "remove it, or give a host one of its roles";
+    let place = site
+        .at(said.place)
+        .unwrap_or_else(|| "command line".to_owned());
+    Some(Diagnostic::error("no-effect", message).at(place).hint(hint))
+}
+
+/// What a setting does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Something is open, or said, that would not be without it.
+    Changes,
+    /// Rows open something, or do not, and others open the same.
+    Cites,
+    /// Without it all would be the same; with another value it would not.
+    Confirms,
+    Nothing,
+}
+
+struct Trial<'a> {
+    inputs: Inputs<'a>,
+    views: Views,
+    system: &'a System,
+    candidates: Vec<Candidate>,
+    /// What the site as it is makes of each candidate.
+    known: BTreeMap<usize, Outcome>,
+}
+
+impl Trial<'_> {
+    fn judge(&mut self, setting: &Setting) -> Option<Diagnostic> {
+        let words = setting.words();
+        let id = &self.system.id;
+        let diagnostic = match self.effect(setting) {
+            Effect::Changes if self.leaves_nobody(setting) => {
+                let message = format!("{words} of {id} leaves nobody on any host");
+                Diagnostic::error("only-nobody", message).hint(
+                    "name somebody whom the document means, or write `off = true` with a `reason`",
+                )
+            }
+            Effect::Changes => {
+                let (value, why) = self.opens_nothing(setting)?;
+                let message = format!("{words} of {id}: {value} opens nothing on any host: {why}");
+                Diagnostic::error("no-effect", message).hint("change one of the two facts")
+            }
+            Effect::Cites => {
+                let message = format!(
+                    "{words} of {id} opens and closes nothing: {}",
+                    self.same(setting)
+                );
+                Diagnostic::warning("no-effect", message)
+                    .hint("say the same of the other rows of these ports, or remove it")
+            }
+            Effect::Confirms => {
+                let message = format!("{words} of {id} says what holds without it");
+                Diagnostic::new(diagnostic::Level::Note, "no-effect", message)
+            }
+            Effect::Nothing => {
+                let (why, hint) = self.why(setting);
+                let message = format!("{words} of {id} has no effect on any host: {why}");
+                let is_answer = matches!(setting.key, Key::Choice(_)) && setting.place.line == 0;
+                // On the command line all of a document's questions may be answered at once.
+                let level = if setting.is_fact() || is_answer {
+                    diagnostic::Level::Warning
+                } else {
+                    diagnostic::Level::Error
+                };
+                Diagnostic::new(level, "no-effect", message).hint(hint)
+            }
+        };
+        let place = self.inputs.site.at(setting.place);
+        Some(diagnostic.at(place.unwrap_or_else(|| "command line".to_owned())))
+    }
+
+    /// A chosen value whose own rows hold nowhere, and why: all that it does is to close the others'.
+    fn opens_nothing(&self, setting: &Setting) -> Option<(String, String)> {
+        let Key::Choice(choice) = &setting.key else {
+            return None;
+        };
+        let chosen = |one: &Candidate| {
+            let view = &self.views.at(&self.system.id, one.index).site;
+            let chosen = view
+                .choices
+                .get(choice)
+                .filter(|chosen| chosen.place == setting.place);
+            Some((view, chosen?))
+        };
+        let hosts: Vec<_> = self
+            .candidates
+            .iter()
+            .filter_map(|one| Some((one, chosen(one)?)))
+            .collect();
+        let values = hosts
+            .first()
+            .map(|(_, (_, chosen))| chosen.values.clone())?;
+        values.into_iter().find_map(|value| {
+            let mut first = None;
+            for row in setting.rows(self.system) {
+                let wants = row
+                    .condition
+                    .as_ref()
+                    .and_then(|condition| condition.choices.get(choice));
+                if wants != Some(&value) {
+                    continue;
+                }
+                for (one, (view, _)) in &hosts {
+                    if !self.has(one, &row.role) {
+                        continue;
+                    }
+                    let facts::Truth::Fails(why) = facts::judge_row(row, self.system, view) else {
+                        return None;
+                    };
+                    first.get_or_insert(format!("row `{}` {why}", row.id));
+                }
+            }
+            Some((value, first?))
+        })
+    }
+
+    /// Whether a row is narrowed to nobody everywhere.
+    fn leaves_nobody(&mut self, setting: &Setting) -> bool {
+        if !matches!(setting.key, Key::Only(_)) {
+            return false;
+        }
+        let rows = setting.rows(self.system);
+        self.order(setting).into_iter().all(|at| {
+            let open = &self.known(at).rows;
+            !rows.iter().any(|row| open.contains(&row.id))
+        })
+    }
+
+    fn effect(&mut self, setting: &Setting) -> Effect {
+        let order = self.order(setting);
+        let removed = setting.removed(self.inputs.site, &self.system.id);
+        let mut effect = Effect::Nothing;
+        let views = self.views_of(&removed);
+        for at in &order {
+            let without = self.of(&removed, &views, *at);
+            let with = self.known(*at);
+            if (&with.open, &with.told) != (&without.open, &without.told) {
+                return Effect::Changes;
+            }
+            if with.rows != without.rows {
+                effect = Effect::Cites;
+            }
+        }
+        if effect == Effect::Cites {
+            return effect;
+        }
+        for other in setting.others(self.inputs.site, self.system) {
+            let views = self.views_of(&other);
+            for at in &order {
+                if self.of(&other, &views, *at) != *self.known(*at) {
+                    return Effect::Confirms;
+                }
+            }
+        }
+        Effect::Nothing
+    }
+
+    fn views_of(&self, site: &Site) -> Views {
+        Views::new(&Inputs {
+            site,
+            ..self.inputs.clone()
+        })
+    }
+
+    fn of(&self, site: &Site, views: &Views, at: usize) -> Outcome {
+        let inputs = Inputs {
+            site,
+            ..self.inputs.clone()
+        };
+        self.candidates
+            .get(at)
+            .map_or_else(Outcome::default, |one| {
+                Outcome::of(&inputs, views, one, &self.system.id)
+            })
+    }
+
+    fn known(&mut self, at: usize) -> &Outcome {
+        if !self.known.contains_key(&at) {
+            let outcome = self.of(self.inputs.site, &self.views, at);
+            self.known.insert(at, outcome);
+        }
+        self.known.entry(at).or_default()
+    }
+
+    /// Hosts by how likely it is that the setting is theirs: whoever has its rows, its own host or cluster, then one of each kind.
+    fn order(&self, setting: &Setting) -> Vec<usize> {
+        let rows = setting.rows(self.system);
+        let mut kinds: BTreeMap<&[String], usize> = BTreeMap::new();
+        let mut ranked: Vec<(bool, bool, usize, usize)> = Vec::new();
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            let is_own = match &setting.level {
+                Level::System => true,
+                Level::Cluster(name) => {
+                    let mut own = clusters_of(self.inputs.site, &self.system.id, candidate.index);
+                    own.any(|own| own == name)
+                }
+                Level::Host(index) => candidate.index == Some(*index),
+            };
+            let has_rows = rows.iter().any(|row| self.has(candidate, &row.role));
+            let before = kinds.entry(&candidate.roles).or_default();
+            ranked.push((!is_own, !has_rows, *before, at));
+            *before += 1;
+        }
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(.., at)| at).take(MOST).collect()
+    }
+
+    fn has(&self, candidate: &Candidate, role: &str) -> bool {
+        let mut roles = candidate.roles.iter().filter_map(|id| id.split_once('/'));
+        roles.any(|(of, own)| of == self.system.id && self.system.closure(own).contains(role))
+    }
+
+    /// Why nothing depends on it, and what to do.
+    fn why(&self, setting: &Setting) -> (String, &'static str) {
+        let rows = setting.rows(self.system);
+        if rows.is_empty() {
+            return ("no row depends on it".to_owned(), "remove it");
+        }
+        if let Key::Without(option) = &setting.key {
+            let mut hosts = self.candidates.iter();
+            let is_required = |one: &Candidate| {
+                let view = &self.views.at(&self.system.id, one.index).site;
+                facts::required(option, self.system, view) == Some(true)
+            };
+            if hosts.any(is_required) {
+                return (
+                    "its document requires it in this version".to_owned(),
+                    "remove it, or change the version",
+                );
+            }
+        }
+        let mut users = rows.iter().filter_map(|row| {
+            let mut all = self.candidates.iter();
+            Some((row, all.find(|one| self.has(one, &row.role))?))
+        });
+        let Some((row, user)) = users.next() else {
+            let mut roles: Vec<String> = rows.iter().map(|row| row.role.clone()).collect();
+            roles.sort_unstable();
+            roles.dedup();
+            let why = format!(
+                "no host has the role {}, whose rows it is about",
+                some_of(&roles)
+            );
+            return (why, "remove it, or give a host the role");
+        };
+        let view = &self.views.at(&self.system.id, user.index).site;
+        if let Some(inert) = row.inert {
+            return (
+                format!("row `{}` opens nothing ({})", row.id, inert.as_str()),
+                "remove it",
+            );
+        }
+        if let facts::Truth::Fails(why) = facts::judge_row(row, self.system, view) {
+            return (
+                format!("row `{}` {why}", row.id),
+                "remove it, or change the other fact",
+            );
+        }
+        if let Some(off) = view.off(&self.system.id, &row.id) {
+            return (
+                format!("row `{}` is switched off ({off})", row.id),
+                "remove it",
+            );
+        }
+        let policy = policy(
+            &self.inputs,
+            &self.views,
+            user,
+            Some(&self.system.id),
+            &mut Vec::new(),
+        );
+        let omitted = policy
+            .omitted
+            .iter()
+            .find(|one| rows.iter().any(|row| row.id == one.row));
+        if let Some(one) = omitted {
+            return (
+                format!("row `{}` opens nothing: {}", one.row, one.detail),
+                "remove it, or change the other setting",
+            );
+        }
+        let why = format!("other settings decide what row `{}` opens", row.id);
+        (why, "remove it, or the setting that goes before it")
+    }
+
+    /// Rows that open what the setting's rows open.
+    fn same(&mut self, setting: &Setting) -> String {
+        let own: Vec<String> = setting
+            .rows(self.system)
+            .iter()
+            .map(|row| row.id.clone())
+            .collect();
+        format!("other rows open what {} open", some_of(&own))
+    }
+}
