@@ -78,6 +78,8 @@ mod setup;
 #[cfg(test)]
 mod standby;
 #[cfg(test)]
+mod systems;
+#[cfg(test)]
 mod topology;
 #[cfg(test)]
 mod tunnels;

@@ -61,6 +61,8 @@ pub(crate) fn run(args: &NightlyArgs) -> Result<()> {
     note("fuzzer", begun);
     tally += fleet(args.hosts)?;
     note("fleet", begun);
+    tally += documents()?;
+    note("documents", begun);
     if !args.no_vm {
         tally += vm::everything()?;
         note("vm-test", begun);
@@ -91,6 +93,12 @@ fn fleet(hosts: u64) -> Result<Tally> {
     )
 }
 
+/// Whole systems over real sockets, and every change of every row.
+fn documents() -> Result<Tally> {
+    let names = ["opens_what_it_prints", "every_change_of_the_catalog"];
+    named(&names, &["portguard", "portguard-policy"], &[], true)
+}
+
 fn named(
     names: &[&str],
     packages: &[&str],
@@ -107,6 +115,7 @@ fn named(
             filter: own(names),
             package: own(packages),
             nocapture: true,
+            ignored: true,
             release,
         },
         variables,

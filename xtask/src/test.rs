@@ -20,6 +20,9 @@ pub(crate) struct TestArgs {
     /// Show what tests print though they pass
     #[arg(long)]
     pub(crate) nocapture: bool,
+    /// Those that take minutes as well: whole systems over real sockets, every change of the catalog
+    #[arg(long)]
+    pub(crate) ignored: bool,
     /// Build with optimisation: a slower build, faster tests
     #[arg(long)]
     pub(crate) release: bool,
@@ -40,6 +43,7 @@ pub(crate) fn everything() -> Result<Tally> {
         filter: Vec::new(),
         package: Vec::new(),
         nocapture: false,
+        ignored: false,
         release: false,
     };
     all(&args, Vec::new())
@@ -51,6 +55,7 @@ pub(crate) fn all(args: &TestArgs, variables: Vec<(String, String)>) -> Result<T
         filter,
         package,
         nocapture,
+        ignored,
         release,
     } = args;
     let through_sudo = become_root()?;
@@ -77,6 +82,9 @@ pub(crate) fn all(args: &TestArgs, variables: Vec<(String, String)>) -> Result<T
     command.arg("--");
     if *nocapture {
         command.arg("--nocapture");
+    }
+    if *ignored {
+        command.arg("--include-ignored");
     }
     command.args(filter);
     if io::stdout().is_terminal() {

@@ -3,6 +3,7 @@
 //! Functions act in the network of the calling thread: call them inside [`crate::net::Host::run`]. Servers take the host
 //! and run until they are dropped. Every wait has an end, and is for an event.
 
+mod many;
 mod packet;
 mod ping;
 mod scan;
@@ -16,6 +17,7 @@ use anyhow::Result;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub use many::{Datagrams, connect_each};
 pub use packet::{PacketSocket, contains};
 pub use ping::ping;
 pub use scan::{Answer, Scan, scan_tcp, scan_udp};

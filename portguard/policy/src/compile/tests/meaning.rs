@@ -94,6 +94,64 @@ fn every_row_opens_what_its_document_prints_or_is_listed_with_the_reason() {
     }
 }
 
+/// The tables of the documentation: rows that open nothing, with the reason, and rows without a number.
+#[test]
+fn what_opens_nothing_is_in_the_documentation_with_the_reason() {
+    let page = include_str!("../../../../../docs/reference/matrices.md");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: BTreeSet<(String, String)> = lines
+        .filter_map(|line| {
+            let (row, rest) = line.split_once("` | ")?;
+            let reason = rest
+                .split(" | ")
+                .nth(1)
+                .and_then(|why| why.split(": ").next());
+            Some((row.to_owned(), reason.unwrap_or("open number").to_owned()))
+        })
+        .collect();
+    let mut meant = BTreeSet::new();
+    for world in worlds() {
+        let row = |key: &str| format!("{}/{key}", world.system.id);
+        let closed = world.table.closed.iter();
+        meant.extend(closed.map(|(key, why)| (row(key), why.clone())));
+        let lines = world.table.lines.iter();
+        let open = lines.filter(|line| line.ports.iter().any(|port| port.range.is_none()));
+        meant.extend(open.map(|line| (row(&line.row), "open number".to_owned())));
+    }
+    assert_eq!(told, meant);
+}
+
+/// A number that the site changes is changed at both ends of every row about the same listener, and nowhere else.
+#[test]
+fn a_changed_number_moves_its_listener_and_nothing_else() {
+    let mut tried = 0;
+    for world in worlds() {
+        let all = world.table.facts(&world.system);
+        for row in world.changeable() {
+            // In the newest version: older ones keep some numbers.
+            let holding = all.iter().filter(|facts| world.table.holds(&row, facts));
+            let Some(facts) = holding.max_by_key(|facts| &facts.version) else {
+                continue;
+            };
+            tried += 1;
+            let (expected, actual) = world.changed(facts, &row);
+            let found = differences(&expected, &actual);
+            assert!(
+                found.is_empty(),
+                "{}/{row} changed, with {facts:?}:\n{}",
+                world.system.id,
+                found
+                    .iter()
+                    .take(20)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            );
+        }
+    }
+    assert!(tried > 150, "only {tried} rows were tried");
+}
+
 /// Tries every `step`th change of every row; those that nothing notices, and how many were tried.
 fn unnoticed(step: usize) -> (Vec<String>, usize) {
     let (mut left, mut tried) = (Vec::new(), 0);

@@ -16,6 +16,8 @@ pub(super) struct Table {
     pub(super) sets: BTreeMap<String, BTreeSet<String>>,
     pub(super) lines: Vec<Line>,
     pub(super) closed: BTreeMap<String, String>,
+    /// Rows of listeners that are told apart though their numbers are equal.
+    pub(super) listeners: Vec<BTreeSet<String>>,
 }
 
 /// `ROW: FROM -> TO PORTS when FACTS`.
@@ -72,6 +74,9 @@ impl Table {
                 });
                 let members = members.collect();
                 table.sets.insert(name.to_owned(), members);
+            } else if let Some(rows) = line.strip_prefix("listener ") {
+                let rows = rows.split_whitespace().map(str::to_owned);
+                table.listeners.push(rows.collect());
             } else if let Some(closed) = line.strip_prefix("closed ") {
                 let (row, reason) = closed.split_once(' ').unwrap();
                 table.closed.insert(row.to_owned(), reason.to_owned());
@@ -85,6 +90,11 @@ impl Table {
     pub(super) fn rows(&self) -> BTreeSet<String> {
         let open = self.lines.iter().map(|line| line.row.clone());
         open.chain(self.closed.keys().cloned()).collect()
+    }
+
+    /// The listener by which a row is told apart from others with its number.
+    pub(super) fn listener(&self, row: &str) -> Option<&BTreeSet<String>> {
+        self.listeners.iter().find(|rows| rows.contains(row))
     }
 
     pub(super) fn holds(&self, row: &str, facts: &Facts) -> bool {

@@ -23,6 +23,8 @@ pub(super) type Flow = (String, String, &'static str, String, u16, u16, String);
 
 /// In place of every number that a document does not print.
 const GIVEN: u16 = 62_000;
+/// In place of a number that the site changes.
+const CHANGED: u16 = 61_000;
 /// Of the second host of a role, in systems whose ports move.
 const OFFSET: u16 = 100;
 /// Ranges of more ports are compared as ranges.
@@ -162,6 +164,16 @@ impl World {
 
     /// What the table says; `row`: of one row only.
     pub(super) fn expected(&self, facts: &Facts, row: Option<&str>) -> BTreeSet<Flow> {
+        self.said(facts, row, &|_, _, _| false)
+    }
+
+    /// As [`Self::expected`]; `is_moved` tells servers whose port has the changed number, by row, server and port.
+    fn said(
+        &self,
+        facts: &Facts,
+        row: Option<&str>,
+        is_moved: &dyn Fn(&str, &str, &Port) -> bool,
+    ) -> BTreeSet<Flow> {
         let mut flows = BTreeSet::new();
         for line in &self.table.lines {
             if row.is_some_and(|row| row != line.row) || !line.holds(facts) {
@@ -179,12 +191,43 @@ impl World {
             let (from, to) = (ends(&line.from), ends(&line.to));
             let is_given = |port: &&Port| port.range.is_some() || !facts.members;
             let ports: Vec<&Port> = line.ports.iter().filter(is_given).collect();
-            self.connect(&line.row, &from, &to, &ports, &mut flows);
+            self.connect(&line.row, &from, &to, &ports, is_moved, &mut flows);
             if line.both {
-                self.connect(&line.row, &to, &from, &ports, &mut flows);
+                self.connect(&line.row, &to, &from, &ports, is_moved, &mut flows);
             }
         }
         flows
+    }
+
+    /// Rows of one number that the site can change, by their ids within the system.
+    pub(super) fn changeable(&self) -> BTreeSet<String> {
+        let is_one = |row: &&crate::catalog::Row| {
+            !row.implied && row.customisable && row.inert.is_none() && row.ports.len() == 1
+        };
+        let rows = self.system.rows.iter().filter(is_one);
+        let rows = rows.filter(|row| !row.ports.iter().any(PortSpec::is_open));
+        rows.map(|row| key(&self.system, &row.id)).collect()
+    }
+
+    /// What the table says where the site changes a row's number, and what the compiler makes of it.
+    pub(super) fn changed(&self, facts: &Facts, row: &str) -> (BTreeSet<Flow>, BTreeSet<Flow>) {
+        // Servers of the row, with the numbers that they have by the table.
+        let servers = std::cell::RefCell::new(BTreeSet::new());
+        self.said(facts, Some(row), &|_, server, port| {
+            let server = (server.to_owned(), port.transport.clone(), port.range);
+            servers.borrow_mut().insert(server);
+            false
+        });
+        let servers = servers.into_inner();
+        let listener = self.table.listener(row);
+        let is_moved = |other: &str, server: &str, port: &Port| {
+            let server = (server.to_owned(), port.transport.clone(), port.range);
+            // All of a listener that has a name of its own, or what has the same number at the same servers.
+            let is_there = listener.is_some() || servers.contains(&server);
+            self.table.listener(other) == listener && is_there
+        };
+        let expected = self.said(facts, None, &is_moved);
+        (expected, self.compiled(&self.system, facts, Some(row)))
     }
 
     /// From each to each, on the ports of whoever listens.
@@ -194,6 +237,7 @@ impl World {
         from: &[End],
         to: &[End],
         ports: &[&Port],
+        is_moved: &dyn Fn(&str, &str, &Port) -> bool,
         flows: &mut BTreeSet<Flow>,
     ) {
         let pairs = from
@@ -207,7 +251,11 @@ impl World {
                         continue;
                     }
                     for port in ports {
-                        let (first, last) = self.numbers(port, &server, &client);
+                        let (first, last) = if is_moved(row, &server, port) {
+                            (CHANGED, CHANGED)
+                        } else {
+                            self.numbers(port, &server, &client)
+                        };
                         for (end, direction, own, far) in [
                             (client_end, "out", &client, &server),
                             (server_end, "in", &server, &client),
@@ -284,6 +332,11 @@ impl World {
 
     /// What the compiler makes of a catalog, for every host.
     pub(super) fn actual(&self, system: &System, facts: &Facts) -> BTreeSet<Flow> {
+        self.compiled(system, facts, None)
+    }
+
+    /// As [`Self::actual`]; `changed` is a row of which the site changes the number.
+    fn compiled(&self, system: &System, facts: &Facts, changed: Option<&str>) -> BTreeSet<Flow> {
         let place = Place::default();
         let mut site = self.site.clone();
         let said = site.systems.get_mut(&system.id).unwrap();
@@ -303,6 +356,14 @@ impl World {
             site.unresolved_ports = Some(UnresolvedPorts::None);
         } else {
             said.unprinted_classes.remove(&PeerClass::ClusterMembers);
+        }
+        if let Some(row) = changed {
+            let number = vec![Ports {
+                first: CHANGED,
+                last: CHANGED,
+            }];
+            said.ports
+                .insert(row.to_owned(), (ChangedPorts::All(number), place));
         }
         for (choice, value) in &facts.choices {
             let chosen = Chosen {
