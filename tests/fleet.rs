@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use minisign::KeyPair;
-use portguard_harness::net::{Host, Interface, Lab, Link, Output, Process};
+use portguard_harness::net::{End, Host, Interface, Lab, Link, Output, Process};
 use portguard_harness::traffic::exchange_udp;
 use serde_json::Value;
 
 use super::guard::{SHORT, eventually};
+use super::output::page::Page;
 
 const SOON: Duration = Duration::from_mins(1);
+/// For a hundred agents on two processors.
+const PATIENCE: Duration = Duration::from_mins(40);
 
 struct Fleet {
     directory: tempfile::TempDir,
@@ -76,14 +79,21 @@ roles = ["wso2/identity-server"]
         Ok(())
     }
 
-    fn verb(&self, arguments: &[&str]) -> Result<Output> {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
         command
             .arg("fleet")
             .args(arguments)
             .args(["--directory".as_ref(), self.directory.path().as_os_str()])
             .env_remove("PORTGUARD_CONFIG");
-        self.link.left.host.output(&mut command, SOON)
+        command
+    }
+
+    fn verb(&self, arguments: &[&str]) -> Result<Output> {
+        self.link
+            .left
+            .host
+            .output(&mut self.command(arguments), SOON)
     }
 
     fn json(&self, arguments: &[&str]) -> Result<Value> {
@@ -114,20 +124,28 @@ roles = ["wso2/identity-server"]
     }
 
     fn start(&mut self, name: &str) -> Result<()> {
-        let host: &Host = if name == "left" {
-            &self.link.left.host
+        let side = if name == "left" {
+            &self.link.left
         } else {
-            &self.link.right.host
+            &self.link.right
         };
+        let host = side.host.clone();
+        self.start_on(
+            &host,
+            name,
+            &["--fleet-every=1", "--fleet-evidence-every=1"],
+        )
+    }
+
+    fn start_on(&mut self, host: &Host, name: &str, more: &[&str]) -> Result<()> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
         command
-            .args([
-                "agent",
-                "--fleet-every=1",
-                "--fleet-evidence-every=1",
-                "--fleet",
-            ])
-            .arg(format!("file:{}", self.path("store").display()))
+            .arg("agent")
+            .args(more)
+            .env(
+                "PORTGUARD_STORE",
+                format!("file:{}", self.path("store").display()),
+            )
             .arg("--fleet-identity")
             .arg(self.path("enrolled").join(name))
             .arg("--fleet-state")
@@ -398,6 +416,157 @@ fn a_store_that_was_broken_is_published_to_again() -> Result<()> {
     Ok(())
 }
 
+/// Needs a server that runs on its own: `cargo xtask demo --fleet` calls it.
+const NOT_SHOWN: [(&str, &str, &str); 4] = [
+    ("`fleet classes`", "schema", "etcd runs"),
+    ("`fleet classes`", "classes[]", "etcd runs"),
+    ("`fleet classes`", "classes[].name", "etcd runs"),
+    ("`fleet classes`", "classes[].writes[]", "etcd runs"),
+];
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one life of a fleet, verb by verb")]
+fn json_is_as_its_page_says() -> Result<()> {
+    let mut fleet = Fleet::new("enforce")?;
+    // A row that ends soon; a key with which minisign itself signs.
+    let site = fleet.path("site.toml");
+    let text = std::fs::read_to_string(&site)?;
+    let row = "[[row]]\nname = \"soon\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [9]\npeers = \"any\"\n\
+               reason = \"a test\"\nexpires = 2099-01-01\n";
+    std::fs::write(
+        &site,
+        text.replace(
+            "[[host]]\nname = \"left\"",
+            &format!("{row}[[host]]\nname = \"left\""),
+        ),
+    )?;
+    let secret = fleet.path("publisher.key");
+    std::fs::write(&secret, fleet.publisher.sk.to_box(None)?.to_string())?;
+    let mut page = Page::read(|verb| verb.starts_with("fleet "))?;
+    let mut shown = |fleet: &Fleet, verb: &str, line: &str| -> Result<()> {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        words.push("--json");
+        let output = fleet.verb(&words)?;
+        let all = serde_json::Deserializer::from_str(&output.stdout).into_iter();
+        let all: Vec<Value> = all.collect::<Result<_, _>>()?;
+        ensure!(!all.is_empty(), "{line} prints no JSON: {output}");
+        for one in all {
+            ensure!(one["error"].is_null(), "{line}: {output}");
+            page.compare(&format!("fleet {verb}"), &one);
+        }
+        Ok(())
+    };
+    let config = fleet.path("fleet.toml");
+    let good = std::fs::read_to_string(&config)?;
+    std::fs::remove_file(&config)?;
+    let key = fleet.publisher.pk.to_base64();
+    shown(&fleet, "init", &format!("init test --key {key}"))?;
+    std::fs::write(&config, good)?;
+    for host in ["left", "right", "nobody"] {
+        shown(&fleet, "enroll", &format!("enroll {host}"))?;
+    }
+    shown(&fleet, "plan", "plan")?;
+    shown(&fleet, "diff", "diff")?;
+    shown(&fleet, "sign", &format!("sign -s {}", secret.display()))?;
+    shown(&fleet, "apply", "apply")?;
+    fleet.start("left")?;
+    fleet.wait("ready", "host=left")?;
+    let documented = SocketAddr::new(fleet.link.left.v4().into(), 9);
+    fleet.link.right.host.run(|| {
+        let _ = std::net::TcpStream::connect_timeout(&documented, SHORT);
+        Ok(())
+    })?;
+    let sink = SocketAddr::new(fleet.link.left.v4().into(), 4711);
+    let listener = fleet
+        .link
+        .left
+        .host
+        .run(|| Ok(std::net::UdpSocket::bind(sink)?))?;
+    fleet
+        .link
+        .right
+        .host
+        .run(|| exchange_udp(sink, b"x", SHORT))?;
+    eventually("what was seen is said", || {
+        let said = fleet.json(&["drift", "--json"])?;
+        let causes = said["causes"].as_array().context("causes")?;
+        let is_said = |cause: &Value| {
+            cause["listening"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+        };
+        Ok(causes.iter().any(is_said))
+    })?;
+    for verb in [
+        "evidence left",
+        "counters",
+        "drift --expiring 100y",
+        "report --expiring 100y",
+    ] {
+        shown(&fleet, verb.split(' ').next().unwrap_or_default(), verb)?;
+    }
+    shown(&fleet, "status", "status --wait confirmed --timeout 0")?;
+    fleet.start("right")?;
+    fleet.wait("ready", "host=right")?;
+    shown(&fleet, "rollout", "rollout start")?;
+    let controller = fleet.control()?;
+    fleet.wait("confirmed", "role=wso2/identity-server")?;
+    shown(&fleet, "hold", "hold right --because tested --for 1h")?;
+    shown(&fleet, "unhold", "unhold right")?;
+    shown(&fleet, "revoke", "revoke nobody --because tested")?;
+    // What was published before is what is gone back to, once all of it was in force.
+    eventually("the rollout is done", || {
+        let said = fleet.json(&["status", "--json"])?;
+        Ok(said["position"]["phase"] == "done")
+    })?;
+    shown(&fleet, "status", "status")?;
+    drop(controller);
+    let text = std::fs::read_to_string(&site)?.replace("ports = [9]", "ports = [10]");
+    let text = text.replace("name = \"right\"", "name = \"new\"");
+    std::fs::write(&site, text)?;
+    shown(&fleet, "plan", "plan")?;
+    shown(&fleet, "diff", "diff")?;
+    fleet.sign()?;
+    shown(&fleet, "apply", "apply --start")?;
+    shown(
+        &fleet,
+        "sign",
+        &format!("sign --rollback -s {}", secret.display()),
+    )?;
+    shown(&fleet, "rollout", "rollback --because tested")?;
+    shown(&fleet, "rollout", "rollout history")?;
+    shown(&fleet, "status", "status")?;
+    drop(listener);
+    page.agree(&NOT_SHOWN)
+}
+
+/// A controller, a second terminal, a copy from yesterday: none of them makes the publisher sign a number twice.
+#[test]
+fn no_serial_is_ever_signed_twice() -> Result<()> {
+    let fleet = Fleet::new("enforce")?;
+    fleet.publish()?;
+    let yesterday = std::fs::read(fleet.path("trust.json"))?;
+    let controller = fleet.control()?;
+    fleet.publish()?;
+    // Taken away again at once, before anybody else saw it.
+    let store = fleet.path("store");
+    std::fs::remove_file(store.join(format!("release/{:020}", 2)))?;
+    std::fs::write(store.join("head"), "1")?;
+    eventually("the controller says that it is older", || {
+        Ok(controller.stderr().contains("older than release 2"))
+    })?;
+    let planned = fleet.json(&["plan", "--repair", "--json"])?;
+    assert_eq!(planned["serial"], 3, "{planned:#}");
+    fleet.sign()?;
+    // Signed, and given to somebody; and the memory of yesterday.
+    std::fs::write(fleet.path("trust.json"), yesterday)?;
+    drop(controller);
+    std::fs::write(store.join("head"), "99")?;
+    let planned = fleet.json(&["plan", "--repair", "--json"])?;
+    assert_eq!(planned["serial"], 4, "{planned:#}");
+    Ok(())
+}
+
 #[test]
 fn what_is_signed_stays_until_a_new_plan_is_whole() -> Result<()> {
     let fleet = Fleet::new("enforce")?;
@@ -428,6 +597,112 @@ fn what_is_signed_stays_until_a_new_plan_is_whole() -> Result<()> {
     let refused = fleet.verb(&["plan"])?;
     assert!(refused.stderr.contains("portguard setup"), "{refused}");
     Ok(())
+}
+
+/// A hundred in `nightly`; a few in every run, which is a test of the figures.
+#[test]
+fn what_is_published_is_soon_in_force_on_many_namespaces() -> Result<()> {
+    let count: usize = match std::env::var("PORTGUARD_FLEET_NAMESPACES") {
+        Ok(count) => count.parse()?,
+        Err(_) => 4,
+    };
+    let mut fleet = Fleet::new("enforce")?;
+    let lab = Lab::new()?;
+    let hub = lab.host("hub")?;
+    let mut hosts = Vec::new();
+    for number in 0..count {
+        let host = lab.host(&format!("h{number}"))?;
+        let (near, far) = (End::new("pgn0"), End::new(&format!("pgn{number}")));
+        lab.connect(&host, &near, &hub, &far)?;
+        hosts.push(host);
+    }
+    let file = fleet.path("site.toml");
+    let site = |port: u16| -> Result<()> {
+        let mut text = format!(
+            "schema = 1\nmode = \"enforce\"\noutbound = \"audit\"\nunprinted_peers = \"any\"\nunresolved_peers = \"none\"\n\
+             unresolved_ports = \"none\"\n[management]\nallow = [\"tcp/22\"]\n[[row]]\nname = \"r\"\ndirection = \"in\"\n\
+             transport = \"tcp\"\nports = [\"4000-{port}\"]\npeers = \"any\"\nreason = \"a test\"\n"
+        );
+        for number in 0..count {
+            writeln!(
+                text,
+                "[[host]]\nname = \"h{number}\"\naddresses = [\"10.78.{}.{}\"]\nroles = [\"wso2/identity-server\"]",
+                number / 250,
+                number % 250 + 1
+            )?;
+        }
+        Ok(std::fs::write(&file, text)?)
+    };
+    site(4000)?;
+    let path = fleet.path("fleet.toml");
+    let config = std::fs::read_to_string(&path)?;
+    let (head, _) = config.split_once("[[wave]]").context("waves")?;
+    let head = head.replace("interface = \"eth0\"", "interface = \"pgn0\"");
+    let waves =
+        "[[wave]]\nname = \"all\"\nhosts = \"*\"\n[gate]\naudit = \"0\"\nconfirm = \"10m\"\n";
+    std::fs::write(&path, format!("{head}{waves}"))?;
+    for number in 0..count {
+        fleet.verb(&["enroll", &format!("h{number}")])?.success()?;
+    }
+    for (number, host) in hosts.iter().enumerate() {
+        fleet.start_on(host, &format!("h{number}"), &["--json"])?;
+    }
+    let controller = fleet.control()?;
+    let wait = [
+        "status",
+        "--json",
+        "--wait",
+        "confirmed",
+        "--timeout",
+        "30m",
+    ];
+    for (release, port) in [(1, 4000), (2, 4001)] {
+        site(port)?;
+        fleet.verb(&["plan"])?.success()?;
+        fleet.sign()?;
+        let begun = std::time::SystemTime::now();
+        fleet.verb(&["apply", "--start"])?.success()?;
+        let mut command = fleet.command(&wait);
+        let output = fleet.link.left.host.output(&mut command, PATIENCE)?;
+        ensure!(output.success().is_ok(), "release {release}");
+        let mut took = Vec::new();
+        for agent in &fleet.agents {
+            took.push(in_force_after(&agent.stderr(), begun)?);
+        }
+        took.sort_unstable();
+        let part = |percent: usize| took.get((took.len() * percent / 100).min(took.len() - 1));
+        println!(
+            "{count} namespaces, release {release}: publish to in force p50 {:?}, p99 {:?}",
+            part(50).context("times")?,
+            part(99).context("times")?
+        );
+    }
+    let mut memory = Vec::new();
+    for agent in &fleet.agents {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM"));
+        let line = line.context("no VmHWM")?;
+        let number = line.split_whitespace().nth(1).context("a number")?;
+        memory.push(number.parse::<u64>()?);
+    }
+    println!(
+        "an agent has {} KiB at most",
+        memory.iter().max().context("agents")?
+    );
+    drop(controller);
+    Ok(())
+}
+
+/// When this host said that it was confirmed, since then; by its own log.
+fn in_force_after(log: &str, begun: std::time::SystemTime) -> Result<Duration> {
+    let last = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .rfind(|line| line["state"] == "confirmed")
+        .context("it does not say so")?;
+    let time = last["timestamp"].as_str().context("no time")?;
+    let time = humantime::parse_rfc3339_weak(time)?;
+    Ok(time.duration_since(begun)?)
 }
 
 /// Ten thousand hosts in `nightly`; a tenth of that in every run.

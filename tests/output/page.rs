@@ -52,7 +52,8 @@ fn tables() -> Result<BTreeMap<String, Vec<(String, String)>>> {
 }
 
 impl Page {
-    pub(crate) fn read() -> Result<Self> {
+    /// The sections of the verbs that are wanted, and what they share.
+    pub(crate) fn read(is_wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let tables = tables()?;
         let mut page = Self {
             sections: BTreeMap::new(),
@@ -60,17 +61,16 @@ impl Page {
             shown: BTreeSet::new(),
             faults: BTreeSet::new(),
         };
-        for (name, fields) in &tables {
-            page.lines.extend(
-                fields
-                    .iter()
-                    .map(|(field, _)| (name.clone(), field.clone())),
-            );
-            if let Some(verb) = name.strip_prefix('`') {
+        for name in tables.keys() {
+            let verb = name
+                .strip_prefix('`')
+                .map(|verb| verb.trim_end_matches('`'));
+            if let Some(verb) = verb.filter(|verb| is_wanted(verb)) {
                 let mut section = Section::new();
                 expand(&tables, name, "", &mut section)?;
-                page.sections
-                    .insert(verb.trim_end_matches('`').to_owned(), section);
+                page.lines
+                    .extend(section.values().map(|field| field.line.clone()));
+                page.sections.insert(verb.to_owned(), section);
             }
         }
         ensure!(page.sections.len() > 10, "no sections in docs/json.md");

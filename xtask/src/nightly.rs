@@ -86,9 +86,13 @@ fn fleet(hosts: u64) -> Result<Tally> {
             "a_plan_of_many_hosts",
             "_hosts_are_rolled_out",
             "_watches_of_etcd",
+            "_in_force_on_many_namespaces",
         ],
         &["portguard", "portguard-fleet"],
-        &[("PORTGUARD_FLEET_HOSTS", hosts)],
+        &[
+            ("PORTGUARD_FLEET_HOSTS", hosts),
+            ("PORTGUARD_FLEET_NAMESPACES", (hosts / 100).max(1)),
+        ],
         true,
     )
 }

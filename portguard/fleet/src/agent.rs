@@ -56,6 +56,8 @@ pub struct Agent<S, G> {
     current: Option<Current>,
     state: State,
     since: u64,
+    /// Whether the state changed since somebody asked.
+    has_moved: bool,
     why: String,
     judged: Judgement,
     reported: report::Reported,
@@ -132,6 +134,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             current: None,
             state: State::Pending,
             since: now(),
+            has_moved: false,
             why: String::new(),
             judged: Judgement::default(),
             reported: report::Reported::default(),
@@ -152,6 +155,11 @@ impl<S: Store, G: Guard> Agent<S, G> {
     /// Where the host is.
     pub fn state(&self) -> (State, &str) {
         (self.state, &self.why)
+    }
+
+    /// Whether there is more to do soon: something changed since this was last asked, or waits to be confirmed.
+    pub fn is_under_way(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved) || self.state == State::Enforcing
     }
 
     /// The store, for the loop around.
@@ -209,6 +217,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if self.state != state {
             tracing::info!(state = state.name(), %why, "fleet");
             self.since = now();
+            self.has_moved = true;
         }
         self.state = state;
         self.why = why;

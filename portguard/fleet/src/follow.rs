@@ -7,9 +7,9 @@ use crate::publish::Revocation;
 use crate::release::{HostEntry, Manifest, Refused, Shard, Signatures, Trust, unpack_small};
 use crate::rollout::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
 use crate::rollout::{Hold, Position};
-use crate::status::{Doubt, MAX_STATUS, State, read};
+use crate::status::{Doubt, MAX_STATUS, State, Status, read};
 use crate::store::{Compare, Entry, MAX_VALUE, Op, Store, StoreError};
-use crate::{layout, publish};
+use crate::{Hash, layout, publish};
 
 /// For how long a controller is one without saying so again.
 pub const LEASE_SECONDS: u64 = 15;
@@ -100,6 +100,11 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
             .into_iter()
             .map(|wave| wave.into_values().collect())
             .collect(),
+        audits: hosts
+            .iter()
+            .filter(|(_, entry)| !entry.enforce)
+            .map(|(name, _)| name.clone())
+            .collect(),
     };
     Ok(Published {
         manifest,
@@ -147,6 +152,7 @@ async fn look(
     let holds = by_host(layout::HOLDS, MAX_VALUE).await?;
     let revoked = by_host(layout::REVOKED, MAX_VALUE).await?;
     let serial = published.manifest.serial;
+    let hash = Hash::of(published.manifest.canonical().as_bytes());
     let mut view = View::new();
     let mut is_torn = false;
     for (host, entry) in &published.hosts {
@@ -167,7 +173,14 @@ async fn look(
         });
         is_torn |= matches!(said, Err(Doubt::OtherStatus));
         let mut seen = match said {
-            Ok(status) if status.serial == serial => Seen::saying(status),
+            Ok(status) if is_of(&status, serial, &hash) => Seen::saying(status),
+            Ok(status) if status.serial == serial => Seen {
+                state: State::Pending,
+                doubt: Some(format!(
+                    "it has another release {serial}, signed by the same keys"
+                )),
+                status: None,
+            },
             Ok(status) => Seen {
                 state: State::Pending,
                 doubt: Some(format!("it is still with release {}", status.serial)),
@@ -189,6 +202,13 @@ async fn look(
         view.insert(host.clone(), seen);
     }
     Ok((view, is_torn))
+}
+
+/// Whether a host speaks of this very release; one that refuses it has none.
+fn is_of(status: &Status, serial: u64, hash: &Hash) -> bool {
+    let is_it = |release: &Hash| release == hash;
+    let release = status.release.as_ref();
+    status.serial == serial && release.map_or(status.state == State::Failed, is_it)
 }
 
 /// The position, if it is of this release; else that of one that was just published.

@@ -103,12 +103,14 @@ pub async fn publish(
 
 /// Removes what no release needs any more.
 async fn prune(store: &impl Store, newest: &Manifest) -> Result<(), StoreError> {
-    let mut manifests: Vec<Manifest> = Vec::new();
+    // The newest is what was signed, and not what the store says of it.
+    let mut manifests = vec![newest.clone()];
     for entry in store.list(layout::RELEASES).await? {
         if let Ok(release) = Release::parse(&entry.value)
             && let Ok(manifest) = Manifest::parse(&release.manifest)
-            // What somebody planted above the newest, or of another fleet, pushes out nothing.
-            && manifest.serial <= newest.serial
+            // What somebody planted pushes out nothing: above the newest, beside its place, or of another fleet.
+            && manifest.serial < newest.serial
+            && entry.key == layout::release(manifest.serial)
             && manifest.fleet == newest.fleet
         {
             manifests.push(manifest);

@@ -99,6 +99,9 @@ pub struct Status {
     pub host: String,
     /// The release that this is about.
     pub serial: u64,
+    /// Of its manifest, where this host goes by it: another with the same serial is another release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Hash>,
     /// Where it is with it.
     pub state: State,
     /// Since when.

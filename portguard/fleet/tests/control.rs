@@ -30,6 +30,7 @@ fn rollout() -> Rollout {
             (0..5).map(name(1)).collect(),
             (0..3).map(name(2)).collect(),
         ],
+        audits: ["w0h1".to_owned()].into(),
     }
 }
 
@@ -37,6 +38,7 @@ fn say(host: &str, state: State) -> Seen {
     Seen::saying(Status {
         host: host.to_owned(),
         serial: 7,
+        release: None,
         state,
         since: 0,
         at: 0,
@@ -172,6 +174,18 @@ fn a_wave_that_is_done_says_how_many_of_it_are_held() {
         next.why,
         "wave `canary` is done, but for 1 host that is held"
     );
+}
+
+#[test]
+fn who_is_to_audit_from_now_on_need_not_have_watched() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    let mut seen = say("w0h1", State::Ready);
+    let said = seen.status.as_mut().unwrap();
+    (said.watched, said.would_drop) = (0, 7);
+    view.insert("w0h1".to_owned(), seen);
+    let next = step(&rollout, &started(), &view, &who(0)).unwrap();
+    assert_eq!(next.open, 2, "{}", next.why);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod agent;
 mod control;
 mod evidence;
 mod release;
+mod security;
 mod store;
 mod support;
 mod waves;

@@ -29,7 +29,7 @@ pub(super) const fn tool(
 }
 
 /// What the tests call.
-pub(crate) const TEST: [Tool; 7] = [
+pub(crate) const TEST: [Tool; 8] = [
     tool("ip", "iproute2", "foreign neighbours on the hook"),
     tool(
         "iptables-nft",
@@ -45,6 +45,7 @@ pub(crate) const TEST: [Tool; 7] = [
     ),
     tool("chromium", "chromium", "reports as users see them"),
     tool("socat", "socat", "the far end of a tun interface"),
+    tool("minisign", "minisign", "signed releases"),
 ];
 
 /// What `demo --fleet` calls.

@@ -72,7 +72,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             .filter(|(name, _)| asked.contains(name));
         let mut gone = here.filter(|(name, _)| !in_force.digests.contains_key(*name));
         let mut rest = in_force.digests.iter();
-        let is_gone = gone.next().is_some()
+        let is_gone = (gone.next().is_some() || in_force.has_lapsed)
             && rest.all(|(name, digest)| known.digests.get(name) == Some(digest));
         if !is_gone || !known.enforces || self.kept.attempt.is_some() {
             return Ok(Some(in_force));
@@ -239,7 +239,21 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 return;
             }
         };
-        if in_force.has_lapsed {
+        if self.was_proven(&attempt) {
+            // What was final here before is put back without a word from the store, and whatever became of that is no reason
+            // to give it up.
+            let is_it = in_force.digests == attempt.known.digests;
+            if is_it
+                && in_force.is_unconfirmed
+                && !in_force.has_lapsed
+                && let Err(why) = self.guard.confirm().await
+            {
+                self.why = format!("cannot be confirmed: {why}");
+                return;
+            }
+            self.kept.attempt = None;
+            self.note();
+        } else if in_force.has_lapsed {
             self.went_back(
                 &attempt,
                 "the store could not be reached under the new policy: the kernel went back by itself",
@@ -260,6 +274,12 @@ impl<S: Store, G: Guard> Agent<S, G> {
         } else {
             self.not_there(&attempt, &in_force);
         }
+    }
+
+    /// Whether it is what is in force here by what was kept.
+    fn was_proven(&self, attempt: &Attempt) -> bool {
+        let serial = attempt.serial;
+        self.kept.in_force == Some(serial) && self.kept.known.get(&serial) == Some(&attempt.known)
     }
 
     /// What was tried is not there: this host went down before it was swapped, or was booted anew; or somebody loaded

@@ -86,7 +86,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let in_force = self.in_force().await.unwrap_or_default();
         let serial = self.refused.as_ref().map(|refused| refused.serial);
         let current = self.current.as_ref().map(|current| current.manifest.serial);
+        let release = self.current.as_ref().filter(|_| serial.is_none());
         Status {
+            release: release.map(|current| current.known().sha256),
             host: self.identity.host.clone(),
             serial: serial.or(current).unwrap_or_default(),
             state: self.state,

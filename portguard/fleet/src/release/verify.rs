@@ -75,6 +75,12 @@ impl Trust {
         }
     }
 
+    /// Whether it has seen all that another has: what is kept of the two is this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        let serial = |trust: &Self| trust.seen.as_ref().map(|(serial, _)| *serial);
+        serial(self) >= serial(other) && self.keys.version >= other.keys.version
+    }
+
     /// Judges the release that the store says is the newest. If it is believed, `self` is what to write to the disk before
     /// anything is done about it.
     ///

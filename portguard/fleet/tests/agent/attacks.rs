@@ -7,6 +7,7 @@ use super::*;
 over_every_store!(
     a_hold_hides_no_host_that_is_silent,
     planted_releases_push_out_none_of_ours,
+    who_has_another_release_of_the_same_number_is_not_done,
     a_document_whose_name_leaves_the_release_is_refused,
     yesterdays_release_as_head_or_under_todays_number_moves_nobody,
     a_release_that_the_publishers_did_not_sign_moves_nobody,
@@ -263,6 +264,7 @@ async fn a_bit_flipped_in_a_status_or_sign_of_life_is_no_word_of_the_host() {
     let status = fleet.status(&portguard_fleet::status::Status {
         host: "a".to_owned(),
         serial: 1,
+        release: None,
         state: State::Ready,
         since: 1,
         at: 100,
@@ -353,12 +355,51 @@ async fn planted_releases_push_out_none_of_ours<S: Store + Clone>(store: S) {
         let key = layout::release(serial);
         fleet.store.put(&key, bytes).await.unwrap();
     }
+    // The same beside the place of the next, and of those before, and with numbers of theirs.
+    for (number, serial) in [3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1]
+        .into_iter()
+        .enumerate()
+    {
+        let (mut manifest, _, _) = fleet.sign("weaker", |_| {});
+        manifest.serial = serial;
+        manifest.key_changes = Vec::new();
+        let bytes = thief.sign(&manifest, &[0, 1]).to_bytes();
+        let key = format!("{}000-{number}", layout::RELEASES);
+        fleet.store.put(&key, bytes).await.unwrap();
+    }
     fleet.publish("three").await;
-    for serial in [2, 3] {
+    for (serial, wanted) in [(2, "two"), (3, "three")] {
         let there = fleet.store.get(&layout::release(serial)).await.unwrap();
         assert!(there.is_some(), "release {serial}");
+        let site = layout::object(&pack(wanted.as_bytes()).unwrap().chunks[0].0);
+        let there = fleet.store.get(&site).await.unwrap();
+        assert!(there.is_some(), "the site of release {serial}");
     }
     fleet.tick().await;
     fleet.tick().await;
     assert!(fleet.all_are(State::Ready), "{:?}", fleet.states());
+}
+
+/// Publishers who were made to sign one number twice.
+async fn who_has_another_release_of_the_same_number_is_not_done<S: Store + Clone>(store: S) {
+    let mut fleet = owned(store).await;
+    let before = fleet.last.clone();
+    fleet.publish("wide").await;
+    fleet.tick_one("h0").await;
+    fleet.tick_one("h0").await;
+    fleet.last = before;
+    fleet.store.put(layout::HEAD, b"2".to_vec()).await.unwrap();
+    fleet.publish("narrow").await;
+    fleet.request(Request::Start).await.unwrap();
+    for _ in 0..4 {
+        fleet.tick().await;
+        let _ = fleet.control().await;
+    }
+    let published = published(&fleet.store, &mut fleet.controller)
+        .await
+        .unwrap();
+    let seen = view(&fleet.store, &published, now()).await.unwrap()["h0"].clone();
+    assert_eq!(seen.state, State::Pending, "{seen:?}");
+    assert!(seen.doubt.unwrap().contains("another release 3"));
+    assert!(!fleet.enforced("h0").contains(&"narrow".to_owned()));
 }

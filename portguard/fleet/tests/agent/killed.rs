@@ -132,6 +132,33 @@ async fn a_host_that_goes_down_each_time_stops_trying() {
     );
 }
 
+/// Killed while it puts back what was confirmed, and away for longer than the kernel waits.
+#[tokio::test]
+async fn what_is_put_back_is_not_given_up_because_the_agent_was_killed() {
+    for is_apart in [false, true] {
+        for after in 0..8 {
+            let disk = memory();
+            let mut fleet = one_host(disk.path()).await;
+            let kernel = fleet.kernels["h0"].clone();
+            kernel.0.lock().unwrap().boot();
+            kernel.0.lock().unwrap().is_apart = is_apart;
+            fleet.start("h0").await;
+            kernel.1.set(after);
+            for _ in 0..3 {
+                fleet.tick_mortal("h0", false).await;
+                kernel.0.lock().unwrap().lapse();
+            }
+            kernel.1.set(usize::MAX);
+            for _ in 0..3 {
+                fleet.tick().await;
+            }
+            let now = kernel.0.lock().unwrap();
+            assert_eq!(now.policy, Some(("good".to_owned(), true)), "{after}");
+            assert!(now.deadline.is_none(), "{after}: nothing can lapse");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_confirmed_is_enforced_again_at_once_after_a_boot_also_without_the_store() {
     for is_apart in [false, true] {

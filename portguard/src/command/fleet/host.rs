@@ -117,11 +117,22 @@ async fn follow(mut agent: Agent<AnyStore, Verbs>, every: Duration) {
     }
 }
 
+/// How soon the next step is while a host is under way, and how often so in a row: one that goes back and forth does not spin.
+const SOON: Duration = Duration::from_secs(1);
+const HURRIES: u32 = 5;
+
 /// Until the store is gone.
 async fn run(agent: &mut Agent<AnyStore, Verbs>, mut watch: Watch, every: Duration) -> String {
     let mut snapshot: Option<Snapshot> = None;
+    let mut hurried = 0;
     loop {
-        match tokio::time::timeout(every, watch.changed()).await {
+        hurried = if agent.is_under_way() && hurried < HURRIES {
+            hurried + 1
+        } else {
+            0
+        };
+        let wait = if hurried > 0 { SOON.min(every) } else { every };
+        match tokio::time::timeout(wait, watch.changed()).await {
             Ok(Ok(changed)) => snapshot = Some(changed),
             Ok(Err(error)) => return error.to_string(),
             Err(_) => {}

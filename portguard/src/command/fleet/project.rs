@@ -233,16 +233,21 @@ impl Project {
         }
     }
 
-    /// Whoever may only read here is told what that means, and goes on.
+    /// Never sets back what another verb has seen meanwhile. Whoever may only read here is told what that means, and goes on.
     pub(super) fn keep_trust(&self, trust: &Trust) {
         let path = self.directory.join("trust.json");
-        let Ok(bytes) = serde_json::to_vec_pretty(trust) else {
-            return;
-        };
-        if fs::read(&path).is_ok_and(|there| there == bytes) {
+        if self.trust().is_ok_and(|there| there.covers(trust)) {
             return;
         }
-        if let Err(error) = replace(&path, &bytes) {
+        let keep = || {
+            let lock = fs::File::create(path.with_extension("lock"))?;
+            lock.lock()?;
+            if self.trust().is_ok_and(|there| there.covers(trust)) {
+                return Ok(());
+            }
+            replace(&path, &serde_json::to_vec_pretty(trust)?)
+        };
+        if let Err(error) = keep() {
             eprint_line(&format!(
                 "warning: cannot write {}: {error}: an older release may count as the newest here",
                 path.display()
@@ -268,6 +273,13 @@ impl Project {
                 .with_context(|| format!("cannot remove {}", next.display()))?;
         }
         fs::rename(&draft, &next).with_context(|| format!("cannot make {}", next.display()))
+    }
+
+    /// Whether anybody signed what was planned last.
+    pub(super) fn is_signed(&self) -> bool {
+        let entries = fs::read_dir(self.next());
+        let mut entries = entries.into_iter().flatten().flatten();
+        entries.any(|entry| entry.path().extension().is_some_and(|end| end == "minisig"))
     }
 
     /// Hosts that have a key.

@@ -203,6 +203,12 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
             last = text;
         };
         loop {
+            // What another verb here has seen meanwhile, this one has, too.
+            if let Ok(there) = project.trust()
+                && there.covers(&trust)
+            {
+                trust = there;
+            }
             let turn = async {
                 let mine = store
                     .lease(layout::CONTROLLER, me.as_bytes(), LEASE_SECONDS, true)

@@ -3,12 +3,12 @@
 mod page;
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use portguard_fleet::evidence::{Evidence, Seen};
+use portguard_fleet::evidence::{Cause, Evidence, Seen};
 use portguard_fleet::follow::{Published, published};
 use portguard_fleet::publish::Revocation;
 use portguard_fleet::release::{Manifest, Selector, document, unpack};
@@ -28,16 +28,70 @@ const OLD: u64 = 3600;
 
 /// Show what a host saw, as the host says it: lines of JSON, one for each interface
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet evidence node-7 | jq '.causes[] | {what, violations, peers}'")]
 pub(super) struct EvidenceArgs {
     /// Name of the host
     #[arg(value_parser = name)]
     host: String,
+    /// Write JSON, as it does without
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     project: ProjectArgs,
 }
 
+/// What a host says of an interface.
+#[derive(Debug, Serialize)]
+struct Word {
+    schema: u32,
+    host: String,
+    interface: String,
+    serial: u64,
+    #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
+    at: u64,
+    since: String,
+    effective: String,
+    watched_seconds: u64,
+    reasons: BTreeMap<String, u64>,
+    violations: u64,
+    against: Vec<String>,
+    causes: Vec<Cause>,
+    listening: BTreeSet<String>,
+    used: BTreeSet<String>,
+    unused: BTreeSet<String>,
+    left_off: u64,
+}
+
+impl From<Evidence> for Word {
+    fn from(one: Evidence) -> Self {
+        Self {
+            schema: 1,
+            host: one.host,
+            interface: one.interface,
+            serial: one.serial,
+            at: one.at,
+            since: one.since,
+            effective: one.effective,
+            watched_seconds: one.watched_seconds,
+            reasons: one.reasons,
+            violations: one.violations,
+            against: one.against,
+            causes: one.causes,
+            listening: one.listening,
+            used: one.used,
+            unused: one.unused,
+            left_off: one.left_off,
+        }
+    }
+}
+
 /// Add up what all hosts counted, by reason
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet counters -l zone=rack-7")]
 pub(super) struct CountersArgs {
     #[command(flatten)]
     which: Which,
@@ -48,6 +102,9 @@ pub(super) struct CountersArgs {
 /// And undocumented services, rows that no host uses, and exceptions that expire soon. Exit code 1: there is any of the
 /// first two.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet drift -l role=wso2/api-manager --expiring 14d")]
 pub(super) struct DriftArgs {
     #[command(flatten)]
     which: Which,
@@ -58,6 +115,9 @@ pub(super) struct DriftArgs {
 
 /// Write one page about all hosts: rollout, causes, services, rows that nobody uses, exceptions that expire
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet report -o fleet.html")]
 pub(super) struct ReportArgs {
     #[command(flatten)]
     which: Which,
@@ -125,18 +185,16 @@ pub(super) fn evidence(args: &EvidenceArgs) -> anyhow::Result<Exit> {
         all.sort_by(|a, b| a.interface.cmp(&b.interface));
         Ok(all)
     })?;
+    let has_causes = all.iter().any(|one| !one.causes.is_empty());
+    let words: Vec<Word> = all.into_iter().map(Word::from).collect();
     print(|out| {
-        for one in &all {
+        for one in &words {
             serde_json::to_writer(&mut *out, one)?;
             writeln!(out)?;
         }
         Ok(())
     })?;
-    Ok(if all.iter().all(|one| one.causes.is_empty()) {
-        Exit::Ok
-    } else {
-        Exit::Findings
-    })
+    Ok(if has_causes { Exit::Findings } else { Exit::Ok })
 }
 
 /// Shows sums.

@@ -1,25 +1,21 @@
 //! The fleet of the demo: members of etcd, hosts with their agents, a controller, and the publishers' directory.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that an answer lacks is null, and what was looked for does not come"
-)]
+mod cluster;
+mod look;
+mod verbs;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use portguard_harness::net::{Host, Lab, Output, Process};
-use portguard_harness::traffic::{TcpEcho, connect_from, exchange_tcp};
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
+use portguard_harness::net::{Host, Lab, Process};
+use portguard_harness::traffic::TcpEcho;
 
 use super::network::{Certificates, hub, join};
-use crate::setup;
-use crate::shell::{capture, say};
+use crate::shell::capture;
 use crate::workspace::target;
 
 /// The longest that anything here may take, on a busy machine.
@@ -102,51 +98,6 @@ impl Field {
         self.directory.join(name)
     }
 
-    fn start_etcd(&mut self) -> Result<()> {
-        let addresses: Vec<String> = MEMBERS.iter().map(|one| format!("10.79.{one}.2")).collect();
-        self.certificates.issue("server", "server", &addresses)?;
-        for class in [
-            "root",
-            "portguard-agent",
-            "portguard-controller",
-            "portguard-publisher",
-        ] {
-            self.certificates.issue(class, class, &[])?;
-        }
-        let file = |name: &str| self.certificates.file(name).display().to_string();
-        let peers: Vec<String> = MEMBERS
-            .iter()
-            .map(|one| format!("m{one}=https://10.79.{one}.2:2380"))
-            .collect();
-        for (number, (host, process)) in MEMBERS.iter().zip(&mut self.members) {
-            let client = format!("https://10.79.{number}.2:2379");
-            let peer = format!("https://10.79.{number}.2:2380");
-            let data = self.directory.join(format!("etcd-{number}"));
-            let mut command = Command::new(setup::servers()?);
-            command.args([
-                format!("--name=m{number}"),
-                format!("--data-dir={}", data.display()),
-                format!("--listen-client-urls={client}"),
-                format!("--advertise-client-urls={client}"),
-                format!("--listen-peer-urls={peer}"),
-                format!("--initial-advertise-peer-urls={peer}"),
-                format!("--initial-cluster={}", peers.join(",")),
-                format!("--cert-file={}", file("server.pem")),
-                format!("--key-file={}", file("server.key")),
-                format!("--trusted-ca-file={}", file("ca.pem")),
-                format!("--peer-cert-file={}", file("server.pem")),
-                format!("--peer-key-file={}", file("server.key")),
-                format!("--peer-trusted-ca-file={}", file("ca.pem")),
-                "--client-cert-auth=true".to_owned(),
-                "--peer-client-cert-auth=true".to_owned(),
-                "--logger=zap".to_owned(),
-                "--log-level=error".to_owned(),
-            ]);
-            *process = Some(host.start(&mut command)?);
-        }
-        Ok(())
-    }
-
     /// The publishers' directory, and an identity for every host.
     fn found(&mut self) -> Result<()> {
         let mut keys = Vec::new();
@@ -177,10 +128,10 @@ hosts = "tier=canary"
 name = "rest"
 hosts = "*"
 after = "1s"
-at_once = 50
+at_once = 100
 [gate]
 audit = "3s"
-confirm = "20s"
+confirm = "12s"
 "#,
             store(),
             keys.join(", ")
@@ -261,11 +212,9 @@ confirm = "20s"
         }
         fs::write(self.path("site.toml"), text)?;
         let gate = match site {
-            Site::First | Site::Second => "",
+            Site::First | Site::Second | Site::Fourth => "",
             // Without it every host would refuse by itself what closes a port that it uses.
             Site::Cuts => "closing = \"allow\"\n",
-            // Of connections to etcd that were cut, late packets were counted.
-            Site::Fourth => "would_drop = 5\n",
         };
         let config = fs::read_to_string(self.path("fleet.toml"))?;
         let (head, rest) = config.split_once("[gate]\n").context("a gate")?;
@@ -298,213 +247,6 @@ confirm = "20s"
             self.processes.push(host.start(&mut command)?);
         }
         Ok(())
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .arg("fleet")
-            .args(arguments)
-            .arg("--directory")
-            .arg(&self.directory)
-            .env("COLUMNS", "130")
-            .env_remove("PORTGUARD_CONFIG");
-        command
-    }
-
-    fn verb(&self, arguments: &[&str]) -> Result<Output> {
-        self.hub.output(&mut self.command(arguments), PATIENCE)
-    }
-
-    fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let output = self.verb(arguments)?;
-        serde_json::from_str(&output.stdout).with_context(|| output.to_string())
-    }
-
-    /// Runs a verb and shows what it says, or those of its lines that have one of these words.
-    pub(super) fn show(&self, arguments: &[&str], words: &[&str]) -> Result<()> {
-        let output = self.verb(arguments)?;
-        ensure!(
-            output.code() < 2,
-            "`portguard fleet {}`: {output}",
-            arguments.join(" ")
-        );
-        say(format_args!(
-            "    $ portguard fleet {}",
-            arguments.join(" ")
-        ));
-        for line in output.stdout.lines().chain(output.stderr.lines()) {
-            if words.is_empty() || words.iter().any(|word| line.contains(word)) {
-                say(format_args!("    {}", line.trim_end()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a verb that is refused, and shows why.
-    pub(super) fn refused(&self, arguments: &[&str], why: &str) -> Result<()> {
-        let output = self.verb(arguments)?;
-        ensure!(
-            output.code() == 2 && output.stderr.contains(why),
-            "`portguard fleet {}` was not refused as it should be: {output}",
-            arguments.join(" ")
-        );
-        say(format_args!(
-            "    $ portguard fleet {}",
-            arguments.join(" ")
-        ));
-        for line in output.stderr.lines() {
-            say(format_args!("    {line}"));
-        }
-        Ok(())
-    }
-
-    /// Both publishers sign.
-    pub(super) fn sign(&self, more: &[&str]) -> Result<()> {
-        for publisher in PUBLISHERS {
-            let key = self.path(&format!("{publisher}.key")).display().to_string();
-            let mut verb = vec!["sign", "-s", &key];
-            verb.extend(more);
-            let output = self.verb(&verb)?.success()?;
-            let said = output.stderr.lines().last().unwrap_or_default();
-            let said = said.split(';').next().unwrap_or_default();
-            let more = more.concat();
-            say(format_args!(
-                "    $ portguard fleet sign -s {publisher}.key {more}"
-            ));
-            say(format_args!("    {said}"));
-        }
-        Ok(())
-    }
-
-    /// Plans, signs, publishes, and lets the rollout begin.
-    pub(super) fn publish(&self, more: &[&str]) -> Result<()> {
-        let mut plan = vec!["plan"];
-        plan.extend(more);
-        self.show(&plan, &["release", "rollback"])?;
-        self.sign(&[])?;
-        self.show(&["apply", "--start"], &[])
-    }
-
-    /// Until all of these hosts are there.
-    pub(super) fn wait(&self, state: &str, selector: &str) -> Result<()> {
-        let timeout = format!("{}s", PATIENCE.as_secs() - 10);
-        let verb = [
-            "status",
-            "--json",
-            "--wait",
-            state,
-            "-l",
-            selector,
-            "--timeout",
-            &timeout,
-        ];
-        let said = self.json(&verb)?;
-        let hosts = said["hosts"].as_array().context("hosts")?;
-        if hosts.iter().all(|host| host["state"] == state) {
-            return Ok(());
-        }
-        let logs: Vec<String> = self.processes.iter().map(Process::stderr).collect();
-        bail!("not all are {state}: {said:#}\n{}", logs.join("\n---\n"))
-    }
-
-    /// Until the rollout is.
-    pub(super) fn wait_for_phase(&self, phase: &str) -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let said = self.json(&["status", "--json"])?;
-            if said["position"]["phase"] == phase {
-                return Ok(());
-            }
-            ensure!(
-                begun.elapsed() < PATIENCE,
-                "the rollout is not {phase}: {said:#}"
-            );
-        }
-    }
-
-    /// Somebody uses a service of node-5 that no document names.
-    pub(super) fn use_undocumented(&mut self) -> Result<()> {
-        let target: SocketAddr = "10.79.5.2:4711".parse()?;
-        let host = self.hosts.get(4).context("node-5")?;
-        let service = TcpEcho::start(host, target)?;
-        self.hub.run(|| {
-            let from = "10.79.5.1".parse()?;
-            let mut stream = connect_from(from, target, Duration::from_secs(5)).stream()?;
-            let is_answered = exchange_tcp(&mut stream, b"a job", Duration::from_secs(5))?;
-            ensure!(is_answered, "in audit everything passes");
-            Ok(())
-        })?;
-        self.service = Some(service);
-        Ok(())
-    }
-
-    /// Kills the member that leads, and says which it was.
-    pub(super) fn kill_leader(&mut self) -> Result<String> {
-        for (number, (host, process)) in MEMBERS.iter().zip(&mut self.members) {
-            let file = |name: &str| self.certificates.file(name).display().to_string();
-            let mut command = Command::new(setup::servers()?.with_file_name("etcdctl"));
-            command.env("ETCDCTL_API", "3").args([
-                format!("--endpoints=https://10.79.{number}.2:2379"),
-                format!("--cacert={}", file("ca.pem")),
-                format!("--cert={}", file("root.pem")),
-                format!("--key={}", file("root.key")),
-                "endpoint".to_owned(),
-                "status".to_owned(),
-                "--write-out=json".to_owned(),
-            ]);
-            let output = host.output(&mut command, PATIENCE)?.success()?;
-            let said: Value = serde_json::from_str(&output.stdout)?;
-            let status = &said[0]["Status"];
-            if status["leader"] == status["header"]["member_id"] {
-                let mut process = process.take().context("it runs")?;
-                process.kill();
-                return Ok(format!("etcd-{}", number - 100));
-            }
-        }
-        bail!("no member leads")
-    }
-
-    fn status(&self, host: &Host) -> Result<Value> {
-        let mut command = Command::new(&self.program);
-        command
-            .args(["status", "--json"])
-            .env_remove("PORTGUARD_CONFIG");
-        let output = host.output(&mut command, PATIENCE)?.success()?;
-        let said: Value = serde_json::from_str(&output.stdout)?;
-        Ok(said["interfaces"][0].clone())
-    }
-
-    /// What each host's kernel has loaded.
-    pub(super) fn digests(&self) -> Result<Vec<String>> {
-        let one = |host: &Host| Ok(self.status(host)?["digest"].to_string());
-        self.hosts.iter().map(one).collect()
-    }
-
-    /// Whether somebody on the network gets an answer from a port of a host, be it that nobody listens there.
-    pub(super) fn answers(&self, node: u8, port: u16) -> Result<bool> {
-        let target: SocketAddr = format!("10.79.{node}.2:{port}").parse()?;
-        let from = format!("10.79.{node}.1").parse()?;
-        self.hub
-            .run(|| Ok(!connect_from(from, target, Duration::from_millis(500)).is_timed_out()))
-    }
-
-    pub(super) fn must_enforce(&self, names: &[&str]) -> Result<()> {
-        for name in names {
-            ensure!(self.enforces(name)?, "{name} does not enforce");
-        }
-        Ok(())
-    }
-
-    pub(super) fn must_not_enforce(&self, name: &str) -> Result<()> {
-        ensure!(!self.enforces(name)?, "{name} enforces");
-        Ok(())
-    }
-
-    fn enforces(&self, name: &str) -> Result<bool> {
-        let host = HOSTS.iter().zip(&self.hosts).find(|(one, _)| **one == name);
-        let (_, host) = host.context("a host")?;
-        Ok(self.status(host)?["effective"]["inbound"] == "enforce")
     }
 }
 

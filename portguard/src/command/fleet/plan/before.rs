@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use portguard_fleet::follow::{FollowError, Published, position, published};
+use portguard_fleet::follow::{FollowError, Published, position, published, view};
 use portguard_fleet::release::{HostEntry, KeySet, Manifest, Release, Target, Trust};
+use portguard_fleet::rollout::control::View;
 use portguard_fleet::rollout::{Phase, Position};
+use portguard_fleet::status::State;
 use portguard_fleet::store::{AnyStore, Store as _, StoreError};
 use portguard_fleet::{Hash, layout, now};
 use portguard_policy::error::Fault;
@@ -47,14 +49,20 @@ impl Before {
 }
 
 /// Whether a release was in force, and nobody thought better of it: only then it is gone back to.
-fn was_in_force(published: &Published, position: &Position) -> bool {
+fn was_in_force(published: &Published, position: &Position, seen: &View) -> bool {
     match position.phase {
         Phase::Halted | Phase::Aborted | Phase::RollingBack => false,
         Phase::Done => true,
         // A wave is done only when its hosts have confirmed.
         Phase::Auditing | Phase::Running | Phase::Paused => {
+            let has_begun = position.wave > 0 || position.done_at.is_some();
+            // Where every host audits, nobody need start anything: then it is their word that counts.
             let enforces = published.hosts.values().any(|host| host.enforce);
-            !enforces || position.wave > 0 || position.done_at.is_some()
+            let states = || seen.values().map(|host| host.state);
+            let is_adopted = states().any(|state| state == State::Confirmed)
+                && states()
+                    .all(|state| matches!(state, State::Confirmed | State::Held | State::Silent));
+            has_begun || (!enforces && is_adopted)
         }
     }
 }
@@ -71,7 +79,10 @@ pub(super) fn look(project: &Project, repair: bool) -> anyhow::Result<Option<Bef
                 let (position, _) = position(&store, serial, now())
                     .await
                     .map_err(|error| store_fault(&error))?;
-                let was_in_force = was_in_force(&published, &position);
+                let seen = view(&store, &published, now())
+                    .await
+                    .map_err(|error| store_fault(&error))?;
+                let was_in_force = was_in_force(&published, &position, &seen);
                 return Ok(Some(Before::of(
                     &published.manifest,
                     published.hosts,
@@ -123,12 +134,22 @@ async fn recover(
         texts.push(release.manifest);
     }
     texts.extend(fs::read_to_string(project.next().join(MANIFEST)).ok());
+    // What was signed here may be with hosts, whatever became of it: its serial is never signed twice.
+    let signed = texts
+        .last()
+        .filter(|_| project.is_signed())
+        .and_then(|text| Manifest::parse(text).ok())
+        .map_or(serial, |manifest| manifest.serial.max(serial));
     let text = texts.iter().find(|text| Hash::of(text.as_bytes()) == *hash);
     if let Some(text) = text {
         let manifest =
             Manifest::parse(text).map_err(|refused| Fault::usage(refused.to_string()))?;
         // Nobody knows any more how far it came.
-        return Ok(Before::of(&manifest, BTreeMap::new(), false));
+        let before = Before::of(&manifest, BTreeMap::new(), false);
+        return Ok(Before {
+            serial: signed,
+            ..before
+        });
     }
     if trust.keys.version > 1 {
         return Err(Fault::usage(format!(
@@ -138,7 +159,7 @@ async fn recover(
         .into());
     }
     Ok(Before {
-        serial,
+        serial: signed,
         keys: trust.keys.clone(),
         key_changes: Vec::new(),
         way_back: None,
