@@ -15,6 +15,8 @@ use crate::{Hash, layout, publish};
 pub const LEASE_SECONDS: u64 = 15;
 /// How long a host may take between its sign of life and its status.
 const TORN: Duration = Duration::from_millis(300);
+/// How often somebody asks again whom the controller overtook.
+const ASKED: u32 = 8;
 /// Events of the rollout that are kept.
 const HISTORY: usize = 1000;
 
@@ -268,12 +270,18 @@ pub async fn ask(
     who: &Who<'_>,
 ) -> Result<Position, FollowError> {
     let published = published(store, trust).await?;
-    let (position, seen) = position(store, published.manifest.serial, who.at).await?;
     let has_way_back = published.manifest.rollback_to.is_some();
-    let mut next = request(&position, what, has_way_back, who)?;
-    next.order = order;
-    write(store, seen.as_ref(), &next).await?;
-    Ok(next)
+    let mut tries = 0;
+    loop {
+        let (position, seen) = position(store, published.manifest.serial, who.at).await?;
+        let mut next = request(&position, what, has_way_back, who)?;
+        next.order.clone_from(&order);
+        match write(store, seen.as_ref(), &next).await {
+            // The controller took a step meanwhile: what was asked for is asked for all the same.
+            Err(FollowError::Overtaken) if tries < ASKED => tries += 1,
+            other => return other.map(|()| next),
+        }
+    }
 }
 
 /// What happened, the newest last.

@@ -144,8 +144,9 @@ async fn recover(
     if let Some(text) = text {
         let manifest =
             Manifest::parse(text).map_err(|refused| Fault::usage(refused.to_string()))?;
-        // Nobody knows any more how far it came.
-        let before = Before::of(&manifest, BTreeMap::new(), false);
+        let position = position(store, serial, now()).await;
+        let is_done = position.is_ok_and(|(position, _)| position.phase == Phase::Done);
+        let before = Before::of(&manifest, BTreeMap::new(), is_done);
         return Ok(Before {
             serial: signed,
             ..before
