@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::traffic::{UdpEcho, connect, receive_datagram, udp_socket, wait_readable};
+use portguard_harness::traffic::{
+    TcpEcho, UdpEcho, begin_connecting, connect, receive_datagram, udp_socket, wait_readable,
+};
 use serde_json::Value;
 
 use crate::guard::{Guarded, SHORT, SOON, eventually};
@@ -132,6 +134,7 @@ fn hears(opener: &TcpStream, accepter: &mut TcpStream) -> Result<bool> {
 fn quiet_connections_outlive_a_flood_of_questions() -> Result<()> {
     const QUIET: usize = 40;
     const QUESTIONS: u32 = 64_000;
+    const CONNECTIONS: u32 = 10_000;
     let guarded = Guarded::new()?;
     let (left, right) = (&guarded.link.left, &guarded.link.right);
     // Half are there at load, and half come after.
@@ -149,6 +152,9 @@ fn quiet_connections_outlive_a_flood_of_questions() -> Result<()> {
             // Refused is as good.
             let _ = UdpSocket::bind("0.0.0.0:0")?.send_to(b"?", to);
         }
+        for _ in 0..CONNECTIONS {
+            ensure!(connect(SocketAddr::new(right.v4().into(), 81), SOON).is_refused());
+        }
         Ok(())
     })?;
     for (index, (opener, accepter)) in quiet.iter_mut().enumerate() {
@@ -161,5 +167,240 @@ fn quiet_connections_outlive_a_flood_of_questions() -> Result<()> {
     eventually("closed connections are forgotten", || {
         Ok(flows(&guarded)?["occupancy"]["sockets"].as_u64() <= Some(QUIET as u64 / 2))
     })?;
+    Ok(())
+}
+
+/// Pins of the table that are gone are made again by the next load, and nothing that it knew is lost.
+#[test]
+fn pins_that_are_gone_come_back_with_what_they_held() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let asked = SocketAddr::new(right.v4().into(), 8001);
+    let (_tcp, _udp) = (
+        TcpEcho::start(&right.host, asked)?,
+        UdpEcho::start(&right.host, asked)?,
+    );
+    guarded.load("--enforce", &[OPEN], &[])?;
+    let directory = left.host.run(|| {
+        let found = portguard_kernel::conversations::find().context("a state")?;
+        Ok(found.directory().to_owned())
+    })?;
+    let (opener, mut accepter) = pair(&guarded, right.v4().into())?;
+    let client = left
+        .host
+        .run(|| udp_socket(SocketAddr::new(left.v4().into(), 0)))?;
+    ensure!(is_answered(&client, asked, SOON)?);
+    let warnings = || -> Result<String> {
+        let status = guarded.status()?.context("a guard")?;
+        Ok(status["warnings"].to_string())
+    };
+    let is_said = |what: &str| -> Result<()> {
+        let warnings = warnings()?;
+        ensure!(warnings.contains("pins of the table"), "{what}: {warnings}");
+        Ok(())
+    };
+    for gone in [
+        &["FLOWS"][..],
+        &["adopt"],
+        &["THEIRS", "SPILLED", "OUTSIDE", "SERVICES"],
+        &["NAMESPACE", "COUNTS"],
+        &["FLOWS", "adopt", "program", "sockets"],
+    ] {
+        let created = flows(&guarded)?["created"].clone();
+        for name in gone {
+            std::fs::remove_file(directory.join(name))?;
+        }
+        if !gone.contains(&"NAMESPACE") {
+            is_said(&gone.join(" "))?;
+        }
+        ensure!(hears(&opener, &mut accepter)?, "without {gone:?}");
+        guarded.load("--enforce", &[OPEN], &[])?;
+        ensure!(
+            warnings()? == "null" || warnings()? == "[]",
+            "{}",
+            warnings()?
+        );
+        ensure!(hears(&opener, &mut accepter)?, "{gone:?} are back");
+        let service = UdpEcho::start(&left.host, SocketAddr::new(left.v4().into(), CLOSED))?;
+        ensure!(!guarded.reaches(CLOSED, SHORT)?);
+        drop(service);
+        // It is the same table, not a new one.
+        let after = flows(&guarded)?["created"].clone();
+        ensure!(after == created, "{gone:?}: {created} {after}");
+    }
+    // The whole of it.
+    std::fs::remove_dir_all(&directory)?;
+    guarded.load("--enforce", &[OPEN], &[])?;
+    ensure!(hears(&opener, &mut accepter)?, "made anew");
+    ensure!(is_answered(&client, asked, SOON)?);
+    Ok(())
+}
+
+/// Who sends one datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Host,
+    Peer,
+}
+
+/// What arrived of the peer's datagrams, over all kinds of conversations, and what was counted.
+fn all_kinds(mode: &str) -> Result<(usize, u64, u64)> {
+    use Says::{Host, Peer};
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    guarded.load(mode, &[OPEN], &[])?;
+    let mut heard = 0;
+    for (ours, theirs) in left.both().into_iter().zip(right.both()) {
+        for own in [0, CLOSED, OPEN, 53] {
+            for other in [0, 53, 123, 8001] {
+                // What a client says to a name server is a question, whoever spoke first.
+                if own == 0 && [53, 123].contains(&other) {
+                    continue;
+                }
+                for turns in [
+                    [Host, Peer, Peer, Host, Peer],
+                    [Peer, Host, Peer, Host, Peer],
+                    [Peer, Peer, Peer, Host, Host],
+                    [Host, Host, Peer, Peer, Peer],
+                ] {
+                    let a = left.host.run(|| udp_socket(SocketAddr::new(ours, own)))?;
+                    let b = right
+                        .host
+                        .run(|| udp_socket(SocketAddr::new(theirs, other)))?;
+                    let mut answers = 0;
+                    for turn in turns {
+                        while receive_datagram(&a, Instant::now())?.is_some() {
+                            answers += 1;
+                        }
+                        match turn {
+                            // Who did not ask answers what it hears.
+                            Host if turns[0] == Peer && answers == 0 => continue,
+                            Host => a.send_to(b"a", b.local_addr()?)?,
+                            Peer => b.send_to(b"b", a.local_addr()?)?,
+                        };
+                    }
+                    while receive_datagram(&a, Instant::now())?.is_some() {
+                        answers += 1;
+                    }
+                    heard += answers;
+                }
+            }
+        }
+    }
+    let violations =
+        counted(&guarded, "undocumented-port")? + counted(&guarded, "undocumented-peer")?;
+    Ok((heard, violations, counted(&guarded, "reply")?))
+}
+
+/// Whoever speaks first, and from and to whatever port: what audit counts as a violation is what enforce drops.
+#[test]
+fn audit_counts_what_enforce_drops_in_every_kind_of_conversation() -> Result<()> {
+    let (all, violations, replies) = all_kinds("--audit")?;
+    let (heard, dropped, same) = all_kinds("--enforce")?;
+    ensure!(violations > 0 && replies > 0);
+    ensure!(
+        violations == dropped && replies == same,
+        "{violations} {dropped}, {replies} {same}"
+    );
+    ensure!(
+        all as u64 - dropped == heard as u64,
+        "{all} {dropped} {heard}"
+    );
+    Ok(())
+}
+
+/// Who opens more than there is room for is told.
+#[test]
+fn a_table_that_is_full_says_so() -> Result<()> {
+    const CONNECTIONS: usize = 1_200;
+    let guarded = Guarded::new()?;
+    let left = &guarded.link.left;
+    let site = std::env::temp_dir().join(format!("{}-full.toml", guarded.interface()));
+    std::fs::write(
+        &site,
+        "schema = 1\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\n[timeouts]\nflows = 1024\n\
+         [management]\nnone = true\n[systems.thoughtspot]\nversion = \"10\"\n\
+         choices = { directory-port = \"636\", mail-port = \"587\" }\n\
+         [[host]]\nname = \"here\"\naddresses = [\"10.77.0.1\"]\nroles = [\"thoughtspot/node\"]\n",
+    )?;
+    let file = site.display().to_string();
+    let args = [
+        "load",
+        "-c",
+        &file,
+        "--interface",
+        guarded.interface(),
+        "--audit",
+    ];
+    let loaded = guarded.run(&args.map(str::to_owned), None);
+    std::fs::remove_file(&site)?;
+    loaded?.success()?;
+    let warnings = || -> Result<String> {
+        let status = guarded.status()?.context("a guard")?;
+        Ok(status["warnings"].to_string())
+    };
+    ensure!(!warnings()?.contains("no room"), "{}", warnings()?);
+    // Nobody answers: each is open for as long as its socket is.
+    let mut neighbour = std::process::Command::new("ip");
+    neighbour.args([
+        "neigh",
+        "add",
+        "10.77.0.99",
+        "lladdr",
+        "02:00:00:00:00:63",
+        "dev",
+    ]);
+    let output = left.host.output(neighbour.arg(guarded.interface()), SOON)?;
+    output.success()?;
+    let to = SocketAddr::from(([10, 77, 0, 99], 8001));
+    let open = left.host.run(|| {
+        (0..CONNECTIONS)
+            .map(|_| begin_connecting(to))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    let table = flows(&guarded)?;
+    let lost = table["lost"].as_u64().context("lost")?;
+    ensure!(lost > 0 && lost < CONNECTIONS as u64 / 2, "{table}");
+    ensure!(
+        warnings()?.contains("there was no room for"),
+        "{}",
+        warnings()?
+    );
+    let text = guarded.run(&["flows".to_owned()], None)?.success()?.stdout;
+    ensure!(text.contains(&lost.to_string()), "{text}");
+    // As they close, there is room again.
+    drop(open);
+    eventually("closed connections make room", || {
+        Ok(flows(&guarded)?["occupancy"]["sockets"] == 0)
+    })?;
+    Ok(())
+}
+
+/// Without cgroup v2, TCP is known by its packets, and `status` says so.
+#[test]
+fn without_cgroup_v2_packets_tell_and_status_says_so() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let right = &guarded.link.right;
+    let args = guarded.load_args("--enforce", &[OPEN], &[]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg("umount --all --types cgroup2 --lazy; exec \"$0\" \"$@\"");
+    command.arg(env!("CARGO_BIN_EXE_portguard")).args(&args);
+    guarded
+        .link
+        .left
+        .host
+        .output(&mut command, SOON * 10)?
+        .success()?;
+    let status = guarded.status()?.context("a guard")?["warnings"].to_string();
+    ensure!(status.contains("sockets are not followed"), "{status}");
+    let (opener, mut accepter) = pair(&guarded, right.v4().into())?;
+    ensure!(hears(&opener, &mut accepter)?);
+    ensure!(flows(&guarded)?["occupancy"]["sockets"] == 0);
+    // The next load finds it again, and what was known by its packets stays known.
+    guarded.load("--enforce", &[OPEN], &[])?;
+    let status = guarded.status()?.context("a guard")?["warnings"].to_string();
+    ensure!(!status.contains("sockets are not followed"), "{status}");
+    ensure!(hears(&opener, &mut accepter)?);
     Ok(())
 }

@@ -240,7 +240,7 @@ fn a_flood_leaves_everything_where_it_was() -> Result<()> {
     // Throughout: in every half second of it.
     for slice in 0..6_u64 {
         let span = Duration::from_millis(500 * slice)..Duration::from_millis(500 * (slice + 1));
-        let count = answers.iter().filter(|at| span.contains(at)).count();
+        let count = answers.iter().filter(|at| span.contains(*at)).count();
         ensure!(count > 0, "no answer within {span:?} of {sent} frames");
     }
     ensure!(sent > 50_000, "{sent} frames are no flood");

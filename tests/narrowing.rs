@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use portguard_harness::net::Output;
+use portguard_harness::net::{Host as Harness, Output};
 use portguard_harness::traffic::{
     TcpEcho, UdpEcho, connect, connect_from, exchange_tcp, receive_datagram, udp_socket,
     wait_readable,
@@ -18,10 +18,14 @@ use crate::guard::{Guarded, LONG, SOON};
 
 /// The port of the service that strangers use: UDP and TCP.
 const SERVICE: u16 = 9999;
-/// One whose socket is connected to its client, as DTLS has it.
-const CONNECTED: u16 = 9998;
+/// Those whose socket is connected to its client, as DTLS has it.
+const CONNECTED: [u16; 2] = [9996, 9998];
+/// One that hears what is for many.
+const MANY: u16 = 9997;
 /// What the host asks outside.
 const OUTSIDE: u16 = 8001;
+/// A group.
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 
 /// Ways in which strangers are let in.
 const WIDE: [&str; 7] = [
@@ -34,8 +38,10 @@ const WIDE: [&str; 7] = [
     "enforce, lapsed",
 ];
 /// Ways in which they are not.
-const NARROW: [&str; 4] = [
+const NARROW: [&str; 6] = [
     "enforce",
+    "enforce, confirmed",
+    "unload, enforce",
     "open to others",
     "outbound enforce",
     "rollback to enforce",
@@ -44,7 +50,7 @@ const NARROW: [&str; 4] = [
 /// Rows for the service, for these peers.
 fn rows(peers: &str, more: &str) -> String {
     format!(
-        "[[row]]\nname = \"service\"\ndirection = \"in\"\ntransport = [\"tcp\", \"udp\"]\nports = [{CONNECTED}, {SERVICE}]\n\
+        "[[row]]\nname = \"service\"\ndirection = \"in\"\ntransport = [\"tcp\", \"udp\"]\nports = [\"9996-{SERVICE}\"]\n\
          peers = {peers}\nreason = \"a test\"\n{more}\n"
     )
 }
@@ -58,7 +64,7 @@ fn site(state: &str) -> (&'static str, String, &'static str) {
         "ports in audit" => (
             enforce,
             String::new(),
-            "audit_ports = [\"tcp/9998-9999\", \"udp/9998-9999\"]",
+            "audit_ports = [\"tcp/9996-9999\", \"udp/9996-9999\"]",
         ),
         "row in audit" => (enforce, rows(others, "audit = true"), ""),
         "open to all" => (enforce, rows("\"any\"", ""), ""),
@@ -104,10 +110,10 @@ impl Host {
         let file = self.directory.join("site.toml");
         std::fs::write(&file, text)?;
         let file = file.display().to_string();
-        let within = if state.ends_with("lapsed") {
-            "1ns"
-        } else {
-            "0"
+        let within = match state {
+            "enforce, lapsed" => "1ns",
+            "enforce, confirmed" => "1m",
+            _ => "0",
         };
         self.run(&[
             "load",
@@ -121,6 +127,15 @@ impl Host {
             "--allow-weaker",
         ])?
         .success()?;
+        if state == "enforce, confirmed" {
+            self.run(&["confirm"])?.success()?;
+        }
+        Ok(())
+    }
+
+    fn unload(&self) -> Result<()> {
+        self.run(&["unload", "--interface", self.guarded.interface()])?
+            .success()?;
         Ok(())
     }
 }
@@ -131,16 +146,15 @@ impl Drop for Host {
     }
 }
 
-/// A stranger that calls from the port of name servers, whom the baseline lets the host ask.
-const ASKED: &str = "port 53";
-
 /// Both ends of what a stranger has with a service.
 struct Stranger {
     what: &'static str,
     client: UdpSocket,
     service: UdpSocket,
-    /// The service's end of it.
+    /// Where it speaks to.
     address: SocketAddr,
+    /// Whether the service talks to many.
+    is_for_many: bool,
 }
 
 impl Stranger {
@@ -151,7 +165,10 @@ impl Stranger {
 
     /// The service says something unasked.
     fn push(&self) -> Result<()> {
-        let to = self.client.local_addr()?;
+        let mut to = self.client.local_addr()?;
+        if self.is_for_many {
+            to.set_ip(Ipv4Addr::new(10, 77, 0, 255).into());
+        }
         // One that is connected takes no other address.
         self.service
             .send(b"news")
@@ -171,36 +188,54 @@ struct Talk {
 impl Talk {
     fn begin(guarded: &Guarded, ours: IpAddr, theirs: IpAddr) -> Result<Self> {
         let (left, right) = (&guarded.link.left.host, &guarded.link.right.host);
+        let socket =
+            |host: &Harness, address, port| host.run(|| udp_socket(SocketAddr::new(address, port)));
         let mut strangers = Vec::new();
-        let address = SocketAddr::new(ours, SERVICE);
-        let service = left.run(|| udp_socket(address))?;
-        for (what, port) in [("a picked port", 0), (ASKED, 53)] {
-            let client = right.run(|| udp_socket(SocketAddr::new(theirs, port)))?;
-            let service = service.try_clone()?;
+        let mut add = |what, port, service: &UdpSocket, to: SocketAddr| -> Result<()> {
+            let client = socket(right, theirs, port)?;
+            client.set_broadcast(true)?;
             strangers.push(Stranger {
                 what,
                 client,
-                service,
-                address,
+                service: service.try_clone()?,
+                address: to,
+                is_for_many: to.port() == MANY,
             });
+            Ok(())
+        };
+        let service = socket(left, ours, SERVICE)?;
+        // A port of its own choice, and those of name and time servers, whom the baseline lets the host ask.
+        for (what, port) in [("a picked port", 0), ("port 53", 53)] {
+            add(what, port, &service, service.local_addr()?)?;
         }
-        let address = SocketAddr::new(ours, CONNECTED);
-        let service = left.run(|| udp_socket(address))?;
-        let client = right.run(|| udp_socket(SocketAddr::new(theirs, 0)))?;
-        strangers.push(Stranger {
-            what: "a connected service",
-            client,
-            service,
-            address,
-        });
+        let ports = [("a connected service", 0), ("one, from port 123", 123)];
+        for ((what, port), own) in ports.into_iter().zip(CONNECTED) {
+            let service = socket(left, ours, own)?;
+            add(what, port, &service, service.local_addr()?)?;
+        }
+        if let IpAddr::V4(ours) = ours {
+            let service = socket(left, Ipv4Addr::UNSPECIFIED.into(), MANY)?;
+            service.set_broadcast(true)?;
+            service.join_multicast_v4(&GROUP, &ours)?;
+            let all = [
+                ("to all", Ipv4Addr::new(10, 77, 0, 255)),
+                ("to a group", GROUP),
+                ("to who heard all", ours),
+            ];
+            for (what, to) in all {
+                add(what, 0, &service, SocketAddr::new(to.into(), MANY))?;
+            }
+        }
         for stranger in &strangers {
             stranger.speak()?;
             let heard = receive_datagram(&stranger.service, Instant::now() + SOON)?;
             ensure!(heard.is_some(), "{} before", stranger.what);
+            // From here on it hears nobody else.
+            if CONNECTED.contains(&stranger.address.port()) {
+                stranger.service.connect(stranger.client.local_addr()?)?;
+            }
             stranger.push()?;
         }
-        let last = strangers.last().context("a stranger")?;
-        last.service.connect(last.client.local_addr()?)?;
         let listener = left.run(|| Ok(TcpListener::bind(SocketAddr::new(ours, SERVICE))?))?;
         let client = right.run(|| {
             let to = listener.local_addr()?;
@@ -246,9 +281,9 @@ impl Talk {
         Ok(())
     }
 
-    /// Each service says something unasked. To the port of a name server that would be a question, which the baseline allows.
+    /// Each service says something unasked.
     fn push(&mut self) -> Result<()> {
-        for stranger in self.strangers.iter().filter(|one| one.what != ASKED) {
+        for stranger in &self.strangers {
             stranger.push()?;
         }
         self.accepted.1.write_all(b"news")?;
@@ -306,6 +341,9 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
             "--force",
         ])?
         .success()?;
+    } else if to.starts_with("unload") {
+        host.unload()?;
+        host.load("enforce")?;
     } else {
         host.load(to)?;
     }
@@ -321,9 +359,7 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
         talk.own_lives().context("later")?;
     }
     drop(talks);
-    host.run(&["unload", "--interface", host.guarded.interface()])?
-        .success()?;
-    Ok(())
+    host.unload()
 }
 
 /// The pairs that the specification names: the lines of its table, and its columns.
@@ -351,9 +387,14 @@ fn specified() -> Result<BTreeSet<(String, String)>> {
     Ok(pairs)
 }
 
-/// There is nothing to go back to where nothing was loaded, and what lapses over an enforcing policy goes back by itself.
+/// There is nothing to go back to, or to unload, where nothing was loaded, and what lapses over an enforcing policy goes back
+/// by itself.
 fn exists(from: &str, to: &str) -> bool {
-    !["not guarded", "enforce, lapsed"].contains(&from) || !to.starts_with("rollback")
+    match from {
+        "not guarded" => !to.starts_with("rollback") && !to.starts_with("unload"),
+        "enforce, lapsed" => !to.starts_with("rollback"),
+        _ => true,
+    }
 }
 
 #[test]

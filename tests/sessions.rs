@@ -1,13 +1,16 @@
 //! Who is connected when a guard starts to enforce stays connected, or the guard says whom it would cut.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::frames::{Frame, Ipv4, Tcp};
 use portguard_harness::net::{End, Lab};
-use portguard_harness::traffic::{PacketSocket, TcpEcho, connect, exchange_tcp};
+use portguard_harness::traffic::{
+    PacketSocket, TcpEcho, UdpEcho, connect, exchange_tcp, receive_datagram, udp_socket,
+};
 
-use crate::guard::{Guarded, SOON};
+use crate::guard::{Guarded, SHORT, SOON};
 
 /// The port that the policy documents.
 const OPEN: u16 = 7000;
@@ -254,5 +257,79 @@ fn behind_a_redirect_it_is_the_port_outside_that_counts() -> Result<()> {
     let direct = peer(22)?;
     let output = load(&direct, &inner)?.success()?;
     ensure!(output.stderr.contains("stays open"), "{output:?}");
+    Ok(())
+}
+
+/// Where a guard is in force, its table decides what becomes of a session, and so `load` asks it.
+#[test]
+fn what_load_says_of_sessions_is_what_becomes_of_them() -> Result<()> {
+    const PICKED: u16 = 40_500;
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let load = |more: &[&str]| {
+        let args = guarded.load_args("--enforce", &[OPEN], more);
+        guarded.run(&args, None)
+    };
+    guarded.load("--audit", &[OPEN], &[])?;
+    let address = SocketAddr::new(left.v4().into(), PICKED);
+    let outside = UdpEcho::start(&right.host, SocketAddr::new(right.v4().into(), 8001))?;
+    // Two sockets that look alike: each on a port that clients have, connected, and nobody else listens there.
+    let service = left.host.run(|| udp_socket(address))?;
+    let stranger = right
+        .host
+        .run(|| udp_socket(SocketAddr::new(right.v4().into(), 0)))?;
+    stranger.send_to(b"hello", address)?;
+    ensure!(receive_datagram(&service, Instant::now() + SOON)?.is_some());
+    service.connect(stranger.local_addr()?)?;
+    let own = left
+        .host
+        .run(|| udp_socket(SocketAddr::new(left.v4().into(), 0)))?;
+    own.connect(outside.address())?;
+    own.send(b"mine")?;
+    ensure!(receive_datagram(&own, Instant::now() + SOON)?.is_some());
+
+    let refused = load(&[])?;
+    ensure!(refused.code() == 2, "{refused:?}");
+    ensure!(
+        refused.stderr.contains("would cut 1 open session")
+            && refused.stderr.contains(&format!("udp port {PICKED}")),
+        "{refused:?}"
+    );
+    let forced = load(&["--force"])?.success()?;
+    ensure!(
+        forced
+            .stderr
+            .contains("1 of the host's own seeded, 0 documented, 1 cut"),
+        "{forced:?}"
+    );
+    stranger.send_to(b"still?", address)?;
+    own.send(b"mine")?;
+    ensure!(receive_datagram(&own, Instant::now() + SOON)?.is_some());
+    ensure!(receive_datagram(&service, Instant::now())?.is_none());
+    drop((service, own));
+
+    // A narrower outbound policy cuts what the host began, which `load` and `flows` say.
+    let outbound = |more: &[&'static str]| -> Vec<&'static str> {
+        let words = "--outbound enforce --system-version 10 --choose directory-port=636 --choose mail-port=587";
+        words.split(' ').chain(more.iter().copied()).collect()
+    };
+    let server = TcpEcho::start(&right.host, SocketAddr::new(right.v4().into(), 5000))?;
+    let mut own = left.host.run(|| connect(server.address(), SOON).stream())?;
+    ensure!(exchange_tcp(&mut own, b"before", SOON)?);
+    let live = || {
+        let [ours, theirs] = [own.local_addr()?, own.peer_addr()?].map(|end| end.to_string());
+        let args = ["flows", "--live", "tcp", &ours, &theirs].map(str::to_owned);
+        Ok::<_, anyhow::Error>(guarded.run(&args, None)?.code() == 0)
+    };
+    ensure!(live()?);
+    let refused = load(&outbound(&[]))?;
+    ensure!(refused.code() == 2, "{refused:?}");
+    ensure!(
+        refused.stderr.contains("would cut 1 open session"),
+        "{refused:?}"
+    );
+    load(&outbound(&["--force"]))?.success()?;
+    ensure!(!live()?);
+    ensure!(!exchange_tcp(&mut own.try_clone()?, b"after", SHORT)?);
     Ok(())
 }

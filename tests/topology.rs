@@ -12,13 +12,17 @@ mod checks;
 mod places;
 mod world;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use checks::{Knocking, Quiet, Reach, audit_counts, lives, reach};
 use places::Build;
-use world::{Policy, World};
+use world::{Policy, QUIET, World};
+
+use crate::guard::SOON;
+use crate::living::sessions::{Pair, pair, says};
 
 /// Longer than [`world::IDLE`].
 const DEADLINE: &str = "1500ms";
@@ -139,4 +143,36 @@ topologies! {
     tun,
     vxlan,
     containers,
+}
+
+/// What a container had open before the first guard goes on, in audit as in enforce: the kernel's connection tracking knows who
+/// began it.
+#[test]
+fn what_a_container_opened_before_the_guard_goes_on() -> Result<()> {
+    for mode in ["--audit", "--enforce"] {
+        let world = places::containers()?;
+        let _services = world.services()?;
+        let (inside, _) = world.behind.clone().context("a container")?;
+        let mut open = Vec::new();
+        for theirs in world.server.both() {
+            let asked = SocketAddr::new(theirs, QUIET);
+            open.push((theirs, pair(&inside, &world.server.host, asked)?));
+        }
+        world.load(Policy::First, &[mode, "--force"])?;
+        for (theirs, pair) in &mut open {
+            // The site forgets who is silent for a second, and knows again who began.
+            let Pair { opener, accepter } = pair;
+            ensure!(
+                says(opener, accepter, b"more", SOON)?,
+                "{mode}: to {theirs}"
+            );
+            ensure!(
+                says(accepter, opener, b"here", SOON)?,
+                "{mode}: from {theirs}"
+            );
+        }
+        let counters = world.portguard(&["counters", "--violations"])?;
+        ensure!(!counters.contains("undocumented"), "{mode}: {counters}");
+    }
+    Ok(())
 }

@@ -8,7 +8,9 @@ use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+};
 use portguard_common::config::Config;
 use portguard_common::reason::Direction;
 
@@ -125,6 +127,13 @@ impl Sent {
     #[inline(always)]
     pub(crate) fn is_from_elsewhere(self) -> bool {
         field!(self.0, ingress_ifindex) != 0
+    }
+
+    /// The cookie of the socket that sends it; 0 = none.
+    #[inline(always)]
+    pub(crate) fn socket(self) -> u64 {
+        // SAFETY: the context is the one that the kernel gave to this program.
+        unsafe { bpf_get_socket_cookie(self.0.cast()) }
     }
 
     /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.

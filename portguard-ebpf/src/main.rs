@@ -123,12 +123,20 @@ impl Hears for Sent {
         let maps = &Maps::new(self.ctx());
         // Links without a header have no addresses for many.
         let is_for_many = || maps.config().raw_ip == 0 && Direct::new(self).is_for_many();
-        track::sent(maps, packet, verdict, || {
+        let is_foreign = || {
             self.is_reflected(maps::is_outside)
                 || is_for_many()
                 || self.is_from_elsewhere() && has_own_socket(self, packet)
-        });
+        };
+        let is_service = || is_service(self.0) != 0;
+        track::sent(maps, packet, verdict, is_foreign, is_service);
     }
+}
+
+/// Whether the socket that sends this serves. A function of its own: it is asked rarely.
+#[inline(never)]
+fn is_service(ctx: *mut __sk_buff) -> u32 {
+    u32::from(maps::is_service(Sent(ctx).socket()))
 }
 
 /// Whether datagrams that are forwarded would be answered to a socket of the host itself, which never asked.

@@ -168,6 +168,17 @@ pub(crate) fn is_outside(index: u32) -> bool {
     unsafe { OUTSIDE.get(index).is_some() }
 }
 
+/// Sockets of this network namespace that serve, by their cookies: UDP that was there on a port of its own before a policy.
+#[btf_map]
+static SERVICES: HashMap<u64, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Whether a socket is one of them.
+#[inline(always)]
+pub(crate) fn is_service(cookie: u64) -> bool {
+    // SAFETY: only whether it is there is looked at.
+    unsafe { SERVICES.get(cookie).is_some() }
+}
+
 /// What user space says to a generation while it runs: see [`portguard_common::abi::control`].
 #[btf_map]
 static CONTROL: Array<u64, { control::WORDS as usize }> = Array::new();

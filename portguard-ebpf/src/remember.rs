@@ -55,7 +55,8 @@ impl Conversations for Maps {
             | u64::from(said.peer_port) << 16
             | u64::from(said.space) << 32
             | u64::from(said.is_documented) << 34
-            | u64::from(said.peer.v6) << 35;
+            | u64::from(said.peer.v6) << 35
+            | u64::from(said.is_service) << 36;
         is_question(hashed.set, hashed.tag, kind, said.peer.high, said.peer.low) != 0
     }
 
@@ -125,6 +126,7 @@ extern "C" fn is_question(set: u32, tag: u64, kind: u64, high: u64, low: u64) ->
     let said = Datagram {
         space: (kind >> 32) as u32 & 3,
         is_documented: kind >> 34 & 1 != 0,
+        is_service: kind >> 36 & 1 != 0,
         port: kind as u16,
         peer: Addr {
             v6: kind >> 35 & 1 != 0,

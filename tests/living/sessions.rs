@@ -19,7 +19,7 @@ pub(crate) struct Pair {
 }
 
 /// Connects `from` to a listener of `to`, and keeps both ends.
-fn pair(from: &Host, to: &Host, address: SocketAddr) -> Result<Pair> {
+pub(crate) fn pair(from: &Host, to: &Host, address: SocketAddr) -> Result<Pair> {
     let listener = to.run(|| Ok(TcpListener::bind(address)?))?;
     let opener = from.run(|| connect(address, SOON).stream())?;
     let (accepter, _) = listener.accept()?;

@@ -54,13 +54,14 @@ pub fn said<S: Subject>(packet: &S) -> Option<Said> {
 }
 
 /// Takes note of a packet that leaves. `is_foreign` says whether it came in by a guarded interface before, or goes to a group:
-/// such a one begins nothing.
+/// such a one begins nothing. `is_service` says whether the socket that sends it is one of those that serve.
 #[inline(always)]
 pub fn sent<T: Conversations + ?Sized, S: Subject>(
     tables: &T,
     packet: &S,
     verdict: &Verdict,
     is_foreign: impl FnOnce() -> bool,
+    is_service: impl FnOnce() -> bool,
 ) {
     let facts = tables.config();
     // Answers of documented services, too: they cost no state.
@@ -83,7 +84,14 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
                 return;
             }
             if matches!(said, Said::Datagram) {
-                let said = Datagram::new(packet, verdict);
+                let said = Datagram {
+                    space: packet.space(),
+                    is_documented: matches!(verdict.reason, Reason::Granted),
+                    is_service: packet.space() == 1 && is_service(),
+                    port: packet.source_port(),
+                    peer: packet.destination(),
+                    peer_port: packet.destination_port(),
+                };
                 if !tables.is_question(hashed, &said) {
                     return;
                 }
@@ -100,6 +108,8 @@ pub struct Datagram {
     pub space: u32,
     /// Whether the policy documents that the host asks for this.
     pub is_documented: bool,
+    /// Whether its socket serves: it was there, on a port of its own, before the policy at hand.
+    pub is_service: bool,
     /// The host's port.
     pub port: u16,
     /// The other end.
@@ -108,28 +118,17 @@ pub struct Datagram {
     pub peer_port: u16,
 }
 
-impl Datagram {
-    #[inline(always)]
-    fn new<S: Subject>(packet: &S, verdict: &Verdict) -> Self {
-        Self {
-            space: packet.space(),
-            is_documented: matches!(verdict.reason, Reason::Granted),
-            port: packet.source_port(),
-            peer: packet.destination(),
-            peer_port: packet.destination_port(),
-        }
-    }
-}
-
 /// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it.
 ///
 /// Programs that ask mostly let the kernel pick the port. From any other port, only what is documented is a question: the
-/// rest is what a service says, however long ago it was asked, by whichever interface.
+/// rest is what a service says, however long ago it was asked, by whichever interface. What a service says to a port that
+/// anybody may be asked at is none either, unless both ends have the same port, as time servers do among themselves.
 #[inline(always)]
 pub fn is_question<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagram) -> bool {
     let own = Key::port(said.space, said.port);
-    let is_client =
-        tables.config().is_picked(said.port) && tables.entry(Direction::Ingress, own).is_closed();
+    let is_client = !said.is_service
+        && tables.config().is_picked(said.port)
+        && tables.entry(Direction::Ingress, own).is_closed();
     if said.space == 1 && !said.is_documented && !is_client {
         return false;
     }
@@ -138,6 +137,9 @@ pub fn is_question<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagr
     let asked = Key::port(said.space, said.peer_port);
     let is_asked =
         said.is_documented && (is_client || tables.entry(Direction::Egress, asked).is_restricted());
+    if said.is_service && !is_asked && said.port != said.peer_port {
+        return false;
+    }
     // Nor is what leaves from a port that the peer may use: that needs no state.
     (is_asked || !is_theirs(tables, hashed))
         && !verdict::is_granted(tables, own, said.peer, said.peer_port)

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! /sys/fs/bpf/portguard/conversations-v2/7-4026531840/   cookie and inode of the network namespace
-//!     FLOWS SPILLED THEIRS OUTSIDE                       the tables, see `portguard_common::conntrack`
+//!     FLOWS SPILLED THEIRS                               the tables, see `portguard_common::conntrack`
+//!     OUTSIDE SERVICES                                   interfaces and sockets that begin none
 //!     NAMESPACE COUNTS                                   what the socket programs need and count
 //!     sockets                                            their link, on the root of cgroup v2
 //!     adopt                                              what writes from user space: run, attached nowhere
@@ -10,16 +11,19 @@
 //!
 //! It comes with the first guard of the namespace, before that is put in force, and goes with the last. First the sockets
 //! are followed, and then what was open already is asked for: nothing falls in between. A state that a killed tool left
-//! incomplete is made anew.
+//! incomplete is made anew; pins that are gone are made again from what the programs in force hold.
 
 mod adopt;
 pub(crate) mod cgroup;
+mod forwarded;
 mod outside;
 mod programs;
 mod read;
+mod repin;
+mod services;
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -39,8 +43,11 @@ use crate::pins::mounts::MOUNT;
 use crate::pins::namespaces;
 
 pub use adopt::Adopted;
+pub use forwarded::Forwarded;
+pub(crate) use forwarded::take_over;
 pub use outside::follow as follow_interfaces;
-pub use read::Counts;
+pub use read::{Counts, Table};
+pub use services::note_services;
 
 /// The state of this process's network namespace.
 #[derive(Debug, Clone)]
@@ -83,6 +90,17 @@ impl Namespace {
             .and_then(|index| self.words.get(index))
             .copied()
             .unwrap_or(0)
+    }
+
+    /// Which of its pins are gone, if any.
+    pub fn gaps(&self) -> Option<String> {
+        let missing = repin::missing(&self.directory);
+        (!missing.is_empty()).then(|| {
+            format!(
+                "pins of the table of conversations are gone ({}): load again, which makes them anew",
+                missing.join(", ")
+            )
+        })
     }
 
     /// Why TCP is known by its packets only, if it is.
@@ -151,17 +169,32 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
     let lifetimes = |shift| {
         [settings.tcp_idle, settings.udp_idle].map(|idle| u64::from(flows::units(idle, shift)))
     };
-    if let Some(found) = find() {
-        let [tcp, udp] = lifetimes(found.tick_shift());
-        set_word(&found.directory, word::TCP_IDLE, tcp)?;
-        set_word(&found.directory, word::UDP_IDLE, udp)?;
-        if programs::missing(&found.directory).is_some() {
-            programs::attach(&found.directory)?;
-        }
-        adopt::forget_closed(&found)?;
-        return Ok(found);
-    }
     let directory = directory()?;
+    let mended = repin::repin(&directory)?;
+    if let Some(found) = find() {
+        if has_tables(&directory) {
+            let [tcp, udp] = lifetimes(found.tick_shift());
+            set_word(&found.directory, word::TCP_IDLE, tcp)?;
+            set_word(&found.directory, word::UDP_IDLE, udp)?;
+            if !repin::missing(&directory).is_empty() || programs::missing(&directory).is_some() {
+                programs::load(&found)?;
+            }
+            if programs::missing(&directory).is_some() {
+                programs::attach(&directory)?;
+            }
+            if !mended.is_empty() {
+                warn(&format!(
+                    "pins were gone, and are back: {}",
+                    mended.join(", ")
+                ));
+            }
+            adopt::forget_closed(&found)?;
+            return Ok(found);
+        }
+        warn(
+            "the table of conversations is made anew, since its pins were gone and no program holds it",
+        );
+    }
     bpffs::remove(&directory)
         .with_context(|| format!("cannot remove `{}`", directory.display()))?;
     fs::create_dir_all(&directory)
@@ -191,6 +224,17 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
     namespace.adopted = Some(adopt::all(&namespace, policy, &sessions()?)?);
     set_word(&namespace.directory, word::COMPLETE, 1)?;
     Ok(namespace)
+}
+
+/// Whether the tables have pins, and not only programs.
+fn has_tables(directory: &Path) -> bool {
+    ["FLOWS", "THEIRS", "SPILLED", "COUNTS"]
+        .iter()
+        .all(|name| directory.join(name).exists())
+}
+
+fn warn(what: &str) {
+    let _ = writeln!(io::stderr().lock(), "warning: {what}");
 }
 
 fn set_word(directory: &Path, word: u32, value: u64) -> anyhow::Result<()> {

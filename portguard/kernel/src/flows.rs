@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use aya::maps::{Array, HashMap, MapData};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use portguard_common::abi::{Config, Set};
-use portguard_common::conntrack::{self as flow, Class, Tuple};
+use portguard_common::conntrack::{self as flow, Class, Hashed, Tuple};
 
 /// Units of time by which the clock of user space and the kernel's ticks may differ.
 const MARGIN: u64 = 8;
@@ -98,19 +98,31 @@ impl<T: Borrow<MapData>> Flows<T> {
     /// # Errors
     /// If the map cannot be read.
     pub fn age(&self, tuple: &Tuple) -> anyhow::Result<Option<u64>> {
-        let hashed = tuple.hash(self.facts.flow_key);
         let now = now(self.facts.tick_shift)?;
+        let found = self.find(tuple.hash(self.facts.flow_key))?;
+        Ok(found
+            .filter(|cell| self.is_live(*cell, now))
+            .map(|cell| self.seconds(age(cell, now))))
+    }
+
+    /// Whether packets of a conversation are replies, or will be as soon as the host says more.
+    pub(crate) fn is_known(&self, tuple: &Tuple) -> anyhow::Result<bool> {
+        let now = now(self.facts.tick_shift)?;
+        let found = self.find(tuple.hash(self.facts.flow_key))?;
+        Ok(found.is_some_and(|cell| {
+            self.is_live(cell, now) || matches!(Class::of(cell), Class::Packets)
+        }))
+    }
+
+    fn find(&self, hashed: Hashed) -> anyhow::Result<Option<u64>> {
         let set = self.set(hashed.set & self.facts.flow_mask)?;
-        let found = match set.find(hashed.tag) {
+        Ok(match set.find(hashed.tag) {
             None if set.spilled != 0 => self
                 .spilled
                 .as_ref()
                 .and_then(|spilled| spilled.get(&hashed.key(), 0).ok()),
             found => found,
-        };
-        Ok(found
-            .filter(|cell| self.is_live(*cell, now))
-            .map(|cell| self.seconds(age(cell, now))))
+        })
     }
 
     fn is_live(&self, cell: u64, now: u64) -> bool {

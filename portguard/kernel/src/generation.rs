@@ -148,6 +148,7 @@ pub(crate) fn explained(
     if is_here && meta.egress_hook.is_some() {
         match conversations::find() {
             Some(namespace) => {
+                warnings.extend(namespace.gaps());
                 warnings.extend(namespace.weakness());
                 warnings.extend(namespace.shortage());
             }

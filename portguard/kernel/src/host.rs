@@ -14,3 +14,4 @@ pub(crate) mod privileges;
 pub mod resolve;
 pub mod sessions;
 pub mod sockets;
+pub(crate) mod tracked;

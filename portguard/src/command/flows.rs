@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::{print, print_json};
 use portguard_kernel::conversations;
 use portguard_kernel::flows::{Flows, Occupancy, units};
+use portguard_kernel::host::sessions::may_ask;
 use portguard_observe::observe::{self, Observed};
+use portguard_policy::catalog::Transport;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{bytes, count, duration, grouped, plain};
 
@@ -127,7 +129,7 @@ pub fn run(args: &FlowsArgs) -> anyhow::Result<Exit> {
 }
 
 /// A conversation as the host sees it.
-fn tuple(words: &[String]) -> Result<Tuple, Fault> {
+fn tuple(words: &[String]) -> Result<(Tuple, Transport), Fault> {
     let wrong = |what: String| {
         Fault::usage(what)
             .hint("e.g. `portguard flows --live tcp 192.0.2.1:40000 [2001:db8::1]:443`")
@@ -135,10 +137,10 @@ fn tuple(words: &[String]) -> Result<Tuple, Fault> {
     let [transport, local, remote] = words else {
         return Err(wrong("`--live` wants a protocol and two ends".to_owned()));
     };
-    let protocol = match transport.as_str() {
-        "tcp" => protocol::TCP,
-        "udp" => protocol::UDP,
-        "sctp" => protocol::SCTP,
+    let (protocol, transport) = match transport.as_str() {
+        "tcp" => (protocol::TCP, Transport::Tcp),
+        "udp" => (protocol::UDP, Transport::Udp),
+        "sctp" => (protocol::SCTP, Transport::Sctp),
         _ => {
             return Err(wrong(format!(
                 "`{}` is not tcp, udp or sctp",
@@ -158,16 +160,17 @@ fn tuple(words: &[String]) -> Result<Tuple, Fault> {
             "{ours} and {theirs} are of different families"
         )));
     }
-    Ok(Tuple {
+    let tuple = Tuple {
         space: space(protocol),
         local: ours.into(),
         remote: theirs.into(),
         local_port: local.port(),
         remote_port: remote.port(),
-    })
+    };
+    Ok((tuple, transport))
 }
 
-fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
+fn look(one: &Observed, asked: Option<&(Tuple, Transport)>) -> anyhow::Result<Table> {
     let meta = &one.live.meta;
     if meta.egress_hook.is_none() {
         return Ok(Table {
@@ -204,12 +207,15 @@ fn look(one: &Observed, asked: Option<&Tuple>) -> anyhow::Result<Table> {
         ages: [within_minute, within_ten_minutes, within_hour, longer],
     } = flows.occupancy()?;
     let found = asked
-        .map(|tuple| flows.age(tuple))
-        .transpose()?
-        .map(|idle_seconds| Live {
-            live: idle_seconds.is_some(),
-            idle_seconds,
-        });
+        .map(|(tuple, transport)| -> anyhow::Result<Live> {
+            let remote = SocketAddr::new(tuple.remote.into(), tuple.remote_port);
+            let idle_seconds = flows.age(tuple)?;
+            Ok(Live {
+                live: idle_seconds.is_some() && may_ask(&meta.policy, *transport, remote),
+                idle_seconds,
+            })
+        })
+        .transpose()?;
     Ok(Table {
         name: one.name.clone(),
         enabled: true,
@@ -300,6 +306,10 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
             }
             if let Some(live) = &table.live {
                 match live.idle_seconds {
+                    Some(_) if !live.live => writeln!(
+                        out,
+                        "  live        no: it is known, and the host may not ask this by the outbound policy"
+                    )?,
                     Some(idle) => writeln!(
                         out,
                         "  live        yes, last sent {} ago: its answers are let in",
@@ -326,10 +336,11 @@ mod tests {
 
     #[test]
     fn conversations_are_read() {
-        let read = tuple(&words(["tcp", "192.0.2.1:40000", "[::ffff:192.0.2.9]:443"])).unwrap();
+        let (read, _) =
+            tuple(&words(["tcp", "192.0.2.1:40000", "[::ffff:192.0.2.9]:443"])).unwrap();
         assert_eq!((read.space, read.local_port), (0, 40_000));
         assert!(!read.remote.v6, "an IPv4 packet, however it is written");
-        let v6 = tuple(&words(["udp", "[2001:db8::1]:5000", "[2001:db8::2]:53"])).unwrap();
+        let (v6, _) = tuple(&words(["udp", "[2001:db8::1]:5000", "[2001:db8::2]:53"])).unwrap();
         assert!(v6.remote.v6 && v6.remote_port == 53);
     }
 

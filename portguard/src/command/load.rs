@@ -353,6 +353,9 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
                 if job.policy.settings.enforce {
                     safety::tell(&job.interface, next.adopted(), &job.safety.sessions);
                 }
+                if let Some(forwarded) = next.forwarded() {
+                    safety::tell_forwarded(&job.interface, forwarded);
+                }
                 prepared.push(next);
             }
             Err(error) => {

@@ -15,7 +15,6 @@ use portguard_kernel::hook::egress::EgressHook;
 use portguard_kernel::host::diversions::{diversions, unforwarded};
 use portguard_kernel::host::links;
 use portguard_kernel::pins::guarded::guarded;
-use portguard_kernel::pins::namespaces::unknown_sessions;
 use portguard_kernel::store;
 use portguard_kernel::tunnels;
 use portguard_observe::observe;
@@ -219,9 +218,6 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
     let deadline = (!is_confirmed).then_some(meta.deadline);
     let left = deadline.and_then(|deadline| deadline::left(deadline).ok().flatten());
     let settings = &meta.policy.settings;
-    if settings.enforce {
-        warnings.extend(unknown_sessions());
-    }
     warnings.extend(tunnels::unjudged(&meta.policy));
     if settings.host_addresses.is_some() {
         warnings.extend(diversions(&name).into_iter().map(|one| {

@@ -28,19 +28,19 @@ pub struct Adopted {
 }
 
 /// What writes to the tables.
-struct Writer {
+pub(super) struct Writer {
     program: SchedClassifier,
 }
 
 impl Writer {
-    fn open(directory: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(directory: &Path) -> anyhow::Result<Self> {
         let pin = directory.join(WRITER);
         let program = SchedClassifier::from_pin(&pin)
             .with_context(|| format!("cannot open `{}`", pin.display()))?;
         Ok(Self { program })
     }
 
-    fn write(&mut self, record: &Record) -> anyhow::Result<u32> {
+    pub(super) fn write(&mut self, record: &Record) -> anyhow::Result<u32> {
         let bytes = bytes(record);
         let run = self.program.test_run(TestRunOptions {
             data_in: Some(&bytes),
@@ -83,7 +83,7 @@ pub(crate) fn tuple(session: &Session) -> Tuple {
     }
 }
 
-fn told(tuple: &Tuple, what: u8, class: Class) -> Record {
+pub(super) fn told(tuple: &Tuple, what: u8, class: Class) -> Record {
     let halves = |address: Addr| [address.high, address.low];
     Record {
         what,

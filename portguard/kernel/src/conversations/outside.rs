@@ -22,8 +22,7 @@ pub fn follow(more: &[u32]) -> anyhow::Result<()> {
     if !pin.exists() {
         return Ok(());
     }
-    let guarded = guarded().into_iter().chain(more.iter().copied());
-    let outside = links::above(&links::all()?, guarded);
+    let outside = outside(more)?;
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
     let mut map: HashMap<MapData, u32, u32> = Map::HashMap(map).try_into()?;
@@ -36,4 +35,10 @@ pub fn follow(more: &[u32]) -> anyhow::Result<()> {
         map.remove(index).context("cannot write map `OUTSIDE`")?;
     }
     Ok(())
+}
+
+/// The interfaces that frames from outside come by, with those that are about to be guarded.
+pub(super) fn outside(more: &[u32]) -> anyhow::Result<BTreeSet<u32>> {
+    let guarded = guarded().into_iter().chain(more.iter().copied());
+    Ok(links::above(&links::all()?, guarded))
 }

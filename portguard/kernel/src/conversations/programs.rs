@@ -20,17 +20,18 @@ const SOCKETS: &str = "portguard_sockets";
 const ADOPT: &str = "portguard_adopt";
 
 /// The pin of the link.
-const LINK: &str = "sockets";
+pub(super) const LINK: &str = "sockets";
 /// The pin of the program that it runs.
 const PROGRAM: &str = "program";
 /// The pin of the program that writes.
 pub(super) const WRITER: &str = "adopt";
 
-/// Makes the tables, and has the kernel take the programs. One that follows sockets may be refused: an old kernel has no
-/// cookies of network namespaces.
+/// Makes the tables, and has the kernel take the programs; what has a pin stays. A program that follows sockets may be
+/// refused: an old kernel has no cookies of network namespaces.
 pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
     let directory = namespace.directory();
     let sets = namespace.sets();
+    let is_new = !directory.join("NAMESPACE").exists();
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
@@ -43,17 +44,23 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
     let mut object = loader
         .load(OBJECT)
         .map_err(|error| refused("object", error.into()))?;
-    for (index, value) in (0..).zip(namespace.words) {
-        set_word(directory, index, value)?;
+    if is_new {
+        for (index, value) in (0..).zip(namespace.words) {
+            set_word(directory, index, value)?;
+        }
     }
     let absent = |name| format!("the embedded object has no program `{name}`");
-    let adopt = object.program_mut(ADOPT).with_context(|| absent(ADOPT))?;
-    let adopt: &mut SchedClassifier = adopt.try_into()?;
-    adopt.load().map_err(|error| refused(ADOPT, error.into()))?;
-    adopt
-        .pin(directory.join(WRITER))
-        .with_context(|| format!("cannot pin `{ADOPT}`"))?;
-    if namespace.word(word::COOKIE) == 0 {
+    let pin = directory.join(WRITER);
+    if !pin.exists() {
+        let adopt = object.program_mut(ADOPT).with_context(|| absent(ADOPT))?;
+        let adopt: &mut SchedClassifier = adopt.try_into()?;
+        adopt.load().map_err(|error| refused(ADOPT, error.into()))?;
+        adopt
+            .pin(&pin)
+            .with_context(|| format!("cannot pin `{ADOPT}`"))?;
+    }
+    let pin = directory.join(PROGRAM);
+    if namespace.word(word::COOKIE) == 0 || pin.exists() {
         return Ok(());
     }
     let sockets = object
@@ -62,7 +69,7 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
     let sockets: &mut SockOps = sockets.try_into()?;
     match sockets.load() {
         Ok(()) => sockets
-            .pin(directory.join(PROGRAM))
+            .pin(&pin)
             .with_context(|| format!("cannot pin `{SOCKETS}`")),
         Err(error) => {
             tracing::info!("the kernel refused `{SOCKETS}`: {error}");
@@ -106,6 +113,6 @@ pub(super) fn missing(directory: &Path) -> Option<String> {
     } else if let Err(why) = cgroup::root() {
         why
     } else {
-        "a program on the root of cgroup v2 keeps others away".to_owned()
+        "the link of the program for it is gone, or a program on the root of cgroup v2 keeps others away".to_owned()
     })
 }

@@ -2,12 +2,15 @@
 
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use portguard_common::abi::Set;
-use portguard_common::abi::namespace::counter;
+use portguard_common::abi::namespace::{counter, word};
+use portguard_common::abi::{Config, Set};
 use portguard_common::conntrack::Class;
 
 use super::Namespace;
-use crate::flows;
+use super::adopt::tuple;
+use crate::flows::{self, Flows};
+use crate::host::sessions::Known;
+use crate::host::sockets::Session;
 
 /// What became of conversations that sockets began, since there is a state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,13 +27,59 @@ pub struct Counts {
     pub ended: u64,
 }
 
+/// Both tables, to be asked for one conversation after the other.
+#[derive(Debug)]
+pub struct Table {
+    ours: Flows<MapData>,
+    theirs: Flows<MapData>,
+}
+
+impl Table {
+    /// What they have of a session: what can be no reply any more is not there.
+    pub fn known(&self, session: &Session) -> Known {
+        let tuple = tuple(session);
+        let is_theirs = || self.theirs.age(&tuple).is_ok_and(|age| age.is_some());
+        if self.ours.is_known(&tuple).unwrap_or(false) {
+            Known::Ours
+        } else if is_theirs() {
+            Known::Theirs
+        } else {
+            Known::Not
+        }
+    }
+}
+
 impl Namespace {
+    /// Opens the tables.
+    ///
+    /// # Errors
+    /// If they cannot be opened.
+    pub fn table(&self) -> anyhow::Result<Table> {
+        let number = |index| u32::try_from(self.word(index)).unwrap_or(u32::MAX);
+        let facts = Config {
+            flow_key: self.key(),
+            flow_mask: number(word::MASK),
+            tick_shift: self.tick_shift(),
+            tcp_idle: number(word::TCP_IDLE),
+            udp_idle: number(word::UDP_IDLE),
+            ..Config::default()
+        };
+        Ok(Table {
+            ours: Flows::new(self.flows()?, facts).with_spilled(self.spilled()?),
+            theirs: Flows::new(self.sets_of("THEIRS")?, facts),
+        })
+    }
+
     /// The map of the host's conversations.
     ///
     /// # Errors
     /// If it cannot be opened.
     pub fn flows(&self) -> anyhow::Result<Array<MapData, Set>> {
-        let pin = self.directory().join("FLOWS");
+        self.sets_of("FLOWS")
+    }
+
+    fn sets_of(&self, name: &str) -> anyhow::Result<Array<MapData, Set>> {
+        let pin = self.directory().join(name);
         let map =
             MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
         Ok(Map::Array(map).try_into()?)

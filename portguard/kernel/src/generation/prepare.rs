@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use portguard_common::abi::control;
 use portguard_common::reason::Direction;
 
-use crate::conversations::{self, Adopted, Namespace};
+use crate::conversations::{self, Adopted, Forwarded, Namespace};
 use crate::fault::step;
 use crate::generation::confirm;
 use crate::generation::deadline;
@@ -63,6 +63,8 @@ pub struct Prepared {
     pub(crate) replaces: bool,
     /// What was taken over, where this is the first guard of its network namespace.
     adopted: Option<Adopted>,
+    /// The same of connections of others, where this is the first guard of the interface.
+    forwarded: Option<Forwarded>,
 }
 
 impl Prepared {
@@ -74,6 +76,11 @@ impl Prepared {
     /// What was taken over of the sessions that were open, where this is the first guard of its network namespace.
     pub fn adopted(&self) -> Option<Adopted> {
         self.adopted
+    }
+
+    /// What was taken over of the connections of others that pass through, where the interface had no guard.
+    pub fn forwarded(&self) -> Option<Forwarded> {
+        self.forwarded
     }
 
     /// What is in force until then.
@@ -185,6 +192,11 @@ fn prepare_next(
         Outbound::Off => None,
         Outbound::Audit | Outbound::Enforce => Some(conversations::ensure(lock, policy)?),
     };
+    let forwarded = conversations
+        .as_ref()
+        .filter(|_| previous.is_none())
+        .map(|namespace| conversations::take_over(namespace, interface.index))
+        .transpose()?;
     step("conversations")?;
     let directory = previous
         .as_ref()
@@ -217,15 +229,11 @@ fn prepare_next(
         own: &directory,
         room: !policy.domains.sets.is_empty(),
     };
-    let mut pair = match standby {
-        Some(mut standby) if standby.can_become(&image, &host, (&shared, place.namespace))? => {
-            standby.change(image)?;
-            standby
-        }
-        _ => Pair::load(image, &host, place)?,
-    };
+    let mut pair = pair(standby, image, &host, place)?;
     if conversations.is_some() {
+        let from = previous.as_ref().map(|live| &live.meta.policy);
         conversations::follow_interfaces(&[interface.index])?;
+        conversations::note_services(from, policy)?;
     }
     step("loaded")?;
     step("read-back")?;
@@ -266,6 +274,7 @@ fn prepare_next(
     pin(&directory, &mut pair.loaded, &meta)?;
     Ok(Prepared {
         adopted: conversations.and_then(|one| one.adopted()),
+        forwarded,
         interface: interface.clone(),
         layout: layout.clone(),
         pair,
@@ -274,6 +283,22 @@ fn prepare_next(
         other: None,
         replaces: false,
     })
+}
+
+/// Standby programs, given this image, if they will do; others that are loaded for it.
+fn pair(
+    standby: Option<Pair>,
+    image: Image,
+    host: &HostFacts,
+    place: Place<'_>,
+) -> anyhow::Result<Pair> {
+    if let Some(mut standby) = standby
+        && standby.can_become(&image, host, (place.shared, place.namespace))?
+    {
+        standby.change(image)?;
+        return Ok(standby);
+    }
+    Pair::load(image, host, place)
 }
 
 /// The image of a policy.

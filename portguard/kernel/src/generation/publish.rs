@@ -278,6 +278,7 @@ pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<M
     fs::rename(&next, directory.join("meta")).context("cannot describe the generation anew")?;
     step("rollback-described")?;
     endings::follow_clock()?;
+    conversations::note_services(Some(&live.meta.policy), &to.policy)?;
     revert(layout, &interface, &to, live.meta.egress_hook)?;
     step("rollback-swapped")?;
     sweep(layout, &[number])?;

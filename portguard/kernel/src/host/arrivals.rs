@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
@@ -16,6 +15,7 @@ use super::interface::Interface;
 use super::nat::{self, Published, World, above};
 use super::netlink::request;
 use super::sockets::Session;
+use super::tracked::tracked;
 use portguard_policy::catalog::Transport;
 
 /// What decides it, of this network namespace.
@@ -27,7 +27,8 @@ pub struct Arrivals {
     addresses: Vec<(IpAddr, String)>,
     /// Ports that are handed on to another port of this host.
     redirects: Vec<Published>,
-    /// The port that each connection was begun with, where the kernel's connection tracking knows it.
+    /// The port that peers began each connection with, where the kernel's connection tracking knows it: by the ends that the
+    /// host's own socket has.
     tracked: BTreeMap<(Transport, SocketAddr, SocketAddr), u16>,
     /// By which interface each peer is answered.
     routes: RefCell<BTreeMap<IpAddr, Option<String>>>,
@@ -48,8 +49,12 @@ impl Arrivals {
         let tracked = if redirects.is_empty() {
             BTreeMap::new()
         } else {
-            let table = fs::read_to_string("/proc/thread-self/net/nf_conntrack");
-            tracked(&table.unwrap_or_default())
+            let all = tracked().unwrap_or_default().into_iter();
+            all.map(|one| {
+                let (local, remote) = one.answer;
+                ((one.transport, local, remote), one.first.1.port())
+            })
+            .collect()
         };
         Self {
             above: above(guarded),
@@ -72,7 +77,9 @@ impl Arrivals {
         }
         let peer = session.remote.ip();
         let mut routes = self.routes.borrow_mut();
-        let by = routes.entry(peer).or_insert_with(|| route(peer));
+        let by = routes
+            .entry(peer)
+            .or_insert_with(|| route(peer).and_then(Interface::name_of));
         by.as_ref().is_none_or(|by| self.above.contains(by))
     }
 
@@ -105,8 +112,8 @@ impl Arrivals {
     }
 }
 
-/// By which interface packets to a peer leave; `None` = the kernel does not say.
-fn route(peer: IpAddr) -> Option<String> {
+/// The interface by which packets to a peer leave; `None` = the kernel does not say.
+pub(crate) fn route(peer: IpAddr) -> Option<u32> {
     let mut message = RouteMessage::default();
     let (family, length, destination) = match peer {
         IpAddr::V4(peer) => (AddressFamily::Inet, 32, RouteAddress::Inet(peer)),
@@ -124,65 +131,10 @@ fn route(peer: IpAddr) -> Option<String> {
         };
         route.attributes.into_iter().find_map(|attribute| {
             if let RouteAttribute::Oif(index) = attribute {
-                Interface::name_of(index)
+                Some(index)
             } else {
                 None
             }
         })
     })
-}
-
-/// The port that peers began connections with, by the connection as this host's sockets have it. A line has the packets of
-/// the beginning, and then those of the answer:
-/// `ipv4 2 tcp 6 99 ESTABLISHED src=A dst=B sport=1 dport=2222 src=B dst=A sport=22 dport=1 [ASSURED] ...`
-fn tracked(table: &str) -> BTreeMap<(Transport, SocketAddr, SocketAddr), u16> {
-    table.lines().filter_map(tracked_line).collect()
-}
-
-fn tracked_line(line: &str) -> Option<((Transport, SocketAddr, SocketAddr), u16)> {
-    let mut words = line.split_whitespace();
-    let transport = match words.nth(2)? {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        "sctp" => Transport::Sctp,
-        _ => return None,
-    };
-    let values = |key: &str| -> Vec<&str> {
-        let words = line.split_whitespace();
-        words
-            .filter_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-            .collect()
-    };
-    let (sources, destinations) = (values("src"), values("dst"));
-    let (source_ports, ports) = (values("sport"), values("dport"));
-    let end = |address: &str, port: &str| -> Option<SocketAddr> {
-        Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
-    };
-    let local = end(sources.get(1)?, source_ports.get(1)?)?;
-    let remote = end(destinations.get(1)?, ports.get(1)?)?;
-    Some(((transport, local, remote), ports.first()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_port_of_the_first_packet_is_found_by_the_connection_of_the_socket() {
-        let table = "\
-ipv4     2 tcp      6 431999 ESTABLISHED src=10.1.0.254 dst=10.1.0.1 sport=50000 dport=2222 src=10.1.0.1 dst=10.1.0.254 sport=22 dport=50000 [ASSURED] mark=0 use=1
-ipv6     10 udp      17 20 src=fd00::2 dst=fd00::1 sport=9 dport=5353 [UNREPLIED] src=fd00::1 dst=fd00::2 sport=53 dport=9 mark=0 use=2
-ipv4     2 icmp     1 20 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=1 src=10.0.0.2 dst=10.0.0.1 type=0 code=0 id=1 mark=0 use=2
-ipv4     2 tcp      6 1 SYN_SENT src=10.0.0.1
-";
-        let found = tracked(table);
-        let key = |transport, local: &str, remote: &str| {
-            (transport, local.parse().unwrap(), remote.parse().unwrap())
-        };
-        let wanted = [
-            (key(Transport::Tcp, "10.1.0.1:22", "10.1.0.254:50000"), 2222),
-            (key(Transport::Udp, "[fd00::1]:53", "[fd00::2]:9"), 5353),
-        ];
-        assert_eq!(found, wanted.into());
-    }
 }

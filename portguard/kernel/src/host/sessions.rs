@@ -1,22 +1,36 @@
 //! What becomes of sessions that are open when a policy takes effect: those that the host began are made known to the
-//! flow table, those that a peer began on a port that the policy does not open to it would be cut.
+//! table of conversations, those that a peer began on a port that the policy does not open to it would be cut. Where there is
+//! such a table already, it tells which is which: it is what packets are judged by.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::host::arrivals::Arrivals;
 use crate::host::sockets::{Began, Session};
 use crate::probe::{Probe, is_granted};
-use portguard_policy::policy::{Grant, Peers, Policy};
+use portguard_policy::catalog::Transport;
+use portguard_policy::policy::{Grant, Outbound, Peers, Policy};
 
 /// Sessions by what becomes of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sorted {
     /// Begun by the host: to be seeded.
     pub seeds: Vec<Session>,
-    /// Begun by a peer, and documented.
+    /// Begun by a peer, and documented, or not dropped all the same; and clients that ask anew.
     pub documented: Vec<Session>,
     /// Begun by a peer on a port that the policy does not open to it.
     pub cut: Vec<Arriving>,
+}
+
+/// What the table of conversations, as it is now, has of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// The host began it.
+    Ours,
+    /// The other end did.
+    Theirs,
+    /// Nothing.
+    Not,
 }
 
 /// A session, and the ports for which its packets may arrive.
@@ -48,6 +62,16 @@ impl Arriving {
             is_granted(policy, &probe)
         })
     }
+
+    /// Whether nothing of it is dropped, since these ports, or all their rows, stay in audit.
+    fn is_audited(&self, policy: &Policy) -> bool {
+        let transport = self.session.transport();
+        self.ports.iter().all(|port| {
+            let mut ranges = policy.settings.audit_ports.iter();
+            ranges.any(|(of, first, last)| *of == transport && (*first..=*last).contains(port))
+                || are_audited(policy, &policy.inbound, transport, *port)
+        })
+    }
 }
 
 impl fmt::Display for Arriving {
@@ -70,53 +94,108 @@ impl fmt::Display for Arriving {
     }
 }
 
-/// Sorts sessions by what a policy makes of them where they arrive.
-pub fn sort(sessions: &[Arriving], policy: &Policy) -> Sorted {
+/// Sorts sessions by what a policy makes of them where they arrive. `known` says what the table of conversations has of one;
+/// `None` where it is yet to be made, with what is open then.
+pub fn sort(
+    sessions: &[Arriving],
+    policy: &Policy,
+    known: impl Fn(&Session) -> Option<Known>,
+) -> Sorted {
     let mut sorted = Sorted::default();
     for arriving in sessions {
-        if arriving.is_granted(policy) {
-            sorted.documented.push(arriving.session);
-        } else if is_ours(&arriving.session, policy) {
-            sorted.seeds.push(arriving.session);
-        } else if arriving.session.began == Began::Picked {
-            // A client goes on with its next question; whatever this is, it is not admitted before it speaks.
-            sorted.documented.push(arriving.session);
-        } else {
-            sorted.cut.push(arriving.clone());
+        let session = &arriving.session;
+        match fate(arriving, policy, || known(session)) {
+            Fate::Admitted => sorted.documented.push(*session),
+            Fate::Seeded => sorted.seeds.push(*session),
+            Fate::Cut => sorted.cut.push(arriving.clone()),
         }
     }
     sorted
 }
 
+/// What becomes of a session.
+enum Fate {
+    Admitted,
+    Seeded,
+    Cut,
+}
+
+fn fate(arriving: &Arriving, policy: &Policy, known: impl FnOnce() -> Option<Known>) -> Fate {
+    let session = &arriving.session;
+    if arriving.is_granted(policy) || arriving.is_audited(policy) {
+        return Fate::Admitted;
+    }
+    if !may_ask(policy, session.transport(), session.remote) {
+        return Fate::Cut;
+    }
+    let is_ours = is_ours(session, policy);
+    // A client goes on with its next question; whatever this is, it is not admitted before it speaks.
+    let is_client = session.began == Began::Picked;
+    match known() {
+        None if is_ours => Fate::Seeded,
+        None if is_client => Fate::Admitted,
+        Some(Known::Ours) => Fate::Seeded,
+        Some(Known::Not) if is_client || is_ours && !session.is_tcp => Fate::Admitted,
+        None | Some(Known::Theirs | Known::Not) => Fate::Cut,
+    }
+}
+
+/// Whether the outbound policy lets in what answers the host from there: what it may not ask any more is over.
+pub fn may_ask(policy: &Policy, transport: Transport, remote: SocketAddr) -> bool {
+    let port = remote.port();
+    policy.settings.outbound != Outbound::Enforce
+        || are_audited(policy, &policy.outbound, transport, port)
+        || on(&policy.outbound, transport, port)
+            .any(|grant| covers(policy, grant.peers, remote.ip()))
+}
+
+/// The grants of a port.
+fn on(grants: &[Grant], transport: Transport, port: u16) -> impl Iterator<Item = &Grant> {
+    grants.iter().filter(move |grant| {
+        grant.transport == transport && (grant.first..=grant.last).contains(&port)
+    })
+}
+
+/// Whether all rows of a port stay in audit, and there is one.
+fn are_audited(policy: &Policy, grants: &[Grant], transport: Transport, port: u16) -> bool {
+    let is_audited = |grant: &Grant| {
+        let mut rows = policy.rows.iter();
+        rows.any(|facts| facts.audit && facts.id == grant.row)
+    };
+    let mut grants = on(grants, transport, port).peekable();
+    grants.peek().is_some() && grants.all(is_audited)
+}
+
+fn covers(policy: &Policy, peers: Peers, peer: IpAddr) -> bool {
+    let Peers::Set(index) = peers else {
+        return true;
+    };
+    let set = usize::try_from(index)
+        .ok()
+        .and_then(|index| policy.sets.get(index));
+    set.is_some_and(|set| set.prefixes.iter().any(|net| net.contains(&peer)))
+}
+
 /// Whether the host began a session. A UDP socket that does not tell is taken for that where the policy documents that the
 /// host asks this peer: by name, or, from a port that the kernel picks, as one of all.
 pub fn is_ours(session: &Session, policy: &Policy) -> bool {
-    let is_peer = |grant: &Grant| match grant.peers {
+    let is_asked = |grant: &Grant| match grant.peers {
         Peers::Any => session.began == Began::Picked,
-        Peers::Set(index) => usize::try_from(index)
-            .ok()
-            .and_then(|index| policy.sets.get(index))
-            .is_some_and(|set| {
-                let peer = session.remote.ip();
-                set.prefixes.iter().any(|net| net.contains(&peer))
-            }),
+        Peers::Set(_) => covers(policy, grant.peers, session.remote.ip()),
     };
     match session.began {
         Began::Host => true,
         Began::Peer => false,
-        Began::Unknown | Began::Picked => policy.outbound.iter().any(|grant| {
-            grant.transport == session.transport()
-                && (grant.first..=grant.last).contains(&session.remote.port())
-                && is_peer(grant)
-        }),
+        Began::Unknown | Began::Picked => {
+            on(&policy.outbound, session.transport(), session.remote.port()).any(is_asked)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portguard_policy::catalog::Transport;
-    use portguard_policy::policy::{GrantKind, PeerSet};
+    use portguard_policy::policy::{GrantKind, PeerSet, Settings};
 
     fn session(local: &str, remote: &str, is_accepted: bool) -> Session {
         Session {
@@ -163,16 +242,91 @@ mod tests {
             at(other_port, &[8080]),
             at(own, &[40_000]),
         ];
-        let sorted = sort(&all, &policy);
+        let sorted = sort(&all, &policy, |_| None);
         assert_eq!(sorted.documented, [admin]);
         assert_eq!(sorted.cut, [all[1].clone(), all[2].clone()]);
         assert_eq!(sorted.seeds, [own]);
         // Handed on from another port, or maybe so: it is the port outside that is judged.
         for ports in [&[2222][..], &[22, 2222]] {
             let redirected = [at(admin, ports)];
-            let sorted = sort(&redirected, &policy);
+            let sorted = sort(&redirected, &policy, |_| None);
             assert_eq!(sorted.cut, redirected);
             assert!(sorted.cut[0].to_string().contains("redirected to 22"));
         }
+    }
+
+    /// A table that exists decides, whatever the ports say; and a narrower outbound policy cuts what the host began.
+    #[test]
+    fn what_the_table_has_is_what_becomes_of_a_session() {
+        const ADMITTED: [usize; 3] = [1, 0, 0];
+        const SEEDED: [usize; 3] = [0, 1, 0];
+        const CUT: [usize; 3] = [0, 0, 1];
+        let udp = |local: &str, began| Session {
+            is_tcp: false,
+            began,
+            ..session(local, "192.0.2.1:53", false)
+        };
+        let tcp = session("10.0.0.1:40000", "192.0.2.1:443", false);
+        let asks = |outbound, port, peers| Policy {
+            sets: vec![PeerSet {
+                name: "servers".into(),
+                prefixes: vec!["192.0.2.0/24".parse().unwrap()],
+            }],
+            outbound: vec![Grant {
+                kind: GrantKind::Site,
+                transport: Transport::Tcp,
+                first: port,
+                last: port,
+                peers,
+                row: "site/ask".into(),
+                until: None,
+            }],
+            settings: Settings {
+                outbound,
+                ..Settings::default()
+            },
+            ..Policy::default()
+        };
+        let all = |policy: &Policy, session: Session, known| {
+            let arriving = Arriving {
+                session,
+                ports: vec![session.local.port()],
+            };
+            let sorted = sort(&[arriving], policy, |_| known);
+            [
+                sorted.documented.len(),
+                sorted.seeds.len(),
+                sorted.cut.len(),
+            ]
+        };
+        let audit = asks(Outbound::Audit, 443, Peers::Any);
+        let picked = udp("10.0.0.1:40000", Began::Picked);
+        let chosen = udp("10.0.0.1:9999", Began::Unknown);
+        for (session, known, wanted) in [
+            (tcp, None, SEEDED),
+            (tcp, Some(Known::Ours), SEEDED),
+            (tcp, Some(Known::Not), CUT),
+            (picked, None, ADMITTED),
+            (picked, Some(Known::Not), ADMITTED),
+            (picked, Some(Known::Ours), SEEDED),
+            (picked, Some(Known::Theirs), CUT),
+            (chosen, None, CUT),
+            (chosen, Some(Known::Not), CUT),
+            (chosen, Some(Known::Ours), SEEDED),
+        ] {
+            assert_eq!(all(&audit, session, known), wanted, "{session} {known:?}");
+        }
+        for (port, peers, wanted) in [
+            (443, Peers::Set(0), SEEDED),
+            (443, Peers::Any, SEEDED),
+            (444, Peers::Set(0), CUT),
+        ] {
+            let enforce = asks(Outbound::Enforce, port, peers);
+            assert_eq!(all(&enforce, tcp, Some(Known::Ours)), wanted, "{port}");
+        }
+        // Nothing is dropped on ports that stay in audit.
+        let mut spared = asks(Outbound::Audit, 443, Peers::Any);
+        spared.settings.audit_ports = vec![(Transport::Udp, 9000, 9999)];
+        assert_eq!(all(&spared, chosen, Some(Known::Theirs)), ADMITTED);
     }
 }

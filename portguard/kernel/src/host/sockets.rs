@@ -131,6 +131,56 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
     Ok(sessions)
 }
 
+/// A UDP socket that may be a service: it is connected to nobody, or to a peer of which is not known who began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// What the kernel knows it by.
+    pub(crate) cookie: u64,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Whether the kernel may have picked that port.
+    pub(crate) is_picked: bool,
+    /// What it is connected to.
+    pub(crate) session: Option<Session>,
+}
+
+/// All UDP sockets that have a port.
+///
+/// # Errors
+/// If the kernel does not show its socket tables.
+pub(crate) fn services() -> anyhow::Result<Vec<Service>> {
+    let (first, last) = ephemeral();
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let all = dump(
+            family,
+            IPPROTO_UDP,
+            StateFlags::CLOSE | StateFlags::ESTABLISHED,
+        )?;
+        found.extend(all.into_iter().map(|socket| {
+            let port = socket.local.port();
+            let is_picked = (first..=last).contains(&port);
+            let session = (socket.remote.port() != 0).then_some(Session {
+                local: socket.local,
+                remote: socket.remote,
+                is_tcp: false,
+                began: if is_picked {
+                    Began::Picked
+                } else {
+                    Began::Unknown
+                },
+            });
+            Service {
+                cookie: socket.cookie,
+                port,
+                is_picked,
+                session,
+            }
+        }));
+    }
+    Ok(found)
+}
+
 /// Tells by its ports who began a session: UDP, and TCP where the kernel does not say.
 fn began(
     is_tcp: bool,
@@ -159,6 +209,7 @@ fn began(
 struct Dumped {
     local: SocketAddr,
     remote: SocketAddr,
+    cookie: u64,
     /// Who began it, where the kernel's counts tell.
     began: Option<Began>,
 }
@@ -269,6 +320,7 @@ fn dump(family: u8, protocol: u8, states: StateFlags) -> anyhow::Result<Vec<Dump
             Some(Dumped {
                 local: SocketAddr::new(plain(id.source_address), id.source_port),
                 remote: SocketAddr::new(plain(id.destination_address), id.destination_port),
+                cookie: u64::from_ne_bytes(id.cookie),
                 began: counts.and_then(|counts| counts.began()),
             })
         })

@@ -11,35 +11,8 @@ use crate::pins::identity::Namespace;
 /// Where tools keep names of network namespaces: iproute2, Docker.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
-/// Names of other network namespaces than this process's, sorted.
-fn others() -> Vec<String> {
-    let own = inode(Path::new("/proc/thread-self/ns/net"));
-    let mut names = BTreeSet::new();
-    for directory in NAMED {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if inode(&entry.path()) != own {
-                names.insert(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-    }
-    names.into_iter().collect()
-}
-
-/// What cannot be known of sessions: those of other network namespaces whose packets pass through here. Nothing where this
-/// one passes no packets on, or there are no others that have names.
-pub fn unknown_sessions() -> Option<String> {
-    let others = others();
-    if others.is_empty() || !is_forwarding() {
-        return None;
-    }
-    Some(format!(
-        "this host passes packets on, and sockets of other network namespaces are not seen: sessions that {} opened before \
-         this were not carried over, unless the policy documents them",
-        others.join(", ")
-    ))
-}
-
-fn is_forwarding() -> bool {
+/// Whether this host passes packets on.
+pub fn is_forwarding() -> bool {
     ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
         .iter()
         .any(|key| {

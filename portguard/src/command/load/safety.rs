@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use portguard_common::ethertypes;
-use portguard_kernel::conversations::Adopted;
+use portguard_kernel::conversations::{self, Adopted, Forwarded};
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::diversions::{diversions, unforwarded};
 use portguard_kernel::host::interface::Interface;
@@ -14,7 +14,7 @@ use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
 use portguard_kernel::host::sessions::{Arriving, Sorted, sort};
 use portguard_kernel::host::sockets::{Session, sessions};
-use portguard_kernel::pins::namespaces::unknown_sessions;
+use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
 use portguard_policy::policy::Policy;
@@ -71,6 +71,9 @@ pub(in crate::command) fn check(
     }
     let all = sessions()?;
     let operator = operator::connection();
+    // Where a guard is in force, its table says whose session is whose; it is made with the first.
+    let table = conversations::find().and_then(|namespace| namespace.table().ok());
+    let known = |session: &Session| Some(table.as_ref()?.known(session));
     let mut found = Vec::new();
     for (interface, policy) in interfaces.iter().zip(policies) {
         if !policy.settings.enforce {
@@ -83,7 +86,7 @@ pub(in crate::command) fn check(
             check_operator(force, interface, policy, &session)?;
         }
         let arriving: Vec<Arriving> = all.iter().filter_map(arriving).collect();
-        let sorted = sort(&arriving, policy);
+        let sorted = sort(&arriving, policy, known);
         check_cut(force, interface, &sorted)?;
         found.push(Safety { sessions: sorted });
     }
@@ -293,13 +296,41 @@ pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, sorted: &Sor
         sorted.documented.len(),
         sorted.cut.len()
     );
-    if let Some(unknown) = unknown_sessions() {
-        let _ = writeln!(err, "  warning: {unknown}");
-    }
     if let Some(lost) = adopted.map(|adopted| adopted.lost).filter(|lost| *lost > 0) {
         let _ = writeln!(
             err,
             "  warning: there was no room for {lost} of them: the site's `flows` is too small"
+        );
+    }
+}
+
+/// Says what becomes of the connections of others that pass through this host.
+pub(super) fn tell_forwarded(interface: &Interface, forwarded: Forwarded) {
+    let mut err = io::stderr().lock();
+    let name = plain(&interface.name);
+    let Forwarded {
+        known,
+        unclear,
+        is_tracked,
+    } = forwarded;
+    if known > 0 {
+        let _ = writeln!(
+            err,
+            "{name}: {known} open connections that others began behind this host go on"
+        );
+    }
+    if unclear > 0 {
+        let _ = writeln!(
+            err,
+            "warning: {name}: {unclear} open connections pass through of which it is not known who began them: what comes in \
+             is let in only where the policy documents it"
+        );
+    }
+    if !is_tracked && is_forwarding() {
+        let _ = writeln!(
+            err,
+            "warning: {name}: this host passes packets on, and the kernel tracks no connections: those that others behind it \
+             have open are not known, and what comes in for them is let in only where the policy documents it"
         );
     }
 }

@@ -278,3 +278,16 @@ pub fn raise_file_limit() -> Result<()> {
     }
     Ok(())
 }
+
+/// A socket that asks for a connection and does not wait for the answer.
+pub fn begin_connecting(to: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&to.into()) {
+        // Under way.
+        Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => {
+            Err(error).with_context(|| format!("connecting to {to}"))
+        }
+        _ => Ok(socket),
+    }
+}
