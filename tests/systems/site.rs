@@ -281,17 +281,20 @@ fn head(system: &System, deployment: Option<&str>, outside: Ipv4Addr) -> String 
     {
         lines.push("version = \"6.99\"".to_owned());
     }
-    let options = system
-        .options
-        .keys()
-        .filter(|option| conditions.iter().any(|own| own.options.contains(option)));
-    let options: Vec<_> = options.map(|option| format!("\"{option}\"")).collect();
+    let options = system.options.iter().filter(|(id, option)| {
+        !option.default && conditions.iter().any(|own| own.options.contains(*id))
+    });
+    let options: Vec<_> = options.map(|(id, _)| format!("\"{id}\"")).collect();
     lines.push(format!("options = [{}]", options.join(", ")));
     let choices = system.choices.iter().filter_map(|(id, choice)| {
-        let is_asked = conditions.iter().any(|own| own.choices.contains_key(id))
-            || rows.iter().any(|row| row.pick.as_ref() == Some(id));
-        let first = choice.values.keys().next().filter(|_| is_asked)?;
-        Some(format!("{id} = \"{first}\""))
+        // One that rows ask for.
+        let asked = conditions
+            .iter()
+            .filter_map(|own| own.choices.get(id))
+            .min();
+        let is_picked = rows.iter().any(|row| row.pick.as_ref() == Some(id));
+        let picked = || choice.values.keys().next().filter(|_| is_picked);
+        Some(format!("{id} = \"{}\"", asked.or_else(picked)?))
     });
     lines.push(format!(
         "choices = {{ {} }}",
@@ -317,9 +320,11 @@ fn head(system: &System, deployment: Option<&str>, outside: Ipv4Addr) -> String 
         .collect();
     lines.extend(named.iter().map(|name| format!("{name} = [\"{outside}\"]")));
     lines.push(format!("[systems.{}.ports]", system.id));
-    let open = rows
-        .iter()
-        .filter(|row| !row.implied && row.ports.iter().any(PortSpec::is_open));
+    let mut listeners = BTreeSet::new();
+    let open = rows.iter().filter(|row| {
+        let is_new = row.listener.is_none() || listeners.insert(&row.listener);
+        !row.implied && row.ports.iter().any(PortSpec::is_open) && is_new
+    });
     let open: BTreeSet<_> = open.filter_map(|row| row.id.split('/').nth(1)).collect();
     lines.extend(open.iter().map(|row| format!("{row} = {GIVEN}")));
     lines.push(String::new());
