@@ -285,6 +285,7 @@ mod tests {
                 row: "acme/x".to_owned(),
                 reason: "loopback".to_owned(),
                 detail: "why".to_owned(),
+                peers: None,
             }],
             hosts: [("10.0.0.1".parse().unwrap(), "web1".to_owned())].into(),
             ..Policy::default()

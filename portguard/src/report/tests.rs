@@ -119,6 +119,7 @@ fn evidence() -> Evidence {
             row: "a/other".to_owned(),
             reason: "condition".to_owned(),
             detail: "does not hold".to_owned(),
+            peers: None,
         }],
         ..Policy::default()
     };

@@ -1,6 +1,6 @@
 //! What a host says of itself: when something changed, and as a sign of life.
 
-use super::{Agent, Guard};
+use super::{Agent, Guard, InForce};
 use crate::status::{ALIVE_SECONDS, Alive, BEAT_SECONDS, MAX_EVIDENCE, State, Status};
 use crate::store::{Store, StoreError};
 use crate::{Hash, layout, now};
@@ -95,7 +95,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             since: self.since,
             at: now(),
             in_force: self.release_in_force(&in_force),
-            enforces: in_force.enforces && !in_force.has_lapsed,
+            enforces: self.enforces(&in_force),
             watched: self.judged.watched,
             packets: self.judged.packets,
             would_drop: self.judged.would_drop,
@@ -104,6 +104,16 @@ impl<S: Store, G: Guard> Agent<S, G> {
             tool: self.identity.tool.clone(),
             why: self.why.clone(),
         }
+    }
+
+    /// Whether anything is dropped now: where the kernel went back, by what it went back to.
+    fn enforces(&self, in_force: &InForce) -> bool {
+        if !in_force.has_lapsed {
+            return in_force.enforces;
+        }
+        let serial = self.kept.in_force;
+        let known = serial.and_then(|serial| self.kept.known.get(&serial));
+        known.is_some_and(|known| known.enforces)
     }
 
     /// What was seen, as long as anything judges packets here.

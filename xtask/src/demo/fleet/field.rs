@@ -128,10 +128,10 @@ hosts = "tier=canary"
 name = "rest"
 hosts = "*"
 after = "1s"
-at_once = 100
+at_once = 50
 [gate]
 audit = "3s"
-confirm = "12s"
+confirm = "20s"
 "#,
             store(),
             keys.join(", ")
