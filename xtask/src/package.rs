@@ -62,6 +62,7 @@ pub(crate) fn run(args: &PackageArgs) -> Result<()> {
             first.display()
         );
     }
+    check::pages(&shipped.runs)?;
     for package in &packages {
         check::package(package)?;
     }

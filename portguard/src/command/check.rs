@@ -53,7 +53,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         if args.verbose {
             talk(&compiled.diagnostics);
         } else {
-            talk_briefly(&compiled.diagnostics);
+            talk_briefly(&compiled.diagnostics, &[Level::Note], "`-v`");
         }
         verdict(&compiled);
     }
@@ -73,28 +73,36 @@ fn errors(compiled: &Compiled) -> usize {
 }
 
 /// Diagnostics on standard error, errors last; one that cannot be written is no reason to fail.
-pub(crate) fn talk(diagnostics: &[Diagnostic]) {
+fn talk(diagnostics: &[Diagnostic]) {
     let all: Vec<&Diagnostic> = diagnostics.iter().collect();
     let _ = failure::diagnostics(&mut anstream::stderr().lock(), &all);
 }
 
-/// The same, of several notes of one kind only the first.
-fn talk_briefly(diagnostics: &[Diagnostic]) {
-    let mut more: BTreeMap<&str, u64> = BTreeMap::new();
+/// The same, of several of one kind only the first: of notes, and of warnings where `check` shows them all.
+pub(crate) fn talk_briefly(diagnostics: &[Diagnostic], brief: &[Level], who_shows: &str) {
+    let mut more: BTreeMap<(Level, &str), u64> = BTreeMap::new();
     let mut shown: Vec<&Diagnostic> = Vec::new();
     for one in diagnostics {
-        let is_known = |other: &&Diagnostic| other.code == one.code && other.level == Level::Note;
-        if one.level == Level::Note && shown.iter().any(is_known) {
-            *more.entry(one.code).or_default() += 1;
+        let is_known = |other: &&Diagnostic| (other.level, other.code) == (one.level, one.code);
+        if brief.contains(&one.level) && shown.iter().any(is_known) {
+            *more.entry((one.level, one.code)).or_default() += 1;
         } else {
             shown.push(one);
         }
     }
     let mut err = anstream::stderr().lock();
     // Notes come first, and so does what is said of them.
-    for (code, number) in more {
-        let notes = count(number, "more note");
-        let _ = writeln!(err, "note[{code}]: {notes} of this kind; `-v` shows each");
+    for ((level, code), number) in more {
+        let level = match level {
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        let more = count(number, &format!("more {level}"));
+        let _ = writeln!(
+            err,
+            "{level}[{code}]: {more} of this kind; {who_shows} shows each"
+        );
     }
     let _ = failure::diagnostics(&mut err, &shown);
 }

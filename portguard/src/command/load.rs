@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::safety::{Safety, SafetyArgs};
 use self::weaker::Words;
-use super::check::talk;
+use super::check::talk_briefly;
 use super::doctor::warn;
 use super::print_json;
 use super::selection::{Loaded, Resolving, STDIN, SelectionArgs};
@@ -416,7 +416,11 @@ fn accept(compiled: Compiled) -> Result<Compiled, Rejected> {
     {
         return Err(Rejected(compiled.diagnostics));
     }
-    talk(&compiled.diagnostics);
+    talk_briefly(
+        &compiled.diagnostics,
+        &[Level::Note, Level::Warning],
+        "`portguard check -v`",
+    );
     Ok(compiled)
 }
 

@@ -125,11 +125,16 @@ fn page(command: &clap::Command, rest: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// References to verbs' pages in their section, where the generator writes section 1; and a title line with a place for the date
-/// that it leaves out, since what follows would be taken for it.
+/// References to verbs' pages in their section, where the generator writes section 1; a title line with a place for the date
+/// that it leaves out, since what follows would be taken for it; and one macro for an empty line, where it writes three.
 fn sectioned(text: &str) -> String {
-    text.replace("(1)", "(8)")
+    let text = text
+        .replace("(1)", "(8)")
         .replacen(" 8  \"", " 8 \"\" \"", 1)
+        .replace("\n.br\n\n.br\n", "\n.sp\n");
+    text.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -165,6 +170,10 @@ mod tests {
             let title = text.lines().find(|line| line.starts_with(".TH "));
             let title = title.expect("a title line");
             assert!(title.contains(" 8 \"\" \"portguard "), "{title}");
+            assert!(
+                !text.contains(".br\n\n"),
+                "{name}(8) has two breaks for one"
+            );
             let elsewhere = text.split("portguard").skip(1).find(|rest| {
                 rest.trim_start_matches(|char: char| {
                     char.is_ascii_lowercase() || "\\-".contains(char)

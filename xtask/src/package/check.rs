@@ -1,12 +1,34 @@
 //! What the distributions' own tools say of a package.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
+use crate::links;
 use crate::shell::{capture, line_of, say};
-use crate::workspace::root;
+use crate::workspace::{root, target};
+
+/// Lets mandoc look at every manual page of a program.
+pub(super) fn pages(program: &Path) -> Result<()> {
+    let folder = target().join("package-pages");
+    capture(Command::new(program).args(["man", "--out"]).arg(&folder))?;
+    let mut command = Command::new("mandoc");
+    command.args(["-T", "lint", "-W", "warning"]);
+    command.args(links::all(&folder)?.iter().filter(|path| path.is_file()));
+    let output = command.output()?;
+    fs::remove_dir_all(&folder)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    // Pages have no date: the same version has the same bytes whenever it is built.
+    let wrong: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.contains("missing date"))
+        .collect();
+    ensure!(wrong.is_empty(), "manual pages:\n{}", wrong.join("\n"));
+    Ok(())
+}
 
 /// Lets lintian or rpmlint look at it.
 pub(super) fn package(package: &Path) -> Result<()> {

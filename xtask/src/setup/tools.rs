@@ -68,8 +68,9 @@ pub(crate) const RELEASE: [Tool; 3] = [
 ];
 
 /// What `package` calls.
-pub(crate) const PACKAGE: [Tool; 4] = [
+pub(crate) const PACKAGE: [Tool; 5] = [
     tool("lintian", "lintian", "checks of Debian packages"),
+    tool("mandoc", "mandoc", "checks of manual pages"),
     tool("rpm", "rpm", "RPM packages"),
     tool("rpmlint", "rpmlint", "checks of RPM packages"),
     tool("gzip", "gzip", "manual pages"),
