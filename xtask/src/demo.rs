@@ -7,6 +7,7 @@ mod fleet;
 mod probes;
 pub(crate) mod screens;
 mod stage;
+pub(crate) mod verbs;
 
 use std::env;
 use std::fmt::Write as _;

@@ -79,7 +79,7 @@ impl Stage {
     }
 
     /// The site in flags: who the peers of the document are here.
-    fn site() -> Vec<&'static str> {
+    pub(super) fn site() -> Vec<&'static str> {
         vec![
             "--role",
             "thoughtspot/node",
