@@ -61,8 +61,6 @@ fn verbs(args: &BenchArgs) -> Result<()> {
         Some(program) => Shipped::given(program)?,
         None => Shipped::build()?,
     };
-    demo::verbs::measure(
-        shipped.program.clone(),
-        &root().join("docs/performance/verbs.md"),
-    )
+    let page = root().join("docs/performance/verbs.md");
+    demo::verbs::measure(&shipped.program, &page)
 }

@@ -132,9 +132,12 @@ fn sectioned(text: &str) -> String {
         .replace("(1)", "(8)")
         .replacen(" 8  \"", " 8 \"\" \"", 1)
         .replace("\n.br\n\n.br\n", "\n.sp\n");
-    text.lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    let mut clean = String::with_capacity(text.len());
+    for line in text.lines() {
+        clean.push_str(line.trim_end());
+        clean.push('\n');
+    }
+    clean
 }
 
 #[cfg(test)]

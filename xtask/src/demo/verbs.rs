@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,8 @@ const VERBS: [(&str, Option<u64>); 14] = [
 ];
 
 /// Times each verb, and writes the table into a page.
-pub(crate) fn measure(program: PathBuf, page: &Path) -> Result<()> {
-    let stage = Stage::new(program.clone())?;
+pub(crate) fn measure(program: &Path, page: &Path) -> Result<()> {
+    let stage = Stage::new(program.to_owned())?;
     stage.load("--audit")?;
     attempt(&stage, &probes())?;
     let mut table = String::new();
@@ -46,7 +46,7 @@ pub(crate) fn measure(program: PathBuf, page: &Path) -> Result<()> {
         let args = words(line);
         let mut times = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
-            let mut command = Command::new(&program);
+            let mut command = Command::new(program);
             command.args(&args).env_remove("PORTGUARD_CONFIG");
             let begin = Instant::now();
             let output = stage.run(&mut command, PATIENCE)?;
