@@ -119,7 +119,16 @@ impl<'a> Compiler<'a, '_> {
                     is_other: false,
                 };
                 let moved = at.is_changed(change, system, row, &change.spec);
-                let is_left = row.direction != Direction::Out && row.ports.contains(&change.spec);
+                // Another transport, or another host's listener, is another program.
+                let is_ours = own
+                    .iter()
+                    .flat_map(|role| system.closure(role))
+                    .any(|role| change.roles.iter().any(|listening| listening == role));
+                let is_named = row.listener.is_some() && row.listener == change.listener;
+                let is_left = row.direction != Direction::Out
+                    && row.ports.contains(&change.spec)
+                    && row.transports.iter().any(|t| change.transports.contains(t))
+                    && (is_ours || is_named);
                 let is_open = self.policy.inbound.iter().any(|grant| {
                     grant.kind == GrantKind::Documented
                         && grant.row == row.id

@@ -212,13 +212,19 @@ impl<'a> Lint<'a, '_> {
                 };
                 if !found.is_empty() {
                     let message = format!(
-                        "host{plural} {} would be `{key}` of {} by address, and {verb} not have the role: what it should listen on stays closed there",
+                        "host{plural} {} would be `{key}` of {} by address, and {verb} not have the role: its own end stays closed there",
                         some_of(&found),
                         system.id
                     );
+                    let including = system
+                        .host_roles()
+                        .filter(|role| system.closure(&role.id).contains(key.as_str()));
+                    let roles: Vec<String> = including
+                        .map(|role| format!("{}/{}", system.id, role.id))
+                        .collect();
                     let hint = format!(
-                        "write `roles = [\"{}/{key}\", ...]` for the host, or leave its address out",
-                        system.id
+                        "give the host a role of {}, or leave its address out",
+                        some_of(&roles)
                     );
                     let diagnostic = Diagnostic::warning("address-without-role", message);
                     self.push(*place, diagnostic, hint);
@@ -274,6 +280,13 @@ impl<'a> Lint<'a, '_> {
                 of == system.id && (own == role || system.closure(own).contains(role))
             }))
         };
+        for (id, (_, place)) in &host.offsets {
+            if let Some((system, role)) = id.split_once('/')
+                && let Some(system) = self.inputs.catalog.systems.get(system)
+            {
+                self.offset(system, role, *place);
+            }
+        }
         let offsets = host.offsets.iter().map(|(id, (_, place))| (id, *place));
         let audit = host.audit_roles.iter().map(|(id, place)| (id, *place));
         let absent: Vec<_> = offsets
@@ -309,6 +322,16 @@ impl<'a> Lint<'a, '_> {
             self.system(system, said);
         }
         for interface in host.interfaces.values() {
+            for (role, place) in &interface.roles {
+                if host.roles.iter().any(|(own, _)| own == role) {
+                    let message = format!(
+                        "`{role}` is among the roles of host `{}`, which all of its interfaces serve",
+                        host.name
+                    );
+                    let hint = "name it only under the interfaces that serve it";
+                    self.error(*place, "no-effect", message, hint);
+                }
+            }
             for (name, place) in interface.rows.iter().chain(&interface.without_rows) {
                 let row = name.split_once('/');
                 let system = row.and_then(|(system, _)| self.inputs.catalog.systems.get(system));

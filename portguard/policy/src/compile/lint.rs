@@ -1,6 +1,8 @@
 //! Lints over the site before anything is compiled: names that nobody knows, groups within themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod shared;
+
+use std::collections::BTreeSet;
 
 use super::select::suggest;
 use super::{Inputs, facts, inventory};
@@ -19,6 +21,10 @@ pub(super) fn site(inputs: &Inputs<'_>, diagnostics: &mut Vec<Diagnostic>) {
     };
     lint.groups();
     lint.terms();
+    lint.unused_groups();
+    for (id, place) in &inputs.site.baseline.profiles {
+        lint.any_role(id, *place);
+    }
     lint.hosts();
     lint.shared_addresses();
     lint.own_rows();
@@ -109,6 +115,33 @@ impl<'a> Lint<'a, '_> {
                     stack.push((inner, 0));
                 }
             }
+        }
+    }
+
+    fn unused_groups(&mut self) {
+        let used: BTreeSet<&str> = self
+            .site
+            .terms()
+            .filter_map(|(term, _)| {
+                if let Term::Group(name) = term {
+                    Some(name.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect();
+        for (name, group) in self
+            .site
+            .groups
+            .iter()
+            .filter(|(name, _)| !used.contains(name.as_str()))
+        {
+            let message = format!("nobody names the group `{}`", name.escape_debug());
+            self.push(
+                group.place,
+                Diagnostic::warning("no-effect", message),
+                "remove it, or name it",
+            );
         }
     }
 
@@ -210,56 +243,6 @@ impl<'a> Lint<'a, '_> {
                 told += 1;
             }
         }
-    }
-
-    /// An address that hosts of different installations share: what comes from it counts as both's.
-    fn shared_addresses(&mut self) {
-        let mut owners: BTreeMap<std::net::IpAddr, Vec<(usize, Place)>> = BTreeMap::new();
-        for (index, host) in self.site.hosts.iter().enumerate() {
-            for (address, place) in &host.shared_addresses {
-                owners.entry(*address).or_default().push((index, *place));
-            }
-        }
-        for (address, owners) in owners {
-            let strangers = owners.iter().enumerate().find_map(|(at, (one, _))| {
-                let mut rest = owners.iter().skip(at + 1);
-                rest.find_map(|(other, place)| Some((self.apart(*one, *other)?, *place)))
-            });
-            if let Some(((one, other, system), place)) = strangers {
-                let message = format!(
-                    "address {address} is shared by `{one}` and `{other}`, which are of different clusters of {system}: \
-                     what comes from it counts as either's"
-                );
-                let hint = "give each cluster an address of its own, or the hosts one cluster";
-                self.push(
-                    place,
-                    Diagnostic::warning("shared-across-clusters", message),
-                    hint,
-                );
-            }
-        }
-    }
-
-    /// A system of which two hosts have roles and no cluster in common, with their names.
-    fn apart(&self, one: usize, other: usize) -> Option<(String, String, String)> {
-        let systems = self.inputs.catalog.systems.keys();
-        let hosts = [self.site.hosts.get(one)?, self.site.hosts.get(other)?];
-        let is_apart = |system: &&String| {
-            let prefix = format!("{system}/");
-            let has = |host: &&crate::site::Host| {
-                inventory::roles_of(host).any(|(id, _)| id.starts_with(&prefix))
-            };
-            let clusters = |index| inventory::clusters_of(self.site, system, Some(index));
-            let mut theirs = clusters(other).peekable();
-            let is_common = match (clusters(one).next(), theirs.peek()) {
-                (None, None) => true,
-                _ => theirs.any(|name| clusters(one).any(|own| own == name)),
-            };
-            hosts.iter().all(has) && !is_common
-        };
-        let system = systems.into_iter().find(is_apart)?;
-        let [one, other] = hosts;
-        Some((one.name.clone(), other.name.clone(), system.clone()))
     }
 
     fn own_rows(&mut self) {

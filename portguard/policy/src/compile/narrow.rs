@@ -5,7 +5,7 @@
 //! host of the site listens for has only that end.
 
 use crate::catalog::{Direction, Peer, PeerClass, Row, System};
-use crate::site::{SystemSite, Who, names_row};
+use crate::site::{Host, Interface, SystemSite, Who, names_row};
 
 /// Which end of a row a statement is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,4 +113,15 @@ pub(super) fn far_rows<'s>(
     system.rows.iter().filter(move |far| {
         base(&far.id) == base_id && (far.direction == wanted || far.direction == Direction::Both)
     })
+}
+
+/// Whether a host serves a row of one of its roles on any interface.
+pub(super) fn is_served(system: &System, row: &Row, host: &Host) -> bool {
+    let serves = |interface: &Interface| {
+        let roles = interface.roles.iter().chain(&host.roles);
+        let mut roles = roles.filter_map(|(role, _)| role.split_once('/'));
+        let is_of = |role: &str| system.closure(role).contains(row.role.as_str());
+        roles.any(|(of, role)| of == system.id && is_of(role)) && interface.serves(&row.id)
+    };
+    host.interfaces.is_empty() || host.interfaces.values().any(serves)
 }

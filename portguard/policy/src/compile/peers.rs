@@ -5,21 +5,23 @@
     reason = "all other kinds are alike here"
 )]
 
+mod far;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::inventory::Inventory;
+use super::inventory::{Inventory, clusters_of};
 use super::missing::Missing;
 use super::narrow::{self, End};
 use super::sets::{Gathered, Sets, narrowed};
 use super::views::{View, Views};
-use super::{Inputs, facts, terms::Terms};
+use super::{Inputs, terms::Terms};
 use crate::catalog::{Direction, Peer, PeerClass, Row, System};
 use crate::policy::Peers;
-use crate::site::{Interface, Site, Unresolved, Who};
+use crate::site::{Site, Unresolved, Who};
 
 /// Rows with equal keys, of which the site says nothing in particular, have the same peers.
 type Key<'a> = (
@@ -180,6 +182,7 @@ impl<'a> Resolver<'a> {
             }
         }
         let had = !hosts.is_empty() || !others.is_empty();
+        let names = [hosts.names.as_slice(), others.names.as_slice()].concat();
         if let Some(only) = of_row {
             others = self.narrowed(others, only);
         }
@@ -187,7 +190,7 @@ impl<'a> Resolver<'a> {
         if let Some(only) = of_end {
             hosts = self.narrowed(hosts, only);
         }
-        let nobody = self.nobody(asking, &hosts.names, had);
+        let nobody = self.nobody(asking, &names, had);
         self.sets.intern(hosts).ok_or(nobody)
     }
 
@@ -360,8 +363,16 @@ impl<'a> Resolver<'a> {
     /// The other servers of the host's own roles, as far as they are known.
     fn members(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
         for role in asking.users.clone() {
-            let hosts = self.inventory.members(&asking.system.id, role);
-            self.is_elsewhere(asking, role, &hosts);
+            let id = &asking.system.id;
+            let hosts = self.inventory.members(id, role);
+            let is_other = |index: &usize| !self.inventory.is_own(*index);
+            let including = self.inventory.related_hosts(id, role);
+            if !hosts.iter().any(is_other) && including.iter().any(is_other) {
+                self.excluded.push(format!(
+                    "members of a cluster are of one kind, and no other host is given the role {id}/{role} itself"
+                ));
+            }
+            self.is_elsewhere(asking, role, &including);
             if self.hosts_of(asking, role, hosts, into) {
                 into.names.push(format!("role {}/{role}", asking.system.id));
             }
@@ -402,10 +413,11 @@ impl<'a> Resolver<'a> {
         if self.hosts_of(asking, role, hosts, into) {
             into.names.push(format!("role {id}/{role}"));
         } else if asking.wants_others() {
-            let place = if is_elsewhere {
-                " of its cluster"
-            } else {
-                " of the inventory"
+            let own = clusters_of(self.site, id, self.inventory.own());
+            let place = match (is_elsewhere, own.count()) {
+                (true, 0) => " that is in no cluster, as this one is,",
+                (true, _) => " of its cluster",
+                (false, _) => " of the inventory",
             };
             self.absent("unresolved-peer", asking, role, into, || {
                 format!("{id} names role {role}, and no host{place} has it")
@@ -493,107 +505,6 @@ impl<'a> Resolver<'a> {
         found
     }
 
-    /// Whether a host has the role by another role than one of this host's; only some rows ask.
-    fn is_other(&self, asking: &Asking<'a, '_>, role: &str, index: usize) -> bool {
-        let theirs = self.inventory.roles_at(&asking.system.id, role, index);
-        let mut pairs = theirs
-            .iter()
-            .flat_map(|theirs| asking.users.iter().map(move |own| (own, theirs)));
-        !asking.row.other_roles_only || pairs.any(|(own, theirs)| own != theirs)
-    }
-
-    /// Whether the site lets this host connect where only its own words say who may.
-    fn may_send(&mut self, asking: &Asking<'a, '_>) -> bool {
-        let only = narrow::plain(&asking.view.site, asking.system, asking.row);
-        match (asking.direction, only, self.inventory.own()) {
-            (Direction::Out, Some(only), Some(own)) => self.terms.is_among(only, own),
-            (Direction::Out, Some(only), None) => *only == Who::Any,
-            _ => true,
-        }
-    }
-
-    /// Why a row is closed at its other end, and so at this one, too.
-    fn closed_at(&mut self, asking: &Asking<'a, '_>, index: usize) -> Option<String> {
-        let Asking {
-            system, row, view, ..
-        } = asking;
-        let theirs = self.views.at(&system.id, Some(index));
-        if self.views.vary(&system.id)
-            && let facts::Truth::Fails(why) = facts::judge_row(row, system, &theirs.site)
-        {
-            self.differs(row, index, &why);
-            return Some(why);
-        }
-        let has = |far: &&Row| {
-            !self
-                .inventory
-                .roles_at(&system.id, &far.role, index)
-                .is_empty()
-        };
-        let far: Vec<&'a Row> = narrow::far_rows(system, row, asking.direction)
-            .filter(has)
-            .collect();
-        // Where the document prints the other end by itself, that row has settings of its own.
-        if far.is_empty() {
-            return None;
-        }
-        let mut why = None;
-        for far in far {
-            let closed = self.closed_by(asking, far, index);
-            match closed {
-                None => return None,
-                Some((reason, is_told)) => why = Some((reason, is_told)),
-            }
-        }
-        let (why, is_told) = why?;
-        if is_told && !narrow::is_spoken_of(&view.site, system, row) {
-            self.differs(row, index, &why);
-        }
-        Some(why)
-    }
-
-    /// Why a row of the other end does not open it towards this host, and whether one of the two may not expect it.
-    fn closed_by(
-        &mut self,
-        asking: &Asking<'a, '_>,
-        far: &'a Row,
-        index: usize,
-    ) -> Option<(String, bool)> {
-        let id = &asking.system.id;
-        let theirs = &self.views.at(id, Some(index)).site;
-        if let Some(reason) = theirs.off(id, &far.id) {
-            return Some((format!("is switched off ({reason})"), true));
-        }
-        let host = self.site.hosts.get(index)?;
-        let serves = |(_, interface): (&String, &Interface)| {
-            let roles = interface.roles.iter().chain(&host.roles);
-            let mut roles = roles.filter_map(|(role, _)| role.split_once('/'));
-            let has = roles.any(|(of, role)| {
-                of == id && asking.system.closure(role).contains(far.role.as_str())
-            });
-            has && interface.serves(&far.id)
-        };
-        if !host.interfaces.is_empty() && !host.interfaces.iter().any(serves) {
-            return Some(("is served on no interface".to_owned(), true));
-        }
-        let end = match asking.direction {
-            Direction::Out => End::Listener,
-            Direction::In | Direction::Both => End::Sender,
-        };
-        let only = narrow::only(theirs, asking.system, far, end)?;
-        let is_meant = self
-            .inventory
-            .own()
-            .is_some_and(|own| self.terms.is_among(only, own));
-        (!is_meant).then(|| ("is for others only".to_owned(), false))
-    }
-
-    fn differs(&mut self, row: &Row, index: usize, why: &str) {
-        if let Some(host) = self.site.hosts.get(index) {
-            self.missing.differs(&row.id, &host.name, why.to_owned());
-        }
-    }
-
     /// A peer that the document names and nobody gives.
     fn absent(
         &mut self,
@@ -605,8 +516,8 @@ impl<'a> Resolver<'a> {
     ) {
         let id = &asking.system.id;
         let what = format!("{id}/{key}");
-        if asking.is_narrowed.get() {
-            // A narrowed row is for whom the narrowing says: nothing is missing.
+        if asking.is_narrowed.get() && !asking.system.roles.contains_key(key) {
+            // A narrowed row is for whom the narrowing says: nothing is missing. Who has a role is said by giving it.
             into.any = true;
             return;
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::listeners::{Ending, Listener, ids};
 use super::peers::{Asking, Part};
-use super::{Compiler, facts};
+use super::{Compiler, facts, narrow};
 use crate::catalog::{Direction, Inert, Peer, PeerClass, PortSpec, Role, Row, System};
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, RowFacts};
@@ -44,7 +44,7 @@ impl<'a> Compiler<'a, '_> {
             let (reason, detail) = inert_words(inert);
             return self.omit(row, reason, detail.to_owned());
         }
-        if let Some(detail) = self.elsewhere(row) {
+        if let Some(detail) = self.elsewhere(system, row) {
             return self.omit(row, "other-interface", detail);
         }
         match facts::judge(row.condition.as_ref(), system, site) {
@@ -83,9 +83,13 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// Why a row is not for the interface at hand, where a host serves its rows on several.
-    fn elsewhere(&self, row: &Row) -> Option<String> {
+    fn elsewhere(&self, system: &System, row: &Row) -> Option<String> {
+        let host = self.subject.host?;
+        if !narrow::is_served(system, row, host) {
+            return Some("the site serves it on none of the host's interfaces".to_owned());
+        }
         let name = self.inputs.interface?;
-        let interface = self.subject.host?.interfaces.get(name)?;
+        let interface = host.interfaces.get(name)?;
         (!interface.serves(&row.id))
             .then(|| format!("the site serves it on other interfaces than {name}"))
     }
@@ -134,7 +138,13 @@ impl<'a> Compiler<'a, '_> {
             }
         }
         if !is_meant {
-            self.omit(row, "no-peer", reasons.join("; "));
+            // Each part knows of its own peers only; why all of them are none is asked of the whole.
+            let whole = self.peers_of(system, row, users, Direction::Out, &Part::All);
+            self.omit(
+                row,
+                "no-peer",
+                whole.err().unwrap_or_else(|| reasons.join("; ")),
+            );
         }
     }
 

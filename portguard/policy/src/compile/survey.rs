@@ -6,7 +6,8 @@
 mod clusters;
 mod effect;
 mod ends;
-mod outcome;
+pub(super) mod outcome;
+mod sample;
 mod settings;
 
 use super::{Inputs, compile};

@@ -13,3 +13,4 @@ mod scale;
 mod settings;
 mod shapes;
 mod sites;
+mod sweep;

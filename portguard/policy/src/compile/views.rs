@@ -1,6 +1,7 @@
 //! What the site says of each system, as one host sees it: its own words, then its cluster's, then the system's.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::changes::Change;
 use super::inventory::{self, clusters_of};
@@ -20,9 +21,9 @@ pub(super) struct View {
 #[derive(Debug, Default)]
 pub(super) struct Views {
     /// By system: hosts that say nothing themselves.
-    base: BTreeMap<String, View>,
+    base: BTreeMap<String, Rc<View>>,
     /// By system and host.
-    hosts: BTreeMap<String, BTreeMap<usize, View>>,
+    hosts: BTreeMap<String, BTreeMap<usize, Rc<View>>>,
     silent: View,
 }
 
@@ -36,9 +37,10 @@ impl Views {
             let clusters = own.cluster.iter().map(|(name, _)| name.as_str());
             if said.is_some() {
                 let view = view(inputs, system, layered(&own, clusters));
-                views.base.insert(system.id.clone(), view);
+                views.base.insert(system.id.clone(), Rc::new(view));
             }
             let prefix = format!("{}/", system.id);
+            let mut alike: BTreeMap<Vec<&str>, Rc<View>> = BTreeMap::new();
             for (index, host) in site.hosts.iter().enumerate() {
                 let nearer = host.systems.get(&system.id);
                 let has_role =
@@ -48,12 +50,23 @@ impl Views {
                 if nearer.is_none() && !(is_of_cluster && has_role()) {
                     continue;
                 }
-                let mut said = layered(&own, clusters_of(site, &system.id, Some(index)));
-                if let Some(nearer) = nearer {
-                    said = said.with(nearer);
-                }
+                let clusters: Vec<&str> = clusters_of(site, &system.id, Some(index)).collect();
+                let view = match nearer {
+                    Some(nearer) => {
+                        let said = layered(&own, clusters.iter().copied()).with(nearer);
+                        Rc::new(view(inputs, system, said))
+                    }
+                    // Most hosts of a cluster say nothing themselves.
+                    None => Rc::clone(alike.entry(clusters.clone()).or_insert_with(|| {
+                        Rc::new(view(
+                            inputs,
+                            system,
+                            layered(&own, clusters.iter().copied()),
+                        ))
+                    })),
+                };
                 let hosts = views.hosts.entry(system.id.clone()).or_default();
-                hosts.insert(index, view(inputs, system, said));
+                hosts.insert(index, view);
             }
         }
         views
@@ -79,7 +92,7 @@ impl Views {
             said = said.with(nearer);
         }
         let hosts = self.hosts.entry(system.id.clone()).or_default();
-        hosts.insert(index, view(inputs, system, said));
+        hosts.insert(index, Rc::new(view(inputs, system, said)));
     }
 
     /// What holds for a host; `None`: for one that is in no inventory.
@@ -87,7 +100,7 @@ impl Views {
         let own = || self.hosts.get(system)?.get(&host?);
         own()
             .or_else(|| self.base.get(system))
-            .unwrap_or(&self.silent)
+            .map_or(&self.silent, Rc::as_ref)
     }
 
     /// Whether hosts of a system differ in what holds for them.

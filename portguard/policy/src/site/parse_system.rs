@@ -67,9 +67,7 @@ pub(super) fn system(
     if let Some(value) = fields.take("unprinted_peers") {
         (site.unprinted_peers, site.unprinted_classes) = unprinted(reader, value);
     }
-    if level != Level::Host {
-        site.offsets = offsets(reader, &mut fields);
-    }
+    site.offsets = offsets(reader, &mut fields);
     if level != Level::Cluster
         && let Some(value) = fields.take("cluster")
     {

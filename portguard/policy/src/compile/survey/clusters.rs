@@ -1,6 +1,7 @@
 //! Hosts of several clusters that say unlike things: only the last would hold.
 
 use super::outcome::{Candidate, Outcome, enforcing};
+use super::sample;
 use super::settings::{self, Level, Setting};
 use crate::catalog::System;
 use crate::compile::Inputs;
@@ -9,7 +10,8 @@ use crate::compile::views::Views;
 use crate::diagnostic::Diagnostic;
 
 pub(super) fn conflicts(inputs: &Inputs<'_>) -> Vec<Diagnostic> {
-    let site = enforcing(inputs.site);
+    let whole = enforcing(inputs.site);
+    let site = sample::reduced(&whole, &sample::hosts(&whole, None));
     let inputs = Inputs {
         site: &site,
         ..inputs.clone()

@@ -1,44 +1,47 @@
 //! Settings without effect: whoever writes one believes that it does something.
 
-use std::collections::BTreeMap;
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are alike here"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::outcome::{Candidate, Outcome, enforcing, policy};
+use super::sample;
 use super::settings::{self, Key, Level, Setting};
-use crate::catalog::System;
+use crate::catalog::{Peer, System};
 use crate::compile::inventory::clusters_of;
 use crate::compile::views::Views;
-use crate::compile::{Inputs, facts, some_of};
+use crate::compile::{Inputs, Selection, facts, some_of};
 use crate::diagnostic::{self, Diagnostic};
 use crate::site::{Place, Site};
 
-/// Hosts that are tried before a setting is said to have no effect; those that differ most come first.
-const MOST: usize = 1_000;
+/// Hosts that are tried before a setting is said to have no effect, the likeliest first.
+const MOST: usize = sample::MOST;
 
 pub(super) fn missing(inputs: &Inputs<'_>, told: &[Diagnostic]) -> Vec<Diagnostic> {
-    let site = enforcing(inputs.site);
-    let all = Candidate::all(inputs);
+    let whole = enforcing(inputs.site);
+    let own = match &inputs.host {
+        Selection::Name(name) => whole.hosts.iter().position(|host| host.name == *name),
+        Selection::Roles(_) | Selection::Local => None,
+    };
+    let hosts = sample::hosts(&whole, own);
+    let is_whole = hosts.len() == whole.hosts.len();
+    let site = sample::reduced(&whole, &hosts);
+    // What a name resolves to has no say here, and that it was not looked up neither.
+    let resolved = somewhere(inputs);
+    let with = |site| Inputs {
+        site,
+        resolved: &resolved,
+        ..inputs.clone()
+    };
     let mut found = Vec::new();
     for system in inputs.catalog.systems.values() {
-        let settings = settings::all(&site, &system.id);
-        let candidates: Vec<Candidate> = all
-            .iter()
-            .filter(|one| one.is_of(&system.id))
-            .cloned()
-            .collect();
-        if candidates.is_empty() {
-            found.extend(unused(&site, system, all.is_empty()));
+        let Some(mut trial) = Trial::new(with(&site), system) else {
+            found.extend(unused(&whole, system, &with(&whole)));
             continue;
-        }
-        let inputs = Inputs {
-            site: &site,
-            ..inputs.clone()
-        };
-        let mut trial = Trial {
-            views: Views::new(&inputs),
-            inputs,
-            system,
-            candidates,
-            known: BTreeMap::new(),
         };
         let is_told = |place: Place| {
             let place = site.at(place);
@@ -50,17 +53,72 @@ pub(super) fn missing(inputs: &Inputs<'_>, told: &[Diagnostic]) -> Vec<Diagnosti
         // A flag goes before what clusters and hosts say by being said for each of them.
         let is_flag = |setting: &Setting| setting.place.line == 0 && setting.level != Level::System;
         let known = |setting: &&Setting| !is_told(setting.place) && !is_flag(setting);
-        for setting in settings.iter().filter(known) {
-            found.extend(trial.judge(setting));
+        let all = settings::all(&site, &system.id);
+        let suspected: Vec<&Setting> = all
+            .iter()
+            .filter(known)
+            .filter(|setting| trial.judge(setting).is_some())
+            .collect();
+        if is_whole || suspected.is_empty() {
+            found.extend(
+                suspected
+                    .into_iter()
+                    .filter_map(|setting| trial.judge(setting)),
+            );
+            continue;
         }
+        // What nothing depends on among the hosts of the sample is tried on more of them.
+        let Some(mut trial) = Trial::new(with(&whole), system) else {
+            continue;
+        };
+        let places: BTreeSet<Place> = suspected.iter().map(|setting| setting.place).collect();
+        let all = settings::all(&whole, &system.id).into_iter();
+        let again: Vec<Setting> = all
+            .filter(|setting| places.contains(&setting.place))
+            .take(MOST)
+            .collect();
+        let is_suspected = |setting: &&Setting| {
+            suspected
+                .iter()
+                .any(|one| one.key == setting.key && one.place == setting.place)
+        };
+        found.extend(
+            again
+                .iter()
+                .filter(is_suspected)
+                .filter_map(|setting| trial.judge(setting)),
+        );
     }
     found
 }
 
+/// Every domain name of the site and the documents with an address.
+fn somewhere(inputs: &Inputs<'_>) -> BTreeMap<String, Vec<IpAddr>> {
+    let rows = inputs
+        .catalog
+        .systems
+        .values()
+        .flat_map(|system| &system.rows);
+    let printed = rows
+        .flat_map(|row| &row.peers)
+        .filter_map(|peer| match peer {
+            Peer::Domain(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
+    let said = inputs.site.domains().into_iter().map(str::to_owned);
+    let names: BTreeSet<String> = printed.chain(said).collect();
+    let numbered = names.into_iter().zip(0_u32..);
+    let address = |number: u32| IpAddr::from(Ipv4Addr::from_bits(0xc612_0000 | number));
+    numbered
+        .map(|(name, number)| (name, vec![address(number)]))
+        .collect()
+}
+
 /// All that is said of a system of which no host has a role.
-fn unused(site: &Site, system: &System, is_empty: bool) -> Option<Diagnostic> {
+fn unused(site: &Site, system: &System, inputs: &Inputs<'_>) -> Option<Diagnostic> {
     let said = site.systems.get(&system.id)?;
-    if is_empty {
+    let all = Candidate::all(inputs);
+    if all.is_empty() || all.iter().any(|one| one.is_of(&system.id)) {
         return None;
     }
     let message = format!(
@@ -95,16 +153,34 @@ struct Trial<'a> {
     known: BTreeMap<usize, Outcome>,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// `None` if no host has a role of the system.
+    fn new(inputs: Inputs<'a>, system: &'a System) -> Option<Self> {
+        let mut candidates = Candidate::all(&inputs);
+        candidates.retain(|one| one.is_of(&system.id));
+        (!candidates.is_empty()).then(|| Self {
+            views: Views::new(&inputs),
+            inputs,
+            system,
+            candidates,
+            known: BTreeMap::new(),
+        })
+    }
+
     fn judge(&mut self, setting: &Setting) -> Option<Diagnostic> {
         let words = setting.words();
         let id = &self.system.id;
         let diagnostic = match self.effect(setting) {
-            Effect::Changes if self.leaves_nobody(setting) => {
+            Effect::Changes | Effect::Cites if self.leaves_nobody(setting) => {
                 let message = format!("{words} of {id} leaves nobody on any host");
                 Diagnostic::error("only-nobody", message).hint(
                     "name somebody whom the document means, or write `off = true` with a `reason`",
                 )
+            }
+            Effect::Changes if self.serves_nothing(setting) => {
+                let (why, hint) = self.why(setting);
+                let message = format!("{words} opens nothing there: {why}");
+                Diagnostic::error("no-effect", message).hint(hint)
             }
             Effect::Changes => {
                 let (value, why) = self.opens_nothing(setting)?;
@@ -138,6 +214,25 @@ impl Trial<'_> {
         };
         let place = self.inputs.site.at(setting.place);
         Some(diagnostic.at(place.unwrap_or_else(|| "command line".to_owned())))
+    }
+
+    /// Whether a row that an interface is to serve is open on none, so that all that the list does is to close the others.
+    fn serves_nothing(&mut self, setting: &Setting) -> bool {
+        let Key::InterfaceRow(name, _) = &setting.key else {
+            return false;
+        };
+        let rows = setting.rows(self.system);
+        let is_there = |one: &Candidate| {
+            Level::Host(one.index.unwrap_or(usize::MAX)) == setting.level
+                && one.interface.as_ref() == Some(name)
+        };
+        let there: Vec<usize> = (0..self.candidates.len())
+            .filter(|at| self.candidates.get(*at).is_some_and(is_there))
+            .collect();
+        there.into_iter().all(|at| {
+            let open = &self.known(at).rows;
+            !rows.iter().any(|row| open.contains(&row.id))
+        })
     }
 
     /// A chosen value whose own rows hold nowhere, and why: all that it does is to close the others'.
@@ -200,20 +295,25 @@ impl Trial<'_> {
     fn effect(&mut self, setting: &Setting) -> Effect {
         let order = self.order(setting);
         let removed = setting.removed(self.inputs.site, &self.system.id);
-        let mut effect = Effect::Nothing;
+        let (mut effect, mut is_told) = (Effect::Nothing, false);
         let views = self.views_of(&removed);
         for at in &order {
             let without = self.of(&removed, &views, *at);
             let with = self.known(*at);
-            if (&with.open, &with.told) != (&without.open, &without.told) {
+            if with.open != without.open {
                 return Effect::Changes;
             }
+            // A setting that does nothing but raise findings does nothing.
+            is_told |= !without.told.is_subset(&with.told);
             if with.rows != without.rows {
                 effect = Effect::Cites;
             }
         }
-        if effect == Effect::Cites {
-            return effect;
+        match (effect, is_told) {
+            (Effect::Cites, _) => return effect,
+            // Nothing else opens or closes, but something that was not clear is.
+            (_, true) => return Effect::Changes,
+            (_, false) => {}
         }
         for other in setting.others(self.inputs.site, self.system) {
             let views = self.views_of(&other);

@@ -9,18 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::outcome::{Candidate, enforcing, policy};
+use super::sample;
 use crate::catalog::{Direction, Peer, PeerClass, Row, System};
-use crate::compile::inventory::{Inventory, addresses_of, clusters_of};
+use crate::compile::inventory::{Inventory, addresses_of, clusters_of, roles_of};
 use crate::compile::narrow::base;
 use crate::compile::views::Views;
 use crate::compile::{Inputs, some_of};
-use crate::diagnostic::{Diagnostic, Level};
+use crate::diagnostic::Diagnostic;
 use crate::human;
 use crate::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Policy};
-use crate::site::Host;
-
-/// Hosts that a host is compared with.
-const MOST: usize = 500;
+use crate::site::{Host, Place, Term};
 
 /// Of the host that is asked for, against every other.
 pub(super) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnostic> {
@@ -31,7 +29,10 @@ pub(super) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnos
     let Some(own) = own.filter(|_| is_judged) else {
         return Vec::new();
     };
-    let site = enforcing(inputs.site);
+    let whole = enforcing(inputs.site);
+    let sample = sample::hosts(&whole, Some(own));
+    let own = sample.range(..own).count();
+    let site = sample::reduced(&whole, &sample);
     let inputs = Inputs {
         site: &site,
         ..inputs.clone()
@@ -56,8 +57,8 @@ pub(super) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnos
             .iter()
             .any(|system| theirs.iter().any(|one| one.is_of(&system.id)))
     });
-    let skipped = all.len().saturating_sub(MOST);
     let mut ends = Ends {
+        views: &views,
         inventory: Inventory::new(&inputs, Some(own)),
         inputs: &inputs,
         systems,
@@ -65,17 +66,18 @@ pub(super) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnos
         found: BTreeMap::new(),
     };
     let ours = ends.open(&views, &ours);
-    for (index, theirs) in all.into_iter().take(MOST) {
+    for (index, theirs) in all {
         let theirs = ends.open(&views, &theirs);
         ends.compare(index, &ours, &theirs);
     }
-    ends.report(skipped)
+    ends.report()
 }
 
 /// A host's policies, one an interface.
 type Open = Vec<Policy>;
 
 struct Ends<'a> {
+    views: &'a Views,
     inputs: &'a Inputs<'a>,
     inventory: Inventory<'a>,
     systems: Vec<&'a System>,
@@ -169,17 +171,54 @@ impl<'a> Ends<'a> {
         theirs: &Open,
     ) -> bool {
         let has = |role: &str| !self.inventory.roles_at(&system.id, role, index).is_empty();
+        let is_of_system = theirs.iter().any(|one| one.systems.contains(&system.id));
         let by_role = row.peers.iter().any(|peer| match peer {
             Peer::Role(role) => has(role),
             Peer::SameRole => has(&row.role),
-            Peer::Unprinted => row.class == Some(PeerClass::ClusterMembers) && has(&row.role),
+            // Whoever the site names for members, of whatever role of the system.
+            Peer::Unprinted => row.class == Some(PeerClass::ClusterMembers) && is_of_system,
             _ => false,
         });
+        let has_role = self
+            .host(index)
+            .is_some_and(|host| roles_of(host).next().is_some());
+        let by_name = has_role
+            && row.peers.iter().any(|peer| {
+                let Peer::Group(group) = peer else {
+                    return false;
+                };
+                let view = &self.views.at(&system.id, Some(self.own)).site;
+                let said = view.peers.get(group);
+                said.is_some_and(|(who, _)| self.names(who.terms(), index, &mut Vec::new()))
+            });
         let is_same = row.direction == Direction::Both
             && theirs
                 .iter()
                 .any(|one| one.rows.iter().any(|facts| facts.id == row.id));
-        (by_role && grant.peers != Peers::Any) || is_same
+        (by_role && grant.peers != Peers::Any) || by_name || is_same
+    }
+
+    /// Whether a host is named itself, not only among the addresses of a network.
+    fn names(&self, terms: &'a [(Term, Place)], index: usize, above: &mut Vec<&'a str>) -> bool {
+        let Some(host) = self.host(index) else {
+            return false;
+        };
+        terms.iter().any(|(term, _)| match term {
+            Term::Host(name) => *name == host.name,
+            Term::Role(id) => self.inventory.named(id).contains(&index),
+            Term::Prefix(net) => {
+                net.prefix_len() == net.max_prefix_len()
+                    && addresses_of(host).any(|own| own == net.addr())
+            }
+            Term::Group(name) if !above.contains(&name.as_str()) => {
+                above.push(name);
+                let group = self.inputs.site.groups.get(name);
+                let is_in = group.is_some_and(|group| self.names(&group.members.0, index, above));
+                above.pop();
+                is_in
+            }
+            _ => false,
+        })
     }
 
     fn why(
@@ -191,7 +230,8 @@ impl<'a> Ends<'a> {
         is_sent: bool,
         (_, theirs): (&Open, &Open),
     ) -> String {
-        if !self.inventory.is_related(&system.id, index) {
+        let is_of_system = theirs.iter().any(|one| one.systems.contains(&system.id));
+        if is_of_system && !self.inventory.is_related(&system.id, index) {
             let named = |host: Option<usize>| {
                 let names: Vec<String> = clusters_of(self.inputs.site, &system.id, host)
                     .map(str::to_owned)
@@ -238,7 +278,7 @@ impl<'a> Ends<'a> {
         }
     }
 
-    fn report(self, skipped: usize) -> Vec<Diagnostic> {
+    fn report(self) -> Vec<Diagnostic> {
         let mut all = Vec::new();
         for ((row, is_sent, ports, why), hosts) in self.found {
             let hosts: Vec<String> = hosts.into_iter().collect();
@@ -258,11 +298,6 @@ impl<'a> Ends<'a> {
                     .at(row)
                     .hint(hint),
             );
-        }
-        if skipped > 0 {
-            let message = format!("{skipped} hosts of the site were not compared with this one");
-            let hint = "`check` at them compares them";
-            all.push(Diagnostic::new(Level::Note, "ends-not-compared", message).hint(hint));
         }
         all
     }

@@ -73,6 +73,12 @@ pub(super) fn enforcing(site: &Site) -> Site {
     site
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Policies that were compiled.
+    pub(in crate::compile) static COMPILED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A host's policy; `system`: of this one's rows only. What is told of it goes to `told`.
 pub(super) fn policy(
     inputs: &Inputs<'_>,
@@ -81,6 +87,8 @@ pub(super) fn policy(
     system: Option<&'_ str>,
     told: &mut Vec<Diagnostic>,
 ) -> Policy {
+    #[cfg(test)]
+    COMPILED.with(|count| count.set(count.get() + 1));
     let inputs = Inputs {
         host: candidate.selection.clone(),
         interface: candidate.interface.as_deref(),

@@ -64,6 +64,13 @@ pub(super) fn all(site: &Site, system: &str) -> Vec<Setting> {
             of(cluster, &Level::Cluster(name.clone()), &mut found);
         }
     }
+    found.extend(of_hosts(site, system));
+    found
+}
+
+/// What it says of single hosts.
+pub(super) fn of_hosts(site: &Site, system: &str) -> Vec<Setting> {
+    let mut found = Vec::new();
     let prefix = format!("{system}/");
     for (index, host) in site.hosts.iter().enumerate() {
         let level = Level::Host(index);

@@ -69,3 +69,51 @@ fn ten_thousand_hosts_and_a_hundred_thousand_prefixes() {
         }
     }
 }
+
+/// Policies that a review of a host of a large site compiles.
+fn compiled(hosts: u32) -> usize {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "schema = 1\nunprinted_peers = \"any\"\n[systems.wso2]\noptions = [\"clustering\"]\nchoices = { membership = \"wka\" }\n\
+         ports = { api-manager-9099 = 9100 }\nrows = { jmx-11111 = { only = [\"host:h7\"] }, jmx-9999 = { off = true, reason = \"x\" } }\n\
+         clusters.a.without = [\"jmx\"]\n",
+    );
+    for host in 0..hosts {
+        let role = ["api-manager", "esb", "identity-server"][host as usize % 3];
+        let cluster = ["a", "b"][host as usize % 2];
+        let (high, low) = (host >> 8, host & 255);
+        let _ = writeln!(
+            text,
+            "[[host]]\nname = \"h{host}\"\naddresses = [\"10.1.{high}.{low}\"]\ncluster = \"{cluster}\"\nroles = [\"wso2/{role}\"]\n\
+             offsets = {{ \"wso2/{role}\" = {} }}",
+            host % 5
+        );
+    }
+    let site = Site::parse("big.toml", text.as_bytes()).unwrap();
+    let catalog = crate::catalog::Catalog::embedded().unwrap();
+    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+    let counter = &crate::compile::survey::outcome::COMPILED;
+    counter.set(0);
+    crate::compile::review(&Inputs {
+        catalog: &catalog,
+        site: &site,
+        host: Selection::Name("h1".to_owned()),
+        interface: None,
+        local_addresses: &[],
+        hostname: None,
+        resolved: &resolved,
+        files: &files,
+        today: None,
+    });
+    counter.get()
+}
+
+#[test]
+fn a_review_compiles_no_more_for_many_hosts_than_for_some() {
+    let (small, large) = (compiled(60), compiled(600));
+    assert!(
+        large <= small + small / 4,
+        "{small} for 60 hosts, {large} for 600"
+    );
+    assert!(large < 600, "{large}");
+}

@@ -631,3 +631,58 @@ fn numbers_that_a_document_rules_out_or_that_differ_for_one_listener_are_errors(
     assert!(codes(&named(&offload(9093), "n")).contains(&"contradiction"));
     assert!(!codes(&named(&offload(9092), "n")).contains(&"contradiction"));
 }
+
+#[test]
+fn a_role_of_the_host_is_on_all_of_its_interfaces_and_naming_it_for_one_is_refused() {
+    let text = datahub(
+        "",
+        "[host.interfaces]\neth0 = { roles = [\"interlink-asi/datahub\"] }",
+    );
+    told_of(
+        &named(&text, "l1"),
+        "no-effect",
+        &["interlink-asi/datahub", "all of its interfaces"],
+    );
+}
+
+#[test]
+fn unprinted_peers_that_differ_at_the_two_ends_are_told() {
+    let site = |said: &str| {
+        let all = [("a1", 1, "wso2/api-manager"), ("a2", 2, "wso2/api-manager")];
+        format!(
+            "unprinted_peers = {{ public-service = \"none\", administration = \"none\", infrastructure = \"none\", monitoring = \"none\" }}\n[systems.wso2]\noptions = [\"clustering\"]\nchoices = {{ membership = \"wka\", throttling-publisher = \"binary\" }}\n{}",
+            hosts(&all, ("a2", said))
+        )
+    };
+    for said in [
+        "systems = { wso2 = { unprinted_peers = { cluster-members = \"none\" } } }",
+        "systems = { wso2 = { rows = { api-manager-10397 = { unprinted_peers = [\"10.7.0.0/24\"] } } } }",
+    ] {
+        told_of(
+            &named(&site(said), "a1"),
+            "ends-differ",
+            &["api-manager-10397", "`a2`"],
+        );
+    }
+}
+
+#[test]
+fn offsets_of_one_host_may_stand_with_what_else_it_says() {
+    let text = "unprinted_peers = \"any\"\n[systems.wso2]\noffsets = { api-manager = 1 }\n"
+        .to_owned()
+        + &hosts(
+            &[("a", 1, "wso2/api-manager"), ("b", 2, "wso2/api-manager")],
+            (
+                "a",
+                "systems = { wso2 = { offsets = { api-manager = 5 } } }",
+            ),
+        );
+    assert_eq!(
+        of(&named(&text, "a"), "wso2/api-manager-9099"),
+        ["wso2/api-manager-9099 tcp/9104 <- any"]
+    );
+    assert_eq!(
+        of(&named(&text, "b"), "wso2/api-manager-9099"),
+        ["wso2/api-manager-9099 tcp/9100 <- any"]
+    );
+}
