@@ -309,11 +309,12 @@ impl<'a> Trial<'a> {
                 effect = Effect::Cites;
             }
         }
-        match (effect, is_told) {
-            (Effect::Cites, _) => return effect,
-            // Nothing else opens or closes, but something that was not clear is.
-            (_, true) => return Effect::Changes,
-            (_, false) => {}
+        // It answers a question, though other rows open the same.
+        if is_told {
+            return Effect::Changes;
+        }
+        if effect == Effect::Cites {
+            return effect;
         }
         for other in setting.others(self.inputs.site, self.system) {
             let views = self.views_of(&other);

@@ -330,6 +330,15 @@ fn only_says_who_may_connect_and_both_ends_follow() {
 }
 
 #[test]
+fn a_fact_that_the_document_asks_for_is_never_useless() {
+    let told = told(&named(&datahub("", ""), "l1"));
+    assert!(
+        !told.iter().any(|line| line.contains("no-effect")),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn what_is_switched_off_at_one_end_is_closed_at_both_and_told() {
     let d1 = "systems = { interlink-asi = { rows = { clustered-datahub-50005 = { off = true, reason = \"spare\" } } } }";
     let text = datahub("", d1);
