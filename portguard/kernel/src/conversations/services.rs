@@ -48,9 +48,13 @@ pub fn note_services(from: Option<&Policy>, to: &Policy) -> anyhow::Result<()> {
 /// Whether a socket serves. On a port that the kernel may have picked it may as well ask: there, only one that was open shows.
 fn serves(socket: &Service, from: Option<&Policy>, to: &Policy) -> bool {
     match &socket.session {
-        Some(session) => !socket.is_picked && !is_ours(session, to),
-        None => !socket.is_picked || from.is_some_and(|from| is_open(from, socket.port)),
+        Some(session) => may_serve(socket, from) && !is_ours(session, to),
+        None => may_serve(socket, from),
     }
+}
+
+fn may_serve(socket: &Service, from: Option<&Policy>) -> bool {
+    !socket.is_picked || from.is_some_and(|from| is_open(from, socket.port))
 }
 
 /// Whether a policy lets anybody in at a UDP port of this host.

@@ -233,7 +233,10 @@ fn prepare_next(
     if conversations.is_some() {
         let from = previous.as_ref().map(|live| &live.meta.policy);
         conversations::follow_interfaces(&[interface.index])?;
-        conversations::note_services(from, policy)?;
+        // New addresses of names are no reason to think otherwise of a socket that asks.
+        if !options.is_refresh {
+            conversations::note_services(from, policy)?;
+        }
     }
     step("loaded")?;
     step("read-back")?;
