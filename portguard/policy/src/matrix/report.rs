@@ -23,7 +23,7 @@ pub struct Matrix<'a> {
     outbound: Vec<OutboundEntry<'a>>,
     protocols: Vec<ProtocolEntry<'a>>,
     baseline: Vec<Service>,
-    omitted: &'a [Omitted],
+    omitted: Vec<OmittedRow<'a>>,
     diagnostics: &'a [Diagnostic],
     digest: String,
 }
@@ -55,6 +55,26 @@ struct ProtocolEntry<'a> {
     protocol: u8,
     sources: Vec<String>,
     row: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct OmittedRow<'a> {
+    row: &'a str,
+    reason: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers: Option<Vec<String>>,
+}
+
+impl<'a> OmittedRow<'a> {
+    fn of(policy: &Policy, omitted: &'a Omitted) -> Self {
+        Self {
+            row: &omitted.row,
+            reason: &omitted.reason,
+            detail: &omitted.detail,
+            peers: omitted.peers.map(|peers| policy.peers_text(peers)),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -110,7 +130,11 @@ impl<'a> Matrix<'a> {
                 })
                 .collect(),
             baseline: services(policy),
-            omitted: &policy.omitted,
+            omitted: policy
+                .omitted
+                .iter()
+                .map(|row| OmittedRow::of(policy, row))
+                .collect(),
             diagnostics,
             digest: policy.digest(),
         }
