@@ -174,6 +174,14 @@ fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
     }
 }
 
+/// When it gives way; 0 for never.
+fn deadline_of(options: &Options) -> anyhow::Result<u64> {
+    if options.confirm_within.is_zero() {
+        return Ok(0);
+    }
+    deadline::after(options.confirm_within)
+}
+
 fn prepare_next(
     lock: &Lock,
     layout: &Layout,
@@ -209,11 +217,7 @@ fn prepare_next(
             live.base()
         }
     });
-    let deadline = if options.confirm_within.is_zero() {
-        0
-    } else {
-        deadline::after(options.confirm_within)?
-    };
+    let deadline = deadline_of(options)?;
     let host = HostFacts {
         deadline,
         alone: base.is_none(),
@@ -231,10 +235,10 @@ fn prepare_next(
     };
     let mut pair = pair(standby, image, &host, place)?;
     if conversations.is_some() {
-        let from = previous.as_ref().map(|live| &live.meta.policy);
         conversations::follow_interfaces(&[interface.index])?;
         // New addresses of names are no reason to think otherwise of a socket that asks.
         if !options.is_refresh {
+            let from = previous.as_ref().map(|live| &live.meta.policy);
             conversations::note_services(from, policy)?;
         }
     }
