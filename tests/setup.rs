@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
+use portguard_harness::net::{End, Lab, unique_name};
 use portguard_harness::traffic::TcpEcho;
 use serde_json::Value;
 
@@ -21,6 +22,10 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
     let host = &guarded.link.left.host;
     let file = std::env::temp_dir().join(format!("{}-site.toml", guarded.interface()));
     let path = file.to_str().context("a path")?;
+
+    // Another interface, so that there is a choice.
+    let end = || End::new(&unique_name("pgs"));
+    Lab::new()?.connect(host, &end(), &guarded.link.right.host, &end())?;
 
     // Nothing listens: it says so, and how to go on.
     let output = run(&guarded, &["setup", "--yes", "--output", path, "--json"])?;
@@ -61,8 +66,11 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
 
     // The file that comes with the package says nothing yet, and is no obstacle.
     std::fs::write(&file, include_str!("../packaging/etc/site.toml"))?;
-    let output = run(&guarded, &["setup", "--yes", "--output", path])?.success()?;
+    let name = guarded.interface();
+    let setup = ["setup", "--yes", "--output", path, "--interface", name];
+    let output = run(&guarded, &setup)?.success()?;
     ensure!(output.stderr.contains("nothing is dropped"), "{output}");
+    ensure!(!output.stderr.contains("no-effect"), "{output}");
     let status = guarded.status()?.context("a guard")?;
     assert_eq!(status["mode"], "audit");
     assert_eq!(status["roles"], serde_json::json!(["thoughtspot/node"]));
@@ -71,6 +79,18 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
     ensure!(text.contains(&guarded.link.left.v4().to_string()), "{text}");
     let check = run(&guarded, &["check", "-c", path])?;
     ensure!(check.code() == 0, "{check}");
+    // Nobody is asked again which interface it was: the file says so, and where one does not, what is guarded does.
+    ensure!(
+        text.contains(&format!("interfaces = {{ \"{name}\"")),
+        "{text}"
+    );
+    let silent = format!("{path}.silent");
+    std::fs::write(&silent, text.replace("interfaces =", "# interfaces ="))?;
+    for site in [path, &silent] {
+        let output = run(&guarded, &["load", "--audit", "-c", site])?.success()?;
+        ensure!(output.stderr.contains(name), "{output}");
+    }
+    std::fs::remove_file(&silent)?;
     // It is not written over.
     let again = run(&guarded, &["setup", "--yes", "--output", path])?;
     ensure!(

@@ -18,6 +18,8 @@ pub(super) struct HostSpec {
     pub(super) addresses: Vec<IpAddr>,
     /// Empty = those of all.
     pub(super) roles: Vec<String>,
+    /// Those to guard; empty = not said.
+    pub(super) interfaces: Vec<String>,
 }
 
 impl HostSpec {
@@ -37,6 +39,7 @@ impl HostSpec {
             addresses: addresses
                 .map_err(|_error| "expected addresses behind the `=`".to_owned())?,
             roles: words.map(str::to_owned).collect(),
+            interfaces: Vec::new(),
         })
     }
 }
@@ -123,6 +126,15 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
             addresses.join(", ")
         );
         add(&mut text, &format!("roles = [{}]", listed.join(", ")));
+        if !host.interfaces.is_empty() {
+            let all = host
+                .interfaces
+                .iter()
+                .map(|name| format!("{name:?} = {{}}"));
+            let all: Vec<String> = all.collect();
+            let line = format!("interfaces = {{ {} }}    # to be guarded", all.join(", "));
+            add(&mut text, &line);
+        }
         text.push('\n');
     }
     Ok(text.trim_end().to_owned() + "\n")
@@ -161,7 +173,8 @@ outbound = \"audit\"             # what the host sends: off, audit or enforce
 
 [groups]
 admins = [{admins}]      # {note}
-users = [\"192.0.2.0/24\"]       # who uses the products; write your own
+# who uses the products; write your own
+# users = [\"192.0.2.0/24\"]
 
 [management]                   # stays open whatever the documents say
 allow = [{}]
@@ -218,6 +231,7 @@ mod tests {
                         name: "host-1".to_owned(),
                         addresses: vec!["192.0.2.1".parse().unwrap()],
                         roles: vec![format!("{}/{}", system.id, role.id)],
+                        interfaces: vec!["eth0".to_owned(), "eth1.7".to_owned()],
                     }],
                     ..Draft::default()
                 };

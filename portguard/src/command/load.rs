@@ -385,7 +385,8 @@ pub(super) fn keep(name: &str, live: &Live) {
     }
 }
 
-/// Those that are named; those that the site names for the host, however it was found; the only one that there is.
+/// Those that are named; those that the site names for the host, however it was found; the only one that there is; those that
+/// are guarded.
 fn interfaces(args: &LoadArgs, site: &Loaded, host: Option<&str>) -> Result<Vec<String>, Fault> {
     if !args.interfaces.is_empty() {
         return Ok(args.interfaces.clone());
@@ -398,6 +399,15 @@ fn interfaces(args: &LoadArgs, site: &Loaded, host: Option<&str>) -> Result<Vec<
     if named.is_empty() {
         if let [only] = all().as_slice() {
             return Ok(vec![only.clone()]);
+        }
+        let guarded = guarded();
+        let links = links::all().unwrap_or_default().into_iter();
+        let ours: Vec<String> = links
+            .filter(|link| guarded.contains(&link.index))
+            .map(|link| link.name)
+            .collect();
+        if !ours.is_empty() {
+            return Ok(ours);
         }
         return Err(Fault::usage("which interface?").hint(format!(
             "name one with `--interface`: there are {}",

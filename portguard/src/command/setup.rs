@@ -104,6 +104,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
     let management = look::management(&listeners);
     let admins = look::admins(&management);
     let interfaces = interfaces(args)?;
+    host.interfaces.clone_from(&interfaces);
     let draft = Draft {
         hosts: vec![host.clone()],
         admins: admins.clone(),

@@ -47,6 +47,7 @@ pub(in crate::command) fn this_host() -> HostSpec {
         },
         addresses,
         roles: Vec::new(),
+        interfaces: Vec::new(),
     }
 }
 
