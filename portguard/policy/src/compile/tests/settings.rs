@@ -1,11 +1,9 @@
 //! Changed listeners, numbers that are given, and no setting without effect.
 
-use std::collections::BTreeMap;
-
 use super::asks::{codes, line_of, named, of, told_of};
-use super::fixture::{lines, told};
+use super::fixture::{compiled_site, lines, told};
 use crate::catalog::Catalog;
-use crate::compile::{Inputs, Selection, compile};
+use crate::compile::Selection;
 use crate::site::Site;
 
 #[test]
@@ -101,18 +99,7 @@ roles = ["ibm-api-connect/management", "ibm-api-connect/analytics"]
     );
     let site = Site::parse("s.toml", whole.as_bytes()).unwrap();
     let catalog = Catalog::embedded().unwrap();
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
-    let compiled = compile(&Inputs {
-        catalog: &catalog,
-        site: &site,
-        host: Selection::Name("m".to_owned()),
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
-        resolved: &resolved,
-        files: &files,
-        today: None,
-    });
+    let compiled = compiled_site(&catalog, &site, Selection::Name("m".to_owned()));
     assert!(
         codes(&compiled).contains(&"unresolved-ports"),
         "{:?}",
