@@ -70,6 +70,8 @@ pub struct Agent<S, G> {
 struct Refusal {
     serial: u64,
     why: String,
+    /// When it was refused first.
+    since: u64,
     /// How often it was looked at.
     times: u32,
     /// What was read may have been half written, the clock wrong, this host too busy: it is looked at again then.
@@ -92,6 +94,15 @@ struct Current {
 impl Current {
     fn entry(&self) -> &HostEntry {
         &self.documents.entry
+    }
+
+    /// What the kernel has while it is watched.
+    fn watched(&self) -> Known {
+        Known {
+            digests: self.audit_digests.clone(),
+            enforces: false,
+            ..self.known()
+        }
     }
 
     /// What the kernel has once it is final here.
@@ -142,7 +153,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         };
         if let Some((serial, _)) = agent.trust.seen.clone() {
             match agent.recall(serial) {
-                Ok((manifest, documents)) => agent.verify(manifest, documents, 0).await,
+                Ok((manifest, documents)) => agent.verify(manifest, documents, None).await,
                 Err(why) => tracing::warn!(
                     serial,
                     "the release on the disk: {why}; it is fetched again"
@@ -193,8 +204,15 @@ impl<S: Store, G: Guard> Agent<S, G> {
             value(1).and_then(|entry| serde_json::from_slice(&entry.value).ok());
         let hold: Option<Hold> =
             value(2).and_then(|entry| serde_json::from_slice(&entry.value).ok());
-        if let Some(serial) = head {
-            self.follow(serial).await?;
+        match (head, &self.trust.seen) {
+            (Some(serial), _) => self.follow(serial).await?,
+            // Nothing is written to it: it may be the directory under what is not mounted.
+            (None, Some((seen, _))) => {
+                return Err(StoreError::Unreachable(format!(
+                    "it has no head, though release {seen} was published"
+                )));
+            }
+            (None, None) => {}
         }
         let serial = self.current.as_ref().map(|current| current.manifest.serial);
         let position = position.filter(|position| Some(position.serial) == serial);
@@ -240,32 +258,37 @@ impl<S: Store, G: Guard> Agent<S, G> {
             self.enter(State::Failed, refused.why.clone());
             return Ok(());
         }
-        let times = refused.map_or(0, |refused| refused.times);
         match self.fetch(serial).await? {
             Ok((manifest, documents)) => {
                 self.enter(State::Fetched, "");
                 self.judged = Judgement::default();
-                self.verify(manifest, documents, times).await;
+                self.verify(manifest, documents, refused).await;
             }
-            Err(refused) => self.refuse(serial, refused.to_string(), times),
+            Err(why) => self.refuse(serial, why.to_string(), refused),
         }
         Ok(())
     }
 
-    fn refuse(&mut self, serial: u64, why: String, times: u32) {
+    /// Does not go by it; `before`: it was refused already.
+    fn refuse(&mut self, serial: u64, why: String, before: Option<Refusal>) {
         tracing::error!(serial, "{why}; what was in force still is");
         self.enter(State::Failed, why.clone());
+        let times = before.as_ref().map_or(0, |before| before.times);
+        // To look at it again is no new failure.
+        let since = before.map_or(self.since, |before| before.since);
+        self.since = since;
         let pause = self.identity.retry * (1 << times.min(DOUBLINGS));
         self.refused = Some(Refusal {
             serial,
             why,
+            since,
             times: times + 1,
             again: Instant::now() + pause,
         });
     }
 
     /// Goes by a release, if it compiles to what was signed.
-    async fn verify(&mut self, manifest: Manifest, documents: Documents, times: u32) {
+    async fn verify(&mut self, manifest: Manifest, documents: Documents, before: Option<Refusal>) {
         let serial = manifest.serial;
         match self.compiled(manifest, documents).await {
             Ok(current) => {
@@ -273,7 +296,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 self.current = Some(current);
                 self.enter(State::Verified, "");
             }
-            Err(why) => self.refuse(serial, why, times),
+            Err(why) => self.refuse(serial, why, before),
         }
     }
 

@@ -1,10 +1,12 @@
 //! The controller over a store: reads all that there is, takes one step, and forgets it again.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::publish::Revocation;
-use crate::release::{HostEntry, Manifest, Refused, Shard, Signatures, Trust, unpack_small};
+use crate::release::{
+    HostEntry, Manifest, Refused, Release, Shard, Signatures, Trust, unpack_small,
+};
 use crate::rollout::control::{Denied, Request, Rollout, Seen, View, Who, request, step};
 use crate::rollout::{Hold, Position};
 use crate::status::{Doubt, MAX_STATUS, State, Status, read};
@@ -35,6 +37,9 @@ pub enum FollowError {
     /// Nothing was published yet.
     #[error("nothing was published yet")]
     Empty,
+    /// There was a head: this is another store, or it was emptied.
+    #[error("the store has no head, though release {0} was published")]
+    Lost(u64),
     /// Somebody else changed the position meanwhile.
     #[error("somebody else changed the position meanwhile: look again")]
     Overtaken,
@@ -57,7 +62,10 @@ pub struct Published {
 /// [`FollowError`].
 pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Published, FollowError> {
     let (Some(serial), _) = publish::head(store).await? else {
-        return Err(FollowError::Empty);
+        return Err(match trust.seen {
+            Some((serial, _)) => FollowError::Lost(serial),
+            None => FollowError::Empty,
+        });
     };
     let missing = |what: &str| Refused::Object(format!("{what} is not in the store"));
     let get = async |serial: u64| -> Result<Vec<u8>, FollowError> {
@@ -66,7 +74,7 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
     };
     let bytes = get(serial).await?;
     let mut others = BTreeMap::new();
-    let release = crate::release::Release::parse(&bytes)?;
+    let release = Release::parse(&bytes)?;
     for change in Manifest::parse(&release.manifest)?.key_changes {
         others.insert(change, get(change).await?);
     }
@@ -138,15 +146,15 @@ async fn look(
     // Anybody with an agent's certificate can put anything beside the hosts' own: what cannot count is not kept.
     let by_host =
         async |prefix: &str, most: usize| -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
-            let host = |key: &str| key.strip_prefix(prefix).map(str::to_owned);
-            let is_wanted = |entry: &Entry| {
-                entry.value.len() <= most
-                    && host(&entry.key).is_some_and(|host| published.hosts.contains_key(&host))
+            let is_wanted = |key: &str| {
+                let host = key.strip_prefix(prefix);
+                host.is_some_and(|host| published.hosts.contains_key(host))
             };
-            let entries = store.pick(prefix, is_wanted).await?;
-            let named = entries
-                .into_iter()
-                .filter_map(|entry| Some((host(&entry.key)?, entry.value)));
+            let entries = store.pick(prefix, most, is_wanted).await?.into_iter();
+            let named = entries.filter_map(|entry| {
+                let host = entry.key.strip_prefix(prefix)?.to_owned();
+                Some((host, entry.value))
+            });
             Ok(named.collect())
         };
     let statuses = by_host(layout::STATUSES, MAX_STATUS).await?;
@@ -158,13 +166,14 @@ async fn look(
     let mut view = View::new();
     let mut is_torn = false;
     for (host, entry) in &published.hosts {
-        let key = entry.key.as_deref().filter(|key| {
-            let revoked = revoked.get(host);
-            !revoked.is_some_and(|value| Revocation::revokes(value, key))
-        });
-        let said = match statuses.get(host) {
-            None => Err(Doubt::Malformed("there is no status".to_owned())),
-            Some(status) => {
+        let key = entry.key.as_deref();
+        let revoked = revoked
+            .get(host)
+            .and_then(|value| Revocation::of(value, key?));
+        let said = match (revoked, statuses.get(host)) {
+            (Some(because), _) => Err(Doubt::Revoked(because)),
+            (None, None) => Err(Doubt::Malformed("there is no status".to_owned())),
+            (None, Some(status)) => {
                 let alive = alive.get(host).map(Vec::as_slice);
                 read(&published.manifest.fleet, host, key, status, alive, now)
             }
@@ -284,16 +293,36 @@ pub async fn ask(
     }
 }
 
+/// The names of a release's waves, for people: nobody's word is taken for anything else by it.
+///
+/// # Errors
+/// What the store says.
+pub async fn waves(store: &impl Store, serial: u64) -> Result<Vec<String>, StoreError> {
+    let entry = store.get(&layout::release(serial)).await?;
+    let manifest = entry.and_then(|entry| {
+        let release = Release::parse(&entry.value).ok()?;
+        Manifest::parse(&release.manifest).ok()
+    });
+    let waves = manifest.into_iter().flat_map(|manifest| manifest.plan.wave);
+    Ok(waves.map(|wave| wave.name).collect())
+}
+
 /// What happened, the newest last.
 ///
 /// # Errors
 /// What the store says.
 pub async fn history(store: &impl Store) -> Result<Vec<Position>, StoreError> {
-    let entries = store.list(layout::HISTORY).await?;
+    let entries = events(store).await?;
     let positions = entries
         .iter()
         .filter_map(|entry| serde_json::from_slice(&entry.value).ok());
     Ok(positions.collect())
+}
+
+/// What somebody else put beside them is none.
+async fn events(store: &impl Store) -> Result<Vec<Entry>, StoreError> {
+    let is_wanted = |key: &str| layout::is_history(key);
+    store.pick(layout::HISTORY, MAX_VALUE, is_wanted).await
 }
 
 /// By compare-and-swap: two controllers at once, or one and an operator, never undo each other.
@@ -303,18 +332,15 @@ async fn write(
     next: &Position,
 ) -> Result<(), FollowError> {
     let value = serde_json::to_vec(next).unwrap_or_default();
-    let at = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_nanos());
     let ops = [
         Op::Put(layout::POSITION.to_owned(), value.clone()),
-        Op::Put(layout::history(at), value),
+        Op::Put(layout::history_now(), value),
     ];
     let compare = Compare::unchanged(layout::POSITION, seen);
     if !store.commit(&[compare], &ops).await? {
         return Err(FollowError::Overtaken);
     }
-    let entries = store.list(layout::HISTORY).await?;
+    let entries = events(store).await?;
     let old = entries.len().saturating_sub(HISTORY);
     let ops: Vec<Op> = entries
         .into_iter()

@@ -1,5 +1,7 @@
 //! Where things are in a store: one layout for all of them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::Hash;
 
 /// The serial of the release that is published: the one small key that every agent watches.
@@ -66,6 +68,18 @@ pub fn evidence(host: &str, interface: &str) -> String {
 /// An event of the rollout.
 pub fn history(at_nanoseconds: u128) -> String {
     format!("{HISTORY}{at_nanoseconds:030}")
+}
+
+/// An event that happens now.
+pub(crate) fn history_now() -> String {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH);
+    history(passed.map_or(0, |passed| passed.as_nanos()))
+}
+
+/// Whether this is the key of an event.
+pub fn is_history(key: &str) -> bool {
+    let at = key.strip_prefix(HISTORY);
+    at.is_some_and(|at| at.len() == 30 && at.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether this can be one part of a key: also of a file's path, and never one that leaves its directory.

@@ -83,6 +83,7 @@ pub async fn publish(
         return Err(overtaken(found));
     }
     let position = serde_json::to_vec(position).unwrap_or_default();
+    let event = Op::Put(layout::history_now(), position.clone());
     // In this order: where a commit can be cut short, a position for a release that is no head yet moves nobody.
     let ops = [
         Op::Put(layout::release(manifest.serial), release.to_bytes()),
@@ -91,6 +92,7 @@ pub async fn publish(
             layout::HEAD.to_owned(),
             manifest.serial.to_string().into_bytes(),
         ),
+        event,
     ];
     let compare = Compare::unchanged(layout::HEAD, seen.as_ref());
     if !store.commit(&[compare], &ops).await? {
@@ -175,9 +177,12 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Whether what is there revokes this key. What cannot be read revokes any: it can only silence.
-    pub fn revokes(value: &[u8], key: &str) -> bool {
-        serde_json::from_slice::<Self>(value).map_or(true, |revoked| revoked.key == key)
+    /// Why this key is revoked, if it is. What cannot be read revokes any: it can only silence.
+    pub fn of(value: &[u8], key: &str) -> Option<String> {
+        match serde_json::from_slice::<Self>(value) {
+            Ok(revoked) => (revoked.key == key).then_some(revoked.because),
+            Err(_) => Some("what the store says of it cannot be read".to_owned()),
+        }
     }
 }
 

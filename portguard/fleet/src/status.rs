@@ -19,6 +19,8 @@ pub const MAX_EVIDENCE: usize = 16 << 10;
 pub const ALIVE_SECONDS: u64 = 180;
 /// How often it is given.
 pub const BEAT_SECONDS: u64 = 60;
+/// For how long a host must have failed before that counts: what it could not read it reads again.
+pub const FAILED_SECONDS: u64 = 45;
 /// Clocks may differ by that much.
 const SKEW: u64 = 60;
 /// Longer reasons are cut.
@@ -162,6 +164,9 @@ pub enum Doubt {
     /// The host has no key in the release.
     #[error("the host is not enrolled")]
     NotEnrolled,
+    /// The host's key was revoked, for this reason.
+    #[error("its key is revoked: {0}")]
+    Revoked(String),
     /// It is about another host.
     #[error("it is host `{0}`'s")]
     OtherHost(String),

@@ -129,14 +129,16 @@ pub trait Store: Send + Sync {
 
     /// All entries whose keys begin like this.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send {
-        self.pick(prefix, |_| true)
+        self.pick(prefix, MAX_VALUE, |_| true)
     }
 
-    /// Those of them that are wanted. A store can have any number of others: only these are kept.
+    /// Those of them that have a wanted key, and a value of so many bytes at most. A store can have any number of others:
+    /// only these are kept, and where keys cost nothing only these are read.
     fn pick(
         &self,
         prefix: &str,
-        is_wanted: impl Fn(&Entry) -> bool + Send,
+        most: usize,
+        is_wanted: impl Fn(&str) -> bool + Send,
     ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send {
         async move {
             let mut wanted: Vec<Entry> = Vec::new();
@@ -144,7 +146,8 @@ pub trait Store: Send + Sync {
             loop {
                 let (entries, more) = self.page(prefix, after.as_deref()).await?;
                 after = entries.last().map(|entry| entry.key.clone());
-                wanted.extend(entries.into_iter().filter(&is_wanted));
+                let is_ours = |entry: &Entry| entry.value.len() <= most && is_wanted(&entry.key);
+                wanted.extend(entries.into_iter().filter(is_ours));
                 if !more || after.is_none() {
                     return Ok(wanted);
                 }
@@ -207,9 +210,14 @@ impl Poll {
         loop {
             let mut snapshot = Snapshot::new();
             for key in &self.keys {
-                snapshot.push(match &self.source {
-                    Source::Directory(store) => store.get(key).await?,
-                    Source::Https(store) => store.get(key).await?,
+                let found = match &self.source {
+                    Source::Directory(store) => store.get(key).await,
+                    Source::Https(store) => store.get(key).await,
+                };
+                snapshot.push(match found {
+                    // What is no value of ours says nothing, and must not keep a host from the rest.
+                    Err(StoreError::Invalid(_)) => None,
+                    found => found?,
                 });
             }
             let versions = snapshot
@@ -327,6 +335,15 @@ impl Store for AnyStore {
         after: Option<&str>,
     ) -> Result<(Vec<Entry>, bool), StoreError> {
         each!(self, store => store.page(prefix, after).await)
+    }
+
+    async fn pick(
+        &self,
+        prefix: &str,
+        most: usize,
+        is_wanted: impl Fn(&str) -> bool + Send,
+    ) -> Result<Vec<Entry>, StoreError> {
+        each!(self, store => store.pick(prefix, most, is_wanted).await)
     }
 
     async fn commit(&self, compares: &[Compare], ops: &[Op]) -> Result<bool, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portguard_fleet::agent::{Agent, Documents, Guard, Identity, InForce, Judgement};
-use portguard_fleet::follow::{ask, published, take_step, view};
+use portguard_fleet::follow::{FollowError, ask, published, take_step, view};
 use portguard_fleet::publish::publish;
 use portguard_fleet::release::{
     Gate, Manifest, Plan, Release, Shard, Target, Trust, Wave, document, pack, pack_small, shards,
@@ -14,7 +14,7 @@ use portguard_fleet::release::{
 use portguard_fleet::rollout::control::{Request, Who};
 use portguard_fleet::rollout::waves::{Member, assign};
 use portguard_fleet::rollout::{Hold, Phase, Position};
-use portguard_fleet::status::{HostKey, State};
+use portguard_fleet::status::{FAILED_SECONDS, HostKey, State};
 use portguard_fleet::store::{Compare, Directory, Entry, Op, Snapshot, Store, StoreError, Watch};
 use portguard_fleet::{Hash, layout, now};
 
@@ -23,6 +23,7 @@ use crate::support::sign::{Signers, entry, made};
 
 mod attacks;
 mod back;
+mod controller;
 mod fleet;
 mod kernel;
 mod killed;

@@ -59,10 +59,13 @@ fn view(rollout: &Rollout, state: State) -> View {
     hosts.map(|host| (host.clone(), say(host, state))).collect()
 }
 
+/// What hosts say is as old as the hills here.
+const BEGIN: u64 = 1000;
+
 fn who(at: u64) -> Who<'static> {
     Who {
         by: "test",
-        at,
+        at: BEGIN + at,
         why: "asked",
     }
 }
@@ -246,6 +249,64 @@ fn silence_before_a_hosts_turn_is_no_trouble_but_failure_is() {
         step(&rollout, &position, &view, &who(1)).unwrap().phase,
         Phase::Halted
     );
+}
+
+/// A host that failed at this moment.
+fn failed(host: &str, at: u64) -> Seen {
+    let mut seen = say(host, State::Failed);
+    seen.status.as_mut().unwrap().since = BEGIN + at;
+    seen
+}
+
+#[test]
+fn a_failure_halts_once_it_lasts_and_nothing_goes_on_meanwhile() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    let position = step(&rollout, &started(), &view, &who(0)).unwrap();
+    for host in ["w0h0", "w0h1"] {
+        view.insert(host.to_owned(), failed(host, 10));
+    }
+    let why = step(&rollout, &position, &view, &who(54)).unwrap_err();
+    assert!(why.contains("2 hosts are in trouble, 1 may be"), "{why}");
+    let halted = step(&rollout, &position, &view, &who(55)).unwrap();
+    assert_eq!(halted.phase, Phase::Halted);
+    // One of them has gone on: it was a bad moment, and no wave is done before the other has, too.
+    view.insert("w0h0".to_owned(), say("w0h0", State::Confirmed));
+    let why = step(&rollout, &position, &view, &who(54)).unwrap_err();
+    assert!(why.contains("not confirmed yet, among them w0h1"), "{why}");
+    let done = step(&rollout, &position, &view, &who(55)).unwrap();
+    assert_eq!(done.why, "wave `canary` is done", "one may fail");
+}
+
+#[test]
+fn a_rollback_ends_when_all_hosts_are_back() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Confirmed);
+    let position = request(&started(), Request::Rollback, true, &who(0)).unwrap();
+    for host in rollout.waves.iter().flatten() {
+        let why = step(&rollout, &position, &view, &who(1)).unwrap_err();
+        assert!(why.contains("not back yet, among them"), "{why}");
+        view.insert(host.clone(), say(host, State::Reverted));
+    }
+    // Who is held stays, and who is silent is waited for.
+    view.insert("w1h1".to_owned(), say("w1h1", State::Held));
+    view.remove("w2h2");
+    let why = step(&rollout, &position, &view, &who(1)).unwrap_err();
+    assert!(
+        why.contains("1 host is not back yet, among them w2h2"),
+        "{why}"
+    );
+    view.insert("w2h2".to_owned(), say("w2h2", State::Reverted));
+    let back = step(&rollout, &position, &view, &who(2)).unwrap();
+    assert_eq!(back.phase, Phase::RolledBack);
+    assert_eq!(back.why, "all hosts are back, but for 1 host that is held");
+    assert!(
+        step(&rollout, &back, &view, &who(3)).is_err(),
+        "it is the end"
+    );
+    for what in [Request::Start, Request::Resume, Request::Rollback] {
+        assert!(request(&back, what, true, &who(4)).is_err(), "{what:?}");
+    }
 }
 
 #[test]

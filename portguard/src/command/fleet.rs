@@ -112,6 +112,9 @@ fn follow_fault(error: &FollowError) -> Fault {
             )
         }
         FollowError::Denied(_) | FollowError::Overtaken => Fault::usage(error.to_string()),
+        FollowError::Lost(_) => Fault::system(error.to_string()).hint(
+            "is `store` in fleet.toml right, and is it mounted? If it is, who publishes goes on: `portguard fleet plan --repair`",
+        ),
         FollowError::Empty => {
             Fault::usage(error.to_string()).hint("`portguard fleet plan`, `sign`, `apply`")
         }

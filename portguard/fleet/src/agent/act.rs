@@ -47,7 +47,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             return Ok(());
         }
         match position {
-            Some(position) if position.phase == Phase::RollingBack => {
+            Some(position) if position.phase.is_back() => {
                 self.roll_back(&current, in_force, position).await
             }
             _ => self.go_on(&current, in_force, position).await,
@@ -169,12 +169,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
     pub(super) async fn audit(&mut self, current: &Current) -> Result<(), String> {
         let all: Vec<String> = current.entry().digests.keys().cloned().collect();
         self.guard.audit(&current.documents, &all).await?;
-        let known = Known {
-            digests: current.audit_digests.clone(),
-            enforces: false,
-            ..current.known()
-        };
-        self.keep_in_force(current.manifest.serial, known)
+        self.keep_in_force(current.manifest.serial, current.watched())
     }
 
     /// Swaps, and confirms through a connection that was made afterwards; whether it could.
@@ -360,6 +355,11 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if in_force.has_lapsed {
             return self.kept.in_force;
         }
+        let last = self.kept.in_force;
+        let known = last.and_then(|serial| self.kept.known.get(&serial));
+        if known.is_some_and(|known| known.digests == in_force.digests) {
+            return last;
+        }
         if let Some(current) = &self.current
             && [&current.digests, &current.audit_digests].contains(&&in_force.digests)
         {
@@ -386,7 +386,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         }
     }
 
-    fn keep_in_force(&mut self, serial: u64, known: Known) -> Result<(), String> {
+    pub(super) fn keep_in_force(&mut self, serial: u64, known: Known) -> Result<(), String> {
         if self.kept.in_force == Some(serial) && self.kept.known.get(&serial) == Some(&known) {
             return Ok(());
         }
@@ -411,10 +411,12 @@ fn may(current: &Current, position: Option<&Position>) -> Result<(), String> {
     let entry = current.entry();
     let position = position.ok_or("waits: there is no position for this release")?;
     if !position.lets(entry.wave, entry.turn) {
-        return Err(format!(
-            "waits for its turn: the rollout is {}",
-            position.phase.name()
-        ));
+        let is_running = position.phase == Phase::Running;
+        return Err(match position.phase.name() {
+            _ if is_running && entry.wave > position.wave => "waits for its wave".to_owned(),
+            _ if is_running => "waits for its turn in its wave".to_owned(),
+            phase => format!("waits for its turn: the rollout is {phase}"),
+        });
     }
     let earliest = manifest
         .issued

@@ -27,6 +27,11 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 target.serial
             ));
         }
+        let why = format!("back to release {}", target.serial);
+        if self.has_in_force(&target, in_force) {
+            self.enter(State::Reverted, why);
+            return Ok(());
+        }
         let is_this =
             in_force.digests == current.digests || in_force.digests == current.audit_digests;
         if !is_this || in_force.has_lapsed {
@@ -63,7 +68,19 @@ impl<S: Store, G: Guard> Agent<S, G> {
         };
         let back = self.compiled(manifest, documents).await?;
         // What enforces is never made to audit, unless what is gone back to was signed so.
-        if in_force.enforces && back.entry().enforce {
+        let enforces = in_force.enforces && back.entry().enforce;
+        let known = if enforces {
+            back.known()
+        } else {
+            back.watched()
+        };
+        if in_force.digests == known.digests && in_force.enforces == known.enforces {
+            // The two differ in nothing that the kernel has: there is nothing to swap.
+            self.keep_in_force(target.serial, known)?;
+            self.enter(State::Reverted, why);
+            return Ok(());
+        }
+        if enforces {
             let within = current.manifest.plan.gate.confirm;
             if !self.enforce(&back, in_force, within, Some(serial)).await? {
                 return Ok(());
@@ -71,11 +88,20 @@ impl<S: Store, G: Guard> Agent<S, G> {
         } else {
             self.audit(&back).await?;
         }
-        self.enter(
-            State::Reverted,
-            format!("back to release {}", target.serial),
-        );
+        self.enter(State::Reverted, why);
         Ok(())
+    }
+
+    /// Whether this release was made final here last, and the kernel has it.
+    fn has_in_force(&self, target: &Target, in_force: &InForce) -> bool {
+        let known = self.kept.known.get(&target.serial);
+        let known = known.filter(|_| self.kept.in_force == Some(target.serial));
+        known.is_some_and(|known| {
+            known.sha256 == target.sha256
+                && known.digests == in_force.digests
+                && known.enforces == in_force.enforces
+                && !in_force.is_unconfirmed
+        })
     }
 
     /// Whether enough publishers signed this very rollback.

@@ -15,6 +15,8 @@ pub(super) struct Reported {
     hash: Option<Hash>,
     beat_at: u64,
     evidence_at: u64,
+    /// What was in force then, and whether it dropped anything.
+    evidence_of: Option<(Option<u64>, bool)>,
 }
 
 /// How often [`Agent::step`] must be called for signs of life to be in time.
@@ -125,10 +127,15 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if !self.store.is_writable() || !judges {
             return Ok(());
         }
-        if now() < self.reported.evidence_at + self.identity.evidence_seconds {
+        let status = self.reported.status.as_ref();
+        let in_force = status.map(|status| (status.in_force, status.enforces));
+        let is_early = now() < self.reported.evidence_at + self.identity.evidence_seconds;
+        // What was seen under another policy, or by one that only watched, says nothing of now.
+        if is_early && in_force == self.reported.evidence_of {
             return Ok(());
         }
         self.reported.evidence_at = now();
+        self.reported.evidence_of = in_force;
         let serial = self.current.as_ref().map(|current| current.manifest.serial);
         for mut evidence in self.guard.evidence().await {
             evidence.host.clone_from(&self.identity.host);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::waves::share;
 use super::{Phase, Position};
 use crate::release::Plan;
-use crate::status::{State, Status};
+use crate::status::{FAILED_SECONDS, State, Status};
 
 /// Hosts that are named in a reason; the rest is counted.
 const NAMED: usize = 3;
@@ -99,7 +99,7 @@ pub fn request(
         {
             RollingBack
         }
-        (Request::Rollback, phase) if phase != RollingBack => {
+        (Request::Rollback, phase) if !phase.is_back() => {
             return Err(Denied(
                 "the release names no release to go back to: publish one that does".to_owned(),
             ));
@@ -136,6 +136,9 @@ pub fn step(
             position.serial, rollout.serial
         ));
     }
+    if position.phase == Phase::RollingBack {
+        return back(rollout, position, view, who);
+    }
     if position.phase != Phase::Running {
         return Err(position.phase.name().to_owned());
     }
@@ -145,14 +148,21 @@ pub fn step(
         Ok(signed(next, &Who { why: &why, ..*who }))
     };
     let troubled = trouble(rollout, position, view);
-    if troubled.len() as u64 > rollout.plan.gate.max_failed {
+    let lasting = troubled
+        .iter()
+        .filter(|host| lasts(view, host, who.at))
+        .count();
+    let may_be = rollout.plan.gate.max_failed;
+    if troubled.len() as u64 > may_be {
         let why = format!(
-            "{} hosts are in trouble, {} may be: {}",
-            troubled.len(),
-            rollout.plan.gate.max_failed,
+            "{} in trouble, {may_be} may be: {}",
+            hosts_are(troubled.len()),
             names(&troubled, view)
         );
-        return with(why, &|next| next.phase = Phase::Halted);
+        if lasting as u64 > may_be {
+            return with(why, &|next| next.phase = Phase::Halted);
+        }
+        return Err(format!("{why}; it halts if that lasts"));
     }
     reporting(rollout, view)?;
     let index = usize::try_from(position.wave).unwrap_or(usize::MAX);
@@ -167,17 +177,13 @@ pub fn step(
     let (opened, waiting) = wave.split_at(open);
     let unfinished: Vec<&String> = opened
         .iter()
-        .filter(|host| !is_finished(state(view, host)))
+        .filter(|host| !is_finished(view, host, who.at))
         .collect();
     let limit = share(wave.len(), plan.at_once).max(1);
     if let Some(next_host) = waiting.first() {
         let room = limit.saturating_sub(unfinished.len());
         if room == 0 {
-            return Err(format!(
-                "wave `{}`: {} hosts have not confirmed yet",
-                plan.name,
-                unfinished.len()
-            ));
+            return Err(waits_for(&plan.name, &unfinished));
         }
         let ready = waiting
             .iter()
@@ -196,14 +202,62 @@ pub fn step(
         );
         return with(why, &|next| next.open = open);
     }
-    if let Some(host) = unfinished.first() {
-        return Err(format!(
-            "wave `{}`: {} hosts have not confirmed yet, among them {host}",
-            plan.name,
-            unfinished.len()
-        ));
+    if !unfinished.is_empty() {
+        return Err(waits_for(&plan.name, &unfinished));
     }
     finish(rollout, position, view, index, who)
+}
+
+fn waits_for(wave: &str, hosts: &[&String]) -> String {
+    let have = match hosts.len() {
+        1 => "1 host has".to_owned(),
+        count => format!("{count} hosts have"),
+    };
+    let first = hosts.first().map_or("", |host| host.as_str());
+    format!("wave `{wave}`: {have} not confirmed yet, among them {first}")
+}
+
+/// Whether all hosts went back that can.
+fn back(
+    rollout: &Rollout,
+    position: &Position,
+    view: &View,
+    who: &Who<'_>,
+) -> Result<Position, String> {
+    let hosts = || rollout.waves.iter().flatten();
+    let missing: Vec<&String> = hosts()
+        .filter(|host| !matches!(state(view, host), State::Reverted | State::Held))
+        .collect();
+    if let Some(first) = missing.first() {
+        let are = hosts_are(missing.len());
+        return Err(format!("{are} not back yet, among them {first}"));
+    }
+    let next = Position {
+        phase: Phase::RolledBack,
+        ..position.clone()
+    };
+    let why = format!("all hosts are back{}", but_for_held(view, hosts()));
+    Ok(signed(next, &Who { why: &why, ..*who }))
+}
+
+/// `1 host is`.
+fn hosts_are(count: usize) -> String {
+    match count {
+        1 => "1 host is".to_owned(),
+        count => format!("{count} hosts are"),
+    }
+}
+
+/// Of those that are held nothing was asked.
+fn but_for_held<'a>(view: &View, hosts: impl Iterator<Item = &'a String>) -> String {
+    let held = hosts
+        .filter(|host| state(view, host) == State::Held)
+        .count();
+    match held {
+        0 => String::new(),
+        1 => ", but for 1 host that is held".to_owned(),
+        held => format!(", but for {held} hosts that are held"),
+    }
 }
 
 /// All hosts of the wave are done: the next one begins in its time.
@@ -226,14 +280,7 @@ fn finish(
     let Some(done_at) = position.done_at else {
         let is_last = index + 1 >= rollout.waves.len();
         let hosts = rollout.waves.get(index).into_iter().flatten();
-        let held = hosts
-            .filter(|host| state(view, host) == State::Held)
-            .count();
-        let held = match held {
-            0 => String::new(),
-            1 => ", but for 1 host that is held".to_owned(),
-            held => format!(", but for {held} hosts that are held"),
-        };
+        let held = but_for_held(view, hosts);
         return with(format!("wave `{}` is done{held}", name(index)), &|next| {
             next.done_at = Some(who.at);
             if is_last {
@@ -270,8 +317,17 @@ fn state(view: &View, host: &str) -> State {
 }
 
 /// Nothing more is to be expected of it.
-fn is_finished(state: State) -> bool {
-    state == State::Confirmed || state == State::Held || state.is_trouble()
+fn is_finished(view: &View, host: &str, now: u64) -> bool {
+    let state = state(view, host);
+    let is_done = state == State::Confirmed || state == State::Held;
+    is_done || (state.is_trouble() && lasts(view, host, now))
+}
+
+/// Whether a host's trouble is there to stay: what it could not read or load it tries again.
+fn lasts(view: &View, host: &str, now: u64) -> bool {
+    let seen = view.get(host).filter(|seen| seen.state == State::Failed);
+    let said = seen.and_then(|seen| seen.status.as_ref());
+    said.is_none_or(|said| now.saturating_sub(said.since) >= FAILED_SECONDS)
 }
 
 /// Hosts that failed or went back, wherever; and those that are silent since it was their turn.

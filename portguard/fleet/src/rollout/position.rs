@@ -60,6 +60,8 @@ pub enum Phase {
     Halted,
     /// Hosts go back to the release that the manifest names.
     RollingBack,
+    /// They are back.
+    RolledBack,
     /// Given up: hosts stay as they are.
     Aborted,
     /// All waves are done.
@@ -75,9 +77,15 @@ impl Phase {
             Self::Paused => "paused",
             Self::Halted => "halted",
             Self::RollingBack => "rolling-back",
+            Self::RolledBack => "rolled-back",
             Self::Aborted => "aborted",
             Self::Done => "done",
         }
+    }
+
+    /// Whether hosts are to go back: who comes late, too.
+    pub fn is_back(self) -> bool {
+        matches!(self, Self::RollingBack | Self::RolledBack)
     }
 }
 
@@ -107,6 +115,7 @@ impl Position {
             | Phase::Paused
             | Phase::Halted
             | Phase::RollingBack
+            | Phase::RolledBack
             | Phase::Aborted => false,
         }
     }

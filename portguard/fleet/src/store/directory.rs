@@ -39,7 +39,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// A store there; the directory is made when something is written.
+    /// A store in a directory that is there: what is not, as where nothing is mounted yet, is never made.
     pub fn new(root: &Path) -> Self {
         Self {
             root: Arc::new(root.to_owned()),
@@ -59,16 +59,20 @@ impl Directory {
         self.root.join(key)
     }
 
+    /// A store that is not there is not an empty one.
+    fn is_there(&self) -> Result<(), StoreError> {
+        let found = self.root.metadata();
+        found.map_err(|error| failed(&self.root, &error))?;
+        Ok(())
+    }
+
     /// The file's bytes, a lease's head among them; `None` if there is none.
     fn bytes(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check(key, &[])?;
         match Beneath(&self.root).read(key, MAX_VALUE as u64 + HEAD) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A store that is not there is not an empty one.
-                self.root
-                    .metadata()
-                    .map_err(|error| failed(&self.root, &error))?;
+                self.is_there()?;
                 Ok(None)
             }
             Err(error) => Err(failed(&self.path(key), &error)),
@@ -97,7 +101,6 @@ impl Directory {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let beside = format!(".{}-{number}", self.me);
-        fs::create_dir_all(&*self.root).map_err(|error| failed(&self.root, &error))?;
         Beneath(&self.root)
             .write(key, &beside, bytes)
             .map_err(|error| failed(&self.path(key), &error))
@@ -174,25 +177,25 @@ impl Directory {
         Ok(true)
     }
 
-    fn page_now(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-    ) -> Result<(Vec<Entry>, bool), StoreError> {
+    /// The keys that begin like this, sorted.
+    fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let mut keys = Vec::new();
         let start = self.root.join(prefix.trim_end_matches('/'));
         // What is behind a link is not of this store, and may be everything that there is.
         if start == **self.root || !start.is_symlink() {
             collect(&self.root, &start, &mut keys)?;
         }
-        keys.retain(|key| {
-            key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
-        });
+        if keys.is_empty() {
+            self.is_there()?;
+        }
+        keys.retain(|key| key.starts_with(prefix));
         keys.sort_unstable();
-        let more = keys.len() > PAGE;
-        keys.truncate(PAGE);
+        Ok(keys)
+    }
+
+    fn entries(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
-        for key in &keys {
+        for key in keys {
             // What was removed meanwhile is not there; what is no value of ours must not hide the others.
             match self.read(key) {
                 Ok(found) => entries.extend(found),
@@ -200,6 +203,19 @@ impl Directory {
                 Err(error) => return Err(error),
             }
         }
+        Ok(entries)
+    }
+
+    fn page_now(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(Vec<Entry>, bool), StoreError> {
+        let mut keys = self.keys(prefix)?;
+        keys.retain(|key| after.is_none_or(|after| key.as_str() > after));
+        let more = keys.len() > PAGE;
+        keys.truncate(PAGE);
+        let entries = self.entries(&keys)?;
         if entries.is_empty() && more {
             // A page of nothing but ended leases must not look like the end.
             return self.page_now(prefix, keys.last().map(String::as_str));
@@ -240,6 +256,28 @@ impl Store for Directory {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.blocking(move |store| store.page_now(&prefix, after.as_deref()))
             .await
+    }
+
+    async fn pick(
+        &self,
+        prefix: &str,
+        most: usize,
+        is_wanted: impl Fn(&str) -> bool + Send,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let prefix = prefix.to_owned();
+        let mut keys = self.blocking(move |store| store.keys(&prefix)).await?;
+        keys.retain(|key| is_wanted(key));
+        let mut found = Vec::new();
+        for some in keys.chunks(PAGE) {
+            let some = some.to_vec();
+            let entries = self.blocking(move |store| store.entries(&some)).await?;
+            found.extend(
+                entries
+                    .into_iter()
+                    .filter(|entry| entry.value.len() <= most),
+            );
+        }
+        Ok(found)
     }
 
     async fn commit(&self, compares: &[Compare], ops: &[Op]) -> Result<bool, StoreError> {

@@ -249,7 +249,7 @@ async fn one_hosts_key_speaks_for_that_host_only_and_only_now<S: Store + Clone>(
     revoke(fleet.key("h1").public()).await.unwrap();
     let seen = look(&store, now()).await;
     assert_eq!(seen.state, State::Silent);
-    assert!(seen.doubt.unwrap().contains("not enrolled"));
+    assert_eq!(seen.doubt.unwrap(), "its key is revoked: stolen");
     store
         .put(&layout::revoked("h1"), b"garbage".to_vec())
         .await

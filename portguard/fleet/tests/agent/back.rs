@@ -13,6 +13,8 @@ over_every_store!(
     who_was_sent_back_and_forth_goes_back_again,
     what_is_said_to_be_in_force_is_what_the_kernel_has,
     a_rollback_that_cannot_be_confirmed_is_no_rollback,
+    a_rollback_to_the_same_policy_swaps_nothing,
+    a_rollback_ends_when_everybody_is_back,
 );
 
 async fn rolling_back_goes_to_what_was_signed_and_in_force_before<S: Store + Clone>(store: S) {
@@ -232,4 +234,57 @@ async fn a_rollback_that_cannot_be_confirmed_is_no_rollback<S: Store + Clone>(st
         ["one", "two", "one"],
         "it is not tried again"
     );
+}
+
+/// Releases may differ in their waves alone, or in what audits everywhere in both.
+async fn a_rollback_to_the_same_policy_swaps_nothing<S: Store + Clone>(store: S) {
+    for (audits, is_rolled_out) in [
+        ([false, false], true),
+        ([true, true], true),
+        ([true, false], false),
+        ([false, false], false),
+    ] {
+        empty(&store).await;
+        let mut fleet = Fleet::new(store.clone(), 2).await;
+        fleet.plan.wave = vec![Wave::new("all", "*")];
+        for is_audit in audits {
+            fleet.audits = is_audit;
+            if is_rolled_out {
+                fleet.roll_out("one").await;
+                continue;
+            }
+            fleet.publish("one").await;
+            fleet.tick().await;
+            fleet.tick().await;
+        }
+        let generation = |fleet: &Fleet<S>| fleet.kernels["h0"].0.lock().unwrap().generation;
+        let before = generation(&fleet);
+        for _ in 0..4 {
+            say(&mut fleet, None).await;
+            let (state, in_force, why) = word(&mut fleet, "h0").await;
+            assert_eq!((state, in_force), (State::Reverted, Some(1)), "{why}");
+        }
+        assert_eq!(generation(&fleet), before, "{audits:?}");
+    }
+}
+
+/// The controller says so, and who comes late goes back all the same.
+async fn a_rollback_ends_when_everybody_is_back<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 4).await;
+    fleet.roll_out("one").await;
+    fleet.roll_out("two").await;
+    fleet.kernels["h3"].0.lock().unwrap().is_apart = true;
+    fleet.request(Request::Rollback).await.unwrap();
+    fleet.tick().await;
+    let why = fleet.control().await.unwrap_err();
+    assert_eq!(why, "1 host is not back yet, among them h3");
+    fleet.kernels["h3"].0.lock().unwrap().is_apart = false;
+    fleet.tick().await;
+    let position = fleet.control().await.unwrap();
+    assert_eq!(position.phase, Phase::RolledBack, "{}", position.why);
+    assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
+    fleet.start("h0").await;
+    fleet.tick().await;
+    fleet.tick().await;
+    assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
 }

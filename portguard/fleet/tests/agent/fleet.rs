@@ -18,6 +18,10 @@ pub(super) struct Fleet<S> {
     pub(super) directory: tempfile::TempDir,
     /// How long a host waits before it looks again at what it refused.
     pub(super) retry: Duration,
+    /// Whether the site has everybody audit.
+    pub(super) audits: bool,
+    /// So much later the controller looks, in seconds.
+    pub(super) later: u64,
 }
 
 /// One canary and the rest; what is watched for is nothing, so that tests need not wait.
@@ -52,6 +56,8 @@ impl<S: Store + Clone> Fleet<S> {
             plan: plan(),
             last: None,
             retry: Duration::ZERO,
+            audits: false,
+            later: 0,
             directory: tempfile::tempdir_in(disks).unwrap(),
         };
         for number in 0..count {
@@ -101,6 +107,7 @@ impl<S: Store + Clone> Fleet<S> {
             for (turn, host) in hosts.iter().enumerate() {
                 let mut entry = entry("");
                 entry.digests = digests(site, true);
+                entry.enforce = !self.audits;
                 entry.key = Some(self.key(host).public());
                 entry.wave = u32::try_from(wave).unwrap();
                 entry.turn = u32::try_from(turn).unwrap();
@@ -215,7 +222,8 @@ impl<S: Store + Clone> Fleet<S> {
     /// One step of a controller that knows nothing but what is in the store.
     pub(super) async fn control(&mut self) -> Result<Position, String> {
         self.controller = self.trust.clone();
-        take_step(&self.store, &mut self.controller, "controller", now())
+        let at = now() + self.later;
+        take_step(&self.store, &mut self.controller, "controller", at)
             .await
             .unwrap()
     }

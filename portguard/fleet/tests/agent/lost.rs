@@ -4,6 +4,7 @@ use super::*;
 
 over_every_store!(
     a_host_that_is_cut_off_keeps_what_it_has_and_catches_up,
+    a_store_that_lost_its_head_is_not_a_new_one,
     a_release_whose_time_is_over_is_kept_by_who_has_it_and_taken_by_nobody_else,
 );
 
@@ -88,4 +89,35 @@ async fn a_release_whose_time_is_over_is_kept_by_who_has_it_and_taken_by_nobody_
     fleet.tick().await;
     fleet.tick().await;
     assert!(fleet.all_are(State::Ready), "{:?}", fleet.states());
+}
+
+/// As the directory under what is not mounted any more.
+async fn a_store_that_lost_its_head_is_not_a_new_one<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    let whole = fleet.store.list("").await.unwrap();
+    empty(&fleet.store).await;
+    // Who knew the release says so, an agent that begins anew among them; nobody writes anything.
+    fleet.start("h1").await;
+    for _ in 0..2 {
+        for name in ["h0", "h1"] {
+            let snapshot = fleet.snapshot(name).await;
+            let host = fleet.hosts.get_mut(name).unwrap();
+            let why = host.step(&snapshot).await.unwrap_err().to_string();
+            assert!(why.contains("release 1 was published"), "{why}");
+        }
+    }
+    let mut trust = fleet.controller.clone();
+    let lost = take_step(&fleet.store, &mut trust, "test", now()).await;
+    assert!(matches!(lost, Err(FollowError::Lost(1))), "{lost:?}");
+    let left = fleet.store.list("").await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    let kernel = fleet.kernels["h1"].0.lock().unwrap().policy.clone();
+    assert_eq!(kernel, Some(("one".to_owned(), true)));
+    for entry in whole {
+        fleet.store.put(&entry.key, entry.value).await.unwrap();
+    }
+    fleet.tick().await;
+    assert!(fleet.all_are(State::Confirmed), "{:?}", fleet.states());
 }

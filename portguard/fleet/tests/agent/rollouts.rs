@@ -231,6 +231,7 @@ async fn a_host_that_cannot_load_has_failed_and_has_not_gone_back<S: Store + Clo
         kernel.0.lock().unwrap().refuses = true;
     }
     fleet.request(Request::Start).await.unwrap();
+    fleet.later = FAILED_SECONDS;
     let position = fleet.run().await;
     assert_eq!(position.phase, Phase::Halted, "{}", position.why);
     assert!(

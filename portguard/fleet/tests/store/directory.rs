@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portguard_fleet::store::{Compare, Directory, Op, Store as _, StoreError};
 
-use super::suite::suite;
+use super::suite::{changed, suite};
 
 fn open(path: &std::path::Path) -> Directory {
     Directory::new(path).every(Duration::from_millis(50))
@@ -84,8 +84,17 @@ async fn a_lock_that_says_nothing_or_a_time_that_is_yet_to_come_ends_too() {
 #[tokio::test]
 async fn a_directory_that_is_gone_is_not_an_empty_one() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("mounted"));
+    let root = directory.path().join("mounted");
+    let store = open(&root);
     assert!(store.get("head").await.is_err());
+    assert!(store.list("status/").await.is_err());
+    assert!(store.put("status/a", b"x".to_vec()).await.is_err());
+    assert!(store.lease("alive/a", b"x", 10, false).await.is_err());
+    assert!(store.lease("controller", b"x", 10, true).await.is_err());
+    let compare = Compare::Absent("position".to_owned());
+    let put = Op::Put("position".to_owned(), b"x".to_vec());
+    assert!(store.commit(&[compare], &[put]).await.is_err());
+    assert!(!root.exists(), "nobody makes it but who makes the fleet");
 }
 
 #[tokio::test]
@@ -143,4 +152,34 @@ async fn links_and_pipes_that_somebody_put_there_are_not_followed_and_not_waited
     let commit = store.commit(&compares, &ops);
     let done = tokio::time::timeout(Duration::from_mins(1), commit).await;
     assert!(done.expect("an answer").is_err());
+}
+
+#[tokio::test]
+async fn what_is_no_value_of_ours_keeps_nobody_from_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    std::fs::create_dir_all(directory.path().join("hold/a")).unwrap();
+    store.put("head", b"1".to_vec()).await.unwrap();
+    let keys = ["head", "position", "hold/a"].map(str::to_owned);
+    let mut watch = store.watch(&keys).await.unwrap();
+    let seen = changed(&mut watch).await;
+    assert_eq!(seen, [Some(b"1".to_vec()), None, None]);
+}
+
+#[tokio::test]
+async fn what_somebody_put_beside_ours_is_not_even_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.put("status/a", b"ours".to_vec()).await.unwrap();
+    for number in 0..3000 {
+        let path = directory.path().join(format!("status/junk-{number}"));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let begun = std::time::Instant::now();
+    let found = store.pick("status/", 1024, |key| key == "status/a").await;
+    let took = begun.elapsed();
+    assert_eq!(found.unwrap().len(), 1);
+    let begun = std::time::Instant::now();
+    store.list("status/").await.unwrap();
+    assert!(took < begun.elapsed(), "{took:?}");
 }

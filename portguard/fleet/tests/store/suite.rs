@@ -43,12 +43,13 @@ async fn strangers(one: &impl Store) {
     one.put("evidence/host/eth0", b"ours".to_vec())
         .await
         .unwrap();
-    let found = one
-        .pick("evidence/", |entry| entry.value.len() < 1000)
-        .await
-        .unwrap();
+    let found = one.pick("evidence/", 1000, |_| true).await.unwrap();
     let keys: Vec<&str> = found.iter().map(|entry| entry.key.as_str()).collect();
     assert_eq!(keys, ["evidence/host/eth0"]);
+    let is_wanted = |key: &str| key.ends_with("/7");
+    let found = one.pick("evidence/", 1 << 20, is_wanted).await.unwrap();
+    let keys: Vec<&str> = found.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["evidence/big/7"]);
 }
 
 async fn values(one: &impl Store, two: &impl Store) {

@@ -5,6 +5,7 @@ use std::{env, fmt, fs, io};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
+use nix::unistd::{User, getuid};
 use portguard_common::reason::{Direction, Reason};
 use portguard_policy::catalog::Transport;
 use serde::{Deserialize, Serialize};
@@ -196,5 +197,6 @@ pub fn who() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| env::var(name).ok())
-        .unwrap_or_else(|| format!("user {}", nix::unistd::getuid()))
+        .or_else(|| Some(User::from_uid(getuid()).ok()??.name))
+        .unwrap_or_else(|| format!("user {}", getuid()))
 }

@@ -125,9 +125,9 @@ fn text(planned: &Planned) -> anyhow::Result<()> {
     print(|out| {
         writeln!(
             out,
-            "release {}: {} hosts, of which {} enforce; {} changed, {} new, {} gone",
+            "release {}: {}, {} to enforce; {} changed, {} new, {} gone",
             planned.serial,
-            grouped(planned.hosts as u64),
+            count(planned.hosts as u64, "host"),
             grouped(planned.enforcing as u64),
             planned.changed,
             planned.added,
@@ -136,10 +136,15 @@ fn text(planned: &Planned) -> anyhow::Result<()> {
         for wave in &planned.waves {
             writeln!(
                 out,
-                "  wave {:<12} {:>6} hosts: {} ...",
+                "  wave {:<12} {}: {}{}",
                 wave.name,
-                wave.hosts,
-                wave.first.join(", ")
+                count(wave.hosts as u64, "host"),
+                wave.first.join(", "),
+                if wave.hosts > wave.first.len() {
+                    ", ..."
+                } else {
+                    ""
+                }
             )?;
         }
         match planned.rollback_to {
@@ -150,8 +155,11 @@ fn text(planned: &Planned) -> anyhow::Result<()> {
         if let Some(first) = planned.not_enrolled.first() {
             writeln!(
                 out,
-                "  warning: {} hosts are not enrolled and cannot report, among them {first}",
-                planned.not_enrolled.len()
+                "  warning: {} not enrolled and cannot report, among them {first}",
+                match planned.not_enrolled.len() {
+                    1 => "1 host is".to_owned(),
+                    many => format!("{} hosts are", grouped(many as u64)),
+                }
             )?;
         }
         if let Some(first) = planned.not_in_site.first() {

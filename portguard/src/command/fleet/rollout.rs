@@ -1,19 +1,22 @@
 //! `portguard fleet rollout` and `rollback`.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use portguard_fleet::follow::{self, LEASE_SECONDS, ask, published, take_step};
+use portguard_fleet::follow::{self, FollowError, LEASE_SECONDS, ask, published, take_step};
+use portguard_fleet::publish::head;
 use portguard_fleet::rollout::Position;
 use portguard_fleet::rollout::control::{Request, Who};
-use portguard_fleet::store::Store as _;
+use portguard_fleet::store::{AnyStore, Store as _};
 use portguard_fleet::{layout, now};
 use portguard_observe::evidence::accept::who;
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::{plain, time};
+use portguard_policy::human::plain;
 
 use super::project::{ProjectArgs, eprint_line};
-use super::said::Said;
+use super::said::{Said, folded, line};
 use super::sign::{signed_order, write_order};
 use super::{block_on, follow_fault, store_fault};
 use crate::command::{interrupted, print, print_json};
@@ -142,43 +145,46 @@ fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
             .map_err(|error| follow_fault(&error).into())
     };
     let position = block_on(asking)?;
+    let waves = block_on(async { Ok(waves(&store, &position).await) })?;
     project.keep_trust(&trust);
     if args.json {
-        print_json(&Said::of(&position))?;
+        print_json(&Said::of(&position, &waves))?;
     } else {
-        eprint_line(&line(&position));
+        eprint_line(&folded(&line(&position, &waves)));
     }
     Ok(Exit::Ok)
 }
 
-fn line(position: &Position) -> String {
-    format!(
-        "{}  release {}  {}  wave {}, {} open  {}: {}",
-        time(position.at),
-        position.serial,
-        position.phase.name(),
-        position.wave + 1,
-        position.open,
-        plain(&position.by),
-        plain(&position.why)
-    )
+/// The names of a release's waves; none where it is not in the store any more.
+async fn waves(store: &AnyStore, position: &Position) -> Vec<String> {
+    follow::waves(store, position.serial)
+        .await
+        .unwrap_or_default()
 }
 
 fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
     let store = project.store()?;
-    let events = block_on(async {
-        follow::history(&store)
+    let (events, named) = block_on(async {
+        let events = follow::history(&store)
             .await
-            .map_err(|error| store_fault(&error).into())
+            .map_err(|error| store_fault(&error))?;
+        let mut named = BTreeMap::new();
+        for event in &events {
+            if let Entry::Vacant(empty) = named.entry(event.serial) {
+                empty.insert(waves(&store, event).await);
+            }
+        }
+        Ok((events, named))
     })?;
     print(|out| {
         for event in &events {
+            let waves = named.get(&event.serial).map_or(&[][..], Vec::as_slice);
             if args.json {
-                serde_json::to_writer(&mut *out, &Said::of(event))?;
+                serde_json::to_writer(&mut *out, &Said::of(event, waves))?;
                 writeln!(out)?;
             } else {
-                writeln!(out, "{}", line(event))?;
+                writeln!(out, "{}", folded(&line(event, waves)))?;
             }
         }
         Ok(())
@@ -210,6 +216,11 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
                 trust = there;
             }
             let turn = async {
+                let (found, _) = head(&store).await.map_err(|error| error.to_string())?;
+                if let (None, Some((seen, _))) = (found, &trust.seen) {
+                    // Nothing is written to it: it may be the directory under what is not mounted.
+                    return Err(FollowError::Lost(*seen).to_string());
+                }
                 let mine = store
                     .lease(layout::CONTROLLER, me.as_bytes(), LEASE_SECONDS, true)
                     .await
@@ -218,7 +229,10 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
                     return Err("another controller is at work".to_owned());
                 }
                 match take_step(&store, &mut trust, &me, now()).await {
-                    Ok(Ok(position)) => Ok(line(&position)),
+                    Ok(Ok(position)) => {
+                        let waves = waves(&store, &position).await;
+                        Ok(line(&position, &waves))
+                    }
                     Ok(Err(waits)) => Err(format!("waits: {waits}")),
                     Err(error) => Err(error.to_string()),
                 }

@@ -1,7 +1,10 @@
-//! The position of the rollout, as JSON.
+//! The position of the rollout, as JSON and for people.
 
 use portguard_fleet::rollout::Position;
+use portguard_policy::human::{count, plain, time};
 use serde::{Serialize, Serializer};
+
+use crate::command::table::{width, wrapped};
 
 /// What a position says.
 #[derive(Debug, Serialize)]
@@ -10,6 +13,8 @@ pub(super) struct Said {
     serial: u64,
     phase: &'static str,
     wave: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wave_name: Option<String>,
     open: u32,
     #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     since: u64,
@@ -25,13 +30,15 @@ pub(super) struct Said {
 }
 
 impl Said {
-    pub(super) fn of(position: &Position) -> Self {
+    /// `waves`: the names of the release's waves, as far as they are known.
+    pub(super) fn of(position: &Position, waves: &[String]) -> Self {
         let order = position.order.iter();
         Self {
             schema: 1,
             serial: position.serial,
             phase: position.phase.name(),
-            wave: position.wave + 1,
+            wave: position.wave.saturating_add(1),
+            wave_name: named(position, waves).cloned(),
             open: position.open,
             since: position.since,
             done_at: position.done_at,
@@ -42,6 +49,42 @@ impl Said {
                 .flat_map(|order| order.ids().map(str::to_owned))
                 .collect(),
         }
+    }
+}
+
+fn named<'a>(position: &Position, waves: &'a [String]) -> Option<&'a String> {
+    waves.get(usize::try_from(position.wave).ok()?)
+}
+
+/// `wave canary, 2 hosts of it may enforce`.
+pub(super) fn wave(position: &Position, waves: &[String]) -> String {
+    let name = named(position, waves);
+    let name = name.map_or_else(|| position.wave.saturating_add(1).to_string(), Clone::clone);
+    let open = count(position.open.into(), "host");
+    format!("wave {}, {open} of it may enforce", plain(&name))
+}
+
+/// What happened, who did it, and why, in one line.
+pub(super) fn line(position: &Position, waves: &[String]) -> String {
+    format!(
+        "{}  release {}  {}  {}  {}: {}",
+        time(position.at),
+        position.serial,
+        position.phase.name(),
+        wave(position, waves),
+        plain(&position.by),
+        plain(&position.why)
+    )
+}
+
+/// As wide as the screen; what does not fit goes on below.
+pub(super) fn folded(text: &str) -> String {
+    const INDENT: &str = "    ";
+    match width() {
+        Some(width) if text.chars().count() > width => {
+            wrapped(text, width.saturating_sub(INDENT.len())).join(&format!("\n{INDENT}"))
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -12,7 +12,7 @@ use portguard_fleet::evidence::{Cause, Evidence, Seen};
 use portguard_fleet::follow::{Published, published};
 use portguard_fleet::publish::Revocation;
 use portguard_fleet::release::{Manifest, Selector, document, unpack};
-use portguard_fleet::status::MAX_EVIDENCE;
+use portguard_fleet::status::{Doubt, MAX_EVIDENCE};
 use portguard_fleet::store::{AnyStore, Store as _};
 use portguard_fleet::{layout, now};
 use portguard_policy::error::{Exit, Fault};
@@ -20,6 +20,7 @@ use portguard_policy::site::Site;
 use serde::Serialize;
 
 use super::project::{ProjectArgs, name, seconds, write};
+use super::said::moment;
 use super::{block_on, follow_fault, store_fault};
 use crate::command::{print, print_json};
 
@@ -151,6 +152,9 @@ struct Said {
     selected: usize,
     /// Those of them that said nothing that counts, and why.
     without: BTreeMap<String, String>,
+    /// When the oldest of what counts was written.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "moment")]
+    oldest: Option<u64>,
     #[serde(flatten)]
     seen: Seen,
     /// Rows of the site that end soon, or have.
@@ -284,6 +288,7 @@ impl Which {
                 serial: found.manifest.serial,
                 selected,
                 without,
+                oldest: all.iter().map(|one| one.at).min(),
                 seen: Seen::of(&all),
                 expiring,
             };
@@ -305,25 +310,23 @@ async fn gather(
         Some((host.to_owned(), interface.to_owned()))
     };
     let entries = store
-        .pick(layout::EVIDENCE, |entry| {
-            entry.value.len() <= MAX_EVIDENCE
-                && host_of(&entry.key).is_some_and(|(host, interface)| {
-                    let entry = found.hosts.get(&host);
-                    let digests = entry.map(|entry| &entry.digests);
-                    is_wanted(&host) && digests.is_some_and(|all| all.contains_key(&interface))
-                })
+        .pick(layout::EVIDENCE, MAX_EVIDENCE, |key| {
+            host_of(key).is_some_and(|(host, interface)| {
+                let entry = found.hosts.get(&host);
+                let digests = entry.map(|entry| &entry.digests);
+                is_wanted(&host) && digests.is_some_and(|all| all.contains_key(&interface))
+            })
         })
         .await
         .map_err(|error| store_fault(&error))?;
     let revoked = store
-        .pick(layout::REVOKED, |_| true)
+        .list(layout::REVOKED)
         .await
         .map_err(|error| store_fault(&error))?;
-    let is_revoked = |host: &str, key: &str| {
-        let value = revoked
-            .iter()
-            .find(|entry| entry.key == layout::revoked(host));
-        value.is_some_and(|entry| Revocation::revokes(&entry.value, key))
+    let why_revoked = |host: &str, key: &str| {
+        let mut all = revoked.iter();
+        let there = all.find(|entry| entry.key == layout::revoked(host))?;
+        Revocation::of(&there.value, key)
     };
     let (mut all, mut without) = (Vec::new(), BTreeMap::new());
     for host in found.hosts.keys().filter(|host| is_wanted(host)) {
@@ -335,7 +338,10 @@ async fn gather(
         };
         let signed = found.hosts.get(&host);
         let key = signed.and_then(|signed| signed.key.as_deref());
-        let key = key.filter(|key| !is_revoked(&host, key));
+        if let Some(because) = key.and_then(|key| why_revoked(&host, key)) {
+            without.insert(host, Doubt::Revoked(because).to_string());
+            continue;
+        }
         match Evidence::read(&found.manifest.fleet, &host, &interface, key, &entry.value) {
             Ok(evidence) if now() > evidence.at.saturating_add(OLD) => {
                 without.insert(host, "its last word is more than an hour old".to_owned());

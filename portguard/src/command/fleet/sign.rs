@@ -6,11 +6,12 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use clap::Args;
-use portguard_fleet::follow::published;
+use portguard_fleet::follow::{ask, position, published};
 use portguard_fleet::publish::{PublishError, publish};
-use portguard_fleet::release::{KeySet, Manifest, Release, Signatures};
+use portguard_fleet::release::{KeySet, Manifest, Release, Signatures, Trust};
+use portguard_fleet::rollout::control::{Request, Who};
 use portguard_fleet::rollout::{Phase, Position, rollback_order};
-use portguard_fleet::store::Store as _;
+use portguard_fleet::store::{AnyStore, Store as _};
 use portguard_fleet::{Hash, layout, now};
 use portguard_observe::evidence::accept::who;
 use portguard_policy::error::{Exit, Fault};
@@ -212,7 +213,7 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
     if args.start {
         position.phase = Phase::Running;
     }
-    block_on(async {
+    let is_new = block_on(async {
         let mut changes = std::collections::BTreeMap::new();
         for serial in manifest
             .key_changes
@@ -238,12 +239,16 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
                 Fault::usage(format!("hosts would refuse it: {refused}"))
                     .hint("`portguard fleet sign` it with enough keys, or `plan` it again")
             })?;
+        if let Some(there) = published_already(&store, &mut trust, &manifest, args.start).await? {
+            position = there;
+            return Ok(false);
+        }
         let chunks = read_chunks(&project.next(), &manifest)?;
         warn_if_open(&store).await;
         publish(&store, &release, &manifest, &chunks, &position, args.repair)
             .await
             .map_err(|error| publish_fault(&error))?;
-        Ok(())
+        Ok(true)
     })?;
     project.keep_trust(&trust);
     let signed_by: Vec<String> = release.signatures.ids().map(str::to_owned).collect();
@@ -255,14 +260,41 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
             signed_by,
         })?;
     } else {
+        let already = if is_new { "" } else { " already" };
         eprint_line(&format!(
-            "release {} is published, signed by {}; the rollout is {}",
+            "release {} is published{already}, signed by {}; the rollout is {}",
             manifest.serial,
             signed_by.join(", "),
             position.phase.name()
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// How far the rollout is of what is to be published, if it is published already; `start`: lets it begin, if nobody did.
+async fn published_already(
+    store: &AnyStore,
+    trust: &mut Trust,
+    manifest: &Manifest,
+    start: bool,
+) -> anyhow::Result<Option<Position>> {
+    let there = published(store, trust).await;
+    if !there.is_ok_and(|there| there.manifest == *manifest) {
+        return Ok(None);
+    }
+    let (position, _) = position(store, manifest.serial, now())
+        .await
+        .map_err(|error| store_fault(&error))?;
+    if !start || position.phase != Phase::Auditing {
+        return Ok(Some(position));
+    }
+    let who = Who {
+        by: &who(),
+        at: now(),
+        why: "published",
+    };
+    let asked = ask(store, trust, Request::Start, None, &who).await;
+    Ok(Some(asked.map_err(|error| follow_fault(&error))?))
 }
 
 fn publish_fault(error: &PublishError) -> Fault {

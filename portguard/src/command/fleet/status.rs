@@ -19,7 +19,7 @@ use portguard_policy::human::{duration, plain};
 use serde::Serialize;
 
 use super::project::{ProjectArgs, eprint_line, seconds};
-use super::said::Said;
+use super::said::{Said, folded, wave};
 use super::{block_on, follow_fault};
 use crate::command::table::{Column, Grid};
 use crate::command::{interrupted, print, print_json};
@@ -30,7 +30,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Show how far the rollout is, and where every host is
 ///
-/// Exit code 1: hosts failed, went back or are silent; or what was waited for is not so, be it that the time is up or that it
+/// Exit code 1: hosts failed, went back by themselves or are silent; or what was waited for is not so, be it that the time is up or that it
 /// cannot come any more. Who is further on than what is waited for, is there: `--wait audit` counts hosts that enforce.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -73,6 +73,9 @@ struct Report {
     waited: Option<Waited>,
     #[serde(skip)]
     at: Position,
+    /// Names of the release's waves.
+    #[serde(skip)]
+    waves: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,8 +159,10 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     })?;
     project.keep_trust(&trust);
     let trouble = State::ALL.into_iter().filter(|state| state.is_trouble());
+    // Who went back because the publishers wanted it is no trouble.
+    let is_asked = |state| state == State::Reverted && report.at.phase.is_back();
     let trouble: usize = trouble
-        .filter(|state| Some(*state) != wanted)
+        .filter(|state| Some(*state) != wanted && !is_asked(*state))
         .filter_map(|state| report.states.get(state.name()))
         .sum();
     show(args, &report)?;
@@ -247,7 +252,11 @@ impl Blind {
     fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Store(FollowError::Store(StoreError::Unreachable(_)) | FollowError::Refused(_))
+            Self::Store(
+                FollowError::Store(StoreError::Unreachable(_))
+                    | FollowError::Refused(_)
+                    | FollowError::Lost(_)
+            )
         )
     }
 
@@ -312,16 +321,19 @@ async fn look(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> Result<
     if hosts.is_empty() {
         return Err(Blind::Nobody);
     }
+    let waves = manifest.plan.wave.iter();
+    let names: Vec<String> = waves.map(|wave| wave.name.clone()).collect();
     Ok(Report {
         schema: 1,
         fleet: manifest.fleet.clone(),
         serial: manifest.serial,
         valid_until: manifest.valid_until,
-        position: Said::of(&position),
+        position: Said::of(&position, &names),
         states,
         hosts,
         waited: None,
         at: position,
+        waves: names,
     })
 }
 
@@ -339,13 +351,15 @@ fn text(report: &Report) -> anyhow::Result<()> {
     for host in &report.hosts {
         let said = host.said.as_ref();
         let why = said.map_or("", |said| said.why.as_str());
+        // Of a host that has taken the release this says nothing any more, and the reasons need the room.
+        let watching = said.filter(|_| matches!(host.is, State::Audit | State::Ready));
         rows.row([
             plain(&host.host),
             plain(&host.wave),
             host.state.to_owned(),
             said.map_or(String::new(), HostSaid::in_force),
-            said.map_or(String::new(), |said| duration(said.watched_seconds)),
-            said.map_or(String::new(), |said| said.would_drop.to_string()),
+            watching.map_or(String::new(), |said| duration(said.watched_seconds)),
+            watching.map_or(String::new(), |said| said.would_drop.to_string()),
             plain(host.doubt.as_deref().unwrap_or(why)),
         ]);
     }
@@ -362,15 +376,14 @@ fn text(report: &Report) -> anyhow::Result<()> {
             report.serial,
             states.join(", ")
         )?;
-        writeln!(
-            out,
-            "rollout {}: wave {}, {} hosts of it may enforce; {}: {}",
+        let rollout = format!(
+            "rollout {}: {}; {}: {}",
             position.phase.name(),
-            position.wave + 1,
-            position.open,
+            wave(position, &report.waves),
             plain(&position.by),
             plain(&position.why)
-        )?;
+        );
+        writeln!(out, "{}", folded(&rollout))?;
         if report.valid_until <= now() {
             writeln!(
                 out,

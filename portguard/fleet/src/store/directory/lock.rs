@@ -34,7 +34,6 @@ impl Lock {
 
     fn wait(root: &Path, path: &Path, mine: &Path, me: &str) -> Result<(), StoreError> {
         let write = || {
-            fs::create_dir_all(root)?;
             let mut file = fs::File::create(mine)?;
             file.write_all(format!("{me} {}\n", now()).as_bytes())?;
             // Before it is the lock: a machine that dies leaves none that says nothing.

@@ -9,8 +9,8 @@ use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
 use super::proto;
-use super::{Etcd, Link, PATIENCE, client, entry, explain, full, is_gone, request};
-use crate::store::{Entry, Snapshot, StoreError};
+use super::{Etcd, Link, PATIENCE, bounded, client, explain, full, is_gone, request};
+use crate::store::{Snapshot, StoreError};
 
 /// Events that come together are one change.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -99,8 +99,8 @@ impl EtcdWatch {
             let Some(proto::Response::Range(range)) = response.response else {
                 return Err(Status::data_loss("a range was asked for"));
             };
-            let found = range.kvs.into_iter().next().map(entry).transpose();
-            snapshot.push(found.map_err(|error| Status::data_loss(error.to_string()))?);
+            // What is no value of ours says nothing, and must not keep a host from the rest.
+            snapshot.push(range.kvs.into_iter().next().map(bounded));
         }
         if snapshot.len() != self.keys.len() {
             return Err(Status::data_loss("not all keys were answered"));
@@ -172,20 +172,20 @@ impl Open {
                 });
             }
             for event in response.events {
-                self.is_news |= self.apply(event, keys)?;
+                self.is_news |= self.apply(event, keys);
             }
         }
     }
 
-    fn apply(&mut self, event: proto::Event, keys: &[String]) -> Result<bool, Status> {
-        let Some(kv) = event.kv else { return Ok(false) };
+    fn apply(&mut self, event: proto::Event, keys: &[String]) -> bool {
+        let Some(kv) = event.kv else { return false };
         let is_removal = event.kind != 0;
-        let found: Entry = entry(kv).map_err(|error| Status::data_loss(error.to_string()))?;
+        let found = bounded(kv);
         let place = keys.iter().position(|key| *key == found.key);
         let Some(slot) = place.and_then(|place| self.snapshot.get_mut(place)) else {
-            return Ok(false);
+            return false;
         };
         *slot = (!is_removal).then_some(found);
-        Ok(true)
+        true
     }
 }

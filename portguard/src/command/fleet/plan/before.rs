@@ -51,7 +51,7 @@ impl Before {
 /// Whether a release was in force, and nobody thought better of it: only then it is gone back to.
 fn was_in_force(published: &Published, position: &Position, seen: &View) -> bool {
     match position.phase {
-        Phase::Halted | Phase::Aborted | Phase::RollingBack => false,
+        Phase::Halted | Phase::Aborted | Phase::RollingBack | Phase::RolledBack => false,
         Phase::Done => true,
         // A wave is done only when its hosts have confirmed.
         Phase::Auditing | Phase::Running | Phase::Paused => {
@@ -92,14 +92,9 @@ pub(super) fn look(project: &Project, repair: bool) -> anyhow::Result<Option<Bef
             Err(error) => error,
         };
         match (&error, &trust.seen) {
-            (FollowError::Empty, None) => Ok(None),
-            (FollowError::Empty, Some((serial, _))) if !repair => Err(Fault::system(format!(
-                "the store has no head, though release {serial} was published"
-            ))
-            .hint("is `store` in fleet.toml right? If it is: `portguard fleet plan --repair`")
-            .into()),
+            (FollowError::Empty, _) => Ok(None),
             (
-                FollowError::Empty
+                FollowError::Lost(_)
                 | FollowError::Refused(_)
                 | FollowError::Store(StoreError::Invalid(_) | StoreError::TooLarge(_)),
                 Some((serial, hash)),

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use portguard_policy::human::{count, grouped, plain};
+use portguard_fleet::now;
+use portguard_policy::human::{count, duration, grouped, plain};
 
+use super::super::said::folded;
 use super::Said;
 use crate::command::table::Column::{Number, Prose, Whole};
 use crate::command::table::Grid;
@@ -29,14 +31,17 @@ pub(super) fn head(said: &Said) -> String {
     let effective: Vec<String> = effective
         .map(|(mode, count)| format!("{count} {}", plain(mode)))
         .collect();
-    format!(
-        "fleet {}, release {}: {} of {} hosts said what they saw; interfaces: {}",
+    let age = said.oldest.map_or(String::new(), |at| {
+        format!("; at most {} ago", duration(now().saturating_sub(at)))
+    });
+    folded(&format!(
+        "fleet {}, release {}: {} of {} said what they saw; interfaces: {}{age}",
         plain(&said.fleet),
         said.serial,
         said.seen.hosts.len(),
-        said.selected,
+        count(said.selected as u64, "host"),
         effective.join(", ")
-    )
+    ))
 }
 
 /// By reason.
@@ -65,11 +70,8 @@ pub(super) fn drift(out: &mut dyn Write, said: &Said) -> io::Result<()> {
         writeln!(out, "warning: {}: {}", plain(host), plain(doubt))?;
     }
     if said.without.len() > NAMED {
-        writeln!(
-            out,
-            "warning: and {} more hosts",
-            said.without.len() - NAMED
-        )?;
+        let more = count((said.without.len() - NAMED) as u64, "more host");
+        writeln!(out, "warning: and {more}")?;
     }
     if seen.left_off > 0 {
         let lines = count(seen.left_off, "line");

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use portguard_fleet::rollout::{Phase, Position};
-use portguard_fleet::status::State;
+use portguard_fleet::status::{FAILED_SECONDS, State};
 use serde::Serialize;
 
-/// For how long a host must have failed: what it could not read it tries again.
-const FAILED: Duration = Duration::from_secs(45);
+/// For how long a host must have failed: as the controller sees it.
+const FAILED: Duration = Duration::from_secs(FAILED_SECONDS);
 
 /// The way that a release goes on a host.
 const WAY: [State; 7] = [
@@ -131,12 +131,9 @@ impl Wait {
             return Some(format!("{host} is held"));
         }
         let needs_a_turn = matches!(self.wanted, State::Enforcing | State::Confirmed);
-        let stands = matches!(
-            position.phase,
-            Phase::Halted | Phase::Aborted | Phase::RollingBack
-        );
-        (needs_a_turn && stands)
-            .then(|| format!("the rollout is {}: {}", position.phase.name(), position.why))
+        let stands =
+            position.phase.is_back() || matches!(position.phase, Phase::Halted | Phase::Aborted);
+        (needs_a_turn && stands).then(|| format!("the rollout is {}", position.phase.name()))
     }
 }
 
@@ -178,6 +175,7 @@ mod tests {
             (Confirmed, [Ready, Ready], Phase::Halted, "stuck"),
             (Confirmed, [Ready, Ready], Phase::Aborted, "stuck"),
             (Confirmed, [Ready, Ready], Phase::RollingBack, "stuck"),
+            (Confirmed, [Ready, Ready], Phase::RolledBack, "stuck"),
             (Confirmed, [Ready, Ready], Phase::Paused, "waits"),
             (Ready, [Audit, Ready], Phase::Halted, "waits"),
             (Confirmed, [Silent, Ready], Phase::Running, "waits"),
