@@ -13,6 +13,7 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Compiled, Grant, Outbound, Policy, Settings};
 use crate::site::{Mode, Site};
 
+mod batch;
 mod changes;
 mod contradictions;
 mod effect;
@@ -41,6 +42,7 @@ use inventory::Inventory;
 use peers::Resolver;
 use select::Subject;
 
+pub use batch::Batch;
 pub use select::Selection;
 pub use survey::{review, site as review_site};
 
@@ -69,20 +71,7 @@ pub struct Inputs<'a> {
 
 /// Compiles one host's policy. Use it only if no diagnostic is an error.
 pub fn compile(inputs: &Inputs<'_>) -> Compiled {
-    let mut diagnostics = Vec::new();
-    lint::site(inputs, &mut diagnostics);
-    let policy = match Subject::select(inputs, &mut diagnostics) {
-        Some(subject) => {
-            let views = views::Views::new(inputs);
-            Compiler::new(inputs, &subject, &views, &mut diagnostics).run()
-        }
-        None => Policy::default(),
-    };
-    sorted(&mut diagnostics);
-    Compiled {
-        policy,
-        diagnostics,
-    }
+    Batch::new(inputs).compile(inputs)
 }
 
 /// Errors first, then by place; each once.
@@ -154,6 +143,16 @@ impl<'a, 'd> Compiler<'a, 'd> {
         diagnostics: &'d mut Vec<Diagnostic>,
     ) -> Self {
         let inventory = Inventory::new(inputs, subject.index);
+        Self::with(inputs, subject, views, inventory, diagnostics)
+    }
+
+    fn with(
+        inputs: &'a Inputs<'a>,
+        subject: &'a Subject<'a>,
+        views: &'a views::Views,
+        inventory: Inventory<'a>,
+        diagnostics: &'d mut Vec<Diagnostic>,
+    ) -> Self {
         Self {
             inputs,
             subject,
@@ -265,7 +264,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
     fn finish(mut self) -> Policy {
         self.policy.domains = self.peers.sets.domains();
         self.policy.sets = self.peers.sets.finish();
-        self.policy.hosts = named_hosts(self.inputs.site, &self.policy);
+        self.policy.hosts = named_hosts(&self.inventory, &self.policy);
         for grants in [&mut self.policy.inbound, &mut self.policy.outbound] {
             let key = |grant: &Grant| {
                 (
@@ -291,17 +290,14 @@ impl<'a, 'd> Compiler<'a, 'd> {
 }
 
 /// Whose addresses the policy's sets name; an address that moves between hosts is nobody's in particular.
-fn named_hosts(site: &Site, policy: &Policy) -> BTreeMap<IpAddr, String> {
+fn named_hosts(inventory: &Inventory<'_>, policy: &Policy) -> BTreeMap<IpAddr, String> {
     let prefixes = policy.sets.iter().flat_map(|set| &set.prefixes);
     let single = prefixes.filter(|net| net.prefix_len() == net.max_prefix_len());
-    let used: BTreeSet<IpAddr> = single.map(IpNet::addr).collect();
-    let hosts = site.hosts.iter();
-    let owned = hosts.flat_map(|host| {
-        let addresses = host.addresses.iter();
-        addresses.map(|(address, _)| (*address, host.name.clone()))
-    });
-    owned
-        .filter(|(address, _)| used.contains(address))
+    single
+        .filter_map(|net| {
+            let address = net.addr();
+            Some((address, inventory.owner(address)?.to_owned()))
+        })
         .collect()
 }
 

@@ -22,12 +22,17 @@ pub(super) struct Inventory<'a> {
     hosts: Rc<HashMap<&'a str, Vec<usize>>>,
     /// (system, role) to the roles that include it.
     including: Rc<BTreeMap<(&'a str, &'a str), Vec<&'a str>>>,
+    /// Addresses that are one host's, to its name.
+    owners: Rc<HashMap<IpAddr, &'a str>>,
 }
 
 impl<'a> Inventory<'a> {
     pub(super) fn new(inputs: &Inputs<'a>, own: Option<usize>) -> Self {
         let mut hosts: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut owners = HashMap::new();
         for (index, host) in inputs.site.hosts.iter().enumerate() {
+            let addresses = host.addresses.iter();
+            owners.extend(addresses.map(|(address, _)| (*address, host.name.as_str())));
             for (role, _) in roles_of(host) {
                 hosts.entry(role.as_str()).or_default().push(index);
             }
@@ -49,7 +54,21 @@ impl<'a> Inventory<'a> {
             own,
             hosts: Rc::new(hosts),
             including: Rc::new(including),
+            owners: Rc::new(owners),
         }
+    }
+
+    /// The same for another host.
+    pub(super) fn of(&self, own: Option<usize>) -> Self {
+        Self {
+            own,
+            ..self.clone()
+        }
+    }
+
+    /// The host whose address this is; one that moves between hosts is nobody's in particular.
+    pub(super) fn owner(&self, address: IpAddr) -> Option<&'a str> {
+        self.owners.get(&address).copied()
     }
 
     /// Roles that have this role's rows: itself and whatever includes it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::compile::generate::{Size, site};
-use crate::compile::{Inputs, Selection, compile};
+use crate::compile::{Batch, Inputs, Selection, compile};
 use crate::site::Site;
 
 /// Peak resident size of this process so far, in MiB.
@@ -116,4 +116,37 @@ fn a_review_compiles_no_more_for_many_hosts_than_for_some() {
         "{small} for 60 hosts, {large} for 600"
     );
     assert!(large < 600, "{large}");
+}
+
+/// Whoever compiles all hosts of a site gets what each of them compiles for itself.
+#[test]
+fn a_batch_compiles_what_each_host_does() {
+    let (catalog, text) = site(Size {
+        hosts: 60,
+        roles: 6,
+        prefixes: 100,
+        seed: 7,
+    });
+    let site = Site::parse("big.toml", text.as_bytes()).unwrap();
+    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
+    let inputs = |host: Selection| Inputs {
+        catalog: &catalog,
+        site: &site,
+        host,
+        interface: None,
+        local_addresses: &[],
+        hostname: None,
+        resolved: &resolved,
+        files: &files,
+        today: None,
+    };
+    let batch = Batch::new(&inputs(Selection::Local));
+    let unknown = "nobody".to_owned();
+    let names = site.hosts.iter().map(|host| host.name.clone());
+    for name in names.chain([unknown]) {
+        let inputs = inputs(Selection::Name(name.clone()));
+        let (one, all) = (compile(&inputs), batch.compile(&inputs));
+        assert_eq!(one.policy, all.policy, "{name}");
+        assert_eq!(one.diagnostics, all.diagnostics, "{name}");
+    }
 }

@@ -7,28 +7,25 @@ use portguard_fleet::layout;
 use portguard_fleet::release::{HostEntry, Shard};
 use portguard_fleet::store::Address;
 use portguard_policy::catalog::Transport;
-use portguard_policy::compile::{self, Selection};
+use portguard_policy::compile::{self, Batch, Inputs, Selection};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::Fault;
-use portguard_policy::policy::{GrantKind, Outbound, Peers, Policy};
+use portguard_policy::policy::{Compiled, GrantKind, Outbound, Peers, Policy};
+use portguard_policy::site::Host;
 
 use super::super::project::{Project, eprint_line};
 use crate::command::selection::Loaded;
 
-/// All hosts of the site, on all processors; the documents are parsed once.
+/// All hosts of the site, on all processors; the documents are parsed once, and what hosts have in common is made once for
+/// each processor.
 pub(super) fn compile_all(
     project: &Project,
     loaded: &Loaded,
     endpoints: &[SocketAddr],
     force: bool,
 ) -> anyhow::Result<Shard> {
-    let names: Vec<&str> = loaded
-        .site
-        .hosts
-        .iter()
-        .map(|host| host.name.as_str())
-        .collect();
-    if names.is_empty() {
+    let hosts = &loaded.site.hosts;
+    if hosts.is_empty() {
         return Err(Fault::usage("the site has no `[[host]]`").into());
     }
     let errors: Vec<Diagnostic> = compile::review_site(&loaded.inputs(None), &[])
@@ -39,17 +36,24 @@ pub(super) fn compile_all(
         return Err(Rejected(errors).into());
     }
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let each = names.len().div_ceil(workers);
+    let each = hosts.len().div_ceil(workers);
     let compiled: anyhow::Result<Vec<Shard>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = names
+        let workers: Vec<_> = hosts
             .chunks(each)
-            .map(|names| {
-                let mut loaded = loaded.clone();
+            .map(|hosts| {
                 scope.spawn(move || {
+                    let inputs = loaded.inputs(None);
+                    let batch = Batch::new(&inputs);
                     let mut shard = Shard::new();
-                    for name in names {
-                        let entry = compile_one(project, &mut loaded, name, endpoints, force)?;
-                        shard.insert((*name).to_owned(), entry);
+                    for host in hosts {
+                        let compile = |interface: &str| {
+                            batch.compile(&Inputs {
+                                host: Selection::Name(host.name.clone()),
+                                ..loaded.inputs(Some(interface))
+                            })
+                        };
+                        let entry = entry(project, host, compile, endpoints, force)?;
+                        shard.insert(host.name.clone(), entry);
                     }
                     Ok(shard)
                 })
@@ -66,13 +70,14 @@ pub(super) fn compile_all(
     Ok(compiled?.into_iter().flatten().collect())
 }
 
-fn compile_one(
+fn entry(
     project: &Project,
-    loaded: &mut Loaded,
-    name: &str,
+    host: &Host,
+    compile: impl Fn(&str) -> Compiled,
     endpoints: &[SocketAddr],
     force: bool,
 ) -> anyhow::Result<HostEntry> {
+    let name = &host.name;
     if !layout::is_name(name) {
         return Err(
             Fault::usage(format!("host `{name}` cannot be part of a fleet"))
@@ -80,13 +85,7 @@ fn compile_one(
                 .into(),
         );
     }
-    loaded.host = Selection::Name(name.to_owned());
-    let named: Vec<String> = loaded
-        .site
-        .host(name)
-        .iter()
-        .flat_map(|host| host.interfaces.keys().cloned())
-        .collect();
+    let named: Vec<String> = host.interfaces.keys().cloned().collect();
     let interfaces = match (&project.config.interface, named.is_empty()) {
         (_, false) => named,
         (Some(interface), true) => vec![interface.clone()],
@@ -111,7 +110,7 @@ fn compile_one(
         entry.labels.clone_from(&host.labels);
     }
     for interface in interfaces {
-        let compiled = loaded.compile_alone(Some(&interface));
+        let compiled = compile(&interface);
         let errors: Vec<Diagnostic> = compiled
             .diagnostics
             .into_iter()

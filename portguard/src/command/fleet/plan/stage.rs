@@ -10,6 +10,7 @@ use portguard_fleet::release::{MAX_OBJECT, document};
 use portguard_kernel::host::resolve;
 use portguard_policy::compile::{self, Selection};
 use portguard_policy::error::Fault;
+use portguard_policy::site::Host;
 
 use super::super::project::{Project, write};
 use crate::command::selection::{Frozen, Loaded, Resolving, SelectionArgs};
@@ -77,17 +78,22 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {shown}"))
 }
 
+/// All roles of a host, on whatever interface.
+fn roles(host: &Host) -> Vec<String> {
+    let of_interfaces = host.interfaces.values().flat_map(|one| &one.roles);
+    let all = host.roles.iter().chain(of_interfaces);
+    let all: BTreeSet<String> = all.map(|(role, _)| role.clone()).collect();
+    all.into_iter().collect()
+}
+
 /// The names of all hosts, resolved once and here.
 fn frozen(mut loaded: Loaded) -> anyhow::Result<Frozen> {
-    let names: Vec<String> = loaded
-        .site
-        .hosts
-        .iter()
-        .map(|host| host.name.clone())
-        .collect();
+    let hosts = loaded.site.hosts.iter();
+    // Names are a matter of roles: hosts that have the same ask for the same.
+    let kinds: BTreeSet<Vec<String>> = hosts.map(roles).collect();
     let mut domains = BTreeSet::new();
-    for name in names {
-        loaded.host = Selection::Name(name);
+    for roles in kinds {
+        loaded.host = Selection::Roles(roles);
         domains.extend(compile::domains(&loaded.inputs(None)));
     }
     let mut frozen = loaded.frozen();
