@@ -67,7 +67,7 @@ pub(super) fn wave(position: &Position, waves: &[String]) -> String {
 /// What happened, who did it, and why, in one line.
 pub(super) fn line(position: &Position, waves: &[String]) -> String {
     format!(
-        "{}  release {}  {}  {}  {}: {}",
+        "{}  release {} {}; {}; {}: {}",
         time(position.at),
         position.serial,
         position.phase.name(),
