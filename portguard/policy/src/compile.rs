@@ -13,6 +13,7 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Compiled, Grant, Outbound, Policy, Settings};
 use crate::site::{Mode, Site};
 
+mod answers;
 mod batch;
 mod changes;
 mod contradictions;

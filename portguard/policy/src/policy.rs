@@ -47,6 +47,14 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Where a row stands: its id in the catalog, or where the site has it.
+    pub(crate) fn place_of(&self, row: &str) -> String {
+        match self.rows.iter().find(|facts| facts.id == row) {
+            Some(facts) if facts.role.is_none() => facts.citation.clone(),
+            _ => row.to_owned(),
+        }
+    }
+
     /// The same policy with other answers for its domain names; `None` if that changes no set. Names without an answer keep
     /// what they have, and no name loses its last address.
     pub fn with_answers(&self, answers: &Answers) -> Option<Self> {

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::answers::{self, Unprinted};
 use super::inventory::{Inventory, clusters_of};
 use super::missing::Missing;
 use super::narrow::{self, End};
@@ -306,26 +307,13 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The row's own answer, then that of its class, then the general one; the system's before the site's.
     fn unprinted(&mut self, asking: &Asking<'a, '_>, into: &mut Gathered) {
-        let view = &asking.view.site;
-        let of_row = view.of_row(&asking.system.id, &asking.row.id, |settings| {
-            settings.unprinted_peers.as_ref()
-        });
-        let of_class = asking.row.class.and_then(|class| {
-            let said = view.unprinted_classes.get(&class);
-            let site = || {
-                let general = view.unprinted_peers.is_none();
-                general.then(|| self.site.unprinted_classes.get(&class))?
-            };
-            said.or_else(site).map(|(who, _)| who)
-        });
-        let general = view
-            .unprinted_peers
-            .as_ref()
-            .or(self.site.unprinted_peers.as_ref());
+        let Unprinted {
+            particular,
+            general,
+        } = answers::unprinted(self.site, &asking.view.site, asking.system, asking.row);
         let members = asking.row.class == Some(PeerClass::ClusterMembers);
-        if let Some(who) = of_row.or(of_class) {
+        if let Some(who) = particular {
             if asking.wants_others() && (!members || self.may_send(asking)) {
                 self.terms.who(who, Some("unprinted peers"), into);
             }

@@ -24,7 +24,7 @@ pub(super) fn policy(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
             let hint = "narrow the row with `only`, or give it fewer ports";
             diagnostics.push(
                 Diagnostic::warning("ephemeral-any", message)
-                    .at(place(policy, &grant.row))
+                    .at(policy.place_of(&grant.row))
                     .hint(hint),
             );
         }
@@ -55,16 +55,9 @@ fn tunnels(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
         let hint = "open it to the tunnel's other ends only, and guard the interface on which the tunnel ends by its own name";
         diagnostics.push(
             Diagnostic::warning("tunnel", message)
-                .at(place(policy, &one.row))
+                .at(policy.place_of(&one.row))
                 .hint(hint),
         );
-    }
-}
-
-fn place(policy: &Policy, row: &str) -> String {
-    match policy.rows.iter().find(|facts| facts.id == row) {
-        Some(facts) if facts.role.is_none() => facts.citation.clone(),
-        _ => row.to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@ mod agree;
 mod asks;
 mod changeovers;
 mod embedded;
+mod ends;
 pub(super) mod fixture;
 mod laws;
 mod meaning;

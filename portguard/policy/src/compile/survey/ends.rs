@@ -1,27 +1,24 @@
 //! What one of two hosts may send and the other does not accept, or the reverse.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "all other kinds are alike here"
-)]
+mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::outcome::{Candidate, enforcing, policy};
 use super::sample;
-use crate::catalog::{Direction, Peer, PeerClass, Row, System};
-use crate::compile::inventory::{Inventory, addresses_of, clusters_of, roles_of};
+use crate::catalog::{Catalog, Row, System};
+use crate::compile::inventory::{Inventory, addresses_of, clusters_of};
 use crate::compile::narrow::base;
 use crate::compile::views::Views;
 use crate::compile::{Inputs, some_of};
 use crate::diagnostic::Diagnostic;
 use crate::human;
-use crate::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Policy};
-use crate::site::{Host, Place, Term};
+use crate::policy::{Compiled, Grant, GrantKind, Outbound, Policy};
+use crate::site::Host;
 
 /// Of the host that is asked for, against every other.
-pub(super) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnostic> {
+pub(in crate::compile) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnostic> {
     let mut hosts = inputs.site.hosts.iter();
     let own = hosts.position(|host| Some(&host.name) == compiled.policy.host.as_ref());
     // What is sent is not judged at all.
@@ -38,202 +35,120 @@ pub(super) fn differing(inputs: &Inputs<'_>, compiled: &Compiled) -> Vec<Diagnos
         ..inputs.clone()
     };
     let views = Views::new(&inputs);
-    let mut all: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
+    let inventory = Inventory::new(&inputs, Some(own));
+    let mut all: BTreeMap<usize, Open> = BTreeMap::new();
     for one in Candidate::all(&inputs) {
         if let Some(index) = one.index {
-            all.entry(index).or_default().push(one);
+            let policy = policy(&inputs, &views, &one, None, &mut Vec::new());
+            all.entry(index).or_default().push(policy);
         }
     }
     let ours = all.remove(&own).unwrap_or_default();
-    let is_of_ours = |system: &str| ours.iter().any(|one| one.is_of(system));
-    let systems: Vec<&System> = inputs
-        .catalog
-        .systems
-        .values()
-        .filter(|system| is_of_ours(&system.id))
-        .collect();
-    all.retain(|_, theirs| {
-        systems
-            .iter()
-            .any(|system| theirs.iter().any(|one| one.is_of(&system.id)))
-    });
-    let mut ends = Ends {
-        views: &views,
-        inventory: Inventory::new(&inputs, Some(own)),
+    let seen = |host| Seen {
         inputs: &inputs,
-        systems,
-        own,
-        found: BTreeMap::new(),
+        views: &views,
+        inventory: inventory.of(Some(host)),
+        host,
     };
-    let ours = ends.open(&views, &ours);
+    let here = seen(own);
+    let mut found = Found::new();
     for (index, theirs) in all {
-        let theirs = ends.open(&views, &theirs);
-        ends.compare(index, &ours, &theirs);
+        here.towards(index, true, (&ours, &theirs), &mut found);
+        seen(index).towards(own, false, (&theirs, &ours), &mut found);
     }
-    ends.report()
+    report(found)
 }
 
 /// A host's policies, one an interface.
 type Open = Vec<Policy>;
 
-struct Ends<'a> {
-    views: &'a Views,
-    inputs: &'a Inputs<'a>,
-    inventory: Inventory<'a>,
-    systems: Vec<&'a System>,
-    own: usize,
-    /// (row, whether it is sent from here, ports, why) to the other hosts.
-    found: BTreeMap<(String, bool, String, String), BTreeSet<String>>,
+/// What is open at one end only, to the other hosts.
+type Found = BTreeMap<Finding, BTreeSet<String>>;
+
+/// What is open at one end only.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    row: String,
+    /// At the host that is asked for.
+    is_ours: bool,
+    /// There it may be sent.
+    is_sent: bool,
+    ports: String,
+    why: String,
+    is_documented: bool,
+    /// Where the row stands.
+    place: String,
 }
 
-impl<'a> Ends<'a> {
-    fn open(&self, views: &Views, candidates: &[Candidate]) -> Open {
-        let one = |candidate| policy(self.inputs, views, candidate, None, &mut Vec::new());
-        candidates.iter().map(one).collect()
-    }
+/// The site as one of its hosts sees it.
+struct Seen<'a> {
+    inputs: &'a Inputs<'a>,
+    views: &'a Views,
+    inventory: Inventory<'a>,
+    host: usize,
+}
 
-    fn host(&self, index: usize) -> Option<&'a Host> {
+impl Seen<'_> {
+    fn host(&self, index: usize) -> Option<&Host> {
         self.inputs.site.hosts.get(index)
     }
 
-    fn row(&self, id: &str) -> Option<(&'a System, &'a Row)> {
-        let (of, _) = id.split_once('/')?;
-        let system = self.systems.iter().find(|system| system.id == of)?;
-        Some((system, system.rows.iter().find(|row| row.id == id)?))
-    }
-
-    fn compare(&mut self, index: usize, ours: &Open, theirs: &Open) {
-        let (Some(own), Some(other)) = (self.host(self.own), self.host(index)) else {
+    /// What is open here towards another host and is not there.
+    fn towards(
+        &self,
+        index: usize,
+        is_ours: bool,
+        (open, theirs): (&Open, &Open),
+        found: &mut Found,
+    ) {
+        let (Some(own), Some(other)) = (self.host(self.host), self.host(index)) else {
             return;
         };
-        for is_sent in [true, false] {
-            for policy in ours {
-                let grants = if is_sent {
-                    &policy.outbound
-                } else {
-                    &policy.inbound
-                };
-                let documented = grants
-                    .iter()
-                    .filter(|grant| grant.kind == GrantKind::Documented);
-                for grant in documented {
-                    self.grant(
-                        index,
-                        (own, other),
+        let named = if is_ours { other } else { own };
+        for policy in open {
+            for (is_sent, grants) in [(true, &policy.outbound), (false, &policy.inbound)] {
+                for grant in grants {
+                    if !is_closed(policy, grant, is_sent, (own, other), theirs) {
+                        continue;
+                    }
+                    let has_row = theirs
+                        .iter()
+                        .any(|one| one.rows.iter().any(|facts| facts.id == grant.row));
+                    if !self.is_far_end(grant, index, has_row) {
+                        continue;
+                    }
+                    let finding = Finding {
+                        row: grant.row.clone(),
+                        is_ours,
                         is_sent,
-                        (policy, grant),
-                        (ours, theirs),
-                    );
+                        ports: ports(grant),
+                        why: self.why(grant, index, is_ours, is_sent, theirs),
+                        is_documented: grant.kind == GrantKind::Documented,
+                        place: policy.place_of(&grant.row),
+                    };
+                    found.entry(finding).or_default().insert(named.name.clone());
                 }
             }
         }
     }
 
-    /// One thing that is open here towards the other host, if it is.
-    fn grant(
-        &mut self,
-        index: usize,
-        (own, other): (&Host, &Host),
-        is_sent: bool,
-        (policy, grant): (&Policy, &Grant),
-        (ours, theirs): (&Open, &Open),
-    ) {
-        let Some((system, row)) = self.row(&grant.row) else {
-            return;
-        };
-        if !self.is_far_end(system, row, grant, index, theirs) {
-            return;
-        }
-        let meant = addresses_of(other).filter(|address| policy.admits(grant.peers, *address));
-        let families: BTreeSet<bool> = meant.map(|address| address.is_ipv6()).collect();
-        let mut own = own.addresses.iter().map(|(address, _)| *address);
-        let is_closed = own.any(|address| {
-            families.contains(&address.is_ipv6()) && !is_open(theirs, !is_sent, grant, address)
-        });
-        if !is_closed {
-            return;
-        }
-        let why = self.why(system, row, grant, index, is_sent, (ours, theirs));
-        let key = (row.id.clone(), is_sent, ports(grant), why);
-        self.found
-            .entry(key)
-            .or_default()
-            .insert(other.name.clone());
-    }
-
-    /// Whether another host is at the far end of a row, not only among the addresses that a wide prefix has.
-    fn is_far_end(
-        &self,
-        system: &System,
-        row: &Row,
-        grant: &Grant,
-        index: usize,
-        theirs: &Open,
-    ) -> bool {
-        let has = |role: &str| !self.inventory.roles_at(&system.id, role, index).is_empty();
-        let is_of_system = theirs.iter().any(|one| one.systems.contains(&system.id));
-        let by_role = row.peers.iter().any(|peer| match peer {
-            Peer::Role(role) => has(role),
-            Peer::SameRole => has(&row.role),
-            // Whoever the site names for members, of whatever role of the system.
-            Peer::Unprinted => row.class == Some(PeerClass::ClusterMembers) && is_of_system,
-            _ => false,
-        });
-        let has_role = self
-            .host(index)
-            .is_some_and(|host| roles_of(host).next().is_some());
-        let by_name = has_role
-            && row.peers.iter().any(|peer| {
-                let Peer::Group(group) = peer else {
-                    return false;
-                };
-                let view = &self.views.at(&system.id, Some(self.own)).site;
-                let said = view.peers.get(group);
-                said.is_some_and(|(who, _)| self.names(who.terms(), index, &mut Vec::new()))
-            });
-        let is_same = row.direction == Direction::Both
-            && theirs
-                .iter()
-                .any(|one| one.rows.iter().any(|facts| facts.id == row.id));
-        (by_role && grant.peers != Peers::Any) || by_name || is_same
-    }
-
-    /// Whether a host is named itself, not only among the addresses of a network.
-    fn names(&self, terms: &'a [(Term, Place)], index: usize, above: &mut Vec<&'a str>) -> bool {
-        let Some(host) = self.host(index) else {
-            return false;
-        };
-        terms.iter().any(|(term, _)| match term {
-            Term::Host(name) => *name == host.name,
-            Term::Role(id) => self.inventory.named(id).contains(&index),
-            Term::Prefix(net) => {
-                net.prefix_len() == net.max_prefix_len()
-                    && addresses_of(host).any(|own| own == net.addr())
-            }
-            Term::Group(name) if !above.contains(&name.as_str()) => {
-                above.push(name);
-                let group = self.inputs.site.groups.get(name);
-                let is_in = group.is_some_and(|group| self.names(&group.members.0, index, above));
-                above.pop();
-                is_in
-            }
-            _ => false,
-        })
-    }
-
+    /// Why the other end is closed; that is this host's if the words are `not ours`.
     fn why(
         &self,
-        system: &System,
-        row: &Row,
         grant: &Grant,
         index: usize,
+        is_ours: bool,
         is_sent: bool,
-        (_, theirs): (&Open, &Open),
+        theirs: &Open,
     ) -> String {
-        let is_of_system = theirs.iter().any(|one| one.systems.contains(&system.id));
-        if is_of_system && !self.inventory.is_related(&system.id, index) {
-            let named = |host: Option<usize>| {
-                let names: Vec<String> = clusters_of(self.inputs.site, &system.id, host)
+        let there = if is_ours { "there" } else { "here" };
+        let known = row(self.inputs.catalog, &grant.row);
+        if let Some((system, _)) = known
+            && theirs.iter().any(|one| one.systems.contains(&system.id))
+            && !self.inventory.is_related(&system.id, index)
+        {
+            let named = |host: usize| {
+                let names: Vec<String> = clusters_of(self.inputs.site, &system.id, Some(host))
                     .map(str::to_owned)
                     .collect();
                 if names.is_empty() {
@@ -242,14 +157,15 @@ impl<'a> Ends<'a> {
                     format!("of cluster {}", some_of(&names))
                 }
             };
-            return format!(
-                "it is {}, and this host {}",
-                named(Some(index)),
-                named(Some(self.own))
-            );
+            let (other, this) = if is_ours {
+                (index, self.host)
+            } else {
+                (self.host, index)
+            };
+            return format!("it is {}, and this host {}", named(other), named(this));
         }
         let address = self
-            .host(self.own)
+            .host(self.host)
             .and_then(|own| own.addresses.first())
             .map(|(address, _)| *address);
         let ends = address.and_then(|address| {
@@ -258,49 +174,84 @@ impl<'a> Ends<'a> {
             open.filter_map(|(_, one)| one.until).max()
         });
         if let Some(until) = ends {
-            return format!("there it ends at {}", human::time(until));
+            return format!("{there} it ends at {}", human::time(until));
         }
-        let mut omitted = theirs.iter().flat_map(|one| &one.omitted);
         let is_other_end = |id: &str| {
-            base(id) == base(&row.id)
-                || self.row(id).is_some_and(|(_, other)| {
-                    other.transports.contains(&grant.transport)
-                        && other.ports.iter().any(|spec| row.ports.contains(spec))
-                })
+            known.is_some_and(|(_, own)| {
+                base(id) == base(&own.id)
+                    || row(self.inputs.catalog, id).is_some_and(|(_, other)| {
+                        other.transports.contains(&grant.transport)
+                            && other.ports.iter().any(|spec| own.ports.contains(spec))
+                    })
+            })
         };
+        let mut omitted = theirs.iter().flat_map(|one| &one.omitted);
         if let Some(one) = omitted.find(|one| is_other_end(&one.row)) {
-            return format!("there row `{}` opens nothing: {}", one.row, one.detail);
+            return format!("{there} row `{}` opens nothing: {}", one.row, one.detail);
         }
         let mut others = covering(theirs, !is_sent, grant);
         match others.next() {
-            Some((_, one)) => format!("there row `{}` is for others", one.row),
-            None => "there no row opens it".to_owned(),
+            Some((_, one)) => format!("{there} row `{}` is for others", one.row),
+            None => format!("{there} no row opens it"),
         }
     }
+}
 
-    fn report(self) -> Vec<Diagnostic> {
-        let mut all = Vec::new();
-        for ((row, is_sent, ports, why), hosts) in self.found {
-            let hosts: Vec<String> = hosts.into_iter().collect();
-            let (open, closed) = if is_sent {
-                ("lets this host send", "does not accept it")
-            } else {
-                ("accepts", "may not send it")
-            };
-            let towards = if is_sent { "to" } else { "from" };
-            let message = format!(
-                "row `{row}` {open} {ports} {towards} {}, which {closed}: {why}",
-                some_of(&hosts)
-            );
-            let hint = "say the same at both ends, or `[[row]]` at each where the document does not have it";
-            all.push(
-                Diagnostic::warning("ends-differ", message)
-                    .at(row)
-                    .hint(hint),
-            );
-        }
-        all
+/// A row of a document, by its full id.
+fn row<'c>(catalog: &'c Catalog, id: &str) -> Option<(&'c System, &'c Row)> {
+    let (of, _) = id.split_once('/')?;
+    let system = catalog.systems.get(of)?;
+    Some((system, system.rows.iter().find(|row| row.id == id)?))
+}
+
+/// Whether what is open at one end towards an address of the other host is not open there.
+fn is_closed(
+    policy: &Policy,
+    grant: &Grant,
+    is_sent: bool,
+    (own, other): (&Host, &Host),
+    theirs: &Open,
+) -> bool {
+    let meant = addresses_of(other).filter(|address| policy.admits(grant.peers, *address));
+    let families: BTreeSet<bool> = meant.map(|address| address.is_ipv6()).collect();
+    let mut own = own.addresses.iter().map(|(address, _)| *address);
+    own.any(|address| {
+        families.contains(&address.is_ipv6()) && !is_open(theirs, !is_sent, grant, address)
+    })
+}
+
+fn report(found: Found) -> Vec<Diagnostic> {
+    let mut all = Vec::new();
+    for (finding, hosts) in found {
+        let hosts: Vec<String> = hosts.into_iter().collect();
+        let hosts = some_of(&hosts);
+        let Finding {
+            row, ports, why, ..
+        } = finding;
+        let what = match (finding.is_ours, finding.is_sent) {
+            (true, true) => {
+                format!("lets this host send {ports} to {hosts}, which does not accept it")
+            }
+            (true, false) => format!("accepts {ports} from {hosts}, which may not send it"),
+            (false, true) => {
+                format!("lets {hosts} send {ports} to this host, which does not accept it")
+            }
+            (false, false) => {
+                format!("of {hosts} accepts {ports} from this host, which may not send it")
+            }
+        };
+        let hint = if finding.is_documented {
+            "say the same at both ends, or `[[row]]` at each where the document does not have it"
+        } else {
+            "write a `[[row]]` for the other end as well"
+        };
+        all.push(
+            Diagnostic::warning("ends-differ", format!("row `{row}` {what}: {why}"))
+                .at(finding.place)
+                .hint(hint),
+        );
     }
+    all
 }
 
 fn ports(grant: &Grant) -> String {

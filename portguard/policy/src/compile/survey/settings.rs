@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use crate::catalog::{Peer, PeerClass, Row, System};
+use crate::compile::answers;
 use crate::site::{
     ChangedPorts, Chosen, Place, Ports, RowSite, Site, SystemSite, Term, Terms, Who, names_row,
 };
@@ -237,16 +238,10 @@ impl Setting {
                     asks(&|condition| condition.choices.contains_key(id))
                         || row.pick.as_ref() == Some(id)
                 }
-                Key::Peer(key) => row.peers.iter().any(|peer| match peer {
-                    Peer::Role(role) => system.closure(key).contains(role.as_str()),
-                    Peer::SameRole => of_role(key),
-                    Peer::Group(group) => group == key,
-                    Peer::Asn(number) => format!("asn:{number}") == *key,
-                    Peer::Domain(name) => format!("domain:{name}") == *key,
-                    Peer::Multicast => key == "multicast",
-                    Peer::Unprinted => row.class == Some(PeerClass::ClusterMembers) && of_role(key),
-                    Peer::Prefix(_) | Peer::Itself => false,
-                }),
+                Key::Peer(key) => {
+                    let mut peers = row.peers.iter();
+                    peers.any(|peer| answers::is_about(key, peer, system, row))
+                }
                 Key::Unprinted => row.peers.contains(&Peer::Unprinted),
                 Key::Class(class) => row.class == Some(*class),
                 Key::Offset(role) => row.offset && of_role(role),
