@@ -94,6 +94,14 @@ ports = [9102]
 peers = ["192.0.2.17"]
 reason = "asked for by the backup team"
 expires = 2099-12-31
+[[row]]
+name = "upload"
+direction = "out"
+transport = "tcp"
+ports = [9103]
+peers = ["192.0.2.17"]
+reason = "asked for by the backup team"
+expires = 2099-12-31
 [[host]]
 name = "left"
 addresses = ["{here}"]

@@ -95,6 +95,11 @@ fn moment(seconds: u64) -> Timestamp {
     time.and_then(Result::ok).unwrap_or(Timestamp::MAX)
 }
 
+/// Seconds since the Unix epoch as `2026-11-22T00:15:00Z` (RFC 3339).
+pub fn rfc3339_seconds(seconds: u64) -> String {
+    moment(seconds).to_string()
+}
+
 /// Seconds since the Unix epoch as JSON has them: RFC 3339. What an earlier version wrote as a number is read, too.
 pub mod seconds {
     use jiff::Timestamp;

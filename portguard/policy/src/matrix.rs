@@ -79,10 +79,10 @@ pub fn sweep(grants: &[Grant]) -> Vec<Entry<'_>> {
     entries
 }
 
-fn reasons<'a>(grants: &'a [&'a Grant]) -> BTreeSet<(Peers, &'a str)> {
+fn reasons<'a>(grants: &'a [&'a Grant]) -> BTreeSet<(Peers, &'a str, Option<u64>)> {
     grants
         .iter()
-        .map(|grant| (grant.peers, grant.row.as_str()))
+        .map(|grant| (grant.peers, grant.row.as_str(), grant.until))
         .collect()
 }
 

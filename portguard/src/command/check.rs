@@ -11,7 +11,7 @@ use super::table::{Grid, hanging};
 use super::{print, print_json};
 use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Exit;
-use portguard_policy::human::{count, plain_lines};
+use portguard_policy::human::{count, plain_lines, time};
 use portguard_policy::matrix::{Matrix, sweep};
 use portguard_policy::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Policy};
 
@@ -236,10 +236,12 @@ fn grants((policy, verbose): (&Policy, bool), grants: &[Grant], direction: &'sta
                 (&facts.purpose, &facts.citation, facts.audit)
             });
             let audit = if audit { " (audit only)" } else { "" };
+            let ends = grant.until.map(|until| format!(" (ends {})", time(until)));
+            let ends = ends.unwrap_or_default();
             table.row([
                 ports.clone(),
                 plain_lines(&words(policy, grant)),
-                format!("{}{audit}", plain_lines(&grant.row)),
+                format!("{}{audit}{ends}", plain_lines(&grant.row)),
                 plain_lines(purpose),
                 plain_lines(citation),
             ]);
@@ -280,7 +282,13 @@ mod tests {
                 set("group g", &["10.0.0.1/32", "10.1.0.0/16"]),
                 set("192.0.2.1", &["192.0.2.1/32"]),
             ],
-            inbound: vec![grant(80, 81, Peers::Set(0)), grant(90, 90, Peers::Set(1))],
+            inbound: vec![
+                grant(80, 81, Peers::Set(0)),
+                Grant {
+                    until: Some(1_801_440_000),
+                    ..grant(90, 90, Peers::Set(1))
+                },
+            ],
             rows: vec![RowFacts {
                 id: "acme/web".to_owned(),
                 role: None,
@@ -314,7 +322,7 @@ mod tests {
         for wanted in [
             "h\u{fffd}[1m (acme/node): inbound audit, outbound audit",
             "tcp/80-81 group g: web1, 10.1.0.0/16 acme/web (audit only) web Doc, S, 80",
-            "tcp/90 192.0.2.1 acme/web (audit only) web Doc, S, 80",
+            "tcp/90 192.0.2.1 acme/web (audit only) (ends 2027-02-01 00:00:00 UTC) web Doc, S, 80",
             "ping from nobody",
             "acme/x loopback why",
         ] {

@@ -5,7 +5,7 @@
 
 mod clusters;
 mod effect;
-mod ends;
+pub(super) mod ends;
 pub(super) mod outcome;
 mod sample;
 mod settings;

@@ -1,12 +1,13 @@
 //! The matrix as JSON: the contract of `check --json`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::{Entry, sweep};
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
+use crate::human;
 use crate::policy::{Compiled, GrantKind, Omitted, Outbound, Policy};
 
 /// `check --json`.
@@ -48,6 +49,9 @@ struct PortRange<'a> {
     port_first: u16,
     port_last: u16,
     rows: BTreeSet<&'a str>,
+    /// Rows that end, and when.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    ends: BTreeMap<&'a str, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -143,7 +147,18 @@ impl<'a> Matrix<'a> {
 
 impl<'a> PortRange<'a> {
     fn of(entry: &Entry<'a>) -> Self {
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        for grant in &entry.grants {
+            let end = last.entry(&grant.row).or_default();
+            *end = grant.until.map_or(u64::MAX, |until| until.max(*end));
+        }
+        last.retain(|_, end| *end != u64::MAX);
+        let ends = last
+            .into_iter()
+            .map(|(row, end)| (row, human::rfc3339_seconds(end)))
+            .collect();
         Self {
+            ends,
             transport: entry.transport,
             port_first: entry.first,
             port_last: entry.last,
@@ -225,6 +240,10 @@ mod tests {
                 ..grant(80, 80, row)
             });
         }
+        policy.inbound.push(Grant {
+            until: Some(1_801_440_000),
+            ..grant(81, 81, "acme/a")
+        });
         policy.outbound = vec![Grant {
             kind: GrantKind::Baseline,
             ..grant(53, 53, "baseline/dns")
@@ -239,7 +258,8 @@ mod tests {
         let found = serde_json::to_value(Matrix::new(&compiled)).unwrap();
         let wanted = serde_json::json!({
             "schema": 1, "roles": [], "systems": ["acme"], "mode": "audit", "outbound_mode": "audit",
-            "inbound": [{"transport": "tcp", "port_first": 80, "port_last": 80, "rows": ["acme/a", "acme/b"], "sources": ["10.0.0.0/24"]}],
+            "inbound": [{"transport": "tcp", "port_first": 80, "port_last": 80, "rows": ["acme/a", "acme/b"], "sources": ["10.0.0.0/24"]},
+                {"transport": "tcp", "port_first": 81, "port_last": 81, "rows": ["acme/a"], "ends": {"acme/a": "2027-02-01T00:00:00Z"}, "sources": ["any"]}],
             "outbound": [{"transport": "tcp", "port_first": 53, "port_last": 53, "rows": ["baseline/dns"], "destinations": ["any"]}],
             "protocols": [],
             "baseline": [{"name": "echo", "direction": "in", "peers": ["any"]}, {"name": "dns", "direction": "out", "peers": ["any"]}],
@@ -248,5 +268,16 @@ mod tests {
             "digest": digest,
         });
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn neighbours_that_end_at_different_times_are_told_apart() {
+        let until = |port: u16, until| Grant {
+            until,
+            ..grant(port, port, "acme/a")
+        };
+        let grants = [until(80, Some(10)), until(81, Some(20)), until(82, None)];
+        let swept: Vec<u16> = sweep(&grants).iter().map(|entry| entry.first).collect();
+        assert_eq!(swept, [80, 81, 82]);
     }
 }
