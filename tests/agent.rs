@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use portguard_harness::net::{Host, Lab};
+use portguard_harness::net::{Host, Lab, Process};
+
+use crate::guard::eventually;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -31,6 +33,13 @@ pub(crate) fn get(host: &Host, path: &str, accept: &str) -> Result<(String, Stri
     })
 }
 
+/// Waits until an agent serves.
+pub(crate) fn listening(agent: &Process) -> Result<()> {
+    eventually("the agent listens", || {
+        Ok(agent.stderr().contains("listening"))
+    })
+}
+
 fn portguard(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
     command.args(arguments);
@@ -44,11 +53,7 @@ fn metrics_are_served_and_the_guard_outlives_the_agent() -> Result<()> {
     let history = std::env::temp_dir().join(format!("portguard-agent-{}", std::process::id()));
     let history_flag = format!("--history={}", history.display());
     let agent = host.start(&mut portguard(&["agent", "--every=1", &history_flag]))?;
-    let started = std::time::Instant::now();
-    while !agent.stderr().contains("listening") {
-        anyhow::ensure!(started.elapsed() < SOON, "{}", agent.stderr());
-        std::thread::yield_now();
-    }
+    listening(&agent)?;
     let (head, body) = get(host, "/healthz", "*/*")?;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     assert_eq!(body, "no interface is guarded\n");

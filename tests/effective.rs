@@ -10,7 +10,7 @@ use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::identity::Namespace;
 use serde_json::Value;
 
-use crate::agent::get;
+use crate::agent::{get, listening};
 use crate::guard::{Guarded, LONG, eventually};
 
 /// Long enough to be loaded, and to be waited for.
@@ -178,9 +178,7 @@ fn agent_says(guarded: &Guarded, wanted: &Wanted<'_>) -> Result<()> {
     let history = std::env::temp_dir().join(format!("{}-history", guarded.interface()));
     let flag = format!("--history={}", history.display());
     let agent = guarded.start(&["agent".to_owned(), flag], None)?;
-    eventually("the agent listens", || {
-        Ok(agent.stderr().contains("listening"))
-    })?;
+    listening(&agent)?;
     let host = &guarded.link.left.host;
     let (_, metrics) = get(host, "/metrics", "*/*")?;
     let name = wanted.name;

@@ -1,5 +1,7 @@
 //! One problem is one finding with one number, whichever view one looks at.
 
+mod views;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_harness::traffic::{TcpEcho, connect};
 use serde_json::Value;
 
-use super::agent::get;
+use super::agent::{get, listening};
 use super::callers::json;
 use super::guard::{Guarded, LONG, SOON, eventually};
 
@@ -52,7 +54,6 @@ fn grouped(number: u64) -> String {
     portguard_policy::human::grouped(number)
 }
 
-#[expect(clippy::too_many_lines, reason = "one scene, seen in six views")]
 #[test]
 fn a_scraper_of_an_undocumented_service_is_one_finding_in_every_view() -> Result<()> {
     let guarded = Guarded::new()?;
@@ -144,9 +145,7 @@ fn a_scraper_of_an_undocumented_service_is_one_finding_in_every_view() -> Result
     let history = format!("--history={}", state.display());
     let args = ["agent", "--every=1", &history].map(str::to_owned);
     let agent = guarded.start(&args, None)?;
-    eventually("the agent listens", || {
-        Ok(agent.stderr().contains("listening"))
-    })?;
+    listening(&agent)?;
     let (_, metrics) = get(host, "/metrics", "text/plain")?;
     let sample = |name: &str, wanted: u64| -> Result<()> {
         let mut lines = metrics.lines().filter(|line| line.starts_with(name));

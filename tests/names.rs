@@ -16,7 +16,7 @@ use portguard_harness::traffic::receive_datagram;
 use serde_json::Value;
 
 use self::server::NameServer;
-use super::agent::get;
+use super::agent::{get, listening};
 use super::guard::{Guarded, LONG, eventually, listen};
 
 /// Open to the domain name.
@@ -161,9 +161,7 @@ fn addresses_that_change_are_swapped_in_and_nothing_else_is_lost() -> Result<()>
     guarded.run(&load, None)?.success()?;
     assert_eq!(admitted(&guarded)?, serde_json::json!(["10.77.0.2"]));
     let agent = agent(&guarded, &[])?;
-    eventually("the agent listens", || {
-        Ok(agent.stderr().contains("listening"))
-    })?;
+    listening(&agent)?;
 
     // The same answer again and again: no swap.
     let before = names.asked();

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::{End, Host, Lab, Link, Process, unique_name};
 use serde_json::Value;
 
+use crate::agent::listening;
 use crate::guard::{Guarded, LONG, eventually};
 use crate::living::town::MATRIX;
 
@@ -59,9 +60,7 @@ impl World {
         host.output(&mut Guarded::command(&load), LONG)?.success()?;
         let history = format!("--history={}", folder.join("history").display());
         let agent = host.start(&mut Guarded::command(&["agent", &history]))?;
-        eventually("the agent looks", || {
-            Ok(agent.stderr().contains("listening"))
-        })?;
+        listening(&agent)?;
         Ok(Self {
             guarded,
             second,

@@ -1,10 +1,14 @@
 //! What every verb prints: JSON as `docs/json.md` says, and text that ends in one newline and counts in good English.
 
 mod complete;
+mod events;
 mod live;
 pub(crate) mod page;
+mod refusals;
 mod scene;
+mod site;
 mod text;
+mod verbs;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Output;

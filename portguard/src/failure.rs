@@ -57,8 +57,13 @@ pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
         if let Some(hint) = fault_of(error).and_then(|fault| fault.hint.as_deref()) {
             let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain_lines(hint));
         }
-        if changes && exit_of(error) == Exit::Usage {
-            let _ = writeln!(err, "refused: nothing changed");
+        let last = match exit_of(error) {
+            Exit::Usage if changes => "refused: nothing changed",
+            Exit::System if changes => "failed: `portguard status` shows what is in force",
+            Exit::Ok | Exit::Findings | Exit::Usage | Exit::System => "",
+        };
+        if !last.is_empty() {
+            let _ = writeln!(err, "{last}");
         }
     }
     if as_json {

@@ -137,8 +137,12 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
         let name = "portguard_drift_ports";
         text.gauge(name, "Ports by how document, listeners and traffic agree.");
         for state in State::ALL {
-            let finding = if state.is_finding() { "true" } else { "false" };
-            let labels = [("state", state.name()), ("finding", finding)];
+            let is_to_act_on = if state.is_to_act_on() {
+                "true"
+            } else {
+                "false"
+            };
+            let labels = [("state", state.name()), ("to_act_on", is_to_act_on)];
             let count = drift.ports.get(&state).copied().unwrap_or(0);
             text.sample(name, &labels, count);
         }

@@ -79,13 +79,13 @@ pub struct Guard {
 
 impl Evidence {
     /// Items that somebody should do something about.
-    fn findings(&self) -> impl Iterator<Item = &Item> {
-        self.drift.findings()
+    fn to_act_on(&self) -> impl Iterator<Item = &Item> {
+        self.drift.items.iter().filter(|item| item.is_to_act_on())
     }
 
-    /// Findings to act on, as `drift` counts them.
-    fn to_act_on(&self) -> usize {
-        self.findings().count() + self.drift.portless.len()
+    /// Whether documents, services and traffic agree.
+    fn agrees(&self) -> bool {
+        self.drift.findings() + self.drift.mismatches() == 0
     }
 
     /// Seconds that the evidence covers: the shortest window of any interface.

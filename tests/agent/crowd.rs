@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use portguard_harness::net::Lab;
 
-use super::{SOON, get, portguard};
-use crate::guard::eventually;
+use super::{SOON, get, listening, portguard};
 
 /// Connections that say nothing, or never say all.
 const IDLE: usize = 300;
@@ -25,9 +24,7 @@ fn idle_connections_starve_nobody() -> Result<()> {
         "agent",
         &format!("--history={}", history.display()),
     ]))?;
-    eventually("the agent serves", || {
-        Ok(agent.stderr().contains("listening"))
-    })?;
+    listening(&agent)?;
     let mut idle = host.run(|| {
         let address: SocketAddr = ([127, 0, 0, 1], 9475).into();
         let mut all = Vec::new();

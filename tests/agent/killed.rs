@@ -10,7 +10,7 @@ use portguard_harness::net::Process;
 use portguard_harness::traffic::PacketSocket;
 use portguard_observe::history;
 
-use super::get;
+use super::{get, listening};
 use crate::guard::{Guarded, LONG, eventually};
 
 const PORT: u16 = 61_004;
@@ -21,9 +21,7 @@ fn start(guarded: &Guarded, history: &Path) -> Result<Process> {
     let history = format!("--history={}", history.display());
     let args = ["agent", "--every=1", &history];
     let agent = guarded.start(&args.map(str::to_owned), None)?;
-    eventually("the agent serves", || {
-        Ok(agent.stderr().contains("listening"))
-    })?;
+    listening(&agent)?;
     Ok(agent)
 }
 

@@ -178,6 +178,7 @@ fn check_schema(answer: &Value) -> Result<()> {
             "since",
             "windows",
             "findings",
+            "mismatches",
             "unread",
             "states",
             "items",
@@ -192,7 +193,9 @@ fn check_schema(answer: &Value) -> Result<()> {
             "port_first",
             "port_last",
             "state",
+            "interface",
             "finding",
+            "mismatch",
             "rows",
             "purposes",
             "citations",
@@ -213,7 +216,14 @@ fn check_schema(answer: &Value) -> Result<()> {
         .filter_map(|item| item["state"].as_str())
         .collect();
     assert_eq!(answer["findings"], findings.len());
-    assert_eq!(findings.len(), 4, "{findings:?}");
+    assert_eq!(findings.len(), 3, "{findings:?}");
+    let mismatches = answer["items"].as_array().into_iter().flatten();
+    let mismatches = mismatches.filter(|item| item["mismatch"] == true);
+    let mismatches: Vec<_> = mismatches
+        .map(|item| (&item["state"], &item["port_first"]))
+        .collect();
+    assert_eq!(answer["mismatches"], mismatches.len());
+    assert_eq!(mismatches.len(), 1, "{mismatches:?}");
     for state in findings {
         assert!(answer["states"][state].as_u64() >= Some(1), "{state}");
     }

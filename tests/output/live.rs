@@ -8,6 +8,7 @@ use portguard_harness::frames::{Frame, Ipv4, Tcp, Udp};
 use portguard_harness::net::{End, Host, Lab, Output};
 use portguard_harness::traffic::PacketSocket;
 
+use super::site;
 use super::text::{WIDTHS, settings};
 use crate::guard::{Guarded, LONG, eventually};
 use crate::names::server::NameServer;
@@ -15,36 +16,9 @@ use crate::names::server::NameServer;
 /// As long as the name that the interface really has.
 const NAME: &str = "ethernet0";
 const SERVER: &str = "127.0.0.1:5353";
-const ADMIN: [u8; 4] = [192, 0, 2, 1];
-const STRANGER: [u8; 4] = [203, 0, 113, 9];
+pub(super) const ADMIN: [u8; 4] = [192, 0, 2, 1];
+pub(super) const STRANGER: [u8; 4] = [203, 0, 113, 9];
 const SCANNER: [u8; 4] = [203, 0, 113, 50];
-
-const SITE: &str = r#"schema = 1
-unprinted_peers = ["admins"]
-unresolved_ports = "none"
-[groups]
-admins = ["192.0.2.0/28"]
-[management]
-allow = ["tcp/22=admins"]
-[systems.nexthink]
-deployment = "on-premises"
-[systems.nexthink.peers]
-active-directory = ["192.0.2.5"]
-mail-server = ["192.0.2.6"]
-finder = ["192.0.2.16/28"]
-[systems.nexthink.choices]
-directory-channel = "secure"
-portal-access = "secure"
-[[host]]
-name = "portal1"
-addresses = ["10.77.0.1"]
-roles = ["nexthink/portal"]
-[host.interfaces.INTERFACE]
-[[host]]
-name = "engine1"
-addresses = ["10.0.0.2"]
-roles = ["nexthink/engine"]
-"#;
 
 /// Verbs that look, after some traffic in audit.
 const SHOWN: &[(&str, &str)] = &[
@@ -86,14 +60,14 @@ const LATER: &[(&str, &str)] = &[
 ];
 
 /// A guarded host on a link on which nothing happens by itself.
-struct Quiet {
-    guarded: Guarded,
+pub(super) struct Quiet {
+    pub(super) guarded: Guarded,
     directory: tempfile::TempDir,
     _names: NameServer,
 }
 
 impl Quiet {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let lab = Lab::new()?;
         let (left, right) = (lab.host("left")?, lab.host("right")?);
         for host in [&left, &right] {
@@ -115,25 +89,46 @@ impl Quiet {
             guarded: Guarded { link },
             directory: tempfile::tempdir()?,
         };
-        let site = SITE.replace("INTERFACE", &here);
+        let site = site::site("10.77.0.1", &site::answered(&here));
         std::fs::write(quiet.directory.path().join("site.toml"), site)?;
         Ok(quiet)
     }
 
-    fn run(&self, line: &str, columns: u16) -> Result<Output> {
+    /// `portguard` as it is called on the guarded host.
+    pub(super) fn command(&self, line: &str, columns: u16) -> Command {
         let interface = self.guarded.interface();
         let args = line.split_whitespace();
         let args: Vec<&str> = args
             .map(|word| if word == "INTERFACE" { interface } else { word })
             .collect();
         let mut command = Guarded::command(&args);
+        self.surround(&mut command, columns);
+        command
+    }
+
+    /// A shell in the same place: `$P` is the program, `$IF` the interface.
+    pub(super) fn shell(&self, line: &str, columns: u16) -> Result<Output> {
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", line])
+            .env("P", env!("CARGO_BIN_EXE_portguard"))
+            .env("IF", self.guarded.interface());
+        self.surround(&mut command, columns);
+        self.guarded.link.left.host.output(&mut command, LONG)
+    }
+
+    fn surround(&self, command: &mut Command, columns: u16) {
         command
             .current_dir(self.directory.path())
             .env("STATE_DIRECTORY", self.directory.path().join("state"))
             .env("PORTGUARD_RESOLVER", SERVER)
             .env("SUDO_USER", "operator")
             .env("COLUMNS", columns.to_string());
-        self.guarded.link.left.host.output(&mut command, LONG)
+    }
+
+    pub(super) fn run(&self, line: &str, columns: u16) -> Result<Output> {
+        let host = &self.guarded.link.left.host;
+        host.output(&mut self.command(line, columns), LONG)
     }
 
     fn traffic(&self) -> Result<()> {
@@ -174,7 +169,7 @@ impl Quiet {
     }
 
     /// What is said, but for what is another in each run.
-    fn stable(&self, output: &Output) -> String {
+    pub(super) fn stable(&self, output: &Output) -> String {
         let text = format!(
             "{}\n---- standard error, exit code {}\n{}",
             output.stdout,
@@ -226,7 +221,7 @@ fn masked(text: &str) -> String {
 }
 
 /// Digits together as one `N`.
-fn without_digits(line: &str) -> String {
+pub(super) fn without_digits(line: &str) -> String {
     let mut out = String::new();
     for one in line.chars() {
         match one {

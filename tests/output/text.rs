@@ -8,34 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use insta::Settings;
 use portguard_harness::net::Output;
 
-use super::{GUARDED, OFFLINE, REFUSED, scene, words};
+use super::{GUARDED, OFFLINE, REFUSED, scene, site, words};
 use crate::guard::Guarded;
 
 const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/output/snapshots");
 pub(super) const WIDTHS: [u16; 2] = [80, 120];
-
-/// A site of two hosts, the same on every machine.
-const SITE: &str = r#"schema = 1
-unprinted_peers = ["admins"]
-unresolved_ports = "none"
-[groups]
-admins = ["192.0.2.0/28"]
-[management]
-allow = ["tcp/22=admins"]
-[systems.nexthink]
-deployment = "on-premises"
-[systems.nexthink.peers]
-active-directory = ["192.0.2.5"]
-mail-server = ["192.0.2.6"]
-[[host]]
-name = "portal1"
-addresses = ["10.0.0.1"]
-roles = ["nexthink/portal"]
-[[host]]
-name = "engine1"
-addresses = ["10.0.0.2"]
-roles = ["nexthink/engine"]
-"#;
 
 /// Verbs whose text depends on nothing but their input.
 const SHOWN: &[(&str, &str)] = &[
@@ -112,10 +89,11 @@ fn offline(directory: &Path, line: &str, columns: u16) -> Result<Output> {
 
 fn files() -> Result<tempfile::TempDir> {
     let directory = tempfile::tempdir()?;
+    let site = site::site("10.0.0.1", &site::Answers::default());
     let write = |name: &str, text: String| std::fs::write(directory.path().join(name), text);
-    write("site.toml", SITE.to_owned())?;
-    write("wrong.toml", SITE.replace("unprinted", "unprnted"))?;
-    write("other.toml", SITE.replace("192.0.2.6", "192.0.2.66"))?;
+    write("site.toml", site.clone())?;
+    write("wrong.toml", site.replace("unprinted", "unprnted"))?;
+    write("other.toml", site.replace("192.0.2.6", "192.0.2.66"))?;
     Ok(directory)
 }
 

@@ -10,7 +10,7 @@ pub mod listeners;
 pub mod nat;
 pub mod netlink;
 pub mod operator;
-pub(crate) mod privileges;
+pub mod privileges;
 pub mod resolve;
 pub mod sessions;
 pub mod sockets;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use portguard_common::reason::Direction;
 
 use crate::counters::Report;
-use crate::findings::{Kind, Sockets, findings};
+use crate::findings::{Finding, Kind};
 use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::{Listener, Namespace};
 use portguard_kernel::host::nat::{Published, Unread};
@@ -25,6 +25,17 @@ pub use item::Item;
 pub use portless::Portless;
 pub use state::State;
 
+/// What one guarded interface saw, of one moment and since one moment.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// Its counters.
+    pub report: Report,
+    /// Who caused violations, heaviest first.
+    pub talkers: Vec<TopTalker>,
+    /// Its findings, which every view of it has.
+    pub findings: Vec<Finding>,
+}
+
 /// What is known besides the policy.
 #[derive(Debug, Default)]
 pub struct Views<'a> {
@@ -34,12 +45,10 @@ pub struct Views<'a> {
     pub published: Vec<Published>,
     /// Other network namespaces.
     pub elsewhere: Vec<Namespace>,
-    /// What was counted, by interface; empty where no guard is loaded.
-    pub seen: &'a [Report],
+    /// What was seen, by interface; empty where no guard is loaded.
+    pub seen: &'a [Sight],
     /// Ports that the kernel gives to sockets that did not ask for one.
     pub ephemeral: (u16, u16),
-    /// Who caused violations, heaviest first.
-    pub talkers: &'a [TopTalker],
 }
 
 /// Everything that was compared.
@@ -54,26 +63,31 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// Items that somebody should do something about.
-    pub fn findings(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| item.finding)
+    /// How many findings the guarded interfaces have together.
+    pub fn findings(&self) -> usize {
+        self.items.iter().filter(|item| item.finding).count() + self.portless.len()
+    }
+
+    /// How many documented, published or listening ports do not agree with each other, and have no finding.
+    pub fn mismatches(&self) -> usize {
+        self.items.iter().filter(|item| item.mismatch).count()
     }
 
     /// Compares; what was not `unread` is among the views.
     pub fn new(policy: &Policy, views: &Views<'_>, unread: Vec<Unread>) -> Self {
         Self {
             items: compare(policy, views),
-            portless: portless::portless(views.seen, views.talkers),
+            portless: views.seen.iter().flat_map(portless::portless).collect(),
             unread,
         }
     }
 }
 
-/// Compares by port, findings first, then by direction, transport and port.
+/// Compares by port, what to act on first, then by direction, transport and port.
 pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
     let inbound = spans(&policy.inbound);
     let outbound = spans(&policy.outbound);
-    let seen = &Seen::new(views);
+    let seen = &Seen::new(views.seen);
     let mut items: Vec<Item> = Vec::new();
     items.extend(
         inbound
@@ -88,11 +102,11 @@ pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
                 .iter()
                 .filter_map(|span| outwards(policy, views, seen, span)),
         );
-        traffic(policy, views, seen, (&inbound, &outbound), &mut items);
+        traffic(policy, views, (&inbound, &outbound), &mut items);
     }
     items.sort_by_key(|item| {
         (
-            !item.finding,
+            !item.is_to_act_on(),
             item.direction,
             item.transport,
             item.port_first,
@@ -232,63 +246,71 @@ fn undocumented_published(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>])
         .collect()
 }
 
-/// What was seen and should not have been: beside the port that somebody listens on, where there is one, or by itself.
+/// What was seen and should not have been, each finding of each interface once: beside the port that somebody listens on,
+/// where there is one, or by itself.
 fn traffic(
     policy: &Policy,
     views: &Views<'_>,
-    seen: &Seen<'_>,
     (inbound, outbound): (&[Span<'_>], &[Span<'_>]),
     items: &mut Vec<Item>,
 ) {
-    let listening = views.listeners.iter().filter(|one| !one.is_loopback());
-    let sockets = Sockets {
-        listening: listening.map(|one| (one.transport, one.port)).collect(),
-        client_ports: views.ephemeral,
-    };
-    // Each violation is told once, by its finding.
     for item in items.iter_mut() {
         item.violations = Some(0);
     }
-    for finding in findings(policy, views.seen, views.talkers, &sockets) {
-        if finding.kind == Kind::WithoutPort {
-            continue;
-        }
-        let answers_at = |item: &&mut Item| {
-            finding.kind == Kind::UndocumentedPort
-                && matches!(
-                    item.state,
-                    State::ListeningUndocumented
-                        | State::PublishedUndocumented
-                        | State::RedirectedUndocumented
-                )
-                && Some(item.transport) == finding.transport
-                && finding.port_first.is_some_and(|port| {
-                    finding.ports == 1 && (item.port_first..=item.port_last).contains(&port)
-                })
-                && item.traffic.is_none()
-        };
-        if let Some(item) = items.iter_mut().find(answers_at) {
+    for sight in views.seen {
+        let seen = &Seen::new(std::slice::from_ref(sight));
+        let name = &sight.report.name;
+        for finding in &sight.findings {
+            if finding.kind == Kind::WithoutPort {
+                continue;
+            }
+            let at = items.iter().position(|item| answers_at(item, finding));
+            let known = at.and_then(|at| items.get(at)).cloned();
+            // The first takes the place of what is told without traffic, those of other interfaces follow.
+            if let Some(at) = at
+                && known.as_ref().is_some_and(|item| item.traffic.is_none())
+            {
+                items.remove(at);
+            }
+            let is_known = known.is_some();
+            let mut item = known.unwrap_or_else(|| Item::of_traffic(finding, views, seen));
+            if is_known {
+                look(&mut item, views, seen);
+            } else if item.state == State::UndocumentedPeerSeen {
+                let open = if item.direction == Direction::Egress.name() {
+                    outbound
+                } else {
+                    inbound
+                };
+                let of = |span: &&Span<'_>| {
+                    span.transport == item.transport
+                        && (span.first..=span.last).contains(&item.port_first)
+                };
+                if let Some(span) = open.iter().find(of) {
+                    item.rows.clear();
+                    document(&mut item, policy, span);
+                }
+            }
+            item.interface = Some(name.clone());
             item.violations = Some(finding.violations);
-            item.traffic = Some(finding);
-            continue;
+            item.traffic = Some(finding.clone());
+            items.push(item.judged());
         }
-        let mut item = Item::of_traffic(finding, views, seen);
-        let open = if item.direction == Direction::Egress.name() {
-            outbound
-        } else {
-            inbound
-        };
-        let of = |span: &&Span<'_>| {
-            span.transport == item.transport && (span.first..=span.last).contains(&item.port_first)
-        };
-        if item.state == State::UndocumentedPeerSeen
-            && let Some(span) = open.iter().find(of)
-        {
-            item.rows.clear();
-            document(&mut item, policy, span);
-        }
-        items.push(item);
     }
+}
+
+/// Whether a finding is about the port of an item that somebody serves without a document.
+fn answers_at(item: &Item, finding: &Finding) -> bool {
+    let is_served = matches!(
+        item.state,
+        State::ListeningUndocumented | State::PublishedUndocumented | State::RedirectedUndocumented
+    );
+    let is_its = |port| (item.port_first..=item.port_last).contains(&port);
+    is_served
+        && finding.kind == Kind::UndocumentedPort
+        && finding.ports == 1
+        && Some(item.transport) == finding.transport
+        && finding.port_first.is_some_and(is_its)
 }
 
 fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {

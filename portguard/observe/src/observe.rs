@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
 use crate::counters::{Report, Snapshot};
+use crate::drift::Sight;
 use crate::events::stream::booted;
 use crate::findings::{Finding, Sockets, findings};
 use crate::resets::Resets;
@@ -211,10 +212,24 @@ impl Observed {
     /// # Errors
     /// If the kernel does not tell what listens.
     pub fn findings(&self, raw: bool) -> anyhow::Result<Vec<Finding>> {
-        let sockets = sockets()?;
-        let talkers = self.top_talkers(None, usize::MAX, raw).talkers;
+        Ok(self.sight(None, raw)?.findings)
+    }
+
+    /// Counters, talkers and findings, since the last reset or (`raw`) since the first load, with the rows of a catalog that
+    /// come near.
+    ///
+    /// # Errors
+    /// If the kernel does not tell what listens.
+    pub fn sight(&self, catalog: Option<&Catalog>, raw: bool) -> anyhow::Result<Sight> {
+        let report = self.report(raw);
+        let talkers = self.top_talkers(catalog, usize::MAX, raw).talkers;
         let policy = &self.live.meta.policy;
-        Ok(findings(policy, &[self.report(raw)], &talkers, &sockets))
+        let findings = findings(policy, std::slice::from_ref(&report), &talkers, &sockets()?);
+        Ok(Sight {
+            report,
+            talkers,
+            findings,
+        })
     }
 
     /// The name that its files have: that of its pins.

@@ -17,8 +17,12 @@ pub fn grouped(number: u64) -> String {
 
 /// `1 finding`, `1,234 findings`: a number of things, by the word for one of them.
 pub fn count(number: u64, thing: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{} {thing}{s}", grouped(number))
+    let plural = match number {
+        1 => "",
+        _ if thing.ends_with(['s', 'x']) || thing.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {thing}{plural}", grouped(number))
 }
 
 /// `1.5 MiB`: three digits or so.

@@ -45,9 +45,10 @@ const LOOK: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  systemctl enable --now portguard-agent              as the package runs it
-  portguard agent --listen 127.0.0.1:9475             then `curl 127.0.0.1:9475/metrics`, or `/healthz`
-  portguard agent --once                              only reattach guards to interfaces that came back")]
+  systemctl enable --now portguard-agent  as the package runs it
+  portguard agent --listen 127.0.0.1:9475
+      then `curl 127.0.0.1:9475/metrics`, or `/healthz`
+  portguard agent --once  only reattach guards to interfaces that came back")]
 pub struct AgentArgs {
     /// Where to listen for scrapes
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9475")]
@@ -211,14 +212,13 @@ impl Watched {
                 tracing::warn!(%interface, "no longer guarded");
             }
         }
-        let seen: Vec<_> = observed.iter().map(|one| one.report(true)).collect();
+        let seen: Vec<_> = observed
+            .iter()
+            .map(|one| one.sight(None, true))
+            .collect::<anyhow::Result<_>>()?;
         let mut found = Found::default();
         if !seen.is_empty() {
-            let mut talkers = Vec::new();
-            for one in &observed {
-                talkers.extend(one.top_talkers(None, usize::MAX, true).talkers);
-            }
-            let drift = drift::gather(&drift::in_force(&observed), &seen, &talkers)?;
+            let drift = drift::gather(&drift::in_force(&observed), &seen)?;
             for item in &drift.items {
                 *found.ports.entry(item.state).or_default() += 1;
             }
@@ -230,8 +230,8 @@ impl Watched {
         for one in &observed {
             evidence::gather(one, now())?;
         }
-        for (one, report) in observed.iter().zip(&seen) {
-            let sample = Sample::of(report, now());
+        for (one, sight) in observed.iter().zip(&seen) {
+            let sample = Sample::of(&sight.report, now());
             history::append(&args.history, &one.pinned_name(), &sample)
                 .with_context(|| format!("cannot keep samples in `{}`", args.history.display()))?;
         }

@@ -21,8 +21,9 @@ use portguard_policy::error::Exit;
 Examples:
   portguard catalog list
   portguard catalog show nexthink/portal
-  portguard catalog show wso2 -v                                  with document, section and row
-  portguard catalog show thoughtspot/intracluster-443             one row, by the id that other verbs show
+  portguard catalog show wso2 -v  with document, section and row
+  portguard catalog show thoughtspot/intracluster-443
+      one row, by the id that other verbs show
   portguard catalog verify my-matrix.toml")]
 pub struct CatalogArgs {
     /// Also read the catalog files (*.toml) of this directory; may be repeated
@@ -35,12 +36,21 @@ pub struct CatalogArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// List the systems and their roles
+    #[command(after_help = "\
+Examples:
+  portguard catalog list
+  portguard catalog list --json | jq -r '.systems[].id'")]
     List {
         /// Write JSON
         #[arg(long)]
         json: bool,
     },
     /// Show the rows of a system or of one role, or one row
+    #[command(after_help = "\
+Examples:
+  portguard catalog show nexthink/portal
+  portguard catalog show wso2 -v  with document, section and row
+  portguard catalog show thoughtspot/intracluster-443")]
     Show {
         /// A system, a role such as `wso2/api-manager`, or a row by its id
         #[arg(value_name = "SYSTEM[/ROLE|/ROW]")]
@@ -53,6 +63,10 @@ enum Verb {
         json: bool,
     },
     /// Check catalog files, and count their rows by section to compare with the document
+    #[command(after_help = "\
+Examples:
+  portguard catalog verify my-matrix.toml
+  portguard catalog verify /etc/portguard/catalog")]
     Verify {
         /// Files, or directories of *.toml files [default: the built-in matrices]
         #[arg(value_name = "PATH")]

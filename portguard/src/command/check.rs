@@ -19,10 +19,13 @@ use portguard_policy::policy::{Compiled, Grant, GrantKind, Outbound, Peers, Poli
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  portguard check -c site.toml --host db1       the matrix of one host of the site
-  portguard check --role thoughtspot/node --unprinted-peers any --unresolved-peers any
-  portguard check -c site.toml -v               with the document, section and row of each line
-  portguard check -c site.toml | grep tcp/443   one record a line where it is piped")]
+  portguard check -c site.toml --host db1  the matrix of one host of the site
+  portguard check --role thoughtspot/node --unprinted-peers any \\
+      --unresolved-peers any
+  portguard check -c site.toml -v
+      with the document, section and row of each line
+  portguard check -c site.toml | grep tcp/443
+      one record a line where it is piped")]
 pub struct CheckArgs {
     #[command(flatten)]
     selection: SelectionArgs,

@@ -36,7 +36,7 @@ pub struct ConfirmArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard rollback                     what was in force before the last load is in force again
+  portguard rollback  what was in force before the last load is in force again
   portguard rollback --interface eth0")]
 pub struct RollbackArgs {
     /// Go back even if open sessions, or your own, would be cut

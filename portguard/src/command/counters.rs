@@ -33,9 +33,9 @@ const ASKED: usize = 4 * TALKERS;
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  portguard counters --violations          what enforcing would drop, one line a cause
-  portguard counters --by row              which rows of the documents are used
-  portguard counters --by peer --top 10    who causes violations
+  portguard counters --violations  what enforcing would drop, one line a cause
+  portguard counters --by row      which rows of the documents are used
+  portguard counters --by peer --top 10  who causes violations
   portguard counters --watch --json | jq -c '.interfaces[] | {name, violations}'
   portguard counters reset --note \"after the upgrade\""
 )]
@@ -141,10 +141,9 @@ struct Shown {
     rows: Vec<RowCount>,
     #[serde(skip)]
     violations_only: bool,
-    /// Findings beyond `--top`, and their violations.
-    #[serde(skip)]
+    /// Findings beyond `--top`.
     findings_left_out: usize,
-    #[serde(skip)]
+    /// Violations of those.
     violations_left_out: u64,
 }
 

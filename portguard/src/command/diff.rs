@@ -20,7 +20,7 @@ use portguard_policy::policy::Policy;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard diff -c site.toml                        what `load -c site.toml` would change
+  portguard diff -c site.toml  what `load -c site.toml` would change
   portguard diff --between old.toml new.toml --host db1")]
 pub struct DiffArgs {
     #[command(flatten)]

@@ -11,34 +11,34 @@ use serde::Serialize;
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs, USUAL_SITE};
 use super::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
-use super::table::{Grid, width, wrapped};
+use super::table::{Grid, hanging, width, wrapped};
 use super::{catalogs, print, print_json};
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
-use portguard_observe::counters::Report;
-use portguard_observe::drift::{Drift, Item, Portless, State, Views};
+use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
 use portguard_observe::observe::{self, Observed};
-use portguard_observe::talkers::TopTalker;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{count, grouped, plain, time};
 use portguard_policy::policy::Policy;
 
 /// Compare what is documented, what listens and what was seen
 ///
-/// Without a site or a role, compares the policies in force on this host. Exit code 1 on findings.
+/// Without a site or a role, compares the policies in force on this host. Findings are violations by their cause, as in every
+/// other view; mismatches are ports that documents and services do not agree about, though no violation was seen. Exit code 1
+/// on either.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard drift                        what is in force, against what listens and what was seen
-  portguard drift --findings             only what somebody should do something about
-  portguard drift -c site.toml --json    a site file that is not loaded")]
+  portguard drift  what is in force, against what listens and what was seen
+  portguard drift --findings  only what somebody should do something about
+  portguard drift -c site.toml --json  a site file that is not loaded")]
 pub struct DriftArgs {
     #[command(flatten)]
     selection: SelectionArgs,
     /// Only traffic seen on this interface
     #[arg(short, long, value_name = "IF")]
     interface: Option<String>,
-    /// Only findings
+    /// Only findings and mismatches
     #[arg(long)]
     findings: bool,
     /// Show at most N undocumented ports without a listener; JSON has all
@@ -61,7 +61,10 @@ struct Answer {
     since: Option<u64>,
     /// From when each of them counts: sums over several are of these windows.
     windows: Vec<Window>,
+    /// Violations by their cause, as every view counts them.
     findings: usize,
+    /// Ports that documents and services do not agree about, without any violation.
+    mismatches: usize,
     /// Rules of the packet filter that were not understood: what they hand on is not among the items.
     unread: Vec<Unread>,
     states: BTreeMap<&'static str, usize>,
@@ -89,15 +92,17 @@ struct Window {
 pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let (policy, digest) = policy(args, &observed)?;
-    let seen: Vec<Report> = observed.iter().map(|one| one.report(false)).collect();
-    let talkers = talkers(&observed, false)?;
+    let sights = sights(&observed, false)?;
+    let drift = gather(&policy, &sights)?;
+    let (findings, mismatches) = (drift.findings(), drift.mismatches());
     let Drift {
         mut items,
         portless,
         unread,
-    } = gather(&policy, &seen, &talkers)?;
+    } = drift;
     warn(&unread);
-    for report in &seen {
+    let seen = || sights.iter().map(|sight| &sight.report);
+    for report in seen() {
         for warning in &report.warnings {
             let _ = writeln!(
                 io::stderr(),
@@ -108,7 +113,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         }
     }
     if args.findings {
-        items.retain(|item| item.finding);
+        items.retain(Item::is_to_act_on);
     }
     let mut states = BTreeMap::new();
     for item in &items {
@@ -118,17 +123,17 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         schema: 1,
         roles: policy.roles.clone(),
         digest,
-        interfaces: seen.iter().map(|report| report.name.clone()).collect(),
-        since: seen.iter().filter_map(|report| report.since).max(),
-        windows: seen
-            .iter()
+        interfaces: seen().map(|report| report.name.clone()).collect(),
+        since: seen().filter_map(|report| report.since).max(),
+        windows: seen()
             .map(|report| Window {
                 interface: report.name.clone(),
                 since: report.since,
                 reset: report.reset.is_some(),
             })
             .collect(),
-        findings: items.iter().filter(|item| item.finding).count() + portless.len(),
+        findings,
+        mismatches,
         unread,
         states,
         items,
@@ -141,7 +146,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     }
     // A rule that nobody understood may hand anything on.
     let is_blind = answer.unread.iter().any(Unread::is_rule);
-    Ok(if answer.findings > 0 || is_blind {
+    Ok(if findings + mismatches > 0 || is_blind {
         Exit::Findings
     } else {
         Exit::Ok
@@ -165,12 +170,9 @@ pub(super) fn warn(unread: &[Unread]) {
 ///
 /// # Errors
 /// If the kernel does not tell what listens.
-pub(super) fn gather(
-    policy: &Policy,
-    seen: &[Report],
-    talkers: &[TopTalker],
-) -> anyhow::Result<Drift> {
-    let guarded: Vec<String> = seen.iter().map(|report| report.name.clone()).collect();
+pub(super) fn gather(policy: &Policy, seen: &[Sight]) -> anyhow::Result<Drift> {
+    let names = seen.iter().map(|sight| sight.report.name.clone());
+    let guarded: Vec<String> = names.collect();
     let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
     let views = Views {
         listeners: listeners().context("cannot read what listens")?,
@@ -183,23 +185,18 @@ pub(super) fn gather(
         published,
         seen,
         ephemeral: ephemeral(),
-        talkers,
     };
     Ok(Drift::new(policy, &views, unread))
 }
 
-/// Who causes violations on any of the interfaces, heaviest first, since the last reset or (`raw`) the first load.
+/// What each interface saw, since the last reset or (`raw`) the first load.
 ///
 /// # Errors
-/// If the embedded catalog is damaged.
-pub(super) fn talkers(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<TopTalker>> {
+/// If the embedded catalog is damaged, or the kernel does not tell what listens.
+pub(super) fn sights(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Sight>> {
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
-    let mut all = Vec::new();
-    for one in observed {
-        all.extend(one.top_talkers(Some(&catalog), usize::MAX, raw).talkers);
-    }
-    all.sort_by_key(|talker| std::cmp::Reverse(talker.packets));
-    Ok(all)
+    let each = observed.iter();
+    each.map(|one| one.sight(Some(&catalog), raw)).collect()
 }
 
 /// The policy that was asked for, or those in force taken together; and the digest that it is known by.
@@ -271,6 +268,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
     if !answer.windows.is_empty() {
         writeln!(out)?;
     }
+    let is_several = answer.interfaces.len() > 1;
     let mut left_out = 0;
     for state in State::ALL {
         let mut of: Vec<&Item> = answer
@@ -287,12 +285,12 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
             left_out = of.len().saturating_sub(top);
             of.truncate(top);
         }
-        let mark = if state.is_finding() { "! " } else { "" };
+        let mark = if state.is_to_act_on() { "! " } else { "" };
         let words = format!("{mark}{}: {}", state.name(), state.meaning());
         for line in wrapped(&words, width().unwrap_or(usize::MAX)) {
             writeln!(out, "{line}")?;
         }
-        writeln!(out, "{}", lines(&of))?;
+        writeln!(out, "{}", lines(&of, is_several))?;
         if is_traffic && left_out > 0 {
             writeln!(
                 out,
@@ -304,7 +302,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
         writeln!(
             out,
             "! without-port: no document opens this, and it has no port\n{}",
-            without_port(&answer.portless)
+            without_port(&answer.portless, is_several)
         )?;
     }
     if !answer.unread.is_empty() {
@@ -318,16 +316,25 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
     if talkers.any(|talker| talker.estimated) {
         writeln!(out, "~ is an estimate: see `portguard counters --by peer`")?;
     }
-    let without = answer.portless.len();
-    let all = count(answer.findings as u64, "finding");
-    if without > 0 {
-        writeln!(out, "{all}, {without} of them without a port")
-    } else {
-        writeln!(out, "{all}")
+    let findings = count(answer.findings as u64, "finding");
+    let without = match answer.portless.len() {
+        0 => String::new(),
+        without => format!(", {without} of them without a port"),
+    };
+    let mismatches = count(answer.mismatches as u64, "mismatch");
+    let words = format!("{findings}{without}; {mismatches} of documents and services");
+    hanging(out, "", &words)
+}
+
+/// Which way, and where there are several interfaces on which one.
+fn side(direction: &str, interface: Option<&str>, is_several: bool) -> String {
+    match interface.filter(|_| is_several) {
+        Some(interface) => format!("  {direction} {}", plain(interface)),
+        None => format!("  {direction}"),
     }
 }
 
-fn without_port(all: &[Portless]) -> Grid {
+fn without_port(all: &[Portless], is_several: bool) -> Grid {
     let mut table = Grid::new(&[
         ("  ", Whole),
         ("to", Whole),
@@ -338,7 +345,7 @@ fn without_port(all: &[Portless]) -> Grid {
     ]);
     for one in all {
         table.row([
-            format!("  {}", one.direction),
+            side(one.direction, Some(&one.interface), is_several),
             one.what.clone(),
             grouped(one.violations),
             one.reason.clone(),
@@ -349,7 +356,7 @@ fn without_port(all: &[Portless]) -> Grid {
     table
 }
 
-fn lines(items: &[&Item]) -> Grid {
+fn lines(items: &[&Item], is_several: bool) -> Grid {
     let mut table = Grid::new(&[
         ("  ", Whole),
         ("port", Whole),
@@ -370,7 +377,7 @@ fn lines(items: &[&Item]) -> Grid {
             None => number(item.violations),
         };
         table.row([
-            format!("  {}", item.direction),
+            side(item.direction, item.interface.as_deref(), is_several),
             item.what(),
             number(item.passed),
             violations,

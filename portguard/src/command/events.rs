@@ -38,9 +38,10 @@ const SUMMARY: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard events --follow --port tcp/443            who is dropped at one port
+  portguard events --follow --port tcp/443  who is dropped at one port
   portguard events --follow --peer 10.0.0.0/8 --json | jq .source
-  portguard events --seconds 60 --direction out --reason undocumented-destination-port")]
+  portguard events --seconds 60 --direction out \\
+      --reason undocumented-destination-port")]
 pub struct EventsArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]

@@ -36,10 +36,13 @@ use portguard_policy::policy::{Outbound, Policy};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard explain -c site.toml --host db1 tcp app1 https       by host and service name
-  portguard explain --running eth0 tcp 192.0.2.7 9999             by the policy in force
-  portguard explain --role thoughtspot/node --unprinted-peers any --unresolved-peers any --out udp 192.0.2.53 domain
-  portguard explain -c site.toml --pcap trace.pcapng              each frame of a capture, and sums by reason")]
+  portguard explain -c site.toml --host db1 tcp app1 https
+      by host and service name
+  portguard explain --running eth0 tcp 192.0.2.7 9999  by the policy in force
+  portguard explain --role thoughtspot/node --unprinted-peers any \\
+      --unresolved-peers any --out udp 192.0.2.53 domain
+  portguard explain -c site.toml --pcap trace.pcapng
+      each frame of a capture, and sums by reason")]
 pub struct ExplainArgs {
     #[command(flatten)]
     selection: SelectionArgs,

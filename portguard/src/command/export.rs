@@ -15,8 +15,10 @@ use portguard_policy::export::{Document, ruleset};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard export -c site.toml --host db1 --format nftables > db1.nft    then `nft -c -f db1.nft`
-  portguard export --role thoughtspot/node --unprinted-peers any --unresolved-peers any --json")]
+  portguard export -c site.toml --host db1 --format nftables > db1.nft
+      then `nft -c -f db1.nft`
+  portguard export --role thoughtspot/node --unprinted-peers any \\
+      --unresolved-peers any --json")]
 pub struct ExportArgs {
     #[command(flatten)]
     selection: SelectionArgs,

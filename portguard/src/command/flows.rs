@@ -27,7 +27,8 @@ use portguard_policy::human::{bytes, count, duration, grouped, plain};
 #[command(after_help = "\
 Examples:
   portguard flows
-  portguard flows --live tcp 192.0.2.1:40000 [2001:db8::1]:443    would this answer be let in?")]
+  portguard flows --live tcp 192.0.2.1:40000 [2001:db8::1]:443
+      would this answer be let in?")]
 pub struct FlowsArgs {
     /// Only this interface
     #[arg(short, long, value_name = "IF")]
@@ -308,16 +309,16 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
                 match live.idle_seconds {
                     Some(_) if !live.live => writeln!(
                         out,
-                        "  live        no: it is known, and the host may not ask this by the outbound policy"
+                        "  live        no: the outbound policy does not let the host ask this, so no answer is let in"
                     )?,
                     Some(idle) => writeln!(
                         out,
-                        "  live        yes, last sent {} ago: its answers are let in",
+                        "  live        yes, last sent {} ago: answers are let in",
                         duration(idle)
                     )?,
                     None => writeln!(
                         out,
-                        "  live        no: its answers are let in by a row only"
+                        "  live        no, not in the table: answers are let in by rows only"
                     )?,
                 }
             }

@@ -13,8 +13,9 @@ use portguard_policy::error::Exit;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  source <(portguard completions bash)                            in this shell only
-  portguard completions bash > /etc/bash_completion.d/portguard   for everybody, from the next shell on
+  source <(portguard completions bash)  in this shell only
+  portguard completions bash > /etc/bash_completion.d/portguard
+      for everybody, from the next shell on
   portguard completions zsh > /usr/local/share/zsh/site-functions/_portguard
   portguard completions fish > ~/.config/fish/completions/portguard.fish")]
 pub struct CompletionsArgs {

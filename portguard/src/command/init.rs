@@ -10,10 +10,13 @@ use portguard_policy::error::{Exit, Fault};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  portguard init --role thoughtspot/node > site.toml                    this machine, by its name and addresses
-  portguard init --role wso2/api-manager --host am1=10.0.0.1 --host am2=10.0.0.2 > site.toml
-  portguard init --host a1=10.0.0.1@interlink-asi/authenticator --host a2=10.0.0.2@interlink-asi/vault > site.toml
-  portguard setup                                                       proposes roles from what listens here")]
+  portguard init --role thoughtspot/node > site.toml
+      this machine, by its name and addresses
+  portguard init --role wso2/api-manager --host am1=10.0.0.1 \\
+      --host am2=10.0.0.2 > site.toml
+  portguard init --host a1=10.0.0.1@interlink-asi/authenticator \\
+      --host a2=10.0.0.2@interlink-asi/vault > site.toml
+  portguard setup  proposes roles from what listens here")]
 pub struct InitArgs {
     /// Role of every host that does not name its own
     #[arg(

@@ -25,6 +25,7 @@ use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::{Interface, all, names};
 use portguard_kernel::host::links;
 use portguard_kernel::host::operator;
+use portguard_kernel::host::privileges;
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::guarded::guarded;
@@ -43,10 +44,11 @@ use portguard_policy::policy::{Compiled, Policy};
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  portguard load --audit                                  /etc/portguard/site.toml; counts, drops nothing
-  portguard load -c site.toml --dry-run                   compile, change nothing
+  portguard load --audit  /etc/portguard/site.toml; counts, drops nothing
+  portguard load -c site.toml --dry-run  compile, change nothing
   portguard load -c site.toml --enforce --confirm-within 2m
-  portguard load --role thoughtspot/node --interface eth0 --audit --unprinted-peers any --unresolved-peers any")]
+  portguard load --role thoughtspot/node --interface eth0 --audit \\
+      --unprinted-peers any --unresolved-peers any")]
 #[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub struct LoadArgs {
     #[command(flatten)]
@@ -172,6 +174,9 @@ pub(super) fn execute(
     args: &LoadArgs,
     gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Option<Done>> {
+    if !args.dry_run {
+        privileges::check()?;
+    }
     let jobs = if args.last_good {
         stored(args)?
     } else {

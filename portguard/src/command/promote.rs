@@ -30,6 +30,9 @@ use portguard_policy::policy::Policy;
 /// Seconds of a day: a window of that length has seen every hour.
 const DAY: u64 = 86_400;
 
+/// Rows that come near a flow, of which so many are named.
+const NEAREST: usize = 3;
+
 /// Switch from audit to enforce if the evidence allows it
 ///
 /// Refuses until the audit has lasted long enough, around the clock, and every flow that enforce would drop, and that is not
@@ -37,9 +40,10 @@ const DAY: u64 = 86_400;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard promote --dry-run            would it enforce, and if not, why not
+  portguard promote --dry-run  would it enforce, and if not, why not
   portguard promote -c site.toml --window 7d --confirm-within 5m
-  portguard promote --accept tcp/8080=192.0.2.0/24 --accept scan --because \"old scanner, ticket 4711\"")]
+  portguard promote --accept tcp/8080=192.0.2.0/24 --accept scan \\
+      --because \"old scanner, ticket 4711\"")]
 pub struct PromoteArgs {
     #[command(flatten)]
     load: LoadArgs,
@@ -391,32 +395,7 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             "packets of a flow are estimates where violations came faster than 64 a second"
         )?;
     }
-    for flow in case
-        .flows
-        .iter()
-        .filter(|flow| flow.state == State::Unexplained)
-    {
-        let peer = flow.peer.map(|peer| peer.to_string());
-        let of = peer.as_deref().unwrap_or("unknown peers");
-        writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
-        for near in &flow.nearest {
-            hanging(out, "  ", &plain(&near.words))?;
-        }
-        let accepts = if flow.direction == "out" { "out:" } else { "" };
-        let peer = peer.map_or(String::new(), |peer| format!("={peer}"));
-        writeln!(
-            out,
-            "  to drop it: `--accept {accepts}{}{peer} --because ...`",
-            flow.what
-        )?;
-        if let Some(lines) = &flow.site {
-            writeln!(
-                out,
-                "  to admit it, in the site file:\n    {}",
-                lines.replace('\n', "\n    ")
-            )?;
-        }
-    }
+    unexplained(out, &case.flows)?;
     if case.against.is_empty() {
         writeln!(out, "\n{}: ready to enforce", case.interface)?;
     }
@@ -435,6 +414,39 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             "\n{}: refused for {reasons}, nothing changed",
             case.interface
         )?;
+    }
+    Ok(())
+}
+
+/// What nobody has said anything about: the rows that come near, and what to do.
+fn unexplained(out: &mut dyn Write, flows: &[Judged]) -> io::Result<()> {
+    let is_one = |flow: &&Judged| flow.state == State::Unexplained;
+    for flow in flows.iter().filter(is_one) {
+        let peer = flow.peer.map(|peer| peer.to_string());
+        let of = peer.as_deref().unwrap_or("unknown peers");
+        writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
+        for near in flow.nearest.iter().take(NEAREST) {
+            hanging(out, "  ", &plain(&near.words))?;
+        }
+        let rest = flow.nearest.len().saturating_sub(NEAREST);
+        if rest > 0 {
+            let rows = count(rest as u64, "more row");
+            writeln!(out, "  and {rows}, less near; `--json` has all")?;
+        }
+        let accepts = if flow.direction == "out" { "out:" } else { "" };
+        let peer = peer.map_or(String::new(), |peer| format!("={peer}"));
+        writeln!(
+            out,
+            "  to drop it: `--accept {accepts}{}{peer} --because ...`",
+            flow.what
+        )?;
+        if let Some(lines) = &flow.site {
+            writeln!(
+                out,
+                "  to admit it, in the site file:\n    {}",
+                lines.replace('\n', "\n    ")
+            )?;
+        }
     }
     Ok(())
 }

@@ -106,8 +106,10 @@ struct Summary<'e> {
     made_at: u64,
     /// Whether any interface is guarded; if not, this is no evidence of anything.
     guarded: bool,
-    /// As `drift` counts them.
+    /// Violations by their cause, as every view counts them.
     findings: usize,
+    /// Ports that documents and services do not agree about, without any violation.
+    mismatches: usize,
     interfaces: Vec<Guarded<'e>>,
 }
 
@@ -127,7 +129,8 @@ fn summary(evidence: &Evidence) -> Summary<'_> {
         kernel: &evidence.kernel,
         made_at: evidence.made_at,
         guarded: !evidence.guards.is_empty(),
-        findings: drift.findings().count() + drift.portless.len(),
+        findings: drift.findings(),
+        mismatches: drift.mismatches(),
         interfaces: evidence
             .guards
             .iter()
@@ -170,9 +173,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
-    let seen: Vec<Report> = observed.iter().map(|one| one.report(args.raw)).collect();
-    let talkers = drift::talkers(&observed, args.raw)?;
-    let drift = drift::gather(&drift::in_force(&observed), &seen, &talkers)?;
+    let sights = drift::sights(&observed, args.raw)?;
+    let drift = drift::gather(&drift::in_force(&observed), &sights)?;
     drift::warn(&drift.unread);
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let mut top_talkers: Vec<TopTalkers> = observed
@@ -180,38 +182,31 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
         .map(|one| one.top_talkers(Some(&catalog), ASKED, args.raw))
         .collect();
     let mut histories = Vec::new();
-    for (one, report) in observed.iter().zip(&seen) {
-        histories.push(history_of(args, one, report)?);
+    for (one, sight) in observed.iter().zip(&sights) {
+        histories.push(history_of(args, one, &sight.report)?);
     }
-    let findings: Vec<Vec<Finding>> = observed
-        .iter()
-        .map(|one| one.findings(args.raw))
-        .collect::<anyhow::Result<_>>()?;
-    for (top_talkers, findings) in top_talkers.iter_mut().zip(&findings) {
-        without_scans(&mut top_talkers.talkers, findings);
+    for (top_talkers, sight) in top_talkers.iter_mut().zip(&sights) {
+        without_scans(&mut top_talkers.talkers, &sight.findings);
         top_talkers.talkers.truncate(TALKERS);
     }
     let guards: Vec<Guard> = observed
         .into_iter()
-        .zip(seen)
+        .zip(sights)
         .zip(top_talkers)
         .zip(histories)
-        .zip(findings)
-        .map(
-            |((((one, report), top_talkers), (history, damage)), findings)| Guard {
-                findings,
-                top_talkers,
-                history,
-                report,
-                policy: one.live.meta.policy,
-                xdp_mode: one.live.meta.xdp_mode.name(),
-                loaded_at: one.live.meta.loaded_at,
-                loaded_by: one.live.meta.version,
-                site: one.live.meta.site,
-                warnings: one.live.warnings.into_iter().chain(damage).collect(),
-                resets: one.resets.map(|resets| resets.record).unwrap_or_default(),
-            },
-        )
+        .map(|(((one, sight), top_talkers), (history, damage))| Guard {
+            findings: sight.findings,
+            top_talkers,
+            history,
+            report: sight.report,
+            policy: one.live.meta.policy,
+            xdp_mode: one.live.meta.xdp_mode.name(),
+            loaded_at: one.live.meta.loaded_at,
+            loaded_by: one.live.meta.version,
+            site: one.live.meta.site,
+            warnings: one.live.warnings.into_iter().chain(damage).collect(),
+            resets: one.resets.map(|resets| resets.record).unwrap_or_default(),
+        })
         .collect();
     let system = nix::sys::utsname::uname().context("cannot ask the kernel for its name")?;
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();

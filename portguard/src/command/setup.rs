@@ -31,9 +31,10 @@ const SITE: &str = "/etc/portguard/site.toml";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard setup                                   ask, write /etc/portguard/site.toml, load it in audit
-  portguard setup --yes --role thoughtspot/node     the role is known; take the rest as proposed
-  portguard setup --dry-run --json                  only say what would be written")]
+  portguard setup  ask, write /etc/portguard/site.toml, load it in audit
+  portguard setup --yes --role thoughtspot/node
+      the role is known; take the rest as proposed
+  portguard setup --dry-run --json  only say what would be written")]
 #[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub struct SetupArgs {
     /// Role of this host; may be repeated [default: proposed from what listens]

@@ -28,7 +28,8 @@ use portguard_policy::policy::Outbound;
 #[command(after_help = "\
 Examples:
   portguard status
-  portguard status --json | jq -r '.interfaces[] | \"\\(.name) \\(.effective.inbound)\"'")]
+  portguard status --json | jq -r \\
+      '.interfaces[] | \"\\(.name) \\(.effective.inbound)\"'")]
 pub struct StatusArgs {
     /// Write JSON
     #[arg(long)]

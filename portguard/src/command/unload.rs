@@ -19,9 +19,9 @@ use portguard_policy::human::plain;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard unload                       until the next boot, or the next `portguard load`
-  portguard unload --stay-off            off, also after a reboot
-  portguard unload --stale               only tidy up after interfaces that are gone")]
+  portguard unload             until the next boot, or the next `portguard load`
+  portguard unload --stay-off  off, also after a reboot
+  portguard unload --stale     only tidy up after interfaces that are gone")]
 pub struct UnloadArgs {
     /// Interface; may be repeated [default: all guarded ones of this network namespace]
     #[arg(short, long = "interface", value_name = "IF")]

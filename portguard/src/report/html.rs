@@ -12,6 +12,9 @@ use super::escape::escape;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_policy::human::{bytes, duration, grouped, short, time};
 
+/// What the number of them is the number of.
+const MISMATCHES: &str = "mismatches of documents and services";
+
 /// The page.
 pub fn html(evidence: &Evidence) -> String {
     let mut page = String::with_capacity(64 * 1024);
@@ -92,7 +95,7 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     let (used, all) = lines.fold((0u64, 0u64), |(used, all), line| {
         (used + u64::from(line.packets > 0), all + 1)
     });
-    let findings = evidence.to_act_on();
+    let (findings, mismatches) = (evidence.drift.findings(), evidence.drift.mismatches());
     page.push_str("<section class=\"tiles\">");
     let mut tile = |class: &str, big: &str, small: &str| {
         let _ = write!(
@@ -108,8 +111,8 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     tile(class, mode, meaning);
     if evidence.guards.is_empty() {
         tile("warn", "unknown", "violations: nobody counted");
-        let class = if findings == 0 { "" } else { "bad" };
-        tile(class, &findings.to_string(), "findings to act on");
+        let class = if mismatches == 0 { "" } else { "bad" };
+        tile(class, &mismatches.to_string(), MISMATCHES);
         page.push_str("</section>");
         return;
     }
@@ -131,7 +134,9 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     tile(
         if findings == 0 { "good" } else { "bad" },
         &findings.to_string(),
-        "findings to act on",
+        "findings: violations by their cause",
     );
+    let class = if mismatches == 0 { "good" } else { "bad" };
+    tile(class, &mismatches.to_string(), MISMATCHES);
     page.push_str("</section>");
 }

@@ -87,14 +87,21 @@ pub fn markdown(evidence: &Evidence) -> String {
 
 /// What somebody should do something about.
 fn findings(out: &mut String, evidence: &Evidence) {
-    let findings: Vec<_> = evidence.findings().collect();
     let portless = &evidence.drift.portless;
-    let _ = writeln!(out, "\n## Findings: {}\n", findings.len() + portless.len());
-    if !findings.is_empty() {
+    let _ = writeln!(out, "\n## Findings: {}\n", evidence.drift.findings());
+    let mismatches = evidence.drift.mismatches();
+    if mismatches > 0 {
+        let _ = writeln!(
+            out,
+            "And {} of documents and services, which no violation is behind.\n",
+            count(mismatches as u64, "mismatch")
+        );
+    }
+    if evidence.to_act_on().next().is_some() {
         out.push_str("| state | port | | listener | passed | violations | rows |\n|---|---|---|---|---:|---:|---|\n");
     }
     let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
-    for item in findings {
+    for item in evidence.to_act_on() {
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} | {} | {} |",

@@ -1,6 +1,8 @@
 use super::*;
 use portguard_kernel::generation::effective::Effective;
 use portguard_observe::counters::{CauseCount, Count, Packets, PortCount, ReasonCount, RowCount};
+use portguard_observe::drift::Sight;
+use portguard_observe::findings::{Sockets, findings};
 use portguard_policy::policy::{Grant, GrantKind, Omitted, Peers, RowFacts, Settings};
 
 fn top_talkers() -> TopTalkers {
@@ -129,10 +131,21 @@ fn evidence() -> Evidence {
         packets: 0,
         violations,
     };
+    let findings = findings(
+        &policy,
+        std::slice::from_ref(&report),
+        &[],
+        &Sockets::default(),
+    );
+    let sight = Sight {
+        report: report.clone(),
+        talkers: Vec::new(),
+        findings: findings.clone(),
+    };
     let drift = Drift::new(
         &policy,
         &portguard_observe::drift::Views {
-            seen: std::slice::from_ref(&report),
+            seen: std::slice::from_ref(&sight),
             ..portguard_observe::drift::Views::default()
         },
         vec![portguard_kernel::host::nat::Unread {
@@ -160,7 +173,7 @@ fn evidence() -> Evidence {
             site: None,
             warnings: vec!["careful".to_owned()],
             resets: Vec::new(),
-            findings: Vec::new(),
+            findings,
             top_talkers: top_talkers(),
             history: vec![sample(1_000, 0), sample(2_000, 17)],
         }],

@@ -35,10 +35,10 @@ impl Interface {
             Ok(found)
         } else {
             let there = names();
-            let hint = if there.is_empty() {
-                "there is no network interface here".to_owned()
-            } else {
-                format!("there are {}", there.join(", "))
+            let hint = match &there[..] {
+                [] => "there is no network interface here".to_owned(),
+                [only] => format!("there is only {only}"),
+                there => format!("there are {}", there.join(", ")),
             };
             Err(Fault::usage(format!("there is no network interface `{}`", plain(name))).hint(hint))
         }

@@ -2,11 +2,28 @@
 
 use std::fs;
 
+use portguard_policy::error::Fault;
+
 mod capability {
     pub(crate) const NET_ADMIN: u32 = 12;
     pub(crate) const SYS_ADMIN: u32 = 21;
     pub(crate) const PERFMON: u32 = 38;
     pub(crate) const BPF: u32 = 39;
+}
+
+/// What takes no look at the network to be known: that nothing will come of a load.
+///
+/// # Errors
+/// If this process lacks a capability that a guard takes.
+pub fn check() -> Result<(), Fault> {
+    match missing_capabilities() {
+        Some(missing) if !missing.is_empty() => Err(Fault::system(format!(
+            "this process lacks {}, which guarding takes",
+            missing.join(", ")
+        ))
+        .hint("run as root: `sudo portguard ...`")),
+        _ => Ok(()),
+    }
 }
 
 /// Which of the capabilities that a guard takes this process has not; `None` = cannot be found out.

@@ -33,8 +33,13 @@ pub struct Item {
     pub port_last: u16,
     /// How the views agree.
     pub state: State,
-    /// Whether somebody should do something about it.
+    /// The interface whose finding it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Whether it is a finding: there were violations.
     pub finding: bool,
+    /// Whether document and host do not agree, though there were none.
+    pub mismatch: bool,
     /// Whether that depends on conditions of the packet filter that nobody looked at.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub may: bool,
@@ -72,7 +77,9 @@ pub(super) fn blank(direction: Direction, transport: Transport, first: u16, last
         port_first: first,
         port_last: last,
         state: State::UndocumentedTrafficSeen,
+        interface: None,
         finding: false,
+        mismatch: false,
         may: false,
         rows: Vec::new(),
         purposes: Vec::new(),
@@ -168,7 +175,7 @@ pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
 
 impl Item {
     /// What was seen, where that is all that there is to say.
-    pub(super) fn of_traffic(finding: Finding, views: &Views<'_>, seen: &Seen<'_>) -> Self {
+    pub(super) fn of_traffic(finding: &Finding, views: &Views<'_>, seen: &Seen<'_>) -> Self {
         let direction = if finding.direction == Direction::Egress.name() {
             Direction::Egress
         } else {
@@ -195,17 +202,21 @@ impl Item {
         }
         // Of the baseline and of documented ports, which are for certain peers only.
         item.rows.clone_from(&finding.rows);
-        item.violations = Some(finding.violations);
-        item.traffic = Some(finding);
-        item.judged()
+        item
     }
 
-    /// With whether it is a finding.
+    /// With whether it is a finding, or a mismatch.
     pub(super) fn judged(mut self) -> Self {
-        self.finding = self.state.is_finding();
+        self.finding = self.traffic.is_some();
+        self.mismatch = self.state.is_to_act_on() && !self.finding;
         let mut published = self.published.iter();
         self.may = self.state.is_handed_on() && !published.any(|one| one.is_certain);
         self
+    }
+
+    /// Whether somebody should do something about it.
+    pub fn is_to_act_on(&self) -> bool {
+        self.finding || self.mismatch
     }
 
     /// `nginx (nginx.service)`, `-> 172.17.0.2:80`, `maybe -> port 80`; for traffic that nobody listens for `from 192.0.2.7 (12)`.

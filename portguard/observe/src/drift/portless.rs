@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::counters::Report;
+use super::Sight;
 use crate::talkers::TopTalker;
 
 /// Callers that are kept.
@@ -11,6 +11,8 @@ const TALKERS: usize = 8;
 /// Undocumented traffic of a kind that has no port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Portless {
+    /// The interface that counted it.
+    pub interface: String,
     /// `in` or `out`.
     pub direction: &'static str,
     /// Stable name of the reason.
@@ -33,10 +35,10 @@ pub struct Portless {
     pub talkers: Vec<TopTalker>,
 }
 
-/// Of all interfaces together, heaviest first.
-pub(super) fn portless(seen: &[Report], talkers: &[TopTalker]) -> Vec<Portless> {
+/// Of one interface, heaviest first.
+pub(super) fn portless(sight: &Sight) -> Vec<Portless> {
     let mut found: Vec<Portless> = Vec::new();
-    for one in seen.iter().flat_map(Report::portless) {
+    for one in sight.report.portless() {
         let what = one.what();
         let known = found.iter_mut().find(|known| {
             (known.direction, &known.reason, &known.what) == (one.direction, &one.reason, &what)
@@ -48,8 +50,9 @@ pub(super) fn portless(seen: &[Report], talkers: &[TopTalker]) -> Vec<Portless> 
             known.rows.dedup();
             continue;
         }
-        let talkers = talkers.iter().filter(|talker| talker.is_of(&one));
+        let talkers = sight.talkers.iter().filter(|talker| talker.is_of(&one));
         found.push(Portless {
+            interface: sight.report.name.clone(),
             what,
             violations: one.packets,
             talkers: talkers.take(TALKERS).cloned().collect(),

@@ -1,9 +1,10 @@
 //! What was counted, by port: as many ports may have been scanned as there are.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{Views, transport_of};
+use super::{Sight, transport_of};
 use crate::counters::PortCount;
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
@@ -11,24 +12,24 @@ use portguard_policy::catalog::Transport;
 /// Direction, transport and port.
 type Place = (&'static str, Transport, u16);
 
-/// The counters and talkers of the views, to be found by port.
+/// The counters and talkers of some interfaces, to be found by port.
 pub(super) struct Seen<'v> {
     /// Counts of one port.
     single: BTreeMap<Place, Vec<&'v PortCount>>,
     /// Counts of a range, which only documents have.
     wide: Vec<(Transport, RangeInclusive<u16>, &'v PortCount)>,
-    /// With their places among all, which are in order.
+    /// With their places among all, heaviest first.
     talkers: BTreeMap<Place, Vec<(usize, &'v TopTalker)>>,
 }
 
 impl<'v> Seen<'v> {
-    pub(super) fn new(views: &Views<'v>) -> Self {
+    pub(super) fn new(sights: &'v [Sight]) -> Self {
         let mut seen = Self {
             single: BTreeMap::new(),
             wide: Vec::new(),
             talkers: BTreeMap::new(),
         };
-        for line in views.seen.iter().flat_map(|report| &report.ports) {
+        for line in sights.iter().flat_map(|sight| &sight.report.ports) {
             let Some(transport) = transport_of(line.transport) else {
                 continue;
             };
@@ -39,7 +40,9 @@ impl<'v> Seen<'v> {
                 seen.single.entry(place).or_default().push(line);
             }
         }
-        for (index, talker) in views.talkers.iter().enumerate() {
+        let mut talkers: Vec<&TopTalker> = sights.iter().flat_map(|sight| &sight.talkers).collect();
+        talkers.sort_by_key(|talker| Reverse(talker.packets));
+        for (index, talker) in talkers.into_iter().enumerate() {
             if let Some(transport) = transport_of(talker.transport) {
                 let Some(port) = talker.port else { continue };
                 let place = (talker.direction, transport, port);

@@ -45,7 +45,7 @@ pub enum State {
 }
 
 impl State {
-    /// All states, findings first.
+    /// All states, those to act on first.
     pub const ALL: [Self; 18] = [
         Self::ListeningUndocumented,
         Self::PublishedUndocumented,
@@ -143,7 +143,7 @@ impl State {
     }
 
     /// Whether somebody should do something about it.
-    pub const fn is_finding(self) -> bool {
+    pub const fn is_to_act_on(self) -> bool {
         matches!(
             self,
             Self::ListeningUndocumented

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::counters::{Count, Packets, PortCount};
+use crate::findings::{Sockets, findings};
 use portguard_kernel::host::nat::Place;
 use portguard_policy::policy::{Grant, Peers, RowFacts};
 
@@ -79,6 +80,27 @@ fn report(ports: Vec<PortCount>) -> Report {
     }
 }
 
+/// What an interface with such counters and talkers saw, where others reach such listeners.
+fn sight(
+    policy: &Policy,
+    ports: Vec<PortCount>,
+    talkers: Vec<TopTalker>,
+    listeners: &[Listener],
+) -> Sight {
+    let report = report(ports);
+    let listening = listeners.iter().filter(|one| !one.is_loopback());
+    let sockets = Sockets {
+        listening: listening.map(|one| (one.transport, one.port)).collect(),
+        ..Sockets::default()
+    };
+    let findings = findings(policy, std::slice::from_ref(&report), &talkers, &sockets);
+    Sight {
+        report,
+        talkers,
+        findings,
+    }
+}
+
 fn policy() -> Policy {
     let documented =
         |first, last, row| grant(GrantKind::Documented, Transport::Tcp, first, last, row);
@@ -121,23 +143,25 @@ fn states(items: &[Item]) -> Vec<String> {
 
 #[test]
 fn every_state_by_its_name() {
-    let seen = [report(vec![
+    let listeners = vec![
+        listener(Transport::Tcp, 443, "0.0.0.0"),
+        listener(Transport::Tcp, 9003, "::"),
+        listener(Transport::Tcp, 5000, "127.0.0.1"),
+        listener(Transport::Tcp, 22, "0.0.0.0"),
+        listener(Transport::Tcp, 6379, "::1"),
+        listener(Transport::Udp, 40_000, "0.0.0.0"),
+    ];
+    let ports = vec![
         count("in", "tcp", 443, 12, 3),
         count("out", "tcp", 25, 4, 0),
         count("in", "tcp", 22, 0, 9),
         count("in", "udp", 1900, 0, 1),
         count("out", "tcp", 6667, 0, 2),
-    ])];
+    ];
+    let seen = [sight(&policy(), ports, Vec::new(), &listeners)];
     let one = |port, to: &str| published(port, None, to);
     let views = Views {
-        listeners: vec![
-            listener(Transport::Tcp, 443, "0.0.0.0"),
-            listener(Transport::Tcp, 9003, "::"),
-            listener(Transport::Tcp, 5000, "127.0.0.1"),
-            listener(Transport::Tcp, 22, "0.0.0.0"),
-            listener(Transport::Tcp, 6379, "::1"),
-            listener(Transport::Udp, 40_000, "0.0.0.0"),
-        ],
+        listeners,
         published: vec![
             one(7000, "172.17.0.2:80"),
             one(8080, "172.17.0.3:80"),
@@ -151,7 +175,6 @@ fn every_state_by_its_name() {
         ],
         seen: &seen,
         ephemeral: (32_768, 60_999),
-        talkers: &[],
     };
     let items = compare(&policy(), &views);
     assert_eq!(
@@ -253,13 +276,13 @@ fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
         last: String::new(),
         nearest: Vec::new(),
     };
-    let seen = [report(vec![
+    let ports = vec![
         count("in", "tcp", 22, 0, 9),
         count("out", "tcp", 40_001, 0, 3),
         count("out", "tcp", 40_002, 0, 3),
         count("out", "tcp", 6667, 0, 3),
-    ])];
-    let talkers = [
+    ];
+    let talkers = vec![
         talker("in", Some(22), "192.0.2.1"),
         TopTalker {
             source_port: Some(22),
@@ -268,11 +291,12 @@ fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
         // What the host asks for by itself, of the same peer.
         talker("out", Some(6667), "192.0.2.1"),
     ];
+    let listeners = vec![listener(Transport::Tcp, 22, "0.0.0.0")];
+    let seen = [sight(&Policy::default(), ports, talkers, &listeners)];
     let views = Views {
-        listeners: vec![listener(Transport::Tcp, 22, "0.0.0.0")],
+        listeners,
         seen: &seen,
         ephemeral: (32_768, 60_999),
-        talkers: &talkers,
         ..Views::default()
     };
     let items = compare(&Policy::default(), &views);
@@ -285,6 +309,52 @@ fn answers_of_an_undocumented_service_are_told_apart_from_what_the_host_asks() {
     );
     // In, and its answers to two ports.
     assert_eq!(items[0].violations, Some(9 + 6));
+}
+
+#[test]
+fn what_two_interfaces_saw_is_as_many_findings_as_they_have_together() {
+    let listeners = vec![listener(Transport::Tcp, 22, "0.0.0.0")];
+    let mut seen = [3, 4].map(|packets| {
+        let ports = vec![
+            count("in", "tcp", 22, 0, packets),
+            count("in", "tcp", 443, 0, packets),
+            count("in", "ip", 47, 0, packets),
+        ];
+        sight(&policy(), ports, Vec::new(), &listeners)
+    });
+    for (sight, name) in seen.iter_mut().zip(["eth0", "eth1"]) {
+        sight.report.name = name.to_owned();
+    }
+    let views = Views {
+        listeners,
+        seen: &seen,
+        ephemeral: (32_768, 60_999),
+        ..Views::default()
+    };
+    let drift = Drift::new(&policy(), &views, Vec::new());
+    let counted: usize = seen.iter().map(|sight| sight.findings.len()).sum();
+    assert_eq!((drift.findings(), counted), (6, 6));
+    let services = drift.items.iter().filter(|item| item.port_first == 22);
+    let services: Vec<_> = services
+        .map(|item| {
+            (
+                item.interface.as_deref(),
+                item.violations,
+                item.finding,
+                item.mismatch,
+            )
+        })
+        .collect();
+    assert_eq!(
+        services,
+        [
+            (Some("eth0"), Some(3), true, false),
+            (Some("eth1"), Some(4), true, false),
+        ]
+    );
+    // Services that the document has and the host has not are no findings: nobody saw a violation.
+    let missing = drift.items.iter().filter(|item| item.mismatch);
+    assert_eq!((drift.mismatches(), missing.count()), (5, 5));
 }
 
 #[test]
@@ -301,9 +371,9 @@ fn without_a_guard_nothing_is_said_of_traffic() {
 }
 
 #[test]
-fn findings_come_first_in_the_list_of_states() {
-    let findings: Vec<bool> = State::ALL.iter().map(|state| state.is_finding()).collect();
-    assert!(findings.is_sorted_by(|a, b| a >= b));
+fn states_to_act_on_come_first_in_the_list() {
+    let first = State::ALL.iter().map(|state| state.is_to_act_on());
+    assert!(first.is_sorted_by(|a, b| a >= b));
     for state in State::ALL {
         let json = serde_json::to_value(state).unwrap();
         assert_eq!(json, state.name());
@@ -314,7 +384,7 @@ fn findings_come_first_in_the_list_of_states() {
 #[test]
 fn a_scan_of_all_ports_takes_no_longer_for_each_of_them() {
     let ports = (1..=u16::MAX).map(|port| count("in", "tcp", port, 0, 1));
-    let seen = [report(ports.collect())];
+    let seen = [sight(&policy(), ports.collect(), Vec::new(), &[])];
     let views = Views {
         seen: &seen,
         ephemeral: (32_768, 60_999),

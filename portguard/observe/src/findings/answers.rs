@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Kind;
-use super::ledger::{Cause, Ledger};
+use super::ledger::{Cause, Entry, Ledger};
 use super::share::apportion;
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
@@ -86,20 +86,28 @@ fn unknown(transport: Transport) -> Cause {
 /// What a talker was answered for.
 fn answered(ledger: &Ledger<'_>, transport: Transport, talker: &TopTalker) -> Cause {
     let entries = ledger.entries.iter();
-    let mut arrived = entries.filter(|(cause, _)| cause.direction == "in");
+    let arrived = entries.filter(|(cause, _)| cause.direction == "in");
     let found = match talker.source_port {
-        Some(service) => arrived.find(|(cause, entry)| {
-            cause.kind != Kind::Scan
-                && entry.transport == Some(transport)
-                && entry.ports.contains(&service)
-        }),
-        // Refusals: of whoever tried something.
+        // Of the service itself, or else of the scan that met it.
+        Some(service) => {
+            let of = |(cause, entry): &(&Cause, &Entry)| {
+                if cause.kind == Kind::Scan {
+                    entry.peers.contains_key(talker.who())
+                } else {
+                    entry.transport == Some(transport)
+                }
+            };
+            arrived
+                .filter(|one| of(one) && one.1.ports.contains(&service))
+                .min_by_key(|(cause, _)| cause.kind == Kind::Scan)
+        }
+        // Refusals: of whoever tried something, first of all of who scans.
         None => arrived
             .filter(|(cause, entry)| {
                 let is_it = cause.kind == Kind::Scan || entry.transport == Some(transport);
                 is_it && entry.peers.contains_key(talker.who())
             })
-            .max_by_key(|(_, entry)| entry.violations),
+            .max_by_key(|(cause, entry)| (cause.kind == Kind::Scan, entry.violations)),
     };
     match (found, talker.source_port) {
         (Some((cause, _)), _) => cause.clone(),

@@ -7,7 +7,7 @@ use portguard_common::talkers::{CLIENT_PORTS, CLIENT_PORTS_HERE};
 use super::Kind;
 use super::answers::{self, Rest};
 use super::ledger::{Cause, Entry, Half, Ledger, Port, Side};
-use super::scan::Scanners;
+use super::scan::{OFTEN, Scanners};
 use super::share::apportion;
 use crate::counters::Report;
 use crate::talkers::TopTalker;
@@ -108,7 +108,7 @@ pub(super) fn inbound(ledger: &mut Ledger<'_>) {
     }
 }
 
-/// A port of which scanners have their part.
+/// A port of which scanners have their part: what one of them sends there often is no scan, whatever else it does.
 fn split(
     ledger: &mut Ledger<'_>,
     scanners: &Scanners<'_>,
@@ -121,7 +121,7 @@ fn split(
         .talkers
         .iter()
         .copied()
-        .partition(|talker| scanners.has(talker.peer.as_ref()));
+        .partition(|talker| talker.packets <= OFTEN && scanners.has(talker.peer.as_ref()));
     let sum = |talkers: &[&TopTalker]| talkers.iter().map(|one| one.packets).sum::<u64>();
     let weights = [sum(&others), sum(&theirs)];
     let [own, scanned] = apportion(port.count, &weights)[..] else {

@@ -201,6 +201,29 @@ fn a_scan_is_one_finding_and_the_service_that_it_meets_another() {
 }
 
 #[test]
+fn answers_to_a_scan_are_of_it_and_what_who_scans_does_often_is_not() {
+    let mut world = World {
+        documented: vec![(443, 443)],
+        ..World::default()
+    };
+    world.scan("10.0.0.9", 2_000..2_100);
+    world.arrive("10.0.0.9", "tcp", 443, 4);
+    world.answer(Some(443), "10.0.0.9", 40_000, 2);
+    assert_eq!(
+        words(&world.findings(&[443], 1)),
+        ["scan in scan of 101 ports 206"]
+    );
+    world.arrive("10.0.0.9", "tcp", 443, 500);
+    assert_eq!(
+        words(&world.findings(&[443], 1)),
+        [
+            "undocumented-peer in tcp/443 506",
+            "scan in scan of 100 ports 200",
+        ]
+    );
+}
+
+#[test]
 fn noise_of_many_is_one_finding_and_what_is_tried_often_is_not_noise() {
     let mut world = World::default();
     for number in 0..200_u16 {

@@ -76,7 +76,8 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
         report.generation,
         report.digest.get(..12).unwrap_or_default(),
     )?;
-    let findings = count(shown.findings.len() as u64, "finding");
+    let findings = shown.findings.len() + shown.findings_left_out;
+    let findings = count(findings as u64, "finding");
     writeln!(
         out,
         "  {}, {}{since}",

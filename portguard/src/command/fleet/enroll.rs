@@ -121,7 +121,7 @@ fn write_secret(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
 #[command(after_help = "\
 Examples:
   portguard fleet revoke node-7 --because stolen
-  portguard fleet enroll node-7                  with a new key, once it is trusted again")]
+  portguard fleet enroll node-7  with a new key, once it is trusted again")]
 pub(super) struct RevokeArgs {
     /// Name of the host
     #[arg(value_parser = name)]

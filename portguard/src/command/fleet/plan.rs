@@ -33,7 +33,8 @@ use stage::stage;
 Examples:
   portguard fleet plan && portguard fleet diff
   portguard fleet plan --json | jq '.waves[] | {name, hosts}'
-  portguard fleet plan --repair && portguard fleet sign -s alice.key && portguard fleet apply --repair")]
+  portguard fleet plan --repair && portguard fleet sign -s alice.key && \\
+      portguard fleet apply --repair")]
 pub(super) struct PlanArgs {
     /// Plan it although it cuts hosts from the store or from management: their kernels go back by themselves
     #[arg(long)]

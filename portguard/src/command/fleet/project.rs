@@ -345,7 +345,8 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard fleet init prod --key \"$(tail -1 alice.pub)\"                 a store in the directory `store`
+  portguard fleet init prod --key \"$(tail -1 alice.pub)\"
+      a store in the directory `store`
   portguard fleet init prod --store etcd://10.0.0.1,10.0.0.2,10.0.0.3 \\
       --key \"$(tail -1 alice.pub)\" --key \"$(tail -1 bob.pub)\" --threshold 2")]
 pub(super) struct InitArgs {

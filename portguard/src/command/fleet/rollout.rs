@@ -30,7 +30,8 @@ const EVERY: Duration = Duration::from_secs(2);
 Examples:
   portguard fleet rollout start
   portguard fleet rollout pause --because \"month's end\"
-  portguard fleet rollout --follow                       the controller: a service; several may run, one is it
+  portguard fleet rollout --follow
+      the controller: a service; several may run, one is it
   portguard fleet rollout history --json | tail -1")]
 pub(super) struct RolloutArgs {
     #[command(subcommand)]
@@ -45,14 +46,30 @@ pub(super) struct RolloutArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Let the first wave begin
+    #[command(after_help = "\
+Examples:
+  portguard fleet rollout start --because \"change 4711\"")]
     Start(AskArgs),
     /// Let nobody else begin
+    #[command(after_help = "\
+Examples:
+  portguard fleet rollout pause --because \"month's end\"")]
     Pause(AskArgs),
     /// Go on after a pause or a halt
+    #[command(after_help = "\
+Examples:
+  portguard fleet rollout resume --because \"the reason of the halt is mended\"")]
     Resume(AskArgs),
     /// Give up; hosts stay as they are
+    #[command(after_help = "\
+Examples:
+  portguard fleet rollout abort --because \"a new plan follows\"")]
     Abort(AskArgs),
     /// What happened
+    #[command(after_help = "\
+Examples:
+  portguard fleet rollout history
+  portguard fleet rollout history --json | tail -1")]
     History(HistoryArgs),
 }
 

@@ -175,8 +175,9 @@ pub(super) fn signed_order(
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  portguard fleet apply                  all hosts audit; none enforces
-  portguard fleet apply --start          and the first wave begins as soon as the gate lets it")]
+  portguard fleet apply  all hosts audit; none enforces
+  portguard fleet apply --start
+      and the first wave begins as soon as the gate lets it")]
 pub(super) struct ApplyArgs {
     /// Let the first wave begin at once, as `rollout start` does
     #[arg(long)]

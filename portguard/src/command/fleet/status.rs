@@ -36,7 +36,8 @@ const EVERY: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Examples:
   portguard fleet status -l zone=rack-7
-  portguard fleet status --wait confirmed --timeout 4d   ends at once where the rollout halts or a host goes back
+  portguard fleet status --wait confirmed --timeout 4d
+      ends at once where the rollout halts or a host goes back
   portguard fleet status --wait ready --json | jq -r .waited.result
   portguard fleet status --watch")]
 pub(super) struct StatusArgs {

@@ -338,7 +338,11 @@ fn table(
     header: &[&str],
 ) {
     let titles = VIEWS.iter().enumerate().flat_map(|(index, view)| {
-        let word = format!(" {view} ");
+        let number = top.guard().map_or(0, |(_, guard)| guard.findings.len());
+        let word = match *view {
+            "findings" if number > 0 => format!(" findings: {number} "),
+            view => format!(" {view} "),
+        };
         let word = if index == top.view {
             Span::from(word).bold().reversed()
         } else {

@@ -106,6 +106,7 @@ fn the_screen_says_all_without_colour() {
         "warning: careful",
         "711 packets",
         "201 violations that enforcing would drop",
+        "findings: 1",
         "tcp/443",
         "510",
         "250/s",

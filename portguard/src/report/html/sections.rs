@@ -158,8 +158,10 @@ fn findings(page: &mut String, all: &[Finding]) {
 pub(super) fn drift(page: &mut String, evidence: &Evidence) {
     page.push_str("<h2 id=\"drift\">Documented, listening, seen</h2>");
     unread(page, evidence);
-    if evidence.findings().next().is_none() && evidence.drift.portless.is_empty() {
-        page.push_str("<p><span class=\"mark good\">no finding</span> Documents, listeners and traffic agree.</p>");
+    if evidence.agrees() {
+        page.push_str(
+            "<p><span class=\"mark good\">none</span> Documents, services and traffic agree.</p>",
+        );
     }
     for state in State::ALL {
         let mut items: Vec<&Item> = evidence
@@ -168,7 +170,7 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
             .iter()
             .filter(|item| item.state == state)
             .collect();
-        if items.is_empty() || !state.is_finding() {
+        if items.is_empty() || !state.is_to_act_on() {
             continue;
         }
         items.sort_by_key(|item| std::cmp::Reverse(item.violations));
@@ -192,7 +194,7 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
     without_port(page, evidence);
     let quiet: Vec<String> = State::ALL
         .into_iter()
-        .filter(|state| !state.is_finding())
+        .filter(|state| !state.is_to_act_on())
         .filter_map(|state| {
             let count = evidence
                 .drift
