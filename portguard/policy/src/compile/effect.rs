@@ -14,7 +14,7 @@ use super::lint::Lint;
 use super::some_of;
 use crate::catalog::{Peer, Row, System};
 use crate::diagnostic::Diagnostic;
-use crate::site::{ChangedPorts, Host, Place, SystemSite, Term, names_row};
+use crate::site::{ChangedPorts, Host, Mode, Place, SystemSite, Term, names_row};
 
 impl<'a> Lint<'a, '_> {
     /// What is said of a system, a cluster or a host, against the rows of the system.
@@ -270,8 +270,30 @@ impl<'a> Lint<'a, '_> {
         }
     }
 
+    /// What stays in audit on a host that does anyway.
+    fn audited(&mut self, host: &Host) {
+        let modes = host
+            .interfaces
+            .values()
+            .map(|interface| interface.mode_said);
+        let mut enforced = modes.flatten().filter(|(mode, _)| *mode == Mode::Enforce);
+        let is_said = !host.audit_ports.is_empty() || !host.audit_roles.is_empty();
+        if let Some((Mode::Audit, place)) = host.mode_said
+            && is_said
+            && enforced.next().is_none()
+        {
+            let message = format!(
+                "host `{}` is in audit, and all of its ports and roles with it: `audit_ports` and `audit_roles` have no effect",
+                host.name
+            );
+            let hint = "remove one of the two";
+            self.push(place, Diagnostic::warning("no-effect", message), hint);
+        }
+    }
+
     /// What a host says of systems, roles and rows that it does not have.
     pub(super) fn host_settings(&mut self, host: &'a Host) {
+        self.audited(host);
         let has = |id: &str| {
             let (system, role) = id.split_once('/')?;
             let system = self.inputs.catalog.systems.get(system)?;

@@ -22,9 +22,7 @@ pub(super) fn site(inputs: &Inputs<'_>, diagnostics: &mut Vec<Diagnostic>) {
     lint.groups();
     lint.terms();
     lint.unused_groups();
-    for (id, place) in &inputs.site.baseline.profiles {
-        lint.any_role(id, *place);
-    }
+    lint.profiles();
     lint.hosts();
     lint.shared_addresses();
     lint.own_rows();
@@ -114,6 +112,23 @@ impl<'a> Lint<'a, '_> {
                 } else {
                     stack.push((inner, 0));
                 }
+            }
+        }
+    }
+
+    fn profiles(&mut self) {
+        let site = self.site;
+        for (id, place) in &site.baseline.profiles {
+            self.any_role(id, *place);
+            // Whoever has it from here has it with this place.
+            let mut roles = site.hosts.iter().flat_map(|host| &host.roles);
+            if !site.hosts.is_empty() && !roles.any(|(own, at)| own == id && at == place) {
+                let system = id.split('/').next().unwrap_or(id);
+                let message = format!(
+                    "no host takes the profile `{}`: each has a role of {system} of its own",
+                    id.escape_debug()
+                );
+                self.error(*place, "no-effect", message, "remove it");
             }
         }
     }
@@ -381,6 +396,17 @@ impl<'a> Lint<'a, '_> {
                 .iter()
                 .any(|row| names_row(key, &system.id, &row.id))
             {
+                let whole = key.split('/').next().unwrap_or(key);
+                if local.contains(&whole) {
+                    let message = format!(
+                        "{} has no row `{}`: `{whole}` has no ends of its own",
+                        system.id,
+                        key.escape_debug()
+                    );
+                    let hint = format!("write `{whole}`");
+                    self.error(place, "unknown-row", message, hint);
+                    continue;
+                }
                 self.unknown(place, "unknown-row", system, "row", key, &local);
             }
         }

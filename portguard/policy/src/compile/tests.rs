@@ -15,3 +15,4 @@ mod settings;
 mod shapes;
 mod sites;
 mod sweep;
+mod unused;

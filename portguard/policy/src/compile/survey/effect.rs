@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::outcome::{Candidate, Outcome, enforcing, policy};
 use super::sample;
 use super::settings::{self, Key, Level, Setting};
-use crate::catalog::{Peer, System};
+use crate::catalog::{Peer, Row, System};
 use crate::compile::inventory::clusters_of;
 use crate::compile::views::Views;
 use crate::compile::{Inputs, Selection, facts, some_of};
@@ -401,11 +401,18 @@ impl<'a> Trial<'a> {
                 );
             }
         }
-        let mut users = rows.iter().filter_map(|row| {
+        let users = rows.iter().filter_map(|row| {
             let mut all = self.candidates.iter();
             Some((row, all.find(|one| self.has(one, &row.role))?))
         });
-        let Some((row, user)) = users.next() else {
+        let users: Vec<(&&Row, &Candidate)> = users.collect();
+        // The row that would open something if it were not for one thing.
+        let holds = |(row, user): &&(&&Row, &Candidate)| {
+            let view = &self.views.at(&self.system.id, user.index).site;
+            let truth = facts::judge_row(row, self.system, view);
+            row.inert.is_none() && !matches!(truth, facts::Truth::Fails(_))
+        };
+        let Some((row, user)) = users.iter().find(holds).or(users.first()).copied() else {
             let mut roles: Vec<String> = rows.iter().map(|row| row.role.clone()).collect();
             roles.sort_unstable();
             roles.dedup();

@@ -1,0 +1,68 @@
+//! What is said of rows, profiles and modes, and does nothing.
+
+use super::asks::{named, told_of};
+use super::fixture::told;
+
+fn node(more: &str) -> String {
+    format!("[[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\n{more}\n")
+}
+
+#[test]
+fn an_end_of_a_row_that_has_none_is_refused_with_what_to_write() {
+    for key in ["api-manager-10397/in", "api-manager-10397/out"] {
+        let text = format!(
+            "unprinted_peers = \"none\"\n[systems.wso2.rows]\n\"{key}\" = {{ audit = true }}\n{}",
+            node("roles = [\"wso2/api-manager\"]")
+        );
+        told_of(
+            &named(&text, "h"),
+            "unknown-row",
+            &[key, "write `api-manager-10397`"],
+        );
+    }
+}
+
+#[test]
+fn a_profile_that_no_host_takes_is_refused() {
+    let site = |role: &str| {
+        format!(
+            "[baseline]\nprofiles = [\"kubernetes-node/worker\"]\n{}",
+            node(&format!("roles = [\"{role}\"]"))
+        )
+    };
+    told_of(
+        &named(&site("kubernetes-node/control-plane"), "h"),
+        "no-effect",
+        &["kubernetes-node/worker", "s.toml:7"],
+    );
+    let used = told(&named(&site("wso2/api-manager"), "h"));
+    assert!(
+        !used.iter().any(|line| line.contains("profile")),
+        "{used:#?}"
+    );
+}
+
+#[test]
+fn what_stays_in_audit_on_a_host_in_audit_is_told() {
+    let host = |more: &str| {
+        let all = format!("roles = [\"thoughtspot/node\"]\naudit_ports = [\"tcp/8000\"]\n{more}");
+        told(&named(&node(&all), "h"))
+    };
+    let is_told = |all: &[String]| all.iter().any(|line| line.contains("`audit_ports` and"));
+    assert!(is_told(&host("mode = \"audit\"")));
+    assert!(!is_told(&host("mode = \"enforce\"")));
+    assert!(!is_told(&host(
+        "mode = \"audit\"\ninterfaces = { eth0 = { mode = \"enforce\" } }"
+    )));
+    assert!(!is_told(&host("")));
+}
+
+#[test]
+fn why_a_setting_does_nothing_is_said_of_the_row_that_is_nearest_to_opening_something() {
+    let text = format!(
+        "unprinted_peers = {{ public-service = \"none\", administration = \"none\", infrastructure = \"none\", monitoring = \"none\" }}\n[systems.wso2]\noptions = [\"clustering\"]\nchoices = {{ membership = \"wka\" }}\n{}",
+        node("roles = [\"wso2/bps\"]")
+    );
+    let told = told_of(&named(&text, "h"), "no-effect", &["option `clustering`"]);
+    assert!(told.contains("clustering-4000"), "{told}");
+}
