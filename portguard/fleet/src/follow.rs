@@ -75,7 +75,8 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
     let bytes = get(serial).await?;
     let mut others = BTreeMap::new();
     let release = Release::parse(&bytes)?;
-    for change in Manifest::parse(&release.manifest)?.key_changes {
+    // Those that were seen before need not be there any more.
+    for change in trust.changes_to(&Manifest::parse(&release.manifest)?) {
         others.insert(change, get(change).await?);
     }
     let mut fetch = |serial: u64| {

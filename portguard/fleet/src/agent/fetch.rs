@@ -53,11 +53,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if let Ok(release) = crate::release::Release::parse(&entry.value)
             && let Ok(manifest) = Manifest::parse(&release.manifest)
         {
-            for serial in &manifest.key_changes {
-                if manifest.keys.version > self.trust.keys.version
-                    && let Some(entry) = self.store.get(&layout::release(*serial)).await?
-                {
-                    others.insert(*serial, entry.value);
+            for serial in self.trust.changes_to(&manifest) {
+                if let Some(entry) = self.store.get(&layout::release(serial)).await? {
+                    others.insert(serial, entry.value);
                 }
             }
         }

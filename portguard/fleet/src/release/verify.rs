@@ -157,6 +157,15 @@ impl Trust {
         Ok(manifest)
     }
 
+    /// Releases in which keys changed, from the keys that are known here to those that signed this one.
+    pub fn changes_to(&self, manifest: &Manifest) -> Vec<u64> {
+        let known = usize::try_from(self.keys.version.saturating_sub(1)).unwrap_or(usize::MAX);
+        let changes = manifest.key_changes.iter().skip(known).copied();
+        changes
+            .take_while(|serial| *serial != manifest.serial)
+            .collect()
+    }
+
     /// The keys that must have signed it: ours, or those that a chain of signed changes leads to.
     fn signers(
         &self,
@@ -164,12 +173,8 @@ impl Trust {
         fetch: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
     ) -> Result<KeySet, Refused> {
         let broken = |why: String| Refused::Chain(manifest.serial, why);
-        let known = usize::try_from(self.keys.version - 1).unwrap_or(usize::MAX);
         let mut keys = self.keys.clone();
-        for serial in manifest.key_changes.iter().skip(known).copied() {
-            if serial == manifest.serial {
-                break;
-            }
+        for serial in self.changes_to(manifest) {
             let release = Release::parse(&fetch(serial).map_err(broken)?)?;
             let change = self.read(serial, &release)?;
             keys.verify(&release.manifest, &release.signatures, Some(&change.keys))?;

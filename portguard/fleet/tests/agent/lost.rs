@@ -5,6 +5,7 @@ use super::*;
 over_every_store!(
     a_host_that_is_cut_off_keeps_what_it_has_and_catches_up,
     a_store_that_lost_its_head_is_not_a_new_one,
+    a_store_that_lost_the_change_of_keys_is_followed_by_who_saw_it,
     a_release_whose_time_is_over_is_kept_by_who_has_it_and_taken_by_nobody_else,
 );
 
@@ -120,4 +121,45 @@ async fn a_store_that_lost_its_head_is_not_a_new_one<S: Store + Clone>(store: S)
     }
     fleet.tick().await;
     assert!(fleet.all_are(State::Confirmed), "{:?}", fleet.states());
+}
+
+/// Restored or repaired, it has what was published since, and not every release in which keys changed.
+async fn a_store_that_lost_the_change_of_keys_is_followed_by_who_saw_it<S: Store + Clone>(
+    store: S,
+) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.publish("one").await;
+    fleet.tick().await;
+    let next = Signers::new(2);
+    let keys = next.keys(2, 2);
+    fleet
+        .publish_with("two", |manifest| {
+            manifest.keys = keys.clone();
+            manifest.key_changes = vec![2];
+        })
+        .await;
+    fleet.tick_one("h0").await;
+    // Whoever controls has seen it, too; h1 was away.
+    published(&fleet.store, &mut fleet.controller)
+        .await
+        .unwrap();
+    let seen = fleet.controller.clone();
+    fleet.signers = next;
+    fleet.trust.keys = keys;
+    fleet
+        .publish_with("three", |manifest| manifest.key_changes = vec![2])
+        .await;
+    let gone = [Op::Delete(layout::release(2))];
+    fleet.store.commit(&[], &gone).await.unwrap();
+    fleet.tick().await;
+    fleet.tick().await;
+    assert_eq!(fleet.states()["h0"].0, State::Ready, "{:?}", fleet.states());
+    let (state, why) = fleet.states()["h1"];
+    assert_eq!(state, State::Failed, "{why}");
+    assert!(why.contains("release 2 is not in the store"), "{why}");
+    take_step(&fleet.store, &mut seen.clone(), "test", now())
+        .await
+        .unwrap()
+        .unwrap_err();
 }

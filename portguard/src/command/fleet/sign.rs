@@ -216,16 +216,12 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
     }
     let is_new = block_on(async {
         let mut changes = std::collections::BTreeMap::new();
-        for serial in manifest
-            .key_changes
-            .iter()
-            .filter(|serial| **serial < manifest.serial)
-        {
+        for serial in trust.changes_to(&manifest) {
             let entry = store
-                .get(&layout::release(*serial))
+                .get(&layout::release(serial))
                 .await
                 .map_err(|error| store_fault(&error))?;
-            changes.extend(entry.map(|entry| (*serial, entry.value)));
+            changes.extend(entry.map(|entry| (serial, entry.value)));
         }
         let mut fetch = |serial: u64| {
             changes

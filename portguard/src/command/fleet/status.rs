@@ -10,8 +10,8 @@ use clap::builder::PossibleValuesParser;
 use portguard_fleet::follow::{FollowError, Published, position, published, view};
 use portguard_fleet::now;
 use portguard_fleet::release::{Selector, Trust};
-use portguard_fleet::rollout::Position;
-use portguard_fleet::rollout::control::Seen;
+use portguard_fleet::rollout::control::{Seen, View, Who, step};
+use portguard_fleet::rollout::{Phase, Position};
 use portguard_fleet::status::{State, Status};
 use portguard_fleet::store::{AnyStore, StoreError};
 use portguard_policy::error::{Exit, Fault};
@@ -68,6 +68,9 @@ struct Report {
     #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     valid_until: u64,
     position: Said,
+    /// What a rollout that is under way waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
     states: BTreeMap<&'static str, usize>,
     hosts: Vec<HostReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,6 +290,7 @@ async fn look(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> Result<
     let manifest = &found.manifest;
     let seen = view(store, &found, now).await?;
     let (position, _) = position(store, manifest.serial, now).await?;
+    let waits = waits(&found, &position, &seen, now);
     let mut states = BTreeMap::new();
     let mut hosts = Vec::new();
     for (
@@ -330,12 +334,25 @@ async fn look(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> Result<
         serial: manifest.serial,
         valid_until: manifest.valid_until,
         position: Said::of(&position, &names),
+        waits,
         states,
         hosts,
         waited: None,
         at: position,
         waves: names,
     })
+}
+
+/// Why the controller takes no step now, as it sees it itself.
+fn waits(found: &Published, position: &Position, seen: &View, now: u64) -> Option<String> {
+    let is_under_way = matches!(position.phase, Phase::Running | Phase::RollingBack);
+    let who = Who {
+        by: "",
+        at: now,
+        why: "",
+    };
+    let step = step(&found.rollout, position, seen, &who);
+    step.err().filter(|_| is_under_way)
 }
 
 fn text(report: &Report) -> anyhow::Result<()> {
@@ -385,6 +402,9 @@ fn text(report: &Report) -> anyhow::Result<()> {
             plain(&position.why)
         );
         writeln!(out, "{}", folded(&rollout))?;
+        if let Some(why) = &report.waits {
+            writeln!(out, "{}", folded(&format!("it waits: {}", plain(why))))?;
+        }
         if report.valid_until <= now() {
             writeln!(
                 out,

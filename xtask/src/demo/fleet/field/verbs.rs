@@ -49,8 +49,12 @@ impl Field {
             "    $ portguard fleet {}",
             arguments.join(" ")
         ));
+        let mut is_shown = false;
         for line in output.stdout.lines().chain(output.stderr.lines()) {
-            if words.is_empty() || words.iter().any(|word| line.contains(word)) {
+            // What had no room on its line goes on below.
+            let goes_on = is_shown && line.starts_with("    ");
+            is_shown = goes_on || words.is_empty() || words.iter().any(|word| line.contains(word));
+            if is_shown {
                 say(format_args!("    {}", line.trim_end()));
             }
         }
