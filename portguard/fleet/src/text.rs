@@ -1,4 +1,4 @@
-//! Hashes as text, and the clock.
+//! Hashes and counts as text, and the clock.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -61,4 +61,10 @@ pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |passed| passed.as_secs())
+}
+
+/// `1 flow`, `2 flows`.
+pub(crate) fn flows(count: u64) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} flow{end}")
 }

@@ -40,7 +40,10 @@ pub(super) fn play(program: PathBuf) -> Result<()> {
     field.show(&["rollout", "start"], &["running"])?;
     field.wait("confirmed", "tier=canary")?;
     field.show(&["status"], &SOME)?;
-    field.show(&["drift"], &["tcp/4711", "violations"])?;
+    field.show(
+        &["drift"],
+        &["tcp/4711", "violations", "Undocumented services"],
+    )?;
     field.must_enforce(&["node-1", "node-2"])?;
     field.must_not_enforce("node-5")?;
 

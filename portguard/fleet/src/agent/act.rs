@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Agent, Attempt, Current, Guard, InForce, Known};
-use crate::release::{Manifest, Target};
+use crate::release::{Closing, Manifest, Target};
 use crate::rollout::{Hold, Phase, Position};
 use crate::status::State;
 use crate::store::{Store, StoreError};
@@ -91,7 +91,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         };
         tracing::warn!(serial, "what was in force is gone: it is put back");
         let within = current.manifest.plan.gate.confirm;
-        self.swap(&current, &in_force, within, None).await?;
+        self.swap(&current, &in_force, within, None, true).await?;
         self.guard.confirm().await?;
         self.settled();
         Ok(None)
@@ -180,7 +180,10 @@ impl<S: Store, G: Guard> Agent<S, G> {
         within: u64,
         leaves: Option<u64>,
     ) -> Result<bool, String> {
-        self.swap(current, in_force, within, leaves).await?;
+        // Where the publishers want what is open to be closed, or to go back, no session is a reason not to.
+        let closing = current.manifest.plan.gate.closing;
+        let cuts = leaves.is_some() || closing == Closing::Allow;
+        self.swap(current, in_force, within, leaves, cuts).await?;
         self.enter(State::Enforcing, "not confirmed yet");
         if let Err(error) = self.prove().await {
             self.why = format!("cannot be confirmed yet: {error}");
@@ -197,6 +200,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         in_force: &InForce,
         within: u64,
         leaves: Option<u64>,
+        cuts: bool,
     ) -> Result<(), String> {
         self.kept.attempt = Some(Attempt {
             serial: current.manifest.serial,
@@ -206,7 +210,8 @@ impl<S: Store, G: Guard> Agent<S, G> {
         });
         self.disk.keep(&self.kept)?;
         let within = Duration::from_secs(within);
-        let result = self.guard.enforce(&current.documents, within).await;
+        let enforcing = self.guard.enforce(&current.documents, within, cuts);
+        let result = enforcing.await;
         if result.is_err() {
             // Nothing was swapped: there is nothing to confirm, and nothing that went back.
             self.kept.attempt = None;

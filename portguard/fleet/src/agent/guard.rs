@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Documents;
 use crate::evidence::Evidence;
 use crate::release::{Closing, Gate};
+use crate::text::flows;
 
 /// The host's own guard.
 pub trait Guard: Send {
@@ -37,11 +38,13 @@ pub trait Guard: Send {
         gate: &Gate,
     ) -> impl Future<Output = Result<Judgement, String>> + Send;
 
-    /// Enforces them; unless confirmed in time, the kernel goes back by itself.
+    /// Enforces them; unless confirmed in time, the kernel goes back by itself. `cuts`: also where that ends open sessions,
+    /// which nobody may hold open to keep a host as it is.
     fn enforce(
         &mut self,
         documents: &Documents,
         within: Duration,
+        cuts: bool,
     ) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Makes final what is enforced.
@@ -101,8 +104,9 @@ impl Judgement {
         }
         if self.would_drop > gate.would_drop {
             return Some(format!(
-                "would drop {} flows that are not accepted, {} allowed",
-                self.would_drop, gate.would_drop
+                "would drop {} not accepted, {} allowed",
+                flows(self.would_drop),
+                gate.would_drop
             ));
         }
         if gate.closing == Closing::Refuse && !self.closes.is_empty() {

@@ -6,6 +6,7 @@ use super::waves::share;
 use super::{Phase, Position};
 use crate::release::Plan;
 use crate::status::{FAILED_SECONDS, State, Status};
+use crate::text::flows;
 
 /// Hosts that are named in a reason; the rest is counted.
 const NAMED: usize = 3;
@@ -408,10 +409,11 @@ fn gate(rollout: &Rollout, view: &View, host: &str) -> Result<(), String> {
         | State::Failed
         | State::Reverted
         | State::Silent => {
-            let why = seen.status.as_ref().map_or("", |said| said.why.as_str());
-            return Err(format!("is {} {why}", seen.state.name())
-                .trim_end()
-                .to_owned());
+            let state = seen.state.name();
+            return Err(match seen.status.as_ref().map(|said| said.why.as_str()) {
+                None | Some("") => format!("is {state}"),
+                Some(why) => format!("is {state}: {why}"),
+            });
         }
     }
     if rollout.audits.contains(host) {
@@ -429,8 +431,9 @@ fn gate(rollout: &Rollout, view: &View, host: &str) -> Result<(), String> {
     }
     if said.would_drop > gate.would_drop {
         return Err(format!(
-            "would drop {} flows, {} allowed",
-            said.would_drop, gate.would_drop
+            "would drop {}, {} allowed",
+            flows(said.would_drop),
+            gate.would_drop
         ));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Rolling back: only the publishers decide what a host admits.
 
-use portguard_fleet::release::Signatures;
+use portguard_fleet::release::{Closing, Signatures};
 use portguard_fleet::rollout::rollback_order;
 
 use super::*;
@@ -15,6 +15,7 @@ over_every_store!(
     a_rollback_that_cannot_be_confirmed_is_no_rollback,
     a_rollback_to_the_same_policy_swaps_nothing,
     a_rollback_ends_when_everybody_is_back,
+    nobody_keeps_a_host_as_it_is_by_a_session_that_stays_open,
 );
 
 async fn rolling_back_goes_to_what_was_signed_and_in_force_before<S: Store + Clone>(store: S) {
@@ -287,4 +288,38 @@ async fn a_rollback_ends_when_everybody_is_back<S: Store + Clone>(store: S) {
     fleet.tick().await;
     fleet.tick().await;
     assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
+}
+
+/// Whoever has a session through what a release admits by mistake must not keep it in force by that.
+async fn nobody_keeps_a_host_as_it_is_by_a_session_that_stays_open<S: Store + Clone>(store: S) {
+    let mut fleet = Fleet::new(store, 2).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    fleet.roll_out("two").await;
+    let kernel = fleet.kernels["h0"].clone();
+    kernel.0.lock().unwrap().refuses = true;
+    // Booted, or its guard unloaded: what was confirmed is put back.
+    kernel.0.lock().unwrap().boot();
+    fleet.start("h0").await;
+    fleet.tick().await;
+    let policy = || kernel.0.lock().unwrap().policy.clone();
+    assert_eq!(policy(), Some(("two".to_owned(), true)));
+    // Rolled back.
+    say(&mut fleet, None).await;
+    assert_eq!(policy(), Some(("one".to_owned(), true)));
+    assert!(fleet.all_are(State::Reverted), "{:?}", fleet.states());
+    // Closed by the next release, if the publishers want just that; else the host says what is in the way.
+    for (closing, state) in [
+        (Closing::Refuse, State::Failed),
+        (Closing::Allow, State::Confirmed),
+    ] {
+        fleet.plan.gate.closing = closing;
+        fleet.publish("three").await;
+        fleet.tick().await;
+        fleet.tick().await;
+        fleet.request(Request::Start).await.unwrap();
+        let _ = fleet.control().await;
+        fleet.tick().await;
+        assert_eq!(fleet.states()["h0"].0, state, "{:?}", fleet.states());
+    }
 }

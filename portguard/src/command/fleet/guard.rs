@@ -61,12 +61,7 @@ impl Verbs {
         let code = output.status.code().unwrap_or(3);
         if code > 1 {
             let text = String::from_utf8_lossy(&output.stderr);
-            let line = text
-                .lines()
-                .find(|line| line.starts_with("error"))
-                .or_else(|| text.lines().next())
-                .unwrap_or("it says nothing");
-            return Err(format!("`{verb}`: {}", line.trim_start_matches("error: ")));
+            return Err(format!("`{verb}`: {}", reason(&text)));
         }
         let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         Ok((code, said))
@@ -98,6 +93,20 @@ impl Verbs {
         }
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.call(&all).await
+    }
+}
+
+/// What a verb says is wrong, in one line: which session, which row, is often on the lines below.
+fn reason(text: &str) -> String {
+    let from_error = text.lines().skip_while(|line| !line.starts_with("error"));
+    let lines: Vec<&str> = from_error
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    let lines = lines.join(" ");
+    match lines.trim_start_matches("error: ") {
+        "" => text.lines().next().unwrap_or("it says nothing").to_owned(),
+        lines => lines.to_owned(),
     }
 }
 
@@ -207,10 +216,15 @@ impl Guard for Verbs {
         Ok(judged)
     }
 
-    async fn enforce(&mut self, documents: &Documents, within: Duration) -> Result<(), String> {
+    async fn enforce(
+        &mut self,
+        documents: &Documents,
+        within: Duration,
+        cuts: bool,
+    ) -> Result<(), String> {
         let within = format!("{}s", within.as_secs());
         // The publishers signed what may be dropped no more: there is nobody to ask here.
-        let verb = [
+        let mut verb = vec![
             "load",
             "--enforce",
             "--allow-weaker",
@@ -218,6 +232,9 @@ impl Guard for Verbs {
             "--confirm-within",
             &within,
         ];
+        if cuts {
+            verb.push("--force");
+        }
         let all = documents.entry.digests.keys();
         self.with(&verb, documents, all).await.map(|_| ())
     }
@@ -244,5 +261,25 @@ impl Guard for Verbs {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn a_reason_is_one_line_with_all_that_it_names() {
+        for (said, wanted) in [
+            ("", "it says nothing"),
+            ("killed\n", "killed"),
+            ("error: no\n\nhint: do\n", "no"),
+            (
+                "warning: w\nerror: cuts 1 session:\n  10.0.0.1:22 to 10.0.0.2:9\n\nhint: wait\n",
+                "cuts 1 session: 10.0.0.1:22 to 10.0.0.2:9",
+            ),
+        ] {
+            assert_eq!(reason(said), wanted);
+        }
     }
 }
