@@ -4,6 +4,7 @@ mod complete;
 mod events;
 mod live;
 pub(crate) mod page;
+mod reading;
 mod refusals;
 mod scene;
 mod site;

@@ -7,7 +7,7 @@ use portguard_harness::net::{End, Lab, unique_name};
 use portguard_harness::traffic::TcpEcho;
 use serde_json::Value;
 
-use super::guard::Guarded;
+use super::guard::{Guarded, LONG};
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -106,6 +106,33 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
     })?;
     let counters = run(&guarded, &["counters", "--violations"])?.success()?;
     ensure!(counters.stdout.contains("udp/61000"), "{counters}");
+    Ok(())
+}
+
+#[test]
+fn what_there_is_to_say_of_a_policy_is_said_once_for_all_interfaces() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let second = unique_name("pgb");
+    let mut command = std::process::Command::new("ip");
+    command.args(["link", "add", &second, "type", "bridge"]);
+    guarded
+        .link
+        .left
+        .host
+        .output(&mut command, LONG)?
+        .success()?;
+    let mut args = guarded.load_args("--audit", &[], &["--dry-run", "--interface", &second]);
+    args.retain(|arg| !["--unprinted-peers", "192.0.2.0/24"].contains(&arg.as_str()));
+    let output = guarded.run(&args, None)?.success()?;
+    let would = output.stderr.matches(": would load ").count();
+    ensure!(would == 2, "{output}");
+    let warnings: Vec<&str> = output
+        .stderr
+        .lines()
+        .filter(|line| line.contains("warning["))
+        .collect();
+    let once: std::collections::BTreeSet<&str> = warnings.iter().copied().collect();
+    ensure!(!once.is_empty() && once.len() == warnings.len(), "{output}");
     Ok(())
 }
 

@@ -131,7 +131,7 @@ impl Quiet {
         host.output(&mut self.command(line, columns), LONG)
     }
 
-    fn traffic(&self) -> Result<()> {
+    pub(super) fn traffic(&self) -> Result<()> {
         let link = &self.guarded.link;
         let (from, to) = (&link.right, &link.left);
         let packet =

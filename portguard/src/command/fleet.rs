@@ -24,6 +24,11 @@ use portguard_policy::error::{Exit, Fault};
 /// `init`, `enroll` each host, `plan`, `sign`, `apply`; then `rollout start` and `status --wait confirmed`. Each host runs
 /// `portguard agent --fleet STORE`. A fleet is a directory with `fleet.toml` and the site; the store is a directory, or etcd.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  portguard fleet plan && portguard fleet sign -s alice.key
+  portguard fleet apply --start
+  portguard fleet status --wait confirmed --timeout 4d")]
 pub struct FleetArgs {
     #[command(subcommand)]
     verb: Verb,

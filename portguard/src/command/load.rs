@@ -32,7 +32,7 @@ use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::meta::XdpModeName;
 use portguard_kernel::recovery::reconcile::reconcile;
 use portguard_kernel::store::{self, Stored};
-use portguard_policy::diagnostic::{Level, Rejected};
+use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Policy};
@@ -219,8 +219,9 @@ fn compiled(
     let host = site.compile_alone(None).policy.host;
     let interfaces = find(&interfaces(args, &site, host.as_deref())?)?;
     let mut policies = Vec::new();
+    let mut told = Vec::new();
     for interface in &interfaces {
-        policies.push(accept(site.compile(Some(&interface.name)))?);
+        policies.push(accept(site.compile(Some(&interface.name)), &mut told)?);
     }
     let plain: Vec<Policy> = policies.iter().map(|one| one.policy.clone()).collect();
     if !gate(&interfaces, &plain, &site)? {
@@ -422,8 +423,8 @@ fn interfaces(args: &LoadArgs, site: &Loaded, host: Option<&str>) -> Result<Vec<
     Ok(named)
 }
 
-/// Prints what the compiler noticed; errors end here.
-fn accept(compiled: Compiled) -> Result<Compiled, Rejected> {
+/// Prints what the compiler noticed and was not `told` of another interface; errors end here.
+fn accept(compiled: Compiled, told: &mut Vec<Diagnostic>) -> Result<Compiled, Rejected> {
     if compiled
         .diagnostics
         .iter()
@@ -431,11 +432,10 @@ fn accept(compiled: Compiled) -> Result<Compiled, Rejected> {
     {
         return Err(Rejected(compiled.diagnostics));
     }
-    talk_briefly(
-        &compiled.diagnostics,
-        &[Level::Note, Level::Warning],
-        "`portguard check -v`",
-    );
+    let all = compiled.diagnostics.iter();
+    let new: Vec<Diagnostic> = all.filter(|one| !told.contains(one)).cloned().collect();
+    talk_briefly(&new, &[Level::Note, Level::Warning], "`portguard check -v`");
+    told.extend(new);
     Ok(compiled)
 }
 

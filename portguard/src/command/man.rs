@@ -1,7 +1,7 @@
 //! `portguard man`: pages of section 8 from the command line's own definition, and portguard-site(5).
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,6 +11,13 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use portguard_policy::error::Exit;
+
+/// The day that pages are of: the same version has the same bytes whenever it is built.
+const DATE: &str = "2026-11-28";
+/// Bytes of a line of text.
+const WIDTH: usize = 78;
+/// How the text below the flags of a verb begins.
+const EXAMPLES: &str = "Examples:\n";
 
 /// Sections of portguard(8) that the command line does not know.
 const MAIN: &str = include_str!("../../man/portguard.8");
@@ -77,7 +84,10 @@ pub fn run(args: &ManArgs, command: clap::Command) -> anyhow::Result<Exit> {
 fn all(command: &clap::Command, directory: &Path) -> io::Result<Vec<String>> {
     let mut pages = vec![
         ("portguard.8".to_owned(), page(command, MAIN)?),
-        ("portguard-site.5".to_owned(), SITE.as_bytes().to_vec()),
+        (
+            "portguard-site.5".to_owned(),
+            folded(&SITE.replacen(" 5 \"\"", &format!(" 5 \"{DATE}\""), 1)).into_bytes(),
+        ),
     ];
     verbs(command, &mut pages)?;
     fs::create_dir_all(directory)?;
@@ -117,12 +127,65 @@ fn page(command: &clap::Command, rest: &str) -> io::Result<Vec<u8>> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut generated)?;
     }
-    if command.get_after_help().is_some() || command.get_after_long_help().is_some() {
-        man.render_extra_section(&mut generated)?;
+    let mut text = sectioned(&String::from_utf8_lossy(&generated));
+    let below = command.get_after_help().map(ToString::to_string);
+    if let Some(examples) = below
+        .as_deref()
+        .and_then(|text| text.strip_prefix(EXAMPLES))
+    {
+        text.push_str(".SH \"EXAMPLES\"\n.nf\n");
+        for line in examples.lines() {
+            text.push_str(&verbatim(line));
+            text.push('\n');
+        }
+        text.push_str(".fi\n");
     }
-    let mut text = sectioned(&String::from_utf8_lossy(&generated)).into_bytes();
-    text.write_all(rest.as_bytes())?;
-    Ok(text)
+    text.push_str(rest);
+    Ok(folded(&text).into_bytes())
+}
+
+/// A line that stands in the page as it is.
+fn verbatim(line: &str) -> String {
+    let line = line.strip_prefix("  ").unwrap_or(line);
+    line.replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('\'', "\\(aq")
+}
+
+/// With lines of text that editors and mandoc find short enough; examples and macros keep theirs.
+fn folded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut is_verbatim = false;
+    for line in text.lines() {
+        match line {
+            ".nf" | ".EX" => is_verbatim = true,
+            ".fi" | ".EE" => is_verbatim = false,
+            _ => {}
+        }
+        if is_verbatim || line.starts_with('.') {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        }
+        let mut width = 0;
+        for word in line.split(' ') {
+            if width > 0 && width + 1 + word.len() > WIDTH {
+                out.push('\n');
+                width = 0;
+                // A line that begins so would be a macro.
+                if word.starts_with(['.', '\'']) {
+                    out.push_str("\\&");
+                }
+            } else if width > 0 {
+                out.push(' ');
+                width += 1;
+            }
+            out.push_str(word);
+            width += word.len();
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// References to verbs' pages in their section, where the generator writes section 1; a title line with a place for the date
@@ -130,7 +193,7 @@ fn page(command: &clap::Command, rest: &str) -> io::Result<Vec<u8>> {
 fn sectioned(text: &str) -> String {
     let text = text
         .replace("(1)", "(8)")
-        .replacen(" 8  \"", " 8 \"\" \"", 1)
+        .replacen(" 8  \"", &format!(" 8 \"{DATE}\" \""), 1)
         .replace("\n.br\n\n.br\n", "\n.sp\n");
     let mut clean = String::with_capacity(text.len());
     for line in text.lines() {
@@ -172,7 +235,21 @@ mod tests {
             }
             let title = text.lines().find(|line| line.starts_with(".TH "));
             let title = title.expect("a title line");
-            assert!(title.contains(" 8 \"\" \"portguard "), "{title}");
+            assert!(
+                title.contains(&format!(" 8 \"{DATE}\" \"portguard ")),
+                "{title}"
+            );
+            let is_one = name == "portguard" || text.contains(".SH \"EXAMPLES\"\n.nf\n");
+            assert!(is_one, "{name}(8) has no EXAMPLES");
+            let longest = text
+                .lines()
+                .filter(|line| !line.starts_with('.'))
+                .map(str::len)
+                .max();
+            assert!(
+                longest < Some(120),
+                "{name}(8) has a line of {longest:?} bytes"
+            );
             assert!(
                 !text.contains(".br\n\n"),
                 "{name}(8) has two breaks for one"

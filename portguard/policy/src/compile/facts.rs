@@ -21,7 +21,7 @@ pub(super) enum Truth {
     Holds,
     /// In words.
     Fails(String),
-    /// It depends on what the site does not say: taken as holding, loudly.
+    /// It depends on what the site does not say: taken as open, with a warning.
     Unsaid(Vec<Fact>),
 }
 
@@ -206,10 +206,7 @@ impl Fact {
     /// Code, message and hint for a fact that the site does not say.
     pub(super) fn words(&self, system: &System, rows: &[String]) -> (&'static str, String, String) {
         let id = &system.id;
-        let rows = format!(
-            "rows that depend on it are taken as holding: {}",
-            some_of(rows)
-        );
+        let rows = format!("rows that depend on it are open: {}", some_of(rows));
         let list = |names: Vec<&String>| {
             names
                 .into_iter()
