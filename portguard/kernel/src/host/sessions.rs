@@ -16,8 +16,10 @@ use portguard_policy::policy::{Grant, Outbound, Peers, Policy};
 pub struct Sorted {
     /// Begun by the host: to be seeded.
     pub seeds: Vec<Session>,
-    /// Begun by a peer, and documented, or not dropped all the same; and clients that ask anew.
+    /// Begun by a peer, and documented, or not dropped all the same.
     pub documented: Vec<Session>,
+    /// UDP clients of the host, which are answered once they ask again.
+    pub clients: Vec<Session>,
     /// Begun by a peer on a port that the policy does not open to it.
     pub cut: Vec<Arriving>,
 }
@@ -85,9 +87,10 @@ impl fmt::Display for Arriving {
                 let maybe = if self.ports.len() > 1 { "maybe " } else { "" };
                 write!(
                     f,
-                    "{transport} port {port}, {maybe}redirected to {inner}, from {} (session of {})",
+                    "{transport} port {port}, {maybe}redirected to {inner}, from {} (session of {}{})",
                     self.session.remote.ip(),
-                    self.session.remote
+                    self.session.remote,
+                    self.session.began.remark()
                 )
             }
         }
@@ -106,6 +109,7 @@ pub fn sort(
         let session = &arriving.session;
         match fate(arriving, policy, || known(session)) {
             Fate::Admitted => sorted.documented.push(*session),
+            Fate::AsksAgain => sorted.clients.push(*session),
             Fate::Seeded => sorted.seeds.push(*session),
             Fate::Cut => sorted.cut.push(arriving.clone()),
         }
@@ -116,6 +120,7 @@ pub fn sort(
 /// What becomes of a session.
 enum Fate {
     Admitted,
+    AsksAgain,
     Seeded,
     Cut,
 }
@@ -133,9 +138,9 @@ fn fate(arriving: &Arriving, policy: &Policy, known: impl FnOnce() -> Option<Kno
     let is_client = session.began == Began::Picked;
     match known() {
         None if is_ours => Fate::Seeded,
-        None if is_client => Fate::Admitted,
+        None if is_client => Fate::AsksAgain,
         Some(Known::Ours) => Fate::Seeded,
-        Some(Known::Not) if is_client || is_ours && !session.is_tcp => Fate::Admitted,
+        Some(Known::Not) if is_client || is_ours && !session.is_tcp => Fate::AsksAgain,
         None | Some(Known::Theirs | Known::Not) => Fate::Cut,
     }
 }
@@ -185,7 +190,7 @@ pub fn is_ours(session: &Session, policy: &Policy) -> bool {
     };
     match session.began {
         Began::Host => true,
-        Began::Peer => false,
+        Began::Peer | Began::Unclear => false,
         Began::Unknown | Began::Picked => {
             on(&policy.outbound, session.transport(), session.remote.port()).any(is_asked)
         }
@@ -258,9 +263,10 @@ mod tests {
     /// A table that exists decides, whatever the ports say; and a narrower outbound policy cuts what the host began.
     #[test]
     fn what_the_table_has_is_what_becomes_of_a_session() {
-        const ADMITTED: [usize; 3] = [1, 0, 0];
-        const SEEDED: [usize; 3] = [0, 1, 0];
-        const CUT: [usize; 3] = [0, 0, 1];
+        const ADMITTED: [usize; 4] = [1, 0, 0, 0];
+        const SEEDED: [usize; 4] = [0, 1, 0, 0];
+        const CUT: [usize; 4] = [0, 0, 1, 0];
+        const ASKS: [usize; 4] = [0, 0, 0, 1];
         let udp = |local: &str, began| Session {
             is_tcp: false,
             began,
@@ -297,17 +303,24 @@ mod tests {
                 sorted.documented.len(),
                 sorted.seeds.len(),
                 sorted.cut.len(),
+                sorted.clients.len(),
             ]
         };
         let audit = asks(Outbound::Audit, 443, Peers::Any);
+        let unclear = Session {
+            began: Began::Unclear,
+            ..tcp
+        };
         let picked = udp("10.0.0.1:40000", Began::Picked);
         let chosen = udp("10.0.0.1:9999", Began::Unknown);
         for (session, known, wanted) in [
             (tcp, None, SEEDED),
             (tcp, Some(Known::Ours), SEEDED),
             (tcp, Some(Known::Not), CUT),
-            (picked, None, ADMITTED),
-            (picked, Some(Known::Not), ADMITTED),
+            (unclear, None, CUT),
+            (unclear, Some(Known::Ours), SEEDED),
+            (picked, None, ASKS),
+            (picked, Some(Known::Not), ASKS),
             (picked, Some(Known::Ours), SEEDED),
             (picked, Some(Known::Theirs), CUT),
             (chosen, None, CUT),

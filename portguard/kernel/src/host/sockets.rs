@@ -15,6 +15,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::host::listeners::ephemeral;
 use crate::host::netlink::request;
+use crate::host::tracked;
 use portguard_policy::catalog::Transport;
 use portguard_policy::error::Fault;
 
@@ -42,6 +43,18 @@ pub enum Began {
     Unknown,
     /// Neither is known: a connected UDP socket on a port that the kernel may have picked.
     Picked,
+    /// Neither is known: TCP of which neither its counts, nor connection tracking, nor a listener tell.
+    Unclear,
+}
+
+impl Began {
+    /// What a list of sessions says of it.
+    pub(crate) const fn remark(self) -> &'static str {
+        match self {
+            Self::Unclear => "; who began it is not known",
+            Self::Host | Self::Peer | Self::Unknown | Self::Picked => "",
+        }
+    }
 }
 
 impl Session {
@@ -65,10 +78,11 @@ impl fmt::Display for Session {
         let transport = if self.is_tcp { "tcp" } else { "udp" };
         write!(
             f,
-            "{transport} port {} from {} (session of {})",
+            "{transport} port {} from {} (session of {}{})",
             self.local.port(),
             self.remote.ip(),
-            self.remote
+            self.remote,
+            self.began.remark()
         )
     }
 }
@@ -96,7 +110,7 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
         for listener in dump(family, IPPROTO_TCP, StateFlags::LISTEN)? {
             listening.insert((true, listener.local.port()));
         }
-        for socket in dump(family, IPPROTO_TCP, open_states())? {
+        for socket in dump_tcp(family)? {
             found.push((socket, true));
         }
         // What is not connected has no peer to be known by, and hears whoever comes.
@@ -116,13 +130,18 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
                 && !local.ip().is_loopback()
         })
         .map(|(socket, is_tcp)| {
-            let ports = (socket.local.port(), socket.remote.port());
-            let by_ports = || began(is_tcp, ports, &listening, ephemeral);
+            let (local, remote) = (socket.local, socket.remote);
+            let is_listening = listening.contains(&(is_tcp, local.port()));
+            let began = if is_tcp {
+                began_tcp(&socket, is_listening)
+            } else {
+                began_udp(local.port(), is_listening, ephemeral)
+            };
             Session {
-                local: socket.local,
-                remote: socket.remote,
+                local,
+                remote,
                 is_tcp,
-                began: socket.began.unwrap_or_else(by_ports),
+                began,
             }
         })
         .collect();
@@ -181,27 +200,26 @@ pub(crate) fn services() -> anyhow::Result<Vec<Service>> {
     Ok(found)
 }
 
-/// Tells by its ports who began a session: UDP, and TCP where the kernel does not say.
-fn began(
-    is_tcp: bool,
-    (local, remote): (u16, u16),
-    listening: &BTreeSet<(bool, u16)>,
-    (first, last): (u16, u16),
-) -> Began {
-    let is_picked = |port: u16| (first..=last).contains(&port);
-    if listening.contains(&(is_tcp, local)) {
+/// Who began a TCP session. Ports tell nothing: whoever listened may have stopped.
+fn began_tcp(socket: &Dumped, is_listening: bool) -> Began {
+    if socket.is_opener {
+        return Began::Host;
+    }
+    match tracked::began(Transport::Tcp, socket.local, socket.remote) {
+        Some(began) => began,
+        None if is_listening => Began::Peer,
+        None => Began::Unclear,
+    }
+}
+
+/// Who began a session of a connected UDP socket, by its port.
+fn began_udp(local: u16, is_listening: bool, (first, last): (u16, u16)) -> Began {
+    if is_listening {
         Began::Peer
-    } else if !is_tcp {
-        if is_picked(local) {
-            Began::Picked
-        } else {
-            Began::Unknown
-        }
-    } else if is_picked(remote) && !is_picked(local) {
-        // Whoever listened has stopped, and its sessions go on.
-        Began::Peer
+    } else if (first..=last).contains(&local) {
+        Began::Picked
     } else {
-        Began::Host
+        Began::Unknown
     }
 }
 
@@ -210,8 +228,28 @@ struct Dumped {
     local: SocketAddr,
     remote: SocketAddr,
     cookie: u64,
-    /// Who began it, where the kernel's counts tell.
-    began: Option<Began>,
+    /// Whether its counts prove that this end opened the connection.
+    is_opener: bool,
+}
+
+/// The TCP sockets that are open. Who talks while the kernel lists them may be counted half before and half after: where that
+/// matters, the counts have to say the same twice.
+fn dump_tcp(family: u8) -> anyhow::Result<Vec<Dumped>> {
+    let mut found = dump(family, IPPROTO_TCP, open_states())?;
+    if found.iter().any(|socket| socket.is_opener) {
+        let again = dump(family, IPPROTO_TCP, open_states())?;
+        let openers: BTreeSet<u64> = again
+            .iter()
+            .filter(|socket| socket.is_opener)
+            .map(|socket| socket.cookie)
+            .collect();
+        let there: BTreeSet<u64> = again.iter().map(|socket| socket.cookie).collect();
+        for socket in &mut found {
+            // One that has closed meanwhile is nobody's any more.
+            socket.is_opener &= openers.contains(&socket.cookie) || !there.contains(&socket.cookie);
+        }
+    }
+    Ok(found)
 }
 
 /// What this end has sent and what of it has arrived, as TCP counts it.
@@ -262,11 +300,14 @@ impl Counts {
         })
     }
 
-    /// Who began a connection: whoever did has had one number acknowledged that is no data, that of its opening. The kernel
-    /// makes the socket of the other end after its own opening was acknowledged.
-    fn began(&self) -> Option<Began> {
+    /// Whether this end opened the connection: who did has had one number acknowledged that is no data, that of its opening,
+    /// since the kernel makes the socket of the other end after its own opening was acknowledged.
+    ///
+    /// What the host's own packet filter, or a full queue, refuses counts as sent, although it is sent again: that can hide an
+    /// opener, never make one. So what does not fit proves nothing, nor that it would fit for the other end.
+    fn is_opener(&self) -> bool {
         if self.state == state::SYN_SENT {
-            return Some(Began::Host);
+            return true;
         }
         // That of the end of the data counts, too, once it is sent: among what is queued, or what was acknowledged.
         let is_closed = self.unsent == 0
@@ -274,15 +315,10 @@ impl Counts {
                 self.state,
                 state::FIN_WAIT1 | state::FIN_WAIT2 | state::LAST_ACK | state::CLOSING
             );
-        let in_flight = self.queued.checked_sub(self.unsent)?;
-        let arrived = (self.sent + u64::from(is_closed))
-            .checked_sub(self.again)?
-            .checked_sub(in_flight)?;
-        match self.acknowledged.checked_sub(arrived)? {
-            0 => Some(Began::Peer),
-            1 => Some(Began::Host),
-            _ => None,
-        }
+        // Acknowledged, and one less: what was sent, less what was sent again, less what is in flight.
+        let gone = u128::from(self.sent) + u128::from(is_closed) + u128::from(self.unsent) + 1;
+        let left = u128::from(self.again) + u128::from(self.queued) + u128::from(self.acknowledged);
+        gone == left
     }
 }
 
@@ -321,7 +357,7 @@ fn dump(family: u8, protocol: u8, states: StateFlags) -> anyhow::Result<Vec<Dump
                 local: SocketAddr::new(plain(id.source_address), id.source_port),
                 remote: SocketAddr::new(plain(id.destination_address), id.destination_port),
                 cookie: u64::from_ne_bytes(id.cookie),
-                began: counts.and_then(|counts| counts.began()),
+                is_opener: counts.is_some_and(|counts| counts.is_opener()),
             })
         })
         .collect())
@@ -337,24 +373,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_began_is_told_by_the_ports() {
-        let listening =
-            BTreeSet::from([(true, 22), (true, 40_000), (false, 9999), (false, 50_000)]);
-        let tell = |is_tcp, ports| began(is_tcp, ports, &listening, (32_768, 60_999));
-        for (is_tcp, ports, wanted) in [
-            (true, (22, 50_000), Began::Peer),
-            (true, (40_000, 50_000), Began::Peer),
-            (true, (40_001, 443), Began::Host),
-            (true, (8080, 50_000), Began::Peer),
-            (true, (800, 2049), Began::Host),
-            (true, (40_001, 50_000), Began::Host),
-            (false, (9999, 50_000), Began::Peer),
-            (false, (50_000, 443), Began::Peer),
-            (false, (50_001, 443), Began::Picked),
-            (false, (9998, 50_000), Began::Unknown),
-            (false, (123, 123), Began::Unknown),
+    fn who_began_udp_is_told_by_the_port() {
+        for (port, is_listening, wanted) in [
+            (9999, true, Began::Peer),
+            (50_000, true, Began::Peer),
+            (50_001, false, Began::Picked),
+            (9998, false, Began::Unknown),
         ] {
-            assert_eq!(tell(is_tcp, ports), wanted, "{is_tcp} {ports:?}");
+            let began = began_udp(port, is_listening, (32_768, 60_999));
+            assert_eq!(began, wanted, "{port}");
         }
     }
 
@@ -371,24 +398,29 @@ mod tests {
             unsent,
         };
         for (state, counts, wanted) in [
-            (state::SYN_SENT, [0, 0, 0, 1, 0], Some(Began::Host)),
-            (ESTABLISHED, [0, 0, 1, 0, 0], Some(Began::Host)),
-            (ESTABLISHED, [0, 0, 0, 0, 0], Some(Began::Peer)),
-            (ESTABLISHED, [70, 0, 71, 0, 0], Some(Began::Host)),
-            (ESTABLISHED, [70, 20, 50, 0, 0], Some(Began::Peer)),
+            (state::SYN_SENT, [0, 0, 0, 1, 0], true),
+            (ESTABLISHED, [0, 0, 1, 0, 0], true),
+            (ESTABLISHED, [0, 0, 0, 0, 0], false),
+            (ESTABLISHED, [70, 0, 71, 0, 0], true),
+            (ESTABLISHED, [70, 20, 50, 0, 0], false),
             // Some in flight, and some that the window has no room for.
-            (ESTABLISHED, [70, 0, 41, 130, 100], Some(Began::Host)),
-            (CLOSE_WAIT, [70, 0, 40, 130, 100], Some(Began::Peer)),
-            (state::FIN_WAIT1, [70, 0, 70, 1, 0], Some(Began::Peer)),
-            (state::FIN_WAIT1, [70, 0, 61, 41, 31], Some(Began::Host)),
-            (state::FIN_WAIT2, [70, 0, 72, 0, 0], Some(Began::Host)),
-            (state::LAST_ACK, [0, 0, 1, 1, 0], Some(Began::Host)),
+            (ESTABLISHED, [70, 0, 41, 130, 100], true),
+            (CLOSE_WAIT, [70, 0, 40, 130, 100], false),
+            (state::FIN_WAIT1, [70, 0, 70, 1, 0], false),
+            (state::FIN_WAIT1, [70, 0, 61, 41, 31], true),
+            (state::FIN_WAIT2, [70, 0, 72, 0, 0], true),
+            (state::LAST_ACK, [0, 0, 1, 1, 0], true),
+            // Refused once and sent again without being counted as that: one octet, and more, of an opener and of the other.
+            (ESTABLISHED, [71, 0, 71, 0, 0], false),
+            (ESTABLISHED, [140, 0, 71, 0, 0], false),
+            (ESTABLISHED, [140, 0, 70, 0, 0], false),
+            (ESTABLISHED, [858_928, 444_536, 300_000, 0, 0], false),
             // Counts of another kernel, or of a connection that was moved here.
-            (ESTABLISHED, [70, 0, 90, 0, 0], None),
-            (ESTABLISHED, [70, 90, 70, 0, 0], None),
+            (ESTABLISHED, [70, 0, 90, 0, 0], false),
+            (ESTABLISHED, [70, 90, 70, 0, 0], false),
         ] {
-            let began = count(state, counts).began();
-            assert_eq!(began, wanted, "{state} {counts:?}");
+            let is_opener = count(state, counts).is_opener();
+            assert_eq!(is_opener, wanted, "{state} {counts:?}");
         }
     }
 }

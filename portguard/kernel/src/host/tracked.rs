@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Protocol,
-    Tuple,
+    Status, Tuple,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
@@ -18,6 +18,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use portguard_policy::catalog::Transport;
 
 use super::netlink::request;
+use super::sockets::Began;
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) struct Tracked {
     pub(crate) answer: (SocketAddr, SocketAddr),
     /// Who began it, where that was seen.
     pub(crate) is_begun: bool,
+    /// Whether the other end has answered: who forges a sender gets no answer.
+    pub(crate) is_answered: bool,
     /// Whether it is TCP that goes on.
     pub(crate) is_open: bool,
 }
@@ -51,16 +54,66 @@ pub(crate) fn tracked() -> anyhow::Result<Vec<Tracked>> {
     Ok(answers.iter().filter_map(read).collect())
 }
 
+/// The one whose packets have these ends, in either direction; `None` also where nothing is tracked.
+fn find(transport: Transport, from: SocketAddr, to: SocketAddr) -> Option<Tracked> {
+    let family = match from {
+        SocketAddr::V4(_) => NetfilterProtoFamily::IPv4,
+        SocketAddr::V6(_) => NetfilterProtoFamily::IPv6,
+    };
+    let header = NetfilterHeader::new(family, 0, 0);
+    let wanted = ConntrackAttribute::CtaTupleOrig(tuple(transport, from, to));
+    let question = NetfilterMessage::new(header, ConntrackMessage::Get(vec![wanted]));
+    let answers = request(NETLINK_NETFILTER, question, 0).ok()?;
+    answers.iter().find_map(read)
+}
+
+fn tuple(transport: Transport, from: SocketAddr, to: SocketAddr) -> Vec<Tuple> {
+    let protocol = match transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+        Transport::Sctp => Protocol::Sctp,
+    };
+    vec![
+        Tuple::Ip(vec![
+            IPTuple::SourceAddress(from.ip()),
+            IPTuple::DestinationAddress(to.ip()),
+        ]),
+        Tuple::Proto(vec![
+            ProtoTuple::Protocol(protocol),
+            ProtoTuple::SourcePort(from.port()),
+            ProtoTuple::DestinationPort(to.port()),
+        ]),
+    ]
+}
+
+/// Who began the session of a socket with these ends, where connection tracking has seen it begin.
+pub(super) fn began(transport: Transport, local: SocketAddr, remote: SocketAddr) -> Option<Began> {
+    let one = find(transport, local, remote)?;
+    if !one.is_open || !one.is_begun || !one.is_answered {
+        None
+    } else if one.first == (local, remote) {
+        Some(Began::Host)
+    } else if one.answer == (local, remote) {
+        Some(Began::Peer)
+    } else {
+        None
+    }
+}
+
 fn read(message: &NetfilterMessage) -> Option<Tracked> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &message.inner else {
         return None;
     };
     let (mut first, mut answer, mut infos) = (None, None, Vec::new());
+    let mut is_answered = false;
     for attribute in attributes {
         match attribute {
             ConntrackAttribute::CtaTupleOrig(tuple) => first = ends(tuple),
             ConntrackAttribute::CtaTupleReply(tuple) => answer = ends(tuple),
             ConntrackAttribute::CtaProtoInfo(info) => infos.extend(info),
+            ConntrackAttribute::CtaStatus(status) => {
+                is_answered = status.contains(Status::SeenReply);
+            }
             _ => {}
         }
     }
@@ -86,6 +139,7 @@ fn read(message: &NetfilterMessage) -> Option<Tracked> {
         first,
         answer,
         is_begun,
+        is_answered,
         is_open,
     })
 }
@@ -131,25 +185,15 @@ mod tests {
 
     use super::*;
 
-    fn tuple(from: &str, to: &str, protocol: Protocol) -> Vec<Tuple> {
-        let [from, to]: [SocketAddr; 2] = [from, to].map(|end| end.parse().expect("an end"));
-        vec![
-            Tuple::Ip(vec![
-                IPTuple::SourceAddress(from.ip()),
-                IPTuple::DestinationAddress(to.ip()),
-            ]),
-            Tuple::Proto(vec![
-                ProtoTuple::Protocol(protocol),
-                ProtoTuple::SourcePort(from.port()),
-                ProtoTuple::DestinationPort(to.port()),
-            ]),
-        ]
-    }
-
-    fn message(protocol: Protocol, info: Vec<ProtoInfoTCP>) -> NetfilterMessage {
+    fn message(transport: Transport, info: Vec<ProtoInfoTCP>) -> NetfilterMessage {
+        let ends = |from: &str, to: &str| {
+            let [from, to] = [from, to].map(|end| end.parse().expect("an end"));
+            tuple(transport, from, to)
+        };
         let attributes = vec![
-            ConntrackAttribute::CtaTupleOrig(tuple("10.9.0.2:40000", "192.0.2.1:443", protocol)),
-            ConntrackAttribute::CtaTupleReply(tuple("192.0.2.1:443", "10.1.0.1:50000", protocol)),
+            ConntrackAttribute::CtaTupleOrig(ends("10.9.0.2:40000", "192.0.2.1:443")),
+            ConntrackAttribute::CtaTupleReply(ends("192.0.2.1:443", "10.1.0.1:50000")),
+            ConntrackAttribute::CtaStatus(Status::Confirmed | Status::SeenReply),
             ConntrackAttribute::CtaProtoInfo(vec![ProtoInfo::TCP(info)]),
         ];
         let header = NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0);
@@ -174,13 +218,13 @@ mod tests {
             (1, 0x03, 0x00, (false, true)),
             (7, 0x03, 0x03, (false, true)),
         ] {
-            let found = read(&message(Protocol::Tcp, with(state, first, second))).expect("TCP");
+            let found = read(&message(Transport::Tcp, with(state, first, second))).expect("TCP");
             assert_eq!((found.is_open, found.is_begun), wanted, "{state}");
+            assert!(found.is_answered);
             assert_eq!(found.first.0, "10.9.0.2:40000".parse().expect("an end"));
             assert_eq!(found.answer.1, "10.1.0.1:50000".parse().expect("an end"));
         }
-        let udp = read(&message(Protocol::Udp, Vec::new())).expect("UDP");
+        let udp = read(&message(Transport::Udp, Vec::new())).expect("UDP");
         assert_eq!((udp.transport, udp.is_open), (Transport::Udp, false));
-        assert_eq!(read(&message(Protocol::Icmp, Vec::new())), None);
     }
 }
