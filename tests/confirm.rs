@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use portguard_harness::traffic::UdpEcho;
+use portguard_harness::traffic::{UdpEcho, exchange_udp};
 
-use crate::guard::{Guarded, SHORT, SOON};
+use crate::guard::{Guarded, SHORT, SOON, eventually};
 
 /// Open in both policies, in the first only, in the second only, in none.
 const BOTH: u16 = 7000;
@@ -83,7 +83,7 @@ fn a_first_enforce_that_nobody_confirms_drops_nothing_after_its_deadline() -> Re
 }
 
 #[test]
-fn a_replacement_that_nobody_confirms_passes_what_its_predecessor_passed() -> Result<()> {
+fn a_replacement_that_nobody_confirms_gives_way_to_its_predecessor() -> Result<()> {
     let guarded = Guarded::new()?;
     let _servers = echoes(&guarded)?;
     let within = format!("{}s", WITHIN.as_secs());
@@ -94,9 +94,25 @@ fn a_replacement_that_nobody_confirms_passes_what_its_predecessor_passed() -> Re
     let opened = opens(&guarded, FIRST, before)?;
     ensure!(opened >= WITHIN, "opened early, after {opened:?}");
     ensure!(
-        guarded.open(&ALL)? == [BOTH, FIRST, SECOND],
-        "what neither passes stays out"
+        guarded.open(&ALL)? == [BOTH, FIRST],
+        "what only the replacement passes stays out"
     );
+    let explain = |port: u16| {
+        let name = guarded.interface();
+        let port = port.to_string();
+        let args = [
+            "explain",
+            "--running",
+            name,
+            "--in",
+            "udp",
+            "10.77.0.2",
+            &port,
+        ];
+        guarded.run(&args.map(str::to_owned), None)
+    };
+    ensure!(explain(SECOND)?.code() == 1, "every view says so");
+    ensure!(explain(FIRST)?.code() == 0);
     let output = verb(&guarded, "rollback")?.success()?;
     ensure!(
         output.stderr.contains("generation 1 is in force again"),
@@ -104,6 +120,40 @@ fn a_replacement_that_nobody_confirms_passes_what_its_predecessor_passed() -> Re
     );
     ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
     ensure!(guarded.status()?.unwrap()["generation"] == 1);
+    Ok(())
+}
+
+/// Whether what the host sends there is answered.
+fn asks(guarded: &Guarded) -> Result<bool> {
+    let target = SocketAddr::new(IpAddr::V4(guarded.link.right.v4()), NONE);
+    let host = &guarded.link.left.host;
+    host.run(|| exchange_udp(target, b"portguard", SHORT))
+}
+
+#[test]
+fn what_is_sent_is_for_the_predecessor_to_judge_as_well() -> Result<()> {
+    for (before, after) in [("enforce", "audit"), ("audit", "enforce")] {
+        let guarded = Guarded::new()?;
+        let there = SocketAddr::new(IpAddr::V4(guarded.link.right.v4()), NONE);
+        let _server = UdpEcho::start(&guarded.link.right.host, there)?;
+        let settings = "--system-version 10 --choose directory-port=636 --choose mail-port=587";
+        let load = |outbound, more: &[&'static str]| {
+            let words = settings.split(' ').chain(["--outbound", outbound]);
+            let words: Vec<&str> = words.chain(more.iter().copied()).collect();
+            guarded.load("--enforce", &[], &words)
+        };
+        let start = Instant::now();
+        load(before, &[])?;
+        // Long enough for the next load and a look, on a machine as busy as this one.
+        let within = Duration::from_secs(1) + 3 * start.elapsed();
+        let within: &'static str = format!("{}ms", within.as_millis()).leak();
+        ensure!(asks(&guarded)? == (before == "audit"), "{before}");
+        load(after, &["--allow-weaker", "--confirm-within", within])?;
+        ensure!(asks(&guarded)? == (after == "audit"), "{before}, {after}");
+        eventually("the one before judges", || {
+            Ok(asks(&guarded)? == (before == "audit"))
+        })?;
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Which conversations are the host's: begun by it, known for as long as they last, and nobody else's.
 
+mod edges;
+
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};

@@ -211,9 +211,11 @@ fn overdue_generations_give_way() {
     );
     assert_eq!(ingress(guard, &[0x45; 20]), PASS);
     assert_eq!(egress(guard, &sent(9, SYN), None), NEXT);
-    assert_eq!(counter(guard, slot::OVERDUE).0, 2);
+    assert_eq!(ingress(guard, &received(9, SYN)[..20]), PASS);
+    assert_eq!(counter(guard, slot::OVERDUE).0, 4);
+    assert_eq!(counter(guard, violation).0, 1, "counted as in audit");
 
-    // A generation before that enforces: what it drops is dropped, and counted by it.
+    // A generation before that enforces decides about every frame, and counts it.
     let mut before = self::guard(Outbound::Enforce, &HostFacts::default());
     let program = before.ingress().unwrap().fd().unwrap().try_clone().unwrap();
     guard.set_previous(Direction::Ingress, &program).unwrap();
@@ -221,12 +223,37 @@ fn overdue_generations_give_way() {
     guard.set_previous(Direction::Egress, &program).unwrap();
     assert_eq!(ingress(guard, &received(9, SYN)), DROP);
     assert_eq!(egress(guard, &sent(9, SYN), None), SHOT);
-    assert_eq!(counter(guard, slot::OVERDUE).0, 4);
+    assert_eq!(counter(guard, slot::OVERDUE).0, 6);
 
     guard.set_control(control::CONFIRMED, 1).unwrap();
     assert_eq!(ingress(guard, &received(9, SYN)), DROP);
-    assert_eq!(counter(guard, slot::OVERDUE).0, 4);
-    assert_eq!(counter(guard, violation).0, 0);
+    assert_eq!(counter(guard, slot::OVERDUE).0, 6);
+    assert_eq!(counter(guard, violation).0, 1);
+}
+
+/// Wider or narrower: what an overdue generation would pass is for the one before it to judge, in both directions.
+#[test]
+fn overdue_generations_pass_nothing_by_themselves() {
+    let host = HostFacts {
+        deadline: 1,
+        ..HostFacts::default()
+    };
+    let wider = &mut guard(Outbound::Audit, &host);
+    let mut policy = policy(Outbound::Enforce);
+    policy.inbound.clear();
+    let image = Image::build(&policy, Directory::default()).unwrap();
+    let mut before = load(&image, &HostFacts::default(), None).unwrap();
+    let (open, sent) = (tcp((PEER, 50_000), (HOST, 22), SYN, 40), sent(443, SYN));
+    assert_eq!(ingress(wider, &open), PASS);
+    assert_eq!(egress(wider, &sent, None), NEXT);
+    let program = before.ingress().unwrap().fd().unwrap().try_clone().unwrap();
+    wider.set_previous(Direction::Ingress, &program).unwrap();
+    let program = before.egress().unwrap().fd().unwrap().try_clone().unwrap();
+    wider.set_previous(Direction::Egress, &program).unwrap();
+    assert_eq!(ingress(wider, &open), DROP);
+    assert_eq!(egress(wider, &sent, None), SHOT);
+    // Neither plain frames nor others.
+    assert_eq!(ingress(wider, &open[..20]), DROP);
 }
 
 #[test]

@@ -80,6 +80,8 @@ mod standby;
 #[cfg(test)]
 mod systems;
 #[cfg(test)]
+mod takeover;
+#[cfg(test)]
 mod topology;
 #[cfg(test)]
 mod tunnels;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portguard_harness::net::{Host as Harness, Output};
@@ -13,8 +13,9 @@ use portguard_harness::traffic::{
     TcpEcho, UdpEcho, connect, connect_from, exchange_tcp, receive_datagram, udp_socket,
     wait_readable,
 };
+use serde_json::Value;
 
-use crate::guard::{Guarded, LONG, SOON};
+use crate::guard::{Guarded, LONG, SOON, eventually};
 
 /// The port of the service that strangers use: UDP and TCP.
 const SERVICE: u16 = 9999;
@@ -38,9 +39,11 @@ const WIDE: [&str; 7] = [
     "enforce, lapsed",
 ];
 /// Ways in which they are not.
-const NARROW: [&str; 6] = [
+const NARROW: [&str; 8] = [
     "enforce",
+    "enforce, unconfirmed",
     "enforce, confirmed",
+    "lapse to enforce",
     "unload, enforce",
     "open to others",
     "outbound enforce",
@@ -99,6 +102,18 @@ impl Host {
     }
 
     fn load(&self, state: &str) -> Result<()> {
+        self.load_for(
+            state,
+            match state {
+                "enforce, lapsed" => "1ns",
+                "enforce, unconfirmed" | "enforce, confirmed" => "1m",
+                _ => "0",
+            },
+        )
+    }
+
+    /// Loads it for so long, unless it is confirmed.
+    fn load_for(&self, state: &str, within: &str) -> Result<()> {
         let (head, rows, host) = site(state);
         let text = format!(
             "schema = 1\n{head}\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\n[management]\nnone = true\n\
@@ -110,11 +125,6 @@ impl Host {
         let file = self.directory.join("site.toml");
         std::fs::write(&file, text)?;
         let file = file.display().to_string();
-        let within = match state {
-            "enforce, lapsed" => "1ns",
-            "enforce, confirmed" => "1m",
-            _ => "0",
-        };
         self.run(&[
             "load",
             "-c",
@@ -321,11 +331,16 @@ fn strangers_are_out(talks: &mut [Talk]) -> Result<()> {
 
 /// One pair.
 fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
-    let is_rollback = to.starts_with("rollback");
-    if is_rollback {
+    let (is_rollback, is_lapse) = (to.starts_with("rollback"), to.starts_with("lapse"));
+    let start = Instant::now();
+    if is_rollback || is_lapse {
         host.load("enforce")?;
     }
-    if from != "not guarded" {
+    if is_lapse {
+        // Long enough for everybody to begin, on a machine as busy as this one.
+        let within = (Duration::from_secs(2) + 6 * start.elapsed()).min(LONG * 3 / 4);
+        host.load_for(from, &format!("{}ms", within.as_millis()))?;
+    } else if from != "not guarded" {
         host.load(from)?;
     }
     let (left, right) = (&host.guarded.link.left, &host.guarded.link.right);
@@ -341,6 +356,11 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
             "--force",
         ])?
         .success()?;
+    } else if is_lapse {
+        eventually("the deadline passed", || {
+            let status = host.guarded.status()?.context("a guard")?;
+            Ok(status.get("confirm_seconds_left").and_then(Value::as_u64) == Some(0))
+        })?;
     } else if to.starts_with("unload") {
         host.unload()?;
         host.load("enforce")?;
@@ -387,12 +407,14 @@ fn specified() -> Result<BTreeSet<(String, String)>> {
     Ok(pairs)
 }
 
-/// There is nothing to go back to, or to unload, where nothing was loaded, and what lapses over an enforcing policy goes back
-/// by itself.
+/// There is nothing to go back to, or to unload, where nothing was loaded; what lapses over an enforcing policy goes back by
+/// itself; and what drops nothing needs no confirmation.
 fn exists(from: &str, to: &str) -> bool {
+    let goes_back = to.starts_with("rollback") || to.starts_with("lapse");
     match from {
-        "not guarded" => !to.starts_with("rollback") && !to.starts_with("unload"),
-        "enforce, lapsed" => !to.starts_with("rollback"),
+        "not guarded" => !goes_back && !to.starts_with("unload"),
+        "audit" => !to.starts_with("lapse"),
+        "enforce, lapsed" => !goes_back,
         _ => true,
     }
 }

@@ -87,7 +87,7 @@ pub mod slot {
     pub const FLOWS_EVICTED: u32 = 129;
     /// New flows.
     pub const FLOWS_CREATED: u32 = 130;
-    /// Frames passed because the deadline of this generation was over.
+    /// Frames since the deadline of this generation was over, which the one before it judged, if there was one.
     pub const OVERDUE: u32 = 131;
     /// Flows that went to the overflow table.
     pub const FLOWS_SPILLED: u32 = 132;

@@ -1,6 +1,7 @@
 //! From a frame to what becomes of it: the plain path inlined, all that is rare in a function of its own.
 
-use portguard_common::abi::{control, slot};
+use aya_ebpf::EbpfContext;
+use portguard_common::abi::slot;
 use portguard_common::packet::{Malformed, Packet, Shape, Subject};
 use portguard_common::parse::{Nonlinear, parse_ip, parse_plain, parse_tagged};
 use portguard_common::reason::Direction;
@@ -20,36 +21,45 @@ use crate::talkers;
 /// What becomes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Outcome {
+pub(crate) enum Action {
     /// It goes on.
     Pass = 0,
     /// It is gone.
     Drop = 1,
-    /// This generation is overdue: the one before it decides.
-    Yield = 2,
 }
 
-/// What [`slow_path`] is called with, rather than the number of an [`Outcome`]: nothing was decided yet.
-const UNDECIDED: u32 = 3;
-/// Where [`slow_path`] gets [`Settled::weight`], above the number of the outcome.
+/// What [`slow_path`] is called with, rather than the number of an [`Action`]: nothing was decided yet.
+const UNDECIDED: u32 = 2;
+/// Where [`slow_path`] gets [`Applied::weight`], above the number of the action.
 const WEIGHT: u32 = 8;
 
-impl Outcome {
+impl Action {
     #[inline(always)]
     const fn from_number(number: u32) -> Self {
         match number {
             0 => Self::Pass,
-            1 => Self::Drop,
-            _ => Self::Yield,
+            _ => Self::Drop,
         }
     }
 }
 
-/// The fast path: the number of an [`Outcome`] with [`Settled::weight`] above it, or [`UNDECIDED`].
+/// Hands the frame to the generation before this one if nobody confirmed this one in time: what that one passes is passed, and
+/// what it drops is dropped. Comes back if this one is in force, or if there is none before it.
+#[inline(always)]
+pub(crate) fn give_way<H: Hook>(hook: H, ctx: &impl EbpfContext) {
+    let maps = &Maps::alone();
+    if is_overdue(maps) {
+        let (start, end) = hook.bounds();
+        maps.add_slot(slot::OVERDUE, hook.amount(hook.length(end - start)));
+        maps::previous(ctx, H::DIRECTION);
+    }
+}
+
+/// The fast path: the number of an [`Action`] with [`Applied::weight`] above it, or [`UNDECIDED`].
 #[inline(always)]
 pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
     match plain(hook, &Maps::new(hook.ctx()), hears) {
-        Some(Settled { outcome, weight }) => outcome as u32 | weight << WEIGHT,
+        Some(Applied { action, weight }) => action as u32 | weight << WEIGHT,
         None => UNDECIDED,
     }
 }
@@ -58,11 +68,11 @@ pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
 ///
 /// There is one call of that, and the verifier does not know what it is called with: it looks at it once.
 #[inline(always)]
-pub(crate) fn decide(decided: u32, slow: impl FnOnce(u32) -> u32) -> Outcome {
+pub(crate) fn decide(decided: u32, slow: impl FnOnce(u32) -> u32) -> Action {
     if decided < UNDECIDED {
-        return Outcome::from_number(decided);
+        return Action::from_number(decided);
     }
-    Outcome::from_number(slow(maps::barrier_var(decided.into()) as u32))
+    Action::from_number(slow(maps::barrier_var(decided.into()) as u32))
 }
 
 /// Who wants to know of frames that go on.
@@ -71,56 +81,43 @@ pub(crate) trait Hears: Copy {
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict);
 }
 
-/// What became of a frame that was judged.
-struct Settled {
-    outcome: Outcome,
+/// What the mode made of a verdict.
+struct Applied {
+    action: Action,
     /// The weight of a violation that is sampled, else 0.
     weight: u32,
 }
 
 /// Judges a plain frame; `None` if it is not plain.
 #[inline(always)]
-fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Settled> {
+fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Applied> {
     if maps.config().no_fast_path != 0 {
         return None;
     }
     let packet = parse_plain(&Direct::new(hook), hook.tag())?;
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    Some(settle(hook, maps, &packet, &verdict, hears))
+    Some(apply(hook, maps, &packet, &verdict, hears))
 }
 
-/// Masks, counts, and tells `hears` of what goes on.
+/// Applies the mode to a verdict: masks it, counts it, and tells `hears` of what goes on.
 #[inline(always)]
-fn settle<H: Hook, S: Subject>(
+fn apply<H: Hook, S: Subject>(
     hook: H,
     maps: &Maps,
     packet: &S,
     verdict: &Verdict,
     hears: impl Hears,
-) -> Settled {
-    let is_drop = is_drop::<H>(maps, verdict);
-    let is_overdue = is_drop && is_overdue(maps);
-    let alone = maps.config().alone != 0;
+) -> Applied {
+    // Overdue and yet here: there is no generation before this one, which drops nothing any more.
+    let is_drop = is_drop::<H>(maps, verdict) && !is_overdue(maps);
     // Before the frame is counted: what counting says would be one more thing for verifiers to tell states apart by.
-    if !is_drop || is_overdue && alone {
+    if !is_drop {
         hears.hear(packet, verdict);
     }
     let amount = hook.amount(packet.length());
-    if is_overdue {
-        // Counted here as overdue and as nothing else: the generation before this one counts it again, its own way.
-        maps.add_slot(slot::OVERDUE, amount);
-        return Settled {
-            outcome: if alone { Outcome::Pass } else { Outcome::Yield },
-            weight: 0,
-        };
-    }
     let weight = count::count(maps, packet, verdict, H::DIRECTION, amount);
-    Settled {
-        outcome: if is_drop {
-            Outcome::Drop
-        } else {
-            Outcome::Pass
-        },
+    Applied {
+        action: if is_drop { Action::Drop } else { Action::Pass },
         weight,
     }
 }
@@ -137,30 +134,29 @@ fn is_drop<H: Hook>(maps: &Maps, verdict: &Verdict) -> bool {
 /// Whether this generation should have been confirmed by now and was not.
 #[inline(always)]
 fn is_overdue(maps: &Maps) -> bool {
-    let deadline = maps.config().deadline;
-    deadline != 0 && maps::control(control::CONFIRMED) == 0 && maps::boot_time() > deadline
+    maps.may_give_way() && maps::boot_time() > maps.config().deadline
 }
 
 /// The slow path: judges a frame unless that was `decided` already, and of a violation that is sampled notes who it
-/// was, and tells whoever listens. Takes and gives numbers of [`Outcome`].
+/// was, and tells whoever listens. Takes and gives numbers of [`Action`].
 #[inline(always)]
 pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
     let maps = &Maps::new(hook.ctx());
     let packet = whole_packet(hook, maps);
     let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    let mut outcome = decided & ((1 << WEIGHT) - 1);
+    let mut action = decided & ((1 << WEIGHT) - 1);
     let mut weight = decided >> WEIGHT;
     if decided == UNDECIDED {
-        let settled = settle(hook, maps, &packet, &verdict, hears);
-        outcome = settled.outcome as u32;
-        weight = settled.weight;
+        let applied = apply(hook, maps, &packet, &verdict, hears);
+        action = applied.action as u32;
+        weight = applied.weight;
         if weight == 0 {
-            return outcome;
+            return action;
         }
     }
     let sample = Sample {
         weight,
-        is_drop: outcome == Outcome::Drop as u32,
+        is_drop: action == Action::Drop as u32,
         time: maps::boot_time(),
     };
     // All that is kept of the packet beyond the event, and forgotten: so the verifier walks through the note once, and not
@@ -176,7 +172,7 @@ pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u3
         sample,
     );
     talkers::note(maps, &key, packets, sample);
-    outcome
+    action
 }
 
 /// Parses any frame.

@@ -40,13 +40,12 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 use portguard_common::packet::Subject;
 use portguard_common::plain::Plain;
-use portguard_common::reason::Direction;
 use portguard_common::tables::Tables as _;
 use portguard_common::track;
 use portguard_common::verdict::Verdict;
 
 use crate::direct::Direct;
-use crate::guard::{Hears, Outcome};
+use crate::guard::{Action, Hears};
 use crate::hook::{Hook as _, Received, Sent};
 use crate::maps::Maps;
 
@@ -55,19 +54,15 @@ use crate::maps::Maps;
 #[inline(always)]
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let hook = Received(ctx.ctx);
+    guard::give_way(hook, &ctx);
     let decided = guard::fast_path(hook, hook);
-    let outcome = guard::decide(decided, |decided| received(hook.0, decided));
-    match outcome {
-        Outcome::Pass => XDP_PASS,
-        Outcome::Drop => XDP_DROP,
-        Outcome::Yield => {
-            maps::previous(&ctx, Direction::Ingress);
-            XDP_PASS
-        }
+    match guard::decide(decided, |decided| received(hook.0, decided)) {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
     }
 }
 
-/// What [`portguard_xdp`] does rarely: an [`Outcome`] as a number. A function of its own, so that the verifier and the
+/// What [`portguard_xdp`] does rarely: an [`Action`] as a number. A function of its own, so that the verifier and the
 /// instruction cache see it once.
 #[inline(never)]
 fn received(ctx: *mut xdp_md, decided: u32) -> u32 {
@@ -90,15 +85,11 @@ fn note_plain(ctx: *mut xdp_md, handle: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    let outcome = guard::decide(plain_sent(skb), |decided| sent(skb, decided));
-    match outcome {
+    guard::give_way(Sent(skb), &ctx);
+    match guard::decide(plain_sent(skb), |decided| sent(skb, decided)) {
         // The next program on this hook, if there is one, has its say too.
-        Outcome::Pass => TC_ACT_UNSPEC,
-        Outcome::Drop => TC_ACT_SHOT,
-        Outcome::Yield => {
-            maps::previous(&ctx, Direction::Egress);
-            TC_ACT_UNSPEC
-        }
+        Action::Pass => TC_ACT_UNSPEC,
+        Action::Drop => TC_ACT_SHOT,
     }
 }
 

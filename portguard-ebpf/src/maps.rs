@@ -76,13 +76,13 @@ static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     udp_idle: 0,
     tick_shift: 0,
     multi_buffer: 0,
-    alone: 0,
     raw_ip: 0,
     no_fast_path: 0,
     ethertypes: 0,
     dhcp: 0,
     picked_ports: 0,
     endings: 0,
+    reserved: 0,
     deadline: 0,
     flow_key: [0; 2],
 }));
@@ -197,7 +197,7 @@ static PREVIOUS_IN: ProgramArray<1> = ProgramArray::new();
 #[btf_map]
 static PREVIOUS_OUT: ProgramArray<1> = ProgramArray::new();
 
-/// Lets the generation before this one decide; comes back if there is none.
+/// Calls the generation before this one; comes back if there is none.
 #[inline(always)]
 pub(crate) fn previous<C: EbpfContext>(ctx: &C, direction: Direction) {
     // SAFETY: nothing in this program waits to be dropped.
@@ -494,6 +494,11 @@ impl Tables for Maps {
                     && route::is_routed(self.ctx, hook.ifindex(), destination, source)
             }
         }
+    }
+
+    #[inline(always)]
+    fn may_give_way(&self) -> bool {
+        self.config.deadline != 0 && control(control::CONFIRMED) == 0
     }
 
     #[inline(always)]

@@ -368,7 +368,7 @@ fn troubles(text: &mut Text, observed: &[Observed]) {
         ),
         (
             "portguard_overdue_packets",
-            "Packets passed since the deadline of an unconfirmed generation was over.",
+            "Packets judged by the generation before, or dropped by none, since the deadline of an unconfirmed one was over.",
             slot::OVERDUE,
         ),
     ] {

@@ -36,8 +36,6 @@ pub struct Config {
     pub tick_shift: u32,
     /// The frame may have parts that cannot be read in place.
     pub multi_buffer: u32,
-    /// No generation stands behind this one: once overdue, it lets pass by itself.
-    pub alone: u32,
     /// Frames start with the IP header: the interface has no link header.
     pub raw_ip: u32,
     /// No frame is judged on the fast path: it has no link header, or routes are asked, beside which the rest hardly counts.
@@ -51,6 +49,8 @@ pub struct Config {
     pub picked_ports: u32,
     /// Some grant ends by itself: see [`crate::engine::tables::Ending`].
     pub endings: u32,
+    /// 0: so there is no padding.
+    pub reserved: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.

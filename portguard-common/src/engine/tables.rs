@@ -213,6 +213,11 @@ pub const HOST_PROBES: u32 = 8;
 
 /// What a judgement may look up. Every answer is total: an index out of range reads as zero.
 pub trait Tables {
+    /// Whether the generation has a deadline, and nobody has confirmed it yet: the one before may have to judge.
+    fn may_give_way(&self) -> bool {
+        false
+    }
+
     /// The frozen facts.
     fn config(&self) -> &Config;
     /// Who may use `key`, in one direction.

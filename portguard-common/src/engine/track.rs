@@ -67,8 +67,15 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
     // Answers of documented services, too: they cost no state.
     if facts.flows == 0
         || !matches!(packet.shape(), Shape::Ports)
-        || matches!(verdict.reason, Reason::Reply | Reason::Transit)
+        || matches!(verdict.reason, Reason::Transit)
     {
+        return;
+    }
+    if matches!(verdict.reason, Reason::Reply) {
+        // If this generation gives way, what it answered is still no question of the host's.
+        if facts.deadline != 0 && packet.protocol() == protocol::UDP && tables.may_give_way() {
+            tables.note_theirs(verdict::tuple(packet, Direction::Egress).hash(facts.flow_key));
+        }
         return;
     }
     let Some(said) = said(packet) else { return };
@@ -141,8 +148,15 @@ pub fn is_question<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagr
         return false;
     }
     // Nor is what leaves from a port that the peer may use: that needs no state.
-    (is_asked || !is_theirs(tables, hashed))
-        && !verdict::is_granted(tables, own, said.peer, said.peer_port)
+    if !is_asked && is_theirs(tables, hashed) {
+        return false;
+    }
+    let is_granted = verdict::is_granted(tables, own, said.peer, said.peer_port);
+    if is_granted && tables.may_give_way() {
+        // If this generation gives way, it is still no question of the host's.
+        note(tables, hashed);
+    }
+    !is_granted
 }
 
 /// Whether the other end began this, and went on with it not long ago.

@@ -11,7 +11,8 @@
 //!
 //! It comes with the first guard of the namespace, before that is put in force, and goes with the last. First the sockets
 //! are followed, and then what was open already is asked for: nothing falls in between. A state that a killed tool left
-//! incomplete is made anew; pins that are gone are made again from what the programs in force hold.
+//! incomplete is made anew; pins that are gone are made again from what the programs in force hold, and so is what those do not
+//! hold: the tables stay, and sockets are followed anew.
 
 mod adopt;
 pub(crate) mod cgroup;
@@ -43,8 +44,8 @@ use crate::pins::mounts::MOUNT;
 use crate::pins::namespaces;
 
 pub use adopt::Adopted;
-pub use forwarded::Forwarded;
 pub(crate) use forwarded::take_over;
+pub use forwarded::{Passing, passing};
 pub use outside::follow as follow_interfaces;
 pub use read::{Counts, Table};
 pub use services::note_services;
@@ -120,12 +121,26 @@ impl Namespace {
         let lost = self.counts().ok()?.lost;
         (lost > 0).then(|| {
             format!(
-                "there was no room for {lost} connections of the host, whose answers are violations: raise `flows` in \
-                 `[timeouts]`"
+                "there was no room for connections of the host, whose answers are violations ({lost} times a socket asked \
+                 for some): {MORE_ROOM}"
+            )
+        })
+    }
+
+    /// That the table is not as large as a policy wants it, if so.
+    pub fn misfit(&self, policy: &Policy) -> Option<String> {
+        let (now, wanted) = (self.sets(), flow_sets(policy.settings.flows));
+        (now != wanted).then(|| {
+            format!(
+                "the table of conversations keeps its {now} sets: `unload` of all interfaces and `load` make it {wanted}"
             )
         })
     }
 }
+
+/// What gives the table more room.
+pub const MORE_ROOM: &str =
+    "raise `flows` in `[timeouts]`, then `portguard unload` all interfaces and load again";
 
 /// Directory of all states of this version.
 fn root() -> PathBuf {
@@ -192,17 +207,35 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
             return Ok(found);
         }
         warn(
-            "the table of conversations is made anew, since its pins were gone and no program holds it",
+            "the table of conversations is made anew, since its pins were gone and no program holds it: answers to datagrams \
+             are let in once the host asks again",
         );
     }
-    bpffs::remove(&directory)
-        .with_context(|| format!("cannot remove `{}`", directory.display()))?;
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot make `{}`", directory.display()))?;
-    let shift = tick_shift();
+    let shape = repin::in_force(&directory);
+    if shape.is_some() {
+        warn("pins were gone, and are back: sockets are followed anew");
+        for name in repin::OF_SOCKETS {
+            remove_file(&directory.join(name))?;
+        }
+    } else {
+        bpffs::remove(&directory)
+            .with_context(|| format!("cannot remove `{}`", directory.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make `{}`", directory.display()))?;
+    }
+    let Shape {
+        key: [first, second],
+        sets,
+        shift,
+    } = match shape {
+        Some(shape) => shape,
+        None => Shape {
+            key: secret()?,
+            sets: flow_sets(settings.flows),
+            shift: tick_shift(),
+        },
+    };
     let [tcp, udp] = lifetimes(shift);
-    let [first, second] = secret()?;
-    let sets = flow_sets(settings.flows);
     let mut namespace = Namespace {
         directory,
         words: [
@@ -222,8 +255,18 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
     programs::attach(&namespace.directory)?;
     step("following")?;
     namespace.adopted = Some(adopt::all(&namespace, policy, &sessions()?)?);
+    adopt::forget_closed(&namespace)?;
     set_word(&namespace.directory, word::COMPLETE, 1)?;
     Ok(namespace)
+}
+
+/// What tables were made with, and those who read them have to know.
+struct Shape {
+    /// The secret of the hash.
+    key: [u64; 2],
+    sets: u32,
+    /// See [`portguard_common::config::Config::tick_shift`].
+    shift: u32,
 }
 
 /// Whether the tables have pins, and not only programs.
@@ -233,7 +276,15 @@ fn has_tables(directory: &Path) -> bool {
         .all(|name| directory.join(name).exists())
 }
 
-fn warn(what: &str) {
+fn remove_file(pin: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot remove `{}`", pin.display())),
+    }
+}
+
+/// Says what became of the state.
+pub(crate) fn warn(what: &str) {
     let _ = writeln!(io::stderr().lock(), "warning: {what}");
 }
 

@@ -30,14 +30,14 @@ use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
 use portguard_policy::error::Fault;
 use portguard_policy::human::time;
-use portguard_policy::image::flow_sets;
 
-pub use crate::generation::prepare::{Options, Prepared, prepare};
+pub use crate::generation::prepare::{Options, Prepared, prepare, takes_over};
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// Its description; the policy without the grants that have ended.
+    /// Its description; the policy is the one that judges: that of the generation before where this one has given way, and
+    /// without the grants that have ended.
     pub meta: Meta,
     /// Program ids of the two links, as far as they are attached.
     pub ingress: Option<u32>,
@@ -123,8 +123,13 @@ pub(crate) fn explained(
     // Whoever looks sees what the kernel does: both go by the clock as it is set now.
     let _ = endings::follow_clock_of(layout, &meta);
     let (meant, egress) = effective::egress(layout, &meta)?;
-    let effective = effective::now(layout, attached, &meta, (meant, egress), is_confirmed)?;
+    let mut effective = effective::now(layout, attached, &meta, (meant, egress), is_confirmed)?;
     warnings.extend(effective.because.clone());
+    if !is_confirmed && let Some(before) = effective::judging(layout, &meta)? {
+        let _ = endings::follow_clock_of(layout, &before);
+        meta.policy = before.policy;
+    }
+    effective.endings = endings::of(&meta.policy, endings::wall_clock());
     // What has ended opens nothing any more, whatever was loaded.
     meta.policy = meta.policy.without_ended(endings::wall_clock());
     warnings.extend(effective.endings.iter().filter(|one| one.is_over).map(
@@ -138,16 +143,10 @@ pub(crate) fn explained(
             "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
         ));
     }
-    let (is_here, wanted) = (layout.interface().1, flow_sets(meta.policy.settings.flows));
-    if meta.egress_hook.is_some() && wanted != meta.flow_sets {
-        warnings.push(format!(
-            "the table of conversations keeps its {} sets: `unload` of all interfaces and `load` make it {wanted}",
-            meta.flow_sets,
-        ));
-    }
-    if is_here && meta.egress_hook.is_some() {
+    if layout.interface().1 && meta.egress_hook.is_some() {
         match conversations::find() {
             Some(namespace) => {
+                warnings.extend(namespace.misfit(&meta.policy));
                 warnings.extend(namespace.gaps());
                 warnings.extend(namespace.weakness());
                 warnings.extend(namespace.shortage());

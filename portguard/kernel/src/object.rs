@@ -63,8 +63,6 @@ pub struct HostFacts {
     pub flow_key: [u64; 2],
     /// See [`Config::deadline`].
     pub deadline: u64,
-    /// See [`Config::alone`].
-    pub alone: bool,
     /// Number of sets of a flow table that is there already.
     pub flow_sets: Option<u32>,
     /// See [`Config::raw_ip`].
@@ -80,7 +78,6 @@ impl Default for HostFacts {
             tick_shift: 8,
             flow_key: [0; 2],
             deadline: 0,
-            alone: false,
             flow_sets: None,
             raw_ip: false,
             // The kernel's own choice, unless somebody says otherwise.

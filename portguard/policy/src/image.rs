@@ -144,7 +144,7 @@ impl Image {
             udp_idle: settings.udp_idle,
             tick_shift: 0,
             multi_buffer: 0,
-            alone: 0,
+            reserved: 0,
             raw_ip: 0,
             no_fast_path: 0,
             ethertypes: settings.ethertypes,

@@ -10,7 +10,7 @@ use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
 use super::{print, print_json};
-use portguard_kernel::conversations;
+use portguard_kernel::conversations::{self, MORE_ROOM};
 use portguard_kernel::flows::{Flows, Occupancy, units};
 use portguard_kernel::host::sessions::may_ask;
 use portguard_observe::observe::{self, Observed};
@@ -194,9 +194,19 @@ fn look(one: &Observed, asked: Option<&(Tuple, Transport)>) -> anyhow::Result<Ta
         udp_idle: units(settings.udp_idle, meta.tick_shift),
         ..Config::default()
     };
-    let namespace = conversations::find().context("the table of conversations is gone")?;
-    let flows = Flows::new(namespace.flows()?, facts).with_spilled(namespace.spilled()?);
-    let counts = namespace.counts()?;
+    let gone = |what| Fault::system(what).hint("`portguard load` makes them again");
+    let namespace = conversations::find()
+        .ok_or_else(|| gone("the pins of the table of conversations are gone".to_owned()))?;
+    let open = || {
+        anyhow::Ok((
+            namespace.flows()?,
+            namespace.spilled()?,
+            namespace.counts()?,
+        ))
+    };
+    let (flows, spilled, counts) =
+        open().map_err(|error| namespace.gaps().map_or(error, |gaps| gone(gaps).into()))?;
+    let flows = Flows::new(flows, facts).with_spilled(spilled);
     let Occupancy {
         capacity,
         live,
@@ -272,7 +282,7 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
             if let Some(lost) = table.lost.filter(|lost| *lost > 0) {
                 writeln!(
                     out,
-                    "  no room     for {} of them: their answers are violations; raise `flows` in `[timeouts]`",
+                    "  no room     {} times a socket or a packet asked for some, and answers are violations: {MORE_ROOM}",
                     grouped(lost)
                 )?;
             }

@@ -357,11 +357,9 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
         match next {
             Ok(next) => {
                 if job.policy.settings.enforce {
-                    safety::tell(&job.interface, next.adopted(), &job.safety.sessions);
+                    safety::tell(&job.interface, next.adopted(), &job.safety);
                 }
-                if let Some(forwarded) = next.forwarded() {
-                    safety::tell_forwarded(&job.interface, forwarded);
-                }
+                safety::tell_passing(&job.interface, &job.safety);
                 prepared.push(next);
             }
             Err(error) => {

@@ -1,81 +1,234 @@
-//! Takes over what containers, and others behind this host, had open before the first guard: their sockets are not here, but
+//! Takes over what containers, and others behind this host, had open before its state was made: their sockets are not here, but
 //! the kernel's connection tracking knows who began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portguard_common::conntrack::{Class, record};
 use portguard_policy::catalog::Transport;
 
 use super::adopt::{Writer, told, tuple};
-use super::{Namespace, outside};
+use super::{Namespace, outside, warn};
 use crate::host::arrivals::route;
+use crate::host::links;
 use crate::host::sockets::{Began, Session};
 use crate::host::tracked::{Tracked, tracked};
 
 /// The index of the loopback interface, in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// What became of the connections of others that pass through this host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// Begun behind this host, and known now.
-    pub known: usize,
+/// The TCP connections of others that pass through this host, as its packets have them outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Passing {
+    /// Begun behind this host.
+    pub inside: Vec<Session>,
+    /// Begun by sockets of this host whose packets the packet filter sends elsewhere.
+    pub translated: Vec<Session>,
+    /// Begun outside, to somebody behind this host.
+    pub outside: Vec<Session>,
     /// Of these it is not known who began them.
     pub unclear: usize,
     /// Whether the kernel tracks any connections at all.
     pub is_tracked: bool,
 }
 
-/// Makes those known that leave by an interface that is about to be guarded, or by one that is.
+/// Those that pass an interface, which has a guard or is about to.
+///
+/// # Errors
+/// If interfaces cannot be listed.
+pub fn passing(interface: u32) -> anyhow::Result<Passing> {
+    let own = links::above(&links::all()?, [interface]);
+    let outside = outside::outside(&[interface])?;
+    Ok(sort(&tracked_or_none(), &outside, &own, route))
+}
+
+/// Makes those known that were begun behind this host and leave by an interface that is about to be guarded, or by one that is.
 ///
 /// # Errors
 /// If the table of conversations cannot be written.
-pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> anyhow::Result<Forwarded> {
-    let all = tracked().unwrap_or_else(|error| {
+pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> anyhow::Result<()> {
+    let outside = outside::outside(&[interface])?;
+    let found = sort(&tracked_or_none(), &outside, &outside, route);
+    let mut writer = Writer::open(namespace.directory())?;
+    let mut lost = 0;
+    for session in found.inside.iter().chain(&found.translated) {
+        let done = writer.write(&told(&tuple(session), record::OURS, Class::Packets))?;
+        lost += usize::from(done == record::LOST);
+    }
+    if lost > 0 {
+        warn(&format!(
+            "there was no room for {lost} connections that others began behind this host: the site's `flows` is too small"
+        ));
+    }
+    Ok(())
+}
+
+fn tracked_or_none() -> Vec<Tracked> {
+    tracked().unwrap_or_else(|error| {
         tracing::info!("the kernel lists no tracked connections: {error:#}");
         Vec::new()
-    });
-    let mut found = Forwarded {
+    })
+}
+
+/// Sorts connections. `outside`: the interfaces that frames from outside come by, `own`: those of them that are asked about.
+/// `route`: the interface by which packets to an address leave.
+fn sort(
+    all: &[Tracked],
+    outside: &BTreeSet<u32>,
+    own: &BTreeSet<u32>,
+    route: impl Fn(IpAddr) -> Option<u32>,
+) -> Passing {
+    let mut found = Passing {
         is_tracked: !all.is_empty(),
-        ..Forwarded::default()
+        ..Passing::default()
     };
-    let outside = outside::outside(&[interface])?;
     let mut routes = BTreeMap::new();
     let mut by = |address: IpAddr| *routes.entry(address).or_insert_with(|| route(address));
-    let mut writer = Writer::open(namespace.directory())?;
     for one in all {
-        let is_from_outside = |by: Option<u32>| by.is_none_or(|by| outside.contains(&by));
-        if one.transport != Transport::Tcp || !one.is_open {
+        // What nobody answers may be forged, each by another sender: nothing is asked about those.
+        if one.transport != Transport::Tcp || !one.is_open || !one.is_answered {
             continue;
         }
-        let (from, goes) = (by(one.first.0.ip()), by(one.answer.0.ip()));
+        let (goes, from) = (by(one.answer.0.ip()), by(one.first.0.ip()));
+        let is_of = |set: &BTreeSet<u32>, by: Option<u32>| by.is_some_and(|by| set.contains(&by));
+        let leaves = is_of(own, goes);
+        let arrives = is_of(own, from) && goes != Some(LOOPBACK);
+        let is_here = from == Some(LOOPBACK);
         // What no packet filter translates and comes from a socket here is known by that.
-        if goes.is_none_or(|by| !outside.contains(&by))
-            || from == Some(LOOPBACK) && !is_translated(&one)
-        {
+        if !leaves && !arrives || is_here && !is_translated(one) {
             continue;
         }
         if !one.is_begun {
             found.unclear += 1;
-            continue;
+        } else if arrives {
+            found.outside.push(Session {
+                local: one.first.1,
+                remote: one.first.0,
+                is_tcp: true,
+                began: Began::Peer,
+            });
+        } else if from.is_some() && !is_of(outside, from) {
+            let session = Session {
+                local: one.answer.1,
+                remote: one.answer.0,
+                is_tcp: true,
+                began: Began::Host,
+            };
+            if is_here {
+                found.translated.push(session);
+            } else {
+                found.inside.push(session);
+            }
         }
-        if is_from_outside(from) {
-            continue;
-        }
-        let session = Session {
-            local: one.answer.1,
-            remote: one.answer.0,
-            is_tcp: true,
-            began: Began::Host,
-        };
-        let done = writer.write(&told(&tuple(&session), record::OURS, Class::Packets))?;
-        found.known += usize::from(done != record::LOST);
     }
-    Ok(found)
+    found
 }
 
 fn is_translated(one: &Tracked) -> bool {
     let (from, to) = one.first;
     one.answer != (to, from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    const OUTSIDE: u32 = 2;
+    const BEHIND: u32 = 3;
+
+    fn end(text: &str) -> SocketAddr {
+        text.parse().expect("an end")
+    }
+
+    fn one(first: [&str; 2], answer: [&str; 2]) -> Tracked {
+        let ends = |[from, to]: [&str; 2]| (end(from), end(to));
+        Tracked {
+            transport: Transport::Tcp,
+            first: ends(first),
+            answer: ends(answer),
+            is_begun: true,
+            is_answered: true,
+            is_open: true,
+        }
+    }
+
+    /// This host is 10.1.0.1, others behind it are in 10.9.0.0/16, and everybody else is outside.
+    fn route(to: IpAddr) -> u32 {
+        let text = to.to_string();
+        match &*text {
+            "10.1.0.1" => LOOPBACK,
+            _ if text.starts_with("10.9.") => BEHIND,
+            _ => OUTSIDE,
+        }
+    }
+
+    fn sorted(all: &[Tracked]) -> Passing {
+        let outside = BTreeSet::from([OUTSIDE]);
+        sort(all, &outside, &outside, |to| Some(route(to)))
+    }
+
+    #[test]
+    fn who_began_behind_this_host_and_who_outside_is_told_apart() {
+        const SERVER: &str = "192.0.2.1:443";
+        let masked = one(["10.9.0.2:4000", SERVER], [SERVER, "10.1.0.1:50000"]);
+        let published = one(
+            ["192.0.2.7:5000", "10.1.0.1:18080"],
+            ["10.9.0.2:80", "192.0.2.7:5000"],
+        );
+        // Known by their sockets, within this host, or to its own sockets.
+        let socket = one(["10.1.0.1:4001", SERVER], [SERVER, "10.1.0.1:4001"]);
+        let served = one(
+            ["192.0.2.7:5001", "10.1.0.1:22"],
+            ["10.1.0.1:22", "192.0.2.7:5001"],
+        );
+        let inner = one(
+            ["10.9.0.2:4000", "10.9.0.3:80"],
+            ["10.9.0.3:80", "10.9.0.2:4000"],
+        );
+        let redirected = one(["10.1.0.1:4002", "10.1.0.1:9"], [SERVER, "10.1.0.1:4002"]);
+        let found = sorted(&[masked, published, socket, served, inner, redirected]);
+        let ends = |all: &[Session]| -> Vec<(SocketAddr, SocketAddr)> {
+            all.iter().map(|one| (one.local, one.remote)).collect()
+        };
+        assert_eq!(ends(&found.inside), [(end("10.1.0.1:50000"), end(SERVER))]);
+        assert_eq!(
+            ends(&found.outside),
+            [(end("10.1.0.1:18080"), end("192.0.2.7:5000"))]
+        );
+        assert_eq!(
+            ends(&found.translated),
+            [(end("10.1.0.1:4002"), end(SERVER))]
+        );
+        assert!(found.is_tracked && found.unclear == 0);
+    }
+
+    /// A stranger makes as many entries as there is room for, each from another sender.
+    #[test]
+    fn what_nobody_answers_is_neither_reported_nor_looked_up() {
+        let forged: Vec<Tracked> = (0..1000u16)
+            .map(|port| Tracked {
+                is_begun: false,
+                is_answered: false,
+                ..one(
+                    [&format!("198.51.100.{}:{port}", port % 250), "10.9.0.2:80"],
+                    ["10.9.0.2:80", &format!("198.51.100.{}:{port}", port % 250)],
+                )
+            })
+            .collect();
+        let asked = Cell::new(0);
+        let outside = BTreeSet::from([OUTSIDE]);
+        let found = sort(&forged, &outside, &outside, |to| {
+            asked.set(asked.get() + 1);
+            Some(route(to))
+        });
+        assert_eq!((found.unclear, asked.get()), (0, 0));
+        let answered = Tracked {
+            is_answered: true,
+            ..forged[0].clone()
+        };
+        assert_eq!(sorted(&[answered]).unclear, 1);
+    }
 }

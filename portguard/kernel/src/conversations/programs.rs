@@ -22,7 +22,7 @@ const ADOPT: &str = "portguard_adopt";
 /// The pin of the link.
 pub(super) const LINK: &str = "sockets";
 /// The pin of the program that it runs.
-const PROGRAM: &str = "program";
+pub(super) const PROGRAM: &str = "program";
 /// The pin of the program that writes.
 pub(super) const WRITER: &str = "adopt";
 

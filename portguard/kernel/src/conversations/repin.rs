@@ -1,19 +1,59 @@
 //! Gives maps whose pins are gone pins again: the programs in force hold them, so that nothing that is known is lost.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, MapInfo};
-use aya::programs::loaded_programs;
+use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 
+use super::Shape;
 use crate::hook::attach;
 use crate::object::NAMESPACE;
-use crate::pins::bpffs::layouts;
+use crate::pins::bpffs::{Layout, layouts};
+use crate::pins::meta::Meta;
 
 /// The maps that only the programs of this module have.
 pub(super) const OWN: [&str; 2] = ["NAMESPACE", "COUNTS"];
+
+/// What the socket programs need, and the guards do not hold.
+pub(super) const OF_SOCKETS: [&str; 5] = [
+    "NAMESPACE",
+    "COUNTS",
+    super::programs::WRITER,
+    super::programs::LINK,
+    super::programs::PROGRAM,
+];
+
+/// What the tables of the guards in force were made with, where those are pinned and nothing else says it.
+pub(super) fn in_force(directory: &Path) -> Option<Shape> {
+    let is_pinned = |name: &&str| directory.join(name).exists();
+    if !["FLOWS", "THEIRS", "SPILLED"].iter().all(is_pinned) {
+        return None;
+    }
+    guards().find_map(|layout| {
+        let link = attach::inspect(&layout.link(Direction::Ingress)).ok()??;
+        let runs = |number: &u64| {
+            let pin = layout.generation(*number).join(Direction::Ingress.name());
+            ProgramInfo::from_pin(pin).is_ok_and(|info| info.id() == link.program)
+        };
+        let number = layout.generations().into_iter().find(runs)?;
+        let meta = Meta::read(&layout.generation(number).join("meta")).ok()?;
+        meta.egress_hook.map(|_| Shape {
+            key: meta.flow_key,
+            sets: meta.flow_sets,
+            shift: meta.tick_shift,
+        })
+    })
+}
+
+/// The guards of this network namespace.
+fn guards() -> impl Iterator<Item = Layout> {
+    let all = layouts().into_iter();
+    all.filter(|layout| layout.interface().1)
+}
 
 /// Names of pins that a state has to have.
 pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
@@ -33,7 +73,7 @@ pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
 pub(super) fn repin(directory: &Path) -> anyhow::Result<Vec<&'static str>> {
     let mut missing = missing(directory);
     let mut done = Vec::new();
-    if missing.is_empty() || !directory.exists() {
+    if missing.is_empty() {
         return Ok(done);
     }
     for map in maps_in_force(directory) {
@@ -45,6 +85,8 @@ pub(super) fn repin(directory: &Path) -> anyhow::Result<Vec<&'static str>> {
             .position(|name| Some(*name) == info.name_as_str());
         let Some(found) = found else { continue };
         let name = missing.swap_remove(found);
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make `{}`", directory.display()))?;
         let pin = directory.join(name);
         MapData::from_id(map)
             .map_err(anyhow::Error::from)
@@ -57,8 +99,7 @@ pub(super) fn repin(directory: &Path) -> anyhow::Result<Vec<&'static str>> {
 
 /// Ids of the maps that the guards of this network namespace and its socket program use.
 fn maps_in_force(directory: &Path) -> BTreeSet<u32> {
-    let guards = layouts().into_iter().filter(|layout| layout.interface().1);
-    let pins = guards
+    let pins = guards()
         .flat_map(|layout| [Direction::Ingress, Direction::Egress].map(|to| layout.link(to)))
         .chain([directory.join(super::programs::LINK)]);
     let attached = pins.filter_map(|pin| attach::inspect(&pin).ok()?);

@@ -1,6 +1,6 @@
 //! Confirming a generation, and naming the one that it gives way to.
 //!
-//! The program itself looks at its deadline, on the path of packets that it would drop; nothing here has to run for it.
+//! The program itself looks at its deadline, for each packet until it is confirmed; nothing here has to run for it.
 
 use std::path::Path;
 

@@ -7,7 +7,7 @@ use portguard_common::reason::Direction;
 use serde::{Serialize, Serializer};
 
 use super::endings::RowEnding;
-use super::{deadline, endings, program_of};
+use super::{deadline, program_of};
 use crate::hook::attach::{self, Attached};
 use crate::hook::egress::EgressHook;
 use crate::hook::holder;
@@ -88,7 +88,7 @@ pub(super) enum Attachment {
     Other,
 }
 
-/// What a generation does whose deadline has passed: it stops dropping what the one before it passes.
+/// A generation whose deadline has passed: the one before it judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lapsed {
     /// Its number.
@@ -127,27 +127,22 @@ impl Effective {
         let mut now = Self::of(settings);
         let mut because = Vec::new();
         if let Some(Lapsed { number, previous }) = lapsed {
-            let (inbound, outbound, words) = match previous {
-                Some((before, inbound, outbound)) => (
-                    inbound,
-                    outbound.max(Strictness::Audit),
-                    format!(
-                        "not confirmed in time: generation {number} has given way to generation {before}; \
-                         `portguard rollback` makes that final"
-                    ),
-                ),
-                None => (
-                    Strictness::Audit,
-                    Strictness::Audit,
-                    format!(
-                        "not confirmed in time: generation {number} drops nothing any more; load it again and confirm \
-                         it, or `portguard unload` it"
-                    ),
-                ),
-            };
-            now.inbound = now.inbound.min(inbound);
-            now.outbound = now.outbound.min(outbound);
-            because.push(words);
+            because.push(if let Some((before, inbound, outbound)) = previous {
+                now.inbound = inbound;
+                // Where that one judged nothing that is sent, this one does, and drops nothing.
+                now.outbound = outbound.max(Strictness::Audit);
+                format!(
+                    "not confirmed in time: generation {number} has given way to generation {before}; \
+                     `portguard rollback` makes that final"
+                )
+            } else {
+                now.inbound = Strictness::Audit;
+                now.outbound = now.outbound.min(Strictness::Audit);
+                format!(
+                    "not confirmed in time: generation {number} drops nothing any more; load it again and confirm it, \
+                     or `portguard unload` it"
+                )
+            });
         }
         match ingress {
             Attachment::Runs => {}
@@ -222,21 +217,20 @@ pub(super) fn now(
     } else {
         Some(deadline::left(meta.deadline)?)
     };
-    let lapsed = (left == Some(None)).then(|| Lapsed {
-        number: meta.number,
-        previous: meta.previous.map(|number| {
-            let before = Meta::read(&layout.generation(number).join("meta"));
-            // Whatever cannot be read is not relied upon.
-            let before = before.map_or_else(
-                |_| (Strictness::Audit, Strictness::Audit),
-                |before| {
-                    let before = Effective::of(&before.policy.settings);
-                    (before.inbound, before.outbound)
-                },
-            );
-            (number, before.0, before.1)
-        }),
-    });
+    let lapsed = if left == Some(None) {
+        // Whatever cannot be read is not relied upon.
+        let before =
+            judging(layout, meta)?.map_or((Strictness::Audit, Strictness::Audit), |meta| {
+                let before = Effective::of(&meta.policy.settings);
+                (before.inbound, before.outbound)
+            });
+        Some(Lapsed {
+            number: meta.number,
+            previous: meta.previous.map(|number| (number, before.0, before.1)),
+        })
+    } else {
+        None
+    };
     let mut now = Effective::weakened(
         settings,
         ingress(layout, attached),
@@ -251,8 +245,19 @@ pub(super) fn now(
     if left.flatten().is_some() {
         now.until = deadline::wall(meta.deadline).ok();
     }
-    now.endings = endings::of(&meta.policy, endings::wall_clock());
     Ok(now)
+}
+
+/// The generation that judges in place of an unconfirmed one, if that has given way to it.
+///
+/// # Errors
+/// If the machine has no clock.
+pub(super) fn judging(layout: &Layout, meta: &Meta) -> anyhow::Result<Option<Meta>> {
+    if deadline::left(meta.deadline)?.is_some() {
+        return Ok(None);
+    }
+    let read = |number| Meta::read(&layout.generation(number).join("meta")).ok();
+    Ok(meta.previous.and_then(read))
 }
 
 /// Whether the program of an ingress link runs on an interface of this network namespace.
@@ -344,7 +349,11 @@ mod tests {
             let is_as_meant = (ingress, egress, lapsed) == (Runs, Runs, None);
             assert_eq!(now.is_as_meant(), is_as_meant, "{case}");
         }
-        let audit = Effective::weakened(&Settings::default(), Runs, Runs, to(None));
-        assert_eq!((audit.inbound, audit.outbound), (Audit, Audit));
+        let audit = |previous| {
+            let now = Effective::weakened(&Settings::default(), Runs, Runs, to(previous));
+            (now.inbound, now.outbound)
+        };
+        assert_eq!(audit(None), (Audit, Audit));
+        assert_eq!(audit(Some((6, Enforce, Enforce))), (Enforce, Enforce));
     }
 }

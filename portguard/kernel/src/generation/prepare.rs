@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use portguard_common::abi::control;
 use portguard_common::reason::Direction;
 
-use crate::conversations::{self, Adopted, Forwarded, Namespace};
+use crate::conversations::{self, Adopted, Namespace};
 use crate::fault::step;
 use crate::generation::confirm;
 use crate::generation::deadline;
@@ -63,8 +63,6 @@ pub struct Prepared {
     pub(crate) replaces: bool,
     /// What was taken over, where this is the first guard of its network namespace.
     adopted: Option<Adopted>,
-    /// The same of connections of others, where this is the first guard of the interface.
-    forwarded: Option<Forwarded>,
 }
 
 impl Prepared {
@@ -76,11 +74,6 @@ impl Prepared {
     /// What was taken over of the sessions that were open, where this is the first guard of its network namespace.
     pub fn adopted(&self) -> Option<Adopted> {
         self.adopted
-    }
-
-    /// What was taken over of the connections of others that pass through, where the interface had no guard.
-    pub fn forwarded(&self) -> Option<Forwarded> {
-        self.forwarded
     }
 
     /// What is in force until then.
@@ -164,6 +157,12 @@ pub(crate) fn prepare_from(
     result.map(|prepared| Prepared { other, ..prepared })
 }
 
+/// Whether nothing noted so far what others behind this host send by an interface, so that it has to be taken over: what is in
+/// force there judges nothing that is sent.
+pub fn takes_over(in_force: Option<&Live>) -> bool {
+    in_force.is_none_or(|live| live.egress.is_none())
+}
+
 /// Refuses an interface whose hook another program holds, before anything is loaded.
 fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
     // Where the kernel does not say, attaching will tell.
@@ -174,12 +173,43 @@ fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
     }
 }
 
+/// Refuses a generation with a deadline that would take away the egress program which it may have to give way to.
+fn refuse_unjudged(previous: Option<&Live>, name: &str) -> Result<(), Fault> {
+    if previous.is_none_or(|live| live.meta.egress_hook.is_none()) {
+        return Ok(());
+    }
+    Err(Fault::usage(format!(
+        "`outbound = \"off\"` on `{name}` cannot give way to what is in force, which judges what is sent"
+    ))
+    .hint("say `--confirm-within 0`, or `--outbound audit` until it is confirmed"))
+}
+
 /// When it gives way; 0 for never.
 fn deadline_of(options: &Options) -> anyhow::Result<u64> {
     if options.confirm_within.is_zero() {
         return Ok(0);
     }
     deadline::after(options.confirm_within)
+}
+
+/// The state of conversations, with what passes by the interface, unless that `is_known`.
+fn state(
+    lock: &Lock,
+    interface: &Interface,
+    policy: &Policy,
+    options: &Options,
+    is_known: bool,
+) -> anyhow::Result<Namespace> {
+    let namespace = conversations::ensure(lock, policy)?;
+    if !is_known || namespace.adopted().is_some() {
+        conversations::take_over(&namespace, interface.index)?;
+    }
+    if !options.is_refresh
+        && let Some(misfit) = namespace.misfit(policy)
+    {
+        conversations::warn(&misfit);
+    }
+    Ok(namespace)
 }
 
 fn prepare_next(
@@ -198,13 +228,11 @@ fn prepare_next(
     let start = link::start(interface.index, &interface.name)?;
     let conversations = match policy.settings.outbound {
         Outbound::Off => None,
-        Outbound::Audit | Outbound::Enforce => Some(conversations::ensure(lock, policy)?),
+        Outbound::Audit | Outbound::Enforce => {
+            let is_known = !takes_over(previous.as_ref());
+            Some(state(lock, interface, policy, options, is_known)?)
+        }
     };
-    let forwarded = conversations
-        .as_ref()
-        .filter(|_| previous.is_none())
-        .map(|namespace| conversations::take_over(namespace, interface.index))
-        .transpose()?;
     step("conversations")?;
     let directory = previous
         .as_ref()
@@ -218,9 +246,11 @@ fn prepare_next(
         }
     });
     let deadline = deadline_of(options)?;
+    if deadline != 0 && conversations.is_none() {
+        refuse_unjudged(previous.as_ref(), &interface.name)?;
+    }
     let host = HostFacts {
         deadline,
-        alone: base.is_none(),
         ..facts::of_host(conversations.as_ref(), start)
     };
     let left = policy.without_ended(endings::wall_clock());
@@ -281,7 +311,6 @@ fn prepare_next(
     pin(&directory, &mut pair.loaded, &meta)?;
     Ok(Prepared {
         adopted: conversations.and_then(|one| one.adopted()),
-        forwarded,
         interface: interface.clone(),
         layout: layout.clone(),
         pair,

@@ -18,7 +18,6 @@ use crate::generation::pair::{Pair, Place};
 use crate::generation::prepare::build;
 use crate::generation::{self, Live, program_of, sweep};
 use crate::host::link;
-use crate::object::HostFacts;
 use crate::pins::bpffs::{Layout, Lock, cannot_write, layouts, remove};
 use portguard_policy::policy::Outbound;
 
@@ -89,10 +88,7 @@ impl Standby {
             Outbound::Audit | Outbound::Enforce => conversations::find(),
         };
         let start = link::start(live.meta.ifindex, &layout.interface().0)?;
-        let host = HostFacts {
-            alone: live.meta.previous.is_none(),
-            ..facts::of_host(conversations.as_ref(), start)
-        };
+        let host = facts::of_host(conversations.as_ref(), start);
         let image = build(policy, live.meta.directory.clone())?;
         let next = layout.generations().last().copied().unwrap_or_default() + 1;
         let own = layout.generation(next);

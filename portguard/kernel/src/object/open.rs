@@ -132,7 +132,6 @@ pub fn facts(of: &Config, host: &HostFacts) -> Config {
         tick_shift: host.tick_shift,
         flow_key: host.flow_key,
         deadline: host.deadline,
-        alone: u32::from(host.alone),
         flow_mask: host.flow_sets.map_or(of.flow_mask, |sets| sets.max(1) - 1),
         raw_ip: u32::from(host.raw_ip),
         picked_ports: u32::from(host.picked_ports.0) << 16 | u32::from(host.picked_ports.1),

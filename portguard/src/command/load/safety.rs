@@ -1,23 +1,26 @@
 //! What `load` makes sure of before it enforces: that nobody is cut off who is here now, and that a mistake heals.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
 use clap::Args;
 
 use portguard_common::ethertypes;
-use portguard_kernel::conversations::{self, Adopted, Forwarded};
+use portguard_kernel::conversations::{self, Adopted, Passing};
+use portguard_kernel::generation::{live, takes_over};
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::diversions::{diversions, unforwarded};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
-use portguard_kernel::host::sessions::{Arriving, Sorted, sort};
+use portguard_kernel::host::sessions::{Arriving, Known, Sorted, sort};
 use portguard_kernel::host::sockets::{Session, sessions};
+use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
-use portguard_policy::policy::Policy;
+use portguard_policy::policy::{Outbound, Policy};
 
 /// Deadline of those who enforce over SSH and say nothing.
 const DEFAULT: Duration = Duration::from_mins(2);
@@ -53,8 +56,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// What was found out about an interface.
 #[derive(Default)]
 pub(in crate::command) struct Safety {
-    /// Its sessions, where it is to enforce.
-    pub(in crate::command) sessions: Sorted,
+    /// The host's own sessions by it, where it is to enforce.
+    sessions: Sorted,
+    /// The connections of others that pass through by it.
+    passing: Sorted,
+    /// Of so many it is not known who began them.
+    unclear: usize,
+    /// Whether those that are open may not be known, since the kernel tracks no connections.
+    is_blind: bool,
 }
 
 /// Looks at the open sessions of all interfaces, and refuses a policy that would cut some.
@@ -66,18 +75,17 @@ pub(in crate::command) fn check(
     interfaces: &[Interface],
     policies: &[Policy],
 ) -> anyhow::Result<Vec<Safety>> {
-    if policies.iter().all(|policy| !policy.settings.enforce) {
-        return Ok(policies.iter().map(|_| Safety::default()).collect());
-    }
-    let all = sessions()?;
+    let enforces = policies.iter().any(|policy| policy.settings.enforce);
+    let all = if enforces { sessions()? } else { Vec::new() };
     let operator = operator::connection();
     // Where a guard is in force, its table says whose session is whose; it is made with the first.
     let table = conversations::find().and_then(|namespace| namespace.table().ok());
     let known = |session: &Session| Some(table.as_ref()?.known(session));
     let mut found = Vec::new();
     for (interface, policy) in interfaces.iter().zip(policies) {
+        let mut safety = passing(interface, policy, known)?;
         if !policy.settings.enforce {
-            found.push(Safety::default());
+            found.push(safety);
             continue;
         }
         let arrivals = Arrivals::at(interface);
@@ -86,11 +94,49 @@ pub(in crate::command) fn check(
             check_operator(force, interface, policy, &session)?;
         }
         let arriving: Vec<Arriving> = all.iter().filter_map(arriving).collect();
-        let sorted = sort(&arriving, policy, known);
-        check_cut(force, interface, &sorted)?;
-        found.push(Safety { sessions: sorted });
+        safety.sessions = sort(&arriving, policy, known);
+        let mut cut = safety.sessions.cut.clone();
+        cut.extend(safety.passing.cut.iter().cloned());
+        check_cut(force, interface, &cut)?;
+        found.push(safety);
     }
     Ok(found)
+}
+
+/// What becomes of the connections of others that pass through.
+fn passing(
+    interface: &Interface,
+    policy: &Policy,
+    known: impl Fn(&Session) -> Option<Known>,
+) -> anyhow::Result<Safety> {
+    let now = live(&Layout::of(&interface.name)).ok().flatten();
+    let takes_over = takes_over(now.as_ref());
+    let settings = &policy.settings;
+    if settings.outbound == Outbound::Off || !settings.enforce && !takes_over {
+        return Ok(Safety::default());
+    }
+    let Passing {
+        inside,
+        outside,
+        unclear,
+        is_tracked,
+        ..
+    } = conversations::passing(interface.index)?;
+    let arriving: Vec<Arriving> = inside
+        .into_iter()
+        .chain(outside)
+        .map(|session| Arriving {
+            session,
+            ports: vec![session.local.port()],
+        })
+        .collect();
+    let known = |session: &Session| if takes_over { None } else { known(session) };
+    Ok(Safety {
+        passing: sort(&arriving, policy, known),
+        unclear,
+        is_blind: !is_tracked && is_forwarding(),
+        ..Safety::default()
+    })
 }
 
 /// Refuses to drop what holds a bond or a bridge together.
@@ -246,13 +292,12 @@ fn check_operator(
     Err(fault)
 }
 
-fn check_cut(force: bool, interface: &Interface, sorted: &Sorted) -> Result<(), Fault> {
-    let count = sorted.cut.len();
+fn check_cut(force: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {
+    let count = cut.len();
     if count == 0 {
         return Ok(());
     }
-    let mut lines: Vec<String> = sorted
-        .cut
+    let mut lines: Vec<String> = cut
         .iter()
         .take(SHOWN)
         .map(|one| format!("  {one}"))
@@ -285,17 +330,24 @@ pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Policy]) -> Duration
     }
 }
 
-/// Says what becomes of the open sessions.
-pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, sorted: &Sorted) {
+/// Says what becomes of the open sessions, where they may be cut.
+pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, safety: &Safety) {
     let mut err = io::stderr().lock();
-    let _ = writeln!(
-        err,
-        "{}: open sessions: {} of the host's own seeded, {} documented, {} cut",
-        plain(&interface.name),
+    let (sorted, passing) = (&safety.sessions, &safety.passing);
+    let mut words = format!(
+        "{} of the host's own seeded, {} documented, {} cut",
         sorted.seeds.len(),
-        sorted.documented.len(),
-        sorted.cut.len()
+        sorted.documented.len() + passing.documented.len(),
+        sorted.cut.len() + passing.cut.len()
     );
+    if !sorted.clients.is_empty() {
+        let _ = write!(
+            words,
+            ", {} UDP clients answered once they ask again",
+            sorted.clients.len()
+        );
+    }
+    let _ = writeln!(err, "{}: open sessions: {words}", plain(&interface.name));
     if let Some(lost) = adopted.map(|adopted| adopted.lost).filter(|lost| *lost > 0) {
         let _ = writeln!(
             err,
@@ -305,14 +357,10 @@ pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, sorted: &Sor
 }
 
 /// Says what becomes of the connections of others that pass through this host.
-pub(super) fn tell_forwarded(interface: &Interface, forwarded: Forwarded) {
+pub(super) fn tell_passing(interface: &Interface, safety: &Safety) {
     let mut err = io::stderr().lock();
     let name = plain(&interface.name);
-    let Forwarded {
-        known,
-        unclear,
-        is_tracked,
-    } = forwarded;
+    let (known, unclear) = (safety.passing.seeds.len(), safety.unclear);
     if known > 0 {
         let _ = writeln!(
             err,
@@ -326,11 +374,12 @@ pub(super) fn tell_forwarded(interface: &Interface, forwarded: Forwarded) {
              is let in only where the policy documents it"
         );
     }
-    if !is_tracked && is_forwarding() {
+    if safety.is_blind {
         let _ = writeln!(
             err,
             "warning: {name}: this host passes packets on, and the kernel tracks no connections: those that others behind it \
-             have open are not known, and what comes in for them is let in only where the policy documents it"
+             had open before the guard are not known, and what comes in for them is let in only where the policy documents \
+             it"
         );
     }
 }
