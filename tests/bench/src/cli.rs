@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -11,7 +12,7 @@ use crate::budget::Budgets;
 use crate::machine::Machine;
 use crate::plan::{Extent, Plan};
 use crate::results::Run;
-use crate::{control, docs, live, measure, scaling, table};
+use crate::{control, docs, held, live, measure, scaling, table};
 
 /// Measures portguard's programs on this machine, beside programs that do nothing.
 #[derive(Debug, Parser)]
@@ -20,7 +21,8 @@ pub(crate) struct Cli {
     /// A minute rather than ten: fewer rounds, without the largest policies
     #[arg(long)]
     quick: bool,
-    /// Only figures whose name contains this, or one of these: `port/v4,flow/`, `live/`, `control/`
+    /// Only figures whose name contains this, or one of these: `port/v4,flow/`, `live/`, `control/`,
+    /// `conversations/`
     #[arg(long, value_name = "PATTERN", default_value = "")]
     only: String,
     /// Rounds at most, each of one visit to each case that is not measured well enough
@@ -69,6 +71,10 @@ impl Cli {
         if extent.wants(&["control/", "memory/"]) {
             say("control path: compiling");
             run.control = control::run(self.quick)?;
+        }
+        if extent.wants(&["conversations/"]) {
+            let seconds = if self.quick { 3 } else { 30 };
+            run.control.extend(held::run(Duration::from_secs(seconds))?);
         }
         if extent.wants(&["live/"]) {
             run.live = live::run(if self.quick { 3 } else { 11 })?;

@@ -279,7 +279,7 @@ fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>)
     Ok(())
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         migrate: false,
         is_refresh: false,

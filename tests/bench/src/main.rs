@@ -6,6 +6,7 @@ mod budget;
 mod cli;
 mod control;
 mod docs;
+mod held;
 mod live;
 mod machine;
 mod measure;

@@ -120,11 +120,11 @@ pub(crate) struct Queues {
     pub(crate) nanoseconds: f64,
 }
 
-/// A time or a size.
+/// A time, a size, or a number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Quantity {
     pub(crate) name: String,
-    /// `ms` or `MiB`.
+    /// `ms` or `MiB`; none for a number.
     pub(crate) unit: String,
     pub(crate) value: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +141,11 @@ impl Quantity {
     pub(crate) fn memory(name: &str, bytes: u64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "sizes of memory")]
         Self::new(name, "MiB", bytes as f64 / f64::from(1 << 20))
+    }
+
+    pub(crate) fn count(name: &str, count: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+        Self::new(name, "", count as f64)
     }
 
     fn new(name: &str, unit: &str, value: f64) -> Self {
