@@ -19,7 +19,7 @@ use portguard_kernel::host::sockets::{Session, sessions};
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
-use portguard_policy::human::plain;
+use portguard_policy::human::{count, plain};
 use portguard_policy::policy::{Outbound, Policy};
 
 /// Deadline of those who enforce over SSH and say nothing.
@@ -293,8 +293,8 @@ fn check_operator(
 }
 
 fn check_cut(force: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {
-    let count = cut.len();
-    if count == 0 {
+    let number = cut.len();
+    if number == 0 {
         return Ok(());
     }
     let mut lines: Vec<String> = cut
@@ -302,12 +302,13 @@ fn check_cut(force: bool, interface: &Interface, cut: &[Arriving]) -> Result<(),
         .take(SHOWN)
         .map(|one| format!("  {one}"))
         .collect();
-    if count > SHOWN {
-        lines.push(format!("  and {} more", count - SHOWN));
+    if number > SHOWN {
+        lines.push(format!("  and {} more", number - SHOWN));
     }
     let what = format!(
-        "enforcing on `{}` would cut {count} open sessions that the policy does not document:\n{}",
+        "enforcing on `{}` would cut {} that the policy does not document:\n{}",
         plain(&interface.name),
+        count(number as u64, "open session"),
         lines.join("\n")
     );
     if force {
