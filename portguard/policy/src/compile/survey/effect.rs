@@ -203,8 +203,11 @@ impl<'a> Trial<'a> {
                 let (why, hint) = self.why(setting);
                 let message = format!("{words} of {id} has no effect on any host: {why}");
                 let is_answer = matches!(setting.key, Key::Choice(_)) && setting.place.line == 0;
-                // On the command line all of a document's questions may be answered at once.
-                let level = if setting.is_fact() || is_answer {
+                // On the command line all of a document's questions may be answered at once: no harm is done.
+                // So is what the document requires and the site repeats.
+                let is_repeated =
+                    matches!(setting.key, Key::Option(_)) && self.is_required(setting);
+                let level = if setting.is_fact() || is_answer || is_repeated {
                     diagnostic::Level::Warning
                 } else {
                     diagnostic::Level::Error
@@ -382,24 +385,28 @@ impl<'a> Trial<'a> {
         roles.any(|(of, own)| of == self.system.id && self.system.closure(own).contains(role))
     }
 
+    /// Whether it is about an option that is on whatever the site says.
+    fn is_required(&self, setting: &Setting) -> bool {
+        let (Key::Option(option) | Key::Without(option)) = &setting.key else {
+            return false;
+        };
+        self.candidates.iter().any(|one| {
+            let view = &self.views.at(&self.system.id, one.index).site;
+            facts::required(option, self.system, view) == Some(true)
+        })
+    }
+
     /// Why nothing depends on it, and what to do.
     fn why(&self, setting: &Setting) -> (String, &'static str) {
         let rows = setting.rows(self.system);
         if rows.is_empty() {
             return ("no row depends on it".to_owned(), "remove it");
         }
-        if let Key::Without(option) = &setting.key {
-            let mut hosts = self.candidates.iter();
-            let is_required = |one: &Candidate| {
-                let view = &self.views.at(&self.system.id, one.index).site;
-                facts::required(option, self.system, view) == Some(true)
-            };
-            if hosts.any(is_required) {
-                return (
-                    "its document requires it in this version".to_owned(),
-                    "remove it, or change the version",
-                );
-            }
+        if self.is_required(setting) {
+            return (
+                "its document requires the option in this version".to_owned(),
+                "remove it, or change the version",
+            );
         }
         let users = rows.iter().filter_map(|row| {
             let mut all = self.candidates.iter();

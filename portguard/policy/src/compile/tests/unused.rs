@@ -66,3 +66,21 @@ fn why_a_setting_does_nothing_is_said_of_the_row_that_is_nearest_to_opening_some
     let told = told_of(&named(&text, "h"), "no-effect", &["option `clustering`"]);
     assert!(told.contains("clustering-4000"), "{told}");
 }
+
+#[test]
+fn an_option_that_the_document_requires_may_be_repeated_and_not_be_turned_off() {
+    let text = |said: &str| {
+        format!(
+            "unprinted_peers = \"none\"\n[systems.nexthink]\ndeployment = \"on-premises\"\nversion = \"6.20\"\n{said} = [\"collector-udp\"]\n{}",
+            node("roles = [\"nexthink/engine\"]")
+        )
+    };
+    let requires = "its document requires the option in this version";
+    for (said, level) in [
+        ("options", "warning[no-effect]"),
+        ("without", "error[no-effect]"),
+    ] {
+        let told = told_of(&named(&text(said), "h"), "no-effect", &[requires]);
+        assert!(told.contains(level), "{told}");
+    }
+}
