@@ -79,6 +79,8 @@ pub struct Conflict {
     pub lacks: Option<String>,
     /// A server with this role has a port offset other than this one.
     pub offset_other_than: Option<(String, u16)>,
+    /// The row whose printed number has that offset in it: what the site puts in its place counts.
+    pub port_of: Option<String>,
     /// Several hosts of one cluster have this role, the host at hand among them.
     pub several: Option<String>,
     /// The site's baseline does not list this IP protocol.

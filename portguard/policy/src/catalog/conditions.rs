@@ -84,6 +84,7 @@ pub(super) fn conflicts(
         let offset_of = role(report, "offset_of");
         let several = role(report, "several");
         let offset = number(report, &mut table, "offset_other_than");
+        let port_of = table.optional_text(report, "port_of");
         let lacks_protocol = number(report, &mut table, "lacks_protocol");
         let message = table.text(report, "message");
         let hint = table.text(report, "hint");
@@ -108,6 +109,7 @@ pub(super) fn conflicts(
                 role: has,
                 lacks,
                 offset_other_than: offset_of.zip(offset),
+                port_of: port_of.map(|text| text.value),
                 several,
                 lacks_protocol,
                 message: message.value,

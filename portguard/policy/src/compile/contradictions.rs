@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::changes::{Change, Ranges};
 use super::listeners::Listener;
 use super::narrow::base;
 use super::{Compiler, facts, listeners::ids, some_of};
 use crate::catalog::{Conflict, Direction, PortSpec, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Grant, GrantKind};
-use crate::site::Place;
+use crate::site::{Place, names_row};
 
 /// Ranges of more ports say little about one of them.
 const FEW: u16 = 16;
@@ -76,7 +77,18 @@ impl<'a> Compiler<'a, '_> {
                         self.inventory.offsets(&system.id, &roles, Some(host), said)
                     });
                     let mut all = known.chain(unknown).flatten();
-                    all.any(|known| known != *offset)
+                    let row = conflict.port_of.as_deref();
+                    let changes = row.and_then(|row| changed_number(system, row, &view.changes));
+                    all.any(|known| match changes {
+                        None => known != *offset,
+                        Some((printed, new)) => {
+                            let listens =
+                                i32::from(printed) + i32::from(known) - i32::from(*offset);
+                            !new.iter().any(|(first, last)| {
+                                (i32::from(*first)..=i32::from(*last)).contains(&listens)
+                            })
+                        }
+                    })
                 })
     }
 
@@ -325,4 +337,19 @@ impl<'a> Compiler<'a, '_> {
             }
         }
     }
+}
+
+/// The printed number of a row, and what the site puts in its place.
+fn changed_number<'v>(
+    system: &System,
+    row: &str,
+    changes: &'v [Change],
+) -> Option<(u16, &'v Ranges)> {
+    let row = format!("{}/{row}/in", system.id);
+    changes.iter().find_map(|change| {
+        let PortSpec::Range(first, _) = change.spec else {
+            return None;
+        };
+        names_row(&change.key, &system.id, &row).then_some((first, &change.new))
+    })
 }

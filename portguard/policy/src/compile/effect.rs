@@ -14,7 +14,7 @@ use super::lint::Lint;
 use super::some_of;
 use crate::catalog::{Peer, Row, System};
 use crate::diagnostic::Diagnostic;
-use crate::site::{ChangedPorts, Host, Mode, Place, SystemSite, Term, names_row};
+use crate::site::{ChangedPorts, Host, Mode, Place, SystemSite, Term, Who, names_row};
 
 impl<'a> Lint<'a, '_> {
     /// What is said of a system, a cluster or a host, against the rows of the system.
@@ -86,7 +86,30 @@ impl<'a> Lint<'a, '_> {
         for (role, (_, place)) in &said.offsets {
             self.offset(system, role, *place);
         }
+        if let Some((who, _)) = said.peers.get("multicast") {
+            self.multicast(system, who);
+        }
         self.addresses(system, said);
+    }
+
+    /// Members of a multicast group are no group.
+    fn multicast(&mut self, system: &System, who: &Who) {
+        for (term, place) in who.terms() {
+            let is_group = match term {
+                Term::Prefix(net) => net.network().is_multicast(),
+                Term::Host(_) | Term::Role(_) => false,
+                // What these stand for is known later, or they are the site's own names for such groups.
+                Term::Group(_) | Term::Domain(_) | Term::File(_) => true,
+            };
+            if !is_group {
+                let message = format!(
+                    "`multicast` of {} is where its hosts send to all members at once, and this is no multicast address",
+                    system.id
+                );
+                let hint = "write the group's address, such as `228.0.0.4`, or leave it out for all of them";
+                self.error(*place, "no-multicast-address", message, hint);
+            }
+        }
     }
 
     fn offset(&mut self, system: &System, role: &str, place: Place) {

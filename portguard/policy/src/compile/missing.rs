@@ -118,7 +118,13 @@ impl Missing {
                 "row `{row}` holds here and not at its other end, so it is closed towards {}: there it {why}",
                 some_of(hosts)
             );
-            let hint = "give both ends the same deployment, version, options and choices";
+            let hint = if why.starts_with("is served on no") {
+                "let one of its interfaces there serve the row, or switch it `off` for both"
+            } else if why.starts_with("is switched off") {
+                "switch it `off` at both ends, or at neither"
+            } else {
+                "give both ends the same deployment, version, options and choices"
+            };
             let diagnostic = Diagnostic::warning("ends-differ", message);
             diagnostics.push(diagnostic.at(row.clone()).hint(hint));
         }

@@ -7,6 +7,7 @@ mod embedded;
 mod ends;
 pub(super) mod fixture;
 mod laws;
+mod listeners;
 mod meaning;
 mod messages;
 mod names;

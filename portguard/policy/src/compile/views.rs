@@ -1,13 +1,13 @@
 //! What the site says of each system, as one host sees it: its own words, then its cluster's, then the system's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::changes::Change;
 use super::inventory::{self, clusters_of};
 use super::{Inputs, endings, facts};
-use crate::catalog::System;
-use crate::site::SystemSite;
+use crate::catalog::{Row, System};
+use crate::site::{Site, SystemSite};
 
 /// What holds for some hosts.
 #[derive(Debug, Default)]
@@ -68,8 +68,44 @@ impl Views {
                 let hosts = views.hosts.entry(system.id.clone()).or_default();
                 hosts.insert(index, view);
             }
+            views.join_changes(site, system);
         }
         views
+    }
+
+    /// A number that the site changes where the row holds is changed for the listener's other rows, too, and some of these
+    /// may hold where the row itself does not.
+    fn join_changes(&mut self, site: &Site, system: &System) {
+        let Some(hosts) = self.hosts.get_mut(&system.id) else {
+            return;
+        };
+        let base = self.base.get(&system.id);
+        let all = || hosts.values().chain(base);
+        if all().all(|view| view.site.ports.is_empty()) {
+            return;
+        }
+        let mut distinct: BTreeMap<*const View, &Rc<View>> = BTreeMap::new();
+        distinct.extend(all().map(|view| (Rc::as_ptr(view), view)));
+        let is_held = |row: &&Row| {
+            let mut views = distinct.values();
+            views.any(|view| holds(row, system, &view.site))
+        };
+        let rows = system.rows.iter().filter(is_held);
+        let held: BTreeSet<&str> = rows.map(|row| row.id.as_str()).collect();
+        let join = |(at, view): (_, &Rc<View>)| {
+            let is_held = |row: &Row| held.contains(row.id.as_str());
+            let mut changes = Change::all(system, &view.site, is_held);
+            nearest_first(&mut changes, site, system);
+            let site = view.site.clone();
+            (at, Rc::new(View { site, changes }))
+        };
+        let joined: BTreeMap<*const View, Rc<View>> = distinct.into_iter().map(join).collect();
+        let base = self.base.get_mut(&system.id);
+        for view in hosts.values_mut().chain(base) {
+            if let Some(joined) = joined.get(&Rc::as_ptr(view)) {
+                *view = Rc::clone(joined);
+            }
+        }
     }
 
     /// Lets a host of several clusters be of one of them.
@@ -124,10 +160,29 @@ fn view(inputs: &Inputs<'_>, system: &System, mut site: SystemSite) -> View {
             chosen.values = vec![last];
         }
     }
-    let holds = |row: &_| {
-        let truth = facts::judge_row(row, system, &site);
-        !matches!(truth, facts::Truth::Fails(_))
-    };
-    let changes = Change::all(system, &site, holds);
+    let mut changes = Change::all(system, &site, |row| holds(row, system, &site));
+    nearest_first(&mut changes, inputs.site, system);
     View { site, changes }
+}
+
+/// Of several rows of one listener, what a host says goes before what its cluster says, and that before the system's words.
+fn nearest_first(changes: &mut [Change], site: &Site, system: &System) {
+    let Some(said) = site.systems.get(&system.id) else {
+        return;
+    };
+    changes.sort_by_key(|change| {
+        let is_here = |said: &SystemSite| {
+            let place = said.ports.get(&change.key).map(|(_, place)| *place);
+            place == Some(change.place)
+        };
+        match (is_here(said), said.clusters.values().any(is_here)) {
+            (true, _) => 2,
+            (false, true) => 1,
+            (false, false) => 0,
+        }
+    });
+}
+
+fn holds(row: &Row, system: &System, site: &SystemSite) -> bool {
+    !matches!(facts::judge_row(row, system, site), facts::Truth::Fails(_))
 }

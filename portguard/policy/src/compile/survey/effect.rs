@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::outcome::{Candidate, Outcome, enforcing, policy};
 use super::sample;
 use super::settings::{self, Key, Level, Setting};
-use crate::catalog::{Peer, Row, System};
+use crate::catalog::{Direction, Peer, Row, System};
 use crate::compile::inventory::clusters_of;
 use crate::compile::views::Views;
 use crate::compile::{Inputs, Selection, facts, some_of};
@@ -172,7 +172,15 @@ impl<'a> Trial<'a> {
         let id = &self.system.id;
         let diagnostic = match self.effect(setting) {
             Effect::Changes | Effect::Cites if self.leaves_nobody(setting) => {
-                let message = format!("{words} of {id} leaves nobody on any host");
+                let place = match &setting.level {
+                    Level::System => "on any host".to_owned(),
+                    Level::Cluster(name) => format!("in cluster `{name}`"),
+                    Level::Host(index) => {
+                        let host = self.inputs.site.hosts.get(*index);
+                        format!("on `{}`", host.map_or("", |host| host.name.as_str()))
+                    }
+                };
+                let message = format!("{words} of {id} leaves nobody {place}");
                 Diagnostic::error("only-nobody", message).hint(
                     "name somebody whom the document means, or write `off = true` with a `reason`",
                 )
@@ -196,7 +204,8 @@ impl<'a> Trial<'a> {
                     .hint("say the same of the other rows of these ports, or remove it")
             }
             Effect::Confirms => {
-                let message = format!("{words} of {id} says what holds without it");
+                let message =
+                    format!("{words} of {id} makes no difference: without it the same is open");
                 Diagnostic::new(diagnostic::Level::Note, "no-effect", message)
             }
             Effect::Nothing => {
@@ -283,16 +292,40 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// Whether a row is narrowed to nobody everywhere.
+    /// Whether a row is narrowed to nobody on all hosts that it is said of.
     fn leaves_nobody(&mut self, setting: &Setting) -> bool {
-        if !matches!(setting.key, Key::Only(_)) {
+        let Key::Only(_) = &setting.key else {
             return false;
+        };
+        let mut rows = setting.rows(self.system);
+        if setting.level != Level::System && rows.iter().any(|row| row.direction != Direction::Out)
+        {
+            // Without an end it is about who may connect.
+            rows.retain(|row| row.direction != Direction::Out);
         }
-        let rows = setting.rows(self.system);
-        self.order(setting).into_iter().all(|at| {
-            let open = &self.known(at).rows;
-            !rows.iter().any(|row| open.contains(&row.id))
-        })
+        let theirs = |(_, one): &(usize, &Candidate)| {
+            let is_own = setting.level == Level::System || self.is_own(setting, one);
+            is_own && rows.iter().any(|row| self.has(one, &row.role))
+        };
+        let candidates = self.candidates.iter().enumerate();
+        let theirs: Vec<usize> = candidates.filter(theirs).map(|(at, _)| at).collect();
+        !theirs.is_empty()
+            && theirs.into_iter().all(|at| {
+                let open = &self.known(at).rows;
+                !rows.iter().any(|row| open.contains(&row.id))
+            })
+    }
+
+    /// Whether a host is one of those that the setting is said of.
+    fn is_own(&self, setting: &Setting, candidate: &Candidate) -> bool {
+        match &setting.level {
+            Level::System => true,
+            Level::Cluster(name) => {
+                let mut own = clusters_of(self.inputs.site, &self.system.id, candidate.index);
+                own.any(|own| own == name)
+            }
+            Level::Host(index) => candidate.index == Some(*index),
+        }
     }
 
     fn effect(&mut self, setting: &Setting) -> Effect {
@@ -363,14 +396,7 @@ impl<'a> Trial<'a> {
         let mut kinds: BTreeMap<&[String], usize> = BTreeMap::new();
         let mut ranked: Vec<(bool, bool, usize, usize)> = Vec::new();
         for (at, candidate) in self.candidates.iter().enumerate() {
-            let is_own = match &setting.level {
-                Level::System => true,
-                Level::Cluster(name) => {
-                    let mut own = clusters_of(self.inputs.site, &self.system.id, candidate.index);
-                    own.any(|own| own == name)
-                }
-                Level::Host(index) => candidate.index == Some(*index),
-            };
+            let is_own = self.is_own(setting, candidate);
             let has_rows = rows.iter().any(|row| self.has(candidate, &row.role));
             let before = kinds.entry(&candidate.roles).or_default();
             ranked.push((!is_own, !has_rows, *before, at));
@@ -396,6 +422,15 @@ impl<'a> Trial<'a> {
         })
     }
 
+    /// Whether a host has a row, and is the server that the setting is about.
+    fn uses(&self, setting: &Setting, candidate: &Candidate, row: &Row) -> bool {
+        let is_server = match &setting.key {
+            Key::Offset(role) => self.has(candidate, role),
+            _ => true,
+        };
+        is_server && self.has(candidate, &row.role)
+    }
+
     /// Why nothing depends on it, and what to do.
     fn why(&self, setting: &Setting) -> (String, &'static str) {
         let rows = setting.rows(self.system);
@@ -410,9 +445,13 @@ impl<'a> Trial<'a> {
         }
         let users = rows.iter().filter_map(|row| {
             let mut all = self.candidates.iter();
-            Some((row, all.find(|one| self.has(one, &row.role))?))
+            Some((row, all.find(|one| self.uses(setting, one, row))?))
         });
         let users: Vec<(&&Row, &Candidate)> = users.collect();
+        if let Some(place) = self.nearer(setting, &rows) {
+            let why = format!("what is said at {place} goes before it");
+            return (why, "remove one of the two");
+        }
         // The row that would open something if it were not for one thing.
         let holds = |(row, user): &&(&&Row, &Candidate)| {
             let view = &self.views.at(&self.system.id, user.index).site;
@@ -467,6 +506,39 @@ impl<'a> Trial<'a> {
         }
         let why = format!("other settings decide what row `{}` opens", row.id);
         (why, "remove it, or the setting that goes before it")
+    }
+
+    /// Where all hosts whose rows it is about have something nearer that goes before it.
+    fn nearer(&self, setting: &Setting, rows: &[&Row]) -> Option<String> {
+        let id = &self.system.id;
+        let site = self.inputs.site;
+        let in_force = |one: &Candidate| {
+            let view = &self.views.at(id, one.index).site;
+            match &setting.key {
+                Key::Deployment => view.deployment.as_ref().map(|(_, place)| *place),
+                Key::Version => view.version.as_ref().map(|(_, place)| *place),
+                Key::Choice(choice) => view.choices.get(choice).map(|chosen| chosen.place),
+                Key::Peer(peer) => view.peers.get(peer).map(|(_, place)| *place),
+                Key::Port(row, _) => view.ports.get(row).map(|(_, place)| *place),
+                Key::Offset(role) => {
+                    let host = one.index.and_then(|index| site.hosts.get(index));
+                    let of_host = host.and_then(|host| host.offsets.get(&format!("{id}/{role}")));
+                    of_host
+                        .or_else(|| view.offsets.get(role))
+                        .map(|(_, place)| *place)
+                }
+                _ => None,
+            }
+        };
+        let mut first = None;
+        let is_user = |one: &&Candidate| {
+            self.is_own(setting, one) && rows.iter().any(|row| self.uses(setting, one, row))
+        };
+        for one in self.candidates.iter().filter(is_user) {
+            let place = in_force(one).filter(|place| *place != setting.place)?;
+            first.get_or_insert(place);
+        }
+        site.at(first?)
     }
 
     /// Rows that open what the setting's rows open.

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 use super::outcome::{Candidate, enforcing, policy};
 use super::sample;
-use crate::catalog::{Catalog, Row, System};
+use crate::catalog::{Catalog, Direction, Row, System};
 use crate::compile::inventory::{Inventory, addresses_of, clusters_of};
 use crate::compile::narrow::base;
 use crate::compile::views::Views;
 use crate::compile::{Inputs, some_of};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 use crate::human;
 use crate::policy::{Compiled, Grant, GrantKind, Outbound, Policy};
 use crate::site::Host;
@@ -76,6 +76,7 @@ struct Finding {
     ports: String,
     why: String,
     is_documented: bool,
+    level: Level,
     /// Where the row stands.
     place: String,
 }
@@ -124,6 +125,12 @@ impl Seen<'_> {
                         ports: ports(grant),
                         why: self.why(grant, index, is_ours, is_sent, theirs),
                         is_documented: grant.kind == GrantKind::Documented,
+                        // Such a host is guarded only if a document has a role for it.
+                        level: if self.is_bare(index) && !self.is_for_roles(grant) {
+                            Level::Note
+                        } else {
+                            Level::Warning
+                        },
                         place: policy.place_of(&grant.row),
                     };
                     found.entry(finding).or_default().insert(named.name.clone());
@@ -176,15 +183,28 @@ impl Seen<'_> {
         if let Some(until) = ends {
             return format!("{there} it ends at {}", human::time(until));
         }
+        // What would accept is no reason why nothing may be sent.
+        let no_end = if is_sent {
+            Direction::Out
+        } else {
+            Direction::In
+        };
         let is_other_end = |id: &str| {
-            known.is_some_and(|(_, own)| {
-                base(id) == base(&own.id)
-                    || row(self.inputs.catalog, id).is_some_and(|(_, other)| {
-                        other.transports.contains(&grant.transport)
-                            && other.ports.iter().any(|spec| own.ports.contains(spec))
-                    })
+            let other = row(self.inputs.catalog, id);
+            known.zip(other).is_some_and(|((_, own), (_, other))| {
+                let is_like = || {
+                    let mut same = other.ports.iter().filter(|spec| !spec.is_open());
+                    other.transports.contains(&grant.transport)
+                        && same.any(|spec| own.ports.contains(spec))
+                        && self.is_peer_of(other)
+                };
+                other.direction != no_end && (base(id) == base(&own.id) || is_like())
             })
         };
+        if self.is_bare(index) {
+            let who = if is_ours { "it" } else { "this host" };
+            return format!("{who} has no role, and so nothing of a document is open {there}");
+        }
         let mut omitted = theirs.iter().flat_map(|one| &one.omitted);
         if let Some(one) = omitted.find(|one| is_other_end(&one.row)) {
             return format!("{there} row `{}` opens nothing: {}", one.row, one.detail);
@@ -246,9 +266,13 @@ fn report(found: Found) -> Vec<Diagnostic> {
             "write a `[[row]]` for the other end as well"
         };
         all.push(
-            Diagnostic::warning("ends-differ", format!("row `{row}` {what}: {why}"))
-                .at(finding.place)
-                .hint(hint),
+            Diagnostic::new(
+                finding.level,
+                "ends-differ",
+                format!("row `{row}` {what}: {why}"),
+            )
+            .at(finding.place)
+            .hint(hint),
         );
     }
     all

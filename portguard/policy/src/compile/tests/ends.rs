@@ -87,3 +87,46 @@ fn whoever_is_named_for_a_printed_peer_is_told_where_his_own_end_is_closed() {
         }
     }
 }
+
+#[test]
+fn a_host_without_a_role_that_stands_for_one_is_told() {
+    let text = site("peers = { bes = [\"10.1.0.9\"] }")
+        + "[[host]]\nname = \"bare\"\naddresses = [\"10.1.0.9\"]\n";
+    let told = told_of(
+        &named(&text, "a1"),
+        "ends-differ",
+        &["clustered-bes-50050/in", "`bare`"],
+    );
+    assert!(
+        told.contains("warning[") && told.contains("no role"),
+        "{told}"
+    );
+    // Whoever is in a group is as likely not guarded at all.
+    let text = text.replace("bes =", "users =");
+    let told = told_of(
+        &named(&text, "lb"),
+        "ends-differ",
+        &["clustered-users-443/in", "`bare`"],
+    );
+    assert!(told.contains("note["), "{told}");
+}
+
+#[test]
+fn what_would_accept_is_no_reason_why_nothing_may_be_sent() {
+    let text = "unprinted_peers = { public-service = [\"role:wso2/traffic-manager\"], default = \"none\" }\n[systems.wso2]\nchoices = { throttling-publisher = \"binary\", spark-mode = \"local\" }\n\
+        [[host]]\nname = \"d\"\naddresses = [\"10.0.0.1\"]\nroles = [\"wso2/data-analytics-server\"]\n\
+        [[host]]\nname = \"t\"\naddresses = [\"10.0.0.2\"]\nroles = [\"wso2/traffic-manager\"]\n";
+    let told = told_of(&named(text, "d"), "ends-differ", &["tcp/7611", "`t`"]);
+    assert!(told.contains("there no row opens it"), "{told}");
+}
+
+#[test]
+fn what_to_do_about_ends_that_differ_is_said_by_why_they_do() {
+    let closed = "systems = { interlink-asi = { rows = { clustered-datahub-50005 = { off = true, reason = \"x\" } } } }";
+    let text = site("").replace("name = \"dh\"\n", &format!("name = \"dh\"\n{closed}\n"));
+    told_of(
+        &named(&text, "a1"),
+        "ends-differ",
+        &["clustered-datahub-50005", "switch it `off` at both ends"],
+    );
+}

@@ -84,3 +84,58 @@ fn an_option_that_the_document_requires_may_be_repeated_and_not_be_turned_off() 
         assert!(told.contains(level), "{told}");
     }
 }
+
+#[test]
+fn a_list_that_leaves_nobody_on_one_host_is_refused() {
+    let site = |key: &str, who: &str| {
+        format!(
+            "[systems.interlink-asi]\ndeployment = \"clustered\"\n{}{}systems = {{ interlink-asi = {{ rows = {{ \"{key}\" = {{ only = [\"{who}\"] }} }} }} }}\n{}",
+            "[[host]]\nname = \"n1\"\naddresses = [\"10.0.0.1\"]\nroles = [\"interlink-asi/asi\"]\n",
+            "[[host]]\nname = \"n2\"\naddresses = [\"10.0.0.2\"]\nroles = [\"interlink-asi/asi\"]\n",
+            "[[host]]\nname = \"be\"\naddresses = [\"10.0.0.3\"]\nroles = [\"interlink-asi/bes\"]\n",
+        )
+    };
+    let row = "clustered-internode-5701";
+    for (key, who) in [
+        (row.to_owned(), "host:be"),
+        (format!("{row}/out"), "host:be"),
+        (format!("{row}/in"), "10.77.0.0/24"),
+    ] {
+        for host in ["n1", "n2"] {
+            told_of(
+                &named(&site(&key, who), host),
+                "only-nobody",
+                &["`n2`", row],
+            );
+        }
+        let used = told(&named(&site(&key, "host:n1"), "n2"));
+        assert!(
+            !used.iter().any(|line| line.contains("only-nobody")),
+            "{used:#?}"
+        );
+    }
+}
+
+#[test]
+fn members_are_no_multicast_group() {
+    let site = |who: &str| {
+        format!(
+            "unprinted_peers = \"none\"\n[systems.wso2]\noptions = [\"clustering\"]\nchoices = {{ membership = \"multicast\" }}\npeers = {{ multicast = [\"{who}\"] }}\n{}",
+            node("roles = [\"wso2/bps\"]")
+        )
+    };
+    for who in ["10.0.0.9", "host:h", "role:wso2/bps"] {
+        told_of(
+            &named(&site(who), "h"),
+            "no-multicast-address",
+            &["s.toml:"],
+        );
+    }
+    for who in ["228.0.0.4", "ff02::1"] {
+        let used = told(&named(&site(who), "h"));
+        assert!(
+            !used.iter().any(|line| line.contains("no-multicast")),
+            "{used:#?}"
+        );
+    }
+}

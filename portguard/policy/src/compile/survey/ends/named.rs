@@ -18,8 +18,8 @@ impl<'a> Seen<'a> {
         let Some(host) = self.inputs.site.hosts.get(index) else {
             return false;
         };
-        // Nothing is guarded where there is nothing to serve.
-        if roles_of(host).next().is_none() {
+        // Nothing but a document's own end is guarded where there is nothing to serve.
+        if self.is_bare(index) && grant.kind != GrantKind::Documented {
             return false;
         }
         if let Some((system, row)) = super::row(self.inputs.catalog, &grant.row) {
@@ -31,6 +31,36 @@ impl<'a> Seen<'a> {
         let all = self.whos(grant).into_iter();
         all.into_iter()
             .any(|who| self.names(who.terms(), index, host, &mut BTreeSet::new()))
+    }
+
+    /// Whether a host has no role at all.
+    pub(super) fn is_bare(&self, index: usize) -> bool {
+        let host = self.inputs.site.hosts.get(index);
+        host.is_some_and(|host| roles_of(host).next().is_none())
+    }
+
+    /// Whether this host has a role that a row, seen from its other end, is for.
+    pub(super) fn is_peer_of(&self, row: &Row) -> bool {
+        let id = row.id.split('/').next().unwrap_or_default();
+        let has = |role: &str| !self.inventory.roles_at(id, role, self.host).is_empty();
+        row.peers.iter().any(|peer| match peer {
+            Peer::Role(role) => has(role),
+            Peer::SameRole | Peer::Unprinted => has(&row.role),
+            Peer::Group(_)
+            | Peer::Prefix(_)
+            | Peer::Asn(_)
+            | Peer::Domain(_)
+            | Peer::Itself
+            | Peer::Multicast => false,
+        })
+    }
+
+    /// Whether a document has a role at the far end.
+    pub(super) fn is_for_roles(&self, grant: &Grant) -> bool {
+        super::row(self.inputs.catalog, &grant.row).is_some_and(|(_, row)| {
+            let mut peers = row.peers.iter();
+            peers.any(|peer| matches!(peer, Peer::Role(_) | Peer::SameRole))
+        })
     }
 
     /// Whether the document itself means the host: by its role, or by an address.
