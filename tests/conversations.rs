@@ -1,6 +1,7 @@
 //! Which conversations are the host's: begun by it, known for as long as they last, and nobody else's.
 
 mod edges;
+mod held;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

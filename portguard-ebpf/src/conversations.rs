@@ -10,7 +10,9 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap};
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use aya_ebpf::macros::btf_map;
-use portguard_common::conntrack::{self as flow, Class, Hashed, Lifetimes, Place, Set};
+use portguard_common::conntrack::{
+    self as flow, Class, Hashed, Lifetimes, PAGE_PORTS, Page, Place, Set,
+};
 
 /// What the host began; the loader sets how many sets. Mapped memory starts at a page, so that a set is one cache line:
 /// values of other arrays do not.
@@ -24,6 +26,10 @@ static THEIRS: Array<Set, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 /// TCP that its set of `FLOWS` had no room for; the loader sets how many.
 #[btf_map]
 pub(crate) static SPILLED: HashMap<u64, u64, 1, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// How many UDP sockets of this network namespace have a port, whatever they are bound to.
+#[btf_map]
+pub(crate) static HELD: Array<Page, { 65_536 / PAGE_PORTS }> = Array::new();
 
 /// A set of the host's conversations.
 #[inline(always)]

@@ -120,7 +120,8 @@ impl Hears for Sent {
                 || self.is_from_elsewhere() && has_own_socket(self, packet)
         };
         let is_service = || is_service(self.0) != 0;
-        track::sent(maps, packet, verdict, is_foreign, is_service);
+        let is_forwarded = || self.is_from_elsewhere();
+        track::sent(maps, packet, verdict, is_forwarded, is_foreign, is_service);
     }
 }
 
@@ -130,10 +131,11 @@ fn is_service(ctx: *mut __sk_buff) -> u32 {
     u32::from(maps::is_service(Sent(ctx).socket()))
 }
 
-/// Whether datagrams that are forwarded would be answered to a socket of the host itself, which never asked.
+/// Whether datagrams that are forwarded would be answered to a socket of the host itself, which never asked. Those that are
+/// bound to a device are found by their port: the kernel would look for them with the device at hand.
 #[inline(always)]
 fn has_own_socket<S: Subject>(hook: Sent, packet: &S) -> bool {
-    packet.space() == 1 && route::has_socket(hook.ctx(), packet)
+    packet.space() == 1 && (maps::is_held(packet.ends().2) || route::has_socket(hook.ctx(), packet))
 }
 
 /// On the fast path.

@@ -24,7 +24,7 @@ use portguard_common::abi::{
 };
 use portguard_common::addr::Addr;
 use portguard_common::config::Config;
-use portguard_common::conntrack::Set;
+use portguard_common::conntrack::{PAGE_PORTS, Set};
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
@@ -177,6 +177,23 @@ static SERVICES: HashMap<u64, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashM
 pub(crate) fn is_service(cookie: u64) -> bool {
     // SAFETY: only whether it is there is looked at.
     unsafe { SERVICES.get(cookie).is_some() }
+}
+
+/// Whether a UDP socket of this network namespace has a port.
+#[inline(always)]
+pub(crate) fn is_held(port: u16) -> bool {
+    let port = usize::from(port);
+    let Some(page) = conversations::HELD.get_ptr((port / PAGE_PORTS) as u32) else {
+        return false;
+    };
+    // SAFETY: an aligned word of a live array element, below as many as it has.
+    let count = unsafe {
+        (&raw const (*page).counts)
+            .cast::<u32>()
+            .add(port % PAGE_PORTS)
+            .read_volatile()
+    };
+    count != 0
 }
 
 /// What user space says to a generation while it runs: see [`portguard_common::abi::control`].
@@ -499,6 +516,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn may_give_way(&self) -> bool {
         self.config.deadline != 0 && control(control::CONFIRMED) == 0
+    }
+
+    #[inline(always)]
+    fn is_held(&self, port: u16) -> bool {
+        is_held(port)
     }
 
     #[inline(always)]

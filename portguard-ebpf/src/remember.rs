@@ -77,6 +77,7 @@ const fn class(number: u32) -> Class {
         1 => Class::Closing,
         2 => Class::Opening,
         5 => Class::HalfClosed,
+        6 => Class::Forwarded,
         _ => Class::Packets,
     }
 }

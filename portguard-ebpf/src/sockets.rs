@@ -15,6 +15,7 @@
 )]
 
 mod conversations;
+mod held;
 
 use core::ptr;
 
@@ -237,7 +238,25 @@ pub(crate) fn portguard_adopt(ctx: TcContext) -> i32 {
     }
     // SAFETY: within the bounds; any bytes are a record.
     let record = unsafe { ptr::read_unaligned(at as *const Record) };
-    adopt(&record) as i32
+    match record.what {
+        record::HOLD => follow(record.set, record.local_port.into()) as i32,
+        record::RELEASE => follow(record.set, NO_PORT) as i32,
+        _ => adopt(&record) as i32,
+    }
+}
+
+/// For [`follow`]: the socket is closed.
+const NO_PORT: u32 = 1 << 16;
+
+/// Follows what is said of the port of a UDP socket. A function of its own, which the verifier sees once.
+#[inline(never)]
+fn follow(cookie: u64, port: u32) -> u32 {
+    if port == NO_PORT {
+        held::release(cookie);
+    } else {
+        held::hold(cookie, port as u16);
+    }
+    record::DONE
 }
 
 #[inline(always)]

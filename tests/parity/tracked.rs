@@ -47,7 +47,7 @@ impl<'a> Tracked<'a> {
 
     /// What the egress program does with a packet that it lets go.
     pub(super) fn sent(&mut self, packet: &Packet, verdict: &Verdict, is_for_many: bool) {
-        track::sent(self, packet, verdict, || is_for_many, || false);
+        track::sent(self, packet, verdict, || false, || is_for_many, || false);
         self.apply();
     }
 

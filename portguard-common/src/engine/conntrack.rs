@@ -46,6 +46,19 @@ pub struct bpf_spin_lock {
     val: u32,
 }
 
+/// Ports of a [`Page`].
+pub const PAGE_PORTS: usize = 1024;
+
+/// How many sockets have each of some ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Page {
+    /// By port, modulo [`PAGE_PORTS`].
+    pub counts: [u32; PAGE_PORTS],
+    /// Held by who counts; readers see whole numbers without.
+    pub lock: bpf_spin_lock,
+}
+
 /// What is known of a conversation, and so how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -63,6 +76,8 @@ pub enum Class {
     /// TCP that is known by its packets, and of which this end is closed: as long as [`Self::Packets`], but it gives way,
     /// since whether the other end is closed too does not show.
     HalfClosed = 5,
+    /// Not TCP, and nobody's here: it was forwarded. As [`Self::Datagrams`], as long as no socket of the host has its port.
+    Forwarded = 6,
 }
 
 impl Class {
@@ -75,6 +90,7 @@ impl Class {
             2 => Self::Opening,
             3 => Self::Packets,
             5 => Self::HalfClosed,
+            6 => Self::Forwarded,
             _ => Self::Socket,
         }
     }
@@ -201,7 +217,7 @@ pub fn is_live(cell: u64, lifetimes: Lifetimes, now: impl FnOnce() -> u64) -> bo
     let idle = match Class::of(cell) {
         Class::Socket => return true,
         Class::Packets | Class::HalfClosed => lifetimes.tcp_idle,
-        Class::Datagrams => lifetimes.udp_idle,
+        Class::Datagrams | Class::Forwarded => lifetimes.udp_idle,
         Class::Opening => OPENING,
         Class::Closing => CLOSING,
     };
@@ -285,7 +301,11 @@ impl Set {
                 let rank: u64 = match Class::of(cell) {
                     Class::Closing => 1,
                     Class::HalfClosed => 3,
-                    Class::Datagrams | Class::Opening | Class::Packets | Class::Socket => 2,
+                    Class::Datagrams
+                    | Class::Forwarded
+                    | Class::Opening
+                    | Class::Packets
+                    | Class::Socket => 2,
                 };
                 rank << 32 | (TIME_MASK - age(cell, now))
             };
@@ -418,6 +438,10 @@ pub mod record {
     pub const THEIRS: u8 = 2;
     /// Empty a cell.
     pub const REMOVE: u8 = 3;
+    /// A UDP socket, whose cookie stands where the set would, has the local port.
+    pub const HOLD: u8 = 4;
+    /// That socket is closed.
+    pub const RELEASE: u8 = 5;
     /// Where the record stands.
     pub const AT: usize = 14;
 

@@ -248,6 +248,10 @@ pub trait Tables {
     /// way in, by its destination; on the way out, if it came from another interface and its source is not the host's. What
     /// is not known to be forwarded is not. Only asked if [`Config::scoped`].
     fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool;
+    /// Whether a UDP socket of the host has a port; false where nothing is known of them.
+    fn is_held(&self, _port: u16) -> bool {
+        false
+    }
     /// A set of the flow table, which others may be writing to: each cell is whole, the set as such need not be.
     fn flow_set(&self, index: u32) -> Option<&Set>;
     /// The cell of a conversation that its set had no room for, by [`super::conntrack::Hashed::key`].

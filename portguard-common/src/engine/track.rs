@@ -53,13 +53,14 @@ pub fn said<S: Subject>(packet: &S) -> Option<Said> {
     }
 }
 
-/// Takes note of a packet that leaves. `is_foreign` says whether it came in by a guarded interface before, or goes to a group:
-/// such a one begins nothing. `is_service` says whether the socket that sends it is one of those that serve.
+/// Takes note of a packet that leaves. `is_forwarded` says whether it came in before, and `is_foreign` whether by a guarded
+/// interface, or goes to a group: such a one begins nothing. `is_service` says whether the socket that sends it serves.
 #[inline(always)]
 pub fn sent<T: Conversations + ?Sized, S: Subject>(
     tables: &T,
     packet: &S,
     verdict: &Verdict,
+    is_forwarded: impl Fn() -> bool,
     is_foreign: impl FnOnce() -> bool,
     is_service: impl FnOnce() -> bool,
 ) {
@@ -81,6 +82,9 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
     let Some(said) = said(packet) else { return };
     let hashed = verdict::tuple(packet, Direction::Egress).hash(facts.flow_key);
     let own = verdict::conversation(tables, hashed);
+    // A socket that has the port of what was forwarded asks for itself.
+    let before = own.filter(|cell| matches!(Class::of(*cell), Class::Forwarded) && !is_forwarded());
+    let own = if before.is_some() { None } else { own };
     let now = || flow::now(tables.jiffies(), facts.tick_shift);
     let lifetimes = facts.lifetimes();
     match flow::next(own, said, packet.space(), lifetimes, now) {
@@ -103,7 +107,14 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
                     return;
                 }
             }
-            tables.begin(hashed, class);
+            let class = match class {
+                Class::Datagrams if is_forwarded() => Class::Forwarded,
+                class => class,
+            };
+            match before {
+                Some(cell) => tables.renew(hashed, cell, class),
+                None => tables.begin(hashed, class),
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::classes;
 use crate::engine::config::dhcp;
-use crate::engine::conntrack::{self, Hashed, Tuple};
+use crate::engine::conntrack::{self, Class, Hashed, Tuple};
 use crate::engine::ethertypes;
 use crate::engine::reason::{Direction, Reason};
 use crate::engine::tables::{Ending, Entry, Key, Tables};
@@ -423,7 +423,10 @@ fn is_live<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S) -> bool {
     let hashed = tuple(packet, Direction::Ingress).hash(config.flow_key);
     conversation(tables, hashed).is_some_and(|cell| {
         let now = || conntrack::now(tables.jiffies(), config.tick_shift);
-        conntrack::is_live(cell, config.lifetimes(), now)
+        // What was forwarded is answered to a socket here, once one has its port and the packet filter has forgotten.
+        let is_taken = matches!(Class::of(cell), Class::Forwarded)
+            && tables.is_held(packet.destination_port());
+        !is_taken && conntrack::is_live(cell, config.lifetimes(), now)
     })
 }
 

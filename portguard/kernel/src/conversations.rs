@@ -4,8 +4,9 @@
 //! /sys/fs/bpf/portguard/conversations-v2/7-4026531840/   cookie and inode of the network namespace
 //!     FLOWS SPILLED THEIRS                               the tables, see `portguard_common::conntrack`
 //!     OUTSIDE SERVICES                                   interfaces and sockets that begin none
+//!     HELD BOUND                                         ports that the host's UDP sockets have, and which has which
 //!     NAMESPACE COUNTS                                   what the socket programs need and count
-//!     sockets                                            their link, on the root of cgroup v2
+//!     sockets bind4 bind6 close                          their links, on the root of cgroup v2
 //!     adopt                                              what writes from user space: run, attached nowhere
 //! ```
 //!
@@ -17,6 +18,7 @@
 mod adopt;
 pub(crate) mod cgroup;
 mod forwarded;
+mod held;
 mod outside;
 mod programs;
 mod read;
@@ -104,14 +106,21 @@ impl Namespace {
         })
     }
 
-    /// Why TCP is known by its packets only, if it is.
+    /// What is known less well than it could be: TCP by its packets only, and ports as they were at the last load.
     pub fn weakness(&self) -> Option<String> {
-        programs::missing(&self.directory).map(|why| {
+        let sockets = programs::missing(&self.directory).map(|why| {
             format!(
                 "the host's sockets are not followed, since {why}: its TCP connections are known by their packets, and \
                  forgotten when it was silent on one for `tcp_idle`"
             )
-        })
+        });
+        let ports = (!programs::are_ports_followed(&self.directory)).then(|| {
+            "UDP sockets that are bound to a device after a load are not seen, since the programs for that are not on the \
+             root of cgroup v2: answers to datagrams that are forwarded from their ports can reach them"
+                .to_owned()
+        });
+        let all: Vec<String> = sockets.into_iter().chain(ports).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 }
 
@@ -191,12 +200,16 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
             let [tcp, udp] = lifetimes(found.tick_shift());
             set_word(&found.directory, word::TCP_IDLE, tcp)?;
             set_word(&found.directory, word::UDP_IDLE, udp)?;
-            if !repin::missing(&directory).is_empty() || programs::missing(&directory).is_some() {
+            if !repin::missing(&directory).is_empty()
+                || programs::missing(&directory).is_some()
+                || !programs::are_ports_followed(&directory)
+            {
                 programs::load(&found)?;
             }
             if programs::missing(&directory).is_some() {
                 programs::attach(&directory)?;
             }
+            held::follow(&found)?;
             if !mended.is_empty() {
                 warn(&format!(
                     "pins were gone, and are back: {}",
@@ -253,6 +266,7 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
     programs::load(&namespace)?;
     step("followed")?;
     programs::attach(&namespace.directory)?;
+    held::follow(&namespace)?;
     step("following")?;
     namespace.adopted = Some(adopt::all(&namespace, policy, &sessions()?)?);
     adopt::forget_closed(&namespace)?;

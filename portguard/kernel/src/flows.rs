@@ -155,7 +155,11 @@ impl<T: Borrow<MapData>> Flows<T> {
                 match Class::of(cell) {
                     Class::Socket => found.sockets += 1,
                     Class::Closing => found.closing += 1,
-                    Class::Datagrams | Class::Opening | Class::Packets | Class::HalfClosed => {}
+                    Class::Datagrams
+                    | Class::Forwarded
+                    | Class::Opening
+                    | Class::Packets
+                    | Class::HalfClosed => {}
                 }
                 let [minute, ten, hour, longer] = &mut found.ages;
                 *match self.seconds(age(cell, now)) {

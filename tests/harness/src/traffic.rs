@@ -25,7 +25,9 @@ pub use tcp::{
     Connection, Listeners, TcpEcho, begin_connecting, connect, connect_from, exchange_tcp,
     raise_file_limit,
 };
-pub use udp::{UdpEcho, count_datagrams, exchange_udp, receive_datagram, udp_socket};
+pub use udp::{
+    UdpEcho, count_datagrams, exchange_udp, receive_datagram, udp_socket, udp_socket_on,
+};
 
 /// Waits until the descriptor can be read (or has failed, which reading tells); `false` at the deadline.
 pub fn wait_readable(descriptor: &impl AsFd, deadline: Instant) -> Result<bool> {

@@ -178,7 +178,7 @@ pub(super) fn forget_closed(namespace: &Namespace) -> anyhow::Result<usize> {
 }
 
 /// For records that need no conversation.
-const NOBODY: Tuple = Tuple {
+pub(super) const NOBODY: Tuple = Tuple {
     space: 0,
     local: Addr::v4(0),
     remote: Addr::v4(0),

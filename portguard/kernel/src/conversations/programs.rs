@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use aya::EbpfLoader;
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, SchedClassifier, SockOps};
+use aya::programs::{CgroupAttachMode, CgroupSock, SchedClassifier, SockOps};
+use aya::{Ebpf, EbpfLoader};
 use portguard_common::abi::namespace::word;
 
+use super::repin::OWN;
 use super::{Namespace, cgroup, set_word};
 use crate::object::{refused, spilled};
 
@@ -18,6 +19,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/po
 const SOCKETS: &str = "portguard_sockets";
 /// The program that writes what user space asks for.
 const ADOPT: &str = "portguard_adopt";
+
+/// The programs that follow the ports of UDP sockets, and the pins of their links. That which sees sockets close comes first:
+/// a port that is counted and never counted back would stay closed to what is forwarded.
+const PORTS: [(&str, &str); 3] = [
+    ("portguard_close", "close"),
+    ("portguard_bind4", "bind4"),
+    ("portguard_bind6", "bind6"),
+];
 
 /// The pin of the link.
 pub(super) const LINK: &str = "sockets";
@@ -38,8 +47,8 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
         .map_max_entries("FLOWS", sets)
         .map_max_entries("THEIRS", sets)
         .map_max_entries("SPILLED", spilled(sets));
-    for name in ["FLOWS", "THEIRS", "SPILLED", "NAMESPACE", "COUNTS"] {
-        loader.map_pin_path(name, directory.join(name));
+    for name in ["FLOWS", "THEIRS", "SPILLED", "HELD"].iter().chain(&OWN) {
+        loader.map_pin_path(*name, directory.join(name));
     }
     let mut object = loader
         .load(OBJECT)
@@ -59,8 +68,12 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
             .pin(&pin)
             .with_context(|| format!("cannot pin `{ADOPT}`"))?;
     }
+    if namespace.word(word::COOKIE) == 0 {
+        return Ok(());
+    }
+    follow_ports(&mut object, directory)?;
     let pin = directory.join(PROGRAM);
-    if namespace.word(word::COOKIE) == 0 || pin.exists() {
+    if pin.exists() {
         return Ok(());
     }
     let sockets = object
@@ -76,6 +89,45 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Has the kernel take the programs that follow ports, and attaches them; what has a pin stays. Those that it refuses, for
+/// want of sockets that are seen to close (Linux 5.9), are missed by [`are_ports_followed`].
+fn follow_ports(object: &mut Ebpf, directory: &Path) -> anyhow::Result<()> {
+    let Ok(root) = cgroup::root() else {
+        return Ok(());
+    };
+    for (name, pin) in PORTS {
+        let pin = directory.join(pin);
+        if pin.exists() {
+            continue;
+        }
+        let program = object
+            .program_mut(name)
+            .with_context(|| format!("the embedded object has no program `{name}`"))?;
+        let program: &mut CgroupSock = program.try_into()?;
+        let attached = program
+            .load()
+            .and_then(|()| program.attach(&root, CgroupAttachMode::Single));
+        let id = match attached {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::info!("the kernel refused `{name}`: {error}");
+                return Ok(());
+            }
+        };
+        let Ok(link) = FdLink::try_from(program.take_link(id)?) else {
+            return Ok(());
+        };
+        link.pin(&pin)
+            .with_context(|| format!("cannot pin `{}`", pin.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether the ports of UDP sockets are known from the moment they have them.
+pub(super) fn are_ports_followed(directory: &Path) -> bool {
+    PORTS.iter().all(|(_, pin)| directory.join(pin).exists())
 }
 
 /// Attaches the program that follows sockets, beside those of others, and pins the link. Where that cannot be, nothing is

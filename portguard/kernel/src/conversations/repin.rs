@@ -16,7 +16,7 @@ use crate::pins::bpffs::{Layout, layouts};
 use crate::pins::meta::Meta;
 
 /// The maps that only the programs of this module have.
-pub(super) const OWN: [&str; 2] = ["NAMESPACE", "COUNTS"];
+pub(super) const OWN: [&str; 3] = ["NAMESPACE", "COUNTS", "BOUND"];
 
 /// What the socket programs need, and the guards do not hold.
 pub(super) const OF_SOCKETS: [&str; 5] = [

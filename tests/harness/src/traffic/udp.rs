@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
 
 use super::wait_readable;
 use crate::net::Host;
@@ -23,6 +24,19 @@ pub fn udp_socket(address: SocketAddr) -> Result<UdpSocket> {
     setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("sizing the receive buffer")?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// The same, bound to a device, too. One that is bound to the unspecified IPv6 address serves both families.
+pub fn udp_socket_on(device: &str, address: SocketAddr) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket
+        .bind_device(Some(device.as_bytes()))
+        .with_context(|| format!("binding a socket to {device}"))?;
+    socket
+        .bind(&address.into())
+        .with_context(|| format!("binding UDP {address} on {device}"))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// The next datagram and its sender, `None` at the deadline. An ICMP error that came back is passed over.
