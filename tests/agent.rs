@@ -3,7 +3,6 @@
 mod crowd;
 mod flood;
 mod killed;
-mod services;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -2,6 +2,7 @@
 
 mod edges;
 mod held;
+mod services;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,6 +18,8 @@ use crate::guard::{Guarded, SHORT, SOON, eventually};
 
 /// A port that no row has.
 const CLOSED: u16 = 9999;
+/// Another, among those that the kernel picks.
+const ASKED_FOR: u16 = 41_000;
 /// A port that one has.
 const OPEN: u16 = 7000;
 
@@ -53,8 +56,9 @@ fn audit_counts_each_datagram_to_an_undocumented_service() -> Result<()> {
     let guarded = Guarded::new()?;
     let (left, right) = (&guarded.link.left, &guarded.link.right);
     guarded.load("--audit", &[OPEN], &[])?;
-    for (ours, theirs) in left.both().into_iter().zip(right.both()) {
-        let service = UdpEcho::start(&left.host, SocketAddr::new(ours, CLOSED))?;
+    let families = left.both().into_iter().zip(right.both());
+    for ((ours, theirs), own) in families.flat_map(|ends| [(ends, CLOSED), (ends, ASKED_FOR)]) {
+        let service = UdpEcho::start(&left.host, SocketAddr::new(ours, own))?;
         // A port that clients pick, and two that servers have.
         for port in [0, 53, 123] {
             let caller = right
@@ -208,6 +212,8 @@ fn pins_that_are_gone_come_back_with_what_they_held() -> Result<()> {
         &["THEIRS", "SPILLED", "OUTSIDE", "SERVICES"],
         &["NAMESPACE", "COUNTS"],
         &["FLOWS", "adopt", "program", "sockets"],
+        &["BOUND"],
+        &["HELD", "BOUND", "close", "bind4", "bind6"],
     ] {
         let created = flows(&guarded)?["created"].clone();
         for name in gone {
@@ -254,7 +260,7 @@ fn all_kinds(mode: &str) -> Result<(usize, u64, u64)> {
     guarded.load(mode, &[OPEN], &[])?;
     let mut heard = 0;
     for (ours, theirs) in left.both().into_iter().zip(right.both()) {
-        for own in [0, CLOSED, OPEN, 53] {
+        for own in [0, CLOSED, ASKED_FOR, OPEN, 53] {
             for other in [0, 53, 123, 8001] {
                 // What a client says to a name server is a question, whoever spoke first.
                 if own == 0 && [53, 123].contains(&other) {

@@ -7,11 +7,13 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock, xdp_md};
 use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes, bpf_xdp_get_buff_len,
+    bpf_xdp_load_bytes,
 };
 use portguard_common::config::Config;
+use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
 
 /// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
@@ -134,6 +136,25 @@ impl Sent {
     pub(crate) fn socket(self) -> u64 {
         // SAFETY: the context is the one that the kernel gave to this program.
         unsafe { bpf_get_socket_cookie(self.0.cast()) }
+    }
+
+    /// The UDP socket that sends it, if it has this port.
+    #[inline(always)]
+    pub(crate) fn udp_socket(self, port: u32) -> Option<*mut bpf_sock> {
+        // SAFETY: the context is the one that the kernel gave to this program.
+        let socket = unsafe { ptr::read_volatile(&raw const (*self.0).__bindgen_anon_2.sk) };
+        if socket.is_null() {
+            return None;
+        }
+        // SAFETY: the kernel gave it.
+        let socket = unsafe { bpf_sk_fullsock(socket) };
+        if socket.is_null()
+            || field!(socket, protocol) != u32::from(protocol::UDP)
+            || field!(socket, src_port) != port
+        {
+            return None;
+        }
+        Some(socket)
     }
 
     /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.

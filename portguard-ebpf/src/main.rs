@@ -27,9 +27,11 @@ mod event;
 mod guard;
 mod hook;
 mod maps;
+mod owner;
 mod remember;
 mod route;
 mod sample;
+mod sending;
 mod talkers;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
@@ -40,7 +42,6 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 use portguard_common::packet::Subject;
 use portguard_common::plain::Plain;
-use portguard_common::tables::Tables as _;
 use portguard_common::track;
 use portguard_common::verdict::Verdict;
 
@@ -48,6 +49,7 @@ use crate::direct::Direct;
 use crate::guard::{Action, Hears};
 use crate::hook::{Hook as _, Received, Sent};
 use crate::maps::Maps;
+use crate::sending::Sending;
 
 /// Judges what a network interface receives.
 #[xdp(frags)]
@@ -111,31 +113,8 @@ fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
 impl Hears for Sent {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        let maps = &Maps::new(self.ctx());
-        // Links without a header have no addresses for many.
-        let is_for_many = || maps.config().raw_ip == 0 && Direct::new(self).is_for_many();
-        let is_foreign = || {
-            self.is_reflected(maps::is_outside)
-                || is_for_many()
-                || self.is_from_elsewhere() && has_own_socket(self, packet)
-        };
-        let is_service = || is_service(self.0) != 0;
-        let is_forwarded = || self.is_from_elsewhere();
-        track::sent(maps, packet, verdict, is_forwarded, is_foreign, is_service);
+        track::sent(&Maps::new(self.ctx()), packet, verdict, &Sending(self));
     }
-}
-
-/// Whether the socket that sends this serves. A function of its own: it is asked rarely.
-#[inline(never)]
-fn is_service(ctx: *mut __sk_buff) -> u32 {
-    u32::from(maps::is_service(Sent(ctx).socket()))
-}
-
-/// Whether datagrams that are forwarded would be answered to a socket of the host itself, which never asked. Those that are
-/// bound to a device are found by their port: the kernel would look for them with the device at hand.
-#[inline(always)]
-fn has_own_socket<S: Subject>(hook: Sent, packet: &S) -> bool {
-    packet.space() == 1 && (maps::is_held(packet.ends().2) || route::has_socket(hook.ctx(), packet))
 }
 
 /// On the fast path.

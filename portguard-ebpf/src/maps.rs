@@ -28,6 +28,7 @@ use portguard_common::conntrack::{PAGE_PORTS, Set};
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
+use portguard_common::track::owner;
 
 use crate::conversations;
 use crate::endings;
@@ -168,15 +169,23 @@ pub(crate) fn is_outside(index: u32) -> bool {
     unsafe { OUTSIDE.get(index).is_some() }
 }
 
-/// Sockets of this network namespace that serve, by their cookies: UDP that was there on a port of its own before a policy.
+/// UDP sockets of this network namespace that serve, by their cookies: see [`portguard_common::track::owner`].
 #[btf_map]
 static SERVICES: HashMap<u64, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// Whether a socket is one of them.
+/// What is known of a socket as a service.
 #[inline(always)]
-pub(crate) fn is_service(cookie: u64) -> bool {
-    // SAFETY: only whether it is there is looked at.
-    unsafe { SERVICES.get(cookie).is_some() }
+pub(crate) fn service(cookie: u64) -> u32 {
+    // SAFETY: four bytes, read at once.
+    let known = unsafe { SERVICES.get(cookie) }.copied().unwrap_or(0);
+    known & (owner::WAS_THERE | owner::WAS_OPEN)
+}
+
+/// Notes that a socket serves.
+#[inline(always)]
+pub(crate) fn note_service(cookie: u64) {
+    // One for which there is no room counts as one that answers as long as the other end goes on.
+    let _ = SERVICES.insert(cookie, owner::WAS_THERE, 0);
 }
 
 /// Whether a UDP socket of this network namespace has a port.

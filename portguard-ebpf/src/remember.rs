@@ -3,10 +3,9 @@
 #![expect(unsafe_code, reason = "names of global functions")]
 
 use portguard_common::abi::slot;
-use portguard_common::addr::Addr;
 use portguard_common::conntrack::{self as flow, Class, Hashed};
 use portguard_common::tables::Tables;
-use portguard_common::track::{self, Conversations, Datagram, Theirs};
+use portguard_common::track::{self, Conversations, Theirs};
 
 use crate::conversations::{self, Began, Moment};
 use crate::maps::Maps;
@@ -49,18 +48,6 @@ impl Conversations for Maps {
     }
 
     #[inline(always)]
-    fn is_question(&self, hashed: Hashed, said: &Datagram) -> bool {
-        // Five arguments are all that a function has.
-        let kind = u64::from(said.port)
-            | u64::from(said.peer_port) << 16
-            | u64::from(said.space) << 32
-            | u64::from(said.is_documented) << 34
-            | u64::from(said.peer.v6) << 35
-            | u64::from(said.is_service) << 36;
-        is_question(hashed.set, hashed.tag, kind, said.peer.high, said.peer.low) != 0
-    }
-
-    #[inline(always)]
     fn note_theirs(&self, hashed: Hashed) {
         note_theirs(hashed.set, hashed.tag);
     }
@@ -71,7 +58,7 @@ impl Conversations for Maps {
     }
 }
 
-const fn class(number: u32) -> Class {
+pub(crate) const fn class(number: u32) -> Class {
     match number {
         0 => Class::Datagrams,
         1 => Class::Closing,
@@ -119,28 +106,6 @@ extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
     };
     maps.add_slot(counted, (1, 0));
     0
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn is_question(set: u32, tag: u64, kind: u64, high: u64, low: u64) -> u32 {
-    let said = Datagram {
-        space: (kind >> 32) as u32 & 3,
-        is_documented: kind >> 34 & 1 != 0,
-        is_service: kind >> 36 & 1 != 0,
-        port: kind as u16,
-        peer: Addr {
-            v6: kind >> 35 & 1 != 0,
-            high,
-            low,
-        },
-        peer_port: (kind >> 16) as u16,
-    };
-    u32::from(track::is_question(
-        &Maps::alone(),
-        Hashed { set, tag },
-        &said,
-    ))
 }
 
 #[unsafe(no_mangle)]

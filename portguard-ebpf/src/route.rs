@@ -1,14 +1,12 @@
-//! What the kernel says of a packet: whether its routes would forward it, and whether a socket would hear it.
+//! What the kernel's routes make of a packet.
 #![expect(unsafe_code, reason = "fills the question in place and calls a helper")]
 
 use core::ffi::c_void;
-use core::mem;
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use aya_ebpf::macros::btf_map;
 use portguard_common::addr::Addr;
-use portguard_common::packet::Subject;
 
 /// What a look at the kernel's routes is asked and answered with: too large for the stack.
 #[btf_map]
@@ -85,54 +83,4 @@ pub(crate) fn is_routed(ctx: *mut c_void, ifindex: u32, source: Addr, destinatio
     // SAFETY: the helper is told the size.
     let answer = unsafe { bpf_fib_lookup(ctx, route.cast(), ROUTE_LENGTH, 0) };
     FORWARDED.contains(&answer.cast_unsigned())
-}
-
-/// Whether a UDP socket of this network namespace would hear the answer to a packet that leaves.
-#[inline(always)]
-pub(crate) fn has_socket<S: Subject>(ctx: *mut c_void, packet: &S) -> bool {
-    let Some(scratch) = ROUTE.get_ptr_mut(0) else {
-        return true;
-    };
-    // The kernel's `struct bpf_sock_tuple`: both addresses and both ports, in network order.
-    let write = |index: usize, word: u32| {
-        // SAFETY: nine words of a live per-CPU element of sixteen, that no other program of this CPU runs beside.
-        unsafe { scratch.cast::<u32>().add(index).write_volatile(word) };
-    };
-    let (local, remote, local_port) = packet.ends();
-    let ports = u32::from(packet.destination_port().to_be()) | u32::from(local_port.to_be()) << 16;
-    let length = if local.v6 {
-        for (first, address) in [(0, remote), (4, local)] {
-            let (high, low) = (address.high.to_be(), address.low.to_be());
-            write(first, high as u32);
-            write(first + 1, (high >> 32) as u32);
-            write(first + 2, low as u32);
-            write(first + 3, (low >> 32) as u32);
-        }
-        write(8, ports);
-        36
-    } else {
-        write(0, remote.as_v4().to_be());
-        write(1, local.as_v4().to_be());
-        write(2, ports);
-        12
-    };
-    // By number: the kernel takes no description of the types that the bindings have for these.
-    // SAFETY: `bpf_sk_lookup_udp`, which is told the length, and `bpf_sk_release`, which takes what that gives.
-    let (lookup, release) = unsafe {
-        (
-            mem::transmute::<
-                usize,
-                unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u64, u64) -> *mut c_void,
-            >(85),
-            mem::transmute::<usize, unsafe extern "C" fn(*mut c_void) -> u64>(86),
-        )
-    };
-    // SAFETY: as above; this network namespace, no flags.
-    let socket = unsafe { lookup(ctx, scratch.cast(), length, u64::MAX, 0) };
-    if socket.is_null() {
-        return false;
-    }
-    // SAFETY: it was looked up above, and is given back once.
-    unsafe { release(socket) };
-    true
 }

@@ -16,6 +16,7 @@
 
 mod conversations;
 mod held;
+mod owner;
 
 use core::ptr;
 
@@ -231,17 +232,50 @@ fn know(hashed: Hashed, class: Class) -> u32 {
 /// writer.
 #[classifier]
 pub(crate) fn portguard_adopt(ctx: TcContext) -> i32 {
-    let (start, end) = (ctx.data(), ctx.data_end());
-    let at = start + record::AT;
-    if at + size_of::<Record>() > end {
+    let Some(record) = told(&ctx) else {
         return record::WRONG as i32;
-    }
-    // SAFETY: within the bounds; any bytes are a record.
-    let record = unsafe { ptr::read_unaligned(at as *const Record) };
+    };
     match record.what {
         record::HOLD => follow(record.set, record.local_port.into()) as i32,
         record::RELEASE => follow(record.set, NO_PORT) as i32,
         _ => adopt(&record) as i32,
+    }
+}
+
+/// Says what is known of the UDP socket of a record: see [`portguard_common::track::owner`]. Attached nowhere, either.
+#[classifier]
+pub(crate) fn portguard_owner(ctx: TcContext) -> i32 {
+    match told(&ctx) {
+        Some(record) => owner::find(ctx.skb.skb.cast(), &tuple(&record)) as i32,
+        None => record::WRONG as i32,
+    }
+}
+
+/// The record that a program is run on.
+#[inline(always)]
+fn told(ctx: &TcContext) -> Option<Record> {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    let at = start + record::AT;
+    if at + size_of::<Record>() > end {
+        return None;
+    }
+    // SAFETY: within the bounds; any bytes are a record.
+    Some(unsafe { ptr::read_unaligned(at as *const Record) })
+}
+
+#[inline(always)]
+fn tuple(record: &Record) -> Tuple {
+    let address = |[high, low]: [u64; 2]| Addr {
+        v6: record.v6 != 0,
+        high,
+        low,
+    };
+    Tuple {
+        space: u32::from(record.space),
+        local: address(record.local),
+        remote: address(record.remote),
+        local_port: record.local_port,
+        remote_port: record.remote_port,
     }
 }
 
@@ -268,19 +302,7 @@ fn adopt(record: &Record) -> u32 {
             record::KNOWN
         };
     }
-    let address = |[high, low]: [u64; 2]| Addr {
-        v6: record.v6 != 0,
-        high,
-        low,
-    };
-    let tuple = Tuple {
-        space: u32::from(record.space),
-        local: address(record.local),
-        remote: address(record.remote),
-        local_port: record.local_port,
-        remote_port: record.remote_port,
-    };
-    let hashed = tuple.hash(key());
+    let hashed = tuple(record).hash(key());
     if record.what == record::THEIRS {
         let at = moment();
         let own = conversations::theirs(hashed.set & at.mask).and_then(|set| set.find(hashed.tag));

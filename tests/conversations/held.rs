@@ -192,5 +192,23 @@ fn forwarded_datagrams_begin_nothing_on_ports_of_the_hosts_own() -> Result<()> {
         ensure!(!scene.is_answered(&asker, SHORT)?, "{what}: after a load");
         drop(own);
     }
+    // Counts that are lost are made anew, and not added to.
+    let load = || {
+        let more = ["--force", "--confirm-within", "0"];
+        scene.guarded.load("--enforce", &[], &more)
+    };
+    let own = scene.own(Bound::Device, false, port + 1)?;
+    let left = &scene.guarded.link.left;
+    let state = left.host.run(|| {
+        let found = portguard_kernel::conversations::find().context("a state")?;
+        Ok(found.directory().to_owned())
+    })?;
+    std::fs::remove_dir_all(state)?;
+    load()?;
+    let asker = scene.asker(false, port + 1)?;
+    ensure!(!scene.is_answered(&asker, SHORT)?, "made anew");
+    drop((own, asker));
+    let asker = scene.asker(false, port + 1)?;
+    ensure!(scene.is_answered(&asker, SOON)?, "made anew, and closed");
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 
 use portguard_common::abi::{Config, Set};
 use portguard_common::addr::Addr;
-use portguard_common::conntrack::{self as flow, Class, Hashed};
+use portguard_common::conntrack::{self as flow, Class, Hashed, Tuple};
 use portguard_common::packet::Packet;
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
-use portguard_common::track::{self, Conversations, Datagram, Theirs};
+use portguard_common::track::{self, Conversations, Opening, Sender, Theirs};
 use portguard_common::verdict::Verdict;
 use portguard_policy::image::Image;
 
@@ -47,7 +47,11 @@ impl<'a> Tracked<'a> {
 
     /// What the egress program does with a packet that it lets go.
     pub(super) fn sent(&mut self, packet: &Packet, verdict: &Verdict, is_for_many: bool) {
-        track::sent(self, packet, verdict, || false, || is_for_many, || false);
+        let sender = Packets {
+            tables: self,
+            is_for_many,
+        };
+        track::sent(self, packet, verdict, &sender);
         self.apply();
     }
 
@@ -88,6 +92,32 @@ impl<'a> Tracked<'a> {
     }
 }
 
+/// Packets that no socket sends: the port says whether the kernel picked it.
+struct Packets<'a> {
+    tables: &'a Tracked<'a>,
+    is_for_many: bool,
+}
+
+impl Sender for Packets<'_> {
+    fn is_forwarded(&self) -> bool {
+        false
+    }
+
+    fn opens(&self, opening: &Opening) {
+        track::opens(self.tables, opening, self);
+    }
+
+    fn is_foreign(&self, _tuple: &Tuple) -> bool {
+        self.is_for_many
+    }
+
+    fn owner(&self, _tuple: &Tuple) -> u32 {
+        0
+    }
+
+    fn note_service(&self, _tuple: &Tuple) {}
+}
+
 impl Theirs for Tracked<'_> {
     fn theirs(&self, hashed: Hashed) -> Option<u64> {
         self.theirs[self.index(hashed)].find(hashed.tag)
@@ -105,10 +135,6 @@ impl Conversations for Tracked<'_> {
 
     fn begin(&self, hashed: Hashed, class: Class) {
         self.write(false, hashed, None, class);
-    }
-
-    fn is_question(&self, hashed: Hashed, said: &Datagram) -> bool {
-        track::is_question(self, hashed, said)
     }
 
     fn note_theirs(&self, hashed: Hashed) {

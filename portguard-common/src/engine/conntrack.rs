@@ -454,7 +454,7 @@ pub mod record {
     /// Answer: no room.
     pub const LOST: u32 = 3;
     /// Answer: not understood.
-    pub const WRONG: u32 = 4;
+    pub const WRONG: u32 = 1 << 16;
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! TCP begins with an opening that leaves, and what comes midway begins nothing. What has no handshake is begun by whoever
 //! speaks first: undocumented datagrams that are let in are noted as the other end's, and answers to them begin nothing.
 
-use crate::engine::conntrack::{self as flow, Class, Hashed, Next, Said};
+use crate::engine::config::Config;
+use crate::engine::conntrack::{self as flow, Class, Hashed, Next, Said, Tuple};
 use crate::engine::reason::{Direction, Reason};
 use crate::engine::tables::{Key, Tables};
 use crate::engine::verdict::{self, Verdict};
@@ -17,8 +18,6 @@ pub trait Conversations: Tables {
     fn renew(&self, hashed: Hashed, own: u64, class: Class);
     /// Writes one that was not known.
     fn begin(&self, hashed: Hashed, class: Class);
-    /// See [`is_question`].
-    fn is_question(&self, hashed: Hashed, said: &Datagram) -> bool;
     /// See [`note`].
     fn note_theirs(&self, hashed: Hashed);
     /// Ends what is [`closed`].
@@ -53,16 +52,59 @@ pub fn said<S: Subject>(packet: &S) -> Option<Said> {
     }
 }
 
-/// Takes note of a packet that leaves. `is_forwarded` says whether it came in before, and `is_foreign` whether by a guarded
-/// interface, or goes to a group: such a one begins nothing. `is_service` says whether the socket that sends it serves.
+/// Who sends a packet that leaves.
+pub trait Sender {
+    /// Whether it came in before.
+    fn is_forwarded(&self) -> bool;
+    /// Does what [`opens`] does. In the kernel a function of its own: it is called rarely, and needs much.
+    fn opens(&self, opening: &Opening);
+    /// Whether it came in by a guarded interface, goes to a group, or would be answered to a socket that did not send it: such
+    /// a one begins nothing.
+    fn is_foreign(&self, tuple: &Tuple) -> bool;
+    /// What is known of the UDP socket that sends it: see [`owner`].
+    fn owner(&self, tuple: &Tuple) -> u32;
+    /// Notes that this socket serves.
+    fn note_service(&self, tuple: &Tuple);
+}
+
+/// A packet that leaves and may begin a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Its tuple.
+    pub tuple: Tuple,
+    /// The same, hashed.
+    pub hashed: Hashed,
+    /// The class that it begins with.
+    pub class: Class,
+    /// The cell of one that is nobody's here, which it takes over; 0 = none.
+    pub known: u64,
+    /// Whether it has no handshake, so that it may be an answer.
+    pub is_datagram: bool,
+    /// Whether the policy documents that the host asks for this.
+    pub is_documented: bool,
+}
+
+/// What is known of a UDP socket of the host's own: bits.
+pub mod owner {
+    /// There is one.
+    pub const FOUND: u32 = 1;
+    /// Its program asked for its port.
+    pub const ASKED: u32 = 2;
+    /// The kernel picked its port. Neither: the kernel does not say.
+    pub const PICKED: u32 = 4;
+    /// It was there before an interface was guarded, or answers strangers: a service, if its program asked for its port.
+    pub const WAS_THERE: u32 = 8;
+    /// Its port was open: a service.
+    pub const WAS_OPEN: u32 = 16;
+}
+
+/// Takes note of a packet that leaves.
 #[inline(always)]
 pub fn sent<T: Conversations + ?Sized, S: Subject>(
     tables: &T,
     packet: &S,
     verdict: &Verdict,
-    is_forwarded: impl Fn() -> bool,
-    is_foreign: impl FnOnce() -> bool,
-    is_service: impl FnOnce() -> bool,
+    sender: &impl Sender,
 ) {
     let facts = tables.config();
     // Answers of documented services, too: they cost no state.
@@ -80,42 +122,80 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
         return;
     }
     let Some(said) = said(packet) else { return };
-    let hashed = verdict::tuple(packet, Direction::Egress).hash(facts.flow_key);
+    let tuple = verdict::tuple(packet, Direction::Egress);
+    let hashed = tuple.hash(facts.flow_key);
     let own = verdict::conversation(tables, hashed);
-    // A socket that has the port of what was forwarded asks for itself.
-    let before = own.filter(|cell| matches!(Class::of(*cell), Class::Forwarded) && !is_forwarded());
-    let own = if before.is_some() { None } else { own };
     let now = || flow::now(tables.jiffies(), facts.tick_shift);
     let lifetimes = facts.lifetimes();
-    match flow::next(own, said, packet.space(), lifetimes, now) {
-        Next::Same => {}
-        Next::Renew(class) => tables.renew(hashed, own.unwrap_or(0), class),
-        Next::Begin(class) => {
-            if packet.destination().is_group() || is_foreign() {
-                return;
-            }
-            if matches!(said, Said::Datagram) {
-                let said = Datagram {
-                    space: packet.space(),
-                    is_documented: matches!(verdict.reason, Reason::Granted),
-                    is_service: packet.space() == 1 && is_service(),
-                    port: packet.source_port(),
-                    peer: packet.destination(),
-                    peer_port: packet.destination_port(),
-                };
-                if !tables.is_question(hashed, &said) {
-                    return;
-                }
-            }
-            let class = match class {
-                Class::Datagrams if is_forwarded() => Class::Forwarded,
-                class => class,
-            };
-            match before {
-                Some(cell) => tables.renew(hashed, cell, class),
-                None => tables.begin(hashed, class),
-            }
+    let (class, known) = match flow::next(own, said, packet.space(), lifetimes, now) {
+        Next::Same => return,
+        Next::Begin(class) => (class, 0),
+        // A socket that has the port of what was forwarded asks for itself.
+        Next::Renew(Class::Forwarded) if !sender.is_forwarded() => {
+            (Class::Datagrams, own.unwrap_or(0))
         }
+        Next::Renew(class) => return tables.renew(hashed, own.unwrap_or(0), class),
+    };
+    sender.opens(&Opening {
+        tuple,
+        hashed,
+        class,
+        known,
+        is_datagram: matches!(said, Said::Datagram),
+        is_documented: matches!(verdict.reason, Reason::Granted),
+    });
+}
+
+/// Begins a conversation with a packet that leaves, if it is a question.
+#[inline(always)]
+pub fn opens<T: Conversations + Theirs + ?Sized>(
+    tables: &T,
+    opening: &Opening,
+    sender: &impl Sender,
+) {
+    if let Some(class) = opens_as(tables, opening, sender) {
+        begins(tables, opening.hashed, opening.known, class);
+    }
+}
+
+/// The class of the conversation that a packet begins, if it begins one.
+#[inline(always)]
+pub fn opens_as<T: Theirs + ?Sized>(
+    tables: &T,
+    opening: &Opening,
+    sender: &impl Sender,
+) -> Option<Class> {
+    let Opening { tuple, hashed, .. } = *opening;
+    if tuple.remote.is_group() || sender.is_foreign(&tuple) {
+        return None;
+    }
+    if opening.is_datagram {
+        let said = Datagram::of(opening, sender, tables.config());
+        match asks(tables, hashed, &said) {
+            asks::NO => return None,
+            asks::ANSWERS => {
+                sender.note_service(&tuple);
+                return None;
+            }
+            _ => {}
+        }
+    }
+    Some(
+        if matches!(opening.class, Class::Datagrams) && sender.is_forwarded() {
+            Class::Forwarded
+        } else {
+            opening.class
+        },
+    )
+}
+
+/// Writes a conversation that begins, in place of what is `known` of its tuple; 0 = nothing.
+#[inline(always)]
+pub fn begins<T: Conversations + ?Sized>(tables: &T, hashed: Hashed, known: u64, class: Class) {
+    if known != 0 {
+        tables.renew(hashed, known, class);
+    } else {
+        tables.begin(hashed, class);
     }
 }
 
@@ -126,7 +206,9 @@ pub struct Datagram {
     pub space: u32,
     /// Whether the policy documents that the host asks for this.
     pub is_documented: bool,
-    /// Whether its socket serves: it was there, on a port of its own, before the policy at hand.
+    /// Whether the kernel picked the port, as it does for programs that ask.
+    pub is_picked: bool,
+    /// Whether its socket serves.
     pub is_service: bool,
     /// The host's port.
     pub port: u16,
@@ -136,38 +218,77 @@ pub struct Datagram {
     pub peer_port: u16,
 }
 
-/// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it.
+impl Datagram {
+    #[inline(always)]
+    fn of(opening: &Opening, sender: &impl Sender, config: &Config) -> Self {
+        let tuple = &opening.tuple;
+        let port = tuple.local_port;
+        let has_owner = tuple.space == 1 && !sender.is_forwarded();
+        let known = if has_owner { sender.owner(tuple) } else { 0 };
+        // Where the kernel does not say, the port does.
+        let is_picked = if known & (owner::ASKED | owner::PICKED) == 0 {
+            config.is_picked(port)
+        } else {
+            known & owner::PICKED != 0
+        };
+        Self {
+            space: tuple.space,
+            is_documented: opening.is_documented,
+            is_picked,
+            is_service: known & owner::WAS_OPEN != 0 || known & owner::WAS_THERE != 0 && !is_picked,
+            port,
+            peer: tuple.remote,
+            peer_port: tuple.remote_port,
+        }
+    }
+}
+
+/// The port of time servers (RFC 5905).
+const NTP: u16 = 123;
+
+/// What a packet without handshake is, of a conversation that is not known.
+pub mod asks {
+    /// No question.
+    pub const NO: u32 = 0;
+    /// A question, which begins a conversation.
+    pub const YES: u32 = 1;
+    /// An answer to who was let in although nothing documents it.
+    pub const ANSWERS: u32 = 2;
+}
+
+/// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it: see
+/// [`mod@asks`].
 ///
 /// Programs that ask mostly let the kernel pick the port. From any other port, only what is documented is a question: the
 /// rest is what a service says, however long ago it was asked, by whichever interface. What a service says to a port that
-/// anybody may be asked at is none either, unless both ends have the same port, as time servers do among themselves.
+/// anybody may be asked at is none either, but among time servers, which have the same port at both ends.
 #[inline(always)]
-pub fn is_question<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagram) -> bool {
+pub fn asks<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagram) -> u32 {
     let own = Key::port(said.space, said.port);
-    let is_client = !said.is_service
-        && tables.config().is_picked(said.port)
-        && tables.entry(Direction::Ingress, own).is_closed();
+    let is_client =
+        !said.is_service && said.is_picked && tables.entry(Direction::Ingress, own).is_closed();
     if said.space == 1 && !said.is_documented && !is_client {
-        return false;
+        let is_answer = !said.is_picked && !said.is_service && is_theirs(tables, hashed);
+        return if is_answer { asks::ANSWERS } else { asks::NO };
     }
     // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
     // names.
     let asked = Key::port(said.space, said.peer_port);
     let is_asked =
         said.is_documented && (is_client || tables.entry(Direction::Egress, asked).is_restricted());
-    if said.is_service && !is_asked && said.port != said.peer_port {
-        return false;
+    if said.is_service && !is_asked && (said.port != NTP || said.peer_port != NTP) {
+        return asks::NO;
     }
     // Nor is what leaves from a port that the peer may use: that needs no state.
     if !is_asked && is_theirs(tables, hashed) {
-        return false;
+        return asks::NO;
     }
     let is_granted = verdict::is_granted(tables, own, said.peer, said.peer_port);
     if is_granted && tables.may_give_way() {
         // If this generation gives way, it is still no question of the host's.
         note(tables, hashed);
     }
-    !is_granted
+    if is_granted { asks::NO } else { asks::YES }
 }
 
 /// Whether the other end began this, and went on with it not long ago.

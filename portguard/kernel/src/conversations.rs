@@ -39,6 +39,8 @@ use portguard_policy::policy::Policy;
 use crate::clock::tick_shift;
 use crate::fault::step;
 use crate::flows;
+use crate::host::listeners::ephemeral;
+use crate::host::owners;
 use crate::host::sockets::sessions;
 use crate::pins::bpffs::{self, Layout, Lock};
 use crate::pins::identity;
@@ -50,7 +52,7 @@ pub(crate) use forwarded::take_over;
 pub use forwarded::{Passing, passing};
 pub use outside::follow as follow_interfaces;
 pub use read::{Counts, Table};
-pub use services::note_services;
+pub(crate) use services::note_services;
 
 /// The state of this process's network namespace.
 #[derive(Debug, Clone)]
@@ -119,7 +121,14 @@ impl Namespace {
              root of cgroup v2: answers to datagrams that are forwarded from their ports can reach them"
                 .to_owned()
         });
-        let all: Vec<String> = sockets.into_iter().chain(ports).collect();
+        let picked = (owners::bit() == 0).then(|| {
+            let (first, last) = ephemeral();
+            format!(
+                "the kernel does not say which UDP ports it picked (no `/sys/kernel/btf/vmlinux`, or it is locked down): \
+                 services on ports {first}-{last} look like clients"
+            )
+        });
+        let all: Vec<String> = sockets.into_iter().chain(ports).chain(picked).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 }
@@ -195,6 +204,10 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace>
     };
     let directory = directory()?;
     let mended = repin::repin(&directory)?;
+    // How many sockets have a port is worth nothing without which.
+    if !directory.join("BOUND").exists() {
+        remove_file(&directory.join("HELD"))?;
+    }
     if let Some(found) = find() {
         if has_tables(&directory) {
             let [tcp, udp] = lifetimes(found.tick_shift());

@@ -15,6 +15,7 @@ pub mod object;
 pub mod pins;
 pub mod preflight;
 mod probe;
+mod record;
 pub mod recovery;
 pub mod store;
 pub mod tunnels;

@@ -26,7 +26,7 @@ use self::refresh::{NamesArgs, Refresher};
 use super::drift;
 use crate::metrics::{self, Format, Found, Seen};
 use portguard_kernel::conversations;
-use portguard_kernel::generation::effective::{Effective, Strictness};
+use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::generation::endings;
 use portguard_observe::evidence;
 use portguard_observe::history::{self, Sample};
@@ -198,13 +198,6 @@ impl Watched {
                 }
             }
             generations.insert(one.name.clone(), now);
-        }
-        // Else what a service that began after the load says would count only once it is dropped.
-        for one in observed
-            .iter()
-            .filter(|one| one.live.effective.inbound == Strictness::Audit)
-        {
-            conversations::note_services(None, &one.live.meta.policy)?;
         }
         let before = std::mem::replace(&mut self.generations, generations);
         for interface in before.keys() {

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::programs::SchedClassifier;
-use aya::{TestRun as _, TestRunOptions};
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{Class, Hashed, Record, Tuple, record};
 use portguard_common::packet::{protocol, space};
@@ -15,6 +14,7 @@ use super::Namespace;
 use super::programs::{WRITER, missing};
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Began, Session, sessions};
+use crate::record::{run, told};
 
 /// What became of the sessions that were open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,31 +41,8 @@ impl Writer {
     }
 
     pub(super) fn write(&mut self, record: &Record) -> anyhow::Result<u32> {
-        let bytes = bytes(record);
-        let run = self.program.test_run(TestRunOptions {
-            data_in: Some(&bytes),
-            ..TestRunOptions::default()
-        });
-        match run
-            .context("cannot write the table of conversations")?
-            .return_value
-        {
-            record::WRONG => bail!("a record of the table of conversations was not understood"),
-            done => Ok(done),
-        }
+        run(&mut self.program, record).context("cannot write the table of conversations")
     }
-}
-
-/// The record as it lies in memory, behind what is taken for an Ethernet header.
-fn bytes(record: &Record) -> Vec<u8> {
-    let mut bytes = vec![0; record::AT];
-    bytes.extend([record.what, record.class, record.space, record.v6]);
-    bytes.extend(record.local_port.to_ne_bytes());
-    bytes.extend(record.remote_port.to_ne_bytes());
-    for word in [record.local, record.remote, [record.set, record.cell]] {
-        bytes.extend(word.map(u64::to_ne_bytes).as_flattened());
-    }
-    bytes
 }
 
 /// The conversation of a session.
@@ -80,22 +57,6 @@ pub(crate) fn tuple(session: &Session) -> Tuple {
         remote: session.remote.ip().into(),
         local_port: session.local.port(),
         remote_port: session.remote.port(),
-    }
-}
-
-pub(super) fn told(tuple: &Tuple, what: u8, class: Class) -> Record {
-    let halves = |address: Addr| [address.high, address.low];
-    Record {
-        what,
-        class: class as u8,
-        space: u8::try_from(tuple.space).unwrap_or(u8::MAX),
-        v6: u8::from(tuple.local.v6),
-        local_port: tuple.local_port,
-        remote_port: tuple.remote_port,
-        local: halves(tuple.local),
-        remote: halves(tuple.remote),
-        set: 0,
-        cell: 0,
     }
 }
 

@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use portguard_common::conntrack::{Class, record};
 use portguard_policy::catalog::Transport;
 
-use super::adopt::{Writer, told, tuple};
+use super::adopt::{Writer, tuple};
 use super::{Namespace, outside, warn};
 use crate::host::arrivals::route;
 use crate::host::links;
 use crate::host::sockets::{Began, Session};
 use crate::host::tracked::{Tracked, tracked};
+use crate::record::told;
 
 /// The index of the loopback interface, in every network namespace.
 const LOOPBACK: u32 = 1;

@@ -8,8 +8,9 @@ use aya::maps::{HashMap, Map, MapData};
 use portguard_common::conntrack::{Class, Record, record};
 
 use super::Namespace;
-use super::adopt::{NOBODY, Writer, told};
+use super::adopt::{NOBODY, Writer};
 use crate::host::sockets::services;
+use crate::record::told;
 
 /// Counts the ports of sockets that no program saw coming, and no more those of sockets that are gone.
 ///

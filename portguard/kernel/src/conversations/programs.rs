@@ -11,9 +11,7 @@ use portguard_common::abi::namespace::word;
 use super::repin::OWN;
 use super::{Namespace, cgroup, set_word};
 use crate::object::{refused, spilled};
-
-/// The object that the build script made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-sockets"));
+use crate::record;
 
 /// The program that follows sockets.
 const SOCKETS: &str = "portguard_sockets";
@@ -48,10 +46,10 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
         .map_max_entries("THEIRS", sets)
         .map_max_entries("SPILLED", spilled(sets));
     for name in ["FLOWS", "THEIRS", "SPILLED", "HELD"].iter().chain(&OWN) {
-        loader.map_pin_path(*name, directory.join(name));
+        loader.map_pin_path(name, directory.join(name));
     }
     let mut object = loader
-        .load(OBJECT)
+        .load(record::SOCKETS)
         .map_err(|error| refused("object", error.into()))?;
     if is_new {
         for (index, value) in (0..).zip(namespace.words) {
@@ -123,6 +121,11 @@ fn follow_ports(object: &mut Ebpf, directory: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot pin `{}`", pin.display()))?;
     }
     Ok(())
+}
+
+/// The pins of all links.
+pub(super) fn links() -> impl Iterator<Item = &'static str> {
+    PORTS.iter().map(|(_, pin)| *pin).chain([LINK])
 }
 
 /// Whether the ports of UDP sockets are known from the moment they have them.

@@ -97,13 +97,17 @@ pub(super) fn repin(directory: &Path) -> anyhow::Result<Vec<&'static str>> {
     Ok(done)
 }
 
-/// Ids of the maps that the guards of this network namespace and its socket program use.
+/// Ids of the maps that the guards of this network namespace and its socket programs use.
 fn maps_in_force(directory: &Path) -> BTreeSet<u32> {
     let pins = guards()
         .flat_map(|layout| [Direction::Ingress, Direction::Egress].map(|to| layout.link(to)))
-        .chain([directory.join(super::programs::LINK)]);
+        .chain(super::programs::links().map(|link| directory.join(link)));
     let attached = pins.filter_map(|pin| attach::inspect(&pin).ok()?);
-    let programs: BTreeSet<u32> = attached.map(|link| link.program).collect();
+    let writer = ProgramInfo::from_pin(directory.join(super::programs::WRITER)).ok();
+    let programs: BTreeSet<u32> = attached
+        .map(|link| link.program)
+        .chain(writer.map(|info| info.id()))
+        .collect();
     let running = loaded_programs()
         .flatten()
         .filter(|info| programs.contains(&info.id()));

@@ -1,11 +1,13 @@
-//! Which UDP sockets serve: those that were there before a policy, on a port of their own or on one that was open. What they
+//! Which UDP sockets serve: those that were there before an interface was guarded, and those whose port was open. What they
 //! say to a port that anybody may be asked at begins no conversation: else who was heard before the policy would be heard
-//! again as soon as they say something.
+//! again as soon as they say something. A socket that came later, and whose port was never open, is one only if it answers
+//! strangers, which the data plane sees.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
+use portguard_common::track::owner::{WAS_OPEN, WAS_THERE};
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
@@ -13,11 +15,12 @@ use super::find;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Service, services};
 
-/// Notes them; nothing where there is no state. `to` is about to be in force, and `from` is now.
+/// Notes them; nothing where there is no state. `to` is about to be in force, and `from` is now: `None` where the interface
+/// had no guard.
 ///
 /// # Errors
 /// If the kernel does not list its sockets, or the map cannot be written.
-pub fn note_services(from: Option<&Policy>, to: &Policy) -> anyhow::Result<()> {
+pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> anyhow::Result<()> {
     let Some(namespace) = find() else {
         return Ok(());
     };
@@ -28,15 +31,18 @@ pub fn note_services(from: Option<&Policy>, to: &Policy) -> anyhow::Result<()> {
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
     let mut map: HashMap<MapData, u64, u32> = Map::HashMap(map).try_into()?;
-    let known: BTreeSet<u64> = map.keys().collect::<Result<_, _>>()?;
-    let found = services()?;
-    let there: BTreeSet<u64> = found.iter().map(|one| one.cookie).collect();
-    for gone in known.difference(&there) {
+    let known: BTreeMap<u64, u32> = map.iter().collect::<Result<_, _>>()?;
+    let mut found = services()?;
+    // Where there is no room for all: those that are connected are clients, most likely.
+    found.sort_by_key(|one| one.session.is_some());
+    let is_there = |cookie: &u64| found.iter().any(|one| one.cookie == *cookie);
+    for gone in known.keys().filter(|cookie| !is_there(cookie)) {
         map.remove(gone).context("cannot write map `SERVICES`")?;
     }
-    let new = found.iter().filter(|one| serves(one, from, to));
-    for cookie in new.map(|one| one.cookie).filter(|one| !known.contains(one)) {
-        if map.insert(cookie, 1, 0).is_err() {
+    for socket in &found {
+        let before = known.get(&socket.cookie).copied().unwrap_or(0);
+        let now = before | standing(socket, from, to);
+        if now != before && map.insert(socket.cookie, now, 0).is_err() {
             // More than there is room for. Which is which does not matter to those that ask.
             tracing::warn!("there is no room for all UDP sockets that serve");
             break;
@@ -45,16 +51,16 @@ pub fn note_services(from: Option<&Policy>, to: &Policy) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a socket serves. On a port that the kernel may have picked it may as well ask: there, only one that was open shows.
-fn serves(socket: &Service, from: Option<&Policy>, to: &Policy) -> bool {
-    match &socket.session {
-        Some(session) => may_serve(socket, from) && !is_ours(session, to),
-        None => may_serve(socket, from),
+/// What a socket is from now on.
+fn standing(socket: &Service, from: Option<&Policy>, to: &Policy) -> u32 {
+    // One that the policy lets ask whom it is connected to hears nobody else.
+    if socket.session.is_some_and(|session| is_ours(&session, to)) {
+        return 0;
     }
-}
-
-fn may_serve(socket: &Service, from: Option<&Policy>) -> bool {
-    !socket.is_picked || from.is_some_and(|from| is_open(from, socket.port))
+    let is_open = |policy: &Policy| is_open(policy, socket.port);
+    let was_open = from.is_some_and(is_open) || is_open(to);
+    let bit = |is_so, bit| if is_so { bit } else { 0 };
+    bit(was_open, WAS_OPEN) | bit(from.is_none(), WAS_THERE)
 }
 
 /// Whether a policy lets anybody in at a UDP port of this host.

@@ -15,6 +15,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::host::listeners::ephemeral;
 use crate::host::netlink::request;
+use crate::host::owners::{Owner, Owners};
 use crate::host::tracked;
 use portguard_policy::catalog::Transport;
 use portguard_policy::error::Fault;
@@ -41,7 +42,7 @@ pub enum Began {
     Peer,
     /// Neither is known: a connected UDP socket on a port that its program chose.
     Unknown,
-    /// Neither is known: a connected UDP socket on a port that the kernel may have picked.
+    /// Neither is known: a connected UDP socket on a port that the kernel picked.
     Picked,
     /// Neither is known: TCP of which neither its counts, nor connection tracking, nor a listener tell.
     Unclear,
@@ -147,6 +148,25 @@ pub fn sessions() -> anyhow::Result<Vec<Session>> {
         .collect();
     sessions.sort();
     sessions.dedup();
+    let mut picked = sessions
+        .iter_mut()
+        .filter(|session| session.began == Began::Picked)
+        .peekable();
+    if picked.peek().is_some() {
+        let mut owners = Owners::new();
+        for session in picked {
+            let owner = match &mut owners {
+                Ok(owners) => owners.of(session)?,
+                Err(error) => {
+                    tracing::info!("the kernel does not say which ports it picked: {error:#}");
+                    Owner::Unknown
+                }
+            };
+            if owner == Owner::Asked {
+                session.began = Began::Unknown;
+            }
+        }
+    }
     Ok(sessions)
 }
 
@@ -157,8 +177,6 @@ pub(crate) struct Service {
     pub(crate) cookie: u64,
     /// Its port.
     pub(crate) port: u16,
-    /// Whether the kernel may have picked that port.
-    pub(crate) is_picked: bool,
     /// What it is connected to.
     pub(crate) session: Option<Session>,
 }
@@ -168,7 +186,6 @@ pub(crate) struct Service {
 /// # Errors
 /// If the kernel does not show its socket tables.
 pub(crate) fn services() -> anyhow::Result<Vec<Service>> {
-    let (first, last) = ephemeral();
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         let all = dump(
@@ -177,22 +194,15 @@ pub(crate) fn services() -> anyhow::Result<Vec<Service>> {
             StateFlags::CLOSE | StateFlags::ESTABLISHED,
         )?;
         found.extend(all.into_iter().map(|socket| {
-            let port = socket.local.port();
-            let is_picked = (first..=last).contains(&port);
             let session = (socket.remote.port() != 0).then_some(Session {
                 local: socket.local,
                 remote: socket.remote,
                 is_tcp: false,
-                began: if is_picked {
-                    Began::Picked
-                } else {
-                    Began::Unknown
-                },
+                began: Began::Unknown,
             });
             Service {
                 cookie: socket.cookie,
-                port,
-                is_picked,
+                port: socket.local.port(),
                 session,
             }
         }));

@@ -13,6 +13,7 @@ use portguard_common::abi::Config;
 use super::refusal::refused;
 use super::{EGRESS, HostFacts, INGRESS, Loaded, NAMESPACE, OBJECT, SHARED, TABLES, Tables};
 use crate::flows;
+use crate::host::owners;
 use portguard_policy::image::Image;
 
 /// The first kernel that knows XDP programs for frames in several pieces.
@@ -77,11 +78,13 @@ pub fn open(
     } else {
         facts.flow_mask + 1
     };
+    let asked = owners::bit();
     let mut loader = EbpfLoader::new();
     // Nothing in the object depends on the layout of the kernel's own types, which take longer to read than all else here.
     loader
         .btf(None)
         .override_global("CONFIG", &facts, true)
+        .override_global(owners::GLOBAL, &asked, true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)
         .override_global("RULES", image.rules.as_slice(), true)

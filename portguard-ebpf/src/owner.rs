@@ -1,0 +1,130 @@
+//! Whose port a datagram leaves from: whether its program asked for that port, or the kernel picked it.
+#![expect(
+    unsafe_code,
+    reason = "helpers, and a field of the kernel's own structure"
+)]
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::{mem, ptr};
+
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::macros::btf_map;
+use portguard_common::conntrack::Tuple;
+use portguard_common::track::owner;
+
+/// Where the kernel's `struct sock` says that a program asked for the port: the number of the bit, 0 = not known.
+#[repr(transparent)]
+struct Bit(UnsafeCell<u32>);
+
+// SAFETY: nobody writes while programs run: the loader fills it before.
+unsafe impl Sync for Bit {}
+
+#[used]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.asked")]
+static ASKED: Bit = Bit(UnsafeCell::new(0));
+
+/// The kernel's `struct bpf_sock_tuple`, both addresses and both ports in network order, and after that an address.
+#[btf_map]
+static TUPLE: PerCpuArray<[u64; 8], 1> = PerCpuArray::new();
+
+/// Words of [`TUPLE`] that the kernel is not shown.
+const ADDRESS: usize = 6;
+
+/// What is known of a socket's port: see [`owner`].
+#[inline(always)]
+pub(crate) fn of(socket: *mut bpf_sock) -> u32 {
+    // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
+    let bit = unsafe { ptr::read_volatile(ASKED.0.get()) };
+    let Some(scratch) = TUPLE.get_ptr_mut(0) else {
+        return owner::FOUND;
+    };
+    if bit == 0 {
+        return owner::FOUND;
+    }
+    // Verifiers do not add to such a pointer; a number that was read from a map is none.
+    let mut byte = 0_u8;
+    // SAFETY: a word of a live per-CPU element that no other program of this CPU runs beside; the helper reads whatever
+    // address it is given, or refuses.
+    let done = unsafe {
+        let word = scratch.cast::<u64>().add(ADDRESS);
+        word.cast::<*mut bpf_sock>().write_volatile(socket);
+        let at = word.read_volatile() + u64::from(bit / 8);
+        bpf_probe_read_kernel((&raw mut byte).cast(), 1, at as *const c_void)
+    };
+    if done != 0 {
+        return owner::FOUND;
+    }
+    if byte >> (bit % 8) & 1 != 0 {
+        owner::FOUND | owner::ASKED
+    } else {
+        owner::FOUND | owner::PICKED
+    }
+}
+
+/// What is known of the socket that would hear the answer to a datagram from here; 0 = there is none.
+#[inline(always)]
+pub(crate) fn find(ctx: *mut c_void, tuple: &Tuple) -> u32 {
+    let Tuple {
+        local,
+        remote,
+        local_port,
+        remote_port,
+        ..
+    } = *tuple;
+    let Some(scratch) = TUPLE.get_ptr_mut(0) else {
+        return 0;
+    };
+    let write = |index: usize, word: u32| {
+        // SAFETY: nine words of a live per-CPU element of sixteen, that no other program of this CPU runs beside.
+        unsafe { scratch.cast::<u32>().add(index).write_volatile(word) };
+    };
+    let ports = u32::from(remote_port.to_be()) | u32::from(local_port.to_be()) << 16;
+    if local.v6 {
+        for (first, address) in [(0, remote), (4, local)] {
+            let (high, low) = (address.high.to_be(), address.low.to_be());
+            write(first, high as u32);
+            write(first + 1, (high >> 32) as u32);
+            write(first + 2, low as u32);
+            write(first + 3, (low >> 32) as u32);
+        }
+        write(8, ports);
+    } else {
+        write(0, remote.as_v4().to_be());
+        write(1, local.as_v4().to_be());
+        write(2, ports);
+    }
+    look_up(ctx, u32::from(local.v6))
+}
+
+/// Looks up what [`find`] wrote down. A function of its own, which the verifier sees once.
+#[inline(never)]
+fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
+    let Some(scratch) = TUPLE.get_ptr_mut(0) else {
+        return 0;
+    };
+    let length = if is_six != 0 { 36 } else { 12 };
+    // By number: the kernel takes no description of the types that the bindings have for these.
+    // SAFETY: `bpf_sk_lookup_udp`, which is told the length, and `bpf_sk_release`, which takes what that gives.
+    let (lookup, release) = unsafe {
+        (
+            mem::transmute::<
+                usize,
+                unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u64, u64) -> *mut bpf_sock,
+            >(85),
+            mem::transmute::<usize, unsafe extern "C" fn(*mut bpf_sock) -> u64>(86),
+        )
+    };
+    // SAFETY: as above; this network namespace, no flags.
+    let socket = unsafe { lookup(ctx, scratch.cast(), length, u64::MAX, 0) };
+    if socket.is_null() {
+        return 0;
+    }
+    let found = of(socket);
+    // SAFETY: it was looked up above, and is given back once.
+    unsafe { release(socket) };
+    found
+}

@@ -1,0 +1,163 @@
+//! Who sends a packet that may begin a conversation: what is asked of few packets, in a function that all of them share.
+#![expect(
+    unsafe_code,
+    reason = "hands what is known of the packet to a function by memory of this CPU"
+)]
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
+use portguard_common::addr::Addr;
+use portguard_common::conntrack::{Hashed, Tuple};
+use portguard_common::tables::Tables as _;
+use portguard_common::track::{self, Opening, Sender};
+
+use crate::direct::Direct;
+use crate::hook::{Hook as _, Sent};
+use crate::maps::{self, Maps};
+use crate::owner;
+use crate::remember::class;
+
+/// What [`opens`] is told: more than a function has arguments for.
+#[btf_map]
+static OPENING: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
+
+const WORDS: usize = 8;
+
+/// A packet that leaves.
+pub(crate) struct Sending(pub(crate) Sent);
+
+impl Sender for Sending {
+    #[inline(always)]
+    fn is_forwarded(&self) -> bool {
+        self.0.is_from_elsewhere()
+    }
+
+    #[inline(always)]
+    fn opens(&self, opening: &Opening) {
+        let Some(words) = OPENING.get_ptr_mut(0) else {
+            return;
+        };
+        let Tuple {
+            space,
+            local,
+            remote,
+            local_port,
+            remote_port,
+        } = opening.tuple;
+        let ends = u64::from(local_port) | u64::from(remote_port) << 16;
+        let kind = u64::from(space)
+            | u64::from(local.v6) << 2
+            | u64::from(opening.is_datagram) << 3
+            | u64::from(opening.is_documented) << 4
+            | (opening.class as u64) << 5;
+        let told = [
+            opening.hashed.tag,
+            u64::from(opening.hashed.set) | kind << 32,
+            opening.known,
+            ends,
+            local.high,
+            local.low,
+            remote.high,
+            remote.low,
+        ];
+        for (index, word) in told.into_iter().enumerate() {
+            // SAFETY: as many words as a live per-CPU element has that no other program of this CPU runs beside. Word by word:
+            // as a whole it would be made on the stack.
+            unsafe { words.cast::<u64>().add(index).write_volatile(word) };
+        }
+        let class = opens((self.0).0);
+        if class != NOTHING {
+            begins(class);
+        }
+    }
+
+    #[inline(always)]
+    fn is_foreign(&self, tuple: &Tuple) -> bool {
+        let hook = self.0;
+        // Links without a header have no addresses for many.
+        let is_for_many = || Maps::alone().config().raw_ip == 0 && Direct::new(hook).is_for_many();
+        // Sockets that are bound to a device are found by their port: the kernel would look for them with that at hand.
+        hook.is_reflected(maps::is_outside)
+            || is_for_many()
+            || hook.is_from_elsewhere()
+                && tuple.space == 1
+                && (maps::is_held(tuple.local_port) || owner::find(hook.ctx(), tuple) != 0)
+    }
+
+    #[inline(always)]
+    fn owner(&self, tuple: &Tuple) -> u32 {
+        // What a tunnel sends has the socket of what is in there, or none.
+        match self.0.udp_socket(tuple.local_port.into()) {
+            Some(socket) => owner::of(socket) | maps::service(self.0.socket()),
+            None => owner::find(self.0.ctx(), tuple),
+        }
+    }
+
+    #[inline(always)]
+    fn note_service(&self, tuple: &Tuple) {
+        if self.0.udp_socket(tuple.local_port.into()).is_some() {
+            maps::note_service(self.0.socket());
+        }
+    }
+}
+
+/// For [`opens`]: it begins nothing.
+const NOTHING: u32 = 255;
+
+/// See [`track::opens_as`]; the class is a number. A global function, which the verifier sees once. What it decides is done by
+/// another, since with all that they call they would need more stack than the kernel gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn opens(ctx: *mut __sk_buff) -> u32 {
+    let Some(words) = OPENING.get_ptr(0) else {
+        return NOTHING;
+    };
+    let word = |index| read(words, index);
+    let (second, ends) = (word(1), word(3));
+    let kind = second >> 32;
+    let address = |first: usize| Addr {
+        v6: kind >> 2 & 1 != 0,
+        high: word(first),
+        low: word(first + 1),
+    };
+    let opening = Opening {
+        tuple: Tuple {
+            space: kind as u32 & 3,
+            local: address(4),
+            remote: address(6),
+            local_port: ends as u16,
+            remote_port: (ends >> 16) as u16,
+        },
+        hashed: Hashed {
+            set: second as u32,
+            tag: word(0),
+        },
+        class: class((kind >> 5) as u32 & 7),
+        known: 0,
+        is_datagram: kind >> 3 & 1 != 0,
+        is_documented: kind >> 4 & 1 != 0,
+    };
+    let class = track::opens_as(&Maps::alone(), &opening, &Sending(Sent(ctx)));
+    class.map_or(NOTHING, |class| class as u32)
+}
+
+/// Writes what [`opens`] decided.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begins(number: u32) -> u32 {
+    if let Some(words) = OPENING.get_ptr(0) {
+        let hashed = Hashed {
+            set: read(words, 1) as u32,
+            tag: read(words, 0),
+        };
+        track::begins(&Maps::alone(), hashed, read(words, 2), class(number));
+    }
+    0
+}
+
+#[inline(always)]
+fn read(words: *const [u64; WORDS], index: usize) -> u64 {
+    // SAFETY: as in [`Sending::opens`].
+    unsafe { words.cast::<u64>().add(index).read_volatile() }
+}

@@ -1,0 +1,56 @@
+//! Asks programs of the object that follows sockets by running them on a [`Record`]: they are attached nowhere.
+
+use anyhow::{Context as _, bail};
+use aya::programs::SchedClassifier;
+use aya::{TestRun as _, TestRunOptions};
+use portguard_common::addr::Addr;
+use portguard_common::conntrack::{Class, Record, Tuple, record};
+
+/// The object that the build script made: programs that follow sockets, and those that are run.
+pub(crate) static SOCKETS: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-sockets"));
+
+/// Runs a program on a record; gives what it returns.
+pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> anyhow::Result<u32> {
+    let bytes = bytes(record);
+    let run = program.test_run(TestRunOptions {
+        data_in: Some(&bytes),
+        ..TestRunOptions::default()
+    });
+    match run
+        .context("cannot run a program on a record of a conversation")?
+        .return_value
+    {
+        record::WRONG => bail!("a record of a conversation was not understood"),
+        done => Ok(done),
+    }
+}
+
+/// The record as it lies in memory, behind what is taken for an Ethernet header.
+fn bytes(record: &Record) -> Vec<u8> {
+    let mut bytes = vec![0; record::AT];
+    bytes.extend([record.what, record.class, record.space, record.v6]);
+    bytes.extend(record.local_port.to_ne_bytes());
+    bytes.extend(record.remote_port.to_ne_bytes());
+    for word in [record.local, record.remote, [record.set, record.cell]] {
+        bytes.extend(word.map(u64::to_ne_bytes).as_flattened());
+    }
+    bytes
+}
+
+/// A record of a conversation.
+pub(crate) fn told(tuple: &Tuple, what: u8, class: Class) -> Record {
+    let halves = |address: Addr| [address.high, address.low];
+    Record {
+        what,
+        class: class as u8,
+        space: u8::try_from(tuple.space).unwrap_or(u8::MAX),
+        v6: u8::from(tuple.local.v6),
+        local_port: tuple.local_port,
+        remote_port: tuple.remote_port,
+        local: halves(tuple.local),
+        remote: halves(tuple.remote),
+        set: 0,
+        cell: 0,
+    }
+}
