@@ -215,8 +215,9 @@ fn began_tcp(socket: &Dumped, is_listening: bool) -> Began {
     if socket.is_opener {
         return Began::Host;
     }
-    match tracked::began(Transport::Tcp, socket.local, socket.remote) {
-        Some(began) => began,
+    match tracked::is_begun_here(Transport::Tcp, socket.local, socket.remote) {
+        Some(true) => Began::Host,
+        Some(false) => Began::Peer,
         None if is_listening => Began::Peer,
         None => Began::Unclear,
     }

@@ -18,7 +18,6 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use portguard_policy::catalog::Transport;
 
 use super::netlink::request;
-use super::sockets::Began;
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,15 +85,19 @@ fn tuple(transport: Transport, from: SocketAddr, to: SocketAddr) -> Vec<Tuple> {
     ]
 }
 
-/// Who began the session of a socket with these ends, where connection tracking has seen it begin.
-pub(super) fn began(transport: Transport, local: SocketAddr, remote: SocketAddr) -> Option<Began> {
+/// Whether a socket with these ends began its session, where connection tracking has seen it begin.
+pub(super) fn is_begun_here(
+    transport: Transport,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Option<bool> {
     let one = find(transport, local, remote)?;
     if !one.is_open || !one.is_begun || !one.is_answered {
         None
     } else if one.first == (local, remote) {
-        Some(Began::Host)
+        Some(true)
     } else if one.answer == (local, remote) {
-        Some(Began::Peer)
+        Some(false)
     } else {
         None
     }
