@@ -190,7 +190,7 @@ fn swaps_under_traffic_lose_nothing_and_pass_nothing_that_is_denied() -> Result<
             .generations()
             .iter()
             .map(|number| Meta::read(&layout.generation(*number).join("meta")))
-            .collect::<Result<_>>()?;
+            .collect::<portguard_kernel::Result<_>>()?;
         let hook = generations[0].egress_hook;
         let end = Instant::now() + Duration::from_secs(12);
         let mut swaps = 0;
@@ -439,7 +439,7 @@ fn a_program_of_others_is_named_and_left_alone() -> Result<()> {
         .link
         .left
         .host
-        .run(|| portguard_kernel::hook::holder::xdp(index))?;
+        .run(|| Ok(portguard_kernel::hook::holder::xdp(index)?))?;
     ensure!(
         there.first().is_some_and(|holder| holder.id == id),
         "{there:?}"

@@ -116,13 +116,13 @@ impl Named {
 
     fn provide(&mut self) -> Result<()> {
         let standby = &mut self.standby;
-        self.guarded.link.left.host.run(|| provide(standby))
+        self.guarded.link.left.host.run(|| Ok(provide(standby)?))
     }
 
     fn refresh(&mut self, peer: Ipv4Addr) -> Result<Refreshed> {
         let standby = &mut self.standby;
         let host = &self.guarded.link.left.host;
-        let mut all = host.run(|| refresh(&answers(peer), standby))?;
+        let mut all = host.run(|| Ok(refresh(&answers(peer), standby)?))?;
         ensure!(all.len() == 1, "{all:?}");
         all.pop().context("one")
     }

@@ -89,7 +89,7 @@ impl Cli {
     /// Runs the verb.
     ///
     /// # Errors
-    /// Whatever it could not do; see [`portguard_policy::error::exit_of`].
+    /// Whatever it could not do; see [`crate::failure::exit_of`].
     pub fn run(&self) -> anyhow::Result<Exit> {
         match &self.verb {
             Verb::Catalog(args) => command::catalog::run(args),

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
+use portguard_kernel::Error;
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
-use portguard_policy::error::{Exit, exit_of, fault_of};
+use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{count, plain_lines};
 use serde::Serialize;
 
@@ -11,11 +12,11 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 struct Answer<'e> {
     schema: u32,
-    error: Told<'e>,
+    error: Failure<'e>,
 }
 
 #[derive(Debug, Serialize)]
-struct Told<'e> {
+struct Failure<'e> {
     /// Stable: that of the first error, else `usage` or `system`.
     code: &'e str,
     message: String,
@@ -38,6 +39,28 @@ const fn code(exit: Exit) -> &'static str {
     }
 }
 
+/// The exit code of an error: that of the [`Fault`] or the [`Error`] in it, [`Exit::Usage`] for refused input, else
+/// [`Exit::System`].
+pub fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(fault) = error.downcast_ref::<Fault>() {
+        fault.exit
+    } else if let Some(error) = error.downcast_ref::<Error>() {
+        error.exit()
+    } else if error.is::<Rejected>() {
+        Exit::Usage
+    } else {
+        Exit::System
+    }
+}
+
+/// What to do about it.
+fn hint_of(error: &anyhow::Error) -> Option<&str> {
+    match error.downcast_ref::<Fault>() {
+        Some(fault) => fault.hint.as_deref(),
+        None => error.downcast_ref::<Error>().and_then(Error::todo),
+    }
+}
+
 /// Says what went wrong, why, and what to do; of a verb that would have changed something (`changes`), also that it did not.
 /// An output that is closed is no reason to fail differently.
 pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
@@ -54,7 +77,7 @@ pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
             "\x1b[1;31merror\x1b[0m: {}",
             plain_lines(&format!("{error:#}"))
         );
-        if let Some(hint) = fault_of(error).and_then(|fault| fault.hint.as_deref()) {
+        if let Some(hint) = hint_of(error) {
             let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain_lines(hint));
         }
         let last = match exit_of(error) {
@@ -78,29 +101,29 @@ fn json(error: &anyhow::Error) {
         .iter()
         .find(|one| one.level == Level::Error)
         .or(all.first());
-    let told = match first {
-        Some(first) => Told {
+    let failure = match first {
+        Some(first) => Failure {
             code: first.code,
             message: first.message.clone(),
             location: first.location.as_deref(),
             hint: first.hint.as_deref(),
             diagnostics: all,
         },
-        None => Told {
+        None => Failure {
             code: code(exit_of(error)),
             message: format!("{error:#}"),
             location: None,
-            hint: fault_of(error).and_then(|fault| fault.hint.as_deref()),
+            hint: hint_of(error),
             diagnostics: &[],
         },
     };
-    write(&told);
+    write(&failure);
 }
 
-fn write(error: &Told<'_>) {
+fn write(error: &Failure<'_>) {
     let answer = Answer {
         schema: 1,
-        error: Told {
+        error: Failure {
             message: error.message.clone(),
             ..*error
         },
@@ -120,7 +143,7 @@ pub fn usage(error: &clap::Error) {
     let tip = rest
         .lines()
         .find_map(|line| line.trim().strip_prefix("tip: "));
-    write(&Told {
+    write(&Failure {
         code: code(Exit::Usage),
         message,
         location: None,

@@ -7,7 +7,6 @@ use clap::CommandFactory as _;
 use portguard::cli::Cli;
 use portguard::command::complete;
 use portguard::failure;
-use portguard_policy::error::exit_of;
 
 fn main() -> ExitCode {
     complete::answer(Cli::command);
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             failure::report(&error, as_json, cli.is_all_or_nothing());
-            exit_of(&error).into()
+            failure::exit_of(&error).into()
         }
     }
 }

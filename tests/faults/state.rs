@@ -17,7 +17,7 @@ use crate::guard::{Guarded, eventually};
 /// What is in force, as the library sees it.
 pub(super) fn in_force(guarded: &Guarded) -> Result<Option<Live>> {
     let name = guarded.interface();
-    guarded.link.left.host.run(|| live(&Layout::of(name)))
+    guarded.link.left.host.run(|| Ok(live(&Layout::of(name))?))
 }
 
 /// The programs that ingress and egress run.
@@ -36,11 +36,10 @@ pub(super) fn layout(guarded: &Guarded) -> Result<Layout> {
 
 /// What the agent does when it notices: heals.
 pub(super) fn heal(guarded: &Guarded) -> Result<()> {
-    guarded
-        .link
-        .left
-        .host
-        .run(|| pins::lock().and_then(|lock| reattach(&lock)).map(drop))
+    guarded.link.left.host.run(|| {
+        reattach(&pins::lock()?)?;
+        Ok(())
+    })
 }
 
 /// Sees that both attachments run one generation, that nothing is amiss, and that the kernel holds no program of this guard

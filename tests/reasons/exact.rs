@@ -151,7 +151,7 @@ fn observe(guarded: &Guarded) -> Result<Observed> {
         .link
         .left
         .host
-        .run(|| observe::interfaces(Some(guarded.interface())))?;
+        .run(|| Ok(observe::interfaces(Some(guarded.interface()))?))?;
     found.into_iter().next().context("no guard")
 }
 

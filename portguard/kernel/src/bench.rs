@@ -11,9 +11,10 @@ mod stand;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions, TestRunResult};
+
+use crate::error::Context as _;
 
 pub use cost::{Campaign, Cost, quantile};
 pub use stand::{Attached, Stand};
@@ -62,7 +63,7 @@ impl Baseline {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn load() -> anyhow::Result<Self> {
+    pub fn load() -> crate::Result<Self> {
         let mut ebpf = EbpfLoader::new().load(OBJECT)?;
         let program = bare(&mut ebpf)?;
         program.load()?;
@@ -83,7 +84,7 @@ impl Baseline {
         measured: &mut Xdp,
         frames: &[&[u8]],
         effort: Effort,
-    ) -> anyhow::Result<Vec<Cost>> {
+    ) -> crate::Result<Vec<Cost>> {
         let bare = &*bare(&mut self.ebpf)?;
         let _attached = self.stand.attach(measured)?;
         let mut campaign = Campaign::new(frames.iter().map(|_| 0));
@@ -100,7 +101,7 @@ impl Baseline {
     }
 }
 
-fn bare(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
+fn bare(ebpf: &mut Ebpf) -> crate::Result<&mut Xdp> {
     let program = ebpf.program_mut("baseline_drop");
     let program = program.context("the baseline object has no program")?;
     Ok(program.try_into()?)
@@ -110,7 +111,7 @@ fn bare(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn nanoseconds(program: &impl Measured, frame: &[u8], repeat: u32) -> anyhow::Result<f64> {
+pub fn nanoseconds(program: &impl Measured, frame: &[u8], repeat: u32) -> crate::Result<f64> {
     let before = thread_time()?;
     program
         .test_run(TestRunOptions {
@@ -127,7 +128,7 @@ pub fn nanoseconds(program: &impl Measured, frame: &[u8], repeat: u32) -> anyhow
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn answer(program: &impl Measured, frame: &[u8]) -> anyhow::Result<u32> {
+pub fn answer(program: &impl Measured, frame: &[u8]) -> crate::Result<u32> {
     let options = TestRunOptions {
         data_in: Some(frame),
         ..TestRunOptions::default()
@@ -137,7 +138,7 @@ pub fn answer(program: &impl Measured, frame: &[u8]) -> anyhow::Result<u32> {
 }
 
 /// The CPU time of this thread: what else the machine does is not in it.
-pub(crate) fn thread_time() -> anyhow::Result<Duration> {
+pub(crate) fn thread_time() -> crate::Result<Duration> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(time.into())
 }

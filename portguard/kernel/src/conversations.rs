@@ -29,7 +29,6 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use aya::maps::{Array, Map, MapData};
 use portguard_common::abi::ABI_VERSION;
 use portguard_common::abi::namespace::{WORDS, word};
@@ -37,6 +36,7 @@ use portguard_policy::image::flow_sets;
 use portguard_policy::policy::Policy;
 
 use crate::clock::tick_shift;
+use crate::error::Context as _;
 use crate::fault::step;
 use crate::flows;
 use crate::host::listeners::ephemeral;
@@ -165,7 +165,7 @@ fn root() -> PathBuf {
     Path::new(MOUNT).join(format!("portguard/conversations-v{ABI_VERSION}"))
 }
 
-fn directory() -> anyhow::Result<PathBuf> {
+fn directory() -> crate::Result<PathBuf> {
     use std::os::unix::fs::MetadataExt as _;
     let path = "/proc/thread-self/ns/net";
     let inode = fs::metadata(path)
@@ -197,7 +197,7 @@ pub fn find() -> Option<Namespace> {
 /// # Errors
 /// What the kernel refuses: memory, the program that writes the tables, and the list of sockets. Socket programs that it
 /// refuses are [`Namespace::weakness`].
-pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> anyhow::Result<Namespace> {
+pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> {
     let settings = &policy.settings;
     let lifetimes = |shift| {
         [settings.tcp_idle, settings.udp_idle].map(|idle| u64::from(flows::units(idle, shift)))
@@ -303,7 +303,7 @@ fn has_tables(directory: &Path) -> bool {
         .all(|name| directory.join(name).exists())
 }
 
-fn remove_file(pin: &Path) -> anyhow::Result<()> {
+fn remove_file(pin: &Path) -> crate::Result<()> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("cannot remove `{}`", pin.display())),
@@ -315,7 +315,7 @@ pub(crate) fn warn(what: &str) {
     let _ = writeln!(io::stderr().lock(), "warning: {what}");
 }
 
-fn set_word(directory: &Path, word: u32, value: u64) -> anyhow::Result<()> {
+fn set_word(directory: &Path, word: u32, value: u64) -> crate::Result<()> {
     let pin = directory.join("NAMESPACE");
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
@@ -324,7 +324,7 @@ fn set_word(directory: &Path, word: u32, value: u64) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write `{}`", pin.display()))
 }
 
-fn secret() -> anyhow::Result<[u64; 2]> {
+fn secret() -> crate::Result<[u64; 2]> {
     let mut halves = [[0; 8]; 2];
     let mut random = File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
     for half in &mut halves {

@@ -51,7 +51,7 @@ pub const HEAL_STEPS: [&str; 1] = ["healed"];
 /// Only if a test wants one: `PORTGUARD_FAULT=STEP:fail`. With `kill` the process dies here as if by a crash, with `stop`
 /// it waits until it is told to continue.
 #[cfg(feature = "fault-injection")]
-pub fn step(name: &str) -> anyhow::Result<()> {
+pub fn step(name: &str) -> crate::Result<()> {
     use nix::sys::signal::{Signal, raise};
     let Ok(wanted) = std::env::var("PORTGUARD_FAULT") else {
         return Ok(());
@@ -59,7 +59,11 @@ pub fn step(name: &str) -> anyhow::Result<()> {
     match wanted.split_once(':') {
         Some((step, "kill")) if step == name => raise(Signal::SIGKILL)?,
         Some((step, "stop")) if step == name => raise(Signal::SIGSTOP)?,
-        Some((step, "fail")) if step == name => anyhow::bail!("made to fail at step `{name}`"),
+        Some((step, "fail")) if step == name => {
+            return Err(crate::Error::system(format!(
+                "made to fail at step `{name}`"
+            )));
+        }
         _ => {}
     }
     Ok(())
@@ -72,6 +76,6 @@ pub fn step(name: &str) -> anyhow::Result<()> {
 #[cfg(not(feature = "fault-injection"))]
 #[expect(clippy::unnecessary_wraps, reason = "as fallible as it is in tests")]
 #[inline]
-pub fn step(_name: &str) -> anyhow::Result<()> {
+pub fn step(_name: &str) -> crate::Result<()> {
     Ok(())
 }

@@ -3,11 +3,12 @@
 use std::borrow::Borrow;
 use std::fmt;
 
-use anyhow::Context as _;
 use aya::maps::{Array, HashMap, MapData};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use portguard_common::abi::{Config, Set};
 use portguard_common::conntrack::{self as flow, Class, Hashed, Tuple};
+
+use crate::error::Context as _;
 
 /// Units of time by which the clock of user space and the kernel's ticks may differ.
 const MARGIN: u64 = 8;
@@ -27,7 +28,7 @@ pub fn hertz() -> u32 {
 ///
 /// # Errors
 /// If there is no such clock.
-pub fn now(tick_shift: u32) -> anyhow::Result<u64> {
+pub fn now(tick_shift: u32) -> crate::Result<u64> {
     let hertz = u128::from(hertz());
     let clock = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?;
     let nanoseconds = u128::try_from(clock.tv_sec()).unwrap_or(0) * 1_000_000_000
@@ -97,7 +98,7 @@ impl<T: Borrow<MapData>> Flows<T> {
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn age(&self, tuple: &Tuple) -> anyhow::Result<Option<u64>> {
+    pub fn age(&self, tuple: &Tuple) -> crate::Result<Option<u64>> {
         let now = now(self.facts.tick_shift)?;
         let found = self.find(tuple.hash(self.facts.flow_key))?;
         Ok(found
@@ -106,7 +107,7 @@ impl<T: Borrow<MapData>> Flows<T> {
     }
 
     /// Whether packets of a conversation are replies, or will be as soon as the host says more.
-    pub(crate) fn is_known(&self, tuple: &Tuple) -> anyhow::Result<bool> {
+    pub(crate) fn is_known(&self, tuple: &Tuple) -> crate::Result<bool> {
         let now = now(self.facts.tick_shift)?;
         let found = self.find(tuple.hash(self.facts.flow_key))?;
         Ok(found.is_some_and(|cell| {
@@ -114,7 +115,7 @@ impl<T: Borrow<MapData>> Flows<T> {
         }))
     }
 
-    fn find(&self, hashed: Hashed) -> anyhow::Result<Option<u64>> {
+    fn find(&self, hashed: Hashed) -> crate::Result<Option<u64>> {
         let set = self.set(hashed.set & self.facts.flow_mask)?;
         Ok(match set.find(hashed.tag) {
             None if set.spilled != 0 => self
@@ -135,7 +136,7 @@ impl<T: Borrow<MapData>> Flows<T> {
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn occupancy(&self) -> anyhow::Result<Occupancy> {
+    pub fn occupancy(&self) -> crate::Result<Occupancy> {
         let now = now(self.facts.tick_shift)?;
         let mut found = Occupancy::default();
         for index in 0..self.sets.len() {
@@ -175,7 +176,7 @@ impl<T: Borrow<MapData>> Flows<T> {
         Ok(found)
     }
 
-    fn set(&self, index: u32) -> anyhow::Result<Set> {
+    fn set(&self, index: u32) -> crate::Result<Set> {
         self.sets
             .get(&index, 0)
             .with_context(|| format!("cannot read set {index} of map `FLOWS`"))

@@ -17,18 +17,17 @@ pub mod standby;
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
 use crate::conversations;
+use crate::error::{Context as _, Error, Kind};
 use crate::generation::effective::{Effective, Strictness};
 use crate::generation::endings::RowEnding;
 use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
-use portguard_policy::error::Fault;
 use portguard_policy::human::time;
 
 pub use crate::generation::prepare::{Options, Prepared, prepare, takes_over};
@@ -74,7 +73,7 @@ impl Live {
 ///
 /// # Errors
 /// If there is a link of ours that no generation of this version explains.
-pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
+pub fn live(layout: &Layout) -> crate::Result<Option<Live>> {
     /// Swaps that may come one after the other while somebody looks.
     const TRIES: usize = 16;
     let pin = layout.link(Direction::Ingress);
@@ -95,18 +94,21 @@ pub fn live(layout: &Layout) -> anyhow::Result<Option<Live>> {
 }
 
 /// The generation that runs the program of a link, if it is still that.
-fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> anyhow::Result<Option<Live>> {
+fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> crate::Result<Option<Live>> {
     let number = layout
         .generations()
         .into_iter()
         .find(|number| program_of(layout, *number, Direction::Ingress) == Some(attached.program));
     let Some(number) = number else {
-        let fault = Fault::system(format!(
-            "`{}` runs a program that no generation explains",
-            pin.display()
-        ))
+        let fault = Error::new(
+            Kind::Damaged,
+            format!(
+                "`{}` runs a program that no generation explains",
+                pin.display()
+            ),
+        )
         .hint("`portguard unload --interface IF` removes it");
-        return Err(fault.into());
+        return Err(fault);
     };
     let meta = Meta::read(&layout.generation(number).join("meta"))?;
     explained(layout, attached, meta).map(Some)
@@ -117,7 +119,7 @@ pub(crate) fn explained(
     layout: &Layout,
     attached: Attached,
     mut meta: Meta,
-) -> anyhow::Result<Live> {
+) -> crate::Result<Live> {
     let mut warnings = Vec::new();
     let is_confirmed = meta.deadline == 0 || confirm::is_confirmed(layout, meta.number);
     // Whoever looks sees what the kernel does: both go by the clock as it is set now.
@@ -185,7 +187,7 @@ pub(crate) fn program_of(layout: &Layout, number: u64, direction: Direction) -> 
 ///
 /// # Errors
 /// If pins cannot be removed.
-pub fn sweep(layout: &Layout, kept: &[u64]) -> anyhow::Result<()> {
+pub fn sweep(layout: &Layout, kept: &[u64]) -> crate::Result<()> {
     for number in layout
         .generations()
         .into_iter()

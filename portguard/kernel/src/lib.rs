@@ -6,6 +6,7 @@
 pub mod bench;
 mod clock;
 pub mod conversations;
+pub mod error;
 pub mod fault;
 pub mod flows;
 pub mod generation;
@@ -19,3 +20,5 @@ mod record;
 pub mod recovery;
 pub mod store;
 pub mod tunnels;
+
+pub use error::{Error, Kind, Result};

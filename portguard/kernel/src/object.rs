@@ -8,13 +8,13 @@ mod tables;
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
 use portguard_common::abi::Config;
 use portguard_common::reason::Direction;
 
+use crate::error::Context as _;
 use crate::object::shape::Shape;
 use portguard_policy::image::Image;
 
@@ -101,7 +101,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// What the kernel refused: memory, privileges, or the program (then with the end of the verifier's log).
-pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::Result<Loaded> {
+pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> crate::Result<Loaded> {
     let facts = facts(&image.facts, host);
     let placing = Placing {
         shared,
@@ -119,7 +119,7 @@ pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> anyhow::R
 ///
 /// # Errors
 /// If the embedded object cannot be read.
-pub fn shared_shapes() -> anyhow::Result<Vec<(&'static str, Shape)>> {
+pub fn shared_shapes() -> crate::Result<Vec<(&'static str, Shape)>> {
     let object = aya_obj::Object::parse(OBJECT)?;
     SHARED
         .iter()
@@ -144,7 +144,7 @@ impl Loaded {
     ///
     /// # Errors
     /// If the object is not ours.
-    pub fn ingress(&mut self) -> anyhow::Result<&mut Xdp> {
+    pub fn ingress(&mut self) -> crate::Result<&mut Xdp> {
         let program: &mut Program = self
             .ebpf
             .program_mut(INGRESS)
@@ -156,7 +156,7 @@ impl Loaded {
     ///
     /// # Errors
     /// If the object is not ours.
-    pub fn egress(&mut self) -> anyhow::Result<&mut SchedClassifier> {
+    pub fn egress(&mut self) -> crate::Result<&mut SchedClassifier> {
         let program: &mut Program = self
             .ebpf
             .program_mut(EGRESS)
@@ -168,7 +168,7 @@ impl Loaded {
     ///
     /// # Errors
     /// If the object is not ours.
-    pub fn tables(&self) -> anyhow::Result<Tables> {
+    pub fn tables(&self) -> crate::Result<Tables> {
         Tables::of(&self.ebpf)
     }
 
@@ -176,11 +176,7 @@ impl Loaded {
     ///
     /// # Errors
     /// What the kernel refused: a program of another kind, above all.
-    pub fn set_previous(
-        &mut self,
-        direction: Direction,
-        program: &ProgramFd,
-    ) -> anyhow::Result<()> {
+    pub fn set_previous(&mut self, direction: Direction, program: &ProgramFd) -> crate::Result<()> {
         let name = previous(direction);
         let mut previous: ProgramArray<&mut MapData> = map(&mut self.ebpf, name)?.try_into()?;
         previous
@@ -192,7 +188,7 @@ impl Loaded {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn set_control(&mut self, word: u32, value: u64) -> anyhow::Result<()> {
+    pub fn set_control(&mut self, word: u32, value: u64) -> crate::Result<()> {
         let mut control: Array<&mut MapData, u64> = map(&mut self.ebpf, CONTROL)?.try_into()?;
         control
             .set(word, value, 0)
@@ -203,7 +199,7 @@ impl Loaded {
     ///
     /// # Errors
     /// If the object has no such map.
-    pub fn map_mut(&mut self, name: &str) -> anyhow::Result<&mut Map> {
+    pub fn map_mut(&mut self, name: &str) -> crate::Result<&mut Map> {
         map(&mut self.ebpf, name)
     }
 
@@ -211,14 +207,14 @@ impl Loaded {
     ///
     /// # Errors
     /// If the object has no such map.
-    pub fn map(&self, name: &str) -> anyhow::Result<&Map> {
+    pub fn map(&self, name: &str) -> crate::Result<&Map> {
         self.ebpf
             .map(name)
             .with_context(|| format!("the embedded object has no map `{name}`"))
     }
 }
 
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Map> {
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> crate::Result<&'a mut Map> {
     ebpf.map_mut(name)
         .with_context(|| format!("the embedded object has no map `{name}`"))
 }

@@ -14,7 +14,7 @@ pub mod pages;
 /// # Errors
 /// If pins are hidden from this process, there is no bpffs and none can be mounted, no privilege to write to it, or another
 /// tool does not end.
-pub fn lock() -> anyhow::Result<bpffs::Lock> {
+pub fn lock() -> crate::Result<bpffs::Lock> {
     hidden::check_before_changes()?;
     bpffs::lock()
 }

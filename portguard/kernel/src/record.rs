@@ -1,17 +1,18 @@
 //! Asks programs of the object that follows sockets by running them on a [`Record`]: they are attached nowhere.
 
-use anyhow::{Context as _, bail};
 use aya::programs::SchedClassifier;
 use aya::{TestRun as _, TestRunOptions};
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{Class, Record, Tuple, record};
+
+use crate::error::Context as _;
 
 /// The object that the build script made: programs that follow sockets, and those that are run.
 pub(crate) static SOCKETS: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-sockets"));
 
 /// Runs a program on a record; gives what it returns.
-pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> anyhow::Result<u32> {
+pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> crate::Result<u32> {
     let bytes = bytes(record);
     let run = program.test_run(TestRunOptions {
         data_in: Some(&bytes),
@@ -21,7 +22,9 @@ pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> anyhow::Res
         .context("cannot run a program on a record of a conversation")?
         .return_value
     {
-        record::WRONG => bail!("a record of a conversation was not understood"),
+        record::WRONG => Err(crate::Error::system(
+            "a record of a conversation was not understood",
+        )),
         done => Ok(done),
     }
 }

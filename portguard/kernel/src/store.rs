@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Context as _, Error, Kind};
 use crate::generation::Live;
 use crate::pins::bpffs::Layout;
 use crate::pins::meta::XdpModeName;
-use portguard_policy::error::Fault;
 use portguard_policy::policy::Policy;
 
 /// Whether this network namespace is that of the first process, the container's: it is there again when that starts anew.
@@ -69,7 +68,7 @@ fn off(layout: &Layout) -> Option<PathBuf> {
 ///
 /// # Errors
 /// If the disk refuses.
-pub fn switch_off(layout: &Layout) -> anyhow::Result<bool> {
+pub fn switch_off(layout: &Layout) -> crate::Result<bool> {
     let Some(path) = off(layout) else {
         return Ok(false);
     };
@@ -113,7 +112,7 @@ fn file(directory: &Path, interface: &str) -> PathBuf {
 ///
 /// # Errors
 /// If the disk refuses; what was stored before is still there then.
-pub fn keep(layout: &Layout, live: &Live) -> anyhow::Result<bool> {
+pub fn keep(layout: &Layout, live: &Live) -> crate::Result<bool> {
     let (interface, _) = layout.interface();
     let Some(directory) = directory(layout).filter(|_| live.is_confirmed) else {
         return Ok(false);
@@ -166,31 +165,37 @@ pub fn write(directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()>
 /// Reads what was stored for an interface.
 ///
 /// # Errors
-/// [`Fault`] if there is nothing, or it is damaged.
-pub fn read(layout: &Layout) -> anyhow::Result<Stored> {
+/// [`Error`] if there is nothing, or it is damaged.
+pub fn read(layout: &Layout) -> crate::Result<Stored> {
     let (interface, _) = layout.interface();
     let directory = directory(layout).unwrap_or_else(|| PathBuf::from(DIRECTORY));
     let path = file(&directory, &interface);
     let bytes = fs::read(&path).map_err(|error| {
-        anyhow::Error::new(error).context(
-            Fault::usage(format!(
-                "there is no stored policy for `{interface}`: `{}`",
-                path.display()
-            ))
-            .hint("`portguard load` without `--last-good` stores one"),
-        )
+        let what = format!(
+            "there is no stored policy for `{interface}`: `{}`",
+            path.display()
+        );
+        Error::new(Kind::NotThere, what)
+            .hint("`portguard load` without `--last-good` stores one")
+            .caused_by(error)
     })?;
     let damaged = |why: String| {
-        Fault::system(format!("`{}` is damaged: {why}", path.display()))
-            .hint("`portguard load` without `--last-good` stores it anew")
+        Error::new(
+            Kind::Damaged,
+            format!("`{}` is damaged: {why}", path.display()),
+        )
+        .hint("`portguard load` without `--last-good` stores it anew")
     };
     let stored: Stored =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if stored.schema != SCHEMA {
-        return Err(damaged(format!("format {}, expected {SCHEMA}", stored.schema)).into());
+        return Err(damaged(format!(
+            "format {}, expected {SCHEMA}",
+            stored.schema
+        )));
     }
     if stored.policy.digest() != stored.digest {
-        return Err(damaged("its digest is not that of its policy".to_owned()).into());
+        return Err(damaged("its digest is not that of its policy".to_owned()));
     }
     Ok(stored)
 }

@@ -13,15 +13,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use anyhow::Context as _;
 use portguard_common::reason::{Direction, Reason};
+use portguard_kernel::error::{Context as _, Error, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::observe::Observed;
 use crate::talkers::{Talker, Talkers, network};
 use portguard_kernel::store;
 use portguard_policy::diff::diff;
-use portguard_policy::error::Fault;
 use portguard_policy::policy::Policy;
 
 /// Version of the file's format.
@@ -312,7 +311,7 @@ fn path(directory: &Path, interface: &str) -> PathBuf {
 ///
 /// # Errors
 /// If the kernel's tables cannot be read, or the disk refuses.
-pub fn gather(observed: &Observed, now: u64) -> anyhow::Result<Evidence> {
+pub fn gather(observed: &Observed, now: u64) -> portguard_kernel::Result<Evidence> {
     let talkers = Talkers::read(&observed.layout.shared(), crate::events::stream::booted())?;
     let meta = &observed.live.meta;
     let seen = Seen {
@@ -340,20 +339,26 @@ pub fn gather(observed: &Observed, now: u64) -> anyhow::Result<Evidence> {
     Ok(evidence)
 }
 
-fn read(directory: &Path, interface: &str) -> anyhow::Result<Option<Evidence>> {
+fn read(directory: &Path, interface: &str) -> portguard_kernel::Result<Option<Evidence>> {
     let path = path(directory, interface);
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.with_context(|| format!("cannot read `{}`", path.display()))?,
     };
     let damaged = |why: String| {
-        Fault::system(format!("`{}` is damaged: {why}", path.display()))
-            .hint("remove it: the evidence then counts from the generation in force")
+        Error::new(
+            Kind::Damaged,
+            format!("`{}` is damaged: {why}", path.display()),
+        )
+        .hint("remove it: the evidence then counts from the generation in force")
     };
     let evidence: Evidence =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if evidence.schema != SCHEMA {
-        return Err(damaged(format!("format {}, expected {SCHEMA}", evidence.schema)).into());
+        return Err(damaged(format!(
+            "format {}, expected {SCHEMA}",
+            evidence.schema
+        )));
     }
     Ok(Some(evidence))
 }

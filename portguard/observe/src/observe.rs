@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use anyhow::Context as _;
 use portguard_common::reason::Direction;
+use portguard_kernel::error::{Context as _, Error, Kind};
 
 use crate::counters::{Report, Snapshot};
 use crate::drift::Sight;
@@ -20,7 +20,6 @@ use portguard_kernel::host::listeners::{ephemeral, listening};
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::hidden;
 use portguard_policy::catalog::Catalog;
-use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
 
 /// How often counters are read for a moment in which no packet came between two looks.
@@ -60,7 +59,7 @@ pub struct Observed {
 ///
 /// # Errors
 /// If one is named that is not guarded, or this process may not look.
-pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Fault> {
+pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Error> {
     hidden::check()?;
     let here: Vec<Layout> = bpffs::layouts()
         .into_iter()
@@ -95,7 +94,7 @@ fn called(layout: &Layout) -> String {
 ///
 /// # Errors
 /// See [`layouts`], and if there is something in force that cannot be read.
-pub fn guards(only: Option<&str>) -> anyhow::Result<Vec<Guard>> {
+pub fn guards(only: Option<&str>) -> portguard_kernel::Result<Vec<Guard>> {
     let mut found = Vec::new();
     for layout in layouts(only)? {
         let name = called(&layout);
@@ -107,8 +106,8 @@ pub fn guards(only: Option<&str>) -> anyhow::Result<Vec<Guard>> {
 }
 
 /// For who names an interface that is not guarded.
-pub fn not_guarded(name: &str) -> Fault {
-    Fault::usage(format!("`{}` is not guarded", plain(name)))
+pub fn not_guarded(name: &str) -> Error {
+    Error::new(Kind::NotThere, format!("`{}` is not guarded", plain(name)))
         .hint("`portguard status` lists the guarded interfaces")
 }
 
@@ -116,7 +115,7 @@ pub fn not_guarded(name: &str) -> Fault {
 ///
 /// # Errors
 /// If one is named that is not guarded, and what the system refuses.
-pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
+pub fn interfaces(only: Option<&str>) -> portguard_kernel::Result<Vec<Observed>> {
     let mut found = Vec::new();
     for Guard { name, layout, live } in guards(only)? {
         let shared = layout.shared();
@@ -135,7 +134,7 @@ pub fn interfaces(only: Option<&str>) -> anyhow::Result<Vec<Observed>> {
 }
 
 /// The counters, and the talkers, of one moment: they are two maps, and packets come between two looks.
-fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Talkers)> {
+fn look(name: &str, live: &Live, shared: &Path) -> portguard_kernel::Result<(Snapshot, Talkers)> {
     let booted = booted();
     let mut tries = LOOKS;
     loop {
@@ -157,7 +156,7 @@ fn look(name: &str, live: &Live, shared: &Path) -> anyhow::Result<(Snapshot, Tal
 ///
 /// # Errors
 /// If the kernel does not tell what listens.
-pub fn sockets() -> anyhow::Result<Sockets> {
+pub fn sockets() -> portguard_kernel::Result<Sockets> {
     Ok(Sockets {
         listening: listening().context("cannot read what listens")?,
         client_ports: ephemeral(),
@@ -211,7 +210,7 @@ impl Observed {
     ///
     /// # Errors
     /// If the kernel does not tell what listens.
-    pub fn findings(&self, raw: bool) -> anyhow::Result<Vec<Finding>> {
+    pub fn findings(&self, raw: bool) -> portguard_kernel::Result<Vec<Finding>> {
         Ok(self.sight(None, raw)?.findings)
     }
 
@@ -220,7 +219,7 @@ impl Observed {
     ///
     /// # Errors
     /// If the kernel does not tell what listens.
-    pub fn sight(&self, catalog: Option<&Catalog>, raw: bool) -> anyhow::Result<Sight> {
+    pub fn sight(&self, catalog: Option<&Catalog>, raw: bool) -> portguard_kernel::Result<Sight> {
         let report = self.report(raw);
         let talkers = self.top_talkers(catalog, usize::MAX, raw).talkers;
         let policy = &self.live.meta.policy;

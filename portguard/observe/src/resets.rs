@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use portguard_common::abi::Counter;
 use portguard_common::tables::Key;
+use portguard_kernel::error::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::{Keyed, Reset, Snapshot};
@@ -43,7 +43,7 @@ impl Resets {
     ///
     /// # Errors
     /// If there is one that cannot be read.
-    pub fn read(shared: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn read(shared: &Path) -> portguard_kernel::Result<Option<Self>> {
         let path = shared.join(PIN);
         if !path.exists() {
             return Ok(None);
@@ -57,7 +57,7 @@ impl Resets {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn write(&self, shared: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, shared: &Path) -> portguard_kernel::Result<()> {
         pages::pin(
             &shared.join(PIN),
             &serde_json::to_vec(&Written::from(self))?,

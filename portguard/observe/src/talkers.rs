@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray};
 use portguard_common::abi;
 use portguard_common::packet::{Malformed, protocol};
@@ -16,6 +15,7 @@ use portguard_common::reason::{Direction, Reason};
 use portguard_common::sampler::RATE;
 use portguard_common::talkers as kernel;
 use portguard_common::talkers::SETS;
+use portguard_kernel::error::Context as _;
 
 pub use mark::Mark;
 pub use top::{TopTalker, TopTalkers};
@@ -70,7 +70,7 @@ impl Talkers {
     ///
     /// # Errors
     /// If the map is missing or cannot be read.
-    pub fn read(shared: &Path, booted: u64) -> anyhow::Result<Self> {
+    pub fn read(shared: &Path, booted: u64) -> portguard_kernel::Result<Self> {
         let path = shared.join("TALKERS");
         let map = MapData::from_pin(&path)
             .with_context(|| format!("cannot read `{}`", path.display()))?;

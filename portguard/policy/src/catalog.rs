@@ -26,7 +26,9 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use load::{MAX_FILE_BYTES, catalog_files, embedded_files, load_bytes, load_str, read_file};
+pub use load::{
+    LoadError, MAX_FILE_BYTES, catalog_files, embedded_files, load_bytes, load_str, read_file,
+};
 
 /// All known matrices by system id (`thoughtspot`, `wso2`, ...).
 #[derive(Debug, Clone, Default)]

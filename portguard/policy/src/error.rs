@@ -3,8 +3,6 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::diagnostic::Rejected;
-
 /// What a finished command tells the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -24,7 +22,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that knows its exit code and its hint. The cause, if any, is below it in the `anyhow` chain.
+/// An error that knows its exit code and its hint.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// [`Exit::Usage`] or [`Exit::System`].
@@ -69,17 +67,3 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
-
-/// The exit code of an error: that of its [`Fault`], [`Exit::Usage`] for rejected input, else [`Exit::System`].
-pub fn exit_of(error: &anyhow::Error) -> Exit {
-    match fault_of(error) {
-        Some(fault) => fault.exit,
-        None if error.downcast_ref::<Rejected>().is_some() => Exit::Usage,
-        None => Exit::System,
-    }
-}
-
-/// The fault of an error. Asked of the error itself, not of its chain: there, contexts hide their type.
-pub fn fault_of(error: &anyhow::Error) -> Option<&Fault> {
-    error.downcast_ref::<Fault>()
-}

@@ -208,7 +208,7 @@ impl Watched {
         let seen: Vec<_> = observed
             .iter()
             .map(|one| one.sight(None, true))
-            .collect::<anyhow::Result<_>>()?;
+            .collect::<portguard_kernel::Result<_>>()?;
         let mut found = Found::default();
         if !seen.is_empty() {
             let drift = drift::gather(&drift::in_force(&observed), &seen)?;
@@ -293,7 +293,7 @@ fn health(observed: &[observe::Observed], names: &metrics::Names) -> Response {
     }
 }
 
-fn failed(error: &anyhow::Error) -> Response {
+fn failed(error: &portguard_kernel::Error) -> Response {
     Response {
         status: "500 Internal Server Error",
         media_type: "text/plain; charset=utf-8",

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use portguard_kernel::pins::meta::Meta;
-use portguard_policy::catalog::Catalog;
+use portguard_policy::catalog::{Catalog, LoadError};
 use portguard_policy::human::plain;
 
 /// The embedded matrices, the profiles that any of these roles (`SYSTEM/ROLE`) is of, and the files of these directories.
@@ -20,8 +20,16 @@ pub(super) fn read<'r>(
     directories
         .into_iter()
         .try_fold(catalog, |catalog, directory| {
-            catalog.with_directory(directory.as_ref())
+            catalog.with_directory(directory.as_ref()).map_err(unloaded)
         })
+}
+
+/// What is wrong, as every verb reports it.
+pub(super) fn unloaded(error: LoadError) -> anyhow::Error {
+    match error {
+        LoadError::Rejected(rejected) => rejected.into(),
+        LoadError::Unreadable(fault) => fault.into(),
+    }
 }
 
 /// The catalog that the policies in force were compiled with, as it is now. A directory that cannot be read any more is

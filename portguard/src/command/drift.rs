@@ -196,7 +196,9 @@ pub(super) fn gather(policy: &Policy, seen: &[Sight]) -> anyhow::Result<Drift> {
 pub(super) fn sights(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Sight>> {
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let each = observed.iter();
-    each.map(|one| one.sight(Some(&catalog), raw)).collect()
+    Ok(each
+        .map(|one| one.sight(Some(&catalog), raw))
+        .collect::<portguard_kernel::Result<_>>()?)
 }
 
 /// The policy that was asked for, or those in force taken together; and the digest that it is known by.

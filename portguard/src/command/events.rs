@@ -303,7 +303,7 @@ async fn listen(
 }
 
 /// The first events of any stream.
-async fn next(streams: &mut [Stream]) -> anyhow::Result<(usize, Vec<Event>)> {
+async fn next(streams: &mut [Stream]) -> portguard_kernel::Result<(usize, Vec<Event>)> {
     let mut waiting: Vec<_> = streams
         .iter_mut()
         .map(|stream| Box::pin(stream.wait()))
@@ -319,7 +319,7 @@ async fn next(streams: &mut [Stream]) -> anyhow::Result<(usize, Vec<Event>)> {
     .await
 }
 
-fn counters(one: &Observed) -> anyhow::Result<Snapshot> {
+fn counters(one: &Observed) -> portguard_kernel::Result<Snapshot> {
     Snapshot::read(&one.layout.shared(), 0)
 }
 

@@ -336,7 +336,7 @@ fn is_in_force(interface: &Interface, stored: &Stored) -> bool {
     is_it
 }
 
-fn find(names: &[String]) -> Result<Vec<Interface>, Fault> {
+fn find(names: &[String]) -> portguard_kernel::Result<Vec<Interface>> {
     names.iter().map(|name| Interface::find(name)).collect()
 }
 

@@ -204,7 +204,7 @@ fn tables(found: &mut Vec<Quantity>, name: &str, policy: &Policy) -> Result<()> 
     let host = HostFacts {
         ..HostFacts::default()
     };
-    let (loaded, took) = best(|| object::load(&image, &host, None))?;
+    let (loaded, took) = best(|| Ok(object::load(&image, &host, None)?))?;
     found.push(Quantity::time(&format!("control/{name}-programs"), took));
     let taken = memory::of(&loaded)?;
     let mut memory = |what: &str, bytes| {

@@ -111,7 +111,7 @@ pub(crate) fn all(
 fn attach(stand: &Stand, programs: &mut [Program], runs: &mut Runs) -> Result<Option<Attached>> {
     let program = runs.program(programs)?;
     match program.hook() {
-        Hook::Ingress => stand.attach(program.xdp()?).map(Some),
+        Hook::Ingress => Ok(Some(stand.attach(program.xdp()?)?)),
         Hook::Egress => Ok(None),
     }
 }

@@ -273,9 +273,9 @@ impl Program {
 
     /// Nanoseconds of CPU time a frame.
     pub(crate) fn time(&mut self, frame: &[u8], repeat: u32) -> Result<f64> {
-        match self.runnable()? {
-            Runnable::Xdp(program) => nanoseconds(program, frame, repeat),
-            Runnable::Tc(program) => nanoseconds(program, frame, repeat),
-        }
+        Ok(match self.runnable()? {
+            Runnable::Xdp(program) => nanoseconds(program, frame, repeat)?,
+            Runnable::Tc(program) => nanoseconds(program, frame, repeat)?,
+        })
     }
 }

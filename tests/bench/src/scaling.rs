@@ -62,7 +62,7 @@ fn together(program: &mut Program, cpus: usize, rounds: u32) -> Result<Vec<f64>>
                         times.push(nanoseconds(program, frame, REPEAT));
                     }
                     ready?;
-                    times.into_iter().collect()
+                    Ok(times.into_iter().collect::<Result<_, _>>()?)
                 })
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
+use crate::error::{Error, Result};
 
 /// How much slower than at its fastest the baseline may be in a trial that counts. What makes cores slower makes them
 /// slower by more.
@@ -88,13 +88,14 @@ impl Campaign {
     ///
     /// # Errors
     /// Those of `time`.
-    pub fn visit(
+    pub fn visit<E: From<Error>>(
         &mut self,
         case: usize,
         count: u32,
-        time: impl FnMut(bool) -> anyhow::Result<f64>,
-    ) -> anyhow::Result<()> {
-        let series = self.series.get_mut(case).context("no such case")?;
+        time: impl FnMut(bool) -> Result<f64, E>,
+    ) -> Result<(), E> {
+        let series = self.series.get_mut(case);
+        let series = series.ok_or_else(|| Error::system("no such case"))?;
         visit(&mut series.trials, count, time)
     }
 
@@ -132,11 +133,11 @@ impl Series {
 ///
 /// # Errors
 /// Those of `time`.
-fn visit(
+fn visit<E>(
     trials: &mut Vec<Trial>,
     count: u32,
-    mut time: impl FnMut(bool) -> anyhow::Result<f64>,
-) -> anyhow::Result<()> {
+    mut time: impl FnMut(bool) -> Result<f64, E>,
+) -> Result<(), E> {
     time(true)?;
     let mut before = time(false)?;
     for _ in 0..count {
@@ -240,7 +241,9 @@ mod tests {
     fn visit_at(campaign: &mut Campaign, case: usize, bare: f64, program: f64) {
         let trials = u32::try_from(PLENTY).unwrap();
         campaign
-            .visit(case, trials, |runs| Ok(if runs { program } else { bare }))
+            .visit(case, trials, |runs| {
+                Ok::<_, crate::Error>(if runs { program } else { bare })
+            })
             .unwrap();
     }
 
@@ -268,7 +271,7 @@ mod tests {
         let mut clock = 0.0;
         visit(&mut trials, 8, |program| {
             clock += 1.0;
-            Ok(if program { 100.0 + clock } else { clock })
+            Ok::<_, crate::Error>(if program { 100.0 + clock } else { clock })
         })
         .unwrap();
         assert_eq!(trials.len(), 8);

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::thread;
 
-use anyhow::{Context as _, anyhow};
 use aya::programs::Xdp;
 use aya::programs::xdp::{XdpLink, XdpMode};
 use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::error::Context as _;
 
 /// A place for one program at a time.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Stand {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn open() -> anyhow::Result<Self> {
+    pub fn open() -> crate::Result<Self> {
         let namespace = aside(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
             let path = "/proc/thread-self/ns/net";
@@ -49,7 +50,7 @@ impl Stand {
     ///
     /// # Errors
     /// What the kernel refused, which it does if another one hangs there.
-    pub fn attach(&self, program: &mut Xdp) -> anyhow::Result<Attached> {
+    pub fn attach(&self, program: &mut Xdp) -> crate::Result<Attached> {
         let attached = aside(|| {
             setns(self.namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
             let link = program.attach_to_if_index(LOOPBACK, XdpMode::Skb)?;
@@ -63,6 +64,7 @@ impl Stand {
 }
 
 /// Does something in a thread, whose network namespace is its own.
-fn aside<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-    thread::scope(|scope| scope.spawn(work).join()).map_err(|_panic| anyhow!("a thread failed"))?
+fn aside<T: Send>(work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
+    thread::scope(|scope| scope.spawn(work).join())
+        .map_err(|_panic| crate::Error::system("a thread failed"))?
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::programs::SchedClassifier;
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{Class, Hashed, Record, Tuple, record};
@@ -12,6 +11,7 @@ use portguard_policy::policy::Policy;
 
 use super::Namespace;
 use super::programs::{WRITER, missing};
+use crate::error::Context as _;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Began, Session, sessions};
 use crate::record::{run, told};
@@ -33,14 +33,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn open(directory: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(directory: &Path) -> crate::Result<Self> {
         let pin = directory.join(WRITER);
         let program = SchedClassifier::from_pin(&pin)
             .with_context(|| format!("cannot open `{}`", pin.display()))?;
         Ok(Self { program })
     }
 
-    pub(super) fn write(&mut self, record: &Record) -> anyhow::Result<u32> {
+    pub(super) fn write(&mut self, record: &Record) -> crate::Result<u32> {
         run(&mut self.program, record).context("cannot write the table of conversations")
     }
 }
@@ -65,7 +65,7 @@ impl Namespace {
     ///
     /// # Errors
     /// If the tables cannot be written.
-    pub fn adopt(&self, policy: &Policy, sessions: &[Session]) -> anyhow::Result<Adopted> {
+    pub fn adopt(&self, policy: &Policy, sessions: &[Session]) -> crate::Result<Adopted> {
         all(self, policy, sessions)
     }
 }
@@ -76,7 +76,7 @@ pub(super) fn all(
     namespace: &Namespace,
     policy: &Policy,
     sessions: &[Session],
-) -> anyhow::Result<Adopted> {
+) -> crate::Result<Adopted> {
     let mut writer = Writer::open(namespace.directory())?;
     let by_sockets = missing(namespace.directory()).is_none();
     let mut adopted = Adopted::default();
@@ -117,7 +117,7 @@ const YOUNG: u64 = 30;
 
 /// Removes conversations of sockets that are not there any more. A program sees every close but those of sockets that were
 /// open before it came.
-pub(super) fn forget_closed(namespace: &Namespace) -> anyhow::Result<usize> {
+pub(super) fn forget_closed(namespace: &Namespace) -> crate::Result<usize> {
     let mut missed = missed(namespace)?;
     if missed.is_empty() {
         return Ok(0);
@@ -148,7 +148,7 @@ pub(super) const NOBODY: Tuple = Tuple {
 };
 
 /// Cells of sockets that no socket has, with their sets.
-fn missed(namespace: &Namespace) -> anyhow::Result<Vec<(u32, u64)>> {
+fn missed(namespace: &Namespace) -> crate::Result<Vec<(u32, u64)>> {
     let old = namespace.of_sockets(YOUNG)?;
     if old.is_empty() {
         return Ok(Vec::new());

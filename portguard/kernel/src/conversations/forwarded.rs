@@ -37,7 +37,7 @@ pub struct Passing {
 ///
 /// # Errors
 /// If interfaces cannot be listed.
-pub fn passing(interface: u32) -> anyhow::Result<Passing> {
+pub fn passing(interface: u32) -> crate::Result<Passing> {
     let own = links::above(&links::all()?, [interface]);
     let outside = outside::outside(&[interface])?;
     Ok(sort(&tracked_or_none(), &outside, &own, route))
@@ -47,7 +47,7 @@ pub fn passing(interface: u32) -> anyhow::Result<Passing> {
 ///
 /// # Errors
 /// If the table of conversations cannot be written.
-pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> anyhow::Result<()> {
+pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> crate::Result<()> {
     let outside = outside::outside(&[interface])?;
     let found = sort(&tracked_or_none(), &outside, &outside, route);
     let mut writer = Writer::open(namespace.directory())?;

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
 use portguard_common::conntrack::{Class, Record, record};
 
 use super::Namespace;
 use super::adopt::{NOBODY, Writer};
+use crate::error::Context as _;
 use crate::host::sockets::services;
 use crate::record::told;
 
@@ -16,7 +16,7 @@ use crate::record::told;
 ///
 /// # Errors
 /// If the kernel does not list its sockets, or the tables cannot be read or written.
-pub(super) fn follow(namespace: &Namespace) -> anyhow::Result<()> {
+pub(super) fn follow(namespace: &Namespace) -> crate::Result<()> {
     let mut writer = Writer::open(namespace.directory())?;
     let mut write = |what, cookie, port| {
         writer.write(&Record {
@@ -47,14 +47,14 @@ pub(super) fn follow(namespace: &Namespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listed() -> anyhow::Result<BTreeMap<u64, u16>> {
+fn listed() -> crate::Result<BTreeMap<u64, u16>> {
     Ok(services()?
         .into_iter()
         .map(|socket| (socket.cookie, socket.port))
         .collect())
 }
 
-fn counted(namespace: &Namespace) -> anyhow::Result<BTreeMap<u64, u32>> {
+fn counted(namespace: &Namespace) -> crate::Result<BTreeMap<u64, u32>> {
     let pin = namespace.directory().join("BOUND");
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
 
 use super::find;
+use crate::error::Context as _;
 use crate::host::links;
 use crate::pins::guarded::guarded;
 
@@ -14,7 +14,7 @@ use crate::pins::guarded::guarded;
 ///
 /// # Errors
 /// If interfaces cannot be listed, or the map not written.
-pub fn follow(more: &[u32]) -> anyhow::Result<()> {
+pub fn follow(more: &[u32]) -> crate::Result<()> {
     let Some(namespace) = find() else {
         return Ok(());
     };
@@ -38,7 +38,7 @@ pub fn follow(more: &[u32]) -> anyhow::Result<()> {
 }
 
 /// The interfaces that frames from outside come by, with those that are about to be guarded.
-pub(super) fn outside(more: &[u32]) -> anyhow::Result<BTreeSet<u32>> {
+pub(super) fn outside(more: &[u32]) -> crate::Result<BTreeSet<u32>> {
     let guarded = guarded().into_iter().chain(more.iter().copied());
     Ok(links::above(&links::all()?, guarded))
 }

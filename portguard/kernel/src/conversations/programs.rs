@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSock, SchedClassifier, SockOps};
 use aya::{Ebpf, EbpfLoader};
@@ -10,6 +9,7 @@ use portguard_common::abi::namespace::word;
 
 use super::repin::OWN;
 use super::{Namespace, cgroup, set_word};
+use crate::error::Context as _;
 use crate::object::{refused, spilled};
 use crate::record;
 
@@ -35,7 +35,7 @@ pub(super) const WRITER: &str = "adopt";
 
 /// Makes the tables, and has the kernel take the programs; what has a pin stays. A program that follows sockets may be
 /// refused: an old kernel has no cookies of network namespaces.
-pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
+pub(super) fn load(namespace: &Namespace) -> crate::Result<()> {
     let directory = namespace.directory();
     let sets = namespace.sets();
     let is_new = !directory.join("NAMESPACE").exists();
@@ -91,7 +91,7 @@ pub(super) fn load(namespace: &Namespace) -> anyhow::Result<()> {
 
 /// Has the kernel take the programs that follow ports, and attaches them; what has a pin stays. Those that it refuses, for
 /// want of sockets that are seen to close (Linux 5.9), are missed by [`are_ports_followed`].
-fn follow_ports(object: &mut Ebpf, directory: &Path) -> anyhow::Result<()> {
+fn follow_ports(object: &mut Ebpf, directory: &Path) -> crate::Result<()> {
     let Ok(root) = cgroup::root() else {
         return Ok(());
     };
@@ -135,7 +135,7 @@ pub(super) fn are_ports_followed(directory: &Path) -> bool {
 
 /// Attaches the program that follows sockets, beside those of others, and pins the link. Where that cannot be, nothing is
 /// attached: [`missing`] says why.
-pub(super) fn attach(directory: &Path) -> anyhow::Result<()> {
+pub(super) fn attach(directory: &Path) -> crate::Result<()> {
     let pin = directory.join(PROGRAM);
     let (Ok(root), true) = (cgroup::root(), pin.exists()) else {
         return Ok(());
@@ -154,7 +154,7 @@ pub(super) fn attach(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_program(pin: &Path) -> anyhow::Result<SockOps> {
+fn open_program(pin: &Path) -> crate::Result<SockOps> {
     SockOps::from_pin(pin).with_context(|| format!("cannot open `{}`", pin.display()))
 }
 

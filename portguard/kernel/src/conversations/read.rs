@@ -1,6 +1,5 @@
 //! What the tables hold, from user space.
 
-use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use portguard_common::abi::namespace::{counter, word};
 use portguard_common::abi::{Config, Set};
@@ -8,6 +7,7 @@ use portguard_common::conntrack::Class;
 
 use super::Namespace;
 use super::adopt::tuple;
+use crate::error::Context as _;
 use crate::flows::{self, Flows};
 use crate::host::sessions::Known;
 use crate::host::sockets::Session;
@@ -54,7 +54,7 @@ impl Namespace {
     ///
     /// # Errors
     /// If they cannot be opened.
-    pub fn table(&self) -> anyhow::Result<Table> {
+    pub fn table(&self) -> crate::Result<Table> {
         let number = |index| u32::try_from(self.word(index)).unwrap_or(u32::MAX);
         let facts = Config {
             flow_key: self.key(),
@@ -74,11 +74,11 @@ impl Namespace {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub fn flows(&self) -> anyhow::Result<Array<MapData, Set>> {
+    pub fn flows(&self) -> crate::Result<Array<MapData, Set>> {
         self.sets_of("FLOWS")
     }
 
-    fn sets_of(&self, name: &str) -> anyhow::Result<Array<MapData, Set>> {
+    fn sets_of(&self, name: &str) -> crate::Result<Array<MapData, Set>> {
         let pin = self.directory().join(name);
         let map =
             MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
@@ -89,7 +89,7 @@ impl Namespace {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub fn spilled(&self) -> anyhow::Result<HashMap<MapData, u64, u64>> {
+    pub fn spilled(&self) -> crate::Result<HashMap<MapData, u64, u64>> {
         let pin = self.directory().join("SPILLED");
         let map =
             MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
@@ -100,12 +100,12 @@ impl Namespace {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn counts(&self) -> anyhow::Result<Counts> {
+    pub fn counts(&self) -> crate::Result<Counts> {
         let pin = self.directory().join("COUNTS");
         let map =
             MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
         let map: PerCpuArray<MapData, u64> = Map::PerCpuArray(map).try_into()?;
-        let sum = |index| -> anyhow::Result<u64> { Ok(map.get(&index, 0)?.iter().sum()) };
+        let sum = |index| -> crate::Result<u64> { Ok(map.get(&index, 0)?.iter().sum()) };
         Ok(Counts {
             created: sum(counter::CREATED)?,
             evicted: sum(counter::EVICTED)?,
@@ -116,7 +116,7 @@ impl Namespace {
     }
 
     /// Cells of sockets that are at least so many units old, with their sets.
-    pub(super) fn of_sockets(&self, least: u64) -> anyhow::Result<Vec<(u32, u64)>> {
+    pub(super) fn of_sockets(&self, least: u64) -> crate::Result<Vec<(u32, u64)>> {
         let flows = self.flows()?;
         let now = flows::now(self.tick_shift())?;
         let mut found = Vec::new();

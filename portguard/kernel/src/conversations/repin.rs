@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::maps::{MapData, MapInfo};
 use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 
 use super::Shape;
+use crate::error::Context as _;
 use crate::hook::attach;
 use crate::object::NAMESPACE;
 use crate::pins::bpffs::{Layout, layouts};
@@ -70,7 +70,7 @@ pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
 ///
 /// # Errors
 /// If the kernel does not let a map be pinned.
-pub(super) fn repin(directory: &Path) -> anyhow::Result<Vec<&'static str>> {
+pub(super) fn repin(directory: &Path) -> crate::Result<Vec<&'static str>> {
     let mut missing = missing(directory);
     let mut done = Vec::new();
     if missing.is_empty() {
@@ -89,7 +89,7 @@ pub(super) fn repin(directory: &Path) -> anyhow::Result<Vec<&'static str>> {
             .with_context(|| format!("cannot make `{}`", directory.display()))?;
         let pin = directory.join(name);
         MapData::from_id(map)
-            .map_err(anyhow::Error::from)
+            .map_err(crate::Error::from)
             .and_then(|map| Ok(map.pin(&pin)?))
             .with_context(|| format!("cannot pin `{}`", pin.display()))?;
         done.push(name);

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
 use portguard_common::track::owner::{WAS_OPEN, WAS_THERE};
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
 use super::find;
+use crate::error::Context as _;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Service, services};
 
@@ -20,7 +20,7 @@ use crate::host::sockets::{Service, services};
 ///
 /// # Errors
 /// If the kernel does not list its sockets, or the map cannot be written.
-pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> anyhow::Result<()> {
+pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> crate::Result<()> {
     let Some(namespace) = find() else {
         return Ok(());
     };

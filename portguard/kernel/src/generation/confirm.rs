@@ -4,25 +4,24 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::maps::{Array, Map, MapData, MapError, ProgramArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::abi::control;
 use portguard_common::reason::Direction;
 
+use crate::error::{Context as _, Error, Kind};
 use crate::fault::step;
 use crate::generation::Live;
 use crate::generation::deadline;
 pub use crate::object::CONTROL;
 use crate::object::Loaded;
 use crate::pins::bpffs::{Layout, Lock};
-use portguard_policy::error::Fault;
 
 /// The maps of programs that an overdue generation gives way to.
 pub const PREVIOUS: [&str; 2] = ["PREVIOUS_IN", "PREVIOUS_OUT"];
 
-fn control_of(layout: &Layout, number: u64) -> anyhow::Result<Array<MapData, u64>> {
+fn control_of(layout: &Layout, number: u64) -> crate::Result<Array<MapData, u64>> {
     let path = layout.generation(number).join(CONTROL);
     let map =
         MapData::from_pin(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
@@ -40,19 +39,21 @@ pub(crate) fn is_confirmed(layout: &Layout, number: u64) -> bool {
 /// Confirms what is in force. Says whether that was needed.
 ///
 /// # Errors
-/// [`Fault`] if the deadline has passed: what was dropped since then may be what the operator sees working.
-pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<bool> {
+/// [`Error`] if the deadline has passed: what was dropped since then may be what the operator sees working.
+pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<bool> {
     if live.is_confirmed {
         return Ok(false);
     }
     if deadline::left(live.meta.deadline)?.is_none() {
         let (name, _) = layout.interface();
-        return Err(Fault::usage(format!(
-            "too late: generation {} on `{name}` was not confirmed in time and has given way",
-            live.meta.number
-        ))
-        .hint("`portguard rollback` makes that final; `portguard load` tries again")
-        .into());
+        return Err(Error::new(
+            Kind::TooLate,
+            format!(
+                "too late: generation {} on `{name}` was not confirmed in time and has given way",
+                live.meta.number
+            ),
+        )
+        .hint("`portguard rollback` makes that final; `portguard load` tries again"));
     }
     step("confirming")?;
     control_of(layout, live.meta.number)?
@@ -64,7 +65,7 @@ pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<boo
 }
 
 /// Lets go of the programs that a generation would have given way to: they would stay in the kernel for nothing.
-pub(crate) fn forget_previous(layout: &Layout, number: u64) -> anyhow::Result<()> {
+pub(crate) fn forget_previous(layout: &Layout, number: u64) -> crate::Result<()> {
     for name in PREVIOUS {
         let path = layout.generation(number).join(name);
         let map = MapData::from_pin(&path)
@@ -81,7 +82,7 @@ pub(crate) fn forget_previous(layout: &Layout, number: u64) -> anyhow::Result<()
 }
 
 /// Names the programs that a generation gives way to.
-pub(crate) fn name_previous(loaded: &mut Loaded, base: &Path) -> anyhow::Result<()> {
+pub(crate) fn name_previous(loaded: &mut Loaded, base: &Path) -> crate::Result<()> {
     let ingress = Xdp::from_pin(
         base.join(Direction::Ingress.name()),
         XdpAttachType::Interface,

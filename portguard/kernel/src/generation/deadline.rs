@@ -3,14 +3,15 @@
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
+
+use crate::error::Context as _;
 
 /// Time since boot, as programs in the kernel have it: without the offset of a time namespace that this process may be in.
 ///
 /// # Errors
 /// If the kernel has no such clock.
-pub fn now() -> anyhow::Result<Duration> {
+pub fn now() -> crate::Result<Duration> {
     let time =
         clock_gettime(ClockId::CLOCK_BOOTTIME).context("the kernel has no boot-time clock")?;
     let offset = fs::read_to_string("/proc/self/timens_offsets")
@@ -38,7 +39,7 @@ fn boot_offset(offsets: &str) -> Option<i128> {
 ///
 /// # Errors
 /// See [`now`], and if it is centuries away.
-pub fn after(within: Duration) -> anyhow::Result<u64> {
+pub fn after(within: Duration) -> crate::Result<u64> {
     let at = now()?
         .checked_add(within)
         .and_then(|at| u64::try_from(at.as_nanos()).ok());
@@ -49,7 +50,7 @@ pub fn after(within: Duration) -> anyhow::Result<u64> {
 ///
 /// # Errors
 /// See [`now`].
-pub fn left(deadline: u64) -> anyhow::Result<Option<Duration>> {
+pub fn left(deadline: u64) -> crate::Result<Option<Duration>> {
     let left = Duration::from_nanos(deadline).checked_sub(now()?);
     Ok(left.filter(|left| !left.is_zero()))
 }
@@ -58,7 +59,7 @@ pub fn left(deadline: u64) -> anyhow::Result<Option<Duration>> {
 ///
 /// # Errors
 /// See [`now`].
-pub fn wall(deadline: u64) -> anyhow::Result<u64> {
+pub fn wall(deadline: u64) -> crate::Result<u64> {
     let now = now()?;
     let deadline = Duration::from_nanos(deadline);
     let wall = SystemTime::now()

@@ -210,7 +210,7 @@ pub(super) fn now(
     meta: &Meta,
     (meant, egress): (Option<u32>, Option<u32>),
     is_confirmed: bool,
-) -> anyhow::Result<Effective> {
+) -> crate::Result<Effective> {
     let settings = &meta.policy.settings;
     let left = if is_confirmed {
         None
@@ -252,7 +252,7 @@ pub(super) fn now(
 ///
 /// # Errors
 /// If the machine has no clock.
-pub(super) fn judging(layout: &Layout, meta: &Meta) -> anyhow::Result<Option<Meta>> {
+pub(super) fn judging(layout: &Layout, meta: &Meta) -> crate::Result<Option<Meta>> {
     if deadline::left(meta.deadline)?.is_some() {
         return Ok(None);
     }
@@ -292,7 +292,7 @@ fn is_index_of(layout: &Layout, attached: Attached, index: u32) -> bool {
 }
 
 /// The program that egress runs, and the one that the generation has for it.
-pub(super) fn egress(layout: &Layout, meta: &Meta) -> anyhow::Result<(Option<u32>, Option<u32>)> {
+pub(super) fn egress(layout: &Layout, meta: &Meta) -> crate::Result<(Option<u32>, Option<u32>)> {
     let meant = program_of(layout, meta.number, Direction::Egress);
     let runs = match meta.egress_hook {
         None => None,

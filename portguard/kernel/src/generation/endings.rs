@@ -44,7 +44,7 @@ fn since_epoch() -> Duration {
 ///
 /// # Errors
 /// If there is no boot-time clock.
-pub(crate) fn wall_offset() -> anyhow::Result<u64> {
+pub(crate) fn wall_offset() -> crate::Result<u64> {
     let offset = since_epoch().saturating_sub(deadline::now()?);
     Ok(u64::try_from(offset.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -68,7 +68,7 @@ pub(crate) fn of(policy: &Policy, now: u64) -> Vec<RowEnding> {
 ///
 /// # Errors
 /// If there is no boot-time clock.
-pub fn follow_clock() -> anyhow::Result<usize> {
+pub fn follow_clock() -> crate::Result<usize> {
     let mut count = 0;
     for layout in bpffs::layouts() {
         if !layout.interface().1 {
@@ -87,7 +87,7 @@ pub fn follow_clock() -> anyhow::Result<usize> {
 ///
 /// # Errors
 /// If there is no boot-time clock.
-pub(crate) fn follow_clock_of(layout: &Layout, meta: &Meta) -> anyhow::Result<bool> {
+pub(crate) fn follow_clock_of(layout: &Layout, meta: &Meta) -> crate::Result<bool> {
     if meta.policy.ending().next().is_none() {
         return Ok(false);
     }

@@ -3,15 +3,14 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use anyhow::Context as _;
-
+use crate::error::Context as _;
 use crate::pins::bpffs::{self, Layout, cannot_write, remove};
 
 /// Marks that the attachments are about to change.
 ///
 /// # Errors
 /// If bpffs takes no directory; nothing has changed then.
-pub(crate) fn begin(layout: &Layout) -> anyhow::Result<()> {
+pub(crate) fn begin(layout: &Layout) -> crate::Result<()> {
     match fs::create_dir(layout.swapping()) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             Err(cannot_write(error, &layout.swapping()))
@@ -24,7 +23,7 @@ pub(crate) fn begin(layout: &Layout) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If the mark cannot be removed.
-pub(crate) fn end(layout: &Layout) -> anyhow::Result<()> {
+pub(crate) fn end(layout: &Layout) -> crate::Result<()> {
     remove(&layout.swapping())
         .with_context(|| format!("cannot remove `{}`", layout.swapping().display()))
 }

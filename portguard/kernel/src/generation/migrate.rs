@@ -7,20 +7,19 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::reason::Direction;
 
+use crate::error::{Context as _, Error, Kind};
 use crate::fault::step;
 use crate::generation::program_of;
 use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
 use crate::object;
 use crate::pins::bpffs::{Layout, remove};
-use portguard_policy::error::Fault;
 
 /// Another version's guard of the same interface.
 #[derive(Debug, Clone)]
@@ -35,7 +34,7 @@ pub struct Other {
 ///
 /// # Errors
 /// If its pins cannot be looked at.
-pub fn other(layout: &Layout, interface: &Interface) -> anyhow::Result<Option<Other>> {
+pub fn other(layout: &Layout, interface: &Interface) -> crate::Result<Option<Other>> {
     for other in layout.of_other_versions() {
         let link = attach::inspect(&other.link(Direction::Ingress))?;
         if let Some(ingress) = link.filter(|link| link.ifindex == interface.index) {
@@ -51,8 +50,8 @@ pub fn other(layout: &Layout, interface: &Interface) -> anyhow::Result<Option<Ot
 /// Refuses an interface that another version of portguard guards.
 ///
 /// # Errors
-/// [`Fault`], with all differences and what migrates.
-pub fn refuse(layout: &Layout, interface: &Interface) -> anyhow::Result<()> {
+/// [`Error`], with all differences and what migrates.
+pub fn refuse(layout: &Layout, interface: &Interface) -> crate::Result<()> {
     let Some(other) = other(layout, interface)? else {
         return Ok(());
     };
@@ -62,7 +61,7 @@ pub fn refuse(layout: &Layout, interface: &Interface) -> anyhow::Result<()> {
         .iter()
         .map(|line| format!("\n  {line}"))
         .collect();
-    Err(Fault::system(format!(
+    Err(Error::new(Kind::OtherVersion, format!(
         "`{name}` is guarded by another version of portguard: its tables are of version {}, this program's of version {}{}",
         other.layout.version(),
         layout.version(),
@@ -71,12 +70,11 @@ pub fn refuse(layout: &Layout, interface: &Interface) -> anyhow::Result<()> {
     .hint(format!(
         "`portguard load --migrate` with the same policy puts this version in its place without a gap (its counters and \
          flows end with it); `portguard unload --interface {name}` removes it"
-    ))
-    .into())
+    )))
 }
 
 /// What this version expects of the shared maps and the other one has otherwise.
-fn differences(other: &Layout) -> anyhow::Result<Vec<String>> {
+fn differences(other: &Layout) -> crate::Result<Vec<String>> {
     let shared = other.shared();
     let mut found = Vec::new();
     let shapes = object::shared_shapes()?;
@@ -108,7 +106,7 @@ fn differences(other: &Layout) -> anyhow::Result<Vec<String>> {
 }
 
 /// Makes a pinned TCX link run another program, atomically.
-pub(crate) fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> anyhow::Result<()> {
+pub(crate) fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> crate::Result<()> {
     let link = PinnedLink::from_pin(pin)
         .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
     program.attach_to_link(SchedClassifierLink::try_from(FdLink::from(link))?)?;
@@ -119,7 +117,7 @@ pub(crate) fn replace_egress(program: &mut SchedClassifier, pin: &Path) -> anyho
 ///
 /// # Errors
 /// If pins cannot be moved; the guard is in force all the same, and the next tool goes on.
-pub(crate) fn take_over(layout: &Layout, other: &Layout) -> anyhow::Result<()> {
+pub(crate) fn take_over(layout: &Layout, other: &Layout) -> crate::Result<()> {
     for direction in [Direction::Egress, Direction::Ingress] {
         let (from, to) = (other.link(direction), layout.link(direction));
         if from.exists() && !to.exists() {
@@ -137,7 +135,7 @@ pub(crate) fn take_over(layout: &Layout, other: &Layout) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If they are gone, and what the kernel refuses.
-pub(crate) fn undo(other: &Other) -> anyhow::Result<()> {
+pub(crate) fn undo(other: &Other) -> crate::Result<()> {
     let number = other.layout.generations().into_iter().find(|number| {
         program_of(&other.layout, *number, Direction::Ingress) == Some(other.ingress.program)
     });
@@ -156,7 +154,7 @@ pub(crate) fn undo(other: &Other) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub(crate) fn resume(layout: &Layout) -> anyhow::Result<()> {
+pub(crate) fn resume(layout: &Layout) -> crate::Result<()> {
     for other in layout.of_other_versions() {
         let ingress = attach::inspect(&other.link(Direction::Ingress))?;
         let runs = |link: Option<Attached>, of: &Layout, direction| {
@@ -181,7 +179,7 @@ pub(crate) fn resume(layout: &Layout) -> anyhow::Result<()> {
 }
 
 /// Makes egress run the other version's program that belongs to the one that ingress runs; if there is none, nothing.
-pub(crate) fn give_back(other: &Layout, ingress: Option<Attached>) -> anyhow::Result<()> {
+pub(crate) fn give_back(other: &Layout, ingress: Option<Attached>) -> crate::Result<()> {
     let number = other.generations().into_iter().find(|number| {
         ingress.is_some_and(|link| {
             program_of(other, *number, Direction::Ingress) == Some(link.program)

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::maps::MapInfo;
 
+use crate::error::Context as _;
 use crate::generation::readback;
 use crate::generation::selftest::{self, Twin};
 use crate::object::memory;
@@ -51,7 +51,7 @@ impl Pair {
     ///
     /// # Errors
     /// What the kernel refused, and tables that do not hold what was written.
-    pub(crate) fn load(image: Image, host: &HostFacts, place: Place<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn load(image: Image, host: &HostFacts, place: Place<'_>) -> crate::Result<Self> {
         let facts = object::facts(&image.facts, host);
         let image = Image {
             facts: selftest::of_twin(&image.facts),
@@ -119,7 +119,7 @@ impl Pair {
         image: &Image,
         host: &HostFacts,
         (shared, namespace): (&Path, Option<&Path>),
-    ) -> anyhow::Result<bool> {
+    ) -> crate::Result<bool> {
         let mut facts = object::facts(&image.facts, host);
         // What the kernel allowed once, it allows again.
         facts.multi_buffer = self.loaded.facts.multi_buffer;
@@ -145,7 +145,7 @@ impl Pair {
     ///
     /// # Errors
     /// What the kernel refused, and tables that do not hold what was written; the pair is of no use then.
-    pub(crate) fn change(&mut self, image: Image) -> anyhow::Result<()> {
+    pub(crate) fn change(&mut self, image: Image) -> crate::Result<()> {
         let Rest { twin, tables } = self.rest.as_mut().context(NO_REST)?;
         let image = Image {
             facts: twin.image.facts,
@@ -164,7 +164,7 @@ impl Pair {
     ///
     /// # Errors
     /// The first verdict that differs, and if the kernel cannot run programs on frames.
-    pub(crate) fn test(&mut self, policy: &Policy) -> anyhow::Result<usize> {
+    pub(crate) fn test(&mut self, policy: &Policy) -> crate::Result<usize> {
         let rest = self.rest.as_mut().context(NO_REST)?;
         selftest::run(&mut self.loaded, &mut rest.twin, policy)
     }
@@ -173,7 +173,7 @@ impl Pair {
     ///
     /// # Errors
     /// After [`Self::shed`].
-    pub(crate) fn directory(&self) -> anyhow::Result<&Directory> {
+    pub(crate) fn directory(&self) -> crate::Result<&Directory> {
         let rest = self.rest.as_ref().context(NO_REST)?;
         Ok(&rest.twin.image.directory)
     }

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use portguard_common::abi::control;
 use portguard_common::reason::Direction;
 
 use crate::conversations::{self, Adopted, Namespace};
+use crate::error::{Context as _, Error, Kind};
 use crate::fault::step;
 use crate::generation::confirm;
 use crate::generation::deadline;
@@ -28,7 +28,6 @@ use crate::pins::bpffs::{Layout, Lock, cannot_write, remove};
 use crate::pins::hidden;
 use crate::pins::meta::{Meta, XdpModeName};
 use portguard_policy::cells::Directory;
-use portguard_policy::error::Fault;
 use portguard_policy::image::Image;
 use portguard_policy::policy::{Outbound, Policy};
 
@@ -107,7 +106,7 @@ pub fn prepare(
     interface: &Interface,
     policy: &Policy,
     options: &Options,
-) -> anyhow::Result<Prepared> {
+) -> crate::Result<Prepared> {
     prepare_from(lock, interface, policy, options, None)
 }
 
@@ -121,7 +120,7 @@ pub(crate) fn prepare_from(
     policy: &Policy,
     options: &Options,
     standby: Option<Pair>,
-) -> anyhow::Result<Prepared> {
+) -> crate::Result<Prepared> {
     let layout = Layout::of(&interface.name);
     step("locked")?;
     if !options.migrate {
@@ -164,28 +163,28 @@ pub fn takes_over(in_force: Option<&Live>) -> bool {
 }
 
 /// Refuses an interface whose hook another program holds, before anything is loaded.
-fn refuse_foreign(interface: &Interface) -> anyhow::Result<()> {
+fn refuse_foreign(interface: &Interface) -> crate::Result<()> {
     // Where the kernel does not say, attaching will tell.
     let holders = holder::xdp(interface.index).unwrap_or_default();
     match holders.first() {
         None => Ok(()),
-        Some(holder) => Err(hidden::occupied(interface, holder).into()),
+        Some(holder) => Err(hidden::occupied(interface, holder)),
     }
 }
 
 /// Refuses a generation with a deadline that would take away the egress program which it may have to give way to.
-fn refuse_unjudged(previous: Option<&Live>, name: &str) -> Result<(), Fault> {
+fn refuse_unjudged(previous: Option<&Live>, name: &str) -> Result<(), Error> {
     if previous.is_none_or(|live| live.meta.egress_hook.is_none()) {
         return Ok(());
     }
-    Err(Fault::usage(format!(
+    Err(Error::new(Kind::Unsuitable, format!(
         "`outbound = \"off\"` on `{name}` cannot give way to what is in force, which judges what is sent"
     ))
     .hint("say `--confirm-within 0`, or `--outbound audit` until it is confirmed"))
 }
 
 /// When it gives way; 0 for never.
-fn deadline_of(options: &Options) -> anyhow::Result<u64> {
+fn deadline_of(options: &Options) -> crate::Result<u64> {
     if options.confirm_within.is_zero() {
         return Ok(0);
     }
@@ -199,7 +198,7 @@ fn state(
     policy: &Policy,
     options: &Options,
     is_known: bool,
-) -> anyhow::Result<Namespace> {
+) -> crate::Result<Namespace> {
     let namespace = conversations::ensure(lock, policy)?;
     if !is_known || namespace.adopted().is_some() {
         conversations::take_over(&namespace, interface.index)?;
@@ -220,7 +219,7 @@ fn prepare_next(
     options: &Options,
     previous: Option<Live>,
     (number, standby): (u64, Option<Pair>),
-) -> anyhow::Result<Prepared> {
+) -> crate::Result<Prepared> {
     let shared = layout.shared();
     fs::create_dir_all(&shared).map_err(|error| cannot_write(error, &shared))?;
     check_shapes(layout)?;
@@ -327,7 +326,7 @@ fn pair(
     image: Image,
     host: &HostFacts,
     place: Place<'_>,
-) -> anyhow::Result<Pair> {
+) -> crate::Result<Pair> {
     if let Some(mut standby) = standby
         && standby.can_become(&image, host, (place.shared, place.namespace))?
     {
@@ -338,16 +337,15 @@ fn pair(
 }
 
 /// The image of a policy.
-pub(crate) fn build(policy: &Policy, directory: Directory) -> anyhow::Result<Image> {
+pub(crate) fn build(policy: &Policy, directory: Directory) -> crate::Result<Image> {
     Image::build(policy, directory).map_err(|error| {
-        Fault::usage(error.to_string())
+        Error::new(Kind::TooLarge, error.to_string())
             .hint("narrow the site's own rows, or merge peers that are treated alike")
-            .into()
     })
 }
 
 /// Refuses to reuse shared maps of another shape.
-fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
+fn check_shapes(layout: &Layout) -> crate::Result<()> {
     let shared = layout.shared();
     let differences: Vec<String> = object::shared_shapes()?
         .iter()
@@ -356,20 +354,19 @@ fn check_shapes(layout: &Layout) -> anyhow::Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Fault::system(format!(
-        "`{}` is of another version of portguard",
-        shared.display()
-    ))
+    Err(Error::new(
+        Kind::OtherVersion,
+        format!("`{}` is of another version of portguard", shared.display()),
+    )
     .hint(format!(
         "{}\n`portguard unload --interface {}` removes it, counters included; then load again",
         differences.join("\n"),
         layout.interface().0
-    ))
-    .into())
+    )))
 }
 
 /// Pins a generation: programs and maps that a later tool asks for, its description last.
-fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> anyhow::Result<()> {
+fn pin(directory: &Path, loaded: &mut Loaded, meta: &Meta) -> crate::Result<()> {
     let failed = |path: &Path| format!("cannot pin `{}`", path.display());
     let path = directory.join(Direction::Ingress.name());
     loaded

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::reason::Direction;
 
 use crate::conversations;
+use crate::error::{Context as _, Error, Kind, gone};
 use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::endings;
@@ -22,13 +22,12 @@ use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, Lock, remove};
 use crate::pins::hidden;
 use crate::pins::meta::{Meta, XdpModeName};
-use portguard_policy::error::Fault;
 
 /// Puts generations in force, one interface after the other; if one cannot be, those before it are taken back.
 ///
 /// # Errors
 /// What the kernel refuses; what was in force then still is.
-pub fn publish(prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
+pub fn publish(prepared: Vec<Prepared>) -> crate::Result<Vec<Live>> {
     let published = publish_and_keep(prepared)?;
     Ok(published.into_iter().map(|(live, _)| live).collect())
 }
@@ -37,7 +36,7 @@ pub fn publish(prepared: Vec<Prepared>) -> anyhow::Result<Vec<Live>> {
 ///
 /// # Errors
 /// Those of [`publish`].
-pub(crate) fn publish_and_keep(mut prepared: Vec<Prepared>) -> anyhow::Result<Vec<(Live, Pair)>> {
+pub(crate) fn publish_and_keep(mut prepared: Vec<Prepared>) -> crate::Result<Vec<(Live, Pair)>> {
     let result = swap_all(&mut prepared);
     if let Err(error) = result {
         prepared.iter().for_each(Prepared::withdraw);
@@ -65,7 +64,7 @@ pub(crate) fn publish_and_keep(mut prepared: Vec<Prepared>) -> anyhow::Result<Ve
     Ok(published)
 }
 
-fn swap_all(prepared: &mut [Prepared]) -> anyhow::Result<()> {
+fn swap_all(prepared: &mut [Prepared]) -> crate::Result<()> {
     step("prepared")?;
     let mut done = 0;
     let mut outcome = Ok(());
@@ -95,7 +94,7 @@ fn swap_all(prepared: &mut [Prepared]) -> anyhow::Result<()> {
 impl Prepared {
     /// Attaches or swaps, egress first: it knows the host's conversations before ingress asks for them. After an error
     /// what was in force before is in force again.
-    fn swap(&mut self) -> anyhow::Result<()> {
+    fn swap(&mut self) -> crate::Result<()> {
         let pin = self.holder().link(Direction::Ingress);
         let attached = attach::inspect(&pin)?;
         // A link whose interface is gone, or that holds another interface which had the name before, guards nothing here.
@@ -103,23 +102,20 @@ impl Prepared {
             link.ifindex == self.interface.index && effective::runs(&self.layout, link)
         });
         if self.replaces && !self.is_same_mode() {
-            return Err(
-                Fault::usage("the XDP mode cannot be changed while the guard is loaded")
-                    .hint(format!(
-                        "`portguard unload --interface {}` first",
-                        self.interface.name
-                    ))
-                    .into(),
-            );
+            return Err(Error::new(
+                Kind::Unsuitable,
+                "the XDP mode cannot be changed while the guard is loaded",
+            )
+            .hint(format!(
+                "`portguard unload --interface {}` first",
+                self.interface.name
+            )));
         }
         let swapped = self.swap_both(&pin);
         if let Err(error) = swapped {
             let error = match Interface::name_of(self.interface.index) {
                 Some(_) => error,
-                None => error.context(Fault::system(format!(
-                    "the interface `{}` is gone",
-                    self.interface.name
-                ))),
+                None => gone(&self.interface.name).caused_by(error),
             };
             return Err(match self.take_back() {
                 Ok(()) => error,
@@ -131,7 +127,7 @@ impl Prepared {
         Ok(())
     }
 
-    fn swap_both(&mut self, pin: &Path) -> anyhow::Result<()> {
+    fn swap_both(&mut self, pin: &Path) -> crate::Result<()> {
         let egress_pin = self.holder().link(Direction::Egress);
         marker::begin(&self.layout)?;
         step("marked")?;
@@ -188,7 +184,7 @@ impl Prepared {
     }
 
     /// Puts what was in force before back in force.
-    fn take_back(&self) -> anyhow::Result<()> {
+    fn take_back(&self) -> crate::Result<()> {
         if let Some(other) = &self.other {
             return migrate::undo(other);
         }
@@ -217,7 +213,7 @@ pub fn revert(
     interface: &Interface,
     to: &Meta,
     hook: Option<EgressHook>,
-) -> anyhow::Result<()> {
+) -> crate::Result<()> {
     let directory = layout.generation(to.number);
     let mut program = Xdp::from_pin(
         directory.join(Direction::Ingress.name()),
@@ -246,7 +242,7 @@ pub fn revert(
 ///
 /// # Errors
 /// If its description cannot be read.
-pub fn before(layout: &Layout, live: &Live) -> anyhow::Result<Option<Meta>> {
+pub fn before(layout: &Layout, live: &Live) -> crate::Result<Option<Meta>> {
     let previous = live.meta.previous;
     let read = previous.map(|number| Meta::read(&layout.generation(number).join("meta")));
     read.transpose()
@@ -255,16 +251,18 @@ pub fn before(layout: &Layout, live: &Live) -> anyhow::Result<Option<Meta>> {
 /// Goes back to the generation before the one in force, which is removed. The counters keep their meaning.
 ///
 /// # Errors
-/// [`Fault`] if there is none, and what the kernel refuses.
-pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<Meta> {
+/// [`Error`] if there is none, and what the kernel refuses.
+pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<Meta> {
     let (name, _) = layout.interface();
     let Some(number) = live.meta.previous else {
-        return Err(Fault::usage(format!(
-            "there is no generation before {} on `{name}`",
-            live.meta.number
-        ))
-        .hint("`portguard unload` stops guarding")
-        .into());
+        return Err(Error::new(
+            Kind::NotThere,
+            format!(
+                "there is no generation before {} on `{name}`",
+                live.meta.number
+            ),
+        )
+        .hint("`portguard unload` stops guarding"));
     };
     let interface = Interface::find(&name)?;
     let directory = layout.generation(number);
@@ -289,7 +287,7 @@ pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> anyhow::Result<M
 ///
 /// # Errors
 /// If pins cannot be removed.
-pub fn unload(_lock: &Lock, layout: &Layout) -> anyhow::Result<bool> {
+pub fn unload(_lock: &Lock, layout: &Layout) -> crate::Result<bool> {
     let (name, _) = layout.interface();
     let is_filter = layout.generations().into_iter().any(|number| {
         Meta::read(&layout.generation(number).join("meta"))

@@ -3,14 +3,13 @@
 use std::borrow::Borrow;
 use std::thread;
 
-use anyhow::{Context as _, anyhow};
 use aya::Pod;
 use aya::maps::{Array, Map, MapData};
 use portguard_common::abi::{Config, MAX_CELLS};
 use portguard_common::tables::Key;
 
+use crate::error::{Context as _, Error, Kind};
 use crate::object::{GLOBALS, Tables};
-use portguard_policy::error::Fault;
 use portguard_policy::image::Image;
 
 /// Values of frozen globals are read whole, up to half a megabyte, through the stack.
@@ -22,8 +21,8 @@ const KEYS: usize = Key::COUNT as usize;
 /// Compares.
 ///
 /// # Errors
-/// [`Fault`] naming the first map that differs.
-pub fn compare(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result<()> {
+/// [`Error`] naming the first map that differs.
+pub fn compare(tables: &Tables, image: &Image, facts: &Config) -> crate::Result<()> {
     let map = |name: &str| tables.map(name);
     array(map("BLOCKS")?, "BLOCKS", &image.blocks)?;
     array(map("STEPS")?, "STEPS", &image.steps)?;
@@ -37,13 +36,13 @@ pub fn compare(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result
 ///
 /// # Errors
 /// As [`compare`].
-pub fn globals(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result<()> {
+pub fn globals(tables: &Tables, image: &Image, facts: &Config) -> crate::Result<()> {
     let map = |name: &str| tables.map(name);
     let maps: Vec<&Map> = GLOBALS.into_iter().map(map).collect::<Result<_, _>>()?;
     let compared = thread::scope(|scope| {
         let job = move || {
             let [f, i, o, rules, r4, r6] = maps.as_slice() else {
-                return Err(anyhow!("six maps were asked for"));
+                return Err(Error::system("six maps were asked for"));
             };
             global(f, ".rodata.config", |there: &Config| there == facts)?;
             global(i, ".rodata.in", |there: &[u16; KEYS]| {
@@ -71,18 +70,18 @@ pub fn globals(tables: &Tables, image: &Image, facts: &Config) -> anyhow::Result
     });
     compared
         .context("cannot start a thread")?
-        .map_err(|_panic| anyhow!("reading the maps back failed"))?
+        .map_err(|_panic| Error::system("reading the maps back failed"))?
 }
 
-fn differs(name: &str) -> anyhow::Error {
-    Fault::system(format!(
-        "map `{name}` does not hold what was written to it: nothing was changed"
-    ))
+fn differs(name: &str) -> Error {
+    Error::new(
+        Kind::SelfTest,
+        format!("map `{name}` does not hold what was written to it: nothing was changed"),
+    )
     .hint("this is a defect of the kernel or of portguard: please report it")
-    .into()
 }
 
-fn array<V: Pod + PartialEq>(map: &Map, name: &str, meant: &[V]) -> anyhow::Result<()> {
+fn array<V: Pod + PartialEq>(map: &Map, name: &str, meant: &[V]) -> crate::Result<()> {
     let there: Array<&MapData, V> = map.try_into()?;
     for (value, index) in meant.iter().zip(0..) {
         let read = there
@@ -96,7 +95,7 @@ fn array<V: Pod + PartialEq>(map: &Map, name: &str, meant: &[V]) -> anyhow::Resu
     Ok(())
 }
 
-fn global<V: Pod>(map: &Map, name: &str, same: impl Fn(&V) -> bool) -> anyhow::Result<()> {
+fn global<V: Pod>(map: &Map, name: &str, same: impl Fn(&V) -> bool) -> crate::Result<()> {
     let there: Array<&MapData, V> = map.try_into()?;
     let read = there
         .get(&0, 0)

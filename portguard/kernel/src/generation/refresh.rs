@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
+use crate::error::Context as _;
 use crate::generation::deadline;
 use crate::generation::effective;
 use crate::generation::prepare::prepare_from;
@@ -33,7 +33,7 @@ pub struct Refreshed {
 ///
 /// # Errors
 /// What the system refuses; the other interfaces are tried all the same, and what was in force still is.
-pub fn refresh(answers: &Answers, standby: &mut Standby) -> anyhow::Result<Vec<Refreshed>> {
+pub fn refresh(answers: &Answers, standby: &mut Standby) -> crate::Result<Vec<Refreshed>> {
     // Seen without the lock that there is nothing to do, most of the time.
     let changes = |live: &Live| live.meta.policy.with_answers(answers).is_some();
     let layouts = bpffs::layouts().into_iter();
@@ -72,7 +72,7 @@ fn one(
     layout: &bpffs::Layout,
     answers: &Answers,
     standby: &mut Standby,
-) -> anyhow::Result<Option<(Live, bool)>> {
+) -> crate::Result<Option<(Live, bool)>> {
     let (name, _) = layout.interface();
     // Under the lock: somebody may have loaded another policy meanwhile.
     let Some(now) = live(layout)? else {
@@ -117,7 +117,7 @@ fn one(
 ///
 /// # Errors
 /// What the system refuses: the next refresh takes longer then.
-pub fn provide(standby: &mut Standby) -> anyhow::Result<()> {
+pub fn provide(standby: &mut Standby) -> crate::Result<()> {
     let own = bpffs::layouts().into_iter();
     for layout in own.filter(|layout| layout.interface().1) {
         if !live(&layout)?.is_some_and(|live| standby.lacks(&layout, &live)) {

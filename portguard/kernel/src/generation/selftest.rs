@@ -7,7 +7,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context as _, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use ipnet::IpNet;
 use portguard_common::abi::Config;
@@ -15,10 +14,10 @@ use portguard_common::parse::parse;
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
 
+use crate::error::{Context as _, Error, Kind};
 use crate::object::{HostFacts, Loaded};
 use crate::probe::{Probe, frame, is_granted};
 use portguard_policy::catalog::Transport;
-use portguard_policy::error::Fault;
 use portguard_policy::image::{Image, spans};
 use portguard_policy::policy::{Peers, Policy};
 
@@ -72,17 +71,21 @@ pub(crate) fn host_of_twin(host: &HostFacts) -> HostFacts {
 /// Runs the frames.
 ///
 /// # Errors
-/// [`Fault`] at the first verdict that differs, and if the kernel cannot run programs on frames.
-pub fn run(loaded: &mut Loaded, twin: &mut Twin, policy: &Policy) -> anyhow::Result<usize> {
+/// [`Error`] at the first verdict that differs, and if the kernel cannot run programs on frames.
+pub fn run(loaded: &mut Loaded, twin: &mut Twin, policy: &Policy) -> crate::Result<usize> {
     let Twin {
         image: twin_image,
         loaded: twin,
     } = twin;
     let (real, tested) = (tag(loaded)?, tag(twin)?);
-    ensure!(
-        real == tested,
-        "the program that was tested ({tested:#x}) is not the one that was loaded ({real:#x})"
-    );
+    if real != tested {
+        return Err(Error::new(
+            Kind::SelfTest,
+            format!(
+                "the program that was tested ({tested:#x}) is not the one that was loaded ({real:#x})"
+            ),
+        ));
+    }
     let program = twin.ingress()?;
     let probes = probes(policy);
     for probe in &probes {
@@ -128,16 +131,16 @@ fn word(is_drop: bool) -> &'static str {
     if is_drop { "drop" } else { "pass" }
 }
 
-fn differs(probe: &Probe, how: &str) -> anyhow::Error {
-    Fault::system(format!(
-        "the loaded guard misjudges {probe}: {how}; nothing was changed"
-    ))
+fn differs(probe: &Probe, how: &str) -> Error {
+    Error::new(
+        Kind::SelfTest,
+        format!("the loaded guard misjudges {probe}: {how}; nothing was changed"),
+    )
     .hint("this is a defect of the kernel or of portguard: please report it")
-    .into()
 }
 
 /// The kernel's digest of a program's instructions, before it rewrites them.
-fn tag(loaded: &mut Loaded) -> anyhow::Result<u64> {
+fn tag(loaded: &mut Loaded) -> crate::Result<u64> {
     Ok(loaded.ingress()?.info()?.tag())
 }
 

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
 use crate::conversations::{self, Namespace};
+use crate::error::Context as _;
 use crate::generation::facts;
 use crate::generation::pair::{Pair, Place};
 use crate::generation::prepare::build;
@@ -76,7 +76,7 @@ impl Standby {
     ///
     /// # Errors
     /// What the kernel refuses; nothing in force depends on it.
-    pub(crate) fn provide(&mut self, _lock: &Lock, layout: &Layout) -> anyhow::Result<()> {
+    pub(crate) fn provide(&mut self, _lock: &Lock, layout: &Layout) -> crate::Result<()> {
         let live = generation::live(layout)?;
         let Some(live) = live.filter(|live| self.lacks(layout, live)) else {
             return Ok(());

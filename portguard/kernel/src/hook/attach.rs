@@ -6,16 +6,14 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
 use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 
+use crate::error::{Context as _, Error, Kind, errno, gone};
 use crate::hook::XdpModeName;
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
-
-use portguard_policy::error::Fault;
 
 /// An attachment that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// If there is something that is no link.
-pub fn inspect(path: &Path) -> anyhow::Result<Option<Attached>> {
+pub fn inspect(path: &Path) -> crate::Result<Option<Attached>> {
     if !path.exists() {
         return Ok(None);
     }
@@ -69,14 +67,14 @@ fn ifindex(info: &LinkInfo) -> u32 {
 /// Attaches an ingress program to an interface that has none of ours, and pins the link.
 ///
 /// # Errors
-/// [`Fault`]: another program holds the hook (`occupied` describes it), the driver cannot, no privilege.
+/// [`Error`]: another program holds the hook (`occupied` describes it), the driver cannot, no privilege.
 pub fn attach_xdp(
     program: &mut Xdp,
     interface: &Interface,
     mode: XdpModeName,
     pin: &Path,
-    occupied: impl FnOnce(&Interface, &Holder) -> Fault,
-) -> anyhow::Result<()> {
+    occupied: impl FnOnce(&Interface, &Holder) -> Error,
+) -> crate::Result<()> {
     let flags = match mode {
         XdpModeName::Native => XdpMode::Driver,
         XdpModeName::Generic => XdpMode::Skb,
@@ -87,7 +85,8 @@ pub fn attach_xdp(
     let link = program.take_link(id)?;
     // On kernels without XDP links aya falls back to netlink, whose attachment nobody can pin: dropped here, it detaches.
     let link = FdLink::try_from(link).map_err(|_netlink| {
-        Fault::system("this kernel has no XDP links").hint("Linux 5.9 is the oldest that has them")
+        Error::new(Kind::NoXdpLinks, "this kernel has no XDP links")
+            .hint("Linux 5.9 is the oldest that has them")
     })?;
     link.pin(pin)
         .with_context(|| format!("cannot pin `{}`", pin.display()))?;
@@ -98,7 +97,7 @@ pub fn attach_xdp(
 ///
 /// # Errors
 /// What the kernel refuses; the link then runs what it ran.
-pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> anyhow::Result<()> {
+pub fn replace_xdp(program: &mut Xdp, pin: &Path) -> crate::Result<()> {
     let link = PinnedLink::from_pin(pin)
         .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(link))?;
@@ -114,8 +113,8 @@ fn refused_xdp(
     error: ProgramError,
     interface: &Interface,
     mode: XdpModeName,
-    occupied: impl FnOnce(&Interface, &Holder) -> Fault,
-) -> anyhow::Error {
+    occupied: impl FnOnce(&Interface, &Holder) -> Error,
+) -> Error {
     let name = &interface.name;
     let fault = match errno(&error) {
         Some(libc::EBUSY | libc::EEXIST) => match holder::xdp(interface.index)
@@ -123,26 +122,26 @@ fn refused_xdp(
             .first()
         {
             Some(holder) => occupied(interface, holder),
-            None => Fault::system(format!("another XDP program is attached to `{name}`")),
+            None => Error::new(Kind::HookBusy, format!("another XDP program is attached to `{name}`")),
         },
         Some(libc::ENODEV | libc::ENXIO) => {
-            Fault::system(format!("the interface `{name}` is gone"))
+            gone(name)
         }
         Some(libc::EOPNOTSUPP) => {
-            Fault::system(format!("the driver of `{name}` has no {} XDP", mode.name())).hint(
+            Error::new(Kind::Driver, format!("the driver of `{name}` has no {} XDP", mode.name())).hint(
                 "`--xdp-mode generic` works with every driver, after the kernel has allocated the packet: \
                  several times slower, and fit for audit or for slow links",
             )
         }
-        Some(libc::ERANGE) => Fault::system(format!("the MTU of `{name}` is too large for its driver's XDP"))
+        Some(libc::ERANGE) => Error::new(Kind::Driver, format!("the MTU of `{name}` is too large for its driver's XDP"))
             .hint("lower the MTU; `portguard doctor` says more"),
         Some(libc::EPERM | libc::EACCES) => {
-            Fault::system("the kernel does not let this process attach programs")
+            Error::new(Kind::NotPermitted, "the kernel does not let this process attach programs")
                 .hint("run as root, or with CAP_BPF and CAP_NET_ADMIN")
         }
-        _ => Fault::system(format!("the kernel refused to attach to `{name}`")),
+        _ => Error::new(Kind::Refused, format!("the kernel refused to attach to `{name}`")),
     };
-    anyhow::Error::new(error).context(fault)
+    fault.caused_by(error)
 }
 
 /// How long the kernel may take to take a program off its hook.
@@ -154,14 +153,14 @@ const DETACHING: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// If the pin cannot be removed.
-pub fn detach(pin: &Path) -> anyhow::Result<bool> {
+pub fn detach(pin: &Path) -> crate::Result<bool> {
     // What cannot be inspected can still be removed.
     let attached = inspect(pin).ok().flatten();
     match fs::remove_file(pin) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => {
-            bail!(anyhow::Error::new(error).context(format!("cannot remove `{}`", pin.display())))
+            return Err(Error::from(error).context(format!("cannot remove `{}`", pin.display())));
         }
     }
     if let Some(attached) = attached.filter(|link| link.ifindex != 0) {
@@ -182,16 +181,4 @@ fn runs(attached: Attached) -> bool {
     xdp.iter()
         .chain(&tcx)
         .any(|holder| holder.id == attached.program)
-}
-
-/// The errno at the bottom of an error.
-pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut cause = Some(error);
-    while let Some(this) = cause {
-        if let Some(io) = this.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error();
-        }
-        cause = this.source();
-    }
-    None
 }

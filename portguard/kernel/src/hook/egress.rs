@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::programs::links::{FdLink, Link as _, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Context as _, Error, Kind};
 use crate::hook::attach::{self, Attached, inspect};
 use crate::host::interface::Interface;
-use portguard_policy::error::Fault;
 
 /// Where the egress program hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,21 +59,20 @@ pub fn set(
     interface: &Interface,
     hook: EgressHook,
     pin: &Path,
-) -> anyhow::Result<()> {
-    let refused = || {
-        Fault::system(format!(
-            "the kernel refused the egress program on `{}`",
-            interface.name
-        ))
-        .hint("`portguard doctor` says more; with `--outbound off` there is none, and replies are not known")
+) -> crate::Result<()> {
+    let set = match hook {
+        EgressHook::Tcx => set_tcx(program, interface, pin),
+        EgressHook::Clsact => set_clsact(program, interface),
     };
-    match hook {
-        EgressHook::Tcx => set_tcx(program, interface, pin).with_context(refused),
-        EgressHook::Clsact => set_clsact(program, interface).with_context(refused),
-    }
+    set.map_err(|error| {
+        let what = format!("the kernel refused the egress program on `{}`", interface.name);
+        Error::new(Kind::Refused, what)
+            .hint("`portguard doctor` says more; with `--outbound off` there is none, and replies are not known")
+            .caused_by(error)
+    })
 }
 
-fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> anyhow::Result<()> {
+fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> crate::Result<()> {
     let is_here = |link: Attached| {
         // Asking takes more privileges than attaching.
         let asked = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress);
@@ -100,7 +98,7 @@ fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> 
     Ok(())
 }
 
-fn ours(interface: &Interface) -> anyhow::Result<SchedClassifierLink> {
+fn ours(interface: &Interface) -> crate::Result<SchedClassifierLink> {
     Ok(SchedClassifierLink::attached(
         &interface.name,
         TcAttachType::Egress,
@@ -110,7 +108,7 @@ fn ours(interface: &Interface) -> anyhow::Result<SchedClassifierLink> {
     )?)
 }
 
-fn set_clsact(program: &mut SchedClassifier, interface: &Interface) -> anyhow::Result<()> {
+fn set_clsact(program: &mut SchedClassifier, interface: &Interface) -> crate::Result<()> {
     // Already there is fine, also when another made it: it is never removed.
     let _ = qdisc_add_clsact(&interface.name);
     let options = NlOptions {
@@ -137,7 +135,7 @@ fn set_clsact(program: &mut SchedClassifier, interface: &Interface) -> anyhow::R
 ///
 /// # Errors
 /// If the pin cannot be removed.
-pub fn clear(interface: &Interface, hook: Option<EgressHook>, pin: &Path) -> anyhow::Result<bool> {
+pub fn clear(interface: &Interface, hook: Option<EgressHook>, pin: &Path) -> crate::Result<bool> {
     let mut found = attach::detach(pin)?;
     if hook == Some(EgressHook::Clsact) {
         found |= ours(interface)?.detach().is_ok();

@@ -36,7 +36,7 @@ impl fmt::Display for Holder {
 ///
 /// # Errors
 /// See [`link`].
-pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
+pub fn xdp(index: u32) -> crate::Result<Vec<Holder>> {
     let attributes = link(index)?.attributes.into_iter();
     let holders = attributes.flat_map(|attribute| programs(&attribute));
     Ok(holders
@@ -52,7 +52,7 @@ pub fn xdp(index: u32) -> anyhow::Result<Vec<Holder>> {
 ///
 /// # Errors
 /// If the kernel does not say.
-pub fn all_xdp() -> anyhow::Result<Vec<(String, Holder)>> {
+pub fn all_xdp() -> crate::Result<Vec<(String, Holder)>> {
     let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let mut found = Vec::new();
     for answer in request(NETLINK_ROUTE, question, NLM_F_DUMP)? {
@@ -79,7 +79,7 @@ pub fn all_xdp() -> anyhow::Result<Vec<(String, Holder)>> {
 ///
 /// # Errors
 /// See [`link`].
-pub fn xdp_programs(index: u32) -> anyhow::Result<Vec<u32>> {
+pub fn xdp_programs(index: u32) -> crate::Result<Vec<u32>> {
     let attributes = link(index)?.attributes.into_iter();
     Ok(attributes
         .flat_map(|attribute| programs(&attribute))

@@ -7,9 +7,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::netlink::request;
+use crate::error::{Error, Kind};
 use portguard_policy::human::plain;
-
-use portguard_policy::error::Fault;
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +23,8 @@ impl Interface {
     /// Finds an interface by its name, or by an alternative name.
     ///
     /// # Errors
-    /// [`Fault`] with the names that there are.
-    pub fn find(name: &str) -> Result<Self, Fault> {
+    /// [`Error`] with the names that there are.
+    pub fn find(name: &str) -> Result<Self, Error> {
         let index = if_nametoindex(name).ok().or_else(|| by_alternative(name));
         let found = index.and_then(|index| {
             let name = Self::name_of(index)?;
@@ -40,7 +39,11 @@ impl Interface {
                 [only] => format!("there is only {only}"),
                 there => format!("there are {}", there.join(", ")),
             };
-            Err(Fault::usage(format!("there is no network interface `{}`", plain(name))).hint(hint))
+            Err(Error::new(
+                Kind::NotThere,
+                format!("there is no network interface `{}`", plain(name)),
+            )
+            .hint(hint))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! How the frames of an interface start: with an Ethernet header, with the IP header, or with what the guard cannot read.
 
 use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
-use portguard_policy::error::Fault;
 
+use crate::error::{Error, Kind, gone};
 use crate::host::netlink;
 
 /// What a frame starts with.
@@ -17,17 +17,15 @@ pub enum Start {
 /// What the frames of an interface start with.
 ///
 /// # Errors
-/// [`Fault`] where XDP and TCX give them with something in front that says not where it ends: the outer headers of a tunnel
+/// [`Error`] where XDP and TCX give them with something in front that says not where it ends: the outer headers of a tunnel
 /// stand there, or do not, by the kernel's version.
-pub fn start(index: u32, name: &str) -> anyhow::Result<Start> {
-    let link = netlink::link(index)
-        .map_err(|error| error.context(Fault::system(format!("the interface `{name}` is gone"))))?;
+pub fn start(index: u32, name: &str) -> crate::Result<Start> {
+    let link = netlink::link(index).map_err(|error| gone(name).caused_by(error))?;
     of(&link).map_err(|kind| {
-        Fault::usage(format!(
+        Error::new(Kind::Unsuitable, format!(
             "`{name}` has no Ethernet header ({kind}), and what its frames start with is not known"
         ))
         .hint("guard the interface below, which carries the tunnel; tun, WireGuard and PPP interfaces can be guarded")
-        .into()
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context as _;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -12,6 +11,7 @@ use netlink_packet_route::link::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::request;
+use crate::error::Context as _;
 use portguard_policy::tunnels::is_device;
 
 /// An interface.
@@ -50,7 +50,7 @@ pub enum Speaks {
 ///
 /// # Errors
 /// If the kernel does not list them.
-pub fn all() -> anyhow::Result<Vec<Link>> {
+pub fn all() -> crate::Result<Vec<Link>> {
     let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP)
         .context("cannot list the network interfaces")?;

@@ -1,6 +1,5 @@
 //! One request over netlink, and its answers.
 
-use anyhow::{Context as _, anyhow};
 use netlink_packet_core::{
     NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
@@ -10,6 +9,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
+use crate::error::Context as _;
+
 /// Length of a netlink message's header, the least that a message has.
 const HEADER: usize = 16;
 
@@ -18,7 +19,7 @@ const HEADER: usize = 16;
 ///
 /// # Errors
 /// The kernel's, as [`Errno`] in the chain.
-pub fn request<T>(protocol: isize, message: T, flags: u16) -> anyhow::Result<Vec<T>>
+pub fn request<T>(protocol: isize, message: T, flags: u16) -> crate::Result<Vec<T>>
 where
     T: NetlinkSerializable + NetlinkDeserializable,
     NetlinkMessage<T>: From<T>,
@@ -45,8 +46,9 @@ where
             .context("cannot read from netlink")?;
         let mut rest = datagram.as_slice();
         while rest.len() >= HEADER {
-            let parsed = NetlinkMessage::<T>::deserialize(rest)
-                .map_err(|error| anyhow!("netlink answer not understood: {error}"))?;
+            let parsed = NetlinkMessage::<T>::deserialize(rest).map_err(|error| {
+                crate::Error::system(format!("netlink answer not understood: {error}"))
+            })?;
             let length = usize::try_from(parsed.header.length)?.next_multiple_of(4);
             rest = rest.get(length.max(HEADER)..).unwrap_or_default();
             #[expect(
@@ -75,7 +77,7 @@ where
 ///
 /// # Errors
 /// If there is no such interface.
-pub fn link(index: u32) -> anyhow::Result<LinkMessage> {
+pub fn link(index: u32) -> crate::Result<LinkMessage> {
     let mut question = LinkMessage::default();
     question.header.index = index;
     let answers = request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(question), 0)?;

@@ -4,7 +4,6 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use anyhow::Context as _;
 use aya::EbpfLoader;
 use aya::programs::{ProgramType, SchedClassifier};
 use aya::sys::{BpfHelper, is_helper_supported};
@@ -12,6 +11,7 @@ use portguard_common::conntrack::{Class, Tuple};
 use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
+use crate::error::Context as _;
 use crate::host::sockets::Session;
 use crate::record;
 
@@ -114,7 +114,7 @@ impl Owners {
     ///
     /// # Errors
     /// If it refuses.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> crate::Result<Self> {
         let mut program = EbpfLoader::new()
             .btf(None)
             .override_global(GLOBAL, &bit(), true)
@@ -131,7 +131,7 @@ impl Owners {
     ///
     /// # Errors
     /// If the program cannot be run.
-    pub(crate) fn of(&mut self, session: &Session) -> anyhow::Result<Owner> {
+    pub(crate) fn of(&mut self, session: &Session) -> crate::Result<Owner> {
         let tuple = Tuple {
             space: space(protocol::UDP),
             local: session.local.ip().into(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use portguard_policy::error::Fault;
+use crate::error::{Error, Kind};
 
 mod capability {
     pub(crate) const NET_ADMIN: u32 = 12;
@@ -15,12 +15,15 @@ mod capability {
 ///
 /// # Errors
 /// If this process lacks a capability that a guard takes.
-pub fn check() -> Result<(), Fault> {
+pub fn check() -> Result<(), Error> {
     match missing_capabilities() {
-        Some(missing) if !missing.is_empty() => Err(Fault::system(format!(
-            "this process lacks {}, which guarding takes",
-            missing.join(", ")
-        ))
+        Some(missing) if !missing.is_empty() => Err(Error::new(
+            Kind::NotPermitted,
+            format!(
+                "this process lacks {}, which guarding takes",
+                missing.join(", ")
+            ),
+        )
         .hint("run as root: `sudo portguard ...`")),
         _ => Ok(()),
     }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
@@ -14,7 +13,8 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
 
 use portguard_policy::domains::Answers;
-use portguard_policy::error::Fault;
+
+use crate::error::{Context as _, Error, Kind};
 
 /// How long one question may take, before the next server is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -43,7 +43,7 @@ impl Resolver {
     ///
     /// # Errors
     /// If `/etc/resolv.conf` cannot be read, or names no server.
-    pub fn new(server: Option<SocketAddr>) -> anyhow::Result<Self> {
+    pub fn new(server: Option<SocketAddr>) -> crate::Result<Self> {
         let mut builder = match server {
             Some(server) => {
                 let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
@@ -55,9 +55,10 @@ impl Resolver {
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             }
             None => TokioResolver::builder_tokio().map_err(|error| {
-                let fault = Fault::system(format!(
-                    "cannot read the name servers of `/etc/resolv.conf`: {error}"
-                ));
+                let fault = Error::new(
+                    Kind::Unanswered,
+                    format!("cannot read the name servers of `/etc/resolv.conf`: {error}"),
+                );
                 fault.hint("name one with `--resolver ADDRESS`")
             })?,
         };
@@ -138,7 +139,7 @@ fn is_of_a_peer(address: &IpAddr) -> bool {
 pub fn once(
     names: impl IntoIterator<Item = String>,
     server: Option<SocketAddr>,
-) -> anyhow::Result<(Answers, Vec<(String, String)>)> {
+) -> crate::Result<(Answers, Vec<(String, String)>)> {
     let mut names = names.into_iter().peekable();
     if names.peek().is_none() {
         return Ok(Default::default());

@@ -13,12 +13,12 @@ use netlink_packet_sock_diag::inet::{
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
+use crate::error::{Error, Kind};
 use crate::host::listeners::ephemeral;
 use crate::host::netlink::request;
 use crate::host::owners::{Owner, Owners};
 use crate::host::tracked;
 use portguard_policy::catalog::Transport;
-use portguard_policy::error::Fault;
 
 /// A socket with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +103,7 @@ fn open_states() -> StateFlags {
 ///
 /// # Errors
 /// If the kernel does not show its socket tables.
-pub fn sessions() -> anyhow::Result<Vec<Session>> {
+pub fn sessions() -> crate::Result<Vec<Session>> {
     let mut listening = BTreeSet::new();
     let mut found = Vec::new();
     let ephemeral = ephemeral();
@@ -185,7 +185,7 @@ pub(crate) struct Service {
 ///
 /// # Errors
 /// If the kernel does not show its socket tables.
-pub(crate) fn services() -> anyhow::Result<Vec<Service>> {
+pub(crate) fn services() -> crate::Result<Vec<Service>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         let all = dump(
@@ -245,7 +245,7 @@ struct Dumped {
 
 /// The TCP sockets that are open. Who talks while the kernel lists them may be counted half before and half after: where that
 /// matters, the counts have to say the same twice.
-fn dump_tcp(family: u8) -> anyhow::Result<Vec<Dumped>> {
+fn dump_tcp(family: u8) -> crate::Result<Vec<Dumped>> {
     let mut found = dump(family, IPPROTO_TCP, open_states())?;
     if found.iter().any(|socket| socket.is_opener) {
         let again = dump(family, IPPROTO_TCP, open_states())?;
@@ -333,7 +333,7 @@ impl Counts {
     }
 }
 
-fn dump(family: u8, protocol: u8, states: StateFlags) -> anyhow::Result<Vec<Dumped>> {
+fn dump(family: u8, protocol: u8, states: StateFlags) -> crate::Result<Vec<Dumped>> {
     let question = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol,
@@ -346,10 +346,12 @@ fn dump(family: u8, protocol: u8, states: StateFlags) -> anyhow::Result<Vec<Dump
         },
     });
     let answers = request(NETLINK_SOCK_DIAG, question, NLM_F_DUMP).map_err(|error| {
-        error.context(
-            Fault::system("the kernel does not list its sockets: open sessions are unknown")
-                .hint("load its modules: `modprobe -a inet_diag tcp_diag udp_diag`"),
+        Error::new(
+            Kind::Unanswered,
+            "the kernel does not list its sockets: open sessions are unknown",
         )
+        .hint("load its modules: `modprobe -a inet_diag tcp_diag udp_diag`")
+        .caused_by(error)
     })?;
     Ok(answers
         .into_iter()

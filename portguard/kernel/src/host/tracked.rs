@@ -46,7 +46,7 @@ const LIBERAL: u8 = 0x08;
 ///
 /// # Errors
 /// If the kernel does not list them.
-pub(crate) fn tracked() -> anyhow::Result<Vec<Tracked>> {
+pub(crate) fn tracked() -> crate::Result<Vec<Tracked>> {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
     let question = NetfilterMessage::new(header, ConntrackMessage::Get(Vec::new()));
     let answers = request(NETLINK_NETFILTER, question, NLM_F_DUMP)?;

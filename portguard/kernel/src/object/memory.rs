@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use anyhow::{Context as _, bail};
 use aya::maps::{Map, MapData};
 
+use crate::error::Context as _;
 use crate::object::{Loaded, NAMESPACE, SHARED};
 
 /// Bytes.
@@ -23,9 +23,9 @@ pub struct Memory {
 ///
 /// # Errors
 /// If the kernel does not say.
-pub fn of(loaded: &Loaded) -> anyhow::Result<Memory> {
+pub fn of(loaded: &Loaded) -> crate::Result<Memory> {
     let cpus = u64::try_from(aya::util::nr_cpus().map_err(|(file, error)| {
-        anyhow::Error::new(error).context(format!("cannot read `{file}`"))
+        crate::Error::from(error).context(format!("cannot read `{file}`"))
     })?)?;
     let mut memory = Memory::default();
     for (name, map) in loaded.ebpf.maps() {
@@ -49,7 +49,7 @@ pub fn of(loaded: &Loaded) -> anyhow::Result<Memory> {
     clippy::wildcard_enum_match_arm,
     reason = "maps have many kinds, of which the object has these"
 )]
-pub(crate) fn data(map: &Map) -> anyhow::Result<&MapData> {
+pub(crate) fn data(map: &Map) -> crate::Result<&MapData> {
     Ok(match map {
         Map::Array(data)
         | Map::PerCpuArray(data)
@@ -57,12 +57,16 @@ pub(crate) fn data(map: &Map) -> anyhow::Result<&MapData> {
         | Map::PerCpuHashMap(data)
         | Map::ProgramArray(data)
         | Map::RingBuf(data) => data,
-        other => bail!("a map of a kind that the object does not have: {other:?}"),
+        other => {
+            return Err(crate::Error::system(format!(
+                "a map of a kind that the object does not have: {other:?}"
+            )));
+        }
     })
 }
 
 /// What the kernel says of a map's descriptor.
-fn bytes(map: &MapData) -> anyhow::Result<u64> {
+fn bytes(map: &MapData) -> crate::Result<u64> {
     let path = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));

@@ -4,7 +4,6 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context as _, anyhow};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -12,6 +11,7 @@ use portguard_common::abi::Config;
 
 use super::refusal::refused;
 use super::{EGRESS, HostFacts, INGRESS, Loaded, NAMESPACE, OBJECT, SHARED, TABLES, Tables};
+use crate::error::Context as _;
 use crate::flows;
 use crate::host::owners;
 use portguard_policy::image::Image;
@@ -51,7 +51,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// Those of the last attempt.
-pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> crate::Result<T>) -> crate::Result<T> {
     match attempt(true) {
         // Some distributions gave frames in several pieces to older kernels, so that asking is better than knowing.
         Err(_) if KernelVersion::current().is_ok_and(|running| running < FRAGS) => attempt(false),
@@ -68,7 +68,7 @@ pub fn open(
     facts: Config,
     placing: Placing<'_>,
     frags: bool,
-) -> anyhow::Result<Opened> {
+) -> crate::Result<Opened> {
     let facts = Config {
         multi_buffer: facts.multi_buffer & u32::from(frags),
         ..facts
@@ -155,7 +155,7 @@ impl Opened {
     ///
     /// # Errors
     /// If the object is not ours.
-    pub fn tables(&self) -> anyhow::Result<Tables> {
+    pub fn tables(&self) -> crate::Result<Tables> {
         Tables::of(&self.ebpf)
     }
 
@@ -171,7 +171,7 @@ impl Opened {
     }
 
     /// What the kernel has to take, the longest first.
-    fn jobs(&mut self) -> anyhow::Result<Vec<Job<'_>>> {
+    fn jobs(&mut self) -> crate::Result<Vec<Job<'_>>> {
         let with_egress = self.facts.flows != 0;
         let (mut ingress, mut egress) = (None, None);
         for (name, program) in self.ebpf.programs_mut() {
@@ -200,7 +200,7 @@ enum Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(self) -> anyhow::Result<()> {
+    fn run(self) -> crate::Result<()> {
         match self {
             Self::Ingress(program) => program
                 .load()
@@ -219,8 +219,8 @@ impl Job<'_> {
 /// What the kernel refused, and the errors of what is done `meanwhile`.
 pub fn verify(
     objects: &mut [&mut Opened],
-    meanwhile: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    meanwhile: impl FnOnce() -> crate::Result<()>,
+) -> crate::Result<()> {
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let mut jobs = Vec::new();
     for opened in objects {
@@ -244,7 +244,7 @@ pub fn verify(
         for thread in threads {
             thread
                 .join()
-                .map_err(|_panic| anyhow!("loading a program failed"))??;
+                .map_err(|_panic| crate::Error::system("loading a program failed"))??;
         }
         beside
     })

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
-use anyhow::Context as _;
 use aya::maps::{Array, Map, MapData};
 use aya::{Ebpf, Pod};
 
 use super::TABLES;
+use crate::error::Context as _;
 use crate::object::memory;
 use portguard_policy::image::Image;
 
@@ -33,7 +33,7 @@ pub struct Tables {
 
 impl Tables {
     /// Of an object.
-    pub(super) fn of(ebpf: &Ebpf) -> anyhow::Result<Self> {
+    pub(super) fn of(ebpf: &Ebpf) -> crate::Result<Self> {
         let maps = TABLES.into_iter().chain(GLOBALS).map(|name| {
             let map = ebpf
                 .map(name)
@@ -43,7 +43,7 @@ impl Tables {
             Ok((name, Map::Array(data)))
         });
         Ok(Self {
-            maps: maps.collect::<anyhow::Result<_>>()?,
+            maps: maps.collect::<crate::Result<_>>()?,
         })
     }
 
@@ -51,13 +51,13 @@ impl Tables {
     ///
     /// # Errors
     /// If there is none of that name.
-    pub fn map(&self, name: &str) -> anyhow::Result<&Map> {
+    pub fn map(&self, name: &str) -> crate::Result<&Map> {
         self.maps
             .get(name)
             .with_context(|| format!("there is no table `{name}`"))
     }
 
-    fn map_mut(&mut self, name: &str) -> anyhow::Result<&mut Map> {
+    fn map_mut(&mut self, name: &str) -> crate::Result<&mut Map> {
         self.maps
             .get_mut(name)
             .with_context(|| format!("there is no table `{name}`"))
@@ -67,12 +67,12 @@ impl Tables {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn fill(&mut self, image: &Image) -> anyhow::Result<()> {
+    pub fn fill(&mut self, image: &Image) -> crate::Result<()> {
         self.write(None, image)
     }
 
     /// Writes what an image has in the arrays, but for what is there: of the image `now`, or, where there was none, zeros.
-    fn write(&mut self, now: Option<&Image>, next: &Image) -> anyhow::Result<()> {
+    fn write(&mut self, now: Option<&Image>, next: &Image) -> crate::Result<()> {
         self.array("BLOCKS", now.map(|now| &*now.blocks), &next.blocks)?;
         self.array("STEPS", now.map(|now| &*now.steps), &next.steps)?;
         self.array("HOSTS", now.map(|now| &*now.hosts), &next.hosts)?;
@@ -85,7 +85,7 @@ impl Tables {
         name: &str,
         now: Option<&[V]>,
         next: &[V],
-    ) -> anyhow::Result<()> {
+    ) -> crate::Result<()> {
         let zero = V::default();
         let mut array: Array<&mut MapData, V> = self.map_mut(name)?.try_into()?;
         for (index, value) in (0..).zip(next) {
@@ -106,8 +106,8 @@ impl Tables {
     ///
     /// # Errors
     /// If the kernel does not say how large they are.
-    pub fn can_become(&self, now: &Image, next: &Image) -> anyhow::Result<bool> {
-        let has_room = |name: &str, count: usize| -> anyhow::Result<bool> {
+    pub fn can_become(&self, now: &Image, next: &Image) -> crate::Result<bool> {
+        let has_room = |name: &str, count: usize| -> crate::Result<bool> {
             let there = memory::data(self.map(name)?)?.info()?.max_entries();
             Ok(u32::try_from(count).is_ok_and(|count| count <= there))
         };
@@ -126,7 +126,7 @@ impl Tables {
     ///
     /// # Errors
     /// What the kernel refuses; the tables are of no use then.
-    pub fn change(&mut self, now: &Image, next: &Image) -> anyhow::Result<()> {
+    pub fn change(&mut self, now: &Image, next: &Image) -> crate::Result<()> {
         self.change_roots(now, next)?;
         self.write(Some(now), next)
     }
@@ -135,7 +135,7 @@ impl Tables {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn change_roots(&mut self, now: &Image, next: &Image) -> anyhow::Result<()> {
+    pub fn change_roots(&mut self, now: &Image, next: &Image) -> crate::Result<()> {
         let roots = [
             (&now.root4, &next.root4, ROOTS[0]),
             (&now.root6, &next.root6, ROOTS[1]),

@@ -17,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use portguard_common::abi::ABI_VERSION;
 use portguard_common::reason::Direction;
 
+use crate::error::{Context as _, Error, Kind};
 use crate::pins::identity::Namespace;
 use crate::pins::mounts::{MOUNT, mount_if_missing};
-use portguard_policy::error::Fault;
 
 pub use crate::pins::mounts::is_mounted;
 
@@ -154,20 +153,21 @@ fn is_version(root: &Path) -> bool {
 /// unguarded, or somebody else's pins like a guard.
 ///
 /// # Errors
-/// [`Fault`] if it may not, or if they are not to be trusted.
-pub(crate) fn check_readable() -> Result<(), Fault> {
+/// [`Error`] if it may not, or if they are not to be trusted.
+pub(crate) fn check_readable() -> Result<(), Error> {
     match fs::read_dir(root()) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(Fault::system(format!("permission denied: `{MOUNT}`"))
-                .hint("run as root: `sudo portguard ...`"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Error::new(
+            Kind::NotPermitted,
+            format!("permission denied: `{MOUNT}`"),
+        )
+        .hint("run as root: `sudo portguard ...`")),
         _ => check_owners(),
     }
 }
 
 /// Sees that the directories that hold the pins belong to root or to this process's user, who alone may write to them: on a
 /// BPF file system that is everybody's to write to, anybody may have made them.
-fn check_owners() -> Result<(), Fault> {
+fn check_owners() -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt as _;
     let own = nix::unistd::geteuid().as_raw();
     let top = Path::new(MOUNT).join("portguard");
@@ -177,7 +177,7 @@ fn check_owners() -> Result<(), Fault> {
         };
         let is_ours = there.uid() == 0 || there.uid() == own;
         if !is_ours || there.mode() & 0o022 != 0 || !there.is_dir() {
-            return Err(Fault::system(format!(
+            return Err(Error::new(Kind::Untrusted, format!(
                 "`{}` is not to be trusted: it belongs to user {}, with mode {:04o}, and others than root may change it",
                 directory.display(),
                 there.uid(),
@@ -287,7 +287,7 @@ impl Lock {
 ///
 /// # Errors
 /// If there is no bpffs and none can be mounted, no privilege to write to it, or another tool that does not end.
-pub(super) fn lock() -> anyhow::Result<Lock> {
+pub(super) fn lock() -> crate::Result<Lock> {
     mount_if_missing()?;
     let path = lock_path();
     make(&root())?;
@@ -314,12 +314,14 @@ pub(super) fn lock() -> anyhow::Result<Lock> {
                 return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
             }
             Err(TryLockError::WouldBlock) if begun.elapsed() > PATIENCE => {
-                return Err(Fault::system(format!(
-                    "another portguard{} is at work and does not end",
-                    owner(&directory)
-                ))
-                .hint("end it: what it left half done is put right by the next one")
-                .into());
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!(
+                        "another portguard{} is at work and does not end",
+                        owner(&directory)
+                    ),
+                )
+                .hint("end it: what it left half done is put right by the next one"));
             }
             Err(TryLockError::WouldBlock) => {}
         }
@@ -340,7 +342,7 @@ pub(super) fn lock() -> anyhow::Result<Lock> {
     }
 }
 
-fn make(directory: &Path) -> anyhow::Result<()> {
+fn make(directory: &Path) -> crate::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
@@ -349,8 +351,8 @@ fn make(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Says what it means that nothing can be written to bpffs.
-pub(crate) fn cannot_write(error: io::Error, path: &Path) -> anyhow::Error {
-    let fault = Fault::system(format!("cannot make `{}`", path.display()));
+pub(crate) fn cannot_write(error: io::Error, path: &Path) -> Error {
+    let fault = Error::new(Kind::System, format!("cannot make `{}`", path.display()));
     let fault = match error.raw_os_error() {
         Some(libc::ENOSPC | libc::ENOMEM) => {
             fault.hint("the BPF file system or the kernel's memory is full: `portguard doctor`")
@@ -359,7 +361,7 @@ pub(crate) fn cannot_write(error: io::Error, path: &Path) -> anyhow::Error {
         Some(libc::EROFS) => fault.hint("the BPF file system is mounted read-only: remount it"),
         _ => fault,
     };
-    anyhow::Error::new(error).context(fault)
+    fault.caused_by(error)
 }
 
 /// Who holds the lock, as far as the kernel tells: ` (process 42)`.

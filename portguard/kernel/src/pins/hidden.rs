@@ -9,10 +9,10 @@ use portguard_common::reason::Direction;
 
 use super::bpffs::{self, check_readable, layouts_of_all_versions};
 use super::mounts::{MOUNT, is_private};
+use crate::error::{Error, Kind};
 use crate::hook::attach;
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
-use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
 
 /// The name of the ingress program, as the kernel keeps it.
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Sees that every guard of this network namespace has pins that this process can see.
 ///
 /// # Errors
-/// [`Fault`] that names the interface, and how to see them.
-pub fn check() -> Result<(), Fault> {
+/// [`Error`] that names the interface, and how to see them.
+pub fn check() -> Result<(), Error> {
     let begun = Instant::now();
     let hidden = loop {
         // Hooks first: what is pinned right after it was attached is seen then.
@@ -38,7 +38,7 @@ pub fn check() -> Result<(), Fault> {
     // Nobody else's pins are looked at, whatever the hooks say.
     let readable = check_readable();
     match hidden {
-        Some((interface, holder)) => Err(fault(&interface, &holder, readable.err())),
+        Some((interface, holder)) => Err(fault(&interface, &holder, readable.as_ref().err())),
         None => readable,
     }
 }
@@ -48,7 +48,7 @@ pub fn check() -> Result<(), Fault> {
 ///
 /// # Errors
 /// Those of [`check`].
-pub(crate) fn check_before_changes() -> Result<(), Fault> {
+pub(crate) fn check_before_changes() -> Result<(), Error> {
     if may_hide() {
         check()
     } else {
@@ -103,43 +103,42 @@ fn is_stacked() -> bool {
 }
 
 /// What to say of a guard whose pins cannot be seen.
-fn fault(interface: &str, holder: &Holder, unreadable: Option<Fault>) -> Fault {
+fn fault(interface: &str, holder: &Holder, unreadable: Option<&Error>) -> Error {
     let interface = plain(interface);
     let whose = if holder.name.is_empty() {
         "may be portguard's"
     } else {
         "is portguard's"
     };
-    let why = if let Some(fault) = &unreadable {
-        fault.message.clone()
+    let why = if let Some(fault) = unreadable {
+        fault.to_string()
     } else if !bpffs::is_mounted() {
         format!("the BPF file system is not at `{MOUNT}` here")
     } else {
         format!("another BPF file system is at `{MOUNT}` here")
     };
-    let hint = unreadable.and_then(|fault| fault.hint).unwrap_or_else(|| {
+    let hint = unreadable.and_then(Error::todo).unwrap_or(
         "`ip netns exec` and private mounts hide the pins. `nsenter --net=/run/netns/NAME portguard ...` enters a \
-         network namespace only; `nsenter --mount=/proc/1/ns/mnt portguard ...` goes back to the machine's mounts"
-            .to_owned()
-    });
-    Fault::system(format!(
+         network namespace only; `nsenter --mount=/proc/1/ns/mnt portguard ...` goes back to the machine's mounts",
+    );
+    Error::new(Kind::PinsHidden, format!(
         "the guard on `{interface}` cannot be seen from here: {holder} {whose}, and its pins are elsewhere: {why}"
     ))
     .hint(hint)
 }
 
 /// What to say of a program of ours on an interface that this process does not know to be guarded.
-pub fn of(interface: &str, holder: &Holder) -> Fault {
-    fault(interface, holder, check_readable().err())
+pub fn of(interface: &str, holder: &Holder) -> Error {
+    fault(interface, holder, check_readable().as_ref().err())
 }
 
 /// Says who holds the hook that we want.
-pub fn occupied(interface: &Interface, holder: &Holder) -> Fault {
+pub fn occupied(interface: &Interface, holder: &Holder) -> Error {
     let name = &interface.name;
     if is_ours(holder) {
         return of(name, holder);
     }
-    Fault::system(format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
+    Error::new(Kind::HookBusy, format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
         "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
     ))
 }

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Context as _;
 pub use crate::hook::XdpModeName;
 use crate::hook::egress::EgressHook;
 use crate::pins::pages;
@@ -57,7 +57,7 @@ impl Meta {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn pin(&self, path: &Path) -> anyhow::Result<()> {
+    pub fn pin(&self, path: &Path) -> crate::Result<()> {
         pages::pin(path, &serde_json::to_vec(self)?)
     }
 
@@ -65,7 +65,7 @@ impl Meta {
     ///
     /// # Errors
     /// If there is none, or it is of another version.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path) -> crate::Result<Self> {
         let text = pages::read(path)?;
         serde_json::from_slice(&text).with_context(|| {
             format!(

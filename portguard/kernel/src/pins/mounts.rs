@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use portguard_policy::error::Fault;
+use crate::error::{Error, Kind};
 
 /// Where the kernel's BPF file system belongs.
 pub(crate) const MOUNT: &str = "/sys/fs/bpf";
@@ -22,14 +22,14 @@ pub fn is_mounted() -> bool {
 /// Sees that the BPF file system is there, and that it is everybody's.
 ///
 /// # Errors
-/// [`Fault`] if it cannot be mounted, or if what would be mounted is seen by this process only: the guard would end with it.
-pub(crate) fn mount_if_missing() -> anyhow::Result<()> {
+/// [`Error`] if it cannot be mounted, or if what would be mounted is seen by this process only: the guard would end with it.
+pub(crate) fn mount_if_missing() -> crate::Result<()> {
     if is_mounted() {
         // Whoever mounted one for this process alone meant it.
         return Ok(());
     }
     if is_private() {
-        return Err(private().into());
+        return Err(private());
     }
     mount(
         Some("bpf"),
@@ -39,15 +39,17 @@ pub(crate) fn mount_if_missing() -> anyhow::Result<()> {
         Some("mode=0700"),
     )
     .map_err(|errno| {
-        anyhow::Error::new(errno).context(
-            Fault::system(format!("the BPF file system is not mounted at `{MOUNT}`"))
-                .hint(format!("as root: `mount -t bpf bpf {MOUNT}`")),
+        Error::new(
+            Kind::NotMounted,
+            format!("the BPF file system is not mounted at `{MOUNT}`"),
         )
+        .hint(format!("as root: `mount -t bpf bpf {MOUNT}`"))
+        .caused_by(errno)
     })
 }
 
-fn private() -> Fault {
-    Fault::system(format!(
+fn private() -> Error {
+    Error::new(Kind::NotMounted, format!(
         "this process has mounts of its own, without the BPF file system at `{MOUNT}`: a guard pinned in one that is mounted \
          now would end with them, unseen by others"
     ))

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
 use aya::maps::{Array, Map, MapData};
+
+use crate::error::Context as _;
 
 /// Bytes a map element holds.
 const PAGE: usize = 4096;
@@ -13,7 +14,7 @@ const PAGE: usize = 4096;
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn pin(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+pub fn pin(path: &Path, text: &[u8]) -> crate::Result<()> {
     let mut bytes = u64::try_from(text.len())?.to_le_bytes().to_vec();
     bytes.extend_from_slice(text);
     let pages = bytes.chunks(PAGE);
@@ -47,7 +48,7 @@ pub fn pin(path: &Path, text: &[u8]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If there is none, or it is something else.
-pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn read(path: &Path) -> crate::Result<Vec<u8>> {
     let map =
         MapData::from_pin(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let map: Array<_, [u8; PAGE]> = Map::Array(map).try_into()?;
@@ -59,6 +60,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         .split_first_chunk::<8>()
         .context("an empty description")?;
     let length = usize::try_from(u64::from_le_bytes(*length))?;
-    ensure!(length <= text.len(), "a description that is cut short");
-    Ok(text.get(..length).unwrap_or_default().to_vec())
+    let text = text
+        .get(..length)
+        .context("a description that is cut short")?;
+    Ok(text.to_vec())
 }

@@ -275,8 +275,8 @@ fn xdp(interface: &Interface, own: &[u32]) -> Check {
     match foreign.first() {
         Some(holder) if hidden::is_ours(holder) => {
             let fault = hidden::of(&interface.name, holder);
-            let check = Check::new("xdp-hook", why, Grade::Error, fault.message);
-            match fault.hint {
+            let check = Check::new("xdp-hook", why, Grade::Error, fault.to_string());
+            match fault.todo() {
                 Some(hint) => check.todo(hint),
                 None => check,
             }

@@ -3,10 +3,10 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
 use crate::conversations;
+use crate::error::Context as _;
 use crate::generation::deadline;
 use crate::generation::effective;
 use crate::generation::marker;
@@ -22,7 +22,7 @@ use crate::recovery::reconcile::reconcile;
 ///
 /// # Errors
 /// What the system refuses; the other interfaces are tried all the same.
-pub fn reattach(lock: &Lock) -> anyhow::Result<Vec<String>> {
+pub fn reattach(lock: &Lock) -> crate::Result<Vec<String>> {
     reconcile(lock)?;
     let mut reattached = Vec::new();
     let mut outcome = Ok(());
@@ -56,7 +56,7 @@ pub fn reattach(lock: &Lock) -> anyhow::Result<Vec<String>> {
     outcome.map(|()| reattached)
 }
 
-fn again(lock: &Lock, interface: &Interface, lost: &Live) -> anyhow::Result<()> {
+fn again(lock: &Lock, interface: &Interface, lost: &Live) -> crate::Result<()> {
     // Who had to confirm still has to, in the time that is left; nobody gets a second chance by an interface's return.
     let confirm_within = if lost.is_confirmed {
         Duration::ZERO

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use portguard_common::reason::Direction;
 
 use crate::conversations;
+use crate::error::Context as _;
 use crate::generation::effective;
 use crate::hook::attach;
 use crate::host::interface::Interface;
@@ -20,7 +20,7 @@ use crate::recovery::swaps;
 ///
 /// # Errors
 /// If pins cannot be changed.
-pub fn reconcile(lock: &Lock) -> anyhow::Result<()> {
+pub fn reconcile(lock: &Lock) -> crate::Result<()> {
     follow_renames(lock)?;
     swaps::recover(lock)?;
     for directory in sweep_stale(lock, false)? {
@@ -36,7 +36,7 @@ pub fn reconcile(lock: &Lock) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If pins cannot be renamed.
-fn follow_renames(_lock: &Lock) -> anyhow::Result<()> {
+fn follow_renames(_lock: &Lock) -> crate::Result<()> {
     let mut moves = Vec::new();
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
@@ -73,7 +73,7 @@ fn follow_renames(_lock: &Lock) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+fn rename(from: &Path, to: &Path) -> crate::Result<()> {
     fs::rename(from, to)
         .with_context(|| format!("cannot rename `{}` to `{}`", from.display(), to.display()))
 }
@@ -83,7 +83,7 @@ fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If pins cannot be removed.
-pub fn sweep_stale(_lock: &Lock, all: bool) -> anyhow::Result<Vec<String>> {
+pub fn sweep_stale(_lock: &Lock, all: bool) -> crate::Result<Vec<String>> {
     let mut swept = Vec::new();
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();

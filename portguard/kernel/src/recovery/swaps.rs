@@ -3,10 +3,10 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Context as _;
 use aya::programs::SchedClassifier;
 use portguard_common::reason::Direction;
 
+use crate::error::Context as _;
 use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::publish::unload;
@@ -21,7 +21,7 @@ use crate::pins::bpffs::{self, Layout, Lock};
 ///
 /// # Errors
 /// What the kernel refuses.
-pub(crate) fn recover(lock: &Lock) -> anyhow::Result<()> {
+pub(crate) fn recover(lock: &Lock) -> crate::Result<()> {
     for layout in bpffs::layouts() {
         let (name, is_here) = layout.interface();
         if !is_here {
@@ -37,7 +37,7 @@ pub(crate) fn recover(lock: &Lock) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn recover_one(lock: &Lock, layout: &Layout, name: &str) -> anyhow::Result<bool> {
+fn recover_one(lock: &Lock, layout: &Layout, name: &str) -> crate::Result<bool> {
     migrate::resume(layout)?;
     let Some(ingress) = attach::inspect(&layout.link(Direction::Ingress))? else {
         // Ingress is attached last and detached first: without it there is nothing but remains.

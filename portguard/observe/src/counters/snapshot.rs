@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::path::Path;
 
-use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuHashMap};
 use portguard_common::abi::{CELLS_A_CHUNK, CHUNK_KEYS, CHUNKS, Cells, Counter, SLOTS, Violations};
 use portguard_common::reason::Reason;
 use portguard_common::tables::Key;
+use portguard_kernel::error::Context as _;
 use serde::{Deserialize, Serialize};
 
 /// Sums over all CPUs at one moment, by number.
@@ -57,7 +57,7 @@ fn less(now: Counter, before: Counter) -> Counter {
     }
 }
 
-fn open(directory: &Path, name: &str) -> anyhow::Result<MapData> {
+fn open(directory: &Path, name: &str) -> portguard_kernel::Result<MapData> {
     let path = directory.join(name);
     MapData::from_pin(&path).with_context(|| format!("cannot read `{}`", path.display()))
 }
@@ -67,7 +67,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// If a map is missing or cannot be read.
-    pub fn read(shared: &Path, cells: usize) -> anyhow::Result<Self> {
+    pub fn read(shared: &Path, cells: usize) -> portguard_kernel::Result<Self> {
         let mut snapshot = Self {
             cells: vec![Counter::default(); cells],
             ..Self::default()
@@ -127,7 +127,7 @@ impl Snapshot {
         self.slots.get(index as usize).copied().unwrap_or_default()
     }
 
-    fn read_cells(&mut self, shared: &Path) -> anyhow::Result<()> {
+    fn read_cells(&mut self, shared: &Path) -> portguard_kernel::Result<()> {
         let map: PerCpuArray<_, Cells> = Map::PerCpuArray(open(shared, "CELLS")?).try_into()?;
         // Cell 0 is nobody's, so that number `n` stands at index `n - 1` here.
         let last = u32::try_from(self.cells.len())?;
@@ -149,7 +149,7 @@ impl Snapshot {
         Ok(())
     }
 
-    fn read_violations(&mut self, shared: &Path) -> anyhow::Result<()> {
+    fn read_violations(&mut self, shared: &Path) -> portguard_kernel::Result<()> {
         let map: PerCpuArray<_, Violations> =
             Map::PerCpuArray(open(shared, "VIOLATIONS")?).try_into()?;
         for index in 0..2 * CHUNKS {

@@ -5,14 +5,14 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
+use pcap_file::{DataLink, PcapError};
 use portguard_common::abi::{EVENT_HEAD, Event};
+use portguard_kernel::error::Error;
 
 use super::Line;
 
@@ -35,8 +35,8 @@ impl<W: Write> Capture<W> {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn new(writer: W, interfaces: &[&str]) -> anyhow::Result<Self> {
-        let mut writer = PcapNgWriter::new(writer).context("cannot begin the capture file")?;
+    pub fn new(writer: W, interfaces: &[&str]) -> portguard_kernel::Result<Self> {
+        let mut writer = PcapNgWriter::new(writer).map_err(|error| cannot("begin", error))?;
         for name in interfaces {
             writer
                 .write_pcapng_block(InterfaceDescriptionBlock {
@@ -47,7 +47,7 @@ impl<W: Write> Capture<W> {
                         InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
                     ],
                 })
-                .context("cannot begin the capture file")?;
+                .map_err(|error| cannot("begin", error))?;
         }
         Ok(Self { writer })
     }
@@ -62,7 +62,7 @@ impl<W: Write> Capture<W> {
         event: &Event,
         line: &Line,
         booted: u64,
-    ) -> anyhow::Result<bool> {
+    ) -> portguard_kernel::Result<bool> {
         let captured = usize::from(event.captured).min(EVENT_HEAD);
         if captured == 0 {
             return Ok(false);
@@ -76,7 +76,7 @@ impl<W: Write> Capture<W> {
                 data: Cow::Borrowed(event.head.get(..captured).unwrap_or_default()),
                 options: vec![EnhancedPacketOption::Comment(Cow::Borrowed(&comment))],
             })
-            .context("cannot write to the capture file")?;
+            .map_err(|error| cannot("write to", error))?;
         Ok(true)
     }
 
@@ -87,4 +87,13 @@ impl<W: Write> Capture<W> {
     pub fn flush(&mut self) -> std::io::Result<()> {
         self.writer.get_mut().flush()
     }
+}
+
+fn cannot(what: &str, error: PcapError) -> Error {
+    let cause = if let PcapError::IoError(error) = error {
+        error.into()
+    } else {
+        Error::system(error.to_string())
+    };
+    cause.context(format!("cannot {what} the capture file"))
 }

@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use aya::maps::{Array, Map, MapData, RingBuf};
 use portguard_common::abi::{Event, control};
+use portguard_kernel::error::{Context as _, Error, Kind};
 use tokio::io::unix::AsyncFd;
 
 use super::decode;
 use portguard_kernel::generation::confirm::CONTROL;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::pins::bpffs::Layout;
-use portguard_policy::error::Fault;
 
 /// How long an announcement holds, in nanoseconds: a listener that died is forgotten after so long.
 const LEASE: u64 = 3_000_000_000;
@@ -37,14 +36,16 @@ impl Stream {
     ///
     /// # Errors
     /// If another process reads them already, and what the system refuses.
-    pub fn open(layout: &Layout) -> anyhow::Result<Self> {
+    pub fn open(layout: &Layout) -> portguard_kernel::Result<Self> {
         let shared = layout.shared();
         let lock =
             File::open(&shared).with_context(|| format!("cannot open `{}`", shared.display()))?;
         if lock.try_lock().is_err() {
-            return Err(Fault::system("another process reads these events")
-                .hint("one at a time can: `portguard agent`, `portguard events` or `portguard top`")
-                .into());
+            return Err(
+                Error::new(Kind::Busy, "another process reads these events").hint(
+                    "one at a time can: `portguard agent`, `portguard events` or `portguard top`",
+                ),
+            );
         }
         let path = shared.join("EVENTS");
         let map = MapData::from_pin(&path)
@@ -67,7 +68,7 @@ impl Stream {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn announce(&self) -> anyhow::Result<()> {
+    pub fn announce(&self) -> portguard_kernel::Result<()> {
         self.set_listeners(boot_time().saturating_add(LEASE))
     }
 
@@ -75,11 +76,11 @@ impl Stream {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn hush(&self) -> anyhow::Result<()> {
+    pub fn hush(&self) -> portguard_kernel::Result<()> {
         self.set_listeners(0)
     }
 
-    fn set_listeners(&self, until: u64) -> anyhow::Result<()> {
+    fn set_listeners(&self, until: u64) -> portguard_kernel::Result<()> {
         for number in self.layout.generations() {
             let path = self.layout.generation(number).join(CONTROL);
             // One that is being made or removed has no pin, and needs to know nothing.
@@ -98,7 +99,7 @@ impl Stream {
     ///
     /// # Errors
     /// If waiting fails.
-    pub async fn wait(&mut self) -> anyhow::Result<Vec<Event>> {
+    pub async fn wait(&mut self) -> portguard_kernel::Result<Vec<Event>> {
         loop {
             let events = self.ready();
             if !events.is_empty() {

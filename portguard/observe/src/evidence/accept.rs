@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs, io};
 
-use anyhow::Context as _;
 use ipnet::IpNet;
 use nix::unistd::{User, getuid};
 use portguard_common::reason::{Direction, Reason};
+use portguard_kernel::error::{Context as _, Error, Kind};
 use portguard_policy::catalog::Transport;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,6 @@ use super::Cause;
 use super::fold::SCAN;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::store;
-use portguard_policy::error::Fault;
 
 /// What causes without a place in the list are accepted as.
 pub const UNLISTED: &str = "unlisted";
@@ -162,7 +161,7 @@ fn path(directory: &Path, interface: &str) -> PathBuf {
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn read(layout: &Layout) -> anyhow::Result<Vec<Accepted>> {
+pub fn read(layout: &Layout) -> portguard_kernel::Result<Vec<Accepted>> {
     let Some(directory) = store::directory(layout) else {
         return Ok(Vec::new());
     };
@@ -172,9 +171,11 @@ pub fn read(layout: &Layout) -> anyhow::Result<Vec<Accepted>> {
         bytes => bytes.with_context(|| format!("cannot read `{}`", path.display()))?,
     };
     serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::system(format!("`{}` is damaged: {error}", path.display()))
-            .hint("mend or remove it")
-            .into()
+        Error::new(
+            Kind::Damaged,
+            format!("`{}` is damaged: {error}", path.display()),
+        )
+        .hint("mend or remove it")
     })
 }
 
@@ -182,10 +183,13 @@ pub fn read(layout: &Layout) -> anyhow::Result<Vec<Accepted>> {
 ///
 /// # Errors
 /// If there is no place to keep it, or the disk refuses.
-pub fn keep(layout: &Layout, all: &[Accepted]) -> anyhow::Result<()> {
+pub fn keep(layout: &Layout, all: &[Accepted]) -> portguard_kernel::Result<()> {
     let directory = store::directory(layout).ok_or_else(|| {
-        Fault::system("there is no place to keep what is accepted in this network namespace")
-            .hint("name a directory by the variable STATE_DIRECTORY")
+        Error::new(
+            Kind::System,
+            "there is no place to keep what is accepted in this network namespace",
+        )
+        .hint("name a directory by the variable STATE_DIRECTORY")
     })?;
     let path = path(&directory, &layout.interface().0);
     store::write(&directory, &path, &serde_json::to_vec_pretty(all)?)

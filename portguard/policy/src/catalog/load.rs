@@ -90,17 +90,15 @@ impl Catalog {
     /// Adds every `*.toml` file of a directory, with the same checks and the same standing as the embedded ones.
     ///
     /// # Errors
-    /// [`Rejected`] with the problems of all files, or the directory or a file cannot be read.
-    pub fn with_directory(mut self, dir: &Path) -> anyhow::Result<Self> {
+    /// [`LoadError::Rejected`] with the problems of all files, or the directory or a file cannot be read.
+    pub fn with_directory(mut self, dir: &Path) -> Result<Self, LoadError> {
         let mut found = Vec::new();
         for path in catalog_files(dir)? {
             let name = path.display().to_string();
             match read_file(&path) {
                 Ok(system) => found.extend(self.add(&name, system).err()),
-                Err(error) => match error.downcast::<Rejected>() {
-                    Ok(Rejected(diagnostics)) => found.extend(diagnostics),
-                    Err(error) => return Err(error),
-                },
+                Err(LoadError::Rejected(Rejected(diagnostics))) => found.extend(diagnostics),
+                Err(unreadable) => return Err(unreadable),
             }
         }
         if found.is_empty() {
@@ -125,11 +123,22 @@ impl Catalog {
     }
 }
 
+/// Why a catalog could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// What stands in it is no good.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Fault),
+}
+
 /// The catalog files of a directory, in order of their names.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn catalog_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn catalog_files(dir: &Path) -> Result<Vec<PathBuf>, Fault> {
     let unreadable = |error| unreadable("directory", dir, &error);
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
@@ -161,8 +170,8 @@ fn unreadable(what: &str, path: &Path, error: &io::Error) -> Fault {
 /// Reads and checks one file.
 ///
 /// # Errors
-/// [`Rejected`] if the file is no good, any other error if it cannot be read.
-pub fn read_file(path: &Path) -> anyhow::Result<System> {
+/// [`LoadError`]
+pub fn read_file(path: &Path) -> Result<System, LoadError> {
     // A pipe would be waited for.
     let kind = fs::metadata(path).map_err(|error| unreadable("file", path, &error))?;
     if !kind.is_file() {

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::*;
+use crate::catalog::LoadError;
 use crate::diagnostic::Rejected;
-use crate::error::{Exit, exit_of};
+use crate::error::{Exit, Fault};
 
 /// A file without mistakes, to which tests add some.
 const HEAD: &str = r#"schema = 1
@@ -162,15 +163,18 @@ fn a_directory_adds_systems_and_cannot_replace_one() {
     assert_eq!(catalog.systems.len(), embedded_files().len() + 1);
     let again = catalog.with_directory(&dir).unwrap_err();
     fs::remove_dir_all(&dir).unwrap();
-    let Rejected(found) = again.downcast_ref().unwrap();
+    let LoadError::Rejected(Rejected(found)) = again else {
+        panic!("{again}");
+    };
     assert_eq!(found[0].code, "duplicate-system");
     let missing = embedded().with_directory(&dir).unwrap_err();
-    assert_eq!(exit_of(&missing), Exit::Usage);
+    let LoadError::Unreadable(Fault { exit, message, .. }) = missing else {
+        panic!("{missing}");
+    };
+    assert_eq!(exit, Exit::Usage);
     assert!(
-        missing
-            .to_string()
-            .starts_with("cannot read the catalog directory"),
-        "{missing}"
+        message.starts_with("cannot read the catalog directory"),
+        "{message}"
     );
 }
 

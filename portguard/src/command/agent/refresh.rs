@@ -43,14 +43,14 @@ pub(super) struct NamesArgs {
 }
 
 /// What was swapped in.
-type Swapped = anyhow::Result<Vec<Refreshed>>;
+type Swapped = portguard_kernel::Result<Vec<Refreshed>>;
 
 /// Work of the kernel that has come to its end.
 enum Done {
     /// Addresses were swapped in.
     Swapped(Swapped),
     /// Programs were loaded for the next time.
-    Provided(anyhow::Result<()>),
+    Provided(portguard_kernel::Result<()>),
 }
 
 /// Questions, answers and swaps.

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use crate::command::table::hanging;
-use portguard_policy::catalog::{System, catalog_files, embedded_files, load_str, read_file};
+use portguard_policy::catalog::{
+    LoadError, System, catalog_files, embedded_files, load_str, read_file,
+};
 use portguard_policy::diagnostic::{Diagnostic, Rejected};
 use portguard_policy::error::Exit;
 
@@ -94,7 +96,8 @@ fn verify(path: &Path) -> anyhow::Result<FileJson> {
     let name = path.display().to_string();
     match read_file(path) {
         Ok(system) => Ok(file(&name, Ok(system))),
-        Err(error) => Ok(file(&name, Err(error.downcast::<Rejected>()?))),
+        Err(LoadError::Rejected(rejected)) => Ok(file(&name, Err(rejected))),
+        Err(LoadError::Unreadable(fault)) => Err(fault.into()),
     }
 }
 

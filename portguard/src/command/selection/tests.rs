@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{OutboundArg, Resolving, SelectionArgs};
-use portguard_policy::error::{Exit, exit_of};
+use portguard_policy::error::Exit;
 use portguard_policy::policy::{Outbound, Peers};
+
+use super::{OutboundArg, Resolving, SelectionArgs};
+use crate::failure::exit_of;
 
 /// A directory of its own, removed at the end.
 struct Directory(PathBuf);

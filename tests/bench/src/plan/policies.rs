@@ -26,7 +26,7 @@ pub(crate) fn load(policy: &Policy) -> Result<Loaded> {
         flow_key: [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321],
         ..HostFacts::default()
     };
-    object::load(&image, &host, None)
+    Ok(object::load(&image, &host, None)?)
 }
 
 fn settings(outbound: Outbound) -> Settings {
