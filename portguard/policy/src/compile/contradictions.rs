@@ -8,8 +8,9 @@ use super::narrow::base;
 use super::{Compiler, facts, listeners::ids, some_of};
 use crate::catalog::{Conflict, Direction, PortSpec, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::policy::{Grant, GrantKind};
+use crate::policy::{Grant, GrantKind, Peers};
 use crate::site::{Place, names_row};
+use ipnet::IpNet;
 
 /// Ranges of more ports say little about one of them.
 const FEW: u16 = 16;
@@ -207,8 +208,20 @@ impl<'a> Compiler<'a, '_> {
             let Ok(ports) = self.ports(system, row, &at) else {
                 continue;
             };
+            let inbound = self.policy.inbound.iter();
+            let own_nets: Vec<IpNet> = inbound
+                .filter(|grant| grant.row == row.id)
+                .flat_map(|grant| self.peers.sets.prefixes(grant.peers))
+                .collect();
+            // To whom the narrowed row is open anyway, no other row keeps it open.
+            let is_wider = |grant: &Grant| {
+                let mut theirs = self.peers.sets.prefixes(grant.peers).into_iter();
+                grant.peers == Peers::Any
+                    || theirs.any(|net| !own_nets.iter().any(|own| own.contains(&net)))
+            };
             let is_same = |grant: &&Grant| {
                 grant.kind == GrantKind::Documented
+                    && (is_off || is_wider(grant))
                     && base(&grant.row) != base(&row.id)
                     && row.transports.contains(&grant.transport)
                     && ports

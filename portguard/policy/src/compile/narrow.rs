@@ -1,7 +1,7 @@
 //! What a site's words on a row mean at its two ends.
 //!
 //! `only` of a row says who may connect to its listener. Whoever would connect and is not among them may not send, either:
-//! both ends follow from one statement. `ID/out` narrows where a row's hosts may connect to in the same way, and a row that no
+//! both ends follow from one statement. `ID/out`, or `ID` of a row that only sends, narrows where a row's hosts may connect to in the same way, and a row that no
 //! host of the site listens for has only that end.
 
 use crate::catalog::{Direction, Peer, PeerClass, Row, System};
@@ -59,11 +59,17 @@ pub(super) fn only<'s>(
         if is_of_end && is_of_row && settings.only.is_some() {
             return settings.only.as_ref();
         }
-        if rest.is_empty() && end == End::Listener {
+        let is_whole = end == End::Listener || is_lone_sender(row);
+        if rest.is_empty() && is_whole {
             plain = settings.only.as_ref();
         }
     }
     plain
+}
+
+/// Whether a document prints the sending end as a row by itself: what is said of it is about where to connect to.
+pub(super) fn is_lone_sender(row: &Row) -> bool {
+    row.direction == Direction::Out && base(&row.id) == row.id
 }
 
 /// What is said of a row as a whole.

@@ -210,23 +210,53 @@ impl<'a> Resolver<'a> {
         excluded.sort_unstable();
         excluded.dedup();
         let id = &asking.system.id;
-        match (excluded.as_slice(), names) {
-            ([], []) => "the site says that nobody is meant".to_owned(),
-            ([], names) if names.iter().all(|name| name.starts_with("role ")) => {
-                let mut names = names.to_vec();
-                names.dedup();
-                let names = names.join(", ");
-                format!("no other host of the site is {names}; a host is never its own peer")
-            }
-            ([], names) if names.iter().any(|name| name.starts_with("domain ")) => {
-                format!(
-                    "{} has no address as far as is known here",
-                    names.join(", ")
-                )
-            }
-            ([], names) => format!("the site means nobody by {} of {id}", names.join(", ")),
-            (excluded, _) => excluded.join("; "),
+        if !excluded.is_empty() {
+            return excluded.join("; ");
         }
+        if names.is_empty() {
+            return "the site says that nobody is meant".to_owned();
+        }
+        let mut names = names.to_vec();
+        names.dedup();
+        let (roles, rest): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .partition(|name| name.starts_with("role "));
+        let (domains, others): (Vec<_>, Vec<_>) = rest
+            .into_iter()
+            .partition(|name| name.starts_with("domain "));
+        let mut why = Vec::new();
+        if !roles.is_empty() {
+            let is_elsewhere = roles.iter().any(|name| self.is_anywhere(name));
+            let place = if is_elsewhere {
+                "of its clusters"
+            } else {
+                "of the site"
+            };
+            let roles = roles.join(", ");
+            why.push(format!(
+                "no other host {place} is {roles}; a host is never its own peer"
+            ));
+        }
+        if !domains.is_empty() {
+            let domains = domains.join(", ");
+            why.push(format!("{domains} has no address as far as is known here"));
+        }
+        if !others.is_empty() {
+            why.push(format!(
+                "the site means nobody by {} of {id}",
+                others.join(", ")
+            ));
+        }
+        why.join("; ")
+    }
+
+    /// Whether a host of any cluster is what `role SYSTEM/ROLE` says.
+    fn is_anywhere(&self, name: &str) -> bool {
+        let id = name.strip_prefix("role ").and_then(|id| id.split_once('/'));
+        id.is_some_and(|(system, role)| {
+            let mut hosts = self.inventory.hosts_with(system, role).into_iter();
+            hosts.any(|host| !self.inventory.is_own(host))
+        })
     }
 
     fn peer(&mut self, asking: &Asking<'a, '_>, peer: &'a Peer, into: &mut Gathered) {

@@ -108,6 +108,15 @@ pub(super) struct Sets {
 }
 
 impl Sets {
+    /// Whom a set admits; nothing for anybody.
+    pub(super) fn prefixes(&self, peers: Peers) -> Vec<IpNet> {
+        let Peers::Set(index) = peers else {
+            return Vec::new();
+        };
+        let set = self.found.get(index as usize);
+        set.map_or_else(Vec::new, |set| set.prefixes.clone())
+    }
+
     /// The peers' set; `None` if nobody is left.
     pub(super) fn intern(&mut self, gathered: Gathered) -> Option<Peers> {
         for (name, addresses) in gathered

@@ -19,6 +19,7 @@ impl<'a> Resolver<'a> {
     /// Whether the site lets this host connect where only its own words say who may.
     pub(super) fn may_send(&mut self, asking: &Asking<'a, '_>) -> bool {
         let only = narrow::plain(&asking.view.site, asking.system, asking.row);
+        let only = only.filter(|_| !narrow::is_lone_sender(asking.row));
         match (asking.direction, only, self.inventory.own()) {
             (Direction::Out, Some(only), Some(own)) => self.terms.is_among(only, own),
             (Direction::Out, Some(only), None) => *only == Who::Any,

@@ -139,3 +139,53 @@ fn members_are_no_multicast_group() {
         );
     }
 }
+
+#[test]
+fn a_row_that_only_sends_is_narrowed_to_where_it_may_connect() {
+    let text = |only: &str| {
+        format!(
+            "unprinted_peers = \"none\"\n[systems.nexthink]\ndeployment = \"on-premises\"\nversion = \"6.20\"\nchoices = {{ directory-channel = \"secure\" }}\nrows = {{ engine-7000 = {{ only = [\"{only}\"] }} }}\n{}{}{}",
+            node("roles = [\"nexthink/engine\"]"),
+            "[[host]]\nname = \"p\"\naddresses = [\"10.1.0.2\"]\nroles = [\"nexthink/portal\"]\n",
+            "[[host]]\nname = \"p2\"\naddresses = [\"10.1.0.3\"]\nroles = [\"nexthink/portal\"]\n",
+        )
+    };
+    let narrowed = named(&text("host:p"), "h");
+    let lines = super::asks::of(&narrowed, "nexthink/engine-7000");
+    assert_eq!(
+        lines,
+        ["nexthink/engine-7000 tcp/7000-7003 -> 10.1.0.2/32"],
+        "{lines:#?}"
+    );
+    // The other end is a row of its own, and what stays open there is told.
+    told_of(&narrowed, "ends-differ", &["portal-7000", "`p2`"]);
+    told_of(
+        &named(&text("host:h"), "h"),
+        "only-nobody",
+        &["engine-7000"],
+    );
+}
+
+#[test]
+fn rows_that_are_narrowed_alike_do_not_keep_each_others_port_open() {
+    let text = |rows: &str| {
+        format!(
+            "unprinted_peers = \"none\"\n[systems.ibm-api-connect]\nrows = {{ {rows} }}\n{}{}{}",
+            node("roles = [\"ibm-api-connect/gateway\"]"),
+            "[[host]]\nname = \"m1\"\naddresses = [\"10.1.0.2\"]\nroles = [\"ibm-api-connect/management\"]\n",
+            "[[host]]\nname = \"m2\"\naddresses = [\"10.1.0.3\"]\nroles = [\"ibm-api-connect/management\"]\n",
+        )
+    };
+    let one = "usage-7-3000 = { only = [\"host:m1\"] }";
+    told_of(
+        &named(&text(one), "h"),
+        "port-stays-open",
+        &["usage-7-3000"],
+    );
+    let both = format!("{one}, gateway-3000 = {{ only = [\"host:m1\"] }}");
+    let told = told(&named(&text(&both), "h"));
+    assert!(
+        !told.iter().any(|line| line.contains("port-stays-open")),
+        "{told:#?}"
+    );
+}

@@ -42,6 +42,12 @@ pub(super) fn is_true(catalog: &Catalog, site: &Site, own: &Host, reason: &str) 
             .skip(1)
             .all(|rest| others(rest.split([',', ';', ' ']).next().unwrap()).is_empty());
     }
+    if reason.starts_with("no other host of its clusters is") {
+        return reason.split("role ").skip(1).all(|rest| {
+            let id = rest.split([',', ';', ' ']).next().unwrap();
+            others(id).iter().all(|is_related| !is_related)
+        });
+    }
     if reason.contains("are of other clusters") {
         let others = others(&word("are role ").unwrap());
         return !others.is_empty() && others.iter().all(|is_related| !is_related);
@@ -64,7 +70,9 @@ pub(super) fn is_true(catalog: &Catalog, site: &Site, own: &Host, reason: &str) 
     }
     if reason.starts_with("the site does not say who") {
         let key = word("who `").unwrap();
-        let said = site.systems.values().chain(own.systems.values());
+        let system = word("` of ").unwrap();
+        let said = site.systems.get(&system).into_iter();
+        let said = said.chain(own.systems.get(&system));
         return !said
             .flat_map(|said| said.peers.keys())
             .any(|known| *known == key);
@@ -72,4 +80,5 @@ pub(super) fn is_true(catalog: &Catalog, site: &Site, own: &Host, reason: &str) 
     reason == "a host is never its own peer"
         || reason.starts_with("the site's `only` leaves nobody")
         || reason.starts_with("domain ")
+        || (reason.starts_with("the site means nobody by") && reason.contains(own.name.as_str()))
 }
