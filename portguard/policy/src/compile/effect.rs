@@ -13,7 +13,7 @@ use super::inventory::{self, addresses_of};
 use super::lint::Lint;
 use super::some_of;
 use crate::catalog::{Peer, Row, System};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 use crate::site::{ChangedPorts, Host, Mode, Place, SystemSite, Term, Who, names_row};
 
 impl<'a> Lint<'a, '_> {
@@ -306,11 +306,16 @@ impl<'a> Lint<'a, '_> {
             && enforced.next().is_none()
         {
             let message = format!(
-                "host `{}` is in audit, and all of its ports and roles with it: `audit_ports` and `audit_roles` have no effect",
+                "host `{}` is in audit, and all of its ports and roles with it: `audit_ports` and `audit_roles` add nothing",
                 host.name
             );
-            let hint = "remove one of the two";
-            self.push(place, Diagnostic::warning("no-effect", message), hint);
+            // Whoever prepares for enforce writes them before.
+            let hint = "they count when the host enforces";
+            self.push(
+                place,
+                Diagnostic::new(Level::Note, "no-effect", message),
+                hint,
+            );
         }
     }
 
