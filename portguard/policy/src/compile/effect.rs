@@ -313,7 +313,7 @@ impl<'a> Lint<'a, '_> {
             let hint = "they count when the host enforces";
             self.push(
                 place,
-                Diagnostic::new(Level::Note, "no-effect", message),
+                Diagnostic::new(Level::Note, "already-in-audit", message),
                 hint,
             );
         }
