@@ -232,7 +232,7 @@ fn know(hashed: Hashed, class: Class) -> u32 {
 /// writer.
 #[classifier]
 pub(crate) fn portguard_adopt(ctx: TcContext) -> i32 {
-    let Some(record) = told(&ctx) else {
+    let Some(record) = record_of(&ctx) else {
         return record::WRONG as i32;
     };
     match record.what {
@@ -245,7 +245,7 @@ pub(crate) fn portguard_adopt(ctx: TcContext) -> i32 {
 /// Says what is known of the UDP socket of a record: see [`portguard_common::track::owner`]. Attached nowhere, either.
 #[classifier]
 pub(crate) fn portguard_owner(ctx: TcContext) -> i32 {
-    match told(&ctx) {
+    match record_of(&ctx) {
         Some(record) => owner::find(ctx.skb.skb.cast(), &tuple(&record)) as i32,
         None => record::WRONG as i32,
     }
@@ -253,7 +253,7 @@ pub(crate) fn portguard_owner(ctx: TcContext) -> i32 {
 
 /// The record that a program is run on.
 #[inline(always)]
-fn told(ctx: &TcContext) -> Option<Record> {
+fn record_of(ctx: &TcContext) -> Option<Record> {
     let (start, end) = (ctx.data(), ctx.data_end());
     let at = start + record::AT;
     if at + size_of::<Record>() > end {

@@ -42,7 +42,7 @@ fn bytes(record: &Record) -> Vec<u8> {
 }
 
 /// A record of a conversation.
-pub(crate) fn told(tuple: &Tuple, what: u8, class: Class) -> Record {
+pub(crate) fn record_of(tuple: &Tuple, what: u8, class: Class) -> Record {
     let halves = |address: Addr| [address.high, address.low];
     Record {
         what,

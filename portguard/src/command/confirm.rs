@@ -97,7 +97,12 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
             continue;
         };
         let interface = Interface::find(name)?;
-        safety::check(args.force, &[interface], std::slice::from_ref(&to.policy))?;
+        safety::check(
+            args.force,
+            args.force,
+            &[interface],
+            std::slice::from_ref(&to.policy),
+        )?;
         loss.push(weaker(live, &to.policy));
     }
     for ((name, layout, live), loss) in guarded.into_iter().zip(loss) {

@@ -234,7 +234,7 @@ fn compiled(
     warn(&interfaces);
     safety::check_links(args.safety.force, &interfaces, &plain)?;
     safety::check_scope(args.safety.force, &interfaces, &plain)?;
-    let safety = safety::check(args.safety.force, &interfaces, &plain)?;
+    let safety = safety::check(args.safety.force, args.safety.cuts(), &interfaces, &plain)?;
     let options = Options {
         xdp_mode: match args.xdp_mode {
             XdpModeArg::Native => XdpModeName::Native,
@@ -296,7 +296,8 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
     // Where nobody is there to answer, who has a session does not keep the host open.
     let force = args.safety.force || operator::connection().is_none();
     safety::check_scope(force, &interfaces, &policies)?;
-    let safety = safety::check(force, &interfaces, &policies)?;
+    let cuts = force || args.safety.cut_sessions;
+    let safety = safety::check(force, cuts, &interfaces, &policies)?;
     let confirm_within = safety::confirm_within(&args.safety, &policies);
     let jobs = interfaces.into_iter().zip(stored).zip(safety);
     Ok(jobs

@@ -14,7 +14,7 @@ use super::programs::{WRITER, missing};
 use crate::error::Context as _;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Began, Session, sessions};
-use crate::record::{run, told};
+use crate::record::{record_of, run};
 
 /// What became of the sessions that were open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn all(
                 continue;
             }
         }
-        let done = writer.write(&told(&tuple(session), what, class))?;
+        let done = writer.write(&record_of(&tuple(session), what, class))?;
         if is_ours {
             match done {
                 record::LOST => adopted.lost += 1,
@@ -131,7 +131,7 @@ pub(super) fn forget_closed(namespace: &Namespace) -> crate::Result<usize> {
         let record = Record {
             set: u64::from(set),
             cell,
-            ..told(&NOBODY, record::REMOVE, Class::Socket)
+            ..record_of(&NOBODY, record::REMOVE, Class::Socket)
         };
         removed += usize::from(writer.write(&record)? == record::DONE);
     }

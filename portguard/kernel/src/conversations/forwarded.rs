@@ -13,7 +13,7 @@ use crate::host::arrivals::route;
 use crate::host::links;
 use crate::host::sockets::{Began, Session};
 use crate::host::tracked::{Tracked, tracked};
-use crate::record::told;
+use crate::record::record_of;
 
 /// The index of the loopback interface, in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -53,7 +53,7 @@ pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> crate::Result<
     let mut writer = Writer::open(namespace.directory())?;
     let mut lost = 0;
     for session in found.inside.iter().chain(&found.translated) {
-        let done = writer.write(&told(&tuple(session), record::OURS, Class::Packets))?;
+        let done = writer.write(&record_of(&tuple(session), record::OURS, Class::Packets))?;
         lost += usize::from(done == record::LOST);
     }
     if lost > 0 {

@@ -10,7 +10,7 @@ use super::Namespace;
 use super::adopt::{NOBODY, Writer};
 use crate::error::Context as _;
 use crate::host::sockets::services;
-use crate::record::told;
+use crate::record::record_of;
 
 /// Counts the ports of sockets that no program saw coming, and no more those of sockets that are gone.
 ///
@@ -22,7 +22,7 @@ pub(super) fn follow(namespace: &Namespace) -> crate::Result<()> {
         writer.write(&Record {
             set: cookie,
             local_port: port,
-            ..told(&NOBODY, what, Class::Datagrams)
+            ..record_of(&NOBODY, what, Class::Datagrams)
         })
     };
     let known = counted(namespace)?;

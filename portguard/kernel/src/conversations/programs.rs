@@ -7,7 +7,6 @@ use aya::programs::{CgroupAttachMode, CgroupSock, SchedClassifier, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use portguard_common::abi::namespace::word;
 
-use super::repin::OWN;
 use super::{Namespace, cgroup, set_word};
 use crate::error::Context as _;
 use crate::object::{refused, spilled};
@@ -25,6 +24,9 @@ const PORTS: [(&str, &str); 3] = [
     ("portguard_bind4", "bind4"),
     ("portguard_bind6", "bind6"),
 ];
+
+/// The maps that only these programs have.
+pub(super) const OWN: [&str; 3] = ["NAMESPACE", "COUNTS", "BOUND"];
 
 /// The pin of the link.
 pub(super) const LINK: &str = "sockets";

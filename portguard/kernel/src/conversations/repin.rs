@@ -9,23 +9,15 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 
 use super::Shape;
+use super::programs::{self, LINK, OWN, PROGRAM, WRITER};
 use crate::error::Context as _;
 use crate::hook::attach;
 use crate::object::NAMESPACE;
 use crate::pins::bpffs::{Layout, layouts};
 use crate::pins::meta::Meta;
 
-/// The maps that only the programs of this module have.
-pub(super) const OWN: [&str; 3] = ["NAMESPACE", "COUNTS", "BOUND"];
-
 /// What the socket programs need, and the guards do not hold.
-pub(super) const OF_SOCKETS: [&str; 5] = [
-    "NAMESPACE",
-    "COUNTS",
-    super::programs::WRITER,
-    super::programs::LINK,
-    super::programs::PROGRAM,
-];
+pub(super) const OF_SOCKETS: [&str; 5] = ["NAMESPACE", "COUNTS", WRITER, LINK, PROGRAM];
 
 /// What the tables of the guards in force were made with, where those are pinned and nothing else says it.
 pub(super) fn in_force(directory: &Path) -> Option<Shape> {
@@ -57,10 +49,7 @@ fn guards() -> impl Iterator<Item = Layout> {
 
 /// Names of pins that a state has to have.
 pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
-    let names = NAMESPACE
-        .into_iter()
-        .chain(OWN)
-        .chain([super::programs::WRITER]);
+    let names = NAMESPACE.into_iter().chain(OWN).chain([WRITER]);
     names
         .filter(|name| !directory.join(name).exists())
         .collect()
@@ -101,16 +90,16 @@ pub(super) fn repin(directory: &Path) -> crate::Result<Vec<&'static str>> {
 fn maps_in_force(directory: &Path) -> BTreeSet<u32> {
     let pins = guards()
         .flat_map(|layout| [Direction::Ingress, Direction::Egress].map(|to| layout.link(to)))
-        .chain(super::programs::links().map(|link| directory.join(link)));
+        .chain(programs::links().map(|link| directory.join(link)));
     let attached = pins.filter_map(|pin| attach::inspect(&pin).ok()?);
-    let writer = ProgramInfo::from_pin(directory.join(super::programs::WRITER)).ok();
-    let programs: BTreeSet<u32> = attached
+    let writer = ProgramInfo::from_pin(directory.join(WRITER)).ok();
+    let running_ids: BTreeSet<u32> = attached
         .map(|link| link.program)
         .chain(writer.map(|info| info.id()))
         .collect();
     let running = loaded_programs()
         .flatten()
-        .filter(|info| programs.contains(&info.id()));
+        .filter(|info| running_ids.contains(&info.id()));
     running
         .filter_map(|info| info.map_ids().ok()?)
         .flatten()

@@ -2,6 +2,7 @@
 //! does not say: a program looks at the socket itself.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use aya::EbpfLoader;
@@ -12,7 +13,6 @@ use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
 use crate::error::Context as _;
-use crate::host::sockets::Session;
 use crate::record;
 
 /// Where the kernel describes its own structures.
@@ -127,22 +127,22 @@ impl Owners {
         Ok(Self { program })
     }
 
-    /// What is known of the port of a UDP session.
+    /// What is known of the local port of a UDP socket that is connected.
     ///
     /// # Errors
     /// If the program cannot be run.
-    pub(crate) fn of(&mut self, session: &Session) -> crate::Result<Owner> {
+    pub(crate) fn of(&mut self, local: SocketAddr, remote: SocketAddr) -> crate::Result<Owner> {
         let tuple = Tuple {
             space: space(protocol::UDP),
-            local: session.local.ip().into(),
-            remote: session.remote.ip().into(),
-            local_port: session.local.port(),
-            remote_port: session.remote.port(),
+            local: local.ip().into(),
+            remote: remote.ip().into(),
+            local_port: local.port(),
+            remote_port: remote.port(),
         };
         let program = self.program.program_mut(PROGRAM).context("the program")?;
         let found = record::run(
             program.try_into()?,
-            &record::told(&tuple, 0, Class::Datagrams),
+            &record::record_of(&tuple, 0, Class::Datagrams),
         )?;
         Ok(
             match found & (owner::FOUND | owner::ASKED | owner::PICKED) {

@@ -156,7 +156,7 @@ pub fn sessions() -> crate::Result<Vec<Session>> {
         let mut owners = Owners::new();
         for session in picked {
             let owner = match &mut owners {
-                Ok(owners) => owners.of(session)?,
+                Ok(owners) => owners.of(session.local, session.remote)?,
                 Err(error) => {
                     tracing::info!("the kernel does not say which ports it picked: {error:#}");
                     Owner::Unknown

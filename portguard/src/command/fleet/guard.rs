@@ -233,7 +233,7 @@ impl Guard for Verbs {
             &within,
         ];
         if cuts {
-            verb.push("--force");
+            verb.push("--cut-sessions");
         }
         let all = documents.entry.digests.keys();
         self.with(&verb, documents, all).await.map(|_| ())

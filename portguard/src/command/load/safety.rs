@@ -30,12 +30,17 @@ const SHOWN: usize = 10;
 /// How careful to be.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Safety")]
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(super) struct SafetyArgs {
     /// Give way to what was in force before unless `portguard confirm` comes in time; 0 = never
     /// [default: 2m when enforcing over SSH, else 0]
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(super) confirm_within: Option<Duration>,
-    /// Enforce although open sessions, or your own, would be cut
+    /// Enforce although open sessions would be cut; your own is still looked at, and so is all else
+    #[arg(long)]
+    pub(super) cut_sessions: bool,
+    /// Enforce whatever is said against it: sessions that would be cut, your own too, what the link needs, addresses without
+    /// the guard
     #[arg(long)]
     pub(super) force: bool,
     /// Load a policy that drops less than what is in force, by whatever it is weaker
@@ -44,6 +49,13 @@ pub(super) struct SafetyArgs {
     /// Take the place of another portguard version's guard, without a gap; its counters and flows end with it
     #[arg(long)]
     pub(super) migrate: bool,
+}
+
+impl SafetyArgs {
+    /// Whether open sessions may be cut.
+    pub(super) const fn cuts(&self) -> bool {
+        self.force || self.cut_sessions
+    }
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -69,9 +81,10 @@ pub(in crate::command) struct Safety {
 /// Looks at the open sessions of all interfaces, and refuses a policy that would cut some.
 ///
 /// # Errors
-/// [`Fault`], listing what would be cut, unless forced.
+/// [`Fault`], listing what would be cut, unless that is wanted (`cuts`); of the operator's own, unless forced.
 pub(in crate::command) fn check(
     force: bool,
+    cuts: bool,
     interfaces: &[Interface],
     policies: &[Policy],
 ) -> anyhow::Result<Vec<Safety>> {
@@ -97,7 +110,7 @@ pub(in crate::command) fn check(
         safety.sessions = sort(&arriving, policy, known);
         let mut cut = safety.sessions.cut.clone();
         cut.extend(safety.passing.cut.iter().cloned());
-        check_cut(force, interface, &cut)?;
+        check_cut(cuts, interface, &cut)?;
         found.push(safety);
     }
     Ok(found)
@@ -292,7 +305,7 @@ fn check_operator(
     Err(fault)
 }
 
-fn check_cut(force: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {
+fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {
     let number = cut.len();
     if number == 0 {
         return Ok(());
@@ -311,12 +324,13 @@ fn check_cut(force: bool, interface: &Interface, cut: &[Arriving]) -> Result<(),
         count(number as u64, "open session"),
         lines.join("\n")
     );
-    if force {
+    if is_wanted {
         let _ = writeln!(io::stderr().lock(), "warning: {what}");
         return Ok(());
     }
-    Err(Fault::usage(what)
-        .hint("write rows for them in the site file, wait until they have ended, or say `--force`"))
+    Err(Fault::usage(what).hint(
+        "write rows for them in the site file, wait until they have ended, or say `--cut-sessions`",
+    ))
 }
 
 /// The deadline that applies.
