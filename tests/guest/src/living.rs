@@ -43,7 +43,7 @@ pub(crate) fn converses(link: &Link) -> Result<Talk> {
         let _answers = UdpEcho::start(&link.right.host, offered)?;
         let stream = link.left.host.run(|| {
             ensure!(
-                exchange_udp(offered, b"a question", PATIENCE)?,
+                is_answered(offered, b"a question")?,
                 "no answer to a question of the host's own to {offered}"
             );
             connect(offered, PATIENCE).stream()
@@ -55,7 +55,7 @@ pub(crate) fn converses(link: &Link) -> Result<Talk> {
     for address in link.left.both() {
         let documented = SocketAddr::new(address, OPEN);
         let _service = UdpEcho::start(&link.left.host, documented)?;
-        let reached = || exchange_udp(documented, b"a request", PATIENCE);
+        let reached = || is_answered(documented, b"a request");
         ensure!(
             link.right.host.run(reached)?,
             "{documented} is documented, and not reached"
@@ -64,6 +64,17 @@ pub(crate) fn converses(link: &Link) -> Result<Talk> {
     quiet(link)?;
     talk.go_on()?;
     Ok(talk)
+}
+
+/// Whether a datagram is answered, of which one may be lost: links that came up a moment ago lose some.
+fn is_answered(target: SocketAddr, bytes: &[u8]) -> Result<bool> {
+    const TRIES: u32 = 8;
+    for _ in 0..TRIES {
+        if exchange_udp(target, bytes, PATIENCE / TRIES)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Nobody reaches what is not documented.
