@@ -130,3 +130,32 @@ fn what_to_do_about_ends_that_differ_is_said_by_why_they_do() {
         &["clustered-datahub-50005", "switch it `off` at both ends"],
     );
 }
+
+#[test]
+fn of_hosts_that_share_an_address_each_has_to_accept_what_is_sent_to_it() {
+    let text = r#"
+[systems.interlink-asi]
+deployment = "clustered"
+[[host]]
+name = "n1"
+addresses = ["10.1.0.1"]
+roles = ["interlink-asi/asi"]
+[[host]]
+name = "db1"
+addresses = ["10.1.0.4"]
+shared_addresses = ["10.1.0.8"]
+roles = ["interlink-asi/database"]
+[[host]]
+name = "db2"
+addresses = ["10.1.0.5"]
+shared_addresses = ["10.1.0.8"]
+roles = ["interlink-asi/database", "interlink-asi/authenticator"]
+"#;
+    let sent = ["tcp/50443", "db1", "does not accept"];
+    told_of(&named(text, "n1"), "ends-differ", &sent);
+    told_of(
+        &named(text, "db1"),
+        "ends-differ",
+        &["tcp/50443", "n1", "does not accept"],
+    );
+}

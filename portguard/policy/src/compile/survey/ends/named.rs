@@ -13,8 +13,28 @@ use crate::policy::{Grant, GrantKind, Peers};
 use crate::site::{Host, Place, Term, Who};
 
 impl<'a> Seen<'a> {
-    /// Whether the host at `index` is at the far end of what is open here.
+    /// Whether the host at `index` is at the far end of what is open here, or shares an address with one that is.
     pub(super) fn is_far_end(&self, grant: &Grant, index: usize, has_row: bool) -> bool {
+        self.is_named(grant, index, has_row)
+            || self
+                .sharing(index)
+                .any(|other| self.is_named(grant, other, false))
+    }
+
+    /// The other hosts that share an address with the one at `index`.
+    fn sharing(&self, index: usize) -> impl Iterator<Item = usize> {
+        let hosts = &self.inputs.site.hosts;
+        let shared = |host: &Host| {
+            let all = host.shared_addresses.iter();
+            all.map(|(address, _)| *address).collect::<BTreeSet<_>>()
+        };
+        let own = hosts.get(index).map(shared).unwrap_or_default();
+        let all = hosts.iter().enumerate();
+        all.filter(move |(other, host)| *other != index && !own.is_disjoint(&shared(host)))
+            .map(|(other, _)| other)
+    }
+
+    fn is_named(&self, grant: &Grant, index: usize, has_row: bool) -> bool {
         let Some(host) = self.inputs.site.hosts.get(index) else {
             return false;
         };
