@@ -1,5 +1,6 @@
 //! UDP: datagrams, an echo server, and counting what arrives.
 
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,10 +21,24 @@ const BUFFER: usize = 8 << 20;
 
 /// A bound UDP socket with a large receive buffer, not blocking.
 pub fn udp_socket(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(address).with_context(|| format!("binding UDP {address}"))?;
+    let socket = bind(address).with_context(|| format!("binding UDP {address}"))?;
     setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("sizing the receive buffer")?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Binds, and waits for a socket of before: a child that another test starts has it, too, until it runs its program.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match UdpSocket::bind(address) {
+            // No event tells that it is gone.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The same, bound to a device, too. One that is bound to the unspecified IPv6 address serves both families.
@@ -79,7 +94,7 @@ pub fn exchange_udp(target: SocketAddr, bytes: &[u8], timeout: Duration) -> Resu
         match socket.recv(&mut buffer) {
             Ok(length) if buffer.get(..length) == Some(bytes) => return Ok(true),
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // An ICMP error: nobody is there.
             Err(_) => return Ok(false),
         }
