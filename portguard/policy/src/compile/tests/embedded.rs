@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fixture::inputs;
 use crate::catalog::Catalog;
 use crate::compile::{Inputs, Selection, compile, domains, review};
 use crate::diagnostic::Level;
@@ -32,18 +33,7 @@ fn every_row_of_every_role_is_granted_or_listed_with_a_reason() {
                     ..SystemSite::EMPTY
                 },
             );
-            let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
-            let mut inputs = Inputs {
-                catalog: &catalog,
-                site: &site,
-                host: Selection::Roles(vec![id.clone()]),
-                interface: None,
-                local_addresses: &[],
-                hostname: None,
-                resolved: &resolved,
-                files: &files,
-                today: None,
-            };
+            let mut inputs = inputs(&catalog, &site, Selection::Roles(vec![id.clone()]));
             let names: BTreeMap<_, Vec<std::net::IpAddr>> = domains(&inputs)
                 .into_iter()
                 .map(|name| (name, vec!["192.0.2.1".parse().unwrap()]))
@@ -92,18 +82,7 @@ fn nothing_said_is_refused_in_enforce_and_told_in_audit() {
             ..Flags::default()
         };
         let site = Site::from_flags(&flags, &catalog).unwrap();
-        let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
-        let compiled = compile(&Inputs {
-            catalog: &catalog,
-            site: &site,
-            host: Selection::Roles(flags.roles),
-            interface: None,
-            local_addresses: &[],
-            hostname: None,
-            resolved: &resolved,
-            files: &files,
-            today: None,
-        });
+        let compiled = compile(&inputs(&catalog, &site, Selection::Roles(flags.roles)));
         let count = |level| {
             compiled
                 .diagnostics
@@ -132,7 +111,6 @@ fn the_example_of_the_guide_compiles_for_each_of_its_hosts() {
         .unwrap();
     let site = Site::parse("site.toml", text.as_bytes()).unwrap();
     let catalog = Catalog::embedded().unwrap();
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
     for (host, interface) in [
         ("node-1", None),
         ("node-2", None),
@@ -141,15 +119,9 @@ fn the_example_of_the_guide_compiles_for_each_of_its_hosts() {
         ("api-test", None),
     ] {
         let compiled = review(&Inputs {
-            catalog: &catalog,
-            site: &site,
-            host: Selection::Name(host.to_owned()),
             interface,
-            local_addresses: &[],
-            hostname: None,
-            resolved: &resolved,
-            files: &files,
             today: Some("2026-11-21"),
+            ..inputs(&catalog, &site, Selection::Name(host.to_owned()))
         });
         let errors: Vec<_> = compiled
             .diagnostics

@@ -1,6 +1,9 @@
 //! A small catalog built by hand.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::catalog::{
     Catalog, Choice, Citation, Condition, Direction, Inert, Peer, PortSpec, Role, Row, System,
@@ -338,6 +341,27 @@ pub(in crate::compile) fn compiled(site: &str, host: &str) -> Compiled {
     compiled_site(&catalog(), &site, Selection::Name(host.to_owned()))
 }
 
+/// A host of a site: no interface, nothing known of the machine, no names, files or day.
+pub(in crate::compile) fn inputs<'a>(
+    catalog: &'a Catalog,
+    site: &'a Site,
+    host: Selection,
+) -> Inputs<'a> {
+    static RESOLVED: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    static FILES: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
+    Inputs {
+        catalog,
+        site,
+        host,
+        interface: None,
+        local_addresses: &[],
+        hostname: None,
+        resolved: &RESOLVED,
+        files: &FILES,
+        today: None,
+    }
+}
+
 /// Compiles with `updates.example` resolved.
 pub(in crate::compile) fn compiled_site(
     catalog: &Catalog,
@@ -350,15 +374,9 @@ pub(in crate::compile) fn compiled_site(
     )]
     .into();
     compile(&Inputs {
-        catalog,
-        site,
-        host,
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
         resolved: &resolved,
-        files: &BTreeMap::new(),
         today: Some("2026-11-21"),
+        ..inputs(catalog, site, host)
     })
 }
 

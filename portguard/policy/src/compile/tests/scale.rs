@@ -1,10 +1,10 @@
 //! A large site compiles in time and memory.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::fixture::inputs;
 use crate::compile::generate::{Size, site};
-use crate::compile::{Batch, Inputs, Selection, compile};
+use crate::compile::{Batch, Selection, compile};
 use crate::site::Site;
 
 /// Peak resident size of this process so far, in MiB.
@@ -17,21 +17,14 @@ fn peak() -> u64 {
 
 fn measure(size: Size) -> (f64, f64) {
     let (catalog, text) = site(size);
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
     let start = Instant::now();
     let site = Site::parse("big.toml", text.as_bytes()).unwrap();
     let parsed = start.elapsed().as_secs_f64();
-    let compiled = compile(&Inputs {
-        catalog: &catalog,
-        site: &site,
-        host: Selection::Name("host-0".to_owned()),
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
-        resolved: &resolved,
-        files: &files,
-        today: None,
-    });
+    let compiled = compile(&inputs(
+        &catalog,
+        &site,
+        Selection::Name("host-0".to_owned()),
+    ));
     let total = start.elapsed().as_secs_f64();
     assert_eq!(compiled.diagnostics, []);
     let prefixes: usize = compiled
@@ -91,20 +84,9 @@ fn compiled(hosts: u32) -> usize {
     }
     let site = Site::parse("big.toml", text.as_bytes()).unwrap();
     let catalog = crate::catalog::Catalog::embedded().unwrap();
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
     let counter = &crate::compile::survey::outcome::COMPILED;
     counter.set(0);
-    crate::compile::review(&Inputs {
-        catalog: &catalog,
-        site: &site,
-        host: Selection::Name("h1".to_owned()),
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
-        resolved: &resolved,
-        files: &files,
-        today: None,
-    });
+    crate::compile::review(&inputs(&catalog, &site, Selection::Name("h1".to_owned())));
     counter.get()
 }
 
@@ -128,18 +110,7 @@ fn a_batch_compiles_what_each_host_does() {
         seed: 7,
     });
     let site = Site::parse("big.toml", text.as_bytes()).unwrap();
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
-    let inputs = |host: Selection| Inputs {
-        catalog: &catalog,
-        site: &site,
-        host,
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
-        resolved: &resolved,
-        files: &files,
-        today: None,
-    };
+    let inputs = |host: Selection| inputs(&catalog, &site, host);
     let batch = Batch::new(&inputs(Selection::Local));
     let unknown = "nobody".to_owned();
     let names = site.hosts.iter().map(|host| host.name.clone());

@@ -1,6 +1,6 @@
 //! Each shape of row and site, to the grants that come of it.
 
-use super::fixture::{SITE, catalog, compiled, compiled_site, lines, omitted, told};
+use super::fixture::{SITE, catalog, compiled, compiled_site, inputs, lines, omitted, told};
 use crate::compile::Selection;
 use crate::policy::Outbound;
 use crate::site::{Flags, Mode, Site, UnresolvedPorts};
@@ -263,18 +263,9 @@ fn an_interface_serves_its_own_roles_in_its_own_mode() {
     let site = Site::parse("site.toml", with("[[host]]", extra).as_bytes()).unwrap();
     let catalog = catalog();
     let roles = |interface: Option<&str>| {
-        let resolved = std::collections::BTreeMap::new();
-        let files = std::collections::BTreeMap::new();
         let compiled = crate::compile::compile(&crate::compile::Inputs {
-            catalog: &catalog,
-            site: &site,
-            host: Selection::Name("two".to_owned()),
             interface,
-            local_addresses: &[],
-            hostname: None,
-            resolved: &resolved,
-            files: &files,
-            today: None,
+            ..inputs(&catalog, &site, Selection::Name("two".to_owned()))
         });
         (compiled.policy.roles, compiled.policy.settings.enforce)
     };

@@ -1,11 +1,11 @@
 //! What sites need of the embedded matrices: clusters, several servers, settings by host, shared addresses, interfaces, a
 //! profile, words of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::asks::{Ask, ask, codes, named, of};
-use super::fixture::{lines, omitted, told};
+use super::fixture::{inputs, lines, omitted, told};
 use crate::catalog::Catalog;
 use crate::compile::{Inputs, Selection, compile};
 use crate::site::Site;
@@ -268,17 +268,9 @@ fn a_kubernetes_node_has_its_profile() {
     let catalog = Catalog::embedded().unwrap();
     assert!(!catalog.systems.contains_key("kubernetes-node"));
     let catalog = catalog.with_profiles(site.roles()).unwrap();
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
     let compiled = compile(&Inputs {
-        catalog: &catalog,
-        site: &site,
-        host: Selection::Name("worker-1".to_owned()),
-        interface: None,
         local_addresses: &["10.0.1.11".parse().unwrap()],
-        hostname: None,
-        resolved: &resolved,
-        files: &files,
-        today: None,
+        ..inputs(&catalog, &site, Selection::Name("worker-1".to_owned()))
     });
     // The overlay is a tunnel, which is said.
     assert_eq!(codes(&compiled), ["tunnel"], "{:?}", told(&compiled));

@@ -1,9 +1,10 @@
 //! Each kind of setting of each system: what hosts open differs with it, or a finding on its line says why it does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::fixture::inputs;
 use crate::catalog::{Catalog, Peer, System};
 use crate::compile::{Inputs, Selection, compile, review};
 use crate::policy::{Compiled, Policy};
@@ -104,17 +105,9 @@ fn asked(catalog: &Catalog, site: &Site, host: &str, how: fn(&Inputs<'_>) -> Com
     let resolved = names
         .map(|(name, last)| (name, vec![IpAddr::from([203, 0, 113, last])]))
         .collect();
-    let files = BTreeMap::new();
     how(&Inputs {
-        catalog,
-        site,
-        host: Selection::Name(host.to_owned()),
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
         resolved: &resolved,
-        files: &files,
-        today: None,
+        ..inputs(catalog, site, Selection::Name(host.to_owned()))
     })
 }
 
