@@ -1,14 +1,14 @@
 //! Datagrams that are forwarded begin nothing on a port of the host's own, whatever its socket is bound to, and whenever.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::net::{End, Host, Lab, unique_name};
+use portguard_harness::net::Host;
 use portguard_harness::traffic::{receive_datagram, udp_socket, udp_socket_on};
 
-use crate::guard::{Guarded, LONG, SHORT, SOON};
+use crate::guard::{Guarded, SHORT, SOON};
+use crate::topology::{container, ip};
 
 /// What containers ask outside.
 const ASKED: u16 = 8500;
@@ -51,44 +51,12 @@ struct Scene {
     servers: [UdpSocket; 2],
 }
 
-fn ip(host: &Host, interface: &str, commands: &str) -> Result<()> {
-    for line in commands.lines() {
-        let line = line.replace("IF", interface);
-        let mut command = Command::new("ip");
-        let output = host.output(command.args(line.split_whitespace()), LONG)?;
-        output.success().with_context(|| format!("ip {line}"))?;
-    }
-    Ok(())
-}
-
 impl Scene {
     fn new() -> Result<Self> {
         let guarded = Guarded::new()?;
         let (left, right) = (&guarded.link.left, &guarded.link.right);
         ip(&left.host, &left.name, NETWORK)?;
-        left.host.sysctl("net/ipv4/ip_forward", "1")?;
-        left.host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-        let lab = Lab::new()?;
-        let container = lab.host("container")?;
-        let outer = End::new(&unique_name("tc"))
-            .address("10.99.0.1/24")
-            .address("fd99::1/64");
-        let inner = End::new("eth0")
-            .address("10.99.0.2/24")
-            .address("fd99::2/64");
-        lab.connect(&left.host, &outer, &container, &inner)?;
-        ip(
-            &container,
-            "",
-            "route add default via 10.99.0.1\n-6 route add default via fd99::1",
-        )?;
-        let rules = std::env::temp_dir().join(format!("{}.nft", left.name));
-        std::fs::write(&rules, RULES)?;
-        let loaded = left
-            .host
-            .output(Command::new("nft").arg("-f").arg(&rules), LONG);
-        std::fs::remove_file(&rules)?;
-        loaded?.success()?;
+        let container = container(&left.host, RULES)?;
         let [four, six] = right.both().map(|address| {
             right
                 .host

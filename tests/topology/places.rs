@@ -243,13 +243,10 @@ table inet containers {
 }
 ";
 
-/// A container engine's bridge: the documented port and another one are published from a container, which connects by the
-/// host's address.
-pub(super) fn containers() -> Result<World> {
-    let (mut world, card) = simple("containers")?;
-    world.route()?;
-    world.host.sysctl("net/ipv4/ip_forward", "1")?;
-    world.host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+/// A container behind a host, which forwards and has these rules of nftables.
+pub(crate) fn container(host: &Host, rules: &str) -> Result<Host> {
+    host.sysctl("net/ipv4/ip_forward", "1")?;
+    host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
     let lab = Lab::new()?;
     let inside = lab.host("container")?;
     let outer = End::new(&unique_name("tc"))
@@ -258,18 +255,26 @@ pub(super) fn containers() -> Result<World> {
     let inner = End::new("eth0")
         .address("10.99.0.2/24")
         .address("fd99::2/64");
-    lab.connect(&world.host, &outer, &inside, &inner)?;
+    lab.connect(host, &outer, &inside, &inner)?;
     ip(
         &inside,
         "",
         "route add default via 10.99.0.1\n-6 route add default via fd99::1",
     )?;
-    let rules = std::env::temp_dir().join(format!("{card}.nft"));
-    std::fs::write(&rules, CONTAINERS.replace("IF", &card))?;
-    let mut nft = Command::new("nft");
-    let loaded = world.host.output(nft.arg("-f").arg(&rules), LONG)?;
-    std::fs::remove_file(&rules)?;
-    loaded.success()?;
+    let file = std::env::temp_dir().join(format!("{}.nft", unique_name("tr")));
+    std::fs::write(&file, rules)?;
+    let loaded = host.output(Command::new("nft").arg("-f").arg(&file), LONG);
+    std::fs::remove_file(&file)?;
+    loaded?.success()?;
+    Ok(inside)
+}
+
+/// A container engine's bridge: the documented port and another one are published from a container, which connects by the
+/// host's address.
+pub(super) fn containers() -> Result<World> {
+    let (mut world, card) = simple("containers")?;
+    world.route()?;
+    let inside = container(&world.host, &CONTAINERS.replace("IF", &card))?;
     world.behind = Some((inside, both("10.99.0.2", "fd99::2")?));
     world.guard(&card, "native");
     Ok(world)

@@ -142,7 +142,7 @@ pub(super) fn both(v4: &str, v6: &str) -> Result<[IpAddr; 2]> {
 }
 
 /// Runs commands of `ip`, one a line; `IF` stands for the interface.
-pub(super) fn ip(host: &Host, interface: &str, commands: &str) -> Result<()> {
+pub(crate) fn ip(host: &Host, interface: &str, commands: &str) -> Result<()> {
     for line in commands
         .lines()
         .map(str::trim)
