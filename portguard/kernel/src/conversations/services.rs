@@ -3,7 +3,7 @@
 //! again as soon as they say something. A socket that came later, and whose port was never open, is one only if it answers
 //! strangers, which the data plane sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::{HashMap, Map, MapData};
 use portguard_common::track::owner::{WAS_OPEN, WAS_THERE};
@@ -35,8 +35,8 @@ pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> crate::Result
     let mut found = services()?;
     // Where there is no room for all: those that are connected are clients, most likely.
     found.sort_by_key(|one| one.session.is_some());
-    let is_there = |cookie: &u64| found.iter().any(|one| one.cookie == *cookie);
-    for gone in known.keys().filter(|cookie| !is_there(cookie)) {
+    let there: BTreeSet<u64> = found.iter().map(|one| one.cookie).collect();
+    for gone in known.keys().filter(|cookie| !there.contains(cookie)) {
         map.remove(gone).context("cannot write map `SERVICES`")?;
     }
     for socket in &found {
