@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use portguard_common::config::dhcp;
 use portguard_common::reason::Direction;
 use portguard_harness::frames::{Extension, Frame, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp};
@@ -144,77 +145,59 @@ fn names_that_files_give_are_no_rules() {
     assert!(!nft(&host, &["list", "tables"]).contains("stolen"));
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(limit.max(1)).unwrap()).unwrap()
-    }
-
-    fn octet(&mut self) -> u8 {
-        u8::try_from(self.below(256)).unwrap()
-    }
-
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())]
-    }
+/// One of these.
+fn one<T: Copy>(random: &mut Rng, list: &[T]) -> T {
+    list[random.usize(..list.len())]
 }
 
 /// A frame that both judges see alike by contract: no fragments, nothing that the stack refuses by itself.
-fn frame(random: &mut Random, policy: &Policy, from: &Interface, to: &Interface) -> Vec<u8> {
-    let grant = &policy.inbound[random.below(policy.inbound.len())];
-    let edge = [grant.first, grant.last][random.below(2)];
-    let any = u16::try_from(random.below(65_536)).unwrap();
-    let port = [edge, edge, edge.wrapping_add(1), edge.wrapping_sub(1), any][random.below(5)];
+fn frame(random: &mut Rng, policy: &Policy, from: &Interface, to: &Interface) -> Vec<u8> {
+    let grant = &policy.inbound[random.usize(..policy.inbound.len())];
+    let edge = [grant.first, grant.last][random.usize(..2)];
+    let any = u16::try_from(random.usize(..65_536)).unwrap();
+    let port = [edge, edge, edge.wrapping_add(1), edge.wrapping_sub(1), any][random.usize(..5)];
     let nets: Vec<_> = policy.sets.iter().flat_map(|set| &set.prefixes).collect();
-    let net = nets[random.below(nets.len())];
-    let step = random.below(3);
+    let net = nets[random.usize(..nets.len())];
+    let step = random.usize(..3);
     let v4 = match net.network() {
-        IpAddr::V4(v4) if random.below(4) != 0 => {
+        IpAddr::V4(v4) if random.usize(..4) != 0 => {
             Ipv4Addr::from_bits(v4.to_bits().wrapping_add(u32::try_from(step).unwrap()))
         }
-        IpAddr::V4(_) | IpAddr::V6(_) => Ipv4Addr::new(11, random.octet(), random.octet(), 1),
+        IpAddr::V4(_) | IpAddr::V6(_) => Ipv4Addr::new(11, random.u8(..), random.u8(..), 1),
     };
     let v6 = match net.network() {
-        IpAddr::V6(v6) if random.below(4) != 0 => {
+        IpAddr::V6(v6) if random.usize(..4) != 0 => {
             Ipv6Addr::from_bits(v6.to_bits().wrapping_add(step as u128))
         }
         IpAddr::V4(_) | IpAddr::V6(_) => {
-            Ipv6Addr::from_bits(0x2001 << 112 | u128::from(random.next()))
+            Ipv6Addr::from_bits(0x2001 << 112 | u128::from(random.u64(..)))
         }
     };
     // Every source port once, so that no frame belongs to the connection of another.
-    let source = u16::try_from(1024 + random.below(60_000)).unwrap();
-    let is_v6 = random.below(2) == 1;
+    let source = u16::try_from(1024 + random.usize(..60_000)).unwrap();
+    let is_v6 = random.usize(..2) == 1;
     let plain = Frame::between(from, to);
     let mut frame = if is_v6 {
-        let hops = random.of(&[255, 64]);
+        let hops = one(random, &[255, 64]);
         plain.ipv6(Ipv6::new(v6, to.v6()).hop_limit(hops))
     } else {
         let header = Ipv4::new(v4, to.v4());
-        plain.ipv4(match random.below(12) {
+        plain.ipv4(match random.usize(..12) {
             0 => header.options(vec![131, 7, 4, 10, 0, 0, 1, 0]),
             1 => header.options(vec![137, 7, 4, 10, 0, 0, 1, 0]),
             2 => header.options(vec![148, 4, 0, 0]),
             _ => header,
         })
     };
-    if is_v6 && random.below(8) == 0 {
-        frame = frame.extension(match random.below(4) {
+    if is_v6 && random.usize(..8) == 0 {
+        frame = frame.extension(match random.usize(..4) {
             0 => Extension::routing(0, 0),
             1 => Extension::routing(4, 1),
             2 => Extension::hop_by_hop(0),
             _ => Extension::destination(1),
         });
     }
-    let frame = match random.below(10) {
+    let frame = match random.usize(..10) {
         0..5 => match grant.transport {
             Transport::Tcp => frame.tcp(Tcp::syn(source, port)),
             Transport::Udp => frame.udp(Udp::new(source, port)),
@@ -223,17 +206,20 @@ fn frame(random: &mut Random, policy: &Policy, from: &Interface, to: &Interface)
         5 => frame.udp(Udp::new(source, port)),
         6 => frame.sctp(Sctp::new(source, port)),
         7 if is_v6 => {
-            let kind = random.of(&[
-                1, 2, 3, 4, 128, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 143,
-                151,
-            ]);
+            let kind = one(
+                random,
+                &[
+                    1, 2, 3, 4, 128, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139,
+                    143, 151,
+                ],
+            );
             frame.icmpv6(Icmp::new(kind, 0))
         }
         7 => frame.icmpv4(Icmp::new(
-            random.of(&[0, 3, 4, 5, 8, 8, 9, 11, 12, 13, 17]),
+            one(random, &[0, 3, 4, 5, 8, 8, 9, 11, 12, 13, 17]),
             0,
         )),
-        _ => frame.protocol(random.of(&[47, 47, 50, 89, 103, 136])),
+        _ => frame.protocol(one(random, &[47, 47, 50, 89, 103, 136])),
     };
     frame.payload(vec![0xaa; 24]).pad(60).build()
 }
@@ -343,7 +329,7 @@ fn silent(lab: &Lab) -> Link {
 #[test]
 fn the_kernels_own_filter_agrees() {
     let lab = Lab::new().unwrap();
-    let mut random = Random(0x9047);
+    let mut random = Rng::with_seed(0x9047);
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for (system, enforce) in [("thoughtspot", true), ("nexthink", false), ("wso2", true)] {
         let mut policy = policy(system);

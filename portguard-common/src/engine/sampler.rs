@@ -90,19 +90,10 @@ mod tests {
     #[test]
     fn packets_at_equal_distances_get_their_share() {
         let mut sampler = Sampler::default();
-        let mut random = 0x9e37_79b9_u32;
+        let mut random = fastrand::Rng::with_seed(1);
         let mut shares = [0_u32; 4];
         for step in 0..400_000 {
-            let weight = sampler.next(
-                1,
-                || 256,
-                || {
-                    random ^= random << 13;
-                    random ^= random >> 17;
-                    random ^= random << 5;
-                    random
-                },
-            );
+            let weight = sampler.next(1, || 256, || random.u32(..));
             shares[step % 4] += weight;
         }
         for share in shares {

@@ -311,17 +311,13 @@ mod tests {
         let mut table = vec![TalkerSet::default(); SETS as usize];
         let mut added = vec![0_u64; SETS as usize];
         let mut truth: HashMap<(Addr, u64), u64> = HashMap::new();
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = fastrand::Rng::with_seed(1);
         for step in 0..400_000_u64 {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
             // One in 64 of one peer, one in 128 of another, the rest spoofed at random.
-            #[expect(clippy::cast_possible_truncation, reason = "a random address")]
             let (peer, port) = match step % 128 {
                 0 | 64 => (Addr::v4(1), 22),
-                32 => (Addr::v6(2, random), 23),
-                _ => (Addr::v4(random as u32 | 1 << 31), 80),
+                32 => (Addr::v6(2, random.u64(..)), 23),
+                _ => (Addr::v4(random.u32(1 << 31..)), 80),
             };
             let cause = TalkerKey::new(peer, Direction::Ingress, 16, 6, port);
             let set = cause.set([5, 7]) as usize;

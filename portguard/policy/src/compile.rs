@@ -21,6 +21,7 @@ mod effect;
 mod endings;
 mod ethertypes;
 mod facts;
+#[cfg(any(test, feature = "generate"))]
 pub mod generate;
 mod inventory;
 mod lint;

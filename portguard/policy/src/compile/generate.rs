@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use fastrand::Rng;
+
 use crate::catalog::{Catalog, Citation, Direction, Peer, PortSpec, Role, Row, System, Transport};
 
 /// How large.
@@ -20,7 +22,7 @@ pub struct Size {
 
 /// The catalog and the text of the site file. `host-0` has a role that names many others as peers.
 pub fn site(size: Size) -> (Catalog, String) {
-    let mut random = Random(size.seed | 1);
+    let mut random = Rng::with_seed(size.seed);
     let groups = size.prefixes.div_ceil(1_000).max(1);
     (
         Catalog {
@@ -30,7 +32,7 @@ pub fn site(size: Size) -> (Catalog, String) {
     )
 }
 
-fn system(size: Size, groups: u32, random: &mut Random) -> System {
+fn system(size: Size, groups: u32, random: &mut Rng) -> System {
     let mut system = System {
         id: "big".to_owned(),
         name: "Big".to_owned(),
@@ -50,7 +52,7 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
     for index in 0..size.roles {
         let id = format!("r{index}");
         let mut peers = vec![Peer::SameRole];
-        peers.extend((0..3).map(|_| Peer::Role(format!("r{}", random.below(size.roles)))));
+        peers.extend((0..3).map(|_| Peer::Role(format!("r{}", random.u32(..size.roles)))));
         let group = Peer::Group(format!("g{}", index % groups));
         for (direction, peers) in [
             (Direction::In, peers.clone()),
@@ -82,10 +84,10 @@ fn system(size: Size, groups: u32, random: &mut Random) -> System {
     system
 }
 
-fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) -> Row {
-    let port = u16::try_from(1 + random.below(30_000)).unwrap_or(1);
+fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Rng) -> Row {
+    let port = u16::try_from(1 + random.u32(..30_000)).unwrap_or(1);
     Row {
-        id: format!("big/{role}-{direction}-{port}-{}", random.below(u32::MAX)),
+        id: format!("big/{role}-{direction}-{port}-{}", random.u32(..u32::MAX)),
         role: role.to_owned(),
         direction,
         transports: vec![Transport::Tcp],
@@ -115,7 +117,7 @@ fn row(role: &str, direction: Direction, peers: Vec<Peer>, random: &mut Random) 
     }
 }
 
-fn text(size: Size, groups: u32, random: &mut Random) -> String {
+fn text(size: Size, groups: u32, random: &mut Rng) -> String {
     let mut text = String::from(
         "schema = 1\nmode = \"enforce\"\n[management]\nallow = [\"tcp/22=g0\"]\n[groups]\n",
     );
@@ -143,20 +145,8 @@ fn text(size: Size, groups: u32, random: &mut Random) -> String {
             text,
             "[[host]]\nname = \"host-{host}\"\naddresses = [\"10.1.{high}.{low}\", \"fd00::{host:x}\"]\nroles = [\"big/r{}\", \"big/r{}\"]",
             host % size.roles,
-            random.below(size.roles)
+            random.u32(..size.roles)
         );
     }
     text
-}
-
-/// Xorshift: no need of more.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        u32::try_from(self.0 % u64::from(limit.max(1))).unwrap_or(0)
-    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use fastrand::Rng;
 use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
 
@@ -12,22 +13,6 @@ use crate::catalog::{Catalog, System, Transport};
 use crate::compile::{Inputs, Selection, compile, domains};
 use crate::policy::{Grant, GrantKind, Omitted, PeerSet, Peers, Policy, RowFacts};
 use crate::site::{Site, Unresolved};
-
-/// Xorshift, seeded: the same tuples on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(limit.max(1)).unwrap()).unwrap()
-    }
-}
 
 /// A site that has two hosts of every role of a system, and a group of everybody's for what no document prints.
 fn site(catalog: &Catalog, system: &System, deployment: Option<&String>) -> Site {
@@ -93,29 +78,29 @@ fn read(policy: &Policy, query: &Query, transport: Transport) -> (String, Vec<St
 }
 
 /// A tuple that has a good chance of meeting a grant, or of just missing it.
-fn tuple(random: &mut Random, policy: &Policy) -> (Query, Transport) {
-    let direction = [Direction::Ingress, Direction::Egress][random.below(2)];
+fn tuple(random: &mut Rng, policy: &Policy) -> (Query, Transport) {
+    let direction = [Direction::Ingress, Direction::Egress][random.usize(..2)];
     let grants = match direction {
         Direction::Ingress => &policy.inbound,
         Direction::Egress => &policy.outbound,
     };
-    let mut port = u16::try_from(random.below(65_536)).unwrap();
-    let mut transport = [Transport::Tcp, Transport::Udp, Transport::Sctp][random.below(3)];
-    if !grants.is_empty() && random.below(8) != 0 {
-        let grant = &grants[random.below(grants.len())];
-        port = [grant.first, grant.last][random.below(2)];
-        port = [port, port, port.wrapping_add(1), port.wrapping_sub(1)][random.below(4)];
+    let mut port = u16::try_from(random.usize(..65_536)).unwrap();
+    let mut transport = [Transport::Tcp, Transport::Udp, Transport::Sctp][random.usize(..3)];
+    if !grants.is_empty() && random.usize(..8) != 0 {
+        let grant = &grants[random.usize(..grants.len())];
+        port = [grant.first, grant.last][random.usize(..2)];
+        port = [port, port, port.wrapping_add(1), port.wrapping_sub(1)][random.usize(..4)];
         transport = grant.transport;
     }
     let nets: Vec<_> = policy.sets.iter().flat_map(|set| &set.prefixes).collect();
-    let remote = match (nets.get(random.below(nets.len())), random.below(8)) {
+    let remote = match (nets.get(random.usize(..nets.len())), random.usize(..8)) {
         (Some(net), 0..6) => {
-            let offset = u128::from(random.next());
-            match [net.network(), net.broadcast()][random.below(2)] {
+            let offset = u128::from(random.u64(..));
+            match [net.network(), net.broadcast()][random.usize(..2)] {
                 IpAddr::V4(v4) => {
                     let bits = v4
                         .to_bits()
-                        .wrapping_add(u32::try_from(random.below(3)).unwrap())
+                        .wrapping_add(u32::try_from(random.usize(..3)).unwrap())
                         .wrapping_sub(1);
                     IpAddr::V4(Ipv4Addr::from_bits(bits))
                 }
@@ -126,10 +111,10 @@ fn tuple(random: &mut Random, policy: &Policy) -> (Query, Transport) {
             }
         }
         (_, 6) => IpAddr::V6(Ipv6Addr::from_bits(
-            u128::from(random.next()) << 64 | u128::from(random.next()),
+            u128::from(random.u64(..)) << 64 | u128::from(random.u64(..)),
         )),
         _ => IpAddr::V4(Ipv4Addr::from_bits(
-            u32::try_from(random.next() >> 32).unwrap(),
+            u32::try_from(random.u64(..) >> 32).unwrap(),
         )),
     };
     let number = match transport {
@@ -150,7 +135,7 @@ fn tuple(random: &mut Random, policy: &Policy) -> (Query, Transport) {
 #[test]
 fn every_role_is_explained_as_its_grants_read() {
     let catalog = Catalog::embedded().unwrap();
-    let mut random = Random(0x5eed);
+    let mut random = Rng::with_seed(0x5eed);
     let (mut passed, mut dropped) = (0, 0);
     for system in catalog.systems.values() {
         let deployments: Vec<_> = system.deployments.keys().collect();
@@ -185,9 +170,9 @@ fn every_role_is_explained_as_its_grants_read() {
                 let verdict = explainer.judge(&packet, query.direction);
                 let context = || format!("{}/{} {query:?}", system.id, role.id);
                 assert_eq!(verdict.is_drop(true), rows.is_empty(), "{}", context());
-                let told = explainer.reason(&packet, query.direction, &verdict);
-                assert_eq!(told, (reason, rows), "{}", context());
-                if told.1.is_empty() {
+                let reported = explainer.reason(&packet, query.direction, &verdict);
+                assert_eq!(reported, (reason, rows), "{}", context());
+                if reported.1.is_empty() {
                     dropped += 1;
                 } else {
                     passed += 1;
