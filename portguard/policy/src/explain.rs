@@ -330,7 +330,7 @@ impl<'a> Explainer<'a> {
 /// Where queries for multicast groups go.
 const ALL_HOSTS: Addr = Addr::v4(0xe000_0001);
 
-/// The first port that Linux takes for outgoing connections, unless told otherwise.
+/// The first port that Linux takes for outgoing connections, unless its settings say otherwise.
 const EPHEMERAL: u16 = 32_768;
 
 /// The other end of a packet.

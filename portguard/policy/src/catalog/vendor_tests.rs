@@ -93,10 +93,10 @@ fn nothing_is_declared_in_vain() {
     }
 }
 
-/// What a judgement on a row must be told by: the kind of row, and words of its notes.
+/// What must tell the reader of a judgement on a row: the kind of row, and words of its notes.
 #[test]
 fn every_judgement_is_a_note() {
-    let mut untold = Vec::new();
+    let mut unreported = Vec::new();
     for system in Catalog::embedded().unwrap().systems.values() {
         for row in &system.rows {
             let has = |words: &str| {
@@ -104,9 +104,9 @@ fn every_judgement_is_a_note() {
                 notes.any(|note| note.contains(words))
             };
             let mut wants = |kind: &str, is_of: bool, words: &[&str]| {
-                let is_told = words.iter().any(|words| has(words));
-                if is_of && !is_told {
-                    untold.push(format!("{} is {kind}, and no note says so", row.id));
+                let is_reported = words.iter().any(|words| has(words));
+                if is_of && !is_reported {
+                    unreported.push(format!("{} is {kind}, and no note says so", row.id));
                 }
             };
             let version = row.condition.iter().flat_map(|own| &own.version);
@@ -159,7 +159,7 @@ fn every_judgement_is_a_note() {
             );
         }
     }
-    assert_eq!(untold, Vec::<String>::new());
+    assert_eq!(unreported, Vec::<String>::new());
 }
 
 fn dotted(version: &[u32]) -> String {

@@ -190,10 +190,10 @@ impl<'a> Lint<'a, '_> {
 
     fn contradictory_ports(&mut self, system: &System, said: &SystemSite) {
         let changes = Change::all(system, said, |_| true);
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for (index, one) in changes.iter().enumerate() {
             for other in changes.iter().skip(index + 1) {
-                if one.contradicts(other) && told.insert((&one.key, &other.key)) {
+                if one.contradicts(other) && reported.insert((&one.key, &other.key)) {
                     let message = format!(
                         "`{}` and `{}` are one listener ({}) and get different ports",
                         one.key, other.key, one.spec

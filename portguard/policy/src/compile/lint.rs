@@ -70,7 +70,7 @@ impl<'a> Lint<'a, '_> {
         });
     }
 
-    /// Depth first; each cycle is told once, at its first group.
+    /// Depth first; each cycle is reported once, at its first group.
     fn groups(&mut self) {
         let mut done = BTreeSet::new();
         for name in self.site.groups.keys() {
@@ -225,15 +225,15 @@ impl<'a> Lint<'a, '_> {
 
     fn hosts(&mut self) {
         let mut known: BTreeSet<&'a str> = BTreeSet::new();
-        let mut told = 0;
+        let mut reported = 0;
         for host in &self.site.hosts {
             for (id, place) in inventory::roles_of(host) {
-                if told < MAX_HOSTS
+                if reported < MAX_HOSTS
                     && !known.contains(id.as_str())
                     && let Err(diagnostic) = self.inputs.catalog.role(id)
                 {
                     self.push(*place, diagnostic, "");
-                    told += 1;
+                    reported += 1;
                 } else {
                     known.insert(id);
                 }
@@ -245,7 +245,7 @@ impl<'a> Lint<'a, '_> {
                 self.any_role(id, *place);
             }
             self.host_settings(host);
-            if told < MAX_HOSTS && host.addresses.is_empty() {
+            if reported < MAX_HOSTS && host.addresses.is_empty() {
                 let message = format!(
                     "host `{}` has no address: as a peer it matches nobody",
                     host.name
@@ -255,7 +255,7 @@ impl<'a> Lint<'a, '_> {
                     Diagnostic::warning("host-without-address", message),
                     "write `addresses = [...]`",
                 );
-                told += 1;
+                reported += 1;
             }
         }
     }

@@ -134,7 +134,7 @@ impl<'a> Resolver<'a> {
         }
         self.missing.touched = false;
         let found = self.fresh(&asking);
-        // What is missing is told with every row that wants it, so it must be met again.
+        // What is missing is reported with every row that wants it, so it must be met again.
         if is_common && !self.missing.touched {
             self.cache.insert(key, found.clone());
         }

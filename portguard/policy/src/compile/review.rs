@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::policy::{Grant, GrantKind, Peers, Policy};
 use crate::tunnels;
 
-/// Where Linux takes ports for outgoing connections from, unless told otherwise.
+/// Where Linux takes ports for outgoing connections from, unless its settings say otherwise.
 const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 /// A row that opens more of these to anybody opens them all, for all purposes.
 const MANY: u16 = 1_000;

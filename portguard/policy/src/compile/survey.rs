@@ -29,9 +29,9 @@ pub fn review(inputs: &Inputs<'_>) -> Compiled {
     compiled
 }
 
-/// What is wrong with the site whichever host is asked for; `told` is known already.
-pub fn site(inputs: &Inputs<'_>, told: &[Diagnostic]) -> Vec<Diagnostic> {
-    let mut found = effect::missing(inputs, told);
+/// What is wrong with the site whichever host is asked for; `reported` is what is known already.
+pub fn site(inputs: &Inputs<'_>, reported: &[Diagnostic]) -> Vec<Diagnostic> {
+    let mut found = effect::missing(inputs, reported);
     found.extend(clusters::conflicts(inputs));
     found
 }

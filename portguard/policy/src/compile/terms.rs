@@ -86,7 +86,7 @@ impl<'a> Terms<'a> {
         })
     }
 
-    /// One term; `above`: groups that it is within. Cycles are told elsewhere and end here.
+    /// One term; `above`: groups that it is within. Cycles are reported elsewhere and end here.
     fn term(&mut self, term: &'a Term, above: &mut Vec<&'a str>, into: &mut Gathered) {
         match term {
             Term::Prefix(net) => into.nets.push(*net),

@@ -54,7 +54,7 @@ fn rows_that_change_places_only_have_no_effect() {
 }
 
 #[test]
-fn effect_is_told_in_words() {
+fn effect_is_reported_in_words() {
     let one = policy(
         &[&["10.0.0.0/8"]],
         &[

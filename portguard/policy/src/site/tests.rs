@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{MAX_BYTES, Site};
 
-fn told(text: &str) -> String {
+fn messages(text: &str) -> String {
     match Site::parse("s.toml", text.as_bytes()) {
         Ok(_) => "fine".to_owned(),
         Err(rejected) => rejected.to_string(),
@@ -109,29 +109,29 @@ fn every_kind_of_wrong_input_has_its_words() {
             "s.toml:3:14: error[bad-protocol]: protocol 6 is judged by its ports or types\n  hint: TCP, UDP and SCTP ports are opened by `[[row]]`",
         ),
     ] {
-        assert_eq!(told(text), wanted, "of {text:?}");
+        assert_eq!(messages(text), wanted, "of {text:?}");
     }
     assert!(
-        told("schema = \n").starts_with("s.toml:1:10: error[syntax]: not TOML: "),
+        messages("schema = \n").starts_with("s.toml:1:10: error[syntax]: not TOML: "),
         "{}",
-        told("schema = \n")
+        messages("schema = \n")
     );
 }
 
 #[test]
 fn bytes_that_are_no_text_and_files_too_large_are_named() {
-    let told = Site::parse("s.toml", b"schema = 1\n# \xff\n")
+    let reported = Site::parse("s.toml", b"schema = 1\n# \xff\n")
         .unwrap_err()
         .to_string();
     assert_eq!(
-        told,
+        reported,
         "s.toml:2: error[invalid-utf8]: byte 13 is not UTF-8\n  hint: save the file as UTF-8"
     );
-    let told = Site::parse("s.toml", &vec![b' '; MAX_BYTES + 1])
+    let reported = Site::parse("s.toml", &vec![b' '; MAX_BYTES + 1])
         .unwrap_err()
         .to_string();
     assert_eq!(
-        told,
+        reported,
         "s.toml: error[too-large]: the file has 16777217 bytes, more than 16777216\n  hint: put long lists of prefixes into files of their own and name them `file:PATH`"
     );
 }
@@ -238,8 +238,12 @@ fn an_empty_list_is_an_error_where_it_could_mean_all() {
     ];
     for (table, line) in cases {
         let text = format!("schema = 1\n{table}{line}\n");
-        let told = told(&text);
-        assert!(told.contains("error[empty-"), "{text}: {told}");
-        assert_eq!(told.matches(": error[").count(), 1, "{text}: {told}");
+        let reported = messages(&text);
+        assert!(reported.contains("error[empty-"), "{text}: {reported}");
+        assert_eq!(
+            reported.matches(": error[").count(),
+            1,
+            "{text}: {reported}"
+        );
     }
 }

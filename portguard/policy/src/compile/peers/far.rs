@@ -57,11 +57,11 @@ impl<'a> Resolver<'a> {
             let closed = self.closed_by(asking, far, index);
             match closed {
                 None => return None,
-                Some((reason, is_told)) => why = Some((reason, is_told)),
+                Some((reason, is_reported)) => why = Some((reason, is_reported)),
             }
         }
-        let (why, is_told) = why?;
-        if is_told && !narrow::is_spoken_of(&view.site, system, row) {
+        let (why, is_reported) = why?;
+        if is_reported && !narrow::is_spoken_of(&view.site, system, row) {
             self.differs(row, index, &why);
         }
         Some(why)

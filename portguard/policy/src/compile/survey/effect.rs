@@ -21,7 +21,7 @@ use crate::site::{Place, Site};
 /// Hosts that are tried before a setting is said to have no effect, the likeliest first.
 const MOST: usize = sample::MOST;
 
-pub(super) fn missing(inputs: &Inputs<'_>, told: &[Diagnostic]) -> Vec<Diagnostic> {
+pub(super) fn missing(inputs: &Inputs<'_>, reported: &[Diagnostic]) -> Vec<Diagnostic> {
     let whole = enforcing(inputs.site);
     let own = match &inputs.host {
         Selection::Name(name) => whole.hosts.iter().position(|host| host.name == *name),
@@ -43,16 +43,16 @@ pub(super) fn missing(inputs: &Inputs<'_>, told: &[Diagnostic]) -> Vec<Diagnosti
             found.extend(unused(&whole, system, &with(&whole)));
             continue;
         };
-        let is_told = |place: Place| {
+        let is_reported = |place: Place| {
             let place = site.at(place);
-            let mut errors = told
+            let mut errors = reported
                 .iter()
                 .filter(|one| one.level == diagnostic::Level::Error);
             place.is_some() && errors.any(|one| one.location == place)
         };
         // A flag goes before what clusters and hosts say by being said for each of them.
         let is_flag = |setting: &Setting| setting.place.line == 0 && setting.level != Level::System;
-        let known = |setting: &&Setting| !is_told(setting.place) && !is_flag(setting);
+        let known = |setting: &&Setting| !is_reported(setting.place) && !is_flag(setting);
         let all = settings::all(&site, &system.id);
         let suspected: Vec<&Setting> = all
             .iter()
@@ -331,7 +331,7 @@ impl<'a> Trial<'a> {
     fn effect(&mut self, setting: &Setting) -> Effect {
         let order = self.order(setting);
         let removed = setting.removed(self.inputs.site, &self.system.id);
-        let (mut effect, mut is_told) = (Effect::Nothing, false);
+        let (mut effect, mut is_reported) = (Effect::Nothing, false);
         let views = self.views_of(&removed);
         for at in &order {
             let without = self.of(&removed, &views, *at);
@@ -340,13 +340,13 @@ impl<'a> Trial<'a> {
                 return Effect::Changes;
             }
             // A setting that does nothing but raise findings does nothing.
-            is_told |= !without.told.is_subset(&with.told);
+            is_reported |= !without.reported.is_subset(&with.reported);
             if with.rows != without.rows {
                 effect = Effect::Cites;
             }
         }
         // It answers a question, though other rows open the same.
-        if is_told {
+        if is_reported {
             return Effect::Changes;
         }
         if effect == Effect::Cites {

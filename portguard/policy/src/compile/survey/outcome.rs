@@ -79,13 +79,13 @@ thread_local! {
     pub(in crate::compile) static COMPILED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// A host's policy; `system`: of this one's rows only. What is told of it goes to `told`.
+/// A host's policy; `system`: of this one's rows only. What is wrong with it goes to `reported`.
 pub(super) fn policy(
     inputs: &Inputs<'_>,
     views: &Views,
     candidate: &Candidate,
     system: Option<&'_ str>,
-    told: &mut Vec<Diagnostic>,
+    reported: &mut Vec<Diagnostic>,
 ) -> Policy {
     #[cfg(test)]
     COMPILED.with(|count| count.set(count.get() + 1));
@@ -94,10 +94,10 @@ pub(super) fn policy(
         interface: candidate.interface.as_deref(),
         ..inputs.clone()
     };
-    let Some(subject) = Subject::select(&inputs, told) else {
+    let Some(subject) = Subject::select(&inputs, reported) else {
         return Policy::default();
     };
-    let mut compiler = Compiler::new(&inputs, &subject, views, told);
+    let mut compiler = Compiler::new(&inputs, &subject, views, reported);
     compiler.system = system;
     compiler.run()
 }
@@ -117,8 +117,8 @@ type Open = (
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) open: Vec<Open>,
-    /// What is told, without places: a setting that is gone moves none.
-    pub(super) told: BTreeSet<(&'static str, String)>,
+    /// What is reported, without places: a setting that is gone moves none.
+    pub(super) reported: BTreeSet<(&'static str, String)>,
     /// Rows that open something.
     pub(super) rows: BTreeSet<String>,
 }
@@ -130,8 +130,8 @@ impl Outcome {
         candidate: &Candidate,
         system: &str,
     ) -> Self {
-        let mut told = Vec::new();
-        let policy = policy(inputs, views, candidate, Some(system), &mut told);
+        let mut reported = Vec::new();
+        let policy = policy(inputs, views, candidate, Some(system), &mut reported);
         let audited: BTreeSet<&str> = policy
             .rows
             .iter()
@@ -173,7 +173,7 @@ impl Outcome {
         let grants = policy.inbound.iter().chain(&policy.outbound);
         Self {
             open,
-            told: told
+            reported: reported
                 .into_iter()
                 .map(|one| (one.code, one.message))
                 .collect(),

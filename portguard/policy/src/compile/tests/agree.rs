@@ -21,7 +21,7 @@ fn compiled(catalog: &Catalog, site: &Site, host: &str) -> Compiled {
     asked(catalog, site, host, compile)
 }
 
-/// What is told of the host with what is told of its ends: all of a review would take far longer.
+/// Diagnostics of the host and of its ends: a whole review would take far longer.
 fn with_ends(inputs: &Inputs<'_>) -> Compiled {
     let mut compiled = compile(inputs);
     let found = ends::differing(inputs, &compiled);
@@ -101,11 +101,11 @@ fn one_ended((own, ours): (&Host, &Policy), (other, theirs): (&Host, &Policy)) -
     found
 }
 
-/// Whether something that is told is of this row towards that host, or the site is refused before anything is compared.
-fn names(told: &Diagnostic, host: &str, row: &str) -> bool {
-    let is_refused = told.level == Level::Error && told.code.starts_with("unknown-");
-    let names = |word: &str| told.message.contains(&format!("`{word}`"));
-    is_refused || (told.code == "ends-differ" && names(host) && names(row))
+/// Whether a diagnostic is about this row towards that host, or the site is refused before anything is compared.
+fn names(reported: &Diagnostic, host: &str, row: &str) -> bool {
+    let is_refused = reported.level == Level::Error && reported.code.starts_with("unknown-");
+    let names = |word: &str| reported.message.contains(&format!("`{word}`"));
+    is_refused || (reported.code == "ends-differ" && names(host) && names(row))
 }
 
 proptest! {
@@ -162,7 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases() / 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_said_both_ends_agree_or_it_is_told(
+    fn whatever_is_said_both_ends_agree_or_it_is_reported(
         draft in draft(),
         extras in prop::collection::vec(extra(), 1..4),
     ) {
@@ -173,12 +173,12 @@ proptest! {
         }
         let all: Vec<_> = site.hosts.iter().map(|host| (host, compiled(catalog, &site, &host.name).policy)).collect();
         for (own, ours) in &all {
-            let mut told = None;
+            let mut reported = None;
             for (other, theirs) in all.iter().filter(|(other, _)| other.name != own.name) {
                 for lacking in one_ended((own, ours), (other, theirs)) {
-                    let told = told.get_or_insert_with(|| asked(catalog, &site, &own.name, with_ends).diagnostics);
-                    let is_told = told.iter().any(|one| names(one, &other.name, &lacking.3));
-                    prop_assert!(is_told, "{} and {}: {:?} with {extras:?}: {:#?}", own.name, other.name, lacking, told);
+                    let reported = reported.get_or_insert_with(|| asked(catalog, &site, &own.name, with_ends).diagnostics);
+                    let is_reported = reported.iter().any(|one| names(one, &other.name, &lacking.3));
+                    prop_assert!(is_reported, "{} and {}: {:?} with {extras:?}: {:#?}", own.name, other.name, lacking, reported);
                 }
             }
         }

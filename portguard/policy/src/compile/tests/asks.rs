@@ -71,8 +71,8 @@ pub(super) fn codes(compiled: &Compiled) -> Vec<&'static str> {
 }
 
 /// A finding with this code whose words have all of these; panics with all findings if there is none.
-pub(super) fn told_of(compiled: &Compiled, code: &str, words: &[&str]) -> String {
-    let all = super::fixture::told(compiled);
+pub(super) fn messages_of(compiled: &Compiled, code: &str, words: &[&str]) -> String {
+    let all = super::fixture::messages(compiled);
     let is_it = |line: &&String| {
         line.contains(&format!("[{code}]")) && words.iter().all(|word| line.contains(word))
     };

@@ -73,7 +73,7 @@ fn every_row_of_every_role_is_granted_or_listed_with_a_reason() {
 }
 
 #[test]
-fn nothing_said_is_refused_in_enforce_and_told_in_audit() {
+fn nothing_said_is_refused_in_enforce_and_reported_in_audit() {
     let catalog = Catalog::embedded().unwrap();
     let levels = |mode: Mode| {
         let flags = Flags {

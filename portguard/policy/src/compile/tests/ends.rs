@@ -1,6 +1,6 @@
-//! Whatever answers a printed peer: what is open at one end only is told at both.
+//! Whatever answers a printed peer: what is open at one end only is reported at both.
 
-use super::asks::{named, told_of};
+use super::asks::{messages_of, named};
 
 /// A node, a data hub and a database of one system, a server of another, and one more thing that is said.
 fn site(said: &str) -> String {
@@ -36,7 +36,7 @@ roles = ["wso2/api-manager"]
 }
 
 #[test]
-fn whoever_is_named_for_a_printed_peer_is_told_where_his_own_end_is_closed() {
+fn whoever_is_named_for_a_printed_peer_is_reported_where_his_own_end_is_closed() {
     let bes = "interlink-asi/clustered-bes-50050/in";
     let users = "interlink-asi/clustered-users-443";
     let own = "[[row]]\nname = \"feed\"\ndirection = \"in\"\ntransport = \"udp\"\nports = [7000]\nreason = \"x\"\nhosts = [\"a1\"]\npeers = ";
@@ -79,7 +79,7 @@ fn whoever_is_named_for_a_printed_peer_is_told_where_his_own_end_is_closed() {
     ] {
         let text = site(said);
         for (host, other) in [(open, closed), (closed, open)] {
-            told_of(
+            messages_of(
                 &named(&text, host),
                 "ends-differ",
                 &[&format!("row `{row}"), &format!("`{other}`")],
@@ -89,26 +89,26 @@ fn whoever_is_named_for_a_printed_peer_is_told_where_his_own_end_is_closed() {
 }
 
 #[test]
-fn a_host_without_a_role_that_stands_for_one_is_told() {
+fn a_host_without_a_role_that_stands_for_one_is_reported() {
     let text = site("peers = { bes = [\"10.1.0.9\"] }")
         + "[[host]]\nname = \"bare\"\naddresses = [\"10.1.0.9\"]\n";
-    let told = told_of(
+    let reported = messages_of(
         &named(&text, "a1"),
         "ends-differ",
         &["clustered-bes-50050/in", "`bare`"],
     );
     assert!(
-        told.contains("warning[") && told.contains("no role"),
-        "{told}"
+        reported.contains("warning[") && reported.contains("no role"),
+        "{reported}"
     );
     // Whoever is in a group is as likely not guarded at all.
     let text = text.replace("bes =", "users =");
-    let told = told_of(
+    let reported = messages_of(
         &named(&text, "lb"),
         "ends-differ",
         &["clustered-users-443/in", "`bare`"],
     );
-    assert!(told.contains("note["), "{told}");
+    assert!(reported.contains("note["), "{reported}");
 }
 
 #[test]
@@ -116,15 +116,15 @@ fn what_would_accept_is_no_reason_why_nothing_may_be_sent() {
     let text = "unprinted_peers = { public-service = [\"role:wso2/traffic-manager\"], default = \"none\" }\n[systems.wso2]\nchoices = { throttling-publisher = \"binary\", spark-mode = \"local\" }\n\
         [[host]]\nname = \"d\"\naddresses = [\"10.0.0.1\"]\nroles = [\"wso2/data-analytics-server\"]\n\
         [[host]]\nname = \"t\"\naddresses = [\"10.0.0.2\"]\nroles = [\"wso2/traffic-manager\"]\n";
-    let told = told_of(&named(text, "d"), "ends-differ", &["tcp/7611", "`t`"]);
-    assert!(told.contains("there no row opens it"), "{told}");
+    let reported = messages_of(&named(text, "d"), "ends-differ", &["tcp/7611", "`t`"]);
+    assert!(reported.contains("there no row opens it"), "{reported}");
 }
 
 #[test]
 fn what_to_do_about_ends_that_differ_is_said_by_why_they_do() {
     let closed = "systems = { interlink-asi = { rows = { clustered-datahub-50005 = { off = true, reason = \"x\" } } } }";
     let text = site("").replace("name = \"dh\"\n", &format!("name = \"dh\"\n{closed}\n"));
-    told_of(
+    messages_of(
         &named(&text, "a1"),
         "ends-differ",
         &["clustered-datahub-50005", "switch it `off` at both ends"],
@@ -152,8 +152,8 @@ shared_addresses = ["10.1.0.8"]
 roles = ["interlink-asi/database", "interlink-asi/authenticator"]
 "#;
     let sent = ["tcp/50443", "db1", "does not accept"];
-    told_of(&named(text, "n1"), "ends-differ", &sent);
-    told_of(
+    messages_of(&named(text, "n1"), "ends-differ", &sent);
+    messages_of(
         &named(text, "db1"),
         "ends-differ",
         &["tcp/50443", "n1", "does not accept"],

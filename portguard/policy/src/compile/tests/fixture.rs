@@ -405,7 +405,7 @@ pub(in crate::compile) fn lines(compiled: &Compiled) -> Vec<String> {
 }
 
 /// Diagnostics as a reader sees them.
-pub(in crate::compile) fn told(compiled: &Compiled) -> Vec<String> {
+pub(in crate::compile) fn messages(compiled: &Compiled) -> Vec<String> {
     compiled
         .diagnostics
         .iter()

@@ -1,6 +1,6 @@
 //! One listener, several rows: which number holds where.
 
-use super::asks::{codes, named, of, told_of};
+use super::asks::{codes, messages_of, named, of};
 
 /// Two API managers, of which the first says something more, and an analytics server.
 fn site(system: &str, first: &str, analytics: &str) -> String {
@@ -76,23 +76,23 @@ fn whether_the_analytics_server_listens_is_a_matter_of_the_number_that_holds() {
         ),
     ] {
         let compiled = named(&site(system, "", analytics), "a1");
-        let is_told = codes(&compiled).contains(&"contradiction");
-        assert_eq!(is_told, is_met, "{system} {analytics}");
+        let is_reported = codes(&compiled).contains(&"contradiction");
+        assert_eq!(is_reported, is_met, "{system} {analytics}");
     }
 }
 
 #[test]
-fn an_offset_that_every_server_has_a_nearer_one_for_is_told_with_where_that_is() {
+fn an_offset_that_every_server_has_a_nearer_one_for_is_reported_with_where_that_is() {
     let text = site(
         "offsets = { analytics = 1 }",
         "",
         "offsets = { \"wso2/analytics\" = 2 }",
     );
     let nearer = super::asks::line_of(&text, "\"wso2/analytics\" = 2");
-    let told = told_of(&named(&text, "a1"), "no-effect", &["offset of `analytics`"]);
+    let reported = messages_of(&named(&text, "a1"), "no-effect", &["offset of `analytics`"]);
     assert!(
-        told.contains(&format!("what is said at {nearer}")),
-        "{told}"
+        reported.contains(&format!("what is said at {nearer}")),
+        "{reported}"
     );
 }
 

@@ -99,7 +99,7 @@ fn every_row_opens_what_its_document_prints_or_is_listed_with_the_reason() {
 fn what_opens_nothing_is_in_the_documentation_with_the_reason() {
     let page = include_str!("../../../../../docs/reference/matrices.md");
     let lines = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    let told: BTreeSet<(String, String)> = lines
+    let reported: BTreeSet<(String, String)> = lines
         .filter_map(|line| {
             let (row, rest) = line.split_once("` | ")?;
             let reason = rest
@@ -118,7 +118,7 @@ fn what_opens_nothing_is_in_the_documentation_with_the_reason() {
         let open = lines.filter(|line| line.ports.iter().any(|port| port.range.is_none()));
         meant.extend(open.map(|line| (row(&line.row), "open number".to_owned())));
     }
-    assert_eq!(told, meant);
+    assert_eq!(reported, meant);
 }
 
 /// A number that the site changes is changed at both ends of every row about the same listener, and nowhere else.

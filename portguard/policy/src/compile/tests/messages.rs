@@ -1,12 +1,12 @@
 //! What the compiler says, word for word.
 
-use super::fixture::{SITE, catalog, compiled, compiled_site, told};
+use super::fixture::{SITE, catalog, compiled, compiled_site, messages};
 use crate::compile::{Inputs, Selection, compile};
 use crate::site::{Flags, Mode, Site};
 
 fn with(from: &str, to: &str) -> Vec<String> {
     assert!(SITE.contains(from), "{from}");
-    told(&compiled(&SITE.replacen(from, to, 1), "node1"))
+    messages(&compiled(&SITE.replacen(from, to, 1), "node1"))
 }
 
 #[test]
@@ -42,11 +42,12 @@ fn what_is_unclear_is_refused_only_where_its_direction_enforces() {
     let enforced = "mode = \"enforce\"\noutbound = \"enforce\"";
     let site = SITE.replacen("choices = { mail = \"587\" }\n", "", 1);
     let site = site.replacen("mode = \"enforce\"", enforced, 1);
-    let told = told(&compiled(&site, "node1"));
+    let reported = messages(&compiled(&site, "node1"));
     assert!(
-        told.iter()
+        reported
+            .iter()
             .any(|line| line.starts_with("site.toml:14:10: error[choice-not-said]")),
-        "{told:?}"
+        "{reported:?}"
     );
 }
 
@@ -54,13 +55,17 @@ fn what_is_unclear_is_refused_only_where_its_direction_enforces() {
 fn audit_warns_where_enforce_refuses() {
     let site = SITE.replacen("peers = { support = [\"203.0.113.0/24\"] }\n", "", 1);
     let site = site.replacen("mode = \"enforce\"", "mode = \"audit\"", 1);
-    let told = told(&compiled(&site, "node1"));
-    assert_eq!(told.len(), 1);
-    assert!(told[0].contains("warning[unresolved-peer]"), "{}", told[0]);
+    let reported = messages(&compiled(&site, "node1"));
+    assert_eq!(reported.len(), 1);
     assert!(
-        told[0].contains("rows `acme/desk`; audit judges them as any"),
+        reported[0].contains("warning[unresolved-peer]"),
         "{}",
-        told[0]
+        reported[0]
+    );
+    assert!(
+        reported[0].contains("rows `acme/desk`; audit judges them as any"),
+        "{}",
+        reported[0]
     );
 }
 
@@ -88,22 +93,22 @@ fn names_that_nobody_knows_get_the_nearest() {
             "site.toml:17:11: error[unknown-peer]: acme has no peer `suport`\n  hint: did you mean `support`?",
         ),
     ] {
-        let told = with(from, to);
+        let reported = with(from, to);
         assert!(
-            told.iter().any(|line| line == wanted),
-            "{wanted}\n{told:#?}"
+            reported.iter().any(|line| line == wanted),
+            "{wanted}\n{reported:#?}"
         );
     }
 }
 
 #[test]
-fn circles_of_groups_are_told_once() {
-    let told = with(
+fn circles_of_groups_are_reported_once() {
+    let reported = with(
         "ops = [\"10.8.0.1\"]",
         "ops = [\"10.8.0.1\", \"more\"]\nmore = [\"admins\"]",
     );
     assert_eq!(
-        told,
+        reported,
         [
             "site.toml:9:9: error[cyclic-group]: group `admins` contains itself: admins -> ops -> more -> admins\n  hint: break the circle"
         ]
@@ -112,9 +117,9 @@ fn circles_of_groups_are_told_once() {
 
 #[test]
 fn fixed_ports_stay_fixed() {
-    let told = with("[[host]]", "[systems.acme.ports]\ndesk = 401\n\n[[host]]");
+    let reported = with("[[host]]", "[systems.acme.ports]\ndesk = 401\n\n[[host]]");
     assert_eq!(
-        told,
+        reported,
         [
             "site.toml:20:1: error[fixed-ports]: the document does not let the ports of row `acme/desk` be changed\n  hint: switch the row `off` and write a `[[row]]` of your own"
         ]
@@ -122,13 +127,13 @@ fn fixed_ports_stay_fixed() {
 }
 
 #[test]
-fn wide_openings_are_told() {
-    let told = with(
+fn wide_openings_are_reported() {
+    let reported = with(
         "[[host]]",
         "[[row]]\nname = \"wide\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [\"30000-65535\"]\npeers = \"any\"\nreason = \"r\"\n\n[[row]]\nname = \"all\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [7]\npeers = [\"0.0.0.0/0\"]\nreason = \"r\"\n\n[[host]]",
     );
     assert_eq!(
-        told,
+        reported,
         [
             "warning[default-route]: the peers `0.0.0.0/0` have a prefix of length 0, which is everybody\n  hint: write \"any\" where that is meant",
             "site.toml:19:1: warning[ephemeral-any]: row `site/wide` opens tcp/30000-65535 to any: most of the ports of the host's own connections\n  hint: narrow the row with `only`, or give it fewer ports",
@@ -138,16 +143,16 @@ fn wide_openings_are_told() {
 
 #[test]
 fn management_is_never_silently_absent() {
-    let told = with("[management]\nallow = [\"tcp/22=admins\"]\n", "");
+    let reported = with("[management]\nallow = [\"tcp/22=admins\"]\n", "");
     assert_eq!(
-        told,
+        reported,
         [
             "note[default-management]: management access is not said: tcp/22 stays open to any\n  hint: write `[management]` with `allow = [\"tcp/22=GROUP\"]`, or `--management tcp/22=CIDR,...`"
         ]
     );
-    let told = with("allow = [\"tcp/22=admins\"]", "none = true");
+    let reported = with("allow = [\"tcp/22=admins\"]", "none = true");
     assert_eq!(
-        told,
+        reported,
         [
             "site.toml:10:1: warning[no-management]: no management access: a wrong policy can only be corrected at the console"
         ]
@@ -156,11 +161,11 @@ fn management_is_never_silently_absent() {
 
 #[test]
 fn servers_with_the_same_offset_conflict() {
-    let told = with(
+    let reported = with(
         "\"acme/node\"]",
         "\"acme/node\", \"acme/server-a\", \"acme/server-b\"]",
     );
-    assert!(told[0].ends_with("warning[role-conflict]: acme: roles server-a and server-b have the same port offset 0 on one host\n  hint: give all but one an offset of its own with `offsets`"), "{told:#?}");
+    assert!(reported[0].ends_with("warning[role-conflict]: acme: roles server-a and server-b have the same port offset 0 on one host\n  hint: give all but one an offset of its own with `offsets`"), "{reported:#?}");
 }
 
 fn local(addresses: &[&str], hostname: &str) -> (Option<String>, Vec<String>) {
@@ -185,7 +190,7 @@ fn local(addresses: &[&str], hostname: &str) -> (Option<String>, Vec<String>) {
         files: &std::collections::BTreeMap::new(),
         today: None,
     });
-    (compiled.policy.host.clone(), told(&compiled))
+    (compiled.policy.host.clone(), messages(&compiled))
 }
 
 #[test]
@@ -202,17 +207,17 @@ fn a_machine_finds_itself() {
         local(&["10.0.0.1", "10.0.0.2"], "node2"),
         (Some("node2".to_owned()), Vec::new())
     );
-    let (host, told) = local(&["10.0.0.1", "10.0.0.2"], "other");
+    let (host, reported) = local(&["10.0.0.1", "10.0.0.2"], "other");
     assert_eq!(host, None);
     assert_eq!(
-        told,
+        reported,
         [
             "error[which-host]: several hosts of the inventory could be this machine\n  hint: say which with `--host NAME`: node1, node2"
         ]
     );
-    let (_, told) = local(&["10.77.0.1"], "other");
+    let (_, reported) = local(&["10.77.0.1"], "other");
     assert_eq!(
-        told,
+        reported,
         [
             "error[which-host]: no host of the inventory has this machine's addresses or name\n  hint: say which with `--host NAME`: node1, node2, all1, a1, a2, b1"
         ]
@@ -252,7 +257,7 @@ fn enforce_wants_outbound() {
     site.mode = Mode::Enforce;
     let compiled = compiled_site(&catalog(), &site, Selection::Name("node1".to_owned()));
     assert_eq!(
-        told(&compiled),
+        messages(&compiled),
         [
             "error[enforce-without-outbound]: enforce wants outbound: without it replies to the host's own connections are unknown\n  hint: write `outbound = \"audit\"`, or stay in audit"
         ]

@@ -1,7 +1,7 @@
 //! Changed listeners, numbers that are given, and no setting without effect.
 
-use super::asks::{codes, line_of, named, of, told_of};
-use super::fixture::{compiled_site, lines, told};
+use super::asks::{codes, line_of, messages_of, named, of};
+use super::fixture::{compiled_site, lines, messages};
 use crate::catalog::Catalog;
 use crate::compile::Selection;
 use crate::site::Site;
@@ -59,7 +59,7 @@ roles = ["nexthink/collector"]
     assert!(
         codes(&twice).contains(&"contradiction"),
         "{:?}",
-        told(&twice)
+        messages(&twice)
     );
     let asi = "[systems.interlink-asi]\ndeployment = \"clustered\"\nports = { clustered-bes-58090 = 6000 }\n[[host]]\nname = \"a\"\naddresses = [\"10.1.0.1\"]\nroles = [\"interlink-asi/management-service\"]\n[[host]]\nname = \"b\"\naddresses = [\"10.1.0.2\"]\nroles = [\"interlink-asi/core\"]\n";
     for host in ["a", "b"] {
@@ -103,7 +103,7 @@ roles = ["ibm-api-connect/management", "ibm-api-connect/analytics"]
     assert!(
         codes(&compiled).contains(&"unresolved-ports"),
         "{:?}",
-        told(&compiled)
+        messages(&compiled)
     );
 }
 
@@ -148,7 +148,7 @@ fn no_setting_is_without_effect() {
     ] {
         let compiled = named(&format!("{text}{host}"), "h");
         let found = compiled.diagnostics.iter().find(|d| d.code == wanted);
-        let found = found.unwrap_or_else(|| panic!("{text}: {:#?}", told(&compiled)));
+        let found = found.unwrap_or_else(|| panic!("{text}: {:#?}", messages(&compiled)));
         assert!(
             found
                 .location
@@ -167,13 +167,13 @@ fn no_setting_is_without_effect() {
         assert!(
             codes(&compiled).contains(&"no-effect"),
             "{key}: {:#?}",
-            told(&compiled)
+            messages(&compiled)
         );
     }
 }
 
 #[test]
-fn facts_that_contradict_each_other_are_told() {
+fn facts_that_contradict_each_other_are_reported() {
     let site = |facts: &str, roles: &str| {
         format!(
             "unprinted_peers = \"none\"\n{facts}\n[[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\nroles = [{roles}]\n"
@@ -196,7 +196,7 @@ fn facts_that_contradict_each_other_are_told() {
         ),
     ] {
         let compiled = named(&site(&facts, roles), "h");
-        assert!(codes(&compiled).contains(&wanted), "{facts}: {:#?}", told(&compiled));
+        assert!(codes(&compiled).contains(&wanted), "{facts}: {:#?}", messages(&compiled));
     }
     let fine = site(
         "[systems.wso2]\noptions = [\"publish-analytics\"]\noffsets = { analytics = 1 }",
@@ -275,7 +275,7 @@ fn only_says_who_may_connect_and_both_ends_follow() {
         assert!(
             !codes(&named(&text, host)).contains(&"ends-differ"),
             "{:#?}",
-            told(&named(&text, host))
+            messages(&named(&text, host))
         );
     }
     // Where to connect to is said of the other end, and those who listen follow.
@@ -318,15 +318,15 @@ fn only_says_who_may_connect_and_both_ends_follow() {
 
 #[test]
 fn a_fact_that_the_document_asks_for_is_never_useless() {
-    let told = told(&named(&datahub("", ""), "l1"));
+    let reported = messages(&named(&datahub("", ""), "l1"));
     assert!(
-        !told.iter().any(|line| line.contains("no-effect")),
-        "{told:#?}"
+        !reported.iter().any(|line| line.contains("no-effect")),
+        "{reported:#?}"
     );
 }
 
 #[test]
-fn what_is_switched_off_at_one_end_is_closed_at_both_and_told() {
+fn what_is_switched_off_at_one_end_is_closed_at_both_and_reported() {
     let d1 = "systems = { interlink-asi = { rows = { clustered-datahub-50005 = { off = true, reason = \"spare\" } } } }";
     let text = datahub("", d1);
     let open = asked(&text);
@@ -337,7 +337,7 @@ fn what_is_switched_off_at_one_end_is_closed_at_both_and_told() {
             .nth(1),
         Some("10.1.0.4/32")
     );
-    told_of(
+    messages_of(
         &named(&text, "l1"),
         "ends-differ",
         &["`d1`", "switched off (spare)"],
@@ -347,11 +347,11 @@ fn what_is_switched_off_at_one_end_is_closed_at_both_and_told() {
         "rows = { engine-999-portal = { off = true, reason = \"x\" } }",
         "",
     );
-    told_of(&named(&text, "p"), "ends-differ", &["portal-999", "`e1`"]);
+    messages_of(&named(&text, "p"), "ends-differ", &["portal-999", "`e1`"]);
 }
 
 #[test]
-fn a_row_that_is_served_on_no_interface_is_closed_at_both_ends_and_told() {
+fn a_row_that_is_served_on_no_interface_is_closed_at_both_ends_and_reported() {
     let text = datahub(
         "",
         "[host.interfaces]\neth0 = { without_rows = [\"interlink-asi/clustered-datahub-50005\"] }",
@@ -362,7 +362,7 @@ fn a_row_that_is_served_on_no_interface_is_closed_at_both_ends_and_told() {
             .nth(1),
         Some("10.1.0.4/32")
     );
-    told_of(
+    messages_of(
         &named(&text, "l1"),
         "ends-differ",
         &["`d1`", "no interface"],
@@ -370,12 +370,12 @@ fn a_row_that_is_served_on_no_interface_is_closed_at_both_ends_and_told() {
 }
 
 #[test]
-fn rows_of_one_listener_that_stay_open_beside_one_that_is_off_are_told() {
+fn rows_of_one_listener_that_stay_open_beside_one_that_is_off_are_reported() {
     let text = nexthink(
         "rows = { engine-443-collector = { off = true, reason = \"x\" } }",
         "",
     );
-    told_of(
+    messages_of(
         &named(&text, "e1"),
         "port-stays-open",
         &["engine-443-collector", "engine-443-audit-trail"],
@@ -389,12 +389,15 @@ fn a_row_that_is_narrowed_to_nobody_is_refused() {
             &format!("rows = {{ engine-443-collector = {{ only = {only} }} }}"),
             "",
         );
-        let told = told_of(
+        let reported = messages_of(
             &named(&text, "e1"),
             "only-nobody",
             &["engine-443-collector"],
         );
-        assert!(told.starts_with(&line_of(&text, "rows =")), "{told}");
+        assert!(
+            reported.starts_with(&line_of(&text, "rows =")),
+            "{reported}"
+        );
     }
 }
 
@@ -431,13 +434,13 @@ roles = ["ibm-api-connect/management"]
         )
     };
     let text = site("");
-    let told = told_of(
+    let reported = messages_of(
         &named(&text, "ma"),
         "clusters-differ",
         &["`m`", "backup-server"],
     );
     for line in ["10.7.0.2", "10.7.0.3"] {
-        assert!(told.contains(&line_of(&text, line)), "{told}");
+        assert!(reported.contains(&line_of(&text, line)), "{reported}");
     }
     let own =
         site("systems = { ibm-api-connect = { peers = { backup-server = [\"10.7.0.4\"] } } }");
@@ -489,7 +492,7 @@ fn servers_of_one_host_need_a_port_each() {
              [[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\nroles = [\"wso2/api-manager\"]\noffsets = {{ \"wso2/api-manager\" = [0, 10] }}\n"
         )
     };
-    told_of(
+    messages_of(
         &named(&site("9500"), "h"),
         "one-port-for-several",
         &["api-manager-9099", "offset 10"],
@@ -498,22 +501,22 @@ fn servers_of_one_host_need_a_port_each() {
     assert!(
         !codes(&two).contains(&"one-port-for-several"),
         "{:#?}",
-        told(&two)
+        messages(&two)
     );
     assert_eq!(of(&two, "wso2/api-manager-9099").len(), 2);
 }
 
 #[test]
-fn numbers_on_which_something_else_listens_are_told() {
+fn numbers_on_which_something_else_listens_are_reported() {
     let text = "unprinted_peers = \"any\"\n[systems.wso2]\nports = { api-manager-9099 = 9443 }\n\
                 [[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\nroles = [\"wso2/api-manager\"]\n";
-    told_of(
+    messages_of(
         &named(text, "h"),
         "port-conflict",
         &["tcp/9443", "api-manager-9099", "console-9443"],
     );
     let text = text.replace("9443", "22");
-    told_of(
+    messages_of(
         &named(&text, "h"),
         "port-conflict",
         &["tcp/22", "management/tcp-22"],
@@ -521,9 +524,9 @@ fn numbers_on_which_something_else_listens_are_told() {
 }
 
 #[test]
-fn addresses_of_other_hosts_and_other_clusters_are_told() {
+fn addresses_of_other_hosts_and_other_clusters_are_reported() {
     let text = nexthink("peers = { engine = [\"10.1.0.0/29\"] }", "");
-    told_of(
+    messages_of(
         &named(&text, "c1"),
         "address-without-role",
         &["`c1`", "`p`"],
@@ -532,7 +535,7 @@ fn addresses_of_other_hosts_and_other_clusters_are_told() {
         "",
         "p:cluster = \"other\"\nsystems = { nexthink = { peers = { engine = [\"host:e1\"] } } }",
     );
-    told_of(
+    messages_of(
         &named(&text, "p"),
         "ends-differ",
         &["`e1`", "cluster `other`"],
@@ -543,7 +546,7 @@ fn addresses_of_other_hosts_and_other_clusters_are_told() {
         "addresses = [\"10.1.0.1\"]",
         &format!("addresses = [\"10.1.0.1\"]\n{shared}"),
     );
-    told_of(
+    messages_of(
         &named(&text, "e1"),
         "shared-across-clusters",
         &["10.1.9.9", "`e1`", "`p`"],
@@ -551,7 +554,7 @@ fn addresses_of_other_hosts_and_other_clusters_are_told() {
 }
 
 #[test]
-fn change_overs_that_end_on_different_days_are_told() {
+fn change_overs_that_end_on_different_days_are_reported() {
     let both = |day: &str| {
         format!(
             "choices = {{ collector-channel = {{ both = [\"443\", \"custom\"], until = 2027-01-{day} }} }}"
@@ -565,7 +568,7 @@ fn change_overs_that_end_on_different_days_are_told() {
         "collector-channel = \"443\",",
         "collector-channel = { both = [\"443\", \"custom\"], until = 2027-01-20 },",
     );
-    told_of(&named(&text, "c1"), "ends-differ", &["`e1`", "2027-01-11"]);
+    messages_of(&named(&text, "c1"), "ends-differ", &["`e1`", "2027-01-11"]);
 }
 
 #[test]
@@ -587,10 +590,10 @@ fn settings_of_roles_and_rows_that_nobody_has_are_refused() {
     ] {
         let text = nexthink(more, "");
         let compiled = named(&text, "e1");
-        let told = told_of(&compiled, "no-effect", &[words]);
+        let reported = messages_of(&compiled, "no-effect", &[words]);
         assert!(
-            told.starts_with("s.toml:") && told.contains("error["),
-            "{told}"
+            reported.starts_with("s.toml:") && reported.contains("error["),
+            "{reported}"
         );
     }
     // Where other hosts have what it wants, a setting has its effect.
@@ -600,7 +603,7 @@ fn settings_of_roles_and_rows_that_nobody_has_are_refused() {
     assert!(
         !codes(&named(&text, "e2")).contains(&"no-effect"),
         "{:#?}",
-        told(&named(&text, "e2"))
+        messages(&named(&text, "e2"))
     );
 }
 
@@ -634,7 +637,7 @@ fn a_role_of_the_host_is_on_all_of_its_interfaces_and_naming_it_for_one_is_refus
         "",
         "[host.interfaces]\neth0 = { roles = [\"interlink-asi/datahub\"] }",
     );
-    told_of(
+    messages_of(
         &named(&text, "l1"),
         "no-effect",
         &["interlink-asi/datahub", "all of its interfaces"],
@@ -642,7 +645,7 @@ fn a_role_of_the_host_is_on_all_of_its_interfaces_and_naming_it_for_one_is_refus
 }
 
 #[test]
-fn unprinted_peers_that_differ_at_the_two_ends_are_told() {
+fn unprinted_peers_that_differ_at_the_two_ends_are_reported() {
     let site = |said: &str| {
         let all = [("a1", 1, "wso2/api-manager"), ("a2", 2, "wso2/api-manager")];
         format!(
@@ -654,7 +657,7 @@ fn unprinted_peers_that_differ_at_the_two_ends_are_told() {
         "systems = { wso2 = { unprinted_peers = { cluster-members = \"none\" } } }",
         "systems = { wso2 = { rows = { api-manager-10397 = { unprinted_peers = [\"10.7.0.0/24\"] } } } }",
     ] {
-        told_of(
+        messages_of(
             &named(&site(said), "a1"),
             "ends-differ",
             &["api-manager-10397", "`a2`"],

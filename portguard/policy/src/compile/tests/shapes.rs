@@ -1,6 +1,6 @@
 //! Each shape of row and site, to the grants that come of it.
 
-use super::fixture::{SITE, catalog, compiled, compiled_site, inputs, lines, omitted, told};
+use super::fixture::{SITE, catalog, compiled, compiled_site, inputs, lines, messages, omitted};
 use crate::compile::Selection;
 use crate::policy::Outbound;
 use crate::site::{Flags, Mode, Site, UnresolvedPorts};
@@ -21,7 +21,7 @@ fn with(from: &str, to: &str) -> String {
 #[test]
 fn every_shape_of_row_of_a_node() {
     let compiled = compiled(SITE, "node1");
-    assert_eq!(told(&compiled), Vec::<String>::new());
+    assert_eq!(messages(&compiled), Vec::<String>::new());
     assert_eq!(
         lines(&compiled),
         [
@@ -152,7 +152,7 @@ fn rows_are_narrowed_switched_off_and_kept_in_audit() {
     let rows = "[systems.acme.rows]\ncluster = { only = [\"10.0.0.2\", \"10.7.0.0/16\"] }\ndesk = { audit = true }\nblank = { unprinted_peers = [\"ops\"] }\nbase = { off = true, reason = \"unused\" }\n\n[[host]]";
     let site = with("[[host]]", rows);
     let compiled = compiled(&site, "node1");
-    assert_eq!(told(&compiled), Vec::<String>::new());
+    assert_eq!(messages(&compiled), Vec::<String>::new());
     assert_eq!(
         of("cluster", &site, "node1")[0],
         "acme/cluster tcp/2100 <- 10.0.0.2/32"
@@ -198,7 +198,7 @@ fn own_rows_expire_and_keep_to_their_hosts() {
     let node = compiled(&site, "node1");
     assert!(lines(&node).contains(&"site/backup tcp/9102 <- 10.0.0.2/32".to_owned()));
     assert_eq!(
-        told(&node),
+        messages(&node),
         [
             "site.toml:29:1: warning[expired-row]: row `old` expired on 2026-11-20: it opens nothing\n  hint: remove it, or give it a later day"
         ]
@@ -215,7 +215,7 @@ fn without_outbound_nothing_is_said_of_it() {
     let compiled = compiled_site(&catalog(), &site, Selection::Name("node1".to_owned()));
     assert_eq!(compiled.policy.outbound, []);
     assert!(omitted(&compiled).contains(&"acme/relay: outbound-off".to_owned()));
-    assert_eq!(told(&compiled), Vec::<String>::new());
+    assert_eq!(messages(&compiled), Vec::<String>::new());
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn flags_alone_make_a_policy() {
     let catalog = catalog();
     let site = Site::from_flags(&flags, &catalog).unwrap();
     let compiled = compiled_site(&catalog, &site, Selection::Roles(flags.roles.clone()));
-    assert_eq!(told(&compiled), Vec::<String>::new());
+    assert_eq!(messages(&compiled), Vec::<String>::new());
     let lines = lines(&compiled);
     for line in [
         "management/tcp-22 tcp/22 <- 10.1.0.0/16",

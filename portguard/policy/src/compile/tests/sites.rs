@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::asks::{Ask, ask, codes, named, of};
-use super::fixture::{inputs, lines, omitted, told};
+use super::fixture::{inputs, lines, messages, omitted};
 use crate::catalog::Catalog;
 use crate::compile::{Inputs, Selection, compile};
 use crate::site::Site;
@@ -128,7 +128,7 @@ fn the_nearest_word_wins_host_before_cluster_before_system() {
     }
     // The two ends of a row differ: closed at both, and said.
     let new = named(LAYERS, "new");
-    assert!(codes(&new).contains(&"ends-differ"), "{:?}", told(&new));
+    assert!(codes(&new).contains(&"ends-differ"), "{:?}", messages(&new));
 }
 
 const SHARED: &str = r#"
@@ -239,7 +239,7 @@ fn each_class_of_unprinted_peers_has_its_own_answer() {
     }
     assert!(omitted(&compiled).contains(&"wso2/jmx-11111: no-peer".to_owned()));
     let unanswered = named(&site(""), "a");
-    let asked: Vec<_> = told(&unanswered)
+    let asked: Vec<_> = messages(&unanswered)
         .into_iter()
         .filter(|line| line.contains("[unprinted-peers]"))
         .collect();
@@ -273,7 +273,7 @@ fn a_kubernetes_node_has_its_profile() {
         ..inputs(&catalog, &site, Selection::Name("worker-1".to_owned()))
     });
     // The overlay is a tunnel, which is said.
-    assert_eq!(codes(&compiled), ["tunnel"], "{:?}", told(&compiled));
+    assert_eq!(codes(&compiled), ["tunnel"], "{:?}", messages(&compiled));
     let all = lines(&compiled);
     for line in [
         "kubernetes-node/kubelet/in tcp/10250 <- 10.0.1.1/32",
@@ -368,11 +368,11 @@ fn a_standalone_system_is_one_node_of_its_cluster() {
              [[host]]\nname = \"b\"\naddresses = [\"10.1.0.2\"]\n{cluster}roles = [\"interlink-asi/core\"]\n"
         )
     };
-    let told =
+    let has_one =
         |facts, cluster| codes(&named(&site(facts, cluster), "a")).contains(&"contradiction");
-    assert!(told("deployment = \"standalone\"", ""));
-    assert!(!told("deployment = \"clustered\"", ""));
-    assert!(!told(
+    assert!(has_one("deployment = \"standalone\"", ""));
+    assert!(!has_one("deployment = \"clustered\"", ""));
+    assert!(!has_one(
         "deployment = \"standalone\"",
         "cluster = \"second\"\n"
     ));

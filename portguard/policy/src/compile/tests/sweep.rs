@@ -141,7 +141,7 @@ fn open(catalog: &Catalog, site: &Site) -> Vec<BTreeSet<String>> {
 }
 
 #[test]
-fn a_setting_changes_something_or_its_line_is_told() {
+fn a_setting_changes_something_or_its_line_is_reported() {
     let catalog = Catalog::embedded().unwrap();
     for system in catalog.systems.values() {
         let parse = |text: &str| {
@@ -164,24 +164,24 @@ fn a_setting_changes_something_or_its_line_is_told() {
             // An alternative that holds anyway answers a question all the same.
             let is_asked = |text: &str| {
                 let hosts = parse(text).hosts.into_iter();
-                let mut told = hosts.flat_map(|host| {
+                let mut reported = hosts.flat_map(|host| {
                     asked(&catalog, &parse(text), &host.name, compile).diagnostics
                 });
-                told.any(|one| one.code == "choice-not-said")
+                reported.any(|one| one.code == "choice-not-said")
             };
             if is_choice && is_asked(&text.replace(&format!("{setting}\n"), "\n")) {
                 continue;
             }
-            let told = asked(&catalog, &said, &said.hosts[0].name, review).diagnostics;
+            let reported = asked(&catalog, &said, &said.hosts[0].name, review).diagnostics;
             let place = format!("s.toml:{line}:");
-            let is_told = told.iter().any(|one| {
+            let is_reported = reported.iter().any(|one| {
                 one.location
                     .as_ref()
                     .is_some_and(|at| at.starts_with(&place))
             });
             assert!(
-                is_told,
-                "{}: `{setting}` changes nothing, and nothing is told: {told:#?}",
+                is_reported,
+                "{}: `{setting}` changes nothing, and nothing says so: {reported:#?}",
                 system.id
             );
         }

@@ -1,7 +1,7 @@
 //! What is said of rows, profiles and modes, and does nothing.
 
-use super::asks::{named, told_of};
-use super::fixture::told;
+use super::asks::{messages_of, named};
+use super::fixture::messages;
 
 fn node(more: &str) -> String {
     format!("[[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\n{more}\n")
@@ -14,7 +14,7 @@ fn an_end_of_a_row_that_has_none_is_refused_with_what_to_write() {
             "unprinted_peers = \"none\"\n[systems.wso2.rows]\n\"{key}\" = {{ audit = true }}\n{}",
             node("roles = [\"wso2/api-manager\"]")
         );
-        told_of(
+        messages_of(
             &named(&text, "h"),
             "unknown-row",
             &[key, "write `api-manager-10397`"],
@@ -30,12 +30,12 @@ fn a_profile_that_no_host_takes_is_refused() {
             node(&format!("roles = [\"{role}\"]"))
         )
     };
-    told_of(
+    messages_of(
         &named(&site("kubernetes-node/control-plane"), "h"),
         "no-effect",
         &["kubernetes-node/worker", "s.toml:7"],
     );
-    let used = told(&named(&site("wso2/api-manager"), "h"));
+    let used = messages(&named(&site("wso2/api-manager"), "h"));
     assert!(
         !used.iter().any(|line| line.contains("profile")),
         "{used:#?}"
@@ -43,18 +43,18 @@ fn a_profile_that_no_host_takes_is_refused() {
 }
 
 #[test]
-fn what_stays_in_audit_on_a_host_in_audit_is_told() {
+fn what_stays_in_audit_on_a_host_in_audit_is_reported() {
     let host = |more: &str| {
         let all = format!("roles = [\"thoughtspot/node\"]\naudit_ports = [\"tcp/8000\"]\n{more}");
-        told(&named(&node(&all), "h"))
+        messages(&named(&node(&all), "h"))
     };
-    let is_told = |all: &[String]| all.iter().any(|line| line.contains("`audit_ports` and"));
-    assert!(is_told(&host("mode = \"audit\"")));
-    assert!(!is_told(&host("mode = \"enforce\"")));
-    assert!(!is_told(&host(
+    let is_reported = |all: &[String]| all.iter().any(|line| line.contains("`audit_ports` and"));
+    assert!(is_reported(&host("mode = \"audit\"")));
+    assert!(!is_reported(&host("mode = \"enforce\"")));
+    assert!(!is_reported(&host(
         "mode = \"audit\"\ninterfaces = { eth0 = { mode = \"enforce\" } }"
     )));
-    assert!(!is_told(&host("")));
+    assert!(!is_reported(&host("")));
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn why_a_setting_does_nothing_is_said_of_the_row_that_is_nearest_to_opening_some
         "unprinted_peers = {{ public-service = \"none\", administration = \"none\", infrastructure = \"none\", monitoring = \"none\" }}\n[systems.wso2]\noptions = [\"clustering\"]\nchoices = {{ membership = \"wka\" }}\n{}",
         node("roles = [\"wso2/bps\"]")
     );
-    let told = told_of(&named(&text, "h"), "no-effect", &["option `clustering`"]);
-    assert!(told.contains("clustering-4000"), "{told}");
+    let reported = messages_of(&named(&text, "h"), "no-effect", &["option `clustering`"]);
+    assert!(reported.contains("clustering-4000"), "{reported}");
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn an_option_that_the_document_requires_may_be_repeated_and_not_be_turned_off() 
         ("options", "warning[no-effect]"),
         ("without", "error[no-effect]"),
     ] {
-        let told = told_of(&named(&text(said), "h"), "no-effect", &[requires]);
-        assert!(told.contains(level), "{told}");
+        let reported = messages_of(&named(&text(said), "h"), "no-effect", &[requires]);
+        assert!(reported.contains(level), "{reported}");
     }
 }
 
@@ -102,13 +102,13 @@ fn a_list_that_leaves_nobody_on_one_host_is_refused() {
         (format!("{row}/in"), "10.77.0.0/24"),
     ] {
         for host in ["n1", "n2"] {
-            told_of(
+            messages_of(
                 &named(&site(&key, who), host),
                 "only-nobody",
                 &["`n2`", row],
             );
         }
-        let used = told(&named(&site(&key, "host:n1"), "n2"));
+        let used = messages(&named(&site(&key, "host:n1"), "n2"));
         assert!(
             !used.iter().any(|line| line.contains("only-nobody")),
             "{used:#?}"
@@ -125,14 +125,14 @@ fn members_are_no_multicast_group() {
         )
     };
     for who in ["10.0.0.9", "host:h", "role:wso2/bps"] {
-        told_of(
+        messages_of(
             &named(&site(who), "h"),
             "no-multicast-address",
             &["s.toml:"],
         );
     }
     for who in ["228.0.0.4", "ff02::1"] {
-        let used = told(&named(&site(who), "h"));
+        let used = messages(&named(&site(who), "h"));
         assert!(
             !used.iter().any(|line| line.contains("no-multicast")),
             "{used:#?}"
@@ -157,9 +157,9 @@ fn a_row_that_only_sends_is_narrowed_to_where_it_may_connect() {
         ["nexthink/engine-7000 tcp/7000-7003 -> 10.1.0.2/32"],
         "{lines:#?}"
     );
-    // The other end is a row of its own, and what stays open there is told.
-    told_of(&narrowed, "ends-differ", &["portal-7000", "`p2`"]);
-    told_of(
+    // The other end is a row of its own, and what stays open there is reported.
+    messages_of(&narrowed, "ends-differ", &["portal-7000", "`p2`"]);
+    messages_of(
         &named(&text("host:h"), "h"),
         "only-nobody",
         &["engine-7000"],
@@ -177,15 +177,15 @@ fn rows_that_are_narrowed_alike_do_not_keep_each_others_port_open() {
         )
     };
     let one = "usage-7-3000 = { only = [\"host:m1\"] }";
-    told_of(
+    messages_of(
         &named(&text(one), "h"),
         "port-stays-open",
         &["usage-7-3000"],
     );
     let both = format!("{one}, gateway-3000 = {{ only = [\"host:m1\"] }}");
-    let told = told(&named(&text(&both), "h"));
+    let reported = messages(&named(&text(&both), "h"));
     assert!(
-        !told.iter().any(|line| line.contains("port-stays-open")),
-        "{told:#?}"
+        !reported.iter().any(|line| line.contains("port-stays-open")),
+        "{reported:#?}"
     );
 }

@@ -1,4 +1,4 @@
-//! Whether what is told of a row that opens nothing is so.
+//! Whether the reason given for a row that opens nothing is true.
 
 use crate::catalog::Catalog;
 use crate::site::{Host, Site};
