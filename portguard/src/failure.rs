@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use portguard_kernel::Error;
+use crate::stderr::stderr;
+use portguard_kernel::{Error, Kind};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{count, plain_lines};
@@ -53,6 +54,12 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     }
 }
 
+/// Whether it is known before anything is tried.
+fn is_hopeless(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<Error>().map(Error::kind);
+    matches!(kind, Some(Kind::KernelTooOld | Kind::NotPermitted))
+}
+
 /// What to do about it.
 fn hint_of(error: &anyhow::Error) -> Option<&str> {
     match error.downcast_ref::<Fault>() {
@@ -64,7 +71,7 @@ fn hint_of(error: &anyhow::Error) -> Option<&str> {
 /// Says what went wrong, why, and what to do; of a verb that would have changed something (`changes`), also that it did not.
 /// An output that is closed is no reason to fail differently.
 pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
-    let mut err = anstream::stderr().lock();
+    let mut err = stderr();
     if let Some(rejected) = error.downcast_ref::<Rejected>() {
         let all: Vec<&Diagnostic> = rejected.0.iter().collect();
         let _ = diagnostics(&mut err, &all);
@@ -82,6 +89,7 @@ pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
         }
         let last = match exit_of(error) {
             Exit::Usage if changes => "refused: nothing changed",
+            Exit::System if changes && is_hopeless(error) => "refused: nothing changed",
             Exit::System if changes => "failed: `portguard status` shows what is in force",
             Exit::Ok | Exit::Findings | Exit::Usage | Exit::System => "",
         };

@@ -8,3 +8,4 @@ pub mod command;
 pub mod failure;
 pub mod metrics;
 pub mod report;
+pub mod stderr;

@@ -7,8 +7,11 @@ use clap::CommandFactory as _;
 use portguard::cli::Cli;
 use portguard::command::complete;
 use portguard::failure;
+use portguard::stderr;
+use portguard_policy::error::Exit;
 
 fn main() -> ExitCode {
+    portguard_kernel::notice::write_with(stderr::say);
     complete::answer(Cli::command);
     let arguments: Vec<_> = std::env::args_os().collect();
     // Errors are JSON, too, also those of a command line that is not understood.
@@ -19,7 +22,11 @@ fn main() -> ExitCode {
             if as_json && error.use_stderr() {
                 failure::usage(&error);
             }
-            error.exit()
+            if !error.use_stderr() {
+                error.exit()
+            }
+            stderr::say(error.render().ansi().to_string().trim_end());
+            return Exit::Usage.into();
         }
     };
     match cli.run() {

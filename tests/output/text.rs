@@ -195,22 +195,32 @@ fn every_output_ends_in_one_newline_and_counts_right() -> Result<()> {
                     .map(|fault| format!("{line}: {fault}")),
             );
         }
-        let is_table = [
-            "check", "counters", "status", "drift", "catalog", "flows", "promote",
-        ];
-        if is_table.iter().any(|verb| line.starts_with(verb)) {
-            // Ids, names and addresses are never broken, whatever they take.
-            let is_too_wide = |text: &&str| {
-                let longest = text.split(' ').map(|word| word.chars().count()).max();
-                text.chars().count() > 80 && longest < Some(28)
-            };
-            for text in output.stdout.lines().filter(is_too_wide) {
-                wrong.push(format!("{line}: wider than 80 columns: {text}"));
-            }
+        // Ids, names and addresses are never broken, whatever they take.
+        let is_too_wide = |text: &&str| {
+            let longest = text.split(' ').map(|word| word.chars().count()).max();
+            text.chars().count() > 80 && longest < Some(28)
+        };
+        // Files for other programs have lines as they come.
+        let is_file = is_script
+            || ["init", "export", "report"]
+                .iter()
+                .any(|verb| line.starts_with(verb));
+        let shown = if is_file { "" } else { output.stdout.as_str() };
+        for text in shown
+            .lines()
+            .chain(output.stderr.lines())
+            .filter(is_too_wide)
+        {
+            wrong.push(format!("{line}: wider than 80 columns: {text}"));
         }
         if is_refused {
             ensure!(output.code() != 0, "{line}: {output}");
-            let last = output.stderr.lines().last().unwrap_or_default();
+            // Further in stands what goes on.
+            let mut records = output
+                .stderr
+                .lines()
+                .filter(|line| !line.starts_with("    "));
+            let last = records.next_back().unwrap_or_default();
             let ends = ["refused: ", "hint: ", "For more information"];
             let is_verdict =
                 ends.iter().any(|end| last.starts_with(end)) || last.ends_with("cannot be loaded");
@@ -269,6 +279,50 @@ fn colour_is_where_it_is_wanted_and_nowhere_else() -> Result<()> {
         }
         let text = on_a_terminal(&format!("--color never {line}"), "LANG", "C")?;
         ensure!(!is_coloured(&text), "{line}: {text:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_said_wraps_on_a_terminal_and_nowhere_else() -> Result<()> {
+    let directory = files()?;
+    let program = env!("CARGO_BIN_EXE_portguard");
+    for line in MISTAKES {
+        let shown = format!(
+            "stty cols 60; cd {}; {program} {line}",
+            directory.path().display()
+        );
+        let on_a_terminal = Command::new("script")
+            .args(["-qc", &shown, "/dev/null"])
+            .env("NO_COLOR", "1")
+            .env("TERM", "xterm")
+            .env_remove("COLUMNS")
+            .output()
+            .context("script")?;
+        let on_a_terminal = String::from_utf8_lossy(&on_a_terminal.stdout).replace('\r', "");
+        let wide = on_a_terminal
+            .lines()
+            .find(|line| line.chars().count() > 60 && line.trim_start().contains(' '));
+        // What is to be typed is not cut where it has no room either.
+        let wide = wide.filter(|line| line.split(' ').all(|word| word.chars().count() < 50));
+        ensure!(wide.is_none(), "{line}: {wide:?}");
+        let mut command = Guarded::command(&line.split(' ').collect::<Vec<_>>());
+        let piped = command
+            .current_dir(directory.path())
+            .env_remove("COLUMNS")
+            .output()?;
+        let piped = String::from_utf8(piped.stderr)?;
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        ensure!(
+            words(&piped) == words(&on_a_terminal),
+            "{line}: {piped}\n{on_a_terminal}"
+        );
+        let wrapped = piped.lines().find(|line| line.starts_with("    "));
+        ensure!(wrapped.is_none(), "{line}: {wrapped:?}");
     }
     Ok(())
 }

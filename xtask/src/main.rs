@@ -3,6 +3,10 @@
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "its own words, on whatever terminal"
+)]
 
 mod arch;
 mod bench;

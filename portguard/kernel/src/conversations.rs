@@ -26,7 +26,7 @@ mod repin;
 mod services;
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
@@ -42,6 +42,7 @@ use crate::flows;
 use crate::host::listeners::ephemeral;
 use crate::host::owners;
 use crate::host::sockets::sessions;
+use crate::notice;
 use crate::pins::bpffs::{self, Layout, Lock};
 use crate::pins::identity;
 use crate::pins::mounts::MOUNT;
@@ -129,7 +130,7 @@ impl Namespace {
             )
         });
         let all: Vec<String> = sockets.into_iter().chain(ports).chain(picked).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+        (!all.is_empty()).then(|| all.join("; ") + " (`portguard doctor` says what to do)")
     }
 }
 
@@ -224,7 +225,7 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
             }
             held::follow(&found)?;
             if !mended.is_empty() {
-                warn(&format!(
+                notice::warn(&format!(
                     "pins were gone, and are back: {}",
                     mended.join(", ")
                 ));
@@ -232,14 +233,14 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
             adopt::forget_closed(&found)?;
             return Ok(found);
         }
-        warn(
+        notice::warn(
             "the table of conversations is made anew, since its pins were gone and no program holds it: answers to datagrams \
              are let in once the host asks again",
         );
     }
     let shape = repin::in_force(&directory);
     if shape.is_some() {
-        warn("pins were gone, and are back: sockets are followed anew");
+        notice::warn("pins were gone, and are back: sockets are followed anew");
         for name in repin::OF_SOCKETS {
             remove_file(&directory.join(name))?;
         }
@@ -308,11 +309,6 @@ fn remove_file(pin: &Path) -> crate::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("cannot remove `{}`", pin.display())),
     }
-}
-
-/// Says what became of the state.
-pub(crate) fn warn(what: &str) {
-    let _ = writeln!(io::stderr().lock(), "warning: {what}");
 }
 
 fn set_word(directory: &Path, word: u32, value: u64) -> crate::Result<()> {

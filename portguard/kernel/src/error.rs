@@ -33,6 +33,8 @@ pub enum Kind {
     InterfaceGone,
     /// Another program has the hook.
     HookBusy,
+    /// The kernel lacks what no guard can do without.
+    KernelTooOld,
     /// The kernel has no XDP links (before Linux 5.9).
     NoXdpLinks,
     /// The driver has no XDP of this mode, or not for this MTU.
@@ -70,6 +72,7 @@ impl Kind {
             Self::NotThere | Self::Unsuitable | Self::TooLarge | Self::TooLate => Exit::Usage,
             Self::InterfaceGone
             | Self::HookBusy
+            | Self::KernelTooOld
             | Self::NoXdpLinks
             | Self::Driver
             | Self::NotMounted

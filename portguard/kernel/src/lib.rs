@@ -12,6 +12,8 @@ pub mod flows;
 pub mod generation;
 pub mod hook;
 pub mod host;
+mod machine;
+pub mod notice;
 pub mod object;
 pub mod pins;
 pub mod preflight;

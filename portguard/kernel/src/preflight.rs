@@ -3,12 +3,12 @@
 use std::fs;
 use std::thread;
 
-use aya::programs::ProgramType;
-use aya::sys::is_program_supported;
 use aya::util::KernelVersion;
 use serde::Serialize;
 
+use crate::error::{Error, Kind};
 use crate::host::privileges::missing_capabilities;
+use crate::machine::{self, Feature};
 use crate::pins::bpffs;
 
 mod device;
@@ -68,6 +68,24 @@ const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
 /// First kernel with TCX.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
+/// Refuses a kernel on which no guard can be loaded, before anything is.
+///
+/// # Errors
+/// What the kernel has not. That it does not say is no reason: loading will tell.
+pub fn check_kernel() -> crate::Result<()> {
+    let missing = features::missing().unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let release = machine::release().unwrap_or_default();
+    let lacking = features::listed(&missing);
+    let what = format!("this kernel, Linux {release}, is too old for a guard: it has {lacking}");
+    Err(Error::new(Kind::KernelTooOld, what).hint(format!(
+        "{}; `portguard doctor` shows what else there is to know",
+        features::NEWER
+    )))
+}
+
 /// What does not depend on an interface.
 pub fn check_host() -> Vec<Check> {
     vec![
@@ -76,6 +94,7 @@ pub fn check_host() -> Vec<Check> {
         programs(),
         features::needed(),
         features::sockets(),
+        features::ports(),
         features::multi_buffer(),
         tcx(),
         jit(),
@@ -104,26 +123,20 @@ fn privileges() -> Check {
 
 fn kernel() -> Check {
     let why = "5.9 brought links, by which a guard outlives the tool and is replaced without a gap";
-    let Ok(version) = KernelVersion::current() else {
+    let Some(version) = machine::version() else {
         return Check::new("kernel", why, Grade::Note, "cannot be found out");
     };
-    let found = release();
+    let found = machine::release().unwrap_or_else(|| "unknown".to_owned());
     if version < OLDEST {
-        Check::new("kernel", why, Grade::Error, found)
-            .todo("Linux 5.10 is the oldest that is tested")
+        Check::new("kernel", why, Grade::Error, found).todo(features::NEWER)
     } else {
         Check::new("kernel", why, Grade::Ok, found)
     }
 }
 
-fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
-}
-
 fn programs() -> Check {
     let why = "the guard is an XDP program";
-    match is_program_supported(ProgramType::Xdp) {
+    match machine::has(Feature::Xdp) {
         Ok(true) => Check::new("xdp", why, Grade::Ok, "the kernel loads XDP programs"),
         Ok(false) => Check::new("xdp", why, Grade::Error, "the kernel has no XDP")
             .todo("a kernel with CONFIG_BPF_SYSCALL"),
@@ -139,8 +152,8 @@ fn programs() -> Check {
 
 fn tcx() -> Check {
     let why = "the outbound side hangs on TCX, from Linux 6.6; before, on the clsact qdisc";
-    let found = match KernelVersion::current() {
-        Ok(version) if version >= TCX => "TCX",
+    let found = match machine::version() {
+        Some(version) if version >= TCX => "TCX",
         _ => "no TCX: clsact is used",
     };
     Check::new("egress-hook", why, Grade::Ok, found)

@@ -5,8 +5,9 @@ use aya::programs::Xdp;
 use clap::Args;
 use serde::Serialize;
 
+use super::fold::{folded, width};
 use super::table::Column::{Number, Prose, Whole};
-use super::table::Grid;
+use super::table::{Grid, hanging};
 use super::{print, print_json};
 use portguard_kernel::bench::classes::classes;
 use portguard_kernel::bench::{Baseline, Effort, answer};
@@ -203,19 +204,16 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             }
             writeln!(out, "{table}")?;
         }
-        writeln!(
-            out,
-            "ns: CPU time a packet, above a program that drops everything; hot caches, no driver, the core to itself"
-        )?;
+        let ns = "CPU time a packet, above a program that drops everything; hot caches, no driver, the core to itself";
+        hanging(out, "ns: ", ns)?;
         let disturbed = interfaces
             .iter()
             .flat_map(|one| &one.classes)
             .any(|class| class.undisturbed == 0.0);
         if disturbed {
-            writeln!(
-                out,
-                "a core was hardly ever at its full speed: the figures are those of a busy machine; try again, or more --rounds"
-            )?;
+            let busy = "a core was hardly ever at its full speed: the figures are those of a busy machine; try again, or more \
+                        `--rounds`";
+            writeln!(out, "{}", folded(busy, width()))?;
         }
         Ok(())
     })

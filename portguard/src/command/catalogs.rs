@@ -1,9 +1,10 @@
 //! Which catalog a verb reads: one way for all of them.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::stderr::stderr;
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::catalog::{Catalog, LoadError};
 use portguard_policy::human::plain;
@@ -40,7 +41,7 @@ pub(super) fn unloaded(error: LoadError) -> anyhow::Error {
 pub(super) fn in_force<'m>(metas: impl Iterator<Item = &'m Meta>) -> anyhow::Result<Catalog> {
     let (catalog, unread) = found(metas)?;
     for warning in unread {
-        let _ = writeln!(io::stderr().lock(), "warning: {warning}");
+        let _ = writeln!(stderr(), "warning: {warning}");
     }
     Ok(catalog)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use crate::failure;
+use crate::stderr::stderr;
 
 use super::selection::{Resolving, SelectionArgs};
 use super::table::Column::{Prose, Spare, Whole};
@@ -78,7 +79,7 @@ fn errors(compiled: &Compiled) -> usize {
 /// Diagnostics on standard error, errors last; one that cannot be written is no reason to fail.
 fn talk(diagnostics: &[Diagnostic]) {
     let all: Vec<&Diagnostic> = diagnostics.iter().collect();
-    let _ = failure::diagnostics(&mut anstream::stderr().lock(), &all);
+    let _ = failure::diagnostics(&mut stderr(), &all);
 }
 
 /// The same, of several of one kind only the first: of notes, and of warnings where `check` shows them all.
@@ -93,7 +94,7 @@ pub(crate) fn talk_briefly(diagnostics: &[Diagnostic], brief: &[Level], who_show
             shown.push(one);
         }
     }
-    let mut err = anstream::stderr().lock();
+    let mut err = stderr();
     // Notes come first, and so does what is said of them.
     for ((level, code), number) in more {
         let level = match level {
@@ -117,7 +118,7 @@ fn verdict(compiled: &Compiled) {
         all.filter(|diagnostic| diagnostic.level == level).count() as u64
     };
     let (errors, warnings) = (of(Level::Error), of(Level::Warning));
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     let _ = match (errors, warnings) {
         (0, 0) => Ok(()),
         (0, warnings) => writeln!(err, "{}: it can be loaded", count(warnings, "warning")),

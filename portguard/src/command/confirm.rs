@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::load::weaker::weaker;
 use super::load::{keep, safety};
+use crate::stderr::stderr;
 use portguard_kernel::generation::confirm;
 use portguard_kernel::generation::publish::{before, roll_back};
 use portguard_kernel::generation::{self, Live};
@@ -164,7 +165,7 @@ impl Answer {
 }
 
 fn tell(name: &str, what: &str) -> io::Result<()> {
-    writeln!(io::stderr().lock(), "{name}: {what}")
+    writeln!(stderr(), "{name}: {what}")
 }
 
 fn guarded(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<(String, Layout, Live)>> {

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::explain::accept;
+use super::fold::{folded, width};
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
 use portguard_observe::observe::{self, Guard};
@@ -88,7 +89,9 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
         print(|out| {
             for one in &comparisons {
                 let text = format!("{} -> {}\n{}", one.before, one.after, one.difference);
-                out.write_all(plain_lines(&text).as_bytes())?;
+                for line in plain_lines(&text).lines() {
+                    writeln!(out, "{}", folded(line, width()))?;
+                }
             }
             Ok(())
         })?;

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use crate::stderr::stderr;
 use clap::Args;
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
+use super::table::hanging;
 use super::{print, print_json};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::Interface;
@@ -73,14 +75,12 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&answer)?;
     } else {
-        // Taken out again where there is to be no colour.
-        let colours = true;
         print(|out| {
             writeln!(out, "host")?;
-            text(out, &answer.host, colours)?;
+            text(out, &answer.host)?;
             for Examined { name, checks } in &answer.interfaces {
                 writeln!(out, "{name}")?;
-                text(out, checks, colours)?;
+                text(out, checks)?;
             }
             Ok(())
         })?;
@@ -102,7 +102,7 @@ fn examine(interface: &Interface) -> Vec<Check> {
     check_interface(interface, &own)
 }
 
-fn text(out: &mut dyn Write, checks: &[Check], colours: bool) -> io::Result<()> {
+fn text(out: &mut dyn Write, checks: &[Check]) -> io::Result<()> {
     for Check {
         name,
         grade,
@@ -117,18 +117,14 @@ fn text(out: &mut dyn Write, checks: &[Check], colours: bool) -> io::Result<()> 
             Grade::Warning => ("warning", "33"),
             Grade::Error => ("error", "31"),
         };
-        let padded = format!("{word:<8}");
-        if colours {
-            write!(out, "  \x1b[{colour}m{padded}\x1b[0m")?;
-        } else {
-            write!(out, "  {padded}")?;
-        }
-        writeln!(out, "{name:<12} {found}")?;
+        // Taken out again where there is to be no colour.
+        let label = format!("  \x1b[{colour}m{word:<8}\x1b[0m{name:<12} ");
+        hanging(out, &label, found)?;
         if *grade > Grade::Ok {
-            writeln!(out, "{:23}why: {why}", "")?;
+            hanging(out, &format!("{:23}why: ", ""), why)?;
         }
         if let Some(todo) = todo {
-            writeln!(out, "{:23}do:  {todo}", "")?;
+            hanging(out, &format!("{:23}do:  ", ""), todo)?;
         }
     }
     Ok(())
@@ -136,7 +132,7 @@ fn text(out: &mut dyn Write, checks: &[Check], colours: bool) -> io::Result<()> 
 
 /// What `load` says of the same checks: only what should worry.
 pub(super) fn warn(interfaces: &[Interface]) {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     let host = check_host();
     let of_interfaces = interfaces.iter().flat_map(|interface| {
         examine(interface)

@@ -9,10 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::explain::accept;
+use super::fold::width;
 use super::selection::{Resolving, SelectionArgs, USUAL_SITE};
 use super::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
-use super::table::{Grid, hanging, width, wrapped};
+use super::table::{Grid, hanging, wrapped};
 use super::{catalogs, print, print_json};
+use crate::stderr::stderr;
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
 use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
@@ -105,7 +107,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     for report in seen() {
         for warning in &report.warnings {
             let _ = writeln!(
-                io::stderr(),
+                stderr(),
                 "warning: {}: {}",
                 plain(&report.name),
                 plain(warning)
@@ -155,7 +157,7 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
 
 /// Says on standard error what of the packet filter was not understood.
 pub(super) fn warn(unread: &[Unread]) {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     for one in unread {
         let _ = writeln!(
             err,

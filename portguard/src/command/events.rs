@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::stderr::stderr;
 use anyhow::Context as _;
 use clap::Args;
 use portguard_common::abi::{Event, slot};
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use self::filter::Filter;
 use super::catalogs;
+use super::fold::folded;
 use portguard_observe::counters::Snapshot;
 use portguard_observe::events::pcap::Capture;
 use portguard_observe::events::stream::{Stream, boot_time, booted};
@@ -71,7 +73,7 @@ pub struct EventsArgs {
 pub fn run(args: &EventsArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     if observed.is_empty() {
-        let _ = writeln!(io::stderr(), "no interface is guarded");
+        let _ = writeln!(stderr(), "no interface is guarded");
         return Ok(Exit::Ok);
     }
     let names: Vec<&str> = observed.iter().map(|one| one.name.as_str()).collect();
@@ -219,7 +221,7 @@ impl<'a> Listener<'a> {
         let lost = now.saturating_sub(self.lost);
         if lost > 0 {
             let _ = writeln!(
-                io::stderr(),
+                stderr(),
                 "{}: {} lost",
                 plain(&self.one.name),
                 count(lost, "event")
@@ -297,7 +299,7 @@ async fn listen(
         if !sink.sum_up(&summary)? {
             return Ok(());
         }
-        let _ = writeln!(io::stderr(), "{}", plain(&summary.text()));
+        let _ = writeln!(stderr(), "{}", plain(&summary.text()));
     }
     Ok(())
 }
@@ -338,52 +340,4 @@ fn terminal_width() -> Option<usize> {
         .then(ratatui::crossterm::terminal::size)?
         .ok()?;
     Some(columns.into())
-}
-
-/// In lines of so many columns, the second and those after it set in: addresses stay in one piece.
-fn folded(text: &str, width: Option<usize>) -> String {
-    const INDENT: &str = "    ";
-    let Some(width) = width.filter(|width| text.chars().count() > *width) else {
-        return text.to_owned();
-    };
-    let mut out = String::with_capacity(text.len() + 2 * INDENT.len());
-    let mut column = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if column > INDENT.len() && column + 1 + length > width {
-            out.push('\n');
-            out.push_str(INDENT);
-            column = INDENT.len();
-        } else if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += length;
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_lines_are_folded_between_words() {
-        let line = "eth0 in would drop undocumented-port udp 198.18.255.1:40000 -> 10.77.0.1:61000 62 bytes";
-        assert_eq!(folded(line, None), line);
-        assert_eq!(folded(line, Some(200)), line);
-        for width in [30, 40, 80] {
-            let folded = folded(line, Some(width));
-            assert!(
-                folded.lines().all(|line| line.chars().count() <= width),
-                "{folded}"
-            );
-            assert!(folded.lines().skip(1).all(|line| line.starts_with("    ")));
-            let words: Vec<&str> = folded.split_whitespace().collect();
-            assert_eq!(words, line.split(' ').collect::<Vec<_>>());
-        }
-        // What is longer than the terminal is not cut.
-        assert_eq!(folded("aaaaaaaaaa bb", Some(4)), "aaaaaaaaaa\n    bb");
-    }
 }

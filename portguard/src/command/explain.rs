@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use crate::stderr::stderr;
 use anyhow::Context as _;
 use clap::Args;
 use portguard_common::packet::protocol;
@@ -165,7 +166,7 @@ fn basis(args: &ExplainArgs) -> anyhow::Result<Basis> {
     };
     let live = running(interface)?;
     for warning in &live.warnings {
-        let _ = writeln!(io::stderr().lock(), "warning: {}", plain_lines(warning));
+        let _ = writeln!(stderr(), "warning: {}", plain_lines(warning));
     }
     let catalog = catalogs::in_force(std::iter::once(&live.meta))?;
     let mut policy = live.meta.policy;
@@ -212,7 +213,7 @@ pub(super) fn accept(compiled: portguard_policy::policy::Compiled) -> Result<Pol
     if warnings > 0 {
         // Standard error being closed is no reason to fail.
         let _ = writeln!(
-            io::stderr().lock(),
+            stderr(),
             "the policy has {warnings} warning{}: `portguard check` shows them",
             if warnings == 1 { "" } else { "s" }
         );

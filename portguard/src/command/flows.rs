@@ -9,6 +9,7 @@ use portguard_common::conntrack::{Tuple, WAYS};
 use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
+use super::table::hanging;
 use super::{print, print_json};
 use portguard_kernel::conversations::{self, MORE_ROOM};
 use portguard_kernel::flows::{Flows, Occupancy, units};
@@ -263,78 +264,90 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
             writeln!(out, "no interface is guarded")?;
         }
         for table in interfaces {
-            let name = plain(&table.name);
+            let label = format!("{}: ", plain(&table.name));
             let (Some(occupied), Some(timeouts)) = (&table.occupancy, &table.timeouts) else {
-                writeln!(
-                    out,
-                    "{name}: no flow table: outbound is off, and answers come in by the rows alone"
-                )?;
+                let off = "no flow table: outbound is off, and answers come in by the rows alone";
+                hanging(out, &label, off)?;
                 continue;
             };
-            let ages = &occupied.ages;
-            writeln!(
-                out,
-                "{name}: {} of the host, room for {} ({})",
+            let room = format!(
+                "{} of the host, room for {} ({})",
                 count(occupied.live, "conversation"),
                 grouped(occupied.capacity),
                 bytes(occupied.memory_bytes)
-            )?;
-            if let Some(lost) = table.lost.filter(|lost| *lost > 0) {
-                writeln!(
-                    out,
-                    "  no room     {} times a socket or a packet asked for some, and answers are violations: {MORE_ROOM}",
-                    grouped(lost)
-                )?;
-            }
-            writeln!(
-                out,
-                "  last sent   {} within a minute, {} within ten, {} within an hour, {} longer ago",
-                grouped(ages.within_minute),
-                grouped(ages.within_ten_minutes),
-                grouped(ages.within_hour),
-                grouped(ages.longer)
-            )?;
-            writeln!(
-                out,
-                "  idle        tcp and sctp expire after {}, others after {}; {} expired",
-                duration(timeouts.tcp_idle_seconds.into()),
-                duration(timeouts.udp_idle_seconds.into()),
-                grouped(occupied.stale)
-            )?;
-            writeln!(
-                out,
-                "  created     {}, {} possibly live evicted for them",
-                grouped(table.created.unwrap_or_default()),
-                grouped(table.evicted.unwrap_or_default())
-            )?;
-            if occupied.full_sets > 0 {
-                writeln!(
-                    out,
-                    "  full        {} of {} sets: a new conversation there takes the oldest's place; `flows` in `[timeouts]` makes more",
-                    grouped(occupied.full_sets),
-                    grouped(occupied.capacity / WAYS as u64)
-                )?;
-            }
-            if let Some(live) = &table.live {
-                match live.idle_seconds {
-                    Some(_) if !live.live => writeln!(
-                        out,
-                        "  live        no: the outbound policy does not let the host ask this, so no answer is let in"
-                    )?,
-                    Some(idle) => writeln!(
-                        out,
-                        "  live        yes, last sent {} ago: answers are let in",
-                        duration(idle)
-                    )?,
-                    None => writeln!(
-                        out,
-                        "  live        no, not in the table: answers are let in by rows only"
-                    )?,
-                }
+            );
+            hanging(out, &label, &room)?;
+            for (label, words) in lines(table, occupied, timeouts) {
+                hanging(out, &format!("  {label:<12}"), &words)?;
             }
         }
         Ok(())
     })
+}
+
+/// What there is to say of a table, by label.
+fn lines(table: &Table, occupied: &Occupied, timeouts: &Timeouts) -> Vec<(&'static str, String)> {
+    let ages = &occupied.ages;
+    let mut lines = Vec::new();
+    if let Some(lost) = table.lost.filter(|lost| *lost > 0) {
+        let words = format!(
+            "{} times a socket or a packet asked for some, and answers are violations: {MORE_ROOM}",
+            grouped(lost)
+        );
+        lines.push(("no room", words));
+    }
+    lines.push((
+        "last sent",
+        format!(
+            "{} within a minute, {} within ten, {} within an hour, {} longer ago",
+            grouped(ages.within_minute),
+            grouped(ages.within_ten_minutes),
+            grouped(ages.within_hour),
+            grouped(ages.longer)
+        ),
+    ));
+    lines.push((
+        "idle",
+        format!(
+            "tcp and sctp expire after {}, others after {}; {} expired",
+            duration(timeouts.tcp_idle_seconds.into()),
+            duration(timeouts.udp_idle_seconds.into()),
+            grouped(occupied.stale)
+        ),
+    ));
+    lines.push((
+        "created",
+        format!(
+            "{}, {} possibly live evicted for them",
+            grouped(table.created.unwrap_or_default()),
+            grouped(table.evicted.unwrap_or_default())
+        ),
+    ));
+    if occupied.full_sets > 0 {
+        let words = format!(
+            "{} of {} sets: a new conversation there takes the oldest's place; `flows` in `[timeouts]` makes more",
+            grouped(occupied.full_sets),
+            grouped(occupied.capacity / WAYS as u64)
+        );
+        lines.push(("full", words));
+    }
+    if let Some(live) = &table.live {
+        lines.push(("live", live.words()));
+    }
+    lines
+}
+
+impl Live {
+    fn words(&self) -> String {
+        match self.idle_seconds {
+            Some(_) if !self.live => {
+                "no: the outbound policy does not let the host ask this, so no answer is let in"
+                    .to_owned()
+            }
+            Some(idle) => format!("yes, last sent {} ago: answers are let in", duration(idle)),
+            None => "no, not in the table: answers are let in by rows only".to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]

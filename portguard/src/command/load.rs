@@ -17,6 +17,7 @@ use super::check::talk_briefly;
 use super::doctor::warn;
 use super::print_json;
 use super::selection::{Loaded, Resolving, STDIN, SelectionArgs};
+use crate::stderr::stderr;
 use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
@@ -30,6 +31,7 @@ use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::meta::XdpModeName;
+use portguard_kernel::preflight;
 use portguard_kernel::recovery::reconcile::reconcile;
 use portguard_kernel::store::{self, Stored};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
@@ -176,6 +178,7 @@ pub(super) fn execute(
 ) -> anyhow::Result<Option<Done>> {
     if !args.dry_run {
         privileges::check()?;
+        preflight::check_kernel()?;
     }
     let jobs = if args.last_good {
         stored(args)?
@@ -275,7 +278,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
         let is_off = store::is_off(&Layout::of(&interface.name)) && !args.switch_on;
         if is_off {
             let _ = writeln!(
-                io::stderr().lock(),
+                stderr(),
                 "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again, or `--switch-on`",
                 plain(&interface.name)
             );
@@ -329,7 +332,7 @@ fn is_in_force(interface: &Interface, stored: &Stored) -> bool {
     });
     if is_it {
         let _ = writeln!(
-            io::stderr().lock(),
+            stderr(),
             "{}: the last good policy is in force",
             plain(&interface.name)
         );
@@ -384,7 +387,7 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
 pub(super) fn keep(name: &str, live: &Live) {
     if let Err(error) = store::keep(&Layout::of(name), live) {
         let _ = writeln!(
-            io::stderr().lock(),
+            stderr(),
             "{name}: warning: {error:#}; the next boot will not load this policy"
         );
     }
@@ -439,7 +442,7 @@ fn accept(compiled: Compiled, told: &mut Vec<Diagnostic>) -> Result<Compiled, Re
 }
 
 fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> io::Result<()> {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     for (interface, compiled) in interfaces.iter().zip(policies) {
         let policy = &compiled.policy;
         writeln!(
@@ -477,7 +480,7 @@ fn deadline(live: &Live) -> Option<u64> {
 
 /// Says it to a person.
 pub(super) fn tell(done: &Done) {
-    let mut err = anstream::stderr().lock();
+    let mut err = stderr();
     for line in &done.lines {
         let _ = writeln!(err, "{line}");
     }

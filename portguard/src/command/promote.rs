@@ -352,7 +352,7 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
         count(case.packets, "packet")
     )?;
     if let Some(because) = &case.effective.because {
-        writeln!(out, "  warning: {}", plain(because))?;
+        hanging(out, "  warning: ", &plain(because))?;
     }
     traffic::table(
         out,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{catalogs, drift, print};
 use crate::report::{Evidence, Guard, csv, html, markdown};
+use crate::stderr::stderr;
 use portguard_observe::counters::Report;
 use portguard_observe::findings::{Finding, without_scans};
 use portguard_observe::history::{self, Sample};
@@ -70,7 +71,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let evidence = gather(args)?;
     let exit = if evidence.guards.is_empty() {
         let _ = writeln!(
-            io::stderr(),
+            stderr(),
             "no pass: no interface of this host is guarded, so that there is no evidence of traffic; `portguard load --audit` begins \
              to gather it"
         );
@@ -91,7 +92,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
         None => print(|out| out.write_all(text.as_bytes()))?,
         Some(path) => {
             replace(path, &text).with_context(|| format!("cannot write `{}`", path.display()))?;
-            let _ = writeln!(io::stderr(), "wrote {}", path.display());
+            let _ = writeln!(stderr(), "wrote {}", path.display());
         }
     }
     Ok(exit)
@@ -239,7 +240,7 @@ fn history_of(
         let place = directory.display();
         format!("cannot read the samples of `{name}` in `{place}`")
     })?;
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     let Some(history) = read else {
         let _ = writeln!(
             err,

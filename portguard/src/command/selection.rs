@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 
 use super::catalogs;
+use crate::stderr::stderr;
 use portguard_kernel::host::resolve;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
@@ -289,7 +290,7 @@ impl SelectionArgs {
             // A name that does not resolve has no addresses; the compiler says what follows.
             loaded.resolved = resolved;
             for line in unresolved(failures) {
-                let _ = writeln!(io::stderr().lock(), "warning: {line}");
+                let _ = writeln!(stderr(), "warning: {line}");
             }
         }
         Ok(loaded)

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::catalogs;
 use super::draft::{Draft, deployment, site_file};
 use super::load::{self, LoadArgs};
+use crate::stderr::stderr;
 use guess::Proposal;
 use portguard_kernel::host::listeners::listeners;
 use portguard_policy::error::{Exit, Fault};
@@ -246,7 +247,7 @@ fn is_wanted(args: &SetupArgs) -> anyhow::Result<bool> {
             .hint("`--yes` accepts the proposal, `--dry-run` only shows it")
             .into());
     }
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     write!(
         err,
         "\nWrite it and load it in audit, which drops nothing? [Y/n] "
@@ -342,7 +343,7 @@ fn enable(interfaces: &[String]) -> Vec<String> {
 }
 
 fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     if !answer.loaded {
         return writeln!(err, "nothing was written, nothing was loaded");
     }

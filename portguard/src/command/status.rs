@@ -357,7 +357,7 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             }
             domains(out, &interface.domains)?;
             for warning in &interface.warnings {
-                writeln!(out, "  warning: {warning}")?;
+                hanging(out, "  warning: ", &plain(warning))?;
             }
         }
         for Unguarded { name, kind } in unguarded() {

@@ -2,7 +2,9 @@
 //! broken, prose wraps between words, and what still has no room is left out. Elsewhere each record is one line.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal as _};
+use std::io;
+
+use super::fold::{visible, width};
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -34,18 +36,6 @@ pub(crate) struct Grid {
     rows: Vec<Vec<String>>,
     /// Columns of the terminal; `None` = each record is one line.
     width: Option<usize>,
-}
-
-/// Columns of the terminal that standard output is; of anything else, those that `COLUMNS` says, if it says any.
-pub(crate) fn width() -> Option<usize> {
-    if io::stdout().is_terminal()
-        && let Ok((columns, _)) = ratatui::crossterm::terminal::size()
-        && columns > 0
-    {
-        return Some(columns.into());
-    }
-    let said = std::env::var("COLUMNS").ok()?;
-    said.parse().ok().filter(|columns| *columns > 0)
 }
 
 impl Grid {
@@ -243,7 +233,7 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
 /// # Errors
 /// Those of the writer.
 pub(crate) fn hanging(out: &mut dyn io::Write, label: &str, text: &str) -> io::Result<()> {
-    let indent = chars(label);
+    let indent = visible(label);
     let room = width().map_or(usize::MAX, |width| width.saturating_sub(indent).max(PROSE));
     for (index, line) in wrapped(text, room).iter().enumerate() {
         if index == 0 {

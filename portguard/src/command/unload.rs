@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use clap::Args;
 use serde::Serialize;
 
+use crate::stderr::stderr;
 use portguard_kernel::generation::publish::unload;
 use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::canonical;
@@ -120,7 +121,7 @@ fn comes_back(layout: &Layout, name: &str) -> bool {
 }
 
 fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     for name in &answer.unloaded {
         writeln!(err, "{}: no longer guarded", plain(name))?;
         if answer.comes_back.contains(name) {

@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: what portguard costs, measured on this machine next to the least that is possible.
 //!
 //! [`plan`] says what is measured, [`programs`] what runs, [`measure`] how; [`budget`] judges; the rest shows.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "its own words, on whatever terminal"
+)]
 
 mod budget;
 mod cli;

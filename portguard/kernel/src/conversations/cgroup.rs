@@ -1,11 +1,13 @@
 //! The root of cgroup v2, where socket programs hang.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::PathBuf;
+
+use crate::machine;
 
 /// Opens it; says what is in the way.
 pub(crate) fn root() -> Result<File, String> {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")
+    let mounts = machine::mounts()
         .map_err(|error| format!("`/proc/thread-self/mountinfo` cannot be read: {error}"))?;
     let path = find(&mounts).ok_or_else(|| "cgroup v2 is not mounted".to_owned())?;
     File::open(&path).map_err(|error| format!("`{}` cannot be opened: {error}", path.display()))

@@ -8,11 +8,12 @@ use portguard_common::conntrack::{Class, record};
 use portguard_policy::catalog::Transport;
 
 use super::adopt::{Writer, tuple};
-use super::{Namespace, outside, warn};
+use super::{Namespace, outside};
 use crate::host::arrivals::route;
 use crate::host::links;
 use crate::host::sockets::{Began, Session};
 use crate::host::tracked::{Tracked, tracked};
+use crate::notice;
 use crate::record::record_of;
 
 /// The index of the loopback interface, in every network namespace.
@@ -57,7 +58,7 @@ pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> crate::Result<
         lost += usize::from(done == record::LOST);
     }
     if lost > 0 {
-        warn(&format!(
+        notice::warn(&format!(
             "there was no room for {lost} connections that others began behind this host: the site's `flows` is too small"
         ));
     }

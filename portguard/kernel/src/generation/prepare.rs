@@ -23,6 +23,7 @@ use crate::hook::egress::EgressHook;
 use crate::hook::holder;
 use crate::host::interface::Interface;
 use crate::host::link;
+use crate::notice;
 use crate::object::{self, HostFacts, Loaded};
 use crate::pins::bpffs::{Layout, Lock, cannot_write, remove};
 use crate::pins::hidden;
@@ -206,7 +207,7 @@ fn state(
     if !options.is_refresh
         && let Some(misfit) = namespace.misfit(policy)
     {
-        conversations::warn(&misfit);
+        notice::warn(&misfit);
     }
     Ok(namespace)
 }

@@ -85,8 +85,11 @@ pub fn attach_xdp(
     let link = program.take_link(id)?;
     // On kernels without XDP links aya falls back to netlink, whose attachment nobody can pin: dropped here, it detaches.
     let link = FdLink::try_from(link).map_err(|_netlink| {
-        Error::new(Kind::NoXdpLinks, "this kernel has no XDP links")
-            .hint("Linux 5.9 is the oldest that has them")
+        Error::new(
+            Kind::NoXdpLinks,
+            "this kernel has no XDP links (Linux 5.9), by which a guard outlives the tool",
+        )
+        .hint("boot Linux 5.10 or newer, the oldest that is tested")
     })?;
     link.pin(pin)
         .with_context(|| format!("cannot pin `{}`", pin.display()))?;

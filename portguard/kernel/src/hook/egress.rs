@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context as _, Error, Kind};
 use crate::hook::attach::{self, Attached, inspect};
 use crate::host::interface::Interface;
+use crate::machine;
 
 /// Where the egress program hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ impl EgressHook {
     pub fn of(interface: &Interface) -> Self {
         // Asking takes more privileges than attaching; distributions brought TCX to older kernels.
         let is_told = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress).is_ok();
-        if is_told || KernelVersion::current().is_ok_and(|running| running >= TCX) {
+        if is_told || machine::version().is_some_and(|running| running >= TCX) {
             Self::Tcx
         } else {
             Self::Clsact

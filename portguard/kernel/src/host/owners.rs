@@ -1,22 +1,19 @@
 //! Whether a program asked for the port of its UDP socket, or the kernel picked it. The kernel knows, and its list of sockets
 //! does not say: a program looks at the socket itself.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use aya::EbpfLoader;
-use aya::programs::{ProgramType, SchedClassifier};
-use aya::sys::{BpfHelper, is_helper_supported};
+use aya::programs::SchedClassifier;
 use portguard_common::conntrack::{Class, Tuple};
 use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
 use crate::error::Context as _;
+use crate::machine::{self, Feature};
 use crate::record;
 
-/// Where the kernel describes its own structures.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// `SOCK_BINDPORT_LOCK`, the bit of `sk_userlocks` that says that a program asked for the port: its number.
 const BINDPORT: u32 = 3;
 /// Name of the program that looks at a socket.
@@ -28,14 +25,10 @@ pub(crate) const GLOBAL: &str = "ASKED";
 pub(crate) fn bit() -> u32 {
     static BIT: OnceLock<u32> = OnceLock::new();
     *BIT.get_or_init(|| {
-        let may_read = is_helper_supported(
-            ProgramType::SchedClassifier,
-            BpfHelper::BPF_FUNC_probe_read_kernel,
-        );
-        if !may_read.unwrap_or(false) {
+        if !machine::has(Feature::KernelReads).unwrap_or(false) {
             return 0;
         }
-        let found = fs::read(BTF).ok().and_then(|btf| userlocks(&btf));
+        let found = machine::btf().ok().and_then(|btf| userlocks(&btf));
         found.map_or(0, |at| at + BINDPORT)
     })
 }

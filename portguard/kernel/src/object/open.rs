@@ -14,6 +14,7 @@ use super::{EGRESS, HostFacts, INGRESS, Loaded, NAMESPACE, OBJECT, SHARED, TABLE
 use crate::error::Context as _;
 use crate::flows;
 use crate::host::owners;
+use crate::machine;
 use portguard_policy::image::Image;
 
 /// The first kernel that knows XDP programs for frames in several pieces.
@@ -54,7 +55,7 @@ pub struct Opened {
 pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> crate::Result<T>) -> crate::Result<T> {
     match attempt(true) {
         // Some distributions gave frames in several pieces to older kernels, so that asking is better than knowing.
-        Err(_) if KernelVersion::current().is_ok_and(|running| running < FRAGS) => attempt(false),
+        Err(_) if machine::version().is_some_and(|running| running < FRAGS) => attempt(false),
         result => result,
     }
 }

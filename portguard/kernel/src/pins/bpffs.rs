@@ -12,7 +12,7 @@
 //! leaves directories that no link refers to, and the next one removes them.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use portguard_common::abi::ABI_VERSION;
 use portguard_common::reason::Direction;
 
 use crate::error::{Context as _, Error, Kind};
+use crate::notice;
 use crate::pins::identity::Namespace;
 use crate::pins::mounts::{MOUNT, mount_if_missing};
 
@@ -327,15 +328,7 @@ pub(super) fn lock() -> crate::Result<Lock> {
         }
         if !is_said {
             let owner = owner(&directory);
-            // The agent's standard error is its log, line by line.
-            if tracing::dispatcher::has_been_set() {
-                tracing::info!("waiting for another portguard{owner} to finish");
-            } else {
-                let _ = writeln!(
-                    io::stderr().lock(),
-                    "waiting for another portguard{owner} to finish"
-                );
-            }
+            notice::say(&format!("waiting for another portguard{owner} to finish"));
             is_said = true;
         }
         thread::sleep(AGAIN);

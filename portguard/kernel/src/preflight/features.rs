@@ -1,82 +1,109 @@
 //! Features of the kernel's BPF, asked for one by one: distributions carry them back to older versions.
 
-use aya::maps::MapType;
-use aya::programs::{ProgramError, ProgramType};
-use aya::sys::{BpfHelper, is_helper_supported, is_map_supported};
-
 use super::{Check, Grade};
 use crate::conversations::cgroup;
+use crate::host::{listeners, owners};
+use crate::machine::{self, Feature};
 
-/// What no guard can do without, and the first version that has it.
-pub(super) fn needed() -> Check {
-    let why = "the guard's programs use them";
-    let xdp = |helper| is_helper_supported(ProgramType::Xdp, helper);
-    let all = [
-        (
-            "ring buffers (Linux 5.8)",
-            is_map_supported(MapType::RingBuf).map_err(|error| error.to_string()),
-        ),
-        (
-            "bpf_ktime_get_boot_ns (Linux 5.8)",
-            xdp(BpfHelper::BPF_FUNC_ktime_get_boot_ns).map_err(|error| error.to_string()),
-        ),
-        (
-            "bpf_jiffies64 (Linux 5.6)",
-            xdp(BpfHelper::BPF_FUNC_jiffies64).map_err(|error| error.to_string()),
-        ),
-    ];
-    let check = |grade, found: String| Check::new("features", why, grade, found);
+/// What no guard can do without.
+const NEEDED: [Feature; 4] = [
+    Feature::Xdp,
+    Feature::RingBuffers,
+    Feature::BootClock,
+    Feature::Jiffies,
+];
+
+/// What to do about a kernel that lacks some of it.
+pub(super) const NEWER: &str = "boot Linux 5.10 or newer, the oldest that is tested";
+
+/// Of what no guard can do without, what this kernel has not.
+///
+/// # Errors
+/// Why the kernel does not say.
+pub(super) fn missing() -> Result<Vec<Feature>, String> {
     let mut missing = Vec::new();
-    for (name, is_there) in all {
-        match is_there {
-            Ok(true) => {}
-            Ok(false) => missing.push(name),
-            Err(error) => {
-                return check(Grade::Note, format!("the kernel does not say: {error}"))
-                    .todo("run as root: `sudo portguard doctor`");
-            }
+    for feature in NEEDED {
+        if !machine::has(feature)? {
+            missing.push(feature);
         }
     }
-    if missing.is_empty() {
-        check(Grade::Ok, "all there".to_owned())
-    } else {
-        check(
+    Ok(missing)
+}
+
+/// With the first version of Linux that has each.
+pub(super) fn listed(features: &[Feature]) -> String {
+    let each = features.iter().map(|feature| {
+        let (major, minor) = feature.since();
+        format!("no {} (Linux {major}.{minor})", feature.name())
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What no guard can do without.
+pub(super) fn needed() -> Check {
+    let why = "the guard's programs use them";
+    let check = |grade, found: String| Check::new("features", why, grade, found);
+    match missing() {
+        Err(error) => {
+            check(Grade::Note, unsaid(&error)).todo("run as root: `sudo portguard doctor`")
+        }
+        Ok(missing) if missing.is_empty() => check(Grade::Ok, "all there".to_owned()),
+        Ok(missing) => check(
             Grade::Error,
-            format!("this kernel has no {}", missing.join(", no ")),
+            format!("this kernel has {}", listed(&missing)),
         )
-        .todo("a newer kernel: Linux 5.10 is the oldest that is tested")
+        .todo(NEWER),
     }
 }
 
 /// How conversations are followed: by sockets from their first packet to their last, or by packets alone.
 pub(super) fn sockets() -> Check {
     let why = "a connection of the host is known for exactly as long as its socket is open";
-    let cookies = is_helper_supported(ProgramType::SockOps, BpfHelper::BPF_FUNC_get_netns_cookie);
-    let by_packets = |because: &str| {
-        Check::new(
-            "sockets",
-            why,
-            Grade::Note,
-            format!("{because}: connections are followed by their packets alone"),
-        )
+    let by_packets = |grade, because: &str| {
+        let found = format!("{because}: connections are followed by their packets alone");
+        Check::new("sockets", why, grade, found)
     };
-    match (cookies, cgroup::root()) {
+    match (machine::has(Feature::NamespaceCookies), cgroup::root()) {
         (Ok(true), Ok(_)) => Check::new("sockets", why, Grade::Ok, "followed"),
-        (Ok(true), Err(because)) => by_packets(&because).todo("mount cgroup v2, then load again"),
-        (Ok(false), _) => {
-            by_packets("no cookies of network namespaces in such programs (Linux 5.15)")
-                .todo("longer `tcp_idle` in `[timeouts]` where connections are quiet for hours")
-        }
-        (Err(error), _) => by_packets(&unsaid(&error)),
+        (Ok(true), Err(because)) => by_packets(Grade::Warning, &because).todo(
+            "mount it (`mount -t cgroup2 cgroup2 /sys/fs/cgroup`, or boot with `systemd.unified_cgroup_hierarchy=1`), then load \
+             again",
+        ),
+        (Ok(false), _) => by_packets(
+            Grade::Note,
+            "no cookies of network namespaces in such programs (Linux 5.15)",
+        )
+        .todo("longer `tcp_idle` in `[timeouts]` where connections are quiet for hours"),
+        (Err(error), _) => by_packets(Grade::Note, &unsaid(&error)),
     }
+}
+
+/// Whether services and clients on the ports that the kernel picks are told from each other.
+pub(super) fn ports() -> Check {
+    let why = "a UDP client lets its answers in; a service must not let in whoever it answered";
+    if owners::bit() != 0 {
+        return Check::new("udp-ports", why, Grade::Ok, "who picked a port is known");
+    }
+    let because = if machine::btf().is_err() {
+        format!(
+            "the kernel does not describe its structures (no `{}`)",
+            machine::BTF
+        )
+    } else {
+        "the kernel lets no program read its structures".to_owned()
+    };
+    let (first, last) = listeners::ephemeral();
+    let found = format!("{because}: UDP services on ports {first}-{last} look like clients");
+    Check::new("udp-ports", why, Grade::Warning, found).todo(format!(
+        "boot a kernel with CONFIG_DEBUG_INFO_BTF that is not locked down, or have UDP services listen below {first}"
+    ))
 }
 
 /// Whether programs see frames of several buffers.
 pub(super) fn multi_buffer() -> Check {
     let why = "drivers hand over large frames in several buffers";
-    let length = is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_get_buff_len);
     let check = |grade, found: String| Check::new("large-frames", why, grade, found);
-    match length {
+    match machine::has(Feature::FrameLength) {
         Ok(true) => check(Grade::Ok, "handled".to_owned()),
         Ok(false) => check(
             Grade::Note,
@@ -87,6 +114,6 @@ pub(super) fn multi_buffer() -> Check {
     }
 }
 
-fn unsaid(error: &ProgramError) -> String {
+fn unsaid(error: &str) -> String {
     format!("the kernel does not say: {error}")
 }

@@ -1,6 +1,5 @@
 //! Guarding interfaces again that were deleted and are back: the kernel dropped their guard with them.
 
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use portguard_common::reason::Direction;
@@ -14,6 +13,7 @@ use crate::generation::publish::publish;
 use crate::generation::{self, Live, Options, live};
 use crate::hook::attach;
 use crate::host::interface::Interface;
+use crate::notice;
 use crate::pins::bpffs::{self, Lock};
 use crate::recovery::reconcile::reconcile;
 
@@ -38,11 +38,10 @@ pub fn reattach(lock: &Lock) -> crate::Result<Vec<String>> {
         };
         let Some(lost) = live(&layout)? else { continue };
         if link.is_some_and(|link| link.ifindex != 0) {
-            let _ = writeln!(
-                io::stderr().lock(),
+            notice::say(&format!(
                 "{name}: the interface that was moved to another network namespace is no longer guarded; the one that \
                  has its name here is"
-            );
+            ));
         }
         match again(lock, &interface, &lost) {
             Ok(()) => reattached.push(name),

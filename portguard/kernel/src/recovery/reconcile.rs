@@ -2,7 +2,6 @@
 //! nothing can come back to.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use portguard_common::reason::Direction;
@@ -12,6 +11,7 @@ use crate::error::Context as _;
 use crate::generation::effective;
 use crate::hook::attach;
 use crate::host::interface::Interface;
+use crate::notice;
 use crate::pins::bpffs::{self, Layout, Lock};
 use crate::pins::namespaces;
 use crate::recovery::swaps;
@@ -24,10 +24,9 @@ pub fn reconcile(lock: &Lock) -> crate::Result<()> {
     follow_renames(lock)?;
     swaps::recover(lock)?;
     for directory in sweep_stale(lock, false)? {
-        let _ = writeln!(
-            io::stderr().lock(),
+        notice::say(&format!(
             "removed `{directory}`: its network namespace is gone"
-        );
+        ));
     }
     conversations::remove_unused().context("cannot remove the table of conversations")
 }
@@ -65,10 +64,9 @@ fn follow_renames(_lock: &Lock) -> crate::Result<()> {
                 .with_context(|| format!("cannot remove `{}`", target.display()))?;
         }
         rename(&between, &target)?;
-        let _ = writeln!(
-            io::stderr().lock(),
+        notice::say(&format!(
             "{now}: this interface was called `{name}` when it was guarded; the guard follows it"
-        );
+        ));
     }
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! What tools left that died between two attachments: whoever finds the swap marker without its tool (the lock is free
 //! then) makes both sides one generation again, the one that ingress runs.
 
-use std::io::{self, Write as _};
-
 use aya::programs::SchedClassifier;
 use portguard_common::reason::Direction;
 
@@ -15,6 +13,7 @@ use crate::generation::{marker, migrate};
 use crate::hook::attach;
 use crate::hook::egress::{self, EgressHook};
 use crate::host::interface::Interface;
+use crate::notice;
 use crate::pins::bpffs::{self, Layout, Lock};
 
 /// Recovers what tools left that died: half swaps, half loads, half removals. Says what it did.
@@ -28,10 +27,9 @@ pub(crate) fn recover(lock: &Lock) -> crate::Result<()> {
             continue;
         }
         if recover_one(lock, &layout, &name).with_context(|| format!("cannot recover `{name}`"))? {
-            let _ = writeln!(
-                io::stderr().lock(),
+            notice::say(&format!(
                 "{name}: a tool died while it changed the guard; what it left is whole again"
-            );
+            ));
         }
     }
     Ok(())

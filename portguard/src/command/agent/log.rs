@@ -19,6 +19,7 @@ pub(super) enum LogFormat {
 }
 
 /// Sends the events of this program, and of no library, to standard error.
+#[expect(clippy::disallowed_methods, reason = "a log: one line an event")]
 pub(super) fn begin(format: LogFormat) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)

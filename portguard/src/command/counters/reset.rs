@@ -1,13 +1,14 @@
 //! `portguard counters reset`: count from now, and keep a record.
 
 use std::env;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::command::table::hanging;
 use crate::command::{print, print_json};
+use crate::stderr::stderr;
 use portguard_kernel::pins;
 use portguard_observe::counters::Reset;
 use portguard_observe::observe;
@@ -78,7 +79,7 @@ pub(super) fn run(args: &ResetArgs) -> anyhow::Result<Exit> {
     } else if args.list {
         list(&interfaces)?;
     } else {
-        let mut err = io::stderr().lock();
+        let mut err = stderr();
         for record in &interfaces {
             let packets = record.resets.last().map_or(0, |reset| reset.totals.packets);
             let _ = writeln!(

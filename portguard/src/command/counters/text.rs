@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use super::{By, Shown};
+use crate::command::fold::width;
 use crate::command::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
-use crate::command::table::{Grid, hanging, width, wrapped};
+use crate::command::table::{Grid, hanging, wrapped};
 use crate::command::traffic;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{CauseCount, PortCount, Report, RowCount};
@@ -91,7 +92,7 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     );
     hanging(out, "  ", &violations)?;
     for warning in &report.warnings {
-        writeln!(out, "  warning: {}", plain(warning))?;
+        hanging(out, "  warning: ", &plain(warning))?;
     }
     if let Some(reset) = &report.reset {
         let note = reset

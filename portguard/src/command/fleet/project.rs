@@ -475,6 +475,5 @@ confirm = "2m"
 
 /// Says it to a person; nobody there is no reason to fail.
 pub(super) fn eprint_line(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    crate::stderr::say(text);
 }

@@ -167,7 +167,7 @@ fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&Said::of(&position, &waves))?;
     } else {
-        eprint_line(&folded(&line(&position, &waves)));
+        eprint_line(&line(&position, &waves));
     }
     Ok(Exit::Ok)
 }

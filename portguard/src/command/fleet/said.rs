@@ -4,7 +4,7 @@ use portguard_fleet::rollout::Position;
 use portguard_policy::human::{count, plain, time};
 use serde::{Serialize, Serializer};
 
-use crate::command::table::{width, wrapped};
+use crate::command::fold::{self, width};
 
 /// What a position says.
 #[derive(Debug, Serialize)]
@@ -79,13 +79,7 @@ pub(super) fn line(position: &Position, waves: &[String]) -> String {
 
 /// As wide as the screen; what does not fit goes on below.
 pub(super) fn folded(text: &str) -> String {
-    const INDENT: &str = "    ";
-    match width() {
-        Some(width) if text.chars().count() > width => {
-            wrapped(text, width.saturating_sub(INDENT.len())).join(&format!("\n{INDENT}"))
-        }
-        _ => text.to_owned(),
-    }
+    fold::folded(text, width())
 }
 
 /// A moment that there may be.

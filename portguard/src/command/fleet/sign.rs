@@ -81,6 +81,8 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
         .to_string_lossy()
         .into_owned();
     let out = directory.join(format!("{name}.minisig"));
+    #[expect(clippy::disallowed_methods, reason = "handed to another program")]
+    let talk = std::io::stderr();
     let mut command = Command::new("minisign");
     command
         .args(["-S", "-H", "-s"])
@@ -91,7 +93,7 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
         .arg(&out)
         .args(["-t", &comment])
         // It says how it goes on standard output, which is for data.
-        .stdout(std::io::stderr());
+        .stdout(talk);
     let status = command.status().map_err(|error| {
         Fault::system(format!("cannot call minisign: {error}"))
             .hint("install the package `minisign`")

@@ -1,11 +1,12 @@
 //! What `load` makes sure of before it enforces: that nobody is cut off who is here now, and that a mistake heals.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::stderr::stderr;
 use portguard_common::ethertypes;
 use portguard_kernel::conversations::{self, Adopted, Passing};
 use portguard_kernel::generation::{live, takes_over};
@@ -261,7 +262,7 @@ fn check_forwarding(only_warns: bool, interface: &Interface) -> Result<(), Fault
 
 /// Says what would be refused.
 fn warn(fault: &Fault) {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     let _ = writeln!(err, "warning: {fault}");
     if let Some(hint) = &fault.hint {
         let _ = writeln!(err, "  hint: {hint}");
@@ -275,7 +276,7 @@ fn check_operator(
     arriving: &Arriving,
 ) -> Result<(), Fault> {
     let session = &arriving.session;
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     if arriving.is_granted(policy) {
         let _ = writeln!(
             err,
@@ -325,7 +326,7 @@ fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result
         lines.join("\n")
     );
     if is_wanted {
-        let _ = writeln!(io::stderr().lock(), "warning: {what}");
+        let _ = writeln!(stderr(), "warning: {what}");
         return Ok(());
     }
     Err(Fault::usage(what).hint(
@@ -347,7 +348,7 @@ pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Policy]) -> Duration
 
 /// Says what becomes of the open sessions, where they may be cut.
 pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, safety: &Safety) {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     let (sorted, passing) = (&safety.sessions, &safety.passing);
     let mut words = format!(
         "{} of the host's own seeded, {} documented, {} cut",
@@ -373,7 +374,7 @@ pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, safety: &Saf
 
 /// Says what becomes of the connections of others that pass through this host.
 pub(super) fn tell_passing(interface: &Interface, safety: &Safety) {
-    let mut err = io::stderr().lock();
+    let mut err = stderr();
     let name = plain(&interface.name);
     let (known, unclear) = (safety.passing.seeds.len(), safety.unclear);
     if known > 0 {
