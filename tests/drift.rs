@@ -3,12 +3,13 @@
 mod filter;
 mod real;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use portguard_harness::net::{Host, Lab, Link};
-use portguard_harness::traffic::{TcpEcho, connect};
+use portguard_harness::traffic::{TcpEcho, connect, udp_socket, udp_socket_on};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -40,10 +41,10 @@ fn state(answer: &Value, port: u16) -> Option<&Value> {
 fn listeners_documents_and_traffic_are_compared() -> Result<()> {
     let link: Link = Lab::new()?.pair()?;
     let host = &link.right.host;
-    let all = "0.0.0.0".parse::<std::net::IpAddr>()?;
+    let all = "0.0.0.0".parse::<IpAddr>()?;
     let _documented = TcpEcho::start(host, (all, 9443).into())?;
     let _undocumented = TcpEcho::start(host, (all, 5555).into())?;
-    let loopback = "127.0.0.1".parse::<std::net::IpAddr>()?;
+    let loopback = "127.0.0.1".parse::<IpAddr>()?;
     let _local = TcpEcho::start(host, (loopback, 5556).into())?;
 
     // Without a guard: what listens is known, what was seen is not.
@@ -94,6 +95,50 @@ fn listeners_documents_and_traffic_are_compared() -> Result<()> {
     let findings = findings.iter().filter(|item| item["finding"] == true);
     assert_eq!(after["findings"], findings.count());
     portguard(host, &["unload"])?;
+    Ok(())
+}
+
+/// Ports that a program asked for are a service's, wherever the kernel picks those of clients.
+#[test]
+fn who_chose_the_port_of_a_udp_socket_is_not_told_by_its_number() -> Result<()> {
+    let link: Link = Lab::new()?.pair()?;
+    let (host, device) = (&link.right.host, &link.right.name);
+    host.sysctl("net/ipv4/ip_local_reserved_ports", "41000-41009")?;
+    let places = |port: u16| -> Result<Vec<UdpSocket>> {
+        let mut sockets = Vec::new();
+        let own: [IpAddr; 4] = [
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv6Addr::UNSPECIFIED.into(),
+            link.right.v4().into(),
+            link.right.v6().into(),
+        ];
+        for (more, address) in (0..).zip(own) {
+            let numbered =
+                |by: u16| SocketAddr::new(address, if port == 0 { 0 } else { port + by });
+            sockets.push(host.run(|| udp_socket(numbered(2 * more)))?);
+            sockets.push(host.run(|| udp_socket_on(device, numbered(2 * more + 1)))?);
+        }
+        Ok(sockets)
+    };
+    let (services, reserved, clients) = (places(50_001)?, places(41_001)?, places(0)?);
+    let mut arguments = vec!["drift", "--json"];
+    arguments.extend(ROLE);
+    let (_, answer) = portguard(host, &arguments)?;
+    let items = answer["items"].as_array().context("items")?;
+    for (sockets, wanted) in [
+        (services, "listening-undocumented"),
+        (reserved, "listening-undocumented"),
+        (clients, "ephemeral-socket"),
+    ] {
+        for socket in sockets {
+            let address = socket.local_addr()?;
+            let item = items
+                .iter()
+                .find(|item| item["transport"] == "udp" && item["port_first"] == address.port());
+            let state = &item.with_context(|| format!("no {address} in {answer:#}"))?["state"];
+            anyhow::ensure!(state == wanted, "{address}: {state}");
+        }
+    }
     Ok(())
 }
 

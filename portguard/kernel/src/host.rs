@@ -10,7 +10,7 @@ pub mod listeners;
 pub mod nat;
 pub mod netlink;
 pub mod operator;
-pub(crate) mod owners;
+pub mod owners;
 pub mod privileges;
 pub mod resolve;
 pub mod sessions;

@@ -13,9 +13,23 @@ pub(crate) static SOCKETS: &[u8] =
 
 /// Runs a program on a record; gives what it returns.
 pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> crate::Result<u32> {
+    run_at(program, record, 0)
+}
+
+/// Where the kernel's `struct __sk_buff` has the index of the interface.
+const INTERFACE: usize = 40;
+
+/// The same, as if the record had come by an interface; 0 = whichever.
+pub(crate) fn run_at(
+    program: &mut SchedClassifier,
+    record: &Record,
+    interface: u32,
+) -> crate::Result<u32> {
     let bytes = bytes(record);
+    let context = [&[0; INTERFACE][..], &interface.to_ne_bytes()].concat();
     let run = program.test_run(TestRunOptions {
         data_in: Some(&bytes),
+        ctx_in: (interface != 0).then_some(&context),
         ..TestRunOptions::default()
     });
     match run

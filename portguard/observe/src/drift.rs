@@ -49,6 +49,8 @@ pub struct Views<'a> {
     pub seen: &'a [Sight],
     /// Ports that the kernel gives to sockets that did not ask for one.
     pub ephemeral: (u16, u16),
+    /// UDP ports that it gave to all sockets that have them.
+    pub clients: BTreeSet<u16>,
 }
 
 /// Everything that was compared.
@@ -193,8 +195,7 @@ fn undocumented_listeners(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>])
         .map(|(transport, port)| {
             let mut item = blank(Direction::Ingress, transport, port, port);
             look(&mut item, views, seen);
-            let (first, last) = views.ephemeral;
-            let is_picked = transport == Transport::Udp && (first..=last).contains(&port);
+            let is_picked = transport == Transport::Udp && views.clients.contains(&port);
             item.state = if item.listeners.iter().all(Listener::is_loopback) {
                 handed_on(&item, false).unwrap_or(State::LoopbackOnly)
             } else if is_picked {

@@ -171,6 +171,8 @@ pub struct Sockets {
     pub listening: BTreeSet<(Transport, u16)>,
     /// Ports that the kernel gives to clients: `ip_local_port_range`.
     pub client_ports: (u16, u16),
+    /// UDP ports that it gave to all sockets that have them: those of clients.
+    pub clients: BTreeSet<u16>,
 }
 
 impl Default for Sockets {
@@ -179,16 +181,16 @@ impl Default for Sockets {
         Self {
             listening: BTreeSet::new(),
             client_ports: (CLIENT_PORTS, CLIENT_PORTS_HERE),
+            clients: BTreeSet::new(),
         }
     }
 }
 
 impl Sockets {
-    /// Whether a service has the port. A UDP socket at a port that the kernel picked is a client's.
+    /// Whether a service has the port.
     pub fn serve(&self, transport: Transport, port: u16) -> bool {
-        let (first, last) = self.client_ports;
-        let is_picked = transport == Transport::Udp && (first..=last).contains(&port);
-        self.listening.contains(&(transport, port)) && !is_picked
+        let is_client = transport == Transport::Udp && self.clients.contains(&port);
+        self.listening.contains(&(transport, port)) && !is_client
     }
 }
 

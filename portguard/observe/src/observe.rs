@@ -17,6 +17,7 @@ use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::{Interface, canonical};
 use portguard_kernel::host::listeners::{ephemeral, listening};
+use portguard_kernel::host::owners::clients;
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::hidden;
 use portguard_policy::catalog::Catalog;
@@ -160,6 +161,7 @@ pub fn sockets() -> portguard_kernel::Result<Sockets> {
     Ok(Sockets {
         listening: listening().context("cannot read what listens")?,
         client_ports: ephemeral(),
+        clients: clients(),
     })
 }
 

@@ -17,6 +17,7 @@ use super::{catalogs, print, print_json};
 use crate::stderr::stderr;
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
+use portguard_kernel::host::owners::clients;
 use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::error::{Exit, Fault};
@@ -187,6 +188,7 @@ pub(super) fn gather(policy: &Policy, seen: &[Sight]) -> anyhow::Result<Drift> {
         published,
         seen,
         ephemeral: ephemeral(),
+        clients: clients(),
     };
     Ok(Drift::new(policy, &views, unread))
 }

@@ -1,7 +1,8 @@
 //! Whether a program asked for the port of its UDP socket, or the kernel picked it. The kernel knows, and its list of sockets
 //! does not say: a program looks at the socket itself.
 
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 
 use aya::EbpfLoader;
@@ -11,6 +12,8 @@ use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
 use crate::error::Context as _;
+use crate::host::listeners::ephemeral;
+use crate::host::sockets::services;
 use crate::machine::{self, Feature};
 use crate::record;
 
@@ -94,12 +97,43 @@ pub(crate) struct Owners {
 /// What is known of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Its program asked for it; or the socket cannot be looked at, since it is bound to a device.
+    /// Its program asked for it.
     Asked,
     /// The kernel picked it.
     Picked,
     /// The kernel does not say.
     Unknown,
+    /// The socket is not found: it is gone, or bound to an interface.
+    Hidden,
+}
+
+/// The UDP ports of this network namespace that clients have: the kernel picked them, for all sockets that hear whoever comes.
+/// Where it does not say, those of its range are.
+pub fn clients() -> BTreeSet<u16> {
+    let (first, last) = ephemeral();
+    let sockets = match services() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            tracing::info!("whose UDP ports are clients' is told by their numbers: {error:#}");
+            return (first..=last).collect();
+        }
+    };
+    let mut all: BTreeMap<u16, bool> = BTreeMap::new();
+    let mut owners = None;
+    for socket in sockets {
+        if socket.session.is_some() || !(first..=last).contains(&socket.port) {
+            continue;
+        }
+        let owners = owners.get_or_insert_with(Owners::new);
+        let asked = owners.as_mut().map_or(Owner::Unknown, |owners| {
+            let asked = owners.of_bound(socket.address, socket.port, socket.interface);
+            asked.unwrap_or(Owner::Unknown)
+        });
+        // One that closed since it was listed is nobody's.
+        *all.entry(socket.port).or_insert(true) &= asked != Owner::Asked;
+    }
+    let clients = all.into_iter().filter(|(_, are_clients)| *are_clients);
+    clients.map(|(port, _)| port).collect()
 }
 
 impl Owners {
@@ -125,6 +159,30 @@ impl Owners {
     /// # Errors
     /// If the program cannot be run.
     pub(crate) fn of(&mut self, local: SocketAddr, remote: SocketAddr) -> crate::Result<Owner> {
+        self.ask(local, remote, 0)
+    }
+
+    /// What is known of the port of a UDP socket that is not connected.
+    fn of_bound(&mut self, address: IpAddr, port: u16, interface: u32) -> crate::Result<Owner> {
+        let local = match address {
+            IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            IpAddr::V4(_) | IpAddr::V6(_) => address,
+        };
+        // Whoever speaks is heard.
+        self.ask(
+            SocketAddr::new(local, port),
+            SocketAddr::new(local, 0),
+            interface,
+        )
+    }
+
+    fn ask(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        interface: u32,
+    ) -> crate::Result<Owner> {
         let tuple = Tuple {
             space: space(protocol::UDP),
             local: local.ip().into(),
@@ -133,12 +191,14 @@ impl Owners {
             remote_port: remote.port(),
         };
         let program = self.program.program_mut(PROGRAM).context("the program")?;
-        let found = record::run(
+        let found = record::run_at(
             program.try_into()?,
             &record::record_of(&tuple, 0, Class::Datagrams),
+            interface,
         )?;
         Ok(
             match found & (owner::FOUND | owner::ASKED | owner::PICKED) {
+                0 => Owner::Hidden,
                 owner::FOUND => Owner::Unknown,
                 found if found & owner::PICKED != 0 => Owner::Picked,
                 _ => Owner::Asked,

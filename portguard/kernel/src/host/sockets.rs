@@ -162,7 +162,7 @@ pub fn sessions() -> crate::Result<Vec<Session>> {
                     Owner::Unknown
                 }
             };
-            if owner == Owner::Asked {
+            if matches!(owner, Owner::Asked | Owner::Hidden) {
                 session.began = Began::Unknown;
             }
         }
@@ -177,6 +177,10 @@ pub(crate) struct Service {
     pub(crate) cookie: u64,
     /// Its port.
     pub(crate) port: u16,
+    /// What it is bound to: an address, or all.
+    pub(crate) address: IpAddr,
+    /// And an interface; 0 = any.
+    pub(crate) interface: u32,
     /// What it is connected to.
     pub(crate) session: Option<Session>,
 }
@@ -203,6 +207,8 @@ pub(crate) fn services() -> crate::Result<Vec<Service>> {
             Service {
                 cookie: socket.cookie,
                 port: socket.local.port(),
+                address: socket.local.ip(),
+                interface: socket.interface,
                 session,
             }
         }));
@@ -239,6 +245,8 @@ struct Dumped {
     local: SocketAddr,
     remote: SocketAddr,
     cookie: u64,
+    /// What it is bound to; 0 = any.
+    interface: u32,
     /// Whether its counts prove that this end opened the connection.
     is_opener: bool,
 }
@@ -370,6 +378,7 @@ fn dump(family: u8, protocol: u8, states: StateFlags) -> crate::Result<Vec<Dumpe
                 local: SocketAddr::new(plain(id.source_address), id.source_port),
                 remote: SocketAddr::new(plain(id.destination_address), id.destination_port),
                 cookie: u64::from_ne_bytes(id.cookie),
+                interface: id.interface_id,
                 is_opener: counts.is_some_and(|counts| counts.is_opener()),
             })
         })

@@ -175,6 +175,7 @@ fn every_state_by_its_name() {
         ],
         seen: &seen,
         ephemeral: (32_768, 60_999),
+        clients: BTreeSet::from([40_000]),
     };
     let items = compare(&policy(), &views);
     assert_eq!(
