@@ -4,6 +4,7 @@ pub mod classes;
 pub mod config;
 pub mod conntrack;
 pub mod ethertypes;
+pub mod question;
 pub mod reason;
 pub mod sampler;
 pub mod tables;

@@ -17,6 +17,7 @@ mod pod;
 mod wire;
 
 pub use engine::{
-    classes, config, conntrack, ethertypes, reason, sampler, tables, talkers, track, verdict,
+    classes, config, conntrack, ethertypes, question, reason, sampler, tables, talkers, track,
+    verdict,
 };
 pub use wire::{addr, ethernet, frame, packet, parse, plain};

@@ -51,6 +51,7 @@ pub(crate) fn give_way<H: Hook>(hook: H, ctx: &impl EbpfContext) {
     if is_overdue(maps) {
         let (start, end) = hook.bounds();
         maps.add_slot(slot::OVERDUE, hook.amount(hook.length(end - start)));
+        hook.gives_way();
         maps::previous(ctx, H::DIRECTION);
     }
 }

@@ -16,6 +16,8 @@ use portguard_common::config::Config;
 use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
 
+use crate::sending;
+
 /// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
 /// read anew is one that nothing is known of yet.
 macro_rules! field {
@@ -50,6 +52,16 @@ pub(crate) trait Hook: Copy {
     fn amount(self, length: usize) -> (u64, u64);
     /// Index of the interface.
     fn ifindex(self) -> u32;
+
+    /// What is to be noted before a policy that lapsed gives way.
+    #[inline(always)]
+    fn gives_way(self) {}
+}
+
+/// The port of a socket.
+#[inline(always)]
+pub(crate) fn port(socket: *mut bpf_sock) -> u16 {
+    field!(socket, src_port) as u16
 }
 
 /// What a network interface receives, before the kernel has anything to do with it.
@@ -141,6 +153,13 @@ impl Sent {
     /// The UDP socket that sends it, if it has this port.
     #[inline(always)]
     pub(crate) fn udp_socket(self, port: u32) -> Option<*mut bpf_sock> {
+        let socket = self.own_udp_socket()?;
+        (field!(socket, src_port) == port).then_some(socket)
+    }
+
+    /// The UDP socket that sends it, whatever it makes of it.
+    #[inline(always)]
+    pub(crate) fn own_udp_socket(self) -> Option<*mut bpf_sock> {
         // SAFETY: the context is the one that the kernel gave to this program.
         let socket = unsafe { ptr::read_volatile(&raw const (*self.0).__bindgen_anon_2.sk) };
         if socket.is_null() {
@@ -148,10 +167,7 @@ impl Sent {
         }
         // SAFETY: the kernel gave it.
         let socket = unsafe { bpf_sk_fullsock(socket) };
-        if socket.is_null()
-            || field!(socket, protocol) != u32::from(protocol::UDP)
-            || field!(socket, src_port) != port
-        {
+        if socket.is_null() || field!(socket, protocol) != u32::from(protocol::UDP) {
             return None;
         }
         Some(socket)
@@ -230,5 +246,10 @@ impl Hook for Sent {
     #[inline(always)]
     fn ifindex(self) -> u32 {
         field!(self.0, ifindex)
+    }
+
+    #[inline(always)]
+    fn gives_way(self) {
+        sending::note_served(self.0);
     }
 }

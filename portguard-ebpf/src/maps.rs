@@ -181,11 +181,14 @@ pub(crate) fn service(cookie: u64) -> u32 {
     known & (owner::WAS_THERE | owner::WAS_OPEN)
 }
 
-/// Notes that a socket serves.
+/// Notes that a socket serves, and why.
 #[inline(always)]
-pub(crate) fn note_service(cookie: u64) {
-    // One for which there is no room counts as one that answers as long as the other end goes on.
-    let _ = SERVICES.insert(cookie, owner::WAS_THERE, 0);
+pub(crate) fn note_service(cookie: u64, what: u32) {
+    let known = service(cookie);
+    if known & what == 0 {
+        // One for which there is no room counts as one that answers as long as the other end goes on.
+        let _ = SERVICES.insert(cookie, known | what, 0);
+    }
 }
 
 /// Whether a UDP socket of this network namespace has a port.

@@ -34,8 +34,8 @@ static TUPLE: PerCpuArray<[u64; 8], 1> = PerCpuArray::new();
 /// Words of [`TUPLE`] that the kernel is not shown.
 const ADDRESS: usize = 6;
 
-/// What is known of a socket's port: see [`owner`].
-#[inline(always)]
+/// What is known of a socket's port: see [`owner`]. A function of its own, which is there once.
+#[inline(never)]
 pub(crate) fn of(socket: *mut bpf_sock) -> u32 {
     // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
     let bit = unsafe { ptr::read_volatile(ASKED.0.get()) };

@@ -4,23 +4,25 @@
     reason = "hands what is known of the packet to a function by memory of this CPU"
 )]
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, bpf_hdr_start_off};
 use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 use aya_ebpf::macros::btf_map;
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{Hashed, Tuple};
+use portguard_common::question;
 use portguard_common::tables::Tables as _;
 use portguard_common::track::{self, Opening, Sender};
 
 use crate::direct::Direct;
-use crate::hook::{Hook as _, Sent};
+use crate::hook::{self, Hook as _, Sent};
 use crate::maps::{self, Maps};
 use crate::owner;
 use crate::remember::class;
 
-/// What [`opens`] is told: more than a function has arguments for.
+/// What [`opens`] is told: more than a function has arguments for; and after that a word of the packet.
 #[btf_map]
-static OPENING: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
+static OPENING: PerCpuArray<[u64; WORDS + 1], 1> = PerCpuArray::new();
 
 const WORDS: usize = 8;
 
@@ -97,7 +99,51 @@ impl Sender for Sending {
     #[inline(always)]
     fn note_service(&self, tuple: &Tuple) {
         if self.0.udp_socket(tuple.local_port.into()).is_some() {
-            maps::note_service(self.0.socket());
+            maps::note_service(self.0.socket(), track::owner::WAS_THERE);
+        }
+    }
+
+    #[inline(always)]
+    fn is_question(&self, tuple: &Tuple) -> bool {
+        question::asks(tuple.remote_port, tuple.local.v6, |at| {
+            octets((self.0).0, at)
+        })
+    }
+}
+
+/// Notes who serves by this policy, which has lapsed, before the one before it judges what it says.
+#[inline(never)]
+pub(crate) fn note_served(ctx: *mut __sk_buff) -> u32 {
+    let hook = Sent(ctx);
+    if let Some(socket) = hook.own_udp_socket()
+        && track::served(&Maps::alone(), hook::port(socket), owner::of(socket))
+    {
+        maps::note_service(hook.socket(), track::owner::WAS_OPEN);
+    }
+    0
+}
+
+/// Eight octets of a packet, from its IP header on; zeroes where there are none. A function of its own, which the verifier sees once.
+#[inline(never)]
+fn octets(ctx: *mut __sk_buff, at: u32) -> u64 {
+    let Some(words) = OPENING.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: the last word of a live per-CPU element that no other program of this CPU runs beside.
+    let word = unsafe { words.cast::<u64>().add(WORDS) };
+    // SAFETY: as above; the context is the one that the kernel gave to this program.
+    unsafe {
+        let is_there = bpf_skb_load_bytes_relative(
+            ctx.cast(),
+            at,
+            word.cast(),
+            8,
+            bpf_hdr_start_off::BPF_HDR_START_NET,
+        ) == 0;
+        if is_there {
+            u64::from_be(word.read_volatile())
+        } else {
+            0
         }
     }
 }
@@ -157,7 +203,7 @@ extern "C" fn begins(number: u32) -> u32 {
 }
 
 #[inline(always)]
-fn read(words: *const [u64; WORDS], index: usize) -> u64 {
+fn read(words: *const [u64; WORDS + 1], index: usize) -> u64 {
     // SAFETY: as in [`Sending::opens`].
     unsafe { words.cast::<u64>().add(index).read_volatile() }
 }

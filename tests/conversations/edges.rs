@@ -6,8 +6,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::traffic::{TcpEcho, connect_from, receive_datagram, udp_socket};
+use portguard_harness::traffic::{TcpEcho, UdpEcho, connect_from, receive_datagram, udp_socket};
 
+use super::services::{IDLE, PICKING, Scene};
 use super::{OPEN, counted};
 use crate::guard::{Guarded, LONG, SHORT, SOON, eventually};
 
@@ -53,6 +54,35 @@ fn who_gets_a_port_hears_its_conversations_until_they_end() -> Result<()> {
         server.send_to(b"server", own)?;
         Ok(receive_datagram(&next, Instant::now() + SHORT)?.is_none())
     })?;
+    Ok(())
+}
+
+/// Who was quiet for longer than its conversation is known asks the same server again, and hears it: from a port that the
+/// kernel picked, and from one of its own.
+#[test]
+fn who_asks_the_same_server_after_a_long_time_is_answered() -> Result<()> {
+    let scene = Scene::new(PICKING[0])?;
+    let (left, right) = (&scene.guarded.link.left, &scene.guarded.link.right);
+    let row = "[[row]]\nname = \"asks\"\ndirection = \"out\"\ntransport = \"udp\"\nports = [8001]\npeers = \"any\"\n\
+               reason = \"a test\"\n";
+    scene.load_rows("--enforce", row, "0", &[])?.success()?;
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
+    for (ours, theirs) in left.both().into_iter().zip(right.both()) {
+        let server = UdpEcho::start(&right.host, SocketAddr::new(theirs, SERVER))?;
+        for port in [0, 9000] {
+            let client = left.host.run(|| udp_socket(SocketAddr::new(ours, port)))?;
+            clients.push((client, server.address()));
+        }
+        servers.push(server);
+    }
+    for round in 0..4 {
+        for (client, server) in &clients {
+            client.send_to(b"question", *server)?;
+            let answer = receive_datagram(client, Instant::now() + SOON)?;
+            ensure!(answer.is_some(), "{client:?}, round {round}");
+        }
+        std::thread::sleep(IDLE * 3);
+    }
     Ok(())
 }
 

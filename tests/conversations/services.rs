@@ -12,14 +12,14 @@ use super::counted;
 use crate::guard::{Guarded, LONG, SHORT, SOON};
 
 /// How ports are picked on a host: settings of the kernel, and the first port of the services.
-const PICKING: [(&str, &str, u16); 3] = [
+pub(super) const PICKING: [(&str, &str, u16); 3] = [
     ("", "", 41_000),
     ("net/ipv4/ip_local_port_range", "1024 65535", 9_900),
     ("net/ipv4/ip_local_reserved_ports", "51820-51900", 51_820),
 ];
 /// Ports of strangers: their own, and those that anybody may be asked at.
 const STRANGERS: [u16; 4] = [7777, 53, 123, 67];
-const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// What a service is bound to.
 const BOUND: [&str; 4] = ["an address", "any", "both families", "a device"];
@@ -32,15 +32,15 @@ struct Service {
     is_connected: bool,
 }
 
-struct Scene {
-    guarded: Guarded,
+pub(super) struct Scene {
+    pub(super) guarded: Guarded,
     site: PathBuf,
     /// The first port of its services.
     first: u16,
 }
 
 impl Scene {
-    fn new((key, value, first): (&str, &str, u16)) -> Result<Self> {
+    pub(super) fn new((key, value, first): (&str, &str, u16)) -> Result<Self> {
         let guarded = Guarded::new()?;
         let site = std::env::temp_dir().join(format!("{}-services.toml", guarded.interface()));
         if !key.is_empty() {
@@ -56,20 +56,33 @@ impl Scene {
     /// Loads a policy that opens the services' ports to these peers.
     fn load(&self, mode: &str, peers: &str, more: &[&str]) -> Result<Output> {
         let (first, last) = (self.first, self.first + 70);
+        let row = format!(
+            "[[row]]\nname = \"service\"\ndirection = \"in\"\ntransport = \"udp\"\nports = [\"{first}-{last}\"]\n\
+             peers = {peers}\nreason = \"a test\"\n"
+        );
+        self.load_rows(mode, &row, "0", more)
+    }
+
+    /// Loads a policy with these rows, for so long unless it is confirmed.
+    pub(super) fn load_rows(
+        &self,
+        mode: &str,
+        rows: &str,
+        within: &str,
+        more: &[&str],
+    ) -> Result<Output> {
         std::fs::write(
             &self.site,
             format!(
                 "schema = 1\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\n[timeouts]\nudp_idle = \"1s\"\n\
                  [management]\nnone = true\n[systems.thoughtspot]\nversion = \"10\"\n\
-                 choices = {{ directory-port = \"636\", mail-port = \"587\" }}\n\
-                 [[row]]\nname = \"service\"\ndirection = \"in\"\ntransport = \"udp\"\nports = [\"{first}-{last}\"]\n\
-                 peers = {peers}\nreason = \"a test\"\n\
+                 choices = {{ directory-port = \"636\", mail-port = \"587\" }}\n{rows}\
                  [[host]]\nname = \"here\"\naddresses = [\"10.77.0.1\", \"fd77::1\"]\nroles = [\"thoughtspot/node\"]\n"
             ),
         )?;
         let file = self.site.display().to_string();
         let mut args = vec!["load", "-c", &file, "--interface", self.guarded.interface()];
-        args.extend([mode, "--confirm-within", "0", "--allow-weaker"]);
+        args.extend([mode, "--confirm-within", within, "--allow-weaker"]);
         args.extend(more);
         let host = &self.guarded.link.left.host;
         host.output(&mut Guarded::command(&args), LONG)

@@ -117,11 +117,7 @@ impl Bench<'_> {
         self.tally.add_to(direction, &packet, &verdict);
         match direction {
             _ if is_drop => {}
-            Direction::Egress => {
-                // The destination's group bit.
-                let is_for_many = frame.first().is_some_and(|first| first & 1 != 0);
-                self.flows.sent(&packet, &verdict, is_for_many);
-            }
+            Direction::Egress => self.flows.sent(&packet, &verdict, frame),
             Direction::Ingress => self.flows.received(&packet, &verdict),
         }
         let name = (direction.name(), verdict.reason.name(direction));

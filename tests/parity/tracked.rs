@@ -6,6 +6,7 @@ use portguard_common::abi::{Config, Set};
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{self as flow, Class, Hashed, Tuple};
 use portguard_common::packet::Packet;
+use portguard_common::question;
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::track::{self, Conversations, Opening, Sender, Theirs};
@@ -46,10 +47,10 @@ impl<'a> Tracked<'a> {
     }
 
     /// What the egress program does with a packet that it lets go.
-    pub(super) fn sent(&mut self, packet: &Packet, verdict: &Verdict, is_for_many: bool) {
+    pub(super) fn sent(&mut self, packet: &Packet, verdict: &Verdict, frame: &[u8]) {
         let sender = Packets {
             tables: self,
-            is_for_many,
+            frame,
         };
         track::sent(self, packet, verdict, &sender);
         self.apply();
@@ -95,7 +96,7 @@ impl<'a> Tracked<'a> {
 /// Packets that no socket sends: the port says whether the kernel picked it.
 struct Packets<'a> {
     tables: &'a Tracked<'a>,
-    is_for_many: bool,
+    frame: &'a [u8],
 }
 
 impl Sender for Packets<'_> {
@@ -108,7 +109,8 @@ impl Sender for Packets<'_> {
     }
 
     fn is_foreign(&self, _tuple: &Tuple) -> bool {
-        self.is_for_many
+        // The destination's group bit.
+        self.frame.first().is_some_and(|first| first & 1 != 0)
     }
 
     fn owner(&self, _tuple: &Tuple) -> u32 {
@@ -116,6 +118,16 @@ impl Sender for Packets<'_> {
     }
 
     fn note_service(&self, _tuple: &Tuple) {}
+
+    fn is_question(&self, tuple: &Tuple) -> bool {
+        /// Where this hook's test run takes the IP header to be, tagged or not.
+        const NETWORK: usize = 14;
+        question::asks(tuple.remote_port, tuple.local.v6, |at| {
+            let bytes = self.frame.get(NETWORK + at as usize..);
+            let bytes = bytes.and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+        })
+    }
 }
 
 impl Theirs for Tracked<'_> {

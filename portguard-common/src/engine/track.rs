@@ -4,7 +4,7 @@
 //! speaks first: undocumented datagrams that are let in are noted as the other end's, and answers to them begin nothing.
 
 use crate::engine::config::Config;
-use crate::engine::conntrack::{self as flow, Class, Hashed, Next, Said, Tuple};
+use crate::engine::conntrack::{self as flow, Class, Hashed, Lifetimes, Next, Said, Tuple};
 use crate::engine::reason::{Direction, Reason};
 use crate::engine::tables::{Key, Tables};
 use crate::engine::verdict::{self, Verdict};
@@ -65,6 +65,8 @@ pub trait Sender {
     fn owner(&self, tuple: &Tuple) -> u32;
     /// Notes that this socket serves.
     fn note_service(&self, tuple: &Tuple);
+    /// Whether it asks in the protocol of the port that it goes to: see [`mod@crate::engine::question`].
+    fn is_question(&self, tuple: &Tuple) -> bool;
 }
 
 /// A packet that leaves and may begin a conversation.
@@ -76,7 +78,7 @@ pub struct Opening {
     pub hashed: Hashed,
     /// The class that it begins with.
     pub class: Class,
-    /// The cell of one that is nobody's here, which it takes over; 0 = none.
+    /// The cell of one of the same tuple that is over, or nobody's here, which it takes over; 0 = none.
     pub known: u64,
     /// Whether it has no handshake, so that it may be an answer.
     pub is_datagram: bool,
@@ -129,7 +131,8 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
     let lifetimes = facts.lifetimes();
     let (class, known) = match flow::next(own, said, packet.space(), lifetimes, now) {
         Next::Same => return,
-        Next::Begin(class) => (class, 0),
+        // In place of one of the same tuple that is over: who looks for it would find that first.
+        Next::Begin(class) => (class, own.unwrap_or(0)),
         // A socket that has the port of what was forwarded asks for itself.
         Next::Renew(Class::Forwarded) if !sender.is_forwarded() => {
             (Class::Datagrams, own.unwrap_or(0))
@@ -171,7 +174,7 @@ pub fn opens_as<T: Theirs + ?Sized>(
     }
     if opening.is_datagram {
         let said = Datagram::of(opening, sender, tables.config());
-        match asks(tables, hashed, &said) {
+        match asks(tables, hashed, &said, || sender.is_question(&tuple)) {
             asks::NO => return None,
             asks::ANSWERS => {
                 sender.note_service(&tuple);
@@ -225,12 +228,7 @@ impl Datagram {
         let port = tuple.local_port;
         let has_owner = tuple.space == 1 && !sender.is_forwarded();
         let known = if has_owner { sender.owner(tuple) } else { 0 };
-        // Where the kernel does not say, the port does.
-        let is_picked = if known & (owner::ASKED | owner::PICKED) == 0 {
-            config.is_picked(port)
-        } else {
-            known & owner::PICKED != 0
-        };
+        let is_picked = is_picked(config, port, known);
         Self {
             space: tuple.space,
             is_documented: opening.is_documented,
@@ -243,8 +241,25 @@ impl Datagram {
     }
 }
 
-/// The port of time servers (RFC 5905).
-const NTP: u16 = 123;
+/// Whether a UDP socket that speaks serves by this policy, which has lapsed: its program asked for a port that is open. Whom it
+/// heard by that is a stranger to the policy before.
+#[inline(always)]
+pub fn served<T: Tables + ?Sized>(tables: &T, port: u16, known: u32) -> bool {
+    !is_picked(tables.config(), port, known)
+        && !tables
+            .entry(Direction::Ingress, Key::port(1, port))
+            .is_closed()
+}
+
+/// Whether the kernel picked a port. Where it does not say, the number does.
+#[inline(always)]
+const fn is_picked(config: &Config, port: u16, known: u32) -> bool {
+    if known & (owner::ASKED | owner::PICKED) == 0 {
+        config.is_picked(port)
+    } else {
+        known & owner::PICKED != 0
+    }
+}
 
 /// What a packet without handshake is, of a conversation that is not known.
 pub mod asks {
@@ -260,29 +275,44 @@ pub mod asks {
 /// [`mod@asks`].
 ///
 /// Programs that ask mostly let the kernel pick the port. From any other port, only what is documented is a question: the
-/// rest is what a service says, however long ago it was asked, by whichever interface. What a service says to a port that
-/// anybody may be asked at is none either, but among time servers, which have the same port at both ends.
+/// rest is what a service says, however long ago it was asked, by whichever interface. Where the policy does not name whom
+/// the host asks, whoever spoke first of the two asks, and what a service says is no question, unless the protocol says so
+/// ([`mod@crate::engine::question`]) and both ends have its port, as resolvers and time servers do among themselves.
 #[inline(always)]
-pub fn asks<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagram) -> u32 {
+pub fn asks<T: Theirs + ?Sized>(
+    tables: &T,
+    hashed: Hashed,
+    said: &Datagram,
+    is_question: impl FnOnce() -> bool,
+) -> u32 {
     let own = Key::port(said.space, said.port);
     let is_client =
         !said.is_service && said.is_picked && tables.entry(Direction::Ingress, own).is_closed();
-    if said.space == 1 && !said.is_documented && !is_client {
-        let is_answer = !said.is_picked && !said.is_service && is_theirs(tables, hashed);
-        return if is_answer { asks::ANSWERS } else { asks::NO };
-    }
     // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
     // names.
     let asked = Key::port(said.space, said.peer_port);
     let is_asked =
         said.is_documented && (is_client || tables.entry(Direction::Egress, asked).is_restricted());
-    if said.is_service && !is_asked && (said.port != NTP || said.peer_port != NTP) {
-        return asks::NO;
+    if !is_asked {
+        let is_free = said.space != 1 || is_client;
+        let is_question = !is_free && said.is_documented && is_question();
+        let is_among_equals = is_question && said.port == said.peer_port;
+        let may_ask = is_free || said.is_documented && (!said.is_service || is_among_equals);
+        // Who else has the port of a client next is somebody else. A port that a program chose keeps its program.
+        let idle = if is_free || is_question {
+            tables.config().udp_idle
+        } else {
+            tables.config().tcp_idle
+        };
+        if is_theirs(tables, hashed, idle) {
+            let is_answer = !may_ask && !said.is_picked && !said.is_service;
+            return if is_answer { asks::ANSWERS } else { asks::NO };
+        }
+        if !may_ask {
+            return asks::NO;
+        }
     }
-    // Nor is what leaves from a port that the peer may use: that needs no state.
-    if !is_asked && is_theirs(tables, hashed) {
-        return asks::NO;
-    }
+    // What leaves from a port that the peer may use needs no state.
     let is_granted = verdict::is_granted(tables, own, said.peer, said.peer_port);
     if is_granted && tables.may_give_way() {
         // If this generation gives way, it is still no question of the host's.
@@ -291,15 +321,19 @@ pub fn asks<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, said: &Datagram) -> 
     if is_granted { asks::NO } else { asks::YES }
 }
 
-/// Whether the other end began this, and went on with it not long ago.
+/// Whether the other end began this, and went on with it less than so many units ago.
 #[inline(always)]
-pub fn is_theirs<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
+pub fn is_theirs<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, idle: u32) -> bool {
     let facts = tables.config();
     let Some(cell) = tables.theirs(hashed) else {
         return false;
     };
     let now = || flow::now(tables.jiffies(), facts.tick_shift);
-    flow::is_live(cell, facts.lifetimes(), now)
+    let lifetimes = Lifetimes {
+        udp_idle: idle,
+        ..facts.lifetimes()
+    };
+    flow::is_live(cell, lifetimes, now)
 }
 
 /// Notes that the other end began this, or goes on with it. A late answer to what the host asked is nothing of that.
