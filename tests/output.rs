@@ -139,7 +139,8 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Fields of the page that no host in a namespace can show, and why.
-const NOT_SHOWN: [(&str, &str, &str); 9] = [
+const NOT_SHOWN: [(&str, &str, &str); 10] = [
+    ("`setup`", "left[]", "the host has other interfaces"),
     ("`setup`", "units[]", "systemd runs"),
     (
         "`setup`",

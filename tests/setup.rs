@@ -51,6 +51,8 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
     .success()?;
     let answer: Value = serde_json::from_str(&dry.stdout)?;
     ensure!(answer["loaded"] == false && !file.exists(), "{answer}");
+    let of = |key: &str| answer[key].as_array().map_or(0, Vec::len);
+    ensure!(of("interfaces") + of("left") == 2, "{answer}");
     assert_eq!(
         answer["roles"],
         serde_json::json!(["thoughtspot/node"]),
@@ -162,5 +164,146 @@ fn errors_are_json_where_json_is_asked_for() -> Result<()> {
         );
         ensure!(error.is_empty() || output.code() == code, "{output}");
     }
+    Ok(())
+}
+
+/// What a shell on the guarded host prints; `$P` is the program.
+fn shell(
+    guarded: &Guarded,
+    directory: &std::path::Path,
+    line: &str,
+) -> Result<portguard_harness::net::Output> {
+    let mut command = std::process::Command::new("bash");
+    command
+        .args(["-c", line])
+        .current_dir(directory)
+        .env("STATE_DIRECTORY", directory.join("state"))
+        .env("P", env!("CARGO_BIN_EXE_portguard"))
+        .env("IF", guarded.interface());
+    guarded.link.left.host.output(&mut command, LONG)
+}
+
+#[test]
+fn a_vendor_of_ones_own_is_named_in_what_is_written() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let directory = tempfile::tempdir()?;
+    let run = |line: &str| shell(&guarded, directory.path(), line);
+    std::fs::create_dir(directory.path().join("own"))?;
+    std::fs::write(
+        directory.path().join("own/bookshop.toml"),
+        include_str!("../docs/example-matrix.toml"),
+    )?;
+    run("$P setup --catalog own --role bookshop/shop --yes --output site.toml --interface $IF")?
+        .success()?;
+    // What it says to do next needs no option.
+    for verb in [
+        "check -c site.toml",
+        "load -c site.toml",
+        "explain -c site.toml tcp 192.0.2.1 443",
+    ] {
+        let output = run(&format!("$P {verb}"))?;
+        ensure!(output.code() < 2, "{verb}: {output}");
+    }
+    run("$P init --catalog own --role bookshop/shop > init.toml && $P check -c init.toml")?
+        .success()?;
+    // Whoever forgets it is told.
+    std::fs::write(
+        directory.path().join("without.toml"),
+        "schema = 1\n[[host]]\nname = \"a\"\nroles = [\"bookshop/shop\"]\n",
+    )?;
+    let output = run("$P check -c without.toml --host a")?;
+    ensure!(output.stderr.contains("catalogs = ["), "{output}");
+    Ok(())
+}
+
+#[test]
+fn a_setup_that_comes_to_nothing_leaves_all_as_it_was() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let directory = tempfile::tempdir()?;
+    let run = |line: &str| shell(&guarded, directory.path(), line);
+    let setup = "setup --yes --role thoughtspot/node --output site.toml";
+    // No such interface: said before anything is proposed, with those that there are.
+    for more in ["", "--dry-run"] {
+        let output = run(&format!("$P {setup} --interface none0 {more}"))?;
+        ensure!(output.code() == 2, "{output}");
+        ensure!(output.stdout.is_empty(), "{output}");
+        ensure!(output.stderr.contains(guarded.interface()), "{output}");
+    }
+    // The load fails: no file is left, or the one that was there.
+    for before in [None, Some("schema = 1\n")] {
+        if let Some(text) = before {
+            std::fs::write(directory.path().join("site.toml"), text)?;
+        }
+        let failing = run(&format!(
+            "PORTGUARD_FAULT=prepared:fail $P {setup} --interface $IF"
+        ))?;
+        ensure!(failing.code() == 3, "{failing}");
+        let after = std::fs::read_to_string(directory.path().join("site.toml")).ok();
+        ensure!(after.as_deref() == before, "{after:?}");
+    }
+    // Not root: said before all else.
+    let output = run(&format!(
+        "setpriv --bounding-set=-all --inh-caps=-all $P {setup} --interface $IF"
+    ))?;
+    ensure!(output.code() == 3 && output.stdout.is_empty(), "{output}");
+    ensure!(output.stderr.contains("run as root"), "{output}");
+    // Nobody to ask by name is no reason to go without an audit.
+    let output = run(&format!(
+        "unshare -m sh -c 'mount --bind /dev/null /etc/resolv.conf; $P {setup} --interface $IF'"
+    ))?
+    .success()?;
+    ensure!(output.stderr.contains("no name server"), "{output}");
+    // What enforces is not turned back to audit in passing.
+    run("$P load -c site.toml --enforce --unprinted-peers 10.77.0.0/24 --unresolved-peers none --unresolved-ports none \
+         --confirm-within 0 --force")?
+        .success()?;
+    let text = std::fs::read_to_string(directory.path().join("site.toml"))?;
+    let output = run(&format!("$P {setup} --interface $IF --replace"))?;
+    ensure!(
+        output.code() == 2 && output.stderr.contains("enforces"),
+        "{output}"
+    );
+    ensure!(std::fs::read_to_string(directory.path().join("site.toml"))? == text);
+    let status = guarded.status()?.context("a guard")?;
+    assert_eq!(status["mode"], "enforce");
+    Ok(())
+}
+
+#[test]
+fn who_administers_is_asked_or_said_and_never_an_example() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let directory = tempfile::tempdir()?;
+    let run = |line: &str| shell(&guarded, directory.path(), line);
+    let setup = "setup --role thoughtspot/node --interface $IF --output site.toml --dry-run --json";
+    let answer = |more: &str| -> Result<Value> {
+        let output = run(&format!("{more} $P {setup}"))?.success()?;
+        Ok(serde_json::from_str(&output.stdout)?)
+    };
+    // Nobody is connected: the way in stays open to anybody, and it says so.
+    let nobody = answer("")?;
+    assert_eq!(nobody["admins"], serde_json::json!([]));
+    let site = nobody["site"].as_str().context("a site")?;
+    ensure!(site.contains("allow = [\"tcp/22\"]"), "{site}");
+    ensure!(!site.contains("\nadmins = "), "{site}");
+    let shown =
+        run("$P setup --role thoughtspot/node --interface $IF --output site.toml --dry-run")?
+            .success()?;
+    ensure!(shown.stdout.contains("anybody"), "{shown}");
+    // Somebody is.
+    let session = answer("SSH_CONNECTION='192.0.2.200 50000 10.77.0.1 22'")?;
+    assert_eq!(session["admins"], serde_json::json!(["192.0.2.200"]));
+    // It is said.
+    let said = run(&format!("$P {setup} --admins 10.77.0.0/24,192.0.2.7"))?.success()?;
+    let said: Value = serde_json::from_str(&said.stdout)?;
+    let site = said["site"].as_str().context("a site")?;
+    ensure!(
+        site.contains("admins = [\"10.77.0.0/24\", \"192.0.2.7\"]"),
+        "{site}"
+    );
+    let wrong = run(&format!("$P {setup} --admins 10.77.0.1/24"))?;
+    ensure!(
+        wrong.code() == 2 && wrong.stdout.contains("10.77.0.0/24"),
+        "{wrong}"
+    );
     Ok(())
 }

@@ -83,7 +83,7 @@ impl Cli {
 
     /// Whether the verb puts a policy in force, or refuses to and leaves all as it is.
     pub fn is_all_or_nothing(&self) -> bool {
-        matches!(self.verb, Verb::Load(_) | Verb::Promote(_))
+        matches!(self.verb, Verb::Load(_) | Verb::Promote(_) | Verb::Setup(_))
     }
 
     /// Runs the verb.

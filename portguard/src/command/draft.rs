@@ -5,8 +5,11 @@ mod system;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use anyhow::Context as _;
 use portguard_policy::catalog::{Catalog, System};
+use portguard_policy::site;
 
 use portguard_policy::diagnostic::{Diagnostic, Rejected};
 use system::{about, add};
@@ -58,10 +61,46 @@ pub(super) struct Draft {
     pub(super) hosts: Vec<HostSpec>,
     /// Deployment by system.
     pub(super) deployments: BTreeMap<String, String>,
-    /// Who administers the hosts.
+    /// Who administers the hosts; empty = not known, and anybody may try.
     pub(super) admins: Vec<String>,
     /// Ports that this is done by.
     pub(super) management: Vec<u16>,
+    /// Directories of matrices of the user's own, absolute.
+    pub(super) catalogs: Vec<PathBuf>,
+}
+
+/// Directories as a file may name them that is read from anywhere.
+pub(super) fn absolute(directories: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let each = directories.iter().map(|directory| {
+        std::path::absolute(directory)
+            .with_context(|| format!("cannot find `{}`", directory.display()))
+    });
+    each.collect()
+}
+
+/// Who administers: addresses and prefixes, as they were written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Admins(pub(super) Vec<String>);
+
+impl Admins {
+    /// `ADDRESS,PREFIX,...`
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let words = text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
+        let words: Vec<String> = words.map(str::to_owned).collect();
+        for word in &words {
+            if let Err(Rejected(faults)) = site::prefixes::parse("", word.as_bytes()) {
+                let told = |fault: &Diagnostic| match &fault.hint {
+                    Some(hint) => format!("{}: {hint}", fault.message),
+                    None => fault.message.clone(),
+                };
+                return Err(faults.first().map_or_else(String::new, told));
+            }
+        }
+        Ok(Self(words))
+    }
 }
 
 /// The site file's text.
@@ -96,6 +135,7 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
             });
         }
     }
+    faults.extend(twice(&draft.hosts));
     if !faults.is_empty() {
         return Err(Rejected(faults));
     }
@@ -140,17 +180,70 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
     Ok(text.trim_end().to_owned() + "\n")
 }
 
+/// Names and addresses that two hosts have.
+fn twice(hosts: &[HostSpec]) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    let (mut names, mut owners) = (BTreeSet::new(), BTreeMap::new());
+    for host in hosts {
+        if !names.insert(&host.name) {
+            let message = format!("host `{}` is there twice", host.name);
+            let hint = "name all of its addresses at once: `NAME=ADDRESS,ADDRESS`";
+            faults.push(
+                Diagnostic::error("duplicate-host", message)
+                    .at("--host")
+                    .hint(hint),
+            );
+        }
+        for address in &host.addresses {
+            if let Some(owner) = owners.insert(address, &host.name) {
+                let message = format!(
+                    "address `{address}` belongs to `{owner}` and to `{}`",
+                    host.name
+                );
+                let hint = "one that moves between hosts goes into `shared_addresses` of each, in the file";
+                faults.push(
+                    Diagnostic::error("duplicate-address", message)
+                        .at("--host")
+                        .hint(hint),
+                );
+            }
+        }
+    }
+    faults
+}
+
 fn head(draft: &Draft) -> String {
     let quoted = |words: &[String]| {
-        let all: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        let all: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
         all.join(", ")
     };
-    let (admins, note) = if draft.admins.is_empty() {
-        ("\"192.0.2.0/28\"".to_owned(), "write your own")
+    let (admins, peers, note) = if draft.admins.is_empty() {
+        (
+            "# who administers the hosts; write your own\n# admins = [\"192.0.2.0/24\"]".to_owned(),
+            "",
+            "             # from anybody: with `admins` above, write \"tcp/22=admins\"",
+        )
     } else {
         (
-            quoted(&draft.admins),
-            "who is connected now; add the others",
+            format!(
+                "admins = [{}]    # who administers the hosts",
+                quoted(&draft.admins)
+            ),
+            "=admins",
+            "",
+        )
+    };
+    let catalogs: Vec<String> = draft
+        .catalogs
+        .iter()
+        .map(|directory| directory.display().to_string())
+        .collect();
+    let catalogs = if catalogs.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "catalogs = [{}]    # matrices of your own\n",
+            quoted(&catalogs)
         )
     };
     let ports = if draft.management.is_empty() {
@@ -160,7 +253,7 @@ fn head(draft: &Draft) -> String {
     };
     let allow: Vec<String> = ports
         .iter()
-        .map(|port| format!("tcp/{port}=admins"))
+        .map(|port| format!("tcp/{port}{peers}"))
         .collect();
     format!(
         "\
@@ -170,14 +263,14 @@ mode = \"audit\"                 # audit: count violations; enforce: drop them
 outbound = \"audit\"             # what the host sends: off, audit or enforce
 # unresolved_peers = \"refuse\"  # peers that a document names and this file does not define: refuse, any or none
 # unresolved_ports = \"refuse\"  # rows without a number that this file does not give: refuse or none (closed)
-
+{catalogs}
 [groups]
-admins = [{admins}]      # {note}
+{admins}
 # who uses the products; write your own
 # users = [\"192.0.2.0/24\"]
 
 [management]                   # stays open whatever the documents say
-allow = [{}]
+allow = [{}]{note}
 
 [baseline]                     # \"any\", \"none\" or a list of peers
 echo = \"any\"                   # who may ping

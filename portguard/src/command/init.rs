@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::draft::{Draft, HostSpec, deployment, site_file};
+use super::draft::{Admins, Draft, HostSpec, absolute, deployment, site_file};
 use super::{catalogs, print, setup};
 use portguard_policy::error::{Exit, Fault};
 
@@ -31,6 +31,9 @@ pub struct InitArgs {
     /// Deployment of a system, as its document names it; may be repeated
     #[arg(long = "deployment", value_name = "SYSTEM=NAME", value_parser = deployment)]
     deployments: Vec<(String, String)>,
+    /// Who administers the hosts [default: not said; anybody may connect to their SSH port]
+    #[arg(long, value_name = "CIDR,...", value_parser = Admins::parse)]
+    admins: Option<Admins>,
     /// Directory of catalog files of your own
     #[arg(long = "catalog", value_name = "DIR")]
     catalogs: Vec<PathBuf>,
@@ -67,6 +70,8 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     let draft = Draft {
         hosts,
         deployments: args.deployments.iter().cloned().collect(),
+        admins: args.admins.clone().unwrap_or_default().0,
+        catalogs: absolute(&args.catalogs)?,
         ..Draft::default()
     };
     let text = site_file(&catalog, &draft)?;

@@ -2,6 +2,7 @@
 
 mod guess;
 pub(super) mod look;
+mod show;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +15,16 @@ use clap::{Args, FromArgMatches as _};
 use serde::Serialize;
 
 use super::catalogs;
-use super::draft::{Draft, deployment, site_file};
+use super::draft::{Admins, Draft, absolute, deployment, site_file};
 use super::load::{self, LoadArgs};
-use crate::stderr::stderr;
+use crate::stderr::{say, stderr};
 use guess::Proposal;
-use portguard_kernel::host::listeners::listeners;
+use portguard_kernel::generation::effective::Strictness;
+use portguard_kernel::host::interface::{self, Interface};
+use portguard_kernel::host::listeners::{Listener, listeners};
+use portguard_kernel::host::privileges;
+use portguard_kernel::preflight;
+use portguard_observe::observe;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
 
@@ -44,6 +50,9 @@ pub struct SetupArgs {
     /// Interface to guard; may be repeated [default: the one with the default route]
     #[arg(short, long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
+    /// Who administers this host [default: who is connected to its SSH port now; else you are asked]
+    #[arg(long, value_name = "CIDR,...", value_parser = Admins::parse)]
+    admins: Option<Admins>,
     /// Deployment of a system, as its document names it [default: told by what listens, or left open]
     #[arg(long = "deployment", value_name = "SYSTEM=NAME", value_parser = deployment)]
     deployments: Vec<(String, String)>,
@@ -62,7 +71,7 @@ pub struct SetupArgs {
     /// Show the proposal; write and load nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write JSON; does not ask
+    /// Write JSON; wants `--yes` or `--dry-run`
     #[arg(long)]
     json: bool,
 }
@@ -73,6 +82,8 @@ struct Answer {
     host: String,
     addresses: Vec<String>,
     interfaces: Vec<String>,
+    /// Other interfaces, which stay as they are.
+    left: Vec<String>,
     /// Roles that were chosen.
     roles: Vec<String>,
     /// Deployment by system, where it could be told.
@@ -95,29 +106,46 @@ struct Answer {
 /// # Errors
 /// If nothing here is in a catalog and no role is named, nobody is there to ask, and what the system refuses.
 pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
+    if !args.dry_run {
+        privileges::check()?;
+        preflight::check_kernel()?;
+        if !args.yes && (args.json || !io::stdin().is_terminal()) {
+            return Err(Fault::usage("there is nobody to ask")
+                .hint("`--yes` accepts the proposal, `--dry-run` only shows it")
+                .into());
+        }
+    }
+    let interfaces = interfaces(args)?;
+    if !args.dry_run {
+        refuse_enforcing(&interfaces)?;
+    }
     let roles_named = args.roles.iter().map(String::as_str);
     let catalog = catalogs::read(roles_named, &args.catalogs)?;
     let listeners = listeners().context("cannot read what listens")?;
     let mut host = look::this_host();
     let proposals = guess::proposals(&catalog, &listeners, &look::packages());
-    host.roles = roles(args, &proposals)?;
+    host.roles = roles(args, &proposals, &listeners)?;
     let mut deployments = guess::deployments(&catalog, &host.roles, &listeners);
     deployments.extend(args.deployments.iter().cloned());
     let management = look::management(&listeners);
-    let admins = look::admins(&management);
-    let interfaces = interfaces(args)?;
+    let admins = admins(args, &management)?;
     host.interfaces.clone_from(&interfaces);
     let draft = Draft {
         hosts: vec![host.clone()],
         admins: admins.clone(),
         management: management.clone(),
         deployments: deployments.clone(),
+        catalogs: absolute(&args.catalogs)?,
     };
     let site = site_file(&catalog, &draft)?;
     let mut answer = Answer {
         schema: 1,
         host: host.name.clone(),
         addresses: host.addresses.iter().map(ToString::to_string).collect(),
+        left: interface::all()
+            .into_iter()
+            .filter(|name| !interfaces.contains(name))
+            .collect(),
         interfaces,
         roles: host.roles,
         deployments,
@@ -130,24 +158,79 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         site,
     };
     if !args.json {
-        show(&answer, &args.output)?;
+        show::proposal(&answer, &args.output)?;
     }
     if !args.dry_run && is_wanted(args)? {
-        write(args, &answer.site)?;
+        write_and_load(args, &answer)?;
         answer.written = Some(args.output.display().to_string());
-        load(args, &answer)?;
         answer.loaded = true;
         answer.units = enable(&answer.interfaces);
     }
     if args.json {
         super::print_json(&answer)?;
     } else {
-        last_words(&answer, &args.output)?;
+        show::last_words(&answer, &args.output)?;
     }
     Ok(Exit::Ok)
 }
 
-fn roles(args: &SetupArgs, proposals: &[Proposal]) -> anyhow::Result<Vec<String>> {
+/// What is enforced stays so: going back to audit is for `load`, which asks for a word.
+fn refuse_enforcing(interfaces: &[String]) -> anyhow::Result<()> {
+    let enforcing = observe::guards(None)?.into_iter().find(|guard| {
+        let now = &guard.live.effective;
+        interfaces.contains(&guard.name)
+            && [now.inbound, now.outbound].contains(&Strictness::Enforce)
+    });
+    let Some(guard) = enforcing else {
+        return Ok(());
+    };
+    let name = plain(&guard.name);
+    Err(Fault::usage(format!("`{name}` enforces, and a new site file begins in audit"))
+        .hint(format!(
+            "change the site file and `portguard load` it, or `portguard unload --interface {name}` first"
+        ))
+        .into())
+}
+
+/// Who is named, who is connected, or whoever somebody at the terminal says; nobody named is anybody.
+fn admins(args: &SetupArgs, management: &[u16]) -> anyhow::Result<Vec<String>> {
+    if let Some(Admins(named)) = &args.admins {
+        return Ok(named.clone());
+    }
+    let found = look::admins(management);
+    if !found.is_empty() || args.yes || args.dry_run {
+        return Ok(found);
+    }
+    let question =
+        "Who administers this host? Addresses or prefixes, with commas; nothing for anybody:";
+    loop {
+        match Admins::parse(&ask(question)?) {
+            Ok(Admins(said)) => return Ok(said),
+            Err(why) => say(&why),
+        }
+    }
+}
+
+/// Asks at the terminal.
+fn ask(question: &str) -> anyhow::Result<String> {
+    let mut err = stderr();
+    write!(err, "{question} ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    let read = io::stdin()
+        .read_line(&mut answer)
+        .context("cannot read an answer")?;
+    if read == 0 {
+        return Err(Fault::usage("no answer: nothing was written").into());
+    }
+    Ok(answer.trim().to_owned())
+}
+
+fn roles(
+    args: &SetupArgs,
+    proposals: &[Proposal],
+    listeners: &[Listener],
+) -> anyhow::Result<Vec<String>> {
     if !args.roles.is_empty() {
         return Ok(args.roles.clone());
     }
@@ -162,13 +245,17 @@ fn roles(args: &SetupArgs, proposals: &[Proposal]) -> anyhow::Result<Vec<String>
             .take(3)
             .map(|one| one.role.as_str())
             .collect();
-        let fault =
-            Fault::usage("what listens here is not what any role of the catalogs listens on");
+        let is_silent = listeners.iter().all(Listener::is_loopback);
+        let fault = Fault::usage(if is_silent {
+            "nothing listens here, so there is no role to propose"
+        } else {
+            "none of the roles that are known listens on what listens here"
+        });
         return Err(if near.is_empty() {
-            fault.hint("name the role by `--role SYSTEM/ROLE`; `portguard catalog list` has them")
+            fault.hint("name the role with `--role SYSTEM/ROLE`; `portguard catalog list` shows systems and roles")
         } else {
             fault.hint(format!(
-                "name the role by `--role`; nearest are {}",
+                "name the role with `--role`; nearest are {}",
                 near.join(", ")
             ))
         }
@@ -179,7 +266,9 @@ fn roles(args: &SetupArgs, proposals: &[Proposal]) -> anyhow::Result<Vec<String>
 
 fn interfaces(args: &SetupArgs) -> anyhow::Result<Vec<String>> {
     if !args.interfaces.is_empty() {
-        return Ok(args.interfaces.clone());
+        let found = args.interfaces.iter().map(|name| Interface::find(name));
+        let names: Result<Vec<String>, _> = found.map(|one| one.map(|one| one.name)).collect();
+        return Ok(names?);
     }
     let found = look::uplinks();
     if found.is_empty() {
@@ -192,75 +281,31 @@ fn interfaces(args: &SetupArgs) -> anyhow::Result<Vec<String>> {
     Ok(found)
 }
 
-fn show(answer: &Answer, output: &Path) -> anyhow::Result<()> {
-    super::print(|out| {
-        writeln!(
-            out,
-            "host        {} ({})",
-            plain(&answer.host),
-            answer.addresses.join(", ")
-        )?;
-        writeln!(out, "interface   {}", plain(&answer.interfaces.join(", ")))?;
-        for role in &answer.roles {
-            let why = answer.proposals.iter().find(|one| one.role == *role);
-            let why = why.map_or("named".to_owned(), Proposal::why);
-            writeln!(out, "role        {role}: {}", plain(&why))?;
-        }
-        for (system, name) in &answer.deployments {
-            writeln!(out, "deployment  {system}: {name}")?;
-        }
-        for other in &answer.proposals {
-            if let Some(main) = other
-                .beside
-                .as_ref()
-                .filter(|_| !answer.roles.contains(&other.role))
-            {
-                writeln!(
-                    out,
-                    "            {} often stands beside {main}: `--role` adds it if it runs here",
-                    other.role
-                )?;
-            }
-        }
-        let ports: Vec<String> = answer
-            .management
-            .iter()
-            .map(|port| format!("tcp/{port}"))
-            .collect();
-        let admins = if answer.admins.is_empty() {
-            "192.0.2.0/28, an example: write your own".to_owned()
-        } else {
-            answer.admins.join(", ")
-        };
-        writeln!(out, "management  {} for {admins}", ports.join(", "))?;
-        writeln!(out, "site file   {}", output.display())
-    })
-}
-
-/// Asks, where there is somebody to ask.
 fn is_wanted(args: &SetupArgs) -> anyhow::Result<bool> {
     if args.yes {
         return Ok(true);
     }
-    if args.json || !io::stdin().is_terminal() {
-        return Err(Fault::usage("not on a terminal: cannot ask")
-            .hint("`--yes` accepts the proposal, `--dry-run` only shows it")
-            .into());
-    }
-    let mut err = stderr();
-    write!(
-        err,
-        "\nWrite it and load it in audit, which drops nothing? [Y/n] "
-    )?;
-    err.flush()?;
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .context("cannot read an answer")?;
-    Ok(matches!(
-        answer.trim().to_lowercase().as_str(),
-        "" | "y" | "yes"
-    ))
+    let answer = ask("\nWrite it and load it in audit, which drops nothing? [Y/n]")?;
+    Ok(matches!(answer.to_lowercase().as_str(), "" | "y" | "yes"))
+}
+
+/// Both, or neither: what cannot be loaded is not left behind.
+fn write_and_load(args: &SetupArgs, answer: &Answer) -> anyhow::Result<()> {
+    let before = fs::read(&args.output).ok();
+    write(args, &answer.site)?;
+    load(args, answer).inspect_err(|_| {
+        let path = &args.output;
+        let restored = match &before {
+            Some(text) => fs::write(path, text),
+            None => fs::remove_file(path),
+        };
+        if let Err(error) = restored {
+            say(&format!(
+                "warning: `{}` has the new site file, which was not loaded: {error}",
+                path.display()
+            ));
+        }
+    })
 }
 
 fn write(args: &SetupArgs, site: &str) -> anyhow::Result<()> {
@@ -300,9 +345,6 @@ fn load(args: &SetupArgs, answer: &Answer) -> anyhow::Result<()> {
     for interface in &answer.interfaces {
         words.extend(["--interface".to_owned(), interface.clone()]);
     }
-    for directory in &args.catalogs {
-        words.extend(["--catalog".to_owned(), directory.display().to_string()]);
-    }
     let command = LoadArgs::augment_args(clap::Command::new("load"));
     let matches = command
         .try_get_matches_from(&words)
@@ -340,21 +382,4 @@ fn enable(interfaces: &[String]) -> Vec<String> {
         enabled.push(agent);
     }
     enabled
-}
-
-fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {
-    let mut err = stderr();
-    if !answer.loaded {
-        return writeln!(err, "nothing was written, nothing was loaded");
-    }
-    let file = output.display();
-    for unit in &answer.units {
-        writeln!(err, "enabled {unit}")?;
-    }
-    writeln!(
-        err,
-        "wrote {file} and loaded it in audit: nothing is dropped\n\
-         next: look at `portguard counters --violations` for some days, write what is missing into {file},\n\
-         and let `portguard promote -c {file}` say when it can enforce"
-    )
 }

@@ -14,10 +14,13 @@ use hickory_resolver::proto::rr::RecordType;
 
 use portguard_policy::domains::Answers;
 
-use crate::error::{Context as _, Error, Kind};
+use crate::error::Context as _;
+use crate::notice;
 
 /// How long one question may take, before the next server is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long nobody is told that a name server takes its time.
+const QUIET: Duration = Duration::from_secs(1);
 /// Addresses of one name and family that are taken: no answer makes a policy large.
 const MOST: usize = 64;
 
@@ -28,9 +31,9 @@ pub type Family = Result<(Vec<IpAddr>, Duration), String>;
 /// What is known of a name: IPv4, IPv6.
 pub type Answer = [Family; 2];
 
-/// Asks name servers.
+/// Asks name servers; where there are none, it knows why nobody answers.
 #[derive(Clone)]
-pub struct Resolver(TokioResolver);
+pub struct Resolver(Result<TokioResolver, String>);
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,7 +45,8 @@ impl Resolver {
     /// Asks `server`, or those of `/etc/resolv.conf`; to be called from within a tokio runtime.
     ///
     /// # Errors
-    /// If `/etc/resolv.conf` cannot be read, or names no server.
+    /// If nothing can be asked here. That `/etc/resolv.conf` cannot be read, or names no server, is an answer for each name: a host
+    /// without any is guarded like others.
     pub fn new(server: Option<SocketAddr>) -> crate::Result<Self> {
         let mut builder = match server {
             Some(server) => {
@@ -54,13 +58,14 @@ impl Resolver {
                 let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             }
-            None => TokioResolver::builder_tokio().map_err(|error| {
-                let fault = Error::new(
-                    Kind::Unanswered,
-                    format!("cannot read the name servers of `/etc/resolv.conf`: {error}"),
-                );
-                fault.hint("name one with `--resolver ADDRESS`")
-            })?,
+            None => match TokioResolver::builder_tokio() {
+                Ok(builder) => builder,
+                Err(error) => {
+                    return Ok(Self(Err(format!(
+                        "there is no name server in `/etc/resolv.conf` to ask ({error}); `--resolver ADDRESS` names one"
+                    ))));
+                }
+            },
         };
         let options: &mut ResolverOpts = builder.options_mut();
         options.timeout = PATIENCE;
@@ -70,7 +75,8 @@ impl Resolver {
         if server.is_some() {
             options.use_hosts_file = ResolveHosts::Never;
         }
-        Ok(Self(builder.build().context("cannot ask name servers")?))
+        let resolver = builder.build().context("cannot ask name servers")?;
+        Ok(Self(Ok(resolver)))
     }
 
     /// Asks for the addresses of a name.
@@ -90,7 +96,7 @@ impl Resolver {
     }
 
     async fn family(&self, name: &str, kind: RecordType) -> Family {
-        match self.0.lookup(name, kind).await {
+        match self.0.as_ref()?.lookup(name, kind).await {
             Ok(found) => {
                 let left = found
                     .valid_until()
@@ -151,7 +157,9 @@ pub fn once(
     runtime.block_on(async {
         let resolver = Resolver::new(server)?;
         let mut asked = tokio::task::JoinSet::new();
+        let mut total = 0;
         for name in names {
+            total += 1;
             let resolver = resolver.clone();
             asked.spawn(async move {
                 let answer = resolver.lookup(&name).await;
@@ -159,7 +167,18 @@ pub fn once(
             });
         }
         let (mut answers, mut failures) = (Answers::new(), Vec::new());
-        while let Some(asked) = asked.join_next().await {
+        let mut patience = std::pin::pin!(tokio::time::sleep(QUIET));
+        let mut is_said = false;
+        loop {
+            let asked = tokio::select! {
+                asked = asked.join_next() => asked,
+                () = &mut patience, if !is_said => {
+                    is_said = true;
+                    notice::say(&format!("waiting for a name server to answer ({} of {total} names so far)", answers.len()));
+                    continue;
+                }
+            };
+            let Some(asked) = asked else { break };
             let (name, families) = asked.context("a question to a name server broke off")?;
             let mut addresses = Vec::new();
             for family in families {

@@ -3,16 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cells::unknown;
-use super::report::quoted;
+use super::report::{nearest, quoted};
 use super::{Catalog, Condition, Inert, Peer, PeerClass, Role, Row, System, VersionBound};
 use crate::diagnostic::Diagnostic;
 
 impl Catalog {
     /// The system of that id, or what to write instead.
     pub fn system(&self, id: &str) -> Result<&System, Diagnostic> {
-        self.systems
-            .get(id)
-            .ok_or_else(|| unknown("system", id, self.systems.keys().map(String::as_str)))
+        self.systems.get(id).ok_or_else(|| {
+            let mut unknown = unknown("system", id, self.systems.keys().map(String::as_str));
+            // Nothing like it: likely a matrix of one's own that was not read.
+            if nearest(id, self.systems.keys().map(String::as_str)).is_none() {
+                let known = unknown.hint.map_or(String::new(), |hint| format!("{hint}; "));
+                unknown.hint = Some(format!(
+                    "{known}for a matrix of your own write `catalogs = [\"DIR\"]` at the top of the site file, or `--catalog DIR`"
+                ));
+            }
+            unknown
+        })
     }
 
     /// The role that `SYSTEM/ROLE` names, for a host to have; abstract roles are refused.

@@ -202,26 +202,31 @@ fn dotted(version: &[u32]) -> String {
         .join(".")
 }
 
+/// The first of several values, to be pasted, and the others in brackets.
+fn offered<'v>(mut values: impl Iterator<Item = &'v String>) -> (&'v str, String) {
+    let first = values.next().map_or("", String::as_str);
+    let others: Vec<String> = values.map(|value| format!("\"{value}\"")).collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" (or {})", others.join(", "))
+    };
+    (first, others)
+}
+
 impl Fact {
     /// Code, message and hint for a fact that the site does not say.
     pub(super) fn words(&self, system: &System, rows: &[String]) -> (&'static str, String, String) {
         let id = &system.id;
         let rows = format!("rows that depend on it are open: {}", some_of(rows));
-        let list = |names: Vec<&String>| {
-            names
-                .into_iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join("|")
-        };
         match self {
             Self::Deployment => {
-                let known = list(system.deployments.keys().collect());
+                let (first, others) = offered(system.deployments.keys());
                 (
                     "deployment-not-said",
                     format!("the deployment of {id} is not said; {rows}"),
                     format!(
-                        "write `deployment = \"{known}\"` under [systems.{id}], or `--deployment {known}`"
+                        "write `deployment = \"{first}\"`{others} under [systems.{id}], or `--deployment {first}`"
                     ),
                 )
             }
@@ -233,16 +238,13 @@ impl Fact {
                 ),
             ),
             Self::Choice(choice) => {
-                let known = system
-                    .choices
-                    .get(choice)
-                    .map(|choice| list(choice.values.keys().collect()));
-                let known = known.unwrap_or_default();
+                let values = system.choices.get(choice).map(|choice| &choice.values);
+                let (first, others) = offered(values.into_iter().flat_map(|values| values.keys()));
                 (
                     "choice-not-said",
                     format!("{id} offers {choice}, of which the site chooses none; {rows}"),
                     format!(
-                        "write `choices = {{ {choice} = \"{known}\" }}` under [systems.{id}], or `--choose {choice}={known}`"
+                        "write `choices.{choice} = \"{first}\"`{others} under [systems.{id}], or `--choose {choice}={first}`"
                     ),
                 )
             }

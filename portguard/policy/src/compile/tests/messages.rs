@@ -26,13 +26,13 @@ fn what_is_not_given_is_refused_with_the_rows_that_want_it() {
     assert_eq!(
         with("deployment = \"clustered\"\n", ""),
         [
-            "site.toml:13:10: error[deployment-not-said]: the deployment of acme is not said; rows that depend on it are open: `acme/only-clustered`\n  hint: write `deployment = \"clustered|standalone\"` under [systems.acme], or `--deployment clustered|standalone`"
+            "site.toml:13:10: error[deployment-not-said]: the deployment of acme is not said; rows that depend on it are open: `acme/only-clustered`\n  hint: write `deployment = \"clustered\"` (or \"standalone\") under [systems.acme], or `--deployment clustered`"
         ]
     );
     assert_eq!(
         with("choices = { mail = \"587\" }\n", ""),
         [
-            "site.toml:13:10: warning[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are open: `acme/relay`\n  hint: write `choices = { mail = \"25|587\" }` under [systems.acme], or `--choose mail=25|587`"
+            "site.toml:13:10: warning[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are open: `acme/relay`\n  hint: write `choices.mail = \"25\"` (or \"587\") under [systems.acme], or `--choose mail=25`"
         ]
     );
 }

@@ -1,0 +1,87 @@
+//! What `setup` shows before it asks, and when it is done.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::Answer;
+use super::guess::Proposal;
+use crate::command::print;
+use crate::command::table::hanging;
+use crate::stderr::stderr;
+use portguard_policy::human::plain;
+
+/// The proposal.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub(super) fn proposal(answer: &Answer, output: &Path) -> anyhow::Result<()> {
+    print(|out| {
+        let mut line =
+            |label: &str, text: &str| hanging(out, &format!("{label:<12}"), &plain(text));
+        line(
+            "host",
+            &format!("{} ({})", answer.host, answer.addresses.join(", ")),
+        )?;
+        line("interface", &answer.interfaces.join(", "))?;
+        for name in &answer.left {
+            line(
+                "",
+                &format!("{name} is left as it is: `--interface {name}` sets it up, too"),
+            )?;
+        }
+        for role in &answer.roles {
+            let why = answer.proposals.iter().find(|one| one.role == *role);
+            let why = why.map_or("named".to_owned(), Proposal::why);
+            line("role", &format!("{role}: {why}"))?;
+        }
+        for (system, name) in &answer.deployments {
+            line("deployment", &format!("{system}: {name}"))?;
+        }
+        for other in &answer.proposals {
+            if let Some(main) = other
+                .beside
+                .as_ref()
+                .filter(|_| !answer.roles.contains(&other.role))
+            {
+                let role = &other.role;
+                line(
+                    "",
+                    &format!("{role} often stands beside {main}: `--role` adds it if it runs here"),
+                )?;
+            }
+        }
+        let ports: Vec<String> = answer
+            .management
+            .iter()
+            .map(|port| format!("tcp/{port}"))
+            .collect();
+        let admins = if answer.admins.is_empty() {
+            "anybody: nobody is connected now; `--admins CIDR,...` says who may".to_owned()
+        } else {
+            answer.admins.join(", ")
+        };
+        line("management", &format!("{} for {admins}", ports.join(", ")))?;
+        line("site file", &output.display().to_string())
+    })
+}
+
+/// What was done, and what comes next.
+///
+/// # Errors
+/// If standard error cannot be written.
+pub(super) fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {
+    let mut err = stderr();
+    if !answer.loaded {
+        return writeln!(err, "nothing was written, nothing was loaded");
+    }
+    let file = output.display();
+    for unit in &answer.units {
+        writeln!(err, "enabled {unit}")?;
+    }
+    writeln!(
+        err,
+        "wrote {file} and loaded it in audit: nothing is dropped\n\
+         next: look at `portguard counters --violations` for some days, write what is missing into {file}, and let \
+         `portguard promote -c {file}` say when it can enforce"
+    )
+}
