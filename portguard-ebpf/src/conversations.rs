@@ -14,6 +14,8 @@ use portguard_common::conntrack::{
     self as flow, Class, Hashed, Lifetimes, PAGE_PORTS, Page, Place, Set,
 };
 
+use crate::barrier::barrier_var;
+
 /// What the host began; the loader sets how many sets. Mapped memory starts at a page, so that a set is one cache line:
 /// values of other arrays do not.
 #[btf_map]
@@ -175,7 +177,7 @@ impl Held {
             // SAFETY: one of the seven cells of a live array element.
             unsafe { ptr::read_volatile(cells.add(way)) }
         };
-        Set::place_among(read, class, at.lifetimes, at.now)
+        Set::place_among(read, class, at.lifetimes, at.now, barrier_var)
     }
 
     #[inline(always)]

@@ -7,8 +7,9 @@ use core::ptr;
 use portguard_common::config::Config;
 use portguard_common::frame::{Frame, HEADER_SPAN, Window};
 
+use crate::barrier;
 use crate::hook::Hook;
-use crate::maps;
+use crate::options;
 
 /// The first [`HEADER_SPAN`] bytes of a frame.
 #[derive(Clone, Copy)]
@@ -76,7 +77,12 @@ impl<H: Hook> Frame for Copied<H> {
 
     #[inline(always)]
     fn barrier_var(&self, number: usize) -> usize {
-        number.wrapping_add(maps::zero())
+        number.wrapping_add(barrier::zero())
+    }
+
+    #[inline(always)]
+    fn walk(&self, walk: u64, octets: u32) -> u64 {
+        options::walk(walk, octets)
     }
 }
 

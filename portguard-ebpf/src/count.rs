@@ -5,7 +5,8 @@ use portguard_common::packet::Subject;
 use portguard_common::reason::{Direction, Reason};
 use portguard_common::verdict::Verdict;
 
-use crate::maps::{self, Amount, Maps};
+use crate::barrier::barrier_var;
+use crate::maps::{Amount, Maps};
 
 /// Counts a frame. Returns the weight of a violation that is sampled, else 0.
 #[inline(always)]
@@ -30,7 +31,7 @@ pub(crate) fn count<S: Subject>(
                 Reason::NonIp | Reason::StrictEthertype => {
                     let slot = slot::ethertype(direction, packet.ethertype());
                     // One state for the verifier, not one for each name.
-                    maps.add_slot(maps::barrier_var(slot.into()) as u32, amount);
+                    maps.add_slot(barrier_var(slot.into()) as u32, amount);
                 }
                 Reason::Malformed => {
                     if let Some(cause) = verdict.cause {

@@ -8,8 +8,9 @@ use core::ptr;
 
 use portguard_common::frame::{Frame, Window};
 
+use crate::barrier;
 use crate::hook::Hook;
-use crate::maps;
+use crate::options;
 
 /// Packet memory between `start` and `end`, which the verifier knows as such.
 #[derive(Clone, Copy)]
@@ -77,7 +78,12 @@ impl<H: Hook> Frame for Direct<H> {
 
     #[inline(always)]
     fn barrier_var(&self, number: usize) -> usize {
-        number.wrapping_add(maps::zero())
+        number.wrapping_add(barrier::zero())
+    }
+
+    #[inline(always)]
+    fn walk(&self, walk: u64, octets: u32) -> u64 {
+        options::walk(walk, octets)
     }
 }
 

@@ -10,6 +10,7 @@ use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::verdict::Verdict;
 
+use crate::barrier::barrier_var;
 use crate::hook::Hook;
 use crate::maps::{self, EVENTS, Maps};
 use crate::sample::Sample;
@@ -29,13 +30,13 @@ impl Cause {
     #[expect(clippy::cast_possible_truncation, reason = "as wide as it was")]
     pub(crate) fn of(packet: &Packet, verdict: &Verdict) -> Self {
         let detail = verdict.cause.map_or(packet.icmp_type, |cause| cause as u8);
-        let octet = |number: u8| maps::barrier_var(number.into()) as u8;
+        let octet = |number: u8| barrier_var(number.into()) as u8;
         Self {
             reason: octet(verdict.reason as u8),
             detail: octet(detail),
             protocol: octet(packet.protocol),
             v6: octet(packet.source.v6.into()),
-            ethertype: maps::barrier_var(packet.ethertype.into()) as u16,
+            ethertype: barrier_var(packet.ethertype.into()) as u16,
         }
     }
 }

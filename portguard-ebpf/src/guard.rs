@@ -3,12 +3,13 @@
 use aya_ebpf::EbpfContext;
 use portguard_common::abi::slot;
 use portguard_common::packet::{Malformed, Packet, Shape, Subject};
-use portguard_common::parse::{Nonlinear, parse_ip, parse_plain, parse_tagged};
+use portguard_common::parse::{Nonlinear, parse_ip_into, parse_plain, parse_tagged_into};
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::talkers::TalkerKey;
 use portguard_common::verdict::{self, Verdict};
 
+use crate::barrier::barrier_var;
 use crate::copied::Copied;
 use crate::count;
 use crate::direct::Direct;
@@ -17,6 +18,7 @@ use crate::hook::Hook;
 use crate::maps::{self, Maps};
 use crate::sample::Sample;
 use crate::talkers;
+use crate::whole::Whole;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,20 +30,25 @@ pub(crate) enum Action {
     Drop = 1,
 }
 
-/// What [`slow_path`] is called with, rather than the number of an [`Action`]: nothing was decided yet.
-const UNDECIDED: u32 = 2;
-/// Where [`slow_path`] gets [`Applied::weight`], above the number of the action.
-const WEIGHT: u32 = 8;
-
 impl Action {
     #[inline(always)]
     const fn from_number(number: u32) -> Self {
-        match number {
+        match number & ACTION {
             0 => Self::Pass,
             _ => Self::Drop,
         }
     }
 }
+
+/// What was decided about a frame, as functions hand it on: the number of its [`Action`], or [`UNDECIDED`]; [`HEARD`]; and
+/// above [`WEIGHT`] the [`Applied::weight`].
+const ACTION: u32 = 3;
+/// Nothing was decided yet.
+const UNDECIDED: u32 = 2;
+/// Whoever wants to know of frames that go on is to hear of this one.
+const HEARD: u32 = 4;
+/// Where the weight begins.
+const WEIGHT: u32 = 8;
 
 /// Hands the frame to the generation before this one if nobody confirmed this one in time: what that one passes is passed, and
 /// what it drops is dropped. Comes back if this one is in force, or if there is none before it.
@@ -56,7 +63,7 @@ pub(crate) fn give_way<H: Hook>(hook: H, ctx: &impl EbpfContext) {
     }
 }
 
-/// The fast path: the number of an [`Action`] with [`Applied::weight`] above it, or [`UNDECIDED`].
+/// The fast path. Gives what was decided.
 #[inline(always)]
 pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
     match plain(hook, &Maps::new(hook.ctx()), hears) {
@@ -65,15 +72,36 @@ pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
     }
 }
 
-/// What becomes of a frame that the fast path `decided` about, or left to the `slow` one.
+/// What is done rarely: functions of their own, one after the other, so that each has the stack to itself, and global ones, so
+/// that the verifier walks through each once.
+pub(crate) trait Slow {
+    /// Does what [`read`] does.
+    fn read(self);
+    /// Does what [`judge`] does.
+    fn judge(self, decided: u32) -> u32;
+    /// Lets whoever wants to know of frames that go on hear of this one.
+    fn hear(self);
+    /// Does what [`sample`] does.
+    fn sample(self, decided: u32);
+}
+
+/// What becomes of a frame that the fast path `decided` about, or left to the slow one.
 ///
-/// There is one call of that, and the verifier does not know what it is called with: it looks at it once.
+/// The verifier does not know what the slow path is called with: it looks at it once.
 #[inline(always)]
-pub(crate) fn decide(decided: u32, slow: impl FnOnce(u32) -> u32) -> Action {
+pub(crate) fn decide<H: Slow + Copy>(hook: H, decided: u32) -> Action {
     if decided < UNDECIDED {
         return Action::from_number(decided);
     }
-    Action::from_number(slow(maps::barrier_var(decided.into()) as u32))
+    hook.read();
+    let decided = hook.judge(barrier_var(decided.into()) as u32);
+    if decided & HEARD != 0 {
+        hook.hear();
+    }
+    if decided >> WEIGHT != 0 {
+        hook.sample(decided);
+    }
+    Action::from_number(decided)
 }
 
 /// Who wants to know of frames that go on.
@@ -111,14 +139,19 @@ fn apply<H: Hook, S: Subject>(
 ) -> Applied {
     // Overdue and yet here: there is no generation before this one, which drops nothing any more.
     let is_drop = is_drop::<H>(maps, verdict) && !is_overdue(maps);
-    // Before the frame is counted: what counting says would be one more thing for verifiers to tell states apart by.
-    if !is_drop {
-        hears.hear(packet, verdict);
-    }
     let amount = hook.amount(packet.length());
     let weight = count::count(maps, packet, verdict, H::DIRECTION, amount);
+    if is_drop {
+        return Applied {
+            action: Action::Drop,
+            weight,
+        };
+    }
+    // What counting says would be one more thing for verifiers to tell states apart by.
+    let weight = barrier_var(weight.into()) as u32;
+    hears.hear(packet, verdict);
     Applied {
-        action: if is_drop { Action::Drop } else { Action::Pass },
+        action: Action::Pass,
         weight,
     }
 }
@@ -138,57 +171,79 @@ fn is_overdue(maps: &Maps) -> bool {
     maps.may_give_way() && maps::boot_time() > maps.config().deadline
 }
 
-/// The slow path: judges a frame unless that was `decided` already, and of a violation that is sampled notes who it
-/// was, and tells whoever listens. Takes and gives numbers of [`Action`].
+/// Parses any frame, for [`judge`].
 #[inline(always)]
-pub(crate) fn slow_path<H: Hook>(hook: H, decided: u32, hears: impl Hears) -> u32 {
-    let maps = &Maps::new(hook.ctx());
-    let packet = whole_packet(hook, maps);
-    let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    let mut action = decided & ((1 << WEIGHT) - 1);
-    let mut weight = decided >> WEIGHT;
-    if decided == UNDECIDED {
-        let applied = apply(hook, maps, &packet, &verdict, hears);
-        action = applied.action as u32;
-        weight = applied.weight;
-        if weight == 0 {
-            return action;
-        }
+pub(crate) fn read<H: Hook>(hook: H) {
+    let Some(Whole { packet, .. }) = Whole::at_hand() else {
+        return;
+    };
+    let maps = Maps::new(hook.ctx());
+    let config = maps.config();
+    let parsed = match (config.raw_ip != 0, hook.is_split(config)) {
+        (false, true) => parse_tagged_into(&mut Copied::new(hook, config), hook.tag(), packet),
+        (false, false) => parse_tagged_into(&mut Direct::new(hook), hook.tag(), packet),
+        (true, true) => parse_ip_into(&mut Copied::new(hook, config), packet),
+        (true, false) => parse_ip_into(&mut Direct::new(hook), packet),
+    };
+    if let Err(Nonlinear) = parsed {
+        // What cannot even be copied is malformed: never passed unread.
+        *packet = Packet::new(0);
+        packet.shape = Shape::Malformed(Malformed::Truncated);
     }
+}
+
+/// Judges a frame that [`read`] has read, and counts it unless it was `decided` about already: then only its reason is asked
+/// for, for [`sample`].
+#[inline(always)]
+pub(crate) fn judge<H: Hook>(hook: H, decided: u32) -> u32 {
+    let Some(Whole { packet, verdict }) = Whole::at_hand() else {
+        return Action::Drop as u32;
+    };
+    let maps = &Maps::new(hook.ctx());
+    *verdict = verdict::judge(maps, packet, H::DIRECTION);
+    if decided != UNDECIDED {
+        return decided;
+    }
+    let Applied { action, weight } = apply(hook, maps, packet, verdict, Later);
+    let heard = match action {
+        Action::Pass => HEARD,
+        Action::Drop => 0,
+    };
+    action as u32 | heard | weight << WEIGHT
+}
+
+/// Of a violation that is sampled, and that [`judge`] has judged, notes who it was, and tells whoever listens.
+#[inline(always)]
+pub(crate) fn sample<H: Hook>(hook: H, decided: u32) {
+    let Some(Whole { packet, verdict }) = Whole::at_hand() else {
+        return;
+    };
+    let maps = &Maps::new(hook.ctx());
     let sample = Sample {
-        weight,
-        is_drop: action == Action::Drop as u32,
+        weight: decided >> WEIGHT,
+        is_drop: decided & ACTION == Action::Drop as u32,
         time: maps::boot_time(),
     };
     // All that is kept of the packet beyond the event, and forgotten: so the verifier walks through the note once, and not
     // once for each kind of packet.
-    let key = TalkerKey::of(&packet, &verdict, H::DIRECTION).barrier_var(maps::barrier_var);
+    let key = TalkerKey::of(packet, verdict, H::DIRECTION).barrier_var(barrier_var);
     let (packets, _) = hook.amount(packet.length);
-    let packets = maps::barrier_var(packets * u64::from(weight));
+    let packets = barrier_var(packets * u64::from(sample.weight));
     event::emit(
         hook,
         maps,
-        &packet,
-        event::Cause::of(&packet, &verdict),
+        packet,
+        event::Cause::of(packet, verdict),
         sample,
     );
     talkers::note(maps, &key, packets, sample);
-    action
 }
 
-/// Parses any frame.
-#[inline(always)]
-fn whole_packet<H: Hook>(hook: H, maps: &Maps) -> Packet {
-    let parsed = match (maps.config().raw_ip != 0, hook.is_split(maps.config())) {
-        (false, true) => parse_tagged(&mut Copied::new(hook, maps.config()), hook.tag()),
-        (false, false) => parse_tagged(&mut Direct::new(hook), hook.tag()),
-        (true, true) => parse_ip(&mut Copied::new(hook, maps.config())),
-        (true, false) => parse_ip(&mut Direct::new(hook)),
-    };
-    // What cannot even be copied is malformed: never passed unread.
-    parsed.unwrap_or_else(|Nonlinear| {
-        let mut packet = Packet::new(0);
-        packet.shape = Shape::Malformed(Malformed::Truncated);
-        packet
-    })
+/// On the slow path whoever wants to know of frames that go on hears of them later.
+#[derive(Clone, Copy)]
+struct Later;
+
+impl Hears for Later {
+    #[inline(always)]
+    fn hear<S: Subject>(self, _packet: &S, _verdict: &Verdict) {}
 }

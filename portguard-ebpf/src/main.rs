@@ -18,6 +18,7 @@
               written as the verifier is to see them"
 )]
 
+mod barrier;
 mod conversations;
 mod copied;
 mod count;
@@ -27,12 +28,14 @@ mod event;
 mod guard;
 mod hook;
 mod maps;
+mod options;
 mod owner;
 mod remember;
 mod route;
 mod sample;
 mod sending;
 mod talkers;
+mod whole;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
@@ -46,10 +49,11 @@ use portguard_common::track;
 use portguard_common::verdict::Verdict;
 
 use crate::direct::Direct;
-use crate::guard::{Action, Hears};
+use crate::guard::{Action, Hears, Slow};
 use crate::hook::{Hook as _, Received, Sent};
 use crate::maps::Maps;
 use crate::sending::Sending;
+use crate::whole::Whole;
 
 /// Judges what a network interface receives.
 #[xdp(frags)]
@@ -57,19 +61,39 @@ use crate::sending::Sending;
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let hook = Received(ctx.ctx);
     guard::give_way(hook, &ctx);
-    let decided = guard::fast_path(hook, hook);
-    match guard::decide(decided, |decided| received(hook.0, decided)) {
+    match guard::decide(hook, guard::fast_path(hook, hook)) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
     }
 }
 
-/// What [`portguard_xdp`] does rarely: an [`Action`] as a number. A function of its own, so that the verifier and the
-/// instruction cache see it once.
+/// Judges what the host sends, and keeps the flow table.
+#[classifier]
+#[inline(always)]
+pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
+    let hook = Sent(ctx.skb.skb);
+    guard::give_way(hook, &ctx);
+    match guard::decide(hook, plain_sent(hook.0)) {
+        // The next program on this hook, if there is one, has its say too.
+        Action::Pass => TC_ACT_UNSPEC,
+        Action::Drop => TC_ACT_SHOT,
+    }
+}
+
+/// What [`portguard_tc`] does mostly. A function of its own all the same: its stack is free again on the slow path.
 #[inline(never)]
-fn received(ctx: *mut xdp_md, decided: u32) -> u32 {
-    let hook = Received(ctx);
-    guard::slow_path(hook, decided, Whole(hook))
+fn plain_sent(ctx: *mut __sk_buff) -> u32 {
+    let hook = Sent(ctx);
+    guard::fast_path(hook, hook)
+}
+
+impl Hears for Received {
+    #[inline(always)]
+    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
+        if track::is_begun_by_peer(&Maps::new(self.ctx()), packet, verdict.reason) {
+            note_plain(self.0, packet.handle());
+        }
+    }
 }
 
 /// Notes what a plain frame that is let in begins. A function of its own, which reads the frame again: it is called rarely,
@@ -82,63 +106,97 @@ fn note_plain(ctx: *mut xdp_md, handle: u64) -> u32 {
     0
 }
 
-/// Judges what the host sends, and keeps the flow table.
-#[classifier]
-#[inline(always)]
-pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
-    let skb = ctx.skb.skb;
-    guard::give_way(Sent(skb), &ctx);
-    match guard::decide(plain_sent(skb), |decided| sent(skb, decided)) {
-        // The next program on this hook, if there is one, has its say too.
-        Action::Pass => TC_ACT_UNSPEC,
-        Action::Drop => TC_ACT_SHOT,
-    }
-}
-
-/// What [`portguard_tc`] does mostly. A function of its own all the same: its stack is free again when [`sent`] is called, and
-/// the two with what they call would need more than the kernel gives.
-#[inline(never)]
-fn plain_sent(ctx: *mut __sk_buff) -> u32 {
-    let hook = Sent(ctx);
-    guard::fast_path(hook, hook)
-}
-
-/// What [`portguard_tc`] does rarely.
-#[inline(never)]
-fn sent(ctx: *mut __sk_buff, decided: u32) -> u32 {
-    let hook = Sent(ctx);
-    guard::slow_path(hook, decided, hook)
-}
-
 impl Hears for Sent {
     #[inline(always)]
     fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        track::sent(&Maps::new(self.ctx()), packet, verdict, &Sending(self));
+        let maps = &Maps::new(self.ctx());
+        track::sent(maps, packet, verdict.reason, &Sending(self));
     }
 }
 
-/// On the fast path.
-impl Hears for Received {
-    #[inline(always)]
-    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        if track::is_begun_by_peer(&Maps::new(self.ctx()), packet, verdict) {
-            note_plain(self.0, packet.handle());
+/// The slow path of a hook, by functions of these names; and how it lets hear of a frame.
+macro_rules! slow {
+    ($hook:ident($context:ident), $hear:expr, $read:ident, $judge:ident, $sample:ident) => {
+        impl Slow for $hook {
+            #[inline(always)]
+            fn read(self) {
+                $read(self.0);
+            }
+
+            #[inline(always)]
+            fn judge(self, decided: u32) -> u32 {
+                $judge(self.0, decided)
+            }
+
+            #[inline(always)]
+            fn hear(self) {
+                $hear(self);
+            }
+
+            #[inline(always)]
+            fn sample(self, decided: u32) {
+                $sample(self.0, decided);
+            }
         }
-    }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $read(ctx: *mut $context) -> u32 {
+            guard::read($hook(ctx));
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $judge(ctx: *mut $context, decided: u32) -> u32 {
+            guard::judge($hook(ctx), decided)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $sample(ctx: *mut $context, decided: u32) -> u32 {
+            guard::sample($hook(ctx), decided);
+            0
+        }
+    };
 }
 
-/// On the slow path, with all that is known of a packet.
-#[derive(Clone, Copy)]
-struct Whole(Received);
+slow!(
+    Received(xdp_md),
+    |_| note_received(),
+    read_received,
+    judge_received,
+    sample_received
+);
 
-impl Hears for Whole {
-    #[inline(always)]
-    fn hear<S: Subject>(self, packet: &S, verdict: &Verdict) {
-        let maps = &Maps::new(self.0.ctx());
-        if track::is_begun_by_peer(maps, packet, verdict) {
-            track::note_received(maps, packet);
-        }
+/// Notes what a frame begins that is let in.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_received() -> u32 {
+    if let Some(Whole { packet, verdict }) = Whole::at_hand() {
+        track::received(&Maps::alone(), &*packet, verdict.reason);
     }
+    0
+}
+
+slow!(
+    Sent(__sk_buff),
+    |hook: Sent| note_sent(hook.0),
+    read_sent,
+    judge_sent,
+    sample_sent
+);
+
+/// Notes what a frame begins that is let go.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_sent(ctx: *mut __sk_buff) -> u32 {
+    let hook = Sent(ctx);
+    if let Some(Whole { packet, verdict }) = Whole::at_hand() {
+        let maps = &Maps::new(hook.ctx());
+        track::sent(maps, &*packet, verdict.reason, &Sending(hook));
+    }
+    0
 }
 
 #[cfg(not(test))]

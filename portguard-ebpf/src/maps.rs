@@ -30,6 +30,7 @@ use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tabl
 use portguard_common::talkers::SETS;
 use portguard_common::track::owner;
 
+use crate::barrier::barrier_var;
 use crate::conversations;
 use crate::endings;
 use crate::hook::{self, Hook as _};
@@ -262,24 +263,6 @@ pub(crate) fn quota(slot: u32) -> Option<*mut Quota> {
 pub(crate) fn boot_time() -> u64 {
     // SAFETY: takes nothing, gives a number.
     unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// A zero that neither the compiler nor the verifier knows to be one: not frozen, and read anew each time.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = ".data.zero")]
-static ZERO: Frozen<usize> = Frozen(UnsafeCell::new(0));
-
-/// See [`portguard_common::frame::Frame::barrier_var`].
-#[inline(always)]
-pub(crate) fn zero() -> usize {
-    // SAFETY: an aligned, initialised word that nobody writes.
-    unsafe { ptr::read_volatile(ZERO.0.get()) }
-}
-
-/// A number that the verifier knows nothing of.
-#[inline(always)]
-pub(crate) fn barrier_var(number: u64) -> u64 {
-    number.wrapping_add(zero() as u64)
 }
 
 /// Bounds of the tables, as numbers that the compiler does not know and every verifier does: it reads them from a frozen
@@ -549,5 +532,10 @@ impl Tables for Maps {
     fn jiffies(&self) -> u64 {
         // SAFETY: takes nothing, gives a number.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn barrier_var(&self, number: u64) -> u64 {
+        barrier_var(number)
     }
 }

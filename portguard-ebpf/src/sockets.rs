@@ -14,6 +14,7 @@
     reason = "BPF is a 64-bit machine; bounds are written as the verifier is to see them"
 )]
 
+mod barrier;
 mod conversations;
 mod held;
 mod owner;

@@ -4,7 +4,8 @@
 use portguard_common::tables::Tables;
 use portguard_common::talkers::{Talker, TalkerKey, WAYS};
 
-use crate::maps::{self, Maps};
+use crate::barrier::barrier_var;
+use crate::maps::Maps;
 use crate::sample::Sample;
 
 /// Puts a sample, which stands for so many packets, down to its cause.
@@ -14,7 +15,7 @@ pub(crate) fn note(maps: &Maps, key: &TalkerKey, packets: u64, sample: Sample) {
         return;
     };
     // SAFETY: a live per-CPU element that no other program of this CPU runs beside.
-    let place = unsafe { &*set }.place(key, maps::barrier_var);
+    let place = unsafe { &*set }.place(key, barrier_var);
     let index = place as usize & (WAYS - 1);
     // SAFETY: as above, and the index is below the number of places.
     let talker = unsafe { &mut *set.cast::<Talker>().add(index) };

@@ -52,15 +52,13 @@ impl<'a> Tracked<'a> {
             tables: self,
             frame,
         };
-        track::sent(self, packet, verdict, &sender);
+        track::sent(self, packet, verdict.reason, &sender);
         self.apply();
     }
 
     /// What the ingress program does with one that it lets in.
     pub(super) fn received(&mut self, packet: &Packet, verdict: &Verdict) {
-        if track::is_begun_by_peer(self, packet, verdict) {
-            track::note_received(self, packet);
-        }
+        track::received(self, packet, verdict.reason);
         self.apply();
     }
 

@@ -245,6 +245,27 @@ pub enum Place {
     Full,
 }
 
+/// Above every [`score`]: this cell stays.
+const STAYS: u64 = 4 << 32;
+
+/// How readily a cell gives way to a new conversation, the lowest first.
+#[inline(always)]
+fn score(cell: u64, lifetimes: Lifetimes, now: u64) -> u64 {
+    if cell == 0 {
+        return 0;
+    }
+    if !is_live(cell, lifetimes, || now) {
+        return 1;
+    }
+    let rank: u64 = match Class::of(cell) {
+        Class::Closing => 1,
+        Class::Datagrams | Class::Forwarded => 2,
+        Class::HalfClosed => 3,
+        Class::Opening | Class::Packets | Class::Socket => return STAYS,
+    };
+    rank << 32 | (TIME_MASK - age(cell, now))
+}
+
 impl Set {
     /// A cell with this tag, if there is one: nearly always at [`home`].
     #[inline(always)]
@@ -273,48 +294,34 @@ impl Set {
             class,
             lifetimes,
             now,
+            |number| number,
         )
     }
 
-    /// As [`Self::place`], among cells that are read one after the other: so none has to wait on a small stack.
+    /// As [`Self::place`], among cells that are read one after the other: so none has to wait on a small stack. After each, a
+    /// `barrier_var` makes one state for verifiers of whatever it was.
     #[inline(always)]
     pub fn place_among(
         cell: impl Fn(usize) -> u64,
         class: Class,
         lifetimes: Lifetimes,
         now: u64,
+        barrier_var: impl Fn(u64) -> u64,
     ) -> Place {
-        /// Above every score: this cell stays.
-        const STAYS: u64 = 4 << 32;
         let mut best = (STAYS, 0);
         let mut stay = 0;
         for way in 0..WAYS {
             let cell = cell(way);
-            let score = if cell == 0 {
-                0
-            } else if !is_live(cell, lifetimes, || now) {
-                1
-            } else if Class::of(cell).stays() {
-                stay += 1;
-                STAYS
-            } else {
-                let rank: u64 = match Class::of(cell) {
-                    Class::Closing => 1,
-                    Class::HalfClosed => 3,
-                    Class::Datagrams
-                    | Class::Forwarded
-                    | Class::Opening
-                    | Class::Packets
-                    | Class::Socket => 2,
-                };
-                rank << 32 | (TIME_MASK - age(cell, now))
-            };
+            let score = barrier_var(score(cell, lifetimes, now));
+            stay += u64::from(score == STAYS);
             if score < best.0 {
                 best = (score, cell);
             }
+            best = (barrier_var(best.0), barrier_var(best.1));
+            stay = barrier_var(stay);
         }
         let (score, cell) = best;
-        if score == STAYS || class.stays() && stay >= TCP_WAYS {
+        if score == STAYS || class.stays() && stay >= TCP_WAYS as u64 {
             Place::Full
         } else if score <= 1 || matches!(Class::of(cell), Class::Closing) {
             Place::Free(cell)

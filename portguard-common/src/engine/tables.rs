@@ -258,6 +258,11 @@ pub trait Tables {
     fn spilled(&self, key: u64) -> Option<u64>;
     /// Jiffies since some time.
     fn jiffies(&self) -> u64;
+    /// See [`crate::wire::frame::Frame::barrier_var`].
+    #[inline(always)]
+    fn barrier_var(&self, number: u64) -> u64 {
+        number
+    }
 }
 
 /// What is left now of a cell, or of a rule ([`Ending::of_rule`]), whose grants may have ended: the cell that counts it, or 0

@@ -7,7 +7,7 @@ use crate::engine::config::Config;
 use crate::engine::conntrack::{self as flow, Class, Hashed, Lifetimes, Next, Said, Tuple};
 use crate::engine::reason::{Direction, Reason};
 use crate::engine::tables::{Key, Tables};
-use crate::engine::verdict::{self, Verdict};
+use crate::engine::verdict;
 use crate::wire::addr::Addr;
 use crate::wire::packet::{Shape, Subject, protocol, tcp};
 
@@ -100,23 +100,23 @@ pub mod owner {
     pub const WAS_OPEN: u32 = 16;
 }
 
-/// Takes note of a packet that leaves.
+/// Takes note of a packet that leaves for a `reason`.
 #[inline(always)]
 pub fn sent<T: Conversations + ?Sized, S: Subject>(
     tables: &T,
     packet: &S,
-    verdict: &Verdict,
+    reason: Reason,
     sender: &impl Sender,
 ) {
     let facts = tables.config();
     // Answers of documented services, too: they cost no state.
     if facts.flows == 0
         || !matches!(packet.shape(), Shape::Ports)
-        || matches!(verdict.reason, Reason::Transit)
+        || matches!(reason, Reason::Transit)
     {
         return;
     }
-    if matches!(verdict.reason, Reason::Reply) {
+    if matches!(reason, Reason::Reply) {
         // If this generation gives way, what it answered is still no question of the host's.
         if facts.deadline != 0 && packet.protocol() == protocol::UDP && tables.may_give_way() {
             tables.note_theirs(verdict::tuple(packet, Direction::Egress).hash(facts.flow_key));
@@ -145,7 +145,7 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
         class,
         known,
         is_datagram: matches!(said, Said::Datagram),
-        is_documented: matches!(verdict.reason, Reason::Granted),
+        is_documented: matches!(reason, Reason::Granted),
     });
 }
 
@@ -354,15 +354,23 @@ pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) {
 pub fn is_begun_by_peer<T: Tables + ?Sized, S: Subject>(
     tables: &T,
     packet: &S,
-    verdict: &Verdict,
+    reason: Reason,
 ) -> bool {
     tables.config().flows != 0
-        && verdict.reason.is_violation()
+        && reason.is_violation()
         && matches!(packet.shape(), Shape::Ports)
         && (packet.protocol() != protocol::TCP || packet.is_opening())
 }
 
-/// Takes note of such a packet.
+/// Takes note of a packet that is let in for a `reason`.
+#[inline(always)]
+pub fn received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S, reason: Reason) {
+    if is_begun_by_peer(tables, packet, reason) {
+        note_received(tables, packet);
+    }
+}
+
+/// Takes note of a packet that [`is_begun_by_peer`].
 #[inline(always)]
 pub fn note_received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S) {
     let hashed = verdict::tuple(packet, Direction::Ingress).hash(tables.config().flow_key);

@@ -1,5 +1,7 @@
 //! Bounded reads of a frame. The seam between packet memory in the kernel and a slice on the host.
 
+use crate::wire::ipv4;
+
 /// Headers are looked for in this many first bytes of a frame; eight of the largest IPv6 extension headers fit.
 /// A chain that reaches further is malformed, on the host as in the kernel, whose verifier wants a bound.
 pub const HEADER_SPAN: usize = 16_384;
@@ -46,6 +48,19 @@ pub trait Frame {
     fn barrier_var(&self, number: usize) -> usize {
         number
     }
+
+    /// Goes on with a walk through IPv4 options by a word of them. In the kernel a function of its own, which the verifier
+    /// sees once.
+    #[inline(always)]
+    fn walk(&self, walk: u64, octets: u32) -> u64 {
+        walk_word(walk, octets, |number| number)
+    }
+}
+
+/// See [`Frame::walk`].
+#[inline(always)]
+pub fn walk_word(walk: u64, octets: u32, barrier_var: impl Fn(u64) -> u64) -> u64 {
+    ipv4::walk_word(walk, octets, barrier_var)
 }
 
 /// Big-endian numbers at constant offsets of a window; `O` and the size of the number must lie within it.

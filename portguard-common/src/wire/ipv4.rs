@@ -28,10 +28,10 @@ pub(crate) const FRAGMENTED: u16 = MORE_FRAGMENTS | FRAGMENT_OFFSET;
 
 /// Options by their type octet.
 mod option {
-    pub(super) const END: u8 = 0;
-    pub(super) const NOP: u8 = 1;
-    pub(super) const LOOSE_SOURCE_ROUTE: u8 = 131;
-    pub(super) const STRICT_SOURCE_ROUTE: u8 = 137;
+    pub(super) const END: u64 = 0;
+    pub(super) const NOP: u64 = 1;
+    pub(super) const LOOSE_SOURCE_ROUTE: u64 = 131;
+    pub(super) const STRICT_SOURCE_ROUTE: u64 = 137;
 }
 
 /// The address at an offset.
@@ -120,70 +120,90 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: u
 #[inline(always)]
 fn options<F: Frame + ?Sized>(frame: &mut F, at: usize, end: usize) -> Option<bool> {
     let length = end - at;
-    let mut walk = Walk {
-        next: frame.barrier_var(0),
-        size_at: frame.barrier_var(usize::MAX),
-        verdict: None,
-    };
+    let mut walk = Walk::new(frame.barrier_var(length) as u64);
     for word in 0..10 {
         let start = word * 4;
         if start >= frame.barrier_var(length) {
             break;
         }
         frame.renew();
-        let octets = frame.window::<4>(at + start)?;
-        walk.step(frame, length, start, octets.u8::<0>());
-        walk.step(frame, length, start + 1, octets.u8::<1>());
-        walk.step(frame, length, start + 2, octets.u8::<2>());
-        walk.step(frame, length, start + 3, octets.u8::<3>());
-        if let Some(verdict) = walk.verdict {
-            return Some(verdict);
+        let octets = frame.window::<4>(at + start)?.u32::<0>();
+        walk = Walk(frame.walk(walk.0, octets));
+        if walk.0 & Walk::DONE != 0 {
+            return Some(walk.0 & Walk::HARMFUL == 0);
         }
     }
-    Some(walk.size_at != frame.barrier_var(length))
+    Some(walk.size_at() != walk.length())
 }
 
-/// Where in the options a walk is.
-struct Walk {
-    /// Where the next option starts.
-    next: usize,
-    /// Where the length octet of the option at hand stands.
-    size_at: usize,
-    /// Harmless to the end, or harmful; not known yet.
-    verdict: Option<bool>,
-}
+/// Where in the options a walk is, as one number:
+///
+/// ```text
+/// bits 0-7    where the next option starts
+/// bits 8-15   where the length octet of the option at hand stands
+/// bits 16-23  where the options end
+/// bits 24-31  where the word at hand starts
+/// bit 32      it is known whether they are harmless
+/// bit 33      they are not
+/// ```
+#[derive(Clone, Copy)]
+struct Walk(u64);
 
 impl Walk {
+    const DONE: u64 = 1 << 32;
+    const HARMFUL: u64 = 1 << 33;
+    /// Beyond all options: of what is not known yet, or not looked for.
+    const NOWHERE: u64 = 0xff;
+
     #[inline(always)]
-    fn step<F: Frame + ?Sized>(
-        &mut self,
-        frame: &mut F,
-        length: usize,
-        position: usize,
-        octet: u8,
-    ) {
-        if self.verdict.is_some() {
-            return;
-        }
+    const fn new(length: u64) -> Self {
+        Self(Self::NOWHERE << 8 | length << 16)
+    }
+
+    #[inline(always)]
+    const fn size_at(self) -> u64 {
+        self.0 >> 8 & 0xff
+    }
+
+    #[inline(always)]
+    const fn length(self) -> u64 {
+        self.0 >> 16 & 0xff
+    }
+}
+
+/// Goes on with a walk through the options by a word of them; numbers are hidden from verifiers by `barrier_var`.
+#[inline(always)]
+pub(crate) fn walk_word(walk: u64, octets: u32, barrier_var: impl Fn(u64) -> u64) -> u64 {
+    let walk = Walk(walk);
+    let length = walk.length();
+    let mut next = walk.0 & 0xff;
+    let mut size_at = walk.size_at();
+    let mut position = walk.0 >> 24 & 0xff;
+    for octet in octets.to_be_bytes() {
+        let octet = u64::from(octet);
         // Compared as copies: what a comparison says of them must not make a state for the verifier.
-        if position == frame.barrier_var(self.size_at) {
-            let next = position - 1 + usize::from(octet);
-            if octet < 2 || next > frame.barrier_var(length) {
-                self.verdict = Some(false);
+        if position == barrier_var(size_at) {
+            let end = position - 1 + octet;
+            if octet < 2 || end > barrier_var(length) {
+                return Walk::DONE | Walk::HARMFUL;
             }
-            self.next = frame.barrier_var(next);
-        } else if position == frame.barrier_var(self.next) {
+            next = end;
+        } else if position == barrier_var(next) {
             match octet {
-                option::END => self.verdict = Some(true),
-                option::NOP => self.next = frame.barrier_var(position + 1),
+                option::END => return Walk::DONE,
+                option::NOP => next = position + 1,
                 option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE => {
-                    self.verdict = Some(false);
+                    return Walk::DONE | Walk::HARMFUL;
                 }
                 _ => {
-                    self.size_at = frame.barrier_var(position + 1);
-                    self.next = frame.barrier_var(usize::MAX);
+                    size_at = position + 1;
+                    next = Walk::NOWHERE;
                 }
             }
         }
+        next = barrier_var(next);
+        size_at = barrier_var(size_at);
+        position = barrier_var(position + 1);
     }
+    next & 0xff | (size_at & 0xff) << 8 | length << 16 | (position & 0xff) << 24
 }

@@ -24,10 +24,25 @@ pub fn parse<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
 /// [`Nonlinear`], as [`parse`].
 #[inline(always)]
 pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packet, Nonlinear> {
-    let mut packet = Packet::new(frame.linear());
+    let mut packet = Packet::new(0);
+    parse_tagged_into(frame, vlan, &mut packet)?;
+    Ok(packet)
+}
+
+/// As [`parse_tagged`], into a packet that stands somewhere: what stands in a map's memory is no state for verifiers.
+///
+/// # Errors
+/// [`Nonlinear`], as [`parse`]; the packet is worth nothing then.
+#[inline(always)]
+pub fn parse_tagged_into<F: Frame + ?Sized>(
+    frame: &mut F,
+    vlan: u32,
+    packet: &mut Packet,
+) -> Result<(), Nonlinear> {
+    *packet = Packet::new(frame.linear());
     packet.vlan = vlan;
-    let network = match ethernet::parse(frame, &mut packet) {
-        Ok(at) => network(frame, &mut packet, at),
+    let network = match ethernet::parse(frame, packet) {
+        Ok(at) => network(frame, packet, at),
         Err(done) => done,
     };
     finish(frame, packet, network)
@@ -47,13 +62,27 @@ pub fn parse_plain<F: Frame + Clone>(frame: &F, vlan: u32) -> Option<Plain<F>> {
 /// [`Nonlinear`], as [`parse`].
 #[inline(always)]
 pub fn parse_ip<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
-    let mut packet = Packet::new(frame.linear());
+    let mut packet = Packet::new(0);
+    parse_ip_into(frame, &mut packet)?;
+    Ok(packet)
+}
+
+/// As [`parse_ip`], into a packet that stands somewhere: see [`parse_tagged_into`].
+///
+/// # Errors
+/// [`Nonlinear`], as [`parse`]; the packet is worth nothing then.
+#[inline(always)]
+pub fn parse_ip_into<F: Frame + ?Sized>(
+    frame: &mut F,
+    packet: &mut Packet,
+) -> Result<(), Nonlinear> {
+    *packet = Packet::new(frame.linear());
     let Some(first) = frame.window::<{ ipv4::HEADER }>(0) else {
-        let shape = match short(frame, ipv4::HEADER) {
+        packet.shape = match short(frame, ipv4::HEADER) {
             Network::Done(shape) => shape,
             Network::Nonlinear | Network::Payload(_) => return Err(Nonlinear),
         };
-        return Ok(Packet { shape, ..packet });
+        return Ok(());
     };
     packet.ethertype = if first.u8::<{ ipv4::field::VERSION_LENGTH }>() >> 4 == 6 {
         ethertype::IPV6
@@ -61,7 +90,7 @@ pub fn parse_ip<F: Frame + ?Sized>(frame: &mut F) -> Result<Packet, Nonlinear> {
         // Any other version is malformed as IPv4.
         ethertype::IPV4
     };
-    let network = network(frame, &mut packet, 0);
+    let network = network(frame, packet, 0);
     finish(frame, packet, network)
 }
 
@@ -80,21 +109,22 @@ pub fn parse_network<F: Frame + ?Sized>(
     packet.ethertype = ethertype;
     packet.vlan = vlan;
     let network = network(frame, &mut packet, at);
-    finish(frame, packet, network)
+    finish(frame, &mut packet, network)?;
+    Ok(packet)
 }
 
 #[inline(always)]
 fn finish<F: Frame + ?Sized>(
     frame: &mut F,
-    mut packet: Packet,
+    packet: &mut Packet,
     network: Network,
-) -> Result<Packet, Nonlinear> {
+) -> Result<(), Nonlinear> {
     packet.shape = match network {
-        Network::Payload(payload) => transport::parse(frame, &mut packet, payload)?,
+        Network::Payload(payload) => transport::parse(frame, packet, payload)?,
         Network::Done(shape) => shape,
         Network::Nonlinear => return Err(Nonlinear),
     };
-    Ok(packet)
+    Ok(())
 }
 
 /// By EtherType.

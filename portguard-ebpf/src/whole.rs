@@ -1,0 +1,32 @@
+//! What functions of the slow path hand to each other: in memory of this CPU, which is no state for verifiers. So they walk
+//! through each function, and not through one for each way through another.
+#![expect(unsafe_code, reason = "a place in memory of this CPU")]
+
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
+use portguard_common::packet::Packet;
+use portguard_common::verdict::Verdict;
+
+/// A frame with all that is known of it.
+pub(crate) struct Whole {
+    /// What was parsed.
+    pub(crate) packet: Packet,
+    /// What was judged.
+    pub(crate) verdict: Verdict,
+}
+
+/// As words, since maps have no description of such types.
+#[btf_map]
+static WHOLE: PerCpuArray<[u64; size_of::<Whole>().div_ceil(8)], 1> = PerCpuArray::new();
+
+impl Whole {
+    /// The frame at hand: what the functions before have written.
+    #[inline(always)]
+    pub(crate) fn at_hand() -> Option<&'static mut Self> {
+        let words = WHOLE.get_ptr_mut(0)?;
+        // SAFETY: memory that is large enough and aligned, of a live per-CPU element that no other program of this CPU runs
+        // beside; each function asks for it once. Zeros are values of all that is in there, and what is there was written by
+        // these functions.
+        Some(unsafe { &mut *words.cast::<Self>() })
+    }
+}
