@@ -108,7 +108,7 @@ pub fn load(image: &Image, host: &HostFacts, shared: Option<&Path>) -> crate::Re
         ..Placing::default()
     };
     as_kernel_allows(|frags| {
-        let mut opened = open(image, facts, placing, frags)?;
+        let [mut opened] = open(image, [(facts, placing)], frags)?;
         let mut tables = opened.tables()?;
         verify(&mut [&mut opened], || tables.fill(image))?;
         Ok(opened.into_loaded())

@@ -59,19 +59,19 @@ impl Pair {
         };
         let twin_facts = object::facts(&image.facts, &selftest::host_of_twin(host));
         let (loaded, twin, tables) = object::as_kernel_allows(|frags| {
+            let own = Placing {
+                tables: Some(place.own),
+                room: place.room,
+                ..Placing::default()
+            };
             let placing = Placing {
                 shared: Some(place.shared),
                 namespace: place.namespace,
-                tables: Some(place.own),
-                room: place.room,
+                ..own
             };
-            let mut opened = object::open(&image, facts, placing, frags)?;
-            let placing = Placing {
-                shared: None,
-                namespace: None,
-                ..placing
-            };
-            let mut twin = object::open(&image, twin_facts, placing, frags)?;
+            // The twin first: what it has for itself has no place yet.
+            let objects = [(twin_facts, own), (facts, placing)];
+            let [mut twin, mut opened] = object::open(&image, objects, frags)?;
             for path in TABLES.map(|name| place.own.join(name)) {
                 fs::remove_file(&path)
                     .with_context(|| format!("cannot remove `{}`", path.display()))?;

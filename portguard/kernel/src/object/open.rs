@@ -1,7 +1,7 @@
 //! From the object in this file to programs that the kernel has taken: its maps first, then the verifier.
 
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use aya::programs::{SchedClassifier, Xdp};
@@ -60,37 +60,73 @@ pub fn as_kernel_allows<T>(attempt: impl Fn(bool) -> crate::Result<T>) -> crate:
     }
 }
 
-/// Makes the maps of the object for an image. Its globals are filled, the tables not: see [`Tables::fill`].
+/// Makes the maps of the object for an image, once for each of these: with such facts, in such places. Globals are filled, the
+/// tables not: see [`Tables::fill`]. What has a place in one of them has it in those that follow, too.
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn open(
+pub fn open<const N: usize>(
     image: &Image,
-    facts: Config,
-    placing: Placing<'_>,
+    objects: [(Config, Placing<'_>); N],
     frags: bool,
-) -> crate::Result<Opened> {
-    let facts = Config {
-        multi_buffer: facts.multi_buffer & u32::from(frags),
-        ..facts
-    };
-    let flow_sets = if facts.flows == 0 {
-        1
+) -> crate::Result<[Opened; N]> {
+    let older;
+    let object = if frags {
+        OBJECT
     } else {
-        facts.flow_mask + 1
+        older = without_frags(OBJECT);
+        &older
     };
+    let objects = objects.map(|(facts, placing)| {
+        let multi_buffer = facts.multi_buffer & u32::from(frags);
+        let facts = Config {
+            multi_buffer,
+            ..facts
+        };
+        (facts, placing)
+    });
     let asked = owners::bit();
+    // One loader for all: a new one reads the kernel's own types, which takes longer than all else here. Nothing in the object
+    // depends on their layout.
     let mut loader = EbpfLoader::new();
-    // Nothing in the object depends on the layout of the kernel's own types, which take longer to read than all else here.
     loader
         .btf(None)
-        .override_global("CONFIG", &facts, true)
         .override_global(owners::GLOBAL, &asked, true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)
         .override_global("RULES", image.rules.as_slice(), true)
         .override_global("ROOT4", image.root4.as_slice(), true)
-        .override_global("ROOT6", image.root6.as_slice(), true)
+        .override_global("ROOT6", image.root6.as_slice(), true);
+    let mut opened = Vec::new();
+    for (facts, placing) in &objects {
+        loader.override_global("CONFIG", facts, true);
+        place(&mut loader, image, facts, *placing)?;
+        let ebpf = loader
+            .load(object)
+            .map_err(|error| refused("object", error.into()))?;
+        opened.push(Opened {
+            ebpf,
+            facts: *facts,
+        });
+    }
+    opened
+        .try_into()
+        .map_err(|_others: Vec<Opened>| crate::Error::system("as many objects as were asked for"))
+}
+
+/// Says how large the maps are, and where those are that have a place.
+fn place(
+    loader: &mut EbpfLoader<'_>,
+    image: &Image,
+    facts: &Config,
+    placing: Placing<'_>,
+) -> crate::Result<()> {
+    let flow_sets = if facts.flows == 0 {
+        1
+    } else {
+        facts.flow_mask + 1
+    };
+    loader
         .map_max_entries("BLOCKS", placing.entries(image.blocks.len()))
         .map_max_entries("STEPS", placing.entries(image.steps.len()))
         .map_max_entries("HOSTS", u32::try_from(image.hosts.len())?)
@@ -99,34 +135,18 @@ pub fn open(
         .map_max_entries("FLOWS", flow_sets)
         .map_max_entries("THEIRS", flow_sets)
         .map_max_entries("SPILLED", spilled(flow_sets));
-    let shared = placing
-        .shared
-        .map(|directory| (directory, SHARED.as_slice()));
-    let tables = placing
-        .tables
-        .map(|directory| (directory, TABLES.as_slice()));
-    let namespace = placing
-        .namespace
-        .map(|directory| (directory, NAMESPACE.as_slice()));
-    let paths: Vec<(&str, PathBuf)> = [shared, namespace, tables]
-        .into_iter()
-        .flatten()
-        .flat_map(|(directory, names)| names.iter().map(|name| (*name, directory.join(name))))
-        .collect();
-    for (name, path) in &paths {
-        loader.map_pin_path(name, path);
+    let places = [
+        (placing.shared, SHARED.as_slice()),
+        (placing.namespace, NAMESPACE.as_slice()),
+        (placing.tables, TABLES.as_slice()),
+    ];
+    for (directory, names) in places {
+        let Some(directory) = directory else { continue };
+        for name in names {
+            loader.map_pin_path(name, directory.join(name));
+        }
     }
-    let older;
-    let object = if frags {
-        OBJECT
-    } else {
-        older = without_frags(OBJECT);
-        &older
-    };
-    let ebpf = loader
-        .load(object)
-        .map_err(|error| refused("object", error.into()))?;
-    Ok(Opened { ebpf, facts })
+    Ok(())
 }
 
 /// An image's facts as this host is to have them.
