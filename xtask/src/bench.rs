@@ -29,7 +29,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     if args.verbs {
         return verbs(args);
     }
-    setup::ensure(&[])?;
+    setup::ensure(&setup::BENCH)?;
     step(
         "building with optimisation",
         cargo().args(["build", "--release", "--package", "portguard-bench"]),

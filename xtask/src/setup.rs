@@ -22,7 +22,7 @@ use crate::shell::{capture, say, step};
 use crate::workspace::{cargo, root, target, which};
 
 pub(crate) use tools::{
-    DEBIAN, FLEET, MANIFESTS, PACKAGE, RELEASE, SCREENS, SPELLING, TEST, Tool, VM,
+    BENCH, DEBIAN, FLEET, MANIFESTS, PACKAGE, RELEASE, SCREENS, SPELLING, TEST, Tool, VM,
 };
 
 /// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.

@@ -67,6 +67,9 @@ impl Cli {
             only: self.only.clone(),
             quick: self.quick,
         };
+        if extent.wants(&["live/", "scaling/"]) {
+            live::Stage::check()?;
+        }
         // What needs its CPU to itself, and caches that nothing else has filled, comes first.
         if extent.wants(&["control/", "memory/"]) {
             say("control path: compiling");

@@ -48,6 +48,19 @@ pub(crate) const TEST: [Tool; 8] = [
     tool("minisign", "minisign", "signed releases"),
 ];
 
+/// What `bench` calls, and what it compares with.
+pub(crate) const BENCH: [Tool; 5] = [
+    tool(
+        "ethtool",
+        "ethtool",
+        "queues and offloads of the live stage",
+    ),
+    tool("nft", "nftables", "a firewall to compare with"),
+    tool("iptables", "iptables", "another one"),
+    tool("ipset", "ipset", "its sets of ports"),
+    tool("xdp-filter", "xdp-tools", "a filter on the same hook"),
+];
+
 /// What `demo --fleet` calls.
 pub(crate) const FLEET: [Tool; 2] = [
     tool("minisign", "minisign", "signed releases"),

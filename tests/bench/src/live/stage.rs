@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,32 @@ pub(crate) struct Stage {
     pub(super) link: Link,
     /// The threads that poll the guarded interface, one a queue.
     pollers: Vec<Pid>,
+    /// See [`Awake`]; nobody asks it anything.
+    #[expect(dead_code, reason = "ends with the stage")]
+    awake: Option<Awake>,
+}
+
+/// Keeps a CPU from sleeping when it has nothing to do: to wake it takes longer than to judge a packet. Whatever else wants
+/// the CPU has it at once.
+struct Awake(Child);
+
+impl Awake {
+    fn keep(cpu: usize) -> Result<Self> {
+        let spin = ["sh", "-c", "while :; do :; done"];
+        let child = Command::new("chrt")
+            .args(["--idle", "0", "taskset", "--cpu-list", &cpu.to_string()])
+            .args(spin)
+            .spawn()
+            .context("`chrt` and `taskset` of util-linux are needed to keep a CPU awake")?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What a flood came to.
@@ -61,7 +88,23 @@ impl Drop for Attached<'_> {
 impl Stage {
     pub(crate) fn new() -> Result<Self> {
         let receiver = RECEIVER.min(cpus() - 1);
-        Self::with_queues(&[receiver])
+        let mut stage = Self::with_queues(&[receiver])?;
+        if receiver != SENDER {
+            stage.awake = Some(Awake::keep(receiver)?);
+        }
+        Ok(stage)
+    }
+
+    /// Whether what a stage takes is there: before anything is measured.
+    pub(crate) fn check() -> Result<()> {
+        for (program, argument) in [("ethtool", "--version"), ("chrt", "--version")] {
+            let said = Command::new(program).arg(argument).output();
+            ensure!(
+                said.is_ok_and(|said| said.status.success()),
+                "`{program}` is needed for the live measurements: install it, or leave them out by `--only`"
+            );
+        }
+        Ok(())
     }
 
     /// One receive queue for each of these CPUs, whose thread stays there.
@@ -81,12 +124,11 @@ impl Stage {
         )?;
         let name = &link.left.name;
         // Frames that no XDP program takes are still polled by the veth itself, as a card's driver would.
-        let mut gro = std::process::Command::new("ethtool");
+        let mut gro = Command::new("ethtool");
         link.left
             .host
             .output(gro.args(["-K", name, "gro", "on"]), PATIENCE)
-            .and_then(Output::success)
-            .context("`ethtool` is needed for the live measurements: install it")?;
+            .and_then(Output::success)?;
         link.left.host.run(|| threaded(name))?;
         let pollers = pollers(name)?;
         ensure!(
@@ -99,7 +141,11 @@ impl Stage {
             set.set(*cpu)?;
             sched_setaffinity(*poller, &set).context("cannot move a polling thread")?;
         }
-        Ok(Self { link, pollers })
+        Ok(Self {
+            link,
+            pollers,
+            awake: None,
+        })
     }
 
     /// Attaches a program to the guarded interface.
@@ -118,7 +164,7 @@ impl Stage {
 
     /// Runs a command in the guarded namespace.
     pub(super) fn command(&self, program: &str, args: &[&str]) -> Result<()> {
-        let mut command = std::process::Command::new(program);
+        let mut command = Command::new(program);
         let output = self.link.left.host.output(command.args(args), PATIENCE)?;
         output.success()?;
         Ok(())
