@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use super::{Compiler, endings};
 use crate::catalog::{Direction, Transport};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, ProtocolGrant, RowFacts};
-use crate::site::{OwnRow, Place, Who, end_of_day};
+use crate::site::{Mode, OwnRow, Place, Who, end_of_day};
 
 /// The row of ping.
 const ECHO: &str = "baseline/echo";
@@ -49,6 +51,36 @@ const SERVICES: [Service; 4] = [
 /// All `DHCPv6` servers and relays of a link (RFC 8415 section 7.1).
 const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
+/// Networks of documentation (RFC 5737, RFC 3849, RFC 9637).
+const EXAMPLES: [IpNet; 5] = [
+    v4([192, 0, 2, 0]),
+    v4([198, 51, 100, 0]),
+    v4([203, 0, 113, 0]),
+    v6(0x2001_0db8 << 96, 32),
+    v6(0x3fff << 112, 20),
+];
+
+const fn v4([a, b, c, d]: [u8; 4]) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), 24))
+}
+
+const fn v6(bits: u128, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), length))
+}
+
+fn is_example(net: &IpNet) -> bool {
+    EXAMPLES.iter().any(|example| example.contains(net))
+}
+
+/// `22`, or `7000-7010`.
+fn number((first, last): (u16, u16)) -> String {
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
+    }
+}
+
 impl<'a> Compiler<'a, '_> {
     pub(super) fn management(&mut self) {
         let Some(management) = &self.inputs.site.management else {
@@ -75,12 +107,35 @@ impl<'a> Compiler<'a, '_> {
                 .unwrap_or_else(|| "--management".to_owned());
             self.diagnostics.push(diagnostic.at(place));
         }
+        let mut examples = Vec::new();
         for access in &management.allow {
             let place = self.place(access.place, "--management");
             match self.peers.said(&access.peers) {
-                Some(peers) => self.manage(access.transport, access.ports, peers, &place),
+                Some(peers) => {
+                    let prefixes = self.peers.sets.prefixes(peers);
+                    if !prefixes.is_empty() && prefixes.iter().all(is_example) {
+                        let ports = number(access.ports);
+                        examples.push((format!("{}/{ports}", access.transport), place.clone()));
+                    }
+                    self.manage(access.transport, access.ports, peers, &place);
+                }
                 None => self.nobody("management", &place, Level::Error),
             }
+        }
+        // While there is another way in, it is no more than a mistake.
+        let is_shut = examples.len() == management.allow.len();
+        let level = if is_shut && self.subject.mode == Mode::Enforce {
+            Level::Error
+        } else {
+            Level::Warning
+        };
+        for (ports, place) in examples {
+            let message = format!(
+                "management access by {ports} is for example addresses only (RFC 5737, RFC 3849): nobody has them"
+            );
+            let diagnostic = Diagnostic::new(level, "example-addresses", message).at(place);
+            let hint = "replace them with the networks that you administer this host from";
+            self.diagnostics.push(diagnostic.hint(hint));
         }
     }
 
@@ -91,11 +146,7 @@ impl<'a> Compiler<'a, '_> {
         peers: Peers,
         place: &str,
     ) {
-        let ports = if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        };
+        let ports = number((first, last));
         let row = format!("management/{transport}-{ports}");
         self.facts(&row, "management access", place, false);
         self.policy.inbound.push(Grant {

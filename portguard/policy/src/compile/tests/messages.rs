@@ -1,7 +1,9 @@
 //! What the compiler says, word for word.
 
 use super::fixture::{SITE, catalog, compiled, compiled_site, messages};
+use crate::catalog::Catalog;
 use crate::compile::{Inputs, Selection, compile};
+use crate::diagnostic::Level;
 use crate::site::{Flags, Mode, Site};
 
 fn with(from: &str, to: &str) -> Vec<String> {
@@ -157,6 +159,43 @@ fn management_is_never_silently_absent() {
             "site.toml:10:1: warning[no-management]: no management access: a wrong policy can only be corrected at the console"
         ]
     );
+}
+
+#[test]
+fn nobody_enforces_with_an_example_as_the_only_way_in() {
+    let codes = |allow: &str, mode: &str| {
+        let site = format!(
+            "schema = 1\nmode = \"{mode}\"\noutbound = \"audit\"\nunprinted_peers = \"none\"\n[groups]\nours = [\"10.1.0.0/24\"]\nexample = [\"192.0.2.0/28\"]\n[management]\nallow = [{allow}]\n\
+             [[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\nroles = [\"thoughtspot/node\"]\n"
+        );
+        let compiled = compiled_site(
+            &Catalog::embedded().unwrap(),
+            &Site::parse("s.toml", site.as_bytes()).unwrap(),
+            Selection::Name("h".to_owned()),
+        );
+        let found = compiled
+            .diagnostics
+            .iter()
+            .filter(|one| one.code == "example-addresses");
+        found.map(|one| one.level).collect::<Vec<_>>()
+    };
+    for networks in [
+        "=example",
+        "=203.0.113.7",
+        "=198.51.100.0/25",
+        "=2001:db8:1::/48",
+        "=3fff:0:1::/48",
+    ] {
+        let only = format!("\"tcp/22{networks}\"");
+        assert_eq!(codes(&only, "audit"), [Level::Warning], "{networks}");
+        assert_eq!(codes(&only, "enforce"), [Level::Error], "{networks}");
+        let also = format!("{only}, \"tcp/9022=ours\"");
+        assert_eq!(codes(&also, "enforce"), [Level::Warning], "{networks}");
+    }
+    for networks in ["=ours", "=192.0.0.0/16", ""] {
+        let only = format!("\"tcp/22{networks}\"");
+        assert_eq!(codes(&only, "enforce"), [], "{networks}");
+    }
 }
 
 #[test]
