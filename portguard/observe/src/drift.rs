@@ -5,7 +5,7 @@ mod portless;
 mod seen;
 mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portguard_common::reason::Direction;
 
@@ -15,6 +15,7 @@ use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::{Listener, Namespace};
 use portguard_kernel::host::nat::{Published, Unread};
 use portguard_policy::catalog::Transport;
+use portguard_policy::explain::Near;
 use portguard_policy::image::{Span, spans};
 use portguard_policy::policy::{GrantKind, Policy};
 
@@ -47,6 +48,8 @@ pub struct Views<'a> {
     pub elsewhere: Vec<Namespace>,
     /// What was seen, by interface; empty where no guard is loaded.
     pub seen: &'a [Sight],
+    /// Rows of the host's roles that print the port of a listener and open nothing here.
+    pub left_out: BTreeMap<(Transport, u16), Vec<Near>>,
     /// Ports that the kernel gives to sockets that did not ask for one.
     pub ephemeral: (u16, u16),
     /// UDP ports that it gave to all sockets that have them.
@@ -200,6 +203,9 @@ fn undocumented_listeners(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>])
                 handed_on(&item, false).unwrap_or(State::LoopbackOnly)
             } else if is_picked {
                 handed_on(&item, false).unwrap_or(State::EphemeralSocket)
+            } else if let Some(rows) = views.left_out.get(&(transport, port)) {
+                item.left_out.clone_from(rows);
+                State::ListeningLeftOut
             } else {
                 State::ListeningUndocumented
             };
@@ -292,6 +298,12 @@ fn traffic(
                     document(&mut item, policy, span);
                 }
             }
+            // Documented on another interface of the host, and not here.
+            let is_served = |listener: &Listener| !listener.is_loopback();
+            if item.state == State::UndocumentedTrafficSeen && item.listeners.iter().any(is_served)
+            {
+                item.state = State::ListeningUndocumented;
+            }
             item.interface = Some(name.clone());
             item.violations = Some(finding.violations);
             item.traffic = Some(finding.clone());
@@ -304,7 +316,10 @@ fn traffic(
 fn answers_at(item: &Item, finding: &Finding) -> bool {
     let is_served = matches!(
         item.state,
-        State::ListeningUndocumented | State::PublishedUndocumented | State::RedirectedUndocumented
+        State::ListeningLeftOut
+            | State::ListeningUndocumented
+            | State::PublishedUndocumented
+            | State::RedirectedUndocumented
     );
     let is_its = |port| (item.port_first..=item.port_last).contains(&port);
     is_served

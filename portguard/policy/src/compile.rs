@@ -37,7 +37,7 @@ mod sets;
 mod survey;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod views;
 
 use inventory::Inventory;

@@ -23,7 +23,7 @@ use self::http::{Request, Response, Room};
 use self::log::LogFormat;
 use self::newcomers::Newcomers;
 use self::refresh::{NamesArgs, Refresher};
-use super::drift;
+use super::{catalogs, drift};
 use crate::metrics::{self, Format, Found, Seen};
 use portguard_kernel::conversations;
 use portguard_kernel::generation::effective::Effective;
@@ -211,7 +211,9 @@ impl Watched {
             .collect::<portguard_kernel::Result<_>>()?;
         let mut found = Found::default();
         if !seen.is_empty() {
-            let drift = drift::gather(&drift::in_force(&observed), &seen)?;
+            // What cannot be read of it was said at the load.
+            let (catalog, _) = catalogs::found(observed.iter().map(|one| &one.live.meta))?;
+            let drift = drift::gather(&drift::in_force(&observed), &catalog, &seen)?;
             for item in &drift.items {
                 *found.ports.entry(item.state).or_default() += 1;
             }

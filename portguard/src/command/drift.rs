@@ -20,9 +20,11 @@ use portguard_kernel::host::nat::{self, Unread, World};
 use portguard_kernel::host::owners::clients;
 use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
 use portguard_observe::observe::{self, Observed};
+use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
+use portguard_policy::explain;
 use portguard_policy::human::{count, grouped, plain, time};
-use portguard_policy::policy::Policy;
+use portguard_policy::policy::{Omitted, Policy};
 
 /// Compare what is documented, what listens and what was seen
 ///
@@ -94,9 +96,9 @@ struct Window {
 /// If there is neither a policy nor a guard, and what the system refuses.
 pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
-    let (policy, digest) = policy(args, &observed)?;
+    let (policy, catalog, digest) = policy(args, &observed)?;
     let sights = sights(&observed, false)?;
-    let drift = gather(&policy, &sights)?;
+    let drift = gather(&policy, &catalog, &sights)?;
     let (findings, mismatches) = (drift.findings(), drift.mismatches());
     let Drift {
         mut items,
@@ -173,12 +175,19 @@ pub(super) fn warn(unread: &[Unread]) {
 ///
 /// # Errors
 /// If the kernel does not tell what listens.
-pub(super) fn gather(policy: &Policy, seen: &[Sight]) -> anyhow::Result<Drift> {
+pub(super) fn gather(policy: &Policy, catalog: &Catalog, seen: &[Sight]) -> anyhow::Result<Drift> {
     let names = seen.iter().map(|sight| sight.report.name.clone());
     let guarded: Vec<String> = names.collect();
     let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
+    let listeners = listeners().context("cannot read what listens")?;
+    let places = listeners.iter().map(|one| (one.transport, one.port));
+    let left_out = places.filter_map(|place| {
+        let rows = explain::left_out(policy, catalog, place);
+        (!rows.is_empty()).then_some((place, rows))
+    });
     let views = Views {
-        listeners: listeners().context("cannot read what listens")?,
+        left_out: left_out.collect(),
+        listeners,
         // Who is at the other end matters only where something is handed on, and takes a look at every process.
         elsewhere: if published.iter().all(|one| one.is_host) {
             Vec::new()
@@ -206,7 +215,7 @@ pub(super) fn sights(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Sig
 }
 
 /// The policy that was asked for, or those in force taken together; and the digest that it is known by.
-fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, String)> {
+fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, Catalog, String)> {
     let selection = &args.selection;
     let is_asked =
         selection.config.is_some() || selection.host.is_some() || !selection.roles.is_empty();
@@ -216,7 +225,8 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, St
         // One policy on all interfaces has its digest; several taken together have one of their own.
         let is_one = others.iter().all(|one| one.live.meta.digest == *own);
         let digest = if is_one { own.clone() } else { policy.digest() };
-        return Ok((policy, digest));
+        let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
+        return Ok((policy, catalog, digest));
     }
     if !is_asked && !Path::new(USUAL_SITE).exists() {
         return Err(Fault::usage(
@@ -225,9 +235,10 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, St
         .hint("give `--config SITE` or `--role SYSTEM/ROLE`, or guard with `portguard load --audit`")
         .into());
     }
-    let policy = accept(selection.load(Resolving::WhenTold)?.compile(None))?;
+    let selected = selection.load(Resolving::WhenTold)?;
+    let policy = accept(selected.compile(None))?;
     let digest = policy.digest();
-    Ok((policy, digest))
+    Ok((policy, selected.catalog, digest))
 }
 
 /// The policies of all interfaces as one: a port is documented if it is on any of them.
@@ -244,6 +255,16 @@ pub(super) fn in_force(observed: &[Observed]) -> Policy {
         for facts in &policy.rows {
             if !all.rows.contains(facts) {
                 all.rows.push(facts.clone());
+            }
+        }
+        // Whom a row that opens nothing is for is not asked.
+        let left_out = policy.omitted.iter().map(|omitted| Omitted {
+            peers: None,
+            ..omitted.clone()
+        });
+        for omitted in left_out {
+            if !all.omitted.contains(&omitted) {
+                all.omitted.push(omitted);
             }
         }
     }
@@ -388,9 +409,19 @@ fn lines(items: &[&Item], is_several: bool) -> Grid {
             number(item.passed),
             violations,
             plain(&item.who()),
-            plain(&item.rows.join(", ")),
+            plain(&rows(item)),
             plain(&item.purposes.join("; ")),
         ]);
     }
     table
+}
+
+/// The rows that document it, or those that would and why they do not.
+fn rows(item: &Item) -> String {
+    let left_out = item.left_out.iter().map(|near| match &near.left_out {
+        Some(why) => format!("{} ({why})", near.row),
+        None => near.row.clone(),
+    });
+    let all: Vec<String> = item.rows.iter().cloned().chain(left_out).collect();
+    all.join(", ")
 }

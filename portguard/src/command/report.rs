@@ -175,9 +175,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let sights = drift::sights(&observed, args.raw)?;
-    let drift = drift::gather(&drift::in_force(&observed), &sights)?;
-    drift::warn(&drift.unread);
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
+    let drift = drift::gather(&drift::in_force(&observed), &catalog, &sights)?;
+    drift::warn(&drift.unread);
     let mut top_talkers: Vec<TopTalkers> = observed
         .iter()
         .map(|one| one.top_talkers(Some(&catalog), ASKED, args.raw))

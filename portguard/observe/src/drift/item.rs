@@ -12,6 +12,7 @@ use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::Listener;
 use portguard_kernel::host::nat::Published;
 use portguard_policy::catalog::Transport;
+use portguard_policy::explain::Near;
 use portguard_policy::image::Span;
 use portguard_policy::policy::Policy;
 
@@ -49,6 +50,9 @@ pub struct Item {
     pub purposes: Vec<String>,
     /// Where the documents say so.
     pub citations: Vec<String>,
+    /// Rows of this host's roles that document it and open nothing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Near>,
     /// What listens there.
     pub listeners: Vec<Listener>,
     /// Where it is handed on to, by which rules.
@@ -84,6 +88,7 @@ pub(super) fn blank(direction: Direction, transport: Transport, first: u16, last
         rows: Vec::new(),
         purposes: Vec::new(),
         citations: Vec::new(),
+        left_out: Vec::new(),
         listeners: Vec::new(),
         published: Vec::new(),
         behind: Vec::new(),

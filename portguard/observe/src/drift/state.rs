@@ -6,6 +6,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
+    /// Somebody listens, and the rows of this host's roles that print the port open nothing here.
+    ListeningLeftOut,
     /// Somebody listens, no document says so.
     ListeningUndocumented,
     /// The packet filter hands it on to a container, no document says so.
@@ -46,7 +48,8 @@ pub enum State {
 
 impl State {
     /// All states, those to act on first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
+        Self::ListeningLeftOut,
         Self::ListeningUndocumented,
         Self::PublishedUndocumented,
         Self::RedirectedUndocumented,
@@ -70,6 +73,7 @@ impl State {
     /// Stable name.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::ListeningLeftOut => "listening-left-out",
             Self::ListeningUndocumented => "listening-undocumented",
             Self::PublishedUndocumented => "published-undocumented",
             Self::RedirectedUndocumented => "redirected-undocumented",
@@ -94,6 +98,10 @@ impl State {
     /// What it means, and what to do about it.
     pub const fn meaning(self) -> &'static str {
         match self {
+            Self::ListeningLeftOut => {
+                "rows of this host's roles document this port and open nothing here, for the reason given: enforcing makes it \
+                 unreachable; complete the site if others are to reach it"
+            }
             Self::ListeningUndocumented => {
                 "no document opens this port: enforcing makes it unreachable; stop the service, or add a row to the site"
             }
@@ -146,7 +154,8 @@ impl State {
     pub const fn is_to_act_on(self) -> bool {
         matches!(
             self,
-            Self::ListeningUndocumented
+            Self::ListeningLeftOut
+                | Self::ListeningUndocumented
                 | Self::PublishedUndocumented
                 | Self::RedirectedUndocumented
                 | Self::UndocumentedTrafficSeen

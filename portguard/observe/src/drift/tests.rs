@@ -174,6 +174,7 @@ fn every_state_by_its_name() {
             namespace("172.17.0.9", 80),
         ],
         seen: &seen,
+        left_out: BTreeMap::new(),
         ephemeral: (32_768, 60_999),
         clients: BTreeSet::from([40_000]),
     };
@@ -206,6 +207,61 @@ fn every_state_by_its_name() {
     );
     assert_eq!(items[0].violations, Some(9));
     assert_eq!(items[3].behind.len(), 1);
+}
+
+#[test]
+fn a_port_whose_rows_open_nothing_here_is_no_undocumented_one() {
+    let near = Near {
+        kind: "left-out",
+        row: "acme/quorum".to_owned(),
+        port: "tcp/2181".to_owned(),
+        peers: None,
+        left_out: Some("no-peer: no other host has the role".to_owned()),
+        citation: "Doc, 7".to_owned(),
+        words: String::new(),
+    };
+    let views = Views {
+        listeners: vec![
+            listener(Transport::Tcp, 2181, "0.0.0.0"),
+            listener(Transport::Tcp, 22, "0.0.0.0"),
+        ],
+        left_out: [((Transport::Tcp, 2181), vec![near.clone()])].into(),
+        ..Views::default()
+    };
+    let items = compare(&Policy::default(), &views);
+    assert_eq!(
+        states(&items),
+        [
+            "in tcp/22 listening-undocumented",
+            "in tcp/2181 listening-left-out"
+        ]
+    );
+    assert_eq!(items[1].left_out, [near]);
+    assert!(items[1].mismatch);
+}
+
+#[test]
+fn a_port_of_another_interface_is_served_all_the_same() {
+    let listeners = vec![listener(Transport::Tcp, 443, "0.0.0.0")];
+    let here = vec![count("in", "tcp", 443, 0, 12)];
+    let seen = [sight(&Policy::default(), here, Vec::new(), &listeners)];
+    let views = Views {
+        listeners,
+        seen: &seen,
+        ..Views::default()
+    };
+    let items = compare(&policy(), &views);
+    let of_443: Vec<_> = states(&items)
+        .into_iter()
+        .filter(|state| state.contains("tcp/443"))
+        .collect();
+    assert_eq!(
+        of_443,
+        [
+            "in tcp/443 listening-undocumented",
+            "in tcp/443 documented-listening-unused"
+        ]
+    );
 }
 
 #[test]

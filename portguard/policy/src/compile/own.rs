@@ -93,6 +93,7 @@ impl<'a> Compiler<'a, '_> {
                 (22, 22),
                 Peers::Any,
                 "not said by the site: the default",
+                &Who::Any,
             );
             return;
         };
@@ -117,7 +118,7 @@ impl<'a> Compiler<'a, '_> {
                         let ports = number(access.ports);
                         examples.push((format!("{}/{ports}", access.transport), place.clone()));
                     }
-                    self.manage(access.transport, access.ports, peers, &place);
+                    self.manage(access.transport, access.ports, peers, &place, &access.peers);
                 }
                 None => self.nobody("management", &place, Level::Error),
             }
@@ -145,10 +146,11 @@ impl<'a> Compiler<'a, '_> {
         (first, last): (u16, u16),
         peers: Peers,
         place: &str,
+        who: &Who,
     ) {
         let ports = number((first, last));
         let row = format!("management/{transport}-{ports}");
-        self.facts(&row, "management access", place, false);
+        self.facts(&row, "management access", place, who);
         self.policy.inbound.push(Grant {
             kind: GrantKind::Management,
             transport,
@@ -168,7 +170,12 @@ impl<'a> Compiler<'a, '_> {
         }
         if self.policy.echo.is_some() {
             let place = self.place_of(&baseline.echo);
-            self.facts(ECHO, "whether the host is there (ping)", &place, false);
+            self.facts(
+                ECHO,
+                "whether the host is there (ping)",
+                &place,
+                &baseline.echo,
+            );
         }
         for (name, purpose, inbound, outbound) in SERVICES {
             let who = match name {
@@ -208,7 +215,7 @@ impl<'a> Compiler<'a, '_> {
             }
             if judged || !inbound.is_empty() {
                 let place = self.place_of(who);
-                self.facts(&row, purpose, &place, false);
+                self.facts(&row, purpose, &place, who);
             }
         }
         for protocol in &baseline.protocols {
@@ -222,7 +229,7 @@ impl<'a> Compiler<'a, '_> {
                 .reason
                 .as_deref()
                 .unwrap_or("protocol without ports");
-            self.facts(&row, purpose, &place, false);
+            self.facts(&row, purpose, &place, &protocol.peers);
             self.policy.protocols.push(ProtocolGrant {
                 protocol: protocol.number,
                 peers,
@@ -268,7 +275,14 @@ impl<'a> Compiler<'a, '_> {
     fn own_row(&mut self, row: &'a OwnRow) {
         let id = format!("site/{}", row.name);
         let place = self.place(row.place, "the site");
-        self.facts(&id, &row.reason, &place, row.audit);
+        self.policy.rows.push(RowFacts {
+            id: id.clone(),
+            role: None,
+            purpose: row.reason.clone(),
+            citation: place.clone(),
+            audit: row.audit,
+            peers: row.peers.to_string(),
+        });
         let omit = |reason: &str, detail: String| Omitted {
             row: id.clone(),
             reason: reason.to_owned(),
@@ -328,17 +342,23 @@ impl<'a> Compiler<'a, '_> {
             .push(Diagnostic::new(level, "empty-peers", message).at(place));
     }
 
-    fn facts(&mut self, id: &str, purpose: &str, citation: &str, audit: bool) {
-        if self.policy.rows.iter().all(|row| row.id != id) {
-            self.policy.rows.push(RowFacts {
-                id: id.to_owned(),
-                role: None,
-                purpose: purpose.to_owned(),
-                citation: citation.to_owned(),
-                audit,
-                peers: String::new(),
-            });
+    fn facts(&mut self, id: &str, purpose: &str, citation: &str, who: &Who) {
+        let words = who.to_string();
+        if let Some(row) = self.policy.rows.iter_mut().find(|row| row.id == id) {
+            // One access may be written in two lines.
+            if !row.peers.split(", ").any(|known| known == words) {
+                row.peers = format!("{}, {words}", row.peers);
+            }
+            return;
         }
+        self.policy.rows.push(RowFacts {
+            id: id.to_owned(),
+            role: None,
+            purpose: purpose.to_owned(),
+            citation: citation.to_owned(),
+            audit: false,
+            peers: words,
+        });
     }
 
     fn place(&self, place: Place, otherwise: &str) -> String {

@@ -5,7 +5,7 @@ mod asks;
 mod changeovers;
 mod embedded;
 mod ends;
-pub(super) mod fixture;
+pub(crate) mod fixture;
 mod laws;
 mod listeners;
 mod meaning;

@@ -1,7 +1,7 @@
 //! The rows that come closest to a packet that none admits: what an operator should look at.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use portguard_common::packet::{Packet, Shape};
 use portguard_common::reason::Direction;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{cited, remote, transport_of};
 use crate::catalog::{self, Catalog, PortSpec, Row, System, Transport};
-use crate::policy::{Grant, Peers, Policy};
+use crate::policy::{Grant, Omitted, Peers, Policy};
 
 /// Rows of each kind that are named.
 const EACH: usize = 3;
@@ -67,6 +67,23 @@ pub(super) fn of(
     }
 }
 
+/// Rows of the policy's own roles that print a port of this host and open nothing here, with the reason.
+pub fn left_out(
+    policy: &Policy,
+    catalog: &Catalog,
+    (transport, port): (Transport, u16),
+) -> Vec<Near> {
+    let asked = Asked {
+        policy,
+        catalog,
+        direction: Direction::Ingress,
+        transport,
+        port,
+        remote: Ipv4Addr::UNSPECIFIED.into(),
+    };
+    asked.left_out(|row| asked.prints(row, u16::MAX))
+}
+
 /// Finds the nearest rows, the most telling first: of direction, transport, destination port and the other end.
 pub fn nearest(
     policy: &Policy,
@@ -82,10 +99,11 @@ pub fn nearest(
         remote,
     };
     let mut found = asked.same_port();
+    found.extend(asked.left_out(|row| asked.prints(row, u16::MAX)));
     found.extend(asked.other_transport());
     found.extend(asked.same_peer());
     found.extend(asked.other_direction());
-    found.extend(asked.left_out());
+    found.extend(asked.unnumbered());
     found.extend(asked.other_roles());
     found.extend(asked.other_systems());
     found
@@ -146,7 +164,7 @@ impl<'a> Asked<'a> {
             .collect()
     }
 
-    /// Ports that the peer may use: close numbers first, then what is open to it in particular.
+    /// Ports that the peer may use: close numbers, or else the nearest that is open to it in particular.
     fn same_peer(&self) -> Vec<Near> {
         let mut candidates: Vec<(u16, &Grant)> = self
             .grants()
@@ -157,9 +175,10 @@ impl<'a> Asked<'a> {
             .filter(|(_, grant)| self.policy.admits(grant.peers, self.remote))
             .collect();
         candidates.sort_by_key(|(distance, _)| *distance);
+        let close = candidates.iter().filter(|(far, _)| *far <= CLOSE).count();
         candidates
             .into_iter()
-            .take(EACH)
+            .take(close.clamp(1, EACH))
             .map(|(_, grant)| {
                 self.near(
                     "same-peer-other-port",
@@ -181,26 +200,12 @@ impl<'a> Asked<'a> {
             .collect()
     }
 
-    /// Rows of the host's own roles that open nothing here.
-    fn left_out(&self) -> Vec<Near> {
-        let mut found = Vec::new();
-        for omitted in &self.policy.omitted {
-            let Some((system, row)) = self.row(&omitted.row) else {
-                continue;
-            };
-            // Whoever the row is not for learns nothing from a number that it lacks.
-            let is_for = |peers| self.policy.admits(peers, self.remote);
-            let is_open = omitted.reason == "dynamic"
-                && self.asks_for_a_number(row)
-                && omitted.peers.is_none_or(is_for);
-            let open = is_open.then(|| row.ports.iter().find(|spec| spec.is_open()));
-            let open = open
-                .flatten()
-                .map(|spec| format!("{}/{spec}", self.transport));
-            let Some(ports) = self.prints(row, u16::MAX).or(open) else {
-                continue;
-            };
-            found.push(Near {
+    /// Rows of the host's own roles that open nothing here, as far as they have this port.
+    fn left_out(&self, port_of: impl Fn(&Row) -> Option<String>) -> Vec<Near> {
+        let of = |omitted: &Omitted| {
+            let (system, row) = self.row(&omitted.row)?;
+            let ports = port_of(row)?;
+            Some(Near {
                 kind: "left-out",
                 row: row.id.clone(),
                 words: format!(
@@ -211,10 +216,38 @@ impl<'a> Asked<'a> {
                 peers: None,
                 left_out: Some(format!("{}: {}", omitted.reason, omitted.detail)),
                 citation: system.cite(row),
-            });
-        }
-        found.truncate(EACH);
-        found
+            })
+        };
+        self.policy
+            .omitted
+            .iter()
+            .filter_map(of)
+            .take(EACH)
+            .collect()
+    }
+
+    /// Of those, the rows whose number neither the document nor the site gives: any port may be theirs.
+    fn unnumbered(&self) -> Vec<Near> {
+        // Whoever the row is not for learns nothing from a number that it lacks.
+        let is_for = |peers| self.policy.admits(peers, self.remote);
+        let lacks_number = |row: &Row| {
+            let is_it = |omitted: &Omitted| {
+                omitted.row == row.id
+                    && omitted.reason == "dynamic"
+                    && omitted.peers.is_none_or(is_for)
+            };
+            self.policy.omitted.iter().any(is_it)
+        };
+        self.left_out(|row| {
+            if self.prints(row, u16::MAX).is_some()
+                || !self.asks_for_a_number(row)
+                || !lacks_number(row)
+            {
+                return None;
+            }
+            let spec = row.ports.iter().find(|spec| spec.is_open())?;
+            Some(format!("{}/{spec}", self.transport))
+        })
     }
 
     fn row(&self, id: &str) -> Option<(&'a System, &'a Row)> {

@@ -10,6 +10,7 @@ use portguard_common::reason::Direction;
 
 use super::{Explainer, Outcome, Query, capture};
 use crate::catalog::{Catalog, System, Transport};
+use crate::compile::tests::fixture::inputs;
 use crate::compile::{Inputs, Selection, compile, domains};
 use crate::policy::{Grant, GrantKind, Omitted, PeerSet, Peers, Policy, RowFacts};
 use crate::site::{Site, Unresolved};
@@ -431,18 +432,7 @@ fn rows_whose_number_the_document_leaves_open_are_named_as_nearest() {
     let text = "schema = 1\nmode = \"enforce\"\nunresolved_peers = \"none\"\n[[host]]\nname = \"a\"\naddresses = [\"10.3.0.1\"]\nroles = [\"thoughtspot/node\"]\n\
                 [[host]]\nname = \"b\"\naddresses = [\"10.3.0.2\"]\nroles = [\"thoughtspot/node\"]\n";
     let site = Site::parse("site.toml", text.as_bytes()).unwrap();
-    let (resolved, files) = (BTreeMap::new(), BTreeMap::new());
-    let compiled = compile(&Inputs {
-        catalog: &catalog,
-        site: &site,
-        host: Selection::Name("a".to_owned()),
-        interface: None,
-        local_addresses: &[],
-        hostname: None,
-        resolved: &resolved,
-        files: &files,
-        today: None,
-    });
+    let compiled = compile(&inputs(&catalog, &site, Selection::Name("a".to_owned())));
     let asked = compiled
         .diagnostics
         .iter()
@@ -459,4 +449,37 @@ fn rows_whose_number_the_document_leaves_open_are_named_as_nearest() {
         why.is_some_and(|why| why.starts_with("dynamic: ")),
         "{near:#?}"
     );
+}
+
+#[test]
+fn the_row_of_the_very_port_comes_first_though_it_opens_nothing_here() {
+    let catalog = Catalog::embedded().unwrap();
+    let text = "schema = 1\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\nunresolved_ports = \"none\"\n[[host]]\nname = \"a\"\n\
+                addresses = [\"10.3.0.1\"]\nroles = [\"thoughtspot/node\"]\n\
+                [[row]]\nname = \"app\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [9999]\npeers = [\"10.55.0.1\"]\nreason = \"ours\"\n";
+    let site = Site::parse("site.toml", text.as_bytes()).unwrap();
+    let policy = compile(&inputs(&catalog, &site, Selection::Name("a".to_owned()))).policy;
+    let remote = IpAddr::V4(Ipv4Addr::new(10, 55, 0, 1));
+    let at = |port| {
+        let asked = (Direction::Ingress, Transport::Tcp, port, remote);
+        super::nearest(&policy, &catalog, asked)
+    };
+    let near = at(2181);
+    assert_eq!(
+        (near[0].kind, near[0].port.as_str()),
+        ("left-out", "tcp/2181"),
+        "{near:#?}"
+    );
+    let rows = super::left_out(&policy, &catalog, (Transport::Tcp, 2181));
+    assert_eq!(rows, [near[0].clone()]);
+    assert_eq!(
+        super::left_out(&policy, &catalog, (Transport::Tcp, 31_000)),
+        []
+    );
+    // Far ports of the same peer say little: one will do.
+    let far = at(5555);
+    let far = far.iter().filter(|one| one.kind == "same-peer-other-port");
+    assert!(far.count() <= 1);
+    // A row's peers are the words of the row, whoever else means the same addresses.
+    assert_eq!(at(10_000)[0].peers.as_deref(), Some("10.55.0.1"));
 }

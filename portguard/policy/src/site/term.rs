@@ -1,5 +1,6 @@
 //! The small languages of a site: peers (`admins`, `10.0.0.0/24`, `role:wso2/api-manager`), ports, access, durations.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -65,6 +66,39 @@ impl Fault {
             code,
             message: message.into(),
             hint: hint.into(),
+        }
+    }
+}
+
+/// As the views name them: a group, host or domain by its name, a role as the documents' peers are.
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => {
+                write!(f, "{}", net.addr())
+            }
+            Self::Prefix(net) => write!(f, "{net}"),
+            Self::Role(role) => write!(f, "role {role}"),
+            Self::Group(name) => write!(f, "group {name}"),
+            Self::Host(name) | Self::Domain(name) | Self::File(name) => f.write_str(name),
+        }
+    }
+}
+
+/// `any`, `none`, or terms joined by commas.
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::None => f.write_str("none"),
+            Self::These(terms) => {
+                let mut separator = "";
+                for (term, _) in &terms.0 {
+                    write!(f, "{separator}{term}")?;
+                    separator = ", ";
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -200,8 +234,8 @@ pub(super) fn is_name(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
-impl std::fmt::Display for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.first == self.last {
             write!(f, "{}", self.first)
         } else {

@@ -342,11 +342,7 @@ pub(in crate::compile) fn compiled(site: &str, host: &str) -> Compiled {
 }
 
 /// A host of a site: no interface, nothing known of the machine, no names, files or day.
-pub(in crate::compile) fn inputs<'a>(
-    catalog: &'a Catalog,
-    site: &'a Site,
-    host: Selection,
-) -> Inputs<'a> {
+pub(crate) fn inputs<'a>(catalog: &'a Catalog, site: &'a Site, host: Selection) -> Inputs<'a> {
     static RESOLVED: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     static FILES: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
     Inputs {
