@@ -81,6 +81,7 @@ const GUARDED: &[(&str, &str)] = &[
     ("flows", "flows --live tcp 10.77.0.1:40000 10.77.0.2:443"),
     ("drift", "drift"),
     ("drift", "drift -c site.toml --host right"),
+    ("drift", "drift -c other.toml --host left"),
     ("report", "report"),
     ("diff", "diff -c other.toml --host left"),
     ("explain", "explain --running IF tcp 10.77.0.2 9443"),
@@ -275,7 +276,13 @@ fn scene() -> Result<Scene> {
         .replace("ports = [9102]", "ports = [9103]")
         .replace("tcp/9443=192.0.2.0/28", "tcp/9443=admins")
         .replace("schema = 1\n", "schema = 1\nstrict_ethertypes = true\n")
-        .replace("smtp-relay = \"any\"", "smtp-relay = [\"192.0.2.25\"]");
+        .replace("smtp-relay = \"any\"", "smtp-relay = [\"192.0.2.25\"]")
+        .replacen(
+            "[[row]]",
+            "[systems.thoughtspot.rows]\nintracluster-443 = { off = true, reason = \"a test\" }\n\
+             support-443 = { off = true, reason = \"a test\" }\n[[row]]",
+            1,
+        );
     std::fs::write(scene.path("other.toml"), other)?;
     Ok(scene)
 }

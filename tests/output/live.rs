@@ -17,7 +17,7 @@ use crate::names::server::NameServer;
 /// As long as the name that the interface really has.
 const NAME: &str = "ethernet0";
 const SERVER: &str = "127.0.0.1:5353";
-pub(super) const ADMIN: [u8; 4] = [192, 0, 2, 1];
+pub(super) const ADMIN: [u8; 4] = [10, 9, 0, 1];
 pub(super) const STRANGER: [u8; 4] = [203, 0, 113, 9];
 const SCANNER: [u8; 4] = [203, 0, 113, 50];
 

@@ -23,7 +23,7 @@ pub(super) fn site(address: &str, Answers { system, host }: &Answers) -> String 
 unprinted_peers = ["admins"]
 unresolved_ports = "none"
 [groups]
-admins = ["192.0.2.0/28"]
+admins = ["10.9.0.0/28"]
 [management]
 allow = ["tcp/22=admins"]
 [systems.nexthink]

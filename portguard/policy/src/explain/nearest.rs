@@ -81,7 +81,8 @@ pub fn left_out(
         port,
         remote: Ipv4Addr::UNSPECIFIED.into(),
     };
-    asked.left_out(|row| asked.prints(row, u16::MAX))
+    // What another device listens on, or only the host itself reaches, is no row for a listener here.
+    asked.left_out(|row| asked.prints(row, u16::MAX).filter(|_| row.inert.is_none()))
 }
 
 /// Finds the nearest rows, the most telling first: of direction, transport, destination port and the other end.
