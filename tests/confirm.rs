@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use portguard_harness::traffic::{UdpEcho, exchange_udp};
 
 use crate::guard::{Guarded, SHORT, SOON, eventually};
@@ -120,6 +120,39 @@ fn a_replacement_that_nobody_confirms_gives_way_to_its_predecessor() -> Result<(
     );
     ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
     ensure!(guarded.status()?.unwrap()["generation"] == 1);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_is_opened_for_a_while_closes_again() -> Result<()> {
+    let within = format!("{}s", WITHIN.as_secs());
+    let deadline: [&'static str; 2] = ["--confirm-within", within.leak()];
+    let guarded = Guarded::new()?;
+    let _servers = echoes(&guarded)?;
+    // Nothing drops anything: there is nothing to give way to, which is said.
+    let output = guarded.load("--audit", &[BOTH, FIRST], &deadline)?;
+    ensure!(output.stderr.contains("changes nothing"), "{output:?}");
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    ensure!(guarded.open(&ALL)? == [BOTH, FIRST]);
+    let before = Instant::now();
+    let weaker = ["--allow-weaker", deadline[0], deadline[1]];
+    let output = guarded.load("--audit", &[BOTH, FIRST], &weaker)?;
+    ensure!(output.stderr.contains("portguard confirm"), "{output:?}");
+    let status = guarded.status()?.context("guarded")?;
+    ensure!(!status["confirm_deadline"].is_null(), "{status:#}");
+    ensure!(guarded.open(&ALL)? == ALL);
+    eventually("it closes again", || {
+        Ok(guarded.open(&ALL)? == [BOTH, FIRST])
+    })?;
+    ensure!(before.elapsed() >= WITHIN);
+    // Confirmed in time, it stays open.
+    guarded.load(
+        "--audit",
+        &[BOTH, FIRST],
+        &["--allow-weaker", "--confirm-within", "60s"],
+    )?;
+    verb(&guarded, "confirm")?.success()?;
+    ensure!(guarded.open(&ALL)? == ALL);
     Ok(())
 }
 

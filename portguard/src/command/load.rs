@@ -249,7 +249,7 @@ fn compiled(
             .filter(|path| *path != Path::new(STDIN))
             .map(|path| path.display().to_string()),
         catalogs: site.catalogs.clone(),
-        confirm_within: safety::confirm_within(&args.safety, &plain),
+        confirm_within: safety::confirm_within(&args.safety, &interfaces, &plain),
         migrate: args.safety.migrate,
         is_refresh: false,
     };
@@ -301,7 +301,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
     safety::check_scope(force, &interfaces, &policies)?;
     let cuts = force || args.safety.cut_sessions;
     let safety = safety::check(force, cuts, &interfaces, &policies)?;
-    let confirm_within = safety::confirm_within(&args.safety, &policies);
+    let confirm_within = safety::confirm_within(&args.safety, &interfaces, &policies);
     let jobs = interfaces.into_iter().zip(stored).zip(safety);
     Ok(jobs
         .map(|((interface, stored), safety)| Job {

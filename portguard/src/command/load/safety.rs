@@ -9,6 +9,7 @@ use clap::Args;
 use crate::stderr::stderr;
 use portguard_common::ethertypes;
 use portguard_kernel::conversations::{self, Adopted, Passing};
+use portguard_kernel::generation::effective::Strictness;
 use portguard_kernel::generation::{live, takes_over};
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::diversions::{diversions, unforwarded};
@@ -334,16 +335,34 @@ fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result
     ))
 }
 
-/// The deadline that applies.
-pub(super) fn confirm_within(args: &SafetyArgs, policies: &[Policy]) -> Duration {
+/// The deadline that applies. What opens a host for a while is to close again as well: only where nothing drops, neither
+/// before nor after, is there nothing to give way.
+pub(super) fn confirm_within(
+    args: &SafetyArgs,
+    interfaces: &[Interface],
+    policies: &[Policy],
+) -> Duration {
     let enforces = policies.iter().any(|policy| policy.settings.enforce);
     match args.confirm_within {
-        // What drops nothing needs no confirmation.
-        _ if !enforces => Duration::ZERO,
-        Some(within) => within,
-        None if operator::connection().is_some() => DEFAULT,
+        Some(within) if enforces || within.is_zero() || interfaces.iter().any(drops) => within,
+        Some(_) => {
+            let _ = writeln!(
+                stderr(),
+                "note: `--confirm-within` changes nothing: nothing is dropped, neither before nor by this policy"
+            );
+            Duration::ZERO
+        }
+        None if enforces && operator::connection().is_some() => DEFAULT,
         None => Duration::ZERO,
     }
+}
+
+/// Whether anything is dropped at an interface now.
+fn drops(interface: &Interface) -> bool {
+    let live = live(&Layout::of(&interface.name)).ok().flatten();
+    live.is_some_and(|live| {
+        [live.effective.inbound, live.effective.outbound].contains(&Strictness::Enforce)
+    })
 }
 
 /// Says what becomes of the open sessions, where they may be cut.
