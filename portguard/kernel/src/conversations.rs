@@ -25,6 +25,7 @@ mod read;
 mod repin;
 mod services;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -43,7 +44,8 @@ use crate::host::listeners::ephemeral;
 use crate::host::owners;
 use crate::host::sockets::sessions;
 use crate::notice;
-use crate::pins::bpffs::{self, Layout, Lock};
+use crate::pins::bpffs::{self, Lock};
+use crate::pins::guarded;
 use crate::pins::identity;
 use crate::pins::mounts::MOUNT;
 use crate::pins::namespaces;
@@ -335,15 +337,20 @@ fn secret() -> crate::Result<[u64; 2]> {
 /// If pins cannot be removed.
 pub(crate) fn remove_unused() -> io::Result<()> {
     let own = directory().unwrap_or_default();
-    let is_used = bpffs::layouts()
-        .iter()
-        .any(|layout: &Layout| layout.interface().1);
-    for directory in fs::read_dir(root()).into_iter().flatten().flatten() {
-        let directory = directory.path();
+    let is_used = !bpffs::layouts_here().is_empty();
+    let there = fs::read_dir(root()).into_iter().flatten().flatten();
+    let there: Vec<PathBuf> = there.map(|entry| entry.path()).collect();
+    let others = there.iter().filter(|directory| **directory != own);
+    let mut others: BTreeSet<_> = others.filter_map(|other| namespace_of(other)).collect();
+    // A guard that is attached says that its namespace lives, without a look at every process.
+    let attached = guarded::namespaces();
+    others.retain(|namespace| !attached.contains(namespace));
+    let alive = namespaces::alive(&others);
+    for directory in there {
         let is_over = if directory == own {
             !is_used
         } else {
-            namespace_of(&directory).is_some_and(|there| namespaces::is_alive(there) == Some(false))
+            namespace_of(&directory).is_some_and(|there| alive.get(&there) == Some(&Some(false)))
         };
         if is_over {
             bpffs::remove(&directory)?;

@@ -62,10 +62,7 @@ pub struct Observed {
 /// If one is named that is not guarded, or this process may not look.
 pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Error> {
     hidden::check()?;
-    let here: Vec<Layout> = bpffs::layouts()
-        .into_iter()
-        .filter(|layout| layout.interface().1)
-        .collect();
+    let here = bpffs::layouts_here();
     let Some(name) = only else {
         return Ok(here);
     };

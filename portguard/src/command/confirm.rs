@@ -171,10 +171,7 @@ fn tell(name: &str, what: &str) -> io::Result<()> {
 fn guarded(lock: &Lock, named: &[String]) -> anyhow::Result<Vec<(String, Layout, Live)>> {
     reconcile(lock)?;
     let layouts: Vec<Layout> = if named.is_empty() {
-        bpffs::layouts()
-            .into_iter()
-            .filter(|layout| layout.interface().1)
-            .collect()
+        bpffs::layouts_here()
     } else {
         named
             .iter()

@@ -78,10 +78,7 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
     reconcile(lock)?;
     let named = &args.interfaces;
     let layouts: Vec<Layout> = if named.is_empty() {
-        bpffs::layouts()
-            .into_iter()
-            .filter(|layout| layout.interface().1)
-            .collect()
+        bpffs::layouts_here()
     } else {
         named
             .iter()

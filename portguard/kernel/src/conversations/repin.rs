@@ -13,7 +13,7 @@ use super::programs::{self, LINK, OWN, PROGRAM, WRITER};
 use crate::error::Context as _;
 use crate::hook::attach;
 use crate::object::NAMESPACE;
-use crate::pins::bpffs::{Layout, layouts};
+use crate::pins::bpffs::layouts_here;
 use crate::pins::meta::Meta;
 
 /// What the socket programs need, and the guards do not hold.
@@ -25,7 +25,7 @@ pub(super) fn in_force(directory: &Path) -> Option<Shape> {
     if !["FLOWS", "THEIRS", "SPILLED"].iter().all(is_pinned) {
         return None;
     }
-    guards().find_map(|layout| {
+    layouts_here().into_iter().find_map(|layout| {
         let link = attach::inspect(&layout.link(Direction::Ingress)).ok()??;
         let runs = |number: &u64| {
             let pin = layout.generation(*number).join(Direction::Ingress.name());
@@ -39,12 +39,6 @@ pub(super) fn in_force(directory: &Path) -> Option<Shape> {
             shift: meta.tick_shift,
         })
     })
-}
-
-/// The guards of this network namespace.
-fn guards() -> impl Iterator<Item = Layout> {
-    let all = layouts().into_iter();
-    all.filter(|layout| layout.interface().1)
 }
 
 /// Names of pins that a state has to have.
@@ -88,7 +82,8 @@ pub(super) fn repin(directory: &Path) -> crate::Result<Vec<&'static str>> {
 
 /// Ids of the maps that the guards of this network namespace and its socket programs use.
 fn maps_in_force(directory: &Path) -> BTreeSet<u32> {
-    let pins = guards()
+    let pins = layouts_here()
+        .into_iter()
         .flat_map(|layout| [Direction::Ingress, Direction::Egress].map(|to| layout.link(to)))
         .chain(programs::links().map(|link| directory.join(link)));
     let attached = pins.filter_map(|pin| attach::inspect(&pin).ok()?);

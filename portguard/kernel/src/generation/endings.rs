@@ -70,10 +70,7 @@ pub(crate) fn of(policy: &Policy, now: u64) -> Vec<RowEnding> {
 /// If there is no boot-time clock.
 pub fn follow_clock() -> crate::Result<usize> {
     let mut count = 0;
-    for layout in bpffs::layouts() {
-        if !layout.interface().1 {
-            continue;
-        }
+    for layout in bpffs::layouts_here() {
         for number in layout.generations() {
             if let Ok(meta) = Meta::read(&layout.generation(number).join("meta")) {
                 count += usize::from(follow_clock_of(&layout, &meta)?);

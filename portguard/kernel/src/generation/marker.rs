@@ -30,7 +30,7 @@ pub(crate) fn end(layout: &Layout) -> crate::Result<()> {
 
 /// Whether some guard of this network namespace has the mark: a tool is at work, or it died at it.
 pub(crate) fn is_any_open() -> bool {
-    bpffs::layouts()
+    bpffs::layouts_here()
         .iter()
-        .any(|layout| layout.interface().1 && layout.swapping().exists())
+        .any(|layout| layout.swapping().exists())
 }

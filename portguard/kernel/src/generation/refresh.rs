@@ -36,9 +36,8 @@ pub struct Refreshed {
 pub fn refresh(answers: &Answers, standby: &mut Standby) -> crate::Result<Vec<Refreshed>> {
     // Seen without the lock that there is nothing to do, most of the time.
     let changes = |live: &Live| live.meta.policy.with_answers(answers).is_some();
-    let layouts = bpffs::layouts().into_iter();
+    let layouts = bpffs::layouts_here().into_iter();
     let mut layouts = layouts
-        .filter(|layout| layout.interface().1)
         .filter(|layout| live(layout).is_ok_and(|live| live.as_ref().is_some_and(changes)))
         .peekable();
     if layouts.peek().is_none() {
@@ -118,8 +117,7 @@ fn one(
 /// # Errors
 /// What the system refuses: the next refresh takes longer then.
 pub fn provide(standby: &mut Standby) -> crate::Result<()> {
-    let own = bpffs::layouts().into_iter();
-    for layout in own.filter(|layout| layout.interface().1) {
+    for layout in bpffs::layouts_here() {
         if !live(&layout)?.is_some_and(|live| standby.lacks(&layout, &live)) {
             continue;
         }

@@ -64,17 +64,25 @@ impl Layout {
             .file_name()
             .unwrap_or_default()
             .to_string_lossy();
-        let is_here = match (self.namespace(), Namespace::own()) {
-            (Some(namespace), Some(own)) => namespace.is(own),
-            (None, None) => !name.contains('@'),
-            _ => false,
-        };
+        let is_here = self.is_of(Namespace::own());
         let name = name.split_once('@').map_or(name.as_ref(), |(name, _)| name);
         let name = name
             .replace("%40", "@")
             .replace("%2e", ".")
             .replace("%25", "%");
         (name, is_here)
+    }
+
+    /// Whether it is of this network namespace.
+    fn is_of(&self, own: Option<Namespace>) -> bool {
+        match (self.namespace(), own) {
+            (Some(namespace), Some(own)) => namespace.is(own),
+            (None, None) => {
+                let name = self.directory.file_name().unwrap_or_default();
+                !name.as_encoded_bytes().contains(&b'@')
+            }
+            _ => false,
+        }
     }
 
     /// The same interface's layouts under the roots of other ABI versions.
@@ -209,6 +217,14 @@ pub fn layouts() -> Vec<Layout> {
         .into_iter()
         .map(|directory| Layout { directory })
         .collect()
+}
+
+/// Those of this process's network namespace, which is asked for once, however many others there are.
+pub fn layouts_here() -> Vec<Layout> {
+    let own = Namespace::own();
+    let mut here = layouts();
+    here.retain(|layout| layout.is_of(own));
+    here
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portguard_common::reason::Direction;
 
-use super::bpffs::{self, check_readable, layouts_of_all_versions};
+use super::bpffs::{self, Layout, check_readable, layouts_of_all_versions};
 use super::mounts::{MOUNT, is_private};
 use crate::error::{Error, Kind};
 use crate::hook::attach;
@@ -62,7 +62,12 @@ fn find() -> Option<(String, Holder)> {
     if hooks.is_empty() {
         return None;
     }
-    let pinned = pinned();
+    // Those of other namespaces need not be opened, however many they are, where none is missing.
+    let here = pinned(&bpffs::layouts_here());
+    if hooks.iter().all(|(_, holder)| here.contains(&holder.id)) {
+        return None;
+    }
+    let pinned = pinned(&layouts_of_all_versions());
     hooks
         .into_iter()
         .filter(|(_, holder)| !pinned.contains(&holder.id))
@@ -73,9 +78,9 @@ fn find() -> Option<(String, Holder)> {
         .find(|(_, holder)| is_ours(holder))
 }
 
-/// Ingress programs of all guards whose pins can be seen.
-fn pinned() -> Vec<u32> {
-    layouts_of_all_versions()
+/// Ingress programs of guards.
+fn pinned(layouts: &[Layout]) -> Vec<u32> {
+    layouts
         .iter()
         .filter_map(|layout| attach::inspect(&layout.link(Direction::Ingress)).ok()?)
         .map(|link| link.program)

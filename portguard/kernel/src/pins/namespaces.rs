@@ -1,6 +1,6 @@
 //! The other network namespaces of this machine, as far as they can be seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,64 +20,123 @@ pub fn is_forwarding() -> bool {
         })
 }
 
-/// Whether anybody is in, holds, or has a name for, a network namespace; `None` = cannot be told, since some process does not
-/// let itself be looked at.
-pub fn is_alive(namespace: Namespace) -> Option<bool> {
-    let wanted = namespace.inode;
+/// Of each of these, whether anybody is in it, holds it, or has a name for it; `None` = cannot be told, since some process does
+/// not let itself be looked at. However many are asked about, every process is looked at once.
+pub fn alive(asked: &BTreeSet<Namespace>) -> BTreeMap<Namespace, Option<bool>> {
+    let mut search = Search::of(asked);
     // The kernel gave the inode to the namespace that this process is in: the other one has ended.
-    if inode(Path::new("/proc/thread-self/ns/net")) == Some(wanted) {
-        return Some(Namespace::own().is_some_and(|own| own.is(namespace)));
+    if let Some(own) = inode(Path::new("/proc/thread-self/ns/net")) {
+        let own_namespace = Namespace::own();
+        search.settle(own, |one| {
+            own_namespace.is_some_and(|own_namespace| own_namespace.is(one))
+        });
     }
     for directory in NAMED {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if inode(&entry.path()) == Some(wanted) {
-                return Some(true);
+            search.found(inode(&entry.path()));
+        }
+    }
+    search.processes();
+    search.answer
+}
+
+/// Looks for namespaces until all of them are found.
+struct Search {
+    /// Not found yet, by inode.
+    missing: BTreeMap<u64, Vec<Namespace>>,
+    answer: BTreeMap<Namespace, Option<bool>>,
+}
+
+impl Search {
+    fn of(asked: &BTreeSet<Namespace>) -> Self {
+        let mut missing: BTreeMap<u64, Vec<Namespace>> = BTreeMap::new();
+        for one in asked {
+            missing.entry(one.inode).or_default().push(*one);
+        }
+        Self {
+            missing,
+            answer: asked.iter().map(|one| (*one, None)).collect(),
+        }
+    }
+
+    fn settle(&mut self, inode: u64, is_alive: impl Fn(Namespace) -> bool) {
+        for one in self.missing.remove(&inode).into_iter().flatten() {
+            self.answer.insert(one, Some(is_alive(one)));
+        }
+    }
+
+    fn found(&mut self, inode: Option<u64>) {
+        if let Some(inode) = inode {
+            self.settle(inode, |_| true);
+        }
+    }
+
+    fn processes(&mut self) {
+        // Every namespace has a `net/dev` with a number of its own, which everybody may ask for: by it, who does not let itself
+        // be looked at is found where others are that do.
+        let table = |process: &Path| inode(&process.join("net/dev"));
+        let mut known: BTreeSet<u64> = table(Path::new("/proc/thread-self")).into_iter().collect();
+        let mut closed = Vec::new();
+        let mut open = Vec::new();
+        if self.missing.is_empty() {
+            return;
+        }
+        let Ok(all) = fs::read_dir("/proc") else {
+            return;
+        };
+        for entry in all.flatten() {
+            let name = entry.file_name();
+            if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            let process = entry.path();
+            match fs::metadata(process.join("ns/net")) {
+                Ok(there) => {
+                    self.found(Some(there.ino()));
+                    known.extend(table(&process));
+                    open.push(process);
+                }
+                // It ended meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => closed.extend(table(&process)),
+            }
+            if self.missing.is_empty() {
+                return;
+            }
+        }
+        // Few hold one without being in it: they are asked only where nobody is in it.
+        for process in open {
+            self.held_by(&process);
+            if self.missing.is_empty() {
+                return;
+            }
+        }
+        if closed.iter().all(|table| known.contains(table)) {
+            for one in std::mem::take(&mut self.missing).into_values().flatten() {
+                self.answer.insert(one, Some(false));
             }
         }
     }
-    // Every namespace has a `net/dev` with a number of its own, which everybody may ask for: by it, who does not let itself be
-    // looked at is found where others are that do.
-    let table = |process: &Path| inode(&process.join("net/dev"));
-    let mut known: BTreeSet<u64> = table(Path::new("/proc/thread-self")).into_iter().collect();
-    let mut closed = Vec::new();
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let is_process = entry
-            .file_name()
-            .to_string_lossy()
-            .bytes()
-            .all(|byte| byte.is_ascii_digit());
-        if !is_process {
-            continue;
+
+    /// By another thread, or by an open file.
+    fn held_by(&mut self, process: &Path) {
+        let entries = |name: &str| {
+            fs::read_dir(process.join(name))
+                .into_iter()
+                .flatten()
+                .flatten()
+        };
+        for thread in entries("task") {
+            self.found(inode(&thread.path().join("ns/net")));
         }
-        let process = entry.path();
-        match fs::metadata(process.join("ns/net")) {
-            Ok(there) if there.ino() == wanted => return Some(true),
-            Ok(_) if holds(&process, wanted) => return Some(true),
-            Ok(_) => known.extend(table(&process)),
-            // It ended meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(_) => closed.extend(table(&process)),
+        for file in entries("fd") {
+            let link = fs::read_link(file.path()).unwrap_or_default();
+            let inode = link
+                .to_str()
+                .and_then(|link| link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
+            self.found(inode);
         }
     }
-    closed
-        .iter()
-        .all(|table| known.contains(table))
-        .then_some(false)
-}
-
-/// Whether a process holds a network namespace without being in it: by another thread, or by an open file.
-fn holds(process: &Path, namespace: u64) -> bool {
-    let entries = |name: &str| {
-        fs::read_dir(process.join(name))
-            .into_iter()
-            .flatten()
-            .flatten()
-    };
-    let link = format!("net:[{namespace}]");
-    entries("task").any(|thread| inode(&thread.path().join("ns/net")) == Some(namespace))
-        || entries("fd")
-            .filter_map(|file| fs::read_link(file.path()).ok())
-            .any(|file| file.as_os_str() == link.as_str())
 }
 
 fn inode(path: &Path) -> Option<u64> {
@@ -87,6 +146,10 @@ fn inode(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_alive(namespace: Namespace) -> Option<bool> {
+        alive(&[namespace].into()).remove(&namespace).flatten()
+    }
 
     #[test]
     fn the_own_namespace_is_alive_and_a_made_up_one_is_not() {

@@ -26,11 +26,11 @@ pub fn reattach(lock: &Lock) -> crate::Result<Vec<String>> {
     reconcile(lock)?;
     let mut reattached = Vec::new();
     let mut outcome = Ok(());
-    for layout in bpffs::layouts() {
-        let (name, is_here) = layout.interface();
+    for layout in bpffs::layouts_here() {
+        let (name, _) = layout.interface();
         let link = attach::inspect(&layout.link(Direction::Ingress))?;
         // Gone, taken off by force, or in another network namespace: what has the name here has no guard.
-        if !is_here || link.is_none_or(|link| effective::runs(&layout, link)) {
+        if link.is_none_or(|link| effective::runs(&layout, link)) {
             continue;
         }
         let Ok(interface) = Interface::find(&name) else {

@@ -37,10 +37,10 @@ pub fn reconcile(lock: &Lock) -> crate::Result<()> {
 /// If pins cannot be renamed.
 fn follow_renames(_lock: &Lock) -> crate::Result<()> {
     let mut moves = Vec::new();
-    for layout in bpffs::layouts() {
-        let (name, is_here) = layout.interface();
+    for layout in bpffs::layouts_here() {
+        let (name, _) = layout.interface();
         let link = attach::inspect(&layout.link(Direction::Ingress))?;
-        let Some(link) = link.filter(|link| is_here && effective::runs(&layout, *link)) else {
+        let Some(link) = link.filter(|link| effective::runs(&layout, *link)) else {
             continue;
         };
         match Interface::name_of(link.ifindex) {
@@ -83,18 +83,22 @@ fn rename(from: &Path, to: &Path) -> crate::Result<()> {
 /// If pins cannot be removed.
 pub fn sweep_stale(_lock: &Lock, all: bool) -> crate::Result<Vec<String>> {
     let mut swept = Vec::new();
-    for layout in bpffs::layouts() {
-        let (name, is_here) = layout.interface();
-        // What cannot be opened is not known to be stale.
-        let Ok(link) = attach::inspect(&layout.link(Direction::Ingress)) else {
-            continue;
-        };
-        if link.is_some_and(|link| link.ifindex != 0) {
-            continue;
-        }
+    let mut idle = bpffs::layouts();
+    // What cannot be opened is not known to be stale.
+    idle.retain(|layout| {
+        attach::inspect(&layout.link(Direction::Ingress))
+            .is_ok_and(|link| link.is_none_or(|link| link.ifindex == 0))
+    });
+    let locks = bpffs::foreign_locks();
+    let here: Vec<bool> = idle.iter().map(|layout| layout.interface().1).collect();
+    let others = idle.iter().zip(&here).filter(|(_, is_here)| !**is_here);
+    let others = others.filter_map(|(layout, _)| layout.namespace());
+    let locked = locks.iter().map(|(namespace, _)| *namespace);
+    let alive = namespaces::alive(&others.chain(locked).collect());
+    for (layout, is_here) in idle.into_iter().zip(here) {
         let is_stale = match layout.namespace() {
-            _ if is_here => all && Interface::find(&name).is_err(),
-            Some(namespace) => match namespaces::is_alive(namespace) {
+            _ if is_here => all && Interface::find(&layout.interface().0).is_err(),
+            Some(namespace) => match alive.get(&namespace).copied().flatten() {
                 Some(alive) => !alive,
                 None => all,
             },
@@ -106,8 +110,8 @@ pub fn sweep_stale(_lock: &Lock, all: bool) -> crate::Result<Vec<String>> {
             swept.push(layout.directory.display().to_string());
         }
     }
-    for (namespace, lock) in bpffs::foreign_locks() {
-        if namespaces::is_alive(namespace) == Some(false) {
+    for (namespace, lock) in locks {
+        if alive.get(&namespace) == Some(&Some(false)) {
             // Nobody can be waiting for it; whoever removes it first does.
             let _ = bpffs::remove(&lock);
         }

@@ -21,11 +21,8 @@ use crate::pins::bpffs::{self, Layout, Lock};
 /// # Errors
 /// What the kernel refuses.
 pub(crate) fn recover(lock: &Lock) -> crate::Result<()> {
-    for layout in bpffs::layouts() {
-        let (name, is_here) = layout.interface();
-        if !is_here {
-            continue;
-        }
+    for layout in bpffs::layouts_here() {
+        let (name, _) = layout.interface();
         if recover_one(lock, &layout, &name).with_context(|| format!("cannot recover `{name}`"))? {
             notice::say(&format!(
                 "{name}: a tool died while it changed the guard; what it left is whole again"
