@@ -1,10 +1,12 @@
 //! What the publisher's verbs refuse, and what they never lose.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Fleet;
+use super::{Fleet, SOON};
 use crate::guard::eventually;
 
 #[test]
@@ -37,6 +39,95 @@ fn plans_that_would_cut_hosts_or_do_not_compile_are_refused() -> Result<()> {
     std::fs::write(&site, &good)?;
     let output = fleet.verb(&["plan"])?;
     assert_eq!(output.status.code(), Some(3), "{}", output.stderr);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_made_that_no_other_verb_would_take() -> Result<()> {
+    let fleet = Fleet::new("enforce")?;
+    let key = fleet.publisher.pk.to_base64();
+    let place = tempfile::tempdir()?;
+    let init = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portguard"));
+        command
+            .args(["fleet", "init", "prod"])
+            .args(arguments)
+            .current_dir(place.path());
+        fleet.link.left.host.output(&mut command, SOON)
+    };
+    let quoted = "file:a\"b\\c";
+    for (arguments, says) in [
+        (&["--key", "abc"][..], "no public key"),
+        (&["--key", ""], "no public key"),
+        (&["--key", "\"\n[tls]"], "no public key"),
+        (&["--threshold", "0"], "0 of 0 keys"),
+        (&["--key", &key, "--threshold", "2"], "2 of 1 keys"),
+        (
+            &["--key", &key, "--key", &key, "--threshold", "2"],
+            "2 of 1 keys",
+        ),
+        (&["--key", &key, "--store", "https://fleet"], "read only"),
+        (&["--key", &key, "--store", "fleet"], "no store"),
+        (
+            &["--key", &key, "--store", "file:/proc/none"],
+            "cannot make",
+        ),
+    ] {
+        let output = init(arguments)?;
+        ensure!(output.code() >= 2, "{arguments:?}: {output}");
+        ensure!(output.stderr.contains(says), "{arguments:?}: {output}");
+        let made = std::fs::read_dir(place.path())?.count();
+        ensure!(made == 0, "{arguments:?} leaves something");
+    }
+    init(&["--key", &key, "--store", quoted])?.success()?;
+    ensure!(place.path().join("a\"b\\c").is_dir(), "the store");
+    let mut status = Command::new(env!("CARGO_BIN_EXE_portguard"));
+    status.args(["fleet", "status"]).current_dir(place.path());
+    let output = fleet.link.left.host.output(&mut status, SOON)?;
+    ensure!(output.stderr.contains("nothing was published"), "{output}");
+    Ok(())
+}
+
+/// The stand-in for `minisign` hands out a signature that was made here.
+#[test]
+fn a_stranger_s_signature_neither_counts_nor_is_in_the_way() -> Result<()> {
+    let fleet = Fleet::new("enforce")?;
+    fleet.verb(&["enroll", "left"])?.success()?;
+    fleet.verb(&["plan"])?.success()?;
+    let stranger = minisign::KeyPair::generate_unencrypted_keypair()?;
+    let manifest = std::fs::read(fleet.path("next/manifest.json"))?;
+    let programs = tempfile::tempdir()?;
+    let program = programs.path().join("minisign");
+    let made = programs.path().join("made");
+    let script = format!(
+        "#!/bin/sh\nwhile [ \"$1\" != -x ]; do shift; done\ncp {} \"$2\"\n",
+        made.display()
+    );
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let path = format!(
+        "{}:{}",
+        programs.path().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let sign = |name: &str, pair: &minisign::KeyPair| -> Result<_> {
+        let signature = minisign::sign(Some(&pair.pk), &pair.sk, &manifest[..], None, None)?;
+        std::fs::write(&made, signature.to_string())?;
+        let mut command = fleet.command(&["sign", "-s", name, "--json"]);
+        command.env("PATH", &path);
+        fleet.link.left.host.output(&mut command, SOON)
+    };
+    let output = sign("stranger.key", &stranger)?;
+    assert_eq!(output.code(), 2, "{output}");
+    ensure!(output.stdout.contains("do not go by its key"), "{output}");
+    ensure!(!fleet.path("next/stranger.minisig").exists(), "it is left");
+    let output = sign("alice.key", &fleet.publisher)?.success()?;
+    ensure!(output.stdout.contains("\"signatures\": 1"), "{output}");
+    // By hand it comes there all the same.
+    let signature = minisign::sign(Some(&stranger.pk), &stranger.sk, &manifest[..], None, None)?;
+    std::fs::write(fleet.path("next/stranger.minisig"), signature.to_string())?;
+    let output = fleet.verb(&["apply"])?.success()?;
+    ensure!(output.stderr.contains("is left out"), "{output}");
     Ok(())
 }
 

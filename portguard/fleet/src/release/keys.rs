@@ -67,6 +67,11 @@ impl KeySet {
         Ok(())
     }
 
+    /// Ids of the keys, as minisign prints them.
+    pub fn ids(&self) -> BTreeSet<String> {
+        self.keys.iter().filter_map(|key| key_id(key)).collect()
+    }
+
     /// Whether enough of these keys signed that text. Every signature must be right and from one of these keys, or from one
     /// of `others` (the keys that come next, which may sign along).
     ///
@@ -126,6 +131,14 @@ impl Signatures {
         let (id, signature) = normalized(signature)?;
         self.0.insert(id, signature);
         Ok(())
+    }
+
+    /// Takes away those whose key has none of these ids: hosts refuse what a stranger signed, too. Says whose they were.
+    pub fn retain(&mut self, ids: &BTreeSet<String>) -> Vec<String> {
+        let strange = self.0.keys().filter(|id| !ids.contains(*id));
+        let strange: Vec<String> = strange.cloned().collect();
+        self.0.retain(|id, _| ids.contains(id));
+        strange
     }
 
     /// Ids of the keys.

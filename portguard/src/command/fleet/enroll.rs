@@ -8,6 +8,7 @@ use clap::Args;
 use portguard_fleet::follow::{FollowError, published};
 use portguard_fleet::publish::{Revocation, revoke as revoke_key};
 use portguard_fleet::status::HostKey;
+use portguard_fleet::store::Address;
 use portguard_policy::error::{Exit, Fault};
 use serde::Serialize;
 
@@ -89,8 +90,13 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     eprint_line(&format!(
-        "{host}: put {} on the host as /etc/portguard/fleet/{IDENTITY} (0600), with ca.pem, agent.pem and agent.key of class `portguard-agent` beside it where the store is etcd, and delete it here; its statuses count from the next release on",
-        path.display()
+        "{host}: next, on the host: {} becomes /etc/portguard/fleet/{IDENTITY} (0600){}; PORTGUARD_STORE in /etc/portguard/agent.conf says where the store is; `systemctl enable --now portguard-agent`. Then delete it here, and `plan`: the host counts from the next release on",
+        path.display(),
+        match project.address()? {
+            Address::Etcd(_) =>
+                ", with ca.pem, agent.pem and agent.key of class `portguard-agent` beside it",
+            Address::Directory(_) | Address::Https(_) => "",
+        }
     ));
     Ok(Exit::Ok)
 }

@@ -148,16 +148,23 @@ impl ProjectArgs {
 
 impl Project {
     fn check(&self) -> Result<(), String> {
+        if self.config.keys.public.is_empty() {
+            return Err("keys: no `public` key is there yet: `minisign -G` makes one, paste its second line".to_owned());
+        }
+        self.check_new()
+    }
+
+    /// A new fleet may have no key yet.
+    fn check_new(&self) -> Result<(), String> {
         let config = &self.config;
         if !is_name(&config.fleet) {
             return Err(format!("fleet: `{}` is no name", config.fleet));
         }
-        if config.keys.public.is_empty() {
-            return Err("keys: no `public` key is there yet: `minisign -G` makes one, paste its second line".to_owned());
+        if !config.keys.public.is_empty() || config.keys.threshold == 0 {
+            self.keys(1)
+                .check()
+                .map_err(|error| format!("keys: {error}"))?;
         }
-        self.keys(1)
-            .check()
-            .map_err(|error| format!("keys: {error}"))?;
         self.plan().check().map_err(|error| error.to_string())?;
         if config.gate.confirm > LONGEST_CONFIRM {
             return Err("gate: `confirm` is at most 1d: so long a host may be cut off".to_owned());
@@ -393,11 +400,17 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<Exit> {
     if path.exists() {
         return Err(Fault::usage(format!("{} is there already", path.display())).into());
     }
-    let keys: Vec<String> = args.keys.iter().map(|key| format!("{key:?}")).collect();
+    if let Address::Https(_) = &args.store {
+        return Err(Fault::usage(format!("nothing can be published to {}: a web server is read only", args.store))
+            .hint("`--store file:DIR` with the directory that it serves; hosts take the `https://` address")
+            .into());
+    }
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let keys: Vec<String> = args.keys.iter().map(|key| quoted(key)).collect();
     let text = format!(
         r#"# One signed site for many hosts: `portguard fleet --help`.
 fleet = "{}"
-store = "{}"
+store = {}
 site = "site.toml"
 # Guarded where the site names no interface of a host.
 interface = "eth0"
@@ -439,15 +452,24 @@ reporting = 99
 confirm = "2m"
 "#,
         args.fleet,
-        args.store,
+        quoted(&args.store.to_string()),
         args.threshold,
         keys.join(", ")
     );
-    write(&path, text.as_bytes())?;
+    // As every other verb reads it: what none of them takes is not written.
+    let config = toml::from_str(&text).map_err(|error| Fault::usage(error.to_string()))?;
+    let made = Project {
+        directory: directory.clone(),
+        config,
+    };
+    made.check_new().map_err(|why| {
+        Fault::usage(why).hint("a key is the second line of the file that `minisign -G` writes")
+    })?;
     if let Address::Directory(store) = &args.store {
         let store = directory.join(store);
         fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
     }
+    write(&path, text.as_bytes())?;
     if args.json {
         print_json(&Made {
             schema: 1,
@@ -462,7 +484,7 @@ confirm = "2m"
         String::new()
     } else {
         format!(
-            " write {} (`portguard setup` proposes one);",
+            " write {} (`portguard init` prints one to begin with);",
             site.display()
         )
     };

@@ -1,5 +1,6 @@
 //! `portguard fleet sign` and `apply`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,13 +67,13 @@ struct Signed {
 /// Signs.
 pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
-    let (directory, file, comment) = if args.rollback {
+    let (directory, file, comment, next) = if args.rollback {
         let comment = order(&project)?;
-        (project.back(), ORDER, comment)
+        (project.back(), ORDER, comment, None)
     } else {
         let manifest = read_manifest(&project)?;
         let comment = format!("fleet {} release {}", manifest.fleet, manifest.serial);
-        (project.next(), MANIFEST, comment)
+        (project.next(), MANIFEST, comment, Some(manifest.keys))
     };
     let name = args
         .secret_key
@@ -101,8 +102,32 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
     if !status.success() {
         return Err(Fault::system(format!("minisign failed: {status}")).into());
     }
-    let signed = signatures(&directory)?.ids().count();
-    let threshold = project.trust()?.keys.threshold;
+    let keys = project.trust()?.keys;
+    let known = known(&keys, next.as_ref());
+    let text =
+        fs::read_to_string(&out).with_context(|| format!("cannot read {}", out.display()))?;
+    let mut this = Signatures::default();
+    this.add(&text).map_err(Fault::system)?;
+    if let Some(stranger) = this.retain(&known).first() {
+        // It would be worth nothing.
+        fs::remove_file(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+        let ours: Vec<String> = keys.ids().into_iter().collect();
+        return Err(Fault::usage(format!(
+            "{}: hosts do not go by its key {stranger} yet, or any more",
+            args.secret_key.display()
+        ))
+        .hint(format!(
+            "{} of these sign now: {}; a new key signs once a release that names it is published",
+            keys.threshold,
+            ours.join(", ")
+        ))
+        .into());
+    }
+    // The keys that come next may sign along, and do not count yet.
+    let mut signed = signatures(&directory, &known)?;
+    signed.retain(&keys.ids());
+    let signed = signed.ids().count();
+    let threshold = keys.threshold;
     if args.json {
         print_json(&Signed {
             schema: 1,
@@ -118,6 +143,13 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
         out.display()
     ));
     Ok(Exit::Ok)
+}
+
+/// Ids of the keys that hosts go by, and of those that come next.
+fn known(keys: &KeySet, next: Option<&KeySet>) -> BTreeSet<String> {
+    let mut known = keys.ids();
+    known.extend(next.into_iter().flat_map(KeySet::ids));
+    known
 }
 
 /// Looks at what is published, writes what is to be signed, and says what it is.
@@ -166,7 +198,7 @@ pub(super) fn signed_order(
         return Ok(None);
     };
     let order = rollback_order(&manifest.fleet, manifest.serial, target);
-    let signatures = signatures(&project.back())?;
+    let signatures = signatures(&project.back(), &keys.ids())?;
     Ok(keys
         .verify(&order, &signatures, None)
         .is_ok()
@@ -206,12 +238,13 @@ struct Applied {
 pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
     let project = args.project.open()?;
     let manifest = read_manifest(&project)?;
-    let release = Release {
-        manifest: manifest.canonical(),
-        signatures: signatures(&project.next())?,
-    };
     let store = project.store()?;
     let mut trust = project.trust()?;
+    let known = known(&trust.keys, Some(&manifest.keys));
+    let release = Release {
+        manifest: manifest.canonical(),
+        signatures: signatures(&project.next(), &known)?,
+    };
     let mut position = Position::new(manifest.serial, &who(), now(), "published");
     if args.start {
         position.phase = Phase::Running;
@@ -319,19 +352,26 @@ pub(super) fn read_manifest(project: &Project) -> anyhow::Result<Manifest> {
     })
 }
 
-/// All signatures in a directory.
-fn signatures(directory: &Path) -> anyhow::Result<Signatures> {
+/// The signatures in a directory that are of these keys; others are said, and left out.
+fn signatures(directory: &Path, known: &BTreeSet<String>) -> anyhow::Result<Signatures> {
     let mut signatures = Signatures::default();
     let entries =
         fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     for entry in entries.flatten() {
         let path = entry.path();
-        if path.extension().is_some_and(|end| end == "minisig") {
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            signatures
-                .add(&text)
-                .map_err(|why| Fault::usage(format!("{}: {why}", path.display())))?;
+        if path.extension().is_none_or(|end| end != "minisig") {
+            continue;
+        }
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        signatures
+            .add(&text)
+            .map_err(|why| Fault::usage(format!("{}: {why}", path.display())))?;
+        for stranger in signatures.retain(known) {
+            eprint_line(&format!(
+                "warning: {}: hosts do not go by key {stranger}: the signature is left out",
+                path.display()
+            ));
         }
     }
     Ok(signatures)
