@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum as _;
 
 use portguard_harness::frames::Generator;
 
@@ -48,30 +49,60 @@ pub(crate) struct NightlyArgs {
     /// Leave the other kernels out
     #[arg(long)]
     no_vm: bool,
+    /// Run this part only
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Option<Part>,
+}
+
+/// What a night has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Frames through kernel and host
+    Parity,
+    /// Damaged frames through kernel and host
+    Damage,
+    /// Every fuzzer
+    Fuzzer,
+    /// What grows with the number of hosts
+    Fleet,
+    /// Whole systems, and every change of every row
+    Documents,
+    /// Every kernel
+    Vm,
 }
 
 pub(crate) fn run(args: &NightlyArgs) -> Result<()> {
     let begun = Instant::now();
     setup::ensure(&setup::TEST)?;
-    let mut tally = tests("parity", &[("PORTGUARD_PARITY_FRAMES", args.frames)])?;
-    note("parity", begun);
-    tally += tests("fuzzed", &[("PORTGUARD_FUZZ_SECONDS", args.seconds)])?;
-    note("damage", begun);
-    fuzz(args.seconds)?;
-    note("fuzzer", begun);
-    tally += fleet(args.hosts)?;
-    note("fleet", begun);
-    tally += documents()?;
-    note("documents", begun);
-    if !args.no_vm {
-        tally += vm::everything()?;
-        note("vm-test", begun);
+    let mut tally = Tally::default();
+    for part in Part::value_variants() {
+        let is_wanted = match args.only {
+            Some(only) => only == *part,
+            None => *part != Part::Vm || !args.no_vm,
+        };
+        if is_wanted {
+            tally += part.run(args)?;
+            note(*part, begun);
+        }
     }
     result(tally);
     if !tally.is_good() {
         bail!("not every check passed");
     }
     Ok(())
+}
+
+impl Part {
+    fn run(self, args: &NightlyArgs) -> Result<Tally> {
+        match self {
+            Self::Parity => tests("parity", &[("PORTGUARD_PARITY_FRAMES", args.frames)]),
+            Self::Damage => tests("fuzzed", &[("PORTGUARD_FUZZ_SECONDS", args.seconds)]),
+            Self::Fuzzer => fuzz(args.seconds),
+            Self::Fleet => fleet(args.hosts),
+            Self::Documents => documents(),
+            Self::Vm => vm::everything(),
+        }
+    }
 }
 
 /// Tests by name, shown in full: what they met is what a long run is for.
@@ -127,7 +158,7 @@ fn named(
 }
 
 /// Builds the fuzzers and runs each; what one finds out stays in its corpus for the next night.
-fn fuzz(seconds: u64) -> Result<()> {
+fn fuzz(seconds: u64) -> Result<Tally> {
     let package = root().join("tests/fuzz");
     let built = target().join("fuzz");
     // Naming the target keeps build scripts, which are no fuzzers, from being instrumented.
@@ -140,10 +171,12 @@ fn fuzz(seconds: u64) -> Result<()> {
         .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f"));
     step("building the fuzzers", &mut build)?;
     let programs = built.join(host).join("release");
+    let mut tally = Tally::default();
     for fuzzer in &FUZZERS {
         fuzzer.run(&package, &programs, seconds)?;
+        tally.passed += 1;
     }
-    Ok(())
+    Ok(tally)
 }
 
 /// What a fuzzer begins with.
@@ -270,9 +303,11 @@ fn host() -> Result<String> {
     Ok(line.context("cargo does not say its host")?.to_owned())
 }
 
-fn note(what: &str, begun: Instant) {
+fn note(part: Part, begun: Instant) {
+    let name = part.to_possible_value();
     say(format_args!(
-        "nightly: {what} done, {} s since the start",
+        "nightly: {} done, {} s since the start",
+        name.as_ref().map_or("", |name| name.get_name()),
         begun.elapsed().as_secs()
     ));
 }
