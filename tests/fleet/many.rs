@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::{End, Lab};
 use serde_json::Value;
 
-use super::{Fleet, SOON};
+use super::{Fleet, Output, SOON};
 
 /// For a hundred agents on two processors.
 const PATIENCE: Duration = Duration::from_mins(40);
@@ -29,24 +29,7 @@ fn what_is_published_is_soon_in_force_on_many_namespaces() -> Result<()> {
         lab.connect(&host, &near, &hub, &far)?;
         hosts.push(host);
     }
-    let file = fleet.path("site.toml");
-    let site = |port: u16| -> Result<()> {
-        let mut text = format!(
-            "schema = 1\nmode = \"enforce\"\noutbound = \"audit\"\nunprinted_peers = \"any\"\nunresolved_peers = \"none\"\n\
-             unresolved_ports = \"none\"\n[management]\nallow = [\"tcp/22\"]\n[[row]]\nname = \"r\"\ndirection = \"in\"\n\
-             transport = \"tcp\"\nports = [\"4000-{port}\"]\npeers = \"any\"\nreason = \"a test\"\n"
-        );
-        for number in 0..count {
-            writeln!(
-                text,
-                "[[host]]\nname = \"h{number}\"\naddresses = [\"10.78.{}.{}\"]\nroles = [\"wso2/identity-server\"]",
-                number / 250,
-                number % 250 + 1
-            )?;
-        }
-        Ok(std::fs::write(&file, text)?)
-    };
-    site(4000)?;
+    write_site(&fleet, count, 4000)?;
     let path = fleet.path("fleet.toml");
     let config = std::fs::read_to_string(&path)?;
     let (head, _) = config.split_once("[[wave]]").context("waves")?;
@@ -70,14 +53,14 @@ fn what_is_published_is_soon_in_force_on_many_namespaces() -> Result<()> {
         "30m",
     ];
     for (release, port) in [(1, 4000), (2, 4001)] {
-        site(port)?;
+        write_site(&fleet, count, port)?;
         fleet.verb(&["plan"])?.success()?;
         fleet.sign()?;
         let begun = std::time::SystemTime::now();
         fleet.verb(&["apply", "--start"])?.success()?;
         let mut command = fleet.command(&wait);
         let output = fleet.link.left.host.output(&mut command, PATIENCE)?;
-        ensure!(output.success().is_ok(), "release {release}");
+        ensure!(output.code() == 0, "release {release}: {}", brief(&output));
         let mut took = Vec::new();
         for agent in &fleet.agents {
             took.push(in_force_after(&agent.stderr(), begun)?);
@@ -90,20 +73,89 @@ fn what_is_published_is_soon_in_force_on_many_namespaces() -> Result<()> {
             part(99).context("times")?
         );
     }
+    what_it_took(&fleet)?;
+    drop(controller);
+    Ok(())
+}
+
+fn write_site(fleet: &Fleet, count: usize, port: u16) -> Result<()> {
+    let mut text = format!(
+        "schema = 1\nmode = \"enforce\"\noutbound = \"audit\"\nunprinted_peers = \"any\"\nunresolved_peers = \"none\"\n\
+         unresolved_ports = \"none\"\n[management]\nallow = [\"tcp/22\"]\n[[row]]\nname = \"r\"\ndirection = \"in\"\n\
+         transport = \"tcp\"\nports = [\"4000-{port}\"]\npeers = \"any\"\nreason = \"a test\"\n"
+    );
+    for number in 0..count {
+        writeln!(
+            text,
+            "[[host]]\nname = \"h{number}\"\naddresses = [\"10.78.{}.{}\"]\nroles = [\"wso2/identity-server\"]",
+            number / 250,
+            number % 250 + 1
+        )?;
+    }
+    Ok(std::fs::write(fleet.path("site.toml"), text)?)
+}
+
+/// Prints what each agent took of the processor, and of memory.
+fn what_it_took(fleet: &Fleet) -> Result<()> {
     let mut memory = Vec::new();
+    let (mut own, mut verbs) = (0, 0);
     for agent in &fleet.agents {
+        let spent = std::fs::read_to_string(format!("/proc/{}/stat", agent.id()))?;
+        let (_, spent) = spent.rsplit_once(')').context("a name")?;
+        let spent: Vec<u64> = spent
+            .split_whitespace()
+            .map(|number| number.parse().unwrap_or_default())
+            .collect();
+        // User and system time, of the agent and of what it called: hundredths of a second.
+        let [user, system, user_of_verbs, system_of_verbs] = spent.get(11..15).context("times")?
+        else {
+            anyhow::bail!("four times");
+        };
+        own += user + system;
+        verbs += user_of_verbs + system_of_verbs;
         let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmHWM"));
         let line = line.context("no VmHWM")?;
         let number = line.split_whitespace().nth(1).context("a number")?;
         memory.push(number.parse::<u64>()?);
     }
+    let each =
+        |hundredths: u64| Duration::from_millis(hundredths * 10 / memory.len().max(1) as u64);
+    println!(
+        "both releases took a host {:?} of processor time, and what it called {:?}",
+        each(own),
+        each(verbs)
+    );
     println!(
         "an agent has {} KiB at most",
         memory.iter().max().context("agents")?
     );
-    drop(controller);
     Ok(())
+}
+
+/// Why it is not there, and which hosts are not; all of a hundred are too many to read.
+fn brief(output: &Output) -> String {
+    let said: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+    let hosts = said["hosts"].as_array().into_iter().flatten();
+    let missing = hosts.filter(|host| host["state"] != "confirmed");
+    let missing: Vec<String> = missing
+        .take(5)
+        .map(|host| {
+            format!(
+                "{} {} {} {}",
+                host["host"], host["state"], host["why"], host["doubt"]
+            )
+        })
+        .collect();
+    format!(
+        "exit code {}; {}; {}; {}; {}; {}",
+        output.code(),
+        said["waited"],
+        said["states"],
+        said["position"],
+        missing.join("; "),
+        output.stderr
+    )
 }
 
 /// When this host said that it was confirmed, since then; by its own log.

@@ -9,6 +9,7 @@ mod disk;
 mod fetch;
 mod guard;
 mod report;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant};
 
 pub use disk::{Attempt, Disk, Kept, Known};
 pub use fetch::Documents;
-pub use guard::{Guard, InForce, Judgement};
+pub use guard::{Guard, GuardError, InForce, Judgement};
 pub use report::Beat;
+pub use run::run;
 
-use crate::release::{HostEntry, Manifest, Trust};
+use crate::release::{HostEntry, Manifest, Signatures, Trust};
 use crate::rollout::{Hold, Position};
 use crate::status::{HostKey, State};
 use crate::store::{Snapshot, Store, StoreError};
@@ -38,8 +40,8 @@ pub struct Identity {
     pub tool: String,
     /// How often it sends what it saw, at most: [`crate::evidence::EVERY_SECONDS`].
     pub evidence_seconds: u64,
-    /// How long it waits before it looks again at a release that it refused; each time twice as long, up to sixty-four
-    /// times.
+    /// How long it waits before it looks again at what speaks against enforcing, unless it is its turn, and at a release
+    /// that it refused; there each time twice as long, up to sixty-four times.
     pub retry: Duration,
 }
 
@@ -60,9 +62,47 @@ pub struct Agent<S, G> {
     has_moved: bool,
     why: String,
     judged: Judgement,
+    /// When.
+    judged_at: Option<Instant>,
     reported: report::Reported,
     /// The release that this host does not go by, though it is the head.
     refused: Option<Refusal>,
+    /// What the store meant for this host at the last step.
+    told: Option<Meaning>,
+}
+
+/// What the store says.
+struct Heard {
+    head: Option<u64>,
+    position: Option<Position>,
+    hold: Option<Hold>,
+}
+
+impl Heard {
+    fn of(snapshot: &Snapshot) -> Self {
+        let value = |index: usize| Some(&snapshot.get(index)?.as_ref()?.value);
+        let json = |index: usize| value(index).map(Vec::as_slice);
+        Self {
+            head: value(0).and_then(|head| std::str::from_utf8(head).ok()?.trim().parse().ok()),
+            position: json(1).and_then(|text| serde_json::from_slice(text).ok()),
+            hold: json(2).and_then(|text| serde_json::from_slice(text).ok()),
+        }
+    }
+}
+
+/// What that means for this host.
+#[derive(Debug, PartialEq, Eq)]
+struct Meaning {
+    head: Option<u64>,
+    hold: Option<Hold>,
+    turn: Option<Turn>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Turn {
+    is_back: bool,
+    order: Option<Signatures>,
+    may: Result<(), String>,
 }
 
 /// Why it is not gone by.
@@ -148,8 +188,10 @@ impl<S: Store, G: Guard> Agent<S, G> {
             has_moved: false,
             why: String::new(),
             judged: Judgement::default(),
+            judged_at: None,
             reported: report::Reported::default(),
             refused: None,
+            told: None,
         };
         if let Some((serial, _)) = agent.trust.seen.clone() {
             match agent.recall(serial) {
@@ -197,13 +239,11 @@ impl<S: Store, G: Guard> Agent<S, G> {
     /// # Errors
     /// If the store is gone; what is in force stays in force.
     pub async fn step(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let value = |index: usize| snapshot.get(index).and_then(Option::as_ref);
-        let head =
-            value(0).and_then(|entry| std::str::from_utf8(&entry.value).ok()?.trim().parse().ok());
-        let position: Option<Position> =
-            value(1).and_then(|entry| serde_json::from_slice(&entry.value).ok());
-        let hold: Option<Hold> =
-            value(2).and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        let Heard {
+            head,
+            position,
+            hold,
+        } = Heard::of(snapshot);
         match (head, &self.trust.seen) {
             (Some(serial), _) => self.follow(serial).await?,
             // Nothing is written to it: it may be the directory under what is not mounted.
@@ -218,7 +258,37 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let position = position.filter(|position| Some(position.serial) == serial);
         let hold = hold.filter(|hold| hold.is_in_force(now()));
         self.act(position.as_ref(), hold.as_ref()).await;
+        self.told = Some(self.meaning(snapshot));
         self.report().await
+    }
+
+    /// Whether what the store says now means something else for this host than it did at its last step. How far others are
+    /// does not: else every host took a step for every other.
+    pub fn is_concerned(&self, snapshot: &Snapshot) -> bool {
+        self.told.as_ref() != Some(&self.meaning(snapshot))
+    }
+
+    /// Whether there is another release.
+    fn is_news(&self, snapshot: &Snapshot) -> bool {
+        let head = Heard::of(snapshot).head;
+        head.is_some() && head != self.trust.seen.as_ref().map(|(serial, _)| *serial)
+    }
+
+    fn meaning(&self, snapshot: &Snapshot) -> Meaning {
+        let Heard {
+            head,
+            position,
+            hold,
+        } = Heard::of(snapshot);
+        let turn = self.current.as_ref().and_then(|current| {
+            let position = position.filter(|one| one.serial == current.manifest.serial)?;
+            Some(Turn {
+                is_back: position.phase.is_back(),
+                may: act::turn(current.entry(), &position),
+                order: position.order,
+            })
+        });
+        Meaning { head, hold, turn }
     }
 
     /// Without the store: what was begun is watched, and nothing new begins.
@@ -262,6 +332,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             Ok((manifest, documents)) => {
                 self.enter(State::Fetched, "");
                 self.judged = Judgement::default();
+                self.judged_at = None;
                 self.verify(manifest, documents, refused).await;
             }
             Err(why) => self.refuse(serial, why.to_string(), refused),
@@ -296,7 +367,22 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 self.current = Some(current);
                 self.enter(State::Verified, "");
             }
-            Err(why) => self.refuse(serial, why, before),
+            // It is compiled again at the next step: nothing speaks against it yet.
+            Err(GuardError::Late(why)) => self.is_late(&why),
+            Err(GuardError::Failed(why)) => self.refuse(serial, why, before),
+        }
+    }
+
+    /// What takes long is no failure: this host is where it was.
+    fn is_late(&mut self, why: &str) {
+        tracing::warn!("{why}; it is tried again");
+        self.why = format!("is slow: {why}");
+    }
+
+    fn trouble(&mut self, error: GuardError) {
+        match error {
+            GuardError::Late(why) => self.is_late(&why),
+            GuardError::Failed(why) => self.enter(State::Failed, why),
         }
     }
 
@@ -305,22 +391,29 @@ impl<S: Store, G: Guard> Agent<S, G> {
         &mut self,
         manifest: Manifest,
         documents: Documents,
-    ) -> Result<Current, String> {
-        let compiles = |why| format!("does not compile: {why}");
-        let digests = self.guard.compile(&documents, false).await;
-        let digests = digests.map_err(compiles)?;
+    ) -> Result<Current, GuardError> {
+        let compiles = |error| match error {
+            GuardError::Failed(why) => GuardError::Failed(format!("does not compile: {why}")),
+            late @ GuardError::Late(_) => late,
+        };
+        let compiled = self
+            .patiently(async |guard| {
+                let digests = guard.compile(&documents, false).await?;
+                Ok((digests, guard.compile(&documents, true).await?))
+            })
+            .await;
+        let (digests, audit_digests) = compiled.map_err(compiles)?;
         if digests != documents.entry.digests {
-            return Err(format!(
+            return Err(GuardError::Failed(format!(
                 "compiles to another policy here than was signed: {digests:?}, expected {:?}",
                 documents.entry.digests
-            ));
+            )));
         }
-        let audit_digests = self.guard.compile(&documents, true).await;
         Ok(Current {
-            audit_digests: audit_digests.map_err(compiles)?,
             manifest,
             documents,
             digests,
+            audit_digests,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The controller over a store: reads all that there is, takes one step, and forgets it again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::publish::Revocation;
 use crate::release::{
@@ -129,12 +129,14 @@ pub async fn published(store: &impl Store, trust: &mut Trust) -> Result<Publishe
 /// # Errors
 /// What the store says.
 pub async fn view(store: &impl Store, published: &Published, now: u64) -> Result<View, StoreError> {
+    let begun = Instant::now();
     let (view, is_torn) = look(store, published, now).await?;
     if !is_torn {
         return Ok(view);
     }
     // A host may have begun to speak while the one half was read and not yet the other: that is no silence.
     tokio::time::sleep(TORN).await;
+    let now = now + begun.elapsed().as_secs();
     Ok(look(store, published, now).await?.0)
 }
 
@@ -158,10 +160,13 @@ async fn look(
             });
             Ok(named.collect())
         };
+    let begun = Instant::now();
     let statuses = by_host(layout::STATUSES, MAX_STATUS).await?;
     let alive = by_host(layout::ALIVE, MAX_STATUS).await?;
     let holds = by_host(layout::HOLDS, MAX_VALUE).await?;
     let revoked = by_host(layout::REVOKED, MAX_VALUE).await?;
+    // It takes a while to read thousands: what was said meanwhile is not of the future.
+    let now = now + begun.elapsed().as_secs();
     let serial = published.manifest.serial;
     let hash = Hash::of(published.manifest.canonical().as_bytes());
     let mut view = View::new();
@@ -204,6 +209,11 @@ async fn look(
                 status: None,
             },
         };
+        if seen.state == State::Held && hold.is_none() {
+            // It says so until its next step, and nothing holds it there.
+            seen.state = State::Pending;
+            seen.doubt = Some("its hold has ended, and it says nothing newer yet".to_owned());
+        }
         // Anybody who can write to the store can hold; it must not hide that a host fails or is silent.
         if let Some(hold) = hold
             && !seen.state.is_trouble()

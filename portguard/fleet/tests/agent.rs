@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use portguard_fleet::agent::{Agent, Documents, Guard, Identity, InForce, Judgement};
+use portguard_fleet::agent::{Agent, Documents, Guard, GuardError, Identity, InForce, Judgement};
 use portguard_fleet::follow::{FollowError, ask, published, take_step, view};
 use portguard_fleet::publish::publish;
 use portguard_fleet::release::{
@@ -23,6 +23,7 @@ use crate::support::sign::{Signers, entry, made};
 
 mod attacks;
 mod back;
+mod busy;
 mod controller;
 mod fleet;
 mod kernel;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -207,7 +208,15 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// How long somebody has to confirm what is in force; 0 = nobody did. Absent where nothing waits for that.
+pub(super) fn seconds_left(live: &Live) -> Option<u64> {
+    let left = || deadline::left(live.meta.deadline).ok().flatten();
+    let rounded_up = |left: Duration| left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    (!live.is_confirmed).then(|| left().map_or(0, rounded_up))
+}
+
 fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
+    let left = seconds_left(&live);
     let Live {
         meta,
         ingress,
@@ -217,7 +226,6 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         effective,
     } = live;
     let deadline = (!is_confirmed).then_some(meta.deadline);
-    let left = deadline.and_then(|deadline| deadline::left(deadline).ok().flatten());
     let settings = &meta.policy.settings;
     warnings.extend(tunnels::unjudged(&meta.policy));
     if settings.host_addresses.is_some() {
@@ -250,11 +258,7 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         site: meta.site,
         programs: Programs { ingress, egress },
         confirm_deadline: deadline.and_then(|deadline| deadline::wall(deadline).ok()),
-        confirm_seconds_left: deadline.map(|_| {
-            left.map_or(0, |left| {
-                left.as_secs() + u64::from(left.subsec_nanos() > 0)
-            })
-        }),
+        confirm_seconds_left: left,
         egress_hook: meta.egress_hook.map(EgressHook::name),
         previous: meta.previous,
         loaded_at: meta.loaded_at,

@@ -1,9 +1,9 @@
 //! Towards the release: watch, judge, enforce, and confirm through a connection that was made afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Agent, Attempt, Current, Guard, InForce, Known};
-use crate::release::{Closing, Manifest, Target};
+use super::{Agent, Attempt, Current, Guard, GuardError, InForce, Known};
+use crate::release::{Closing, HostEntry, Manifest, Target};
 use crate::rollout::{Hold, Phase, Position};
 use crate::status::State;
 use crate::store::{Store, StoreError};
@@ -18,10 +18,10 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let result = match self.put_back().await {
             Ok(None) => return,
             Ok(Some(in_force)) => self.towards(&in_force, position, hold).await,
-            Err(why) => Err(why),
+            Err(error) => Err(error),
         };
-        if let Err(why) = result {
-            self.enter(State::Failed, why);
+        if let Err(error) = result {
+            self.trouble(error);
         }
     }
 
@@ -30,7 +30,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         in_force: &InForce,
         position: Option<&Position>,
         hold: Option<&Hold>,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         let Some(current) = self.current.clone().filter(|_| self.refused.is_none()) else {
             return Ok(());
         };
@@ -56,7 +56,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
 
     /// What was final here and is gone, since the host was booted or somebody unloaded it, is in force again before anything
     /// else, also without the store: it was proven. `None`: it was, and there is more to be done at the next step.
-    pub(super) async fn put_back(&mut self) -> Result<Option<InForce>, String> {
+    pub(super) async fn put_back(&mut self) -> Result<Option<InForce>, GuardError> {
         let in_force = self.in_force().await?;
         let known = self.kept.in_force.and_then(|serial| {
             let known = self.kept.known.get(&serial)?;
@@ -80,7 +80,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let sha256 = known.sha256;
         let current = match self.stored(&Target { serial, sha256 }) {
             Ok((manifest, documents)) => self.compiled(manifest, documents).await,
-            Err(why) => Err(why),
+            Err(why) => Err(why.into()),
         };
         let current = match current {
             Ok(current) => current,
@@ -92,7 +92,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         tracing::warn!(serial, "what was in force is gone: it is put back");
         let within = current.manifest.plan.gate.confirm;
         self.swap(&current, &in_force, within, None, true).await?;
-        self.guard.confirm().await?;
+        self.confirm().await?;
         self.settled();
         Ok(None)
     }
@@ -103,7 +103,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         current: &Current,
         in_force: &InForce,
         position: Option<&Position>,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         let entry = current.entry();
         let is_final = in_force.digests == current.digests && in_force.enforces == entry.enforce;
         if is_final && !in_force.has_lapsed {
@@ -125,7 +125,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
             entry.digests.keys().cloned().collect()
         };
         if !to_watch.is_empty() {
-            self.guard.audit(&current.documents, &to_watch).await?;
+            self.patiently(async |guard| guard.audit(&current.documents, &to_watch).await)
+                .await?;
+            self.judged_at = None;
             self.enter(State::Audit, "begins to watch");
         }
         if !entry.enforce {
@@ -134,15 +136,22 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 return self.loosen(current, position).await;
             }
             self.enter(State::Confirmed, "the site has it audit");
-            return self.keep_in_force(current.manifest.serial, current.known());
+            return Ok(self.keep_in_force(current.manifest.serial, current.known())?);
         }
         let gate = &current.manifest.plan.gate;
-        self.judged = self.guard.judge(&current.documents, gate).await?;
+        let turn = may(current, position);
+        // Whose turn it is not need not look again at everything whenever another host has taken its own.
+        let is_recent = |at: Instant| at.elapsed() < self.identity.retry;
+        if turn.is_ok() || !self.judged_at.is_some_and(is_recent) {
+            let judging = self.patiently(async |guard| guard.judge(&current.documents, gate).await);
+            self.judged = judging.await?;
+            self.judged_at = Some(Instant::now());
+        }
         if let Some(why) = self.judged.refusal(gate) {
             self.enter(State::Audit, why);
             return Ok(());
         }
-        if let Err(why) = may(current, position) {
+        if let Err(why) = turn {
             self.enter(State::Ready, why);
         } else if self.enforce(current, in_force, gate.confirm, None).await? {
             self.enter(State::Confirmed, "");
@@ -155,7 +164,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         &mut self,
         current: &Current,
         position: Option<&Position>,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         if let Err(why) = may(current, position) {
             self.enter(State::Ready, why);
             return Ok(());
@@ -166,10 +175,11 @@ impl<S: Store, G: Guard> Agent<S, G> {
     }
 
     /// Audits for good, as it was signed.
-    pub(super) async fn audit(&mut self, current: &Current) -> Result<(), String> {
+    pub(super) async fn audit(&mut self, current: &Current) -> Result<(), GuardError> {
         let all: Vec<String> = current.entry().digests.keys().cloned().collect();
-        self.guard.audit(&current.documents, &all).await?;
-        self.keep_in_force(current.manifest.serial, current.watched())
+        self.patiently(async |guard| guard.audit(&current.documents, &all).await)
+            .await?;
+        Ok(self.keep_in_force(current.manifest.serial, current.watched())?)
     }
 
     /// Swaps, and confirms through a connection that was made afterwards; whether it could.
@@ -179,7 +189,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         in_force: &InForce,
         within: u64,
         leaves: Option<u64>,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, GuardError> {
         // Where the publishers want what is open to be closed, or to go back, no session is a reason not to.
         let closing = current.manifest.plan.gate.closing;
         let cuts = leaves.is_some() || closing == Closing::Allow;
@@ -189,7 +199,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             self.why = format!("cannot be confirmed yet: {error}");
             return Ok(false);
         }
-        self.guard.confirm().await?;
+        self.confirm().await?;
         self.settled();
         Ok(true)
     }
@@ -201,7 +211,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         within: u64,
         leaves: Option<u64>,
         cuts: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         self.kept.attempt = Some(Attempt {
             serial: current.manifest.serial,
             leaves,
@@ -210,14 +220,30 @@ impl<S: Store, G: Guard> Agent<S, G> {
         });
         self.disk.keep(&self.kept)?;
         let within = Duration::from_secs(within);
-        let enforcing = self.guard.enforce(&current.documents, within, cuts);
-        let result = enforcing.await;
-        if result.is_err() {
-            // Nothing was swapped: there is nothing to confirm, and nothing that went back.
+        let enforcing = async |guard: &mut G| {
+            let enforcing = guard.enforce(&current.documents, within, cuts);
+            enforcing.await
+        };
+        let result = self.patiently(enforcing).await;
+        let may_be_swapped = match &result {
+            Ok(()) => true,
+            Err(GuardError::Failed(_)) => false,
+            // What was ended because it took long may have swapped all the same.
+            Err(GuardError::Late(_)) => {
+                let now = self.in_force().await;
+                now.map_or(true, |now| now.digests == current.known().digests)
+            }
+        };
+        if !may_be_swapped {
+            // There is nothing to confirm, and nothing that went back.
             self.kept.attempt = None;
             self.disk.keep(&self.kept)?;
         }
         result
+    }
+
+    async fn confirm(&mut self) -> Result<(), GuardError> {
+        self.patiently(async |guard| guard.confirm().await).await
     }
 
     /// A new connection, something read, and something written: under the policy that is in force now.
@@ -234,8 +260,8 @@ impl<S: Store, G: Guard> Agent<S, G> {
         };
         let in_force = match self.in_force().await {
             Ok(in_force) => in_force,
-            Err(why) => {
-                self.enter(State::Failed, why);
+            Err(error) => {
+                self.trouble(error);
                 return;
             }
         };
@@ -246,7 +272,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             if is_it
                 && in_force.is_unconfirmed
                 && !in_force.has_lapsed
-                && let Err(why) = self.guard.confirm().await
+                && let Err(why) = self.confirm().await
             {
                 self.why = format!("cannot be confirmed: {why}");
                 return;
@@ -265,7 +291,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 return;
             }
             // Too late, or whatever else it is: the kernel says at the next step what became of it.
-            match self.guard.confirm().await {
+            match self.confirm().await {
                 Ok(()) => self.settled(),
                 Err(why) => self.why = format!("cannot be confirmed: {why}"),
             }
@@ -337,7 +363,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
     }
 
     /// Of the interfaces that the release names: what else is guarded here is not the fleet's.
-    pub(super) async fn in_force(&mut self) -> Result<InForce, String> {
+    pub(super) async fn in_force(&mut self) -> Result<InForce, GuardError> {
         let named = self.named();
         self.guard.in_force(&named).await
     }
@@ -415,14 +441,7 @@ fn may(current: &Current, position: Option<&Position>) -> Result<(), String> {
     let manifest = &current.manifest;
     let entry = current.entry();
     let position = position.ok_or("waits: there is no position for this release")?;
-    if !position.lets(entry.wave, entry.turn) {
-        let is_running = position.phase == Phase::Running;
-        return Err(match position.phase.name() {
-            _ if is_running && entry.wave > position.wave => "waits for its wave".to_owned(),
-            _ if is_running => "waits for its turn in its wave".to_owned(),
-            phase => format!("waits for its turn: the rollout is {phase}"),
-        });
-    }
+    turn(entry, position)?;
     let earliest = manifest
         .issued
         .saturating_add(manifest.plan.earliest(entry.wave));
@@ -434,6 +453,19 @@ fn may(current: &Current, position: Option<&Position>) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether the position lets this host.
+pub(super) fn turn(entry: &HostEntry, position: &Position) -> Result<(), String> {
+    if position.lets(entry.wave, entry.turn) {
+        return Ok(());
+    }
+    let is_running = position.phase == Phase::Running;
+    Err(match position.phase.name() {
+        _ if is_running && entry.wave > position.wave => "waits for its wave".to_owned(),
+        _ if is_running => "waits for its turn in its wave".to_owned(),
+        phase => format!("waits for its turn: the rollout is {phase}"),
+    })
 }
 
 /// What somebody should know of a host that is where it should be.

@@ -1,6 +1,6 @@
 //! Back to the release before.
 
-use super::{Agent, Current, Guard, InForce};
+use super::{Agent, Current, Guard, GuardError, InForce};
 use crate::now;
 use crate::release::Target;
 use crate::rollout::{Position, rollback_order};
@@ -15,17 +15,17 @@ impl<S: Store, G: Guard> Agent<S, G> {
         current: &Current,
         in_force: &InForce,
         position: &Position,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         let Some(target) = current.manifest.rollback_to.clone() else {
             "the release names none to go back to".clone_into(&mut self.why);
             return Ok(());
         };
         let serial = current.manifest.serial;
         if self.kept.not_left == Some(serial) {
-            return Err(format!(
+            return Err(GuardError::Failed(format!(
                 "the rollback to release {} could not be confirmed: release {serial} is in force again",
                 target.serial
-            ));
+            )));
         }
         let why = format!("back to release {}", target.serial);
         if self.has_in_force(&target, in_force) {
@@ -64,7 +64,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         }
         let (manifest, documents) = match self.fetch_named(&target).await {
             Ok(found) => found.map_err(|refused| refused.to_string())?,
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string().into()),
         };
         let back = self.compiled(manifest, documents).await?;
         // What enforces is never made to audit, unless what is gone back to was signed so.

@@ -16,27 +16,27 @@ pub trait Guard: Send {
         &mut self,
         documents: &Documents,
         audit: bool,
-    ) -> impl Future<Output = Result<BTreeMap<String, String>, String>> + Send;
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, GuardError>> + Send;
 
     /// What is in force now on these interfaces; with none named, on all.
     fn in_force(
         &mut self,
         interfaces: &[String],
-    ) -> impl Future<Output = Result<InForce, String>> + Send;
+    ) -> impl Future<Output = Result<InForce, GuardError>> + Send;
 
     /// Watches by these documents on these interfaces, and drops nothing there.
     fn audit(
         &mut self,
         documents: &Documents,
         interfaces: &[String],
-    ) -> impl Future<Output = Result<(), String>> + Send;
+    ) -> impl Future<Output = Result<(), GuardError>> + Send;
 
     /// What speaks for and against enforcing them, by what was seen here.
     fn judge(
         &mut self,
         documents: &Documents,
         gate: &Gate,
-    ) -> impl Future<Output = Result<Judgement, String>> + Send;
+    ) -> impl Future<Output = Result<Judgement, GuardError>> + Send;
 
     /// Enforces them; unless confirmed in time, the kernel goes back by itself. `cuts`: also where that ends open sessions,
     /// which nobody may hold open to keep a host as it is.
@@ -45,14 +45,31 @@ pub trait Guard: Send {
         documents: &Documents,
         within: Duration,
         cuts: bool,
-    ) -> impl Future<Output = Result<(), String>> + Send;
+    ) -> impl Future<Output = Result<(), GuardError>> + Send;
 
     /// Makes final what is enforced.
-    fn confirm(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+    fn confirm(&mut self) -> impl Future<Output = Result<(), GuardError>> + Send;
 
     /// What was seen here, an entry for each interface; who says it, and of which release, is filled in by the agent.
     fn evidence(&mut self) -> impl Future<Output = Vec<Evidence>> + Send {
         async { Vec::new() }
+    }
+}
+
+/// Why the guard did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuardError {
+    /// It has not answered in time: that says nothing of what it was asked, and it is asked again.
+    #[error("{0}")]
+    Late(String),
+    /// It cannot, or must not.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for GuardError {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a host says of itself: when something changed, and as a sign of life.
 
-use super::{Agent, Guard, InForce};
+use std::time::Duration;
+
+use super::{Agent, Guard, Identity, InForce};
 use crate::status::{ALIVE_SECONDS, Alive, BEAT_SECONDS, MAX_EVIDENCE, State, Status};
 use crate::store::{Store, StoreError};
 use crate::{Hash, layout, now};
@@ -19,6 +21,24 @@ pub(super) struct Reported {
     evidence_of: Option<(Option<u64>, bool)>,
 }
 
+/// A sign of life, which stands by this status, and by the one before while it is replaced.
+async fn beat(
+    store: &impl Store,
+    identity: &Identity,
+    status: &Hash,
+    before: Option<Hash>,
+) -> Result<(), StoreError> {
+    let alive = identity.key.alive(&Alive {
+        host: identity.host.clone(),
+        at: now(),
+        status: status.clone(),
+        before,
+    });
+    let key = layout::alive(&identity.host);
+    store.lease(&key, &alive, ALIVE_SECONDS, false).await?;
+    Ok(())
+}
+
 /// How often [`Agent::step`] must be called for signs of life to be in time.
 #[derive(Debug, Clone, Copy)]
 pub struct Beat;
@@ -29,6 +49,31 @@ impl Beat {
 }
 
 impl<S: Store, G: Guard> Agent<S, G> {
+    /// Asks the guard, however long it takes, and says meanwhile that this host lives: one that is slow is not silent.
+    pub(super) async fn patiently<T>(&mut self, ask: impl AsyncFnOnce(&mut G) -> T) -> T {
+        let Self {
+            guard,
+            store,
+            identity,
+            reported,
+            ..
+        } = self;
+        let mut asking = std::pin::pin!(ask(guard));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut asking => return done,
+                () = tokio::time::sleep(Duration::from_secs(BEAT_SECONDS)) => {}
+            }
+            if let (Some(status), true) = (&reported.hash, store.is_writable()) {
+                let beat = beat(store, identity, status, None).await;
+                if let Err(error) = beat {
+                    tracing::warn!("{error}");
+                }
+            }
+        }
+    }
+
     pub(super) async fn report(&mut self) -> Result<(), StoreError> {
         let status = self.status().await;
         let last = self.reported.status.as_ref();
@@ -63,21 +108,15 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if !self.store.is_writable() {
             return Ok(());
         }
-        let host = self.identity.host.clone();
         let sealed = self.identity.key.status(&status);
         let hash = Hash::of(&sealed);
         let at = now();
         // First the sign of life, which stands by both while the status is replaced, wherever this host is killed meanwhile.
-        let alive = self.identity.key.alive(&Alive {
-            host: host.clone(),
-            at,
-            status: hash.clone(),
-            before: self.reported.hash.clone().filter(|last| *last != hash),
-        });
+        let before = self.reported.hash.clone().filter(|last| *last != hash);
+        beat(&self.store, &self.identity, &hash, before).await?;
         self.store
-            .lease(&layout::alive(&host), &alive, ALIVE_SECONDS, false)
+            .put(&layout::status(&self.identity.host), sealed)
             .await?;
-        self.store.put(&layout::status(&host), sealed).await?;
         self.reported.status = Some(status);
         self.reported.hash = Some(hash);
         self.reported.beat_at = at;

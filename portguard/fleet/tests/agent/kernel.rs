@@ -27,6 +27,12 @@ pub(super) struct Kernel {
     pub(super) cutting: Option<String>,
     /// Counts what is loaded.
     pub(super) generation: u64,
+    /// What takes too long, so often, and whether it is done all the same.
+    pub(super) slow: Option<(&'static str, usize, bool)>,
+    /// How long evidence is judged.
+    pub(super) judges_for: Duration,
+    /// What was asked of it, and how often.
+    pub(super) asked: BTreeMap<&'static str, usize>,
 }
 
 impl Kernel {
@@ -64,6 +70,8 @@ impl Kernel {
 #[derive(Debug)]
 pub(super) struct Fuse {
     left: AtomicUsize,
+    /// Signs of life.
+    pub(super) beats: AtomicUsize,
     blown: Notify,
 }
 
@@ -71,6 +79,7 @@ impl Default for Fuse {
     fn default() -> Self {
         Self {
             left: AtomicUsize::new(usize::MAX),
+            beats: AtomicUsize::new(0),
             blown: Notify::new(),
         }
     }
@@ -119,6 +128,19 @@ impl Simulated {
 }
 
 impl Simulated {
+    /// Counts what is asked; an error, where that is slow and not done. Whether it is done, and nobody hears of it.
+    fn ask(&self, what: &'static str) -> Result<bool, GuardError> {
+        let mut kernel = self.0.lock().unwrap();
+        *kernel.asked.entry(what).or_default() += 1;
+        match &mut kernel.slow {
+            Some((slow, times, is_done)) if *slow == what && *times > 0 => {
+                *times -= 1;
+                if *is_done { Ok(true) } else { Err(late()) }
+            }
+            _ => Ok(false),
+        }
+    }
+
     fn load(&self, documents: &Documents, enforces: bool, deadline: Option<Instant>) {
         let site = site(documents);
         let mut kernel = self.0.lock().unwrap();
@@ -132,12 +154,17 @@ impl Simulated {
     }
 }
 
+fn late() -> GuardError {
+    GuardError::Late("it took an hour".to_owned())
+}
+
 impl Guard for Simulated {
     async fn compile(
         &mut self,
         documents: &Documents,
         audit: bool,
-    ) -> Result<BTreeMap<String, String>, String> {
+    ) -> Result<BTreeMap<String, String>, GuardError> {
+        self.ask("compile")?;
         let other = if self.0.lock().unwrap().is_other {
             "other"
         } else {
@@ -147,8 +174,9 @@ impl Guard for Simulated {
         Ok(digests(&(site(documents) + other), !audit))
     }
 
-    async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, String> {
+    async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, GuardError> {
         self.1.burn().await;
+        self.ask("in force")?;
         let others = self.others(interfaces);
         let kernel = self.0.lock().unwrap();
         let Some((site, enforces)) = &kernel.policy else {
@@ -167,16 +195,23 @@ impl Guard for Simulated {
         })
     }
 
-    async fn audit(&mut self, documents: &Documents, named: &[String]) -> Result<(), String> {
+    async fn audit(&mut self, documents: &Documents, named: &[String]) -> Result<(), GuardError> {
         self.1.burn().await;
         assert_eq!(named, ["eth0"]);
+        let is_late = self.ask("audit")?;
         self.load(documents, false, None);
         self.1.burn().await;
-        Ok(())
+        if is_late { Err(late()) } else { Ok(()) }
     }
 
-    async fn judge(&mut self, _: &Documents, _: &Gate) -> Result<Judgement, String> {
-        Ok(self.0.lock().unwrap().evidence.clone())
+    async fn judge(&mut self, _: &Documents, _: &Gate) -> Result<Judgement, GuardError> {
+        self.ask("judge")?;
+        let (evidence, takes) = {
+            let kernel = self.0.lock().unwrap();
+            (kernel.evidence.clone(), kernel.judges_for)
+        };
+        tokio::time::sleep(takes).await;
+        Ok(evidence)
     }
 
     async fn enforce(
@@ -184,32 +219,34 @@ impl Guard for Simulated {
         documents: &Documents,
         within: Duration,
         cuts: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         self.1.burn().await;
         if self.0.lock().unwrap().refuses && !cuts {
-            return Err("open sessions would be cut".to_owned());
+            return Err("open sessions would be cut".to_owned().into());
         }
+        let is_late = self.ask("enforce")?;
         self.load(documents, true, Some(Instant::now() + within));
         if site(documents).contains("panic") {
             self.1.set(0);
         }
         self.1.burn().await;
-        Ok(())
+        if is_late { Err(late()) } else { Ok(()) }
     }
 
-    async fn confirm(&mut self) -> Result<(), String> {
+    async fn confirm(&mut self) -> Result<(), GuardError> {
         self.1.burn().await;
+        let is_late = self.ask("confirm")?;
         {
             let mut kernel = self.0.lock().unwrap();
             if kernel
                 .deadline
                 .is_some_and(|deadline| Instant::now() >= deadline)
             {
-                return Err("too late".to_owned());
+                return Err("too late".to_owned().into());
             }
             kernel.deadline = None;
         }
         self.1.burn().await;
-        Ok(())
+        if is_late { Err(late()) } else { Ok(()) }
     }
 }

@@ -145,6 +145,11 @@ async fn a_host_that_is_held_stays_as_it_is_until_it_is_let_go<S: Store + Clone>
     portguard_fleet::publish::hold(&fleet.store, "h2", None)
         .await
         .unwrap();
+    // Until it speaks anew it is on its way: nobody who waits for it is told that it is held.
+    let mut trust = fleet.trust.clone();
+    let found = published(&fleet.store, &mut trust).await.unwrap();
+    let seen = view(&fleet.store, &found, now()).await.unwrap();
+    assert_eq!(seen["h2"].state, State::Pending);
     fleet.tick().await;
     fleet.tick().await;
     assert_eq!(fleet.states()["h2"].0, State::Confirmed);

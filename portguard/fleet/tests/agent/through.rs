@@ -1,5 +1,7 @@
 //! A store as one sees it who may be cut off from it, or die.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 /// A store, as long as one gets through to it.
@@ -81,6 +83,7 @@ impl<S: Store> Store for Through<S> {
         only_if_mine: bool,
     ) -> Result<bool, StoreError> {
         self.pass().await?;
+        self.fuse.beats.fetch_add(1, Ordering::SeqCst);
         self.store.lease(key, value, seconds, only_if_mine).await
     }
 

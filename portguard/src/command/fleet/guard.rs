@@ -1,21 +1,25 @@
 //! The host's own guard, by this very program: each thing that the agent does for the fleet is a verb that an operator could
-//! type, with the same checks.
+//! type, with the same checks. What compiles, loads or judges is a process of its own, whose memory is given back and whose end
+//! ends nothing else; what is in force is asked of the kernel right here, as `status` does, since it is asked at every step.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use portguard_fleet::agent::{Documents, Guard, InForce, Judgement};
+use portguard_fleet::agent::{Documents, Guard, GuardError, InForce, Judgement};
 use portguard_fleet::evidence::Evidence;
 use portguard_fleet::release::Gate;
+use portguard_observe::observe;
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::command::status::seconds_left;
+
 mod evidence;
 
-/// The longest that a verb may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The longest that a verb may take: one that is ended before it is done was work for nothing, and a busy machine has more of it.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Calls the verbs.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Verbs {
     }
 
     /// Runs a verb: its exit code, and the JSON that it wrote.
-    async fn call(&self, arguments: &[&str]) -> Result<(i32, Value), String> {
+    async fn call(&self, arguments: &[&str]) -> Result<(i32, Value), GuardError> {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
@@ -56,12 +60,15 @@ impl Verbs {
         let verb = arguments.first().copied().unwrap_or_default();
         let output = tokio::time::timeout(PATIENCE, command.output())
             .await
-            .map_err(|_elapsed| format!("`{verb}` took too long"))?
+            .map_err(|_elapsed| {
+                let minutes = PATIENCE.as_secs() / 60;
+                GuardError::Late(format!("`{verb}` took more than {minutes} minutes"))
+            })?
             .map_err(|error| format!("cannot call `{verb}`: {error}"))?;
         let code = output.status.code().unwrap_or(3);
         if code > 1 {
             let text = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("`{verb}`: {}", reason(&text)));
+            return Err(format!("`{verb}`: {}", reason(&text)).into());
         }
         let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         Ok((code, said))
@@ -85,7 +92,7 @@ impl Verbs {
         verb: &[&str],
         documents: &Documents,
         interfaces: impl IntoIterator<Item = &String> + Send,
-    ) -> Result<(i32, Value), String> {
+    ) -> Result<(i32, Value), GuardError> {
         let mut all: Vec<String> = verb.iter().map(|word| (*word).to_owned()).collect();
         all.extend(self.selection(documents));
         for interface in interfaces {
@@ -115,7 +122,7 @@ impl Guard for Verbs {
         &mut self,
         documents: &Documents,
         audit: bool,
-    ) -> Result<BTreeMap<String, String>, String> {
+    ) -> Result<BTreeMap<String, String>, GuardError> {
         let mut digests = BTreeMap::new();
         for interface in documents.entry.digests.keys() {
             let mut verb = vec!["check", "--json", "--interface", interface];
@@ -126,48 +133,40 @@ impl Guard for Verbs {
             let digest = said
                 .get("digest")
                 .and_then(Value::as_str)
-                .ok_or("`check` gives no digest")?;
+                .ok_or_else(|| "`check` gives no digest".to_owned())?;
             digests.insert(interface.clone(), digest.to_owned());
         }
         Ok(digests)
     }
 
-    async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, String> {
-        let (_, said) = self.call(&["status", "--json"]).await?;
+    async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, GuardError> {
+        let looking = tokio::task::spawn_blocking(|| observe::guards(None));
+        let guards = looking.await.map_err(|error| error.to_string())?;
+        let guards = guards.map_err(|error| format!("what is in force: {error:#}"))?;
         let mut found = InForce::default();
-        for one in said
-            .get("interfaces")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let text = |field: &str| evidence::text(one, field);
-            let name = text("name").to_owned();
+        for observe::Guard { name, live, .. } in guards {
             if !interfaces.is_empty() && !interfaces.contains(&name) {
                 found.others.push(name);
                 continue;
             }
-            let generation = one.get("generation").and_then(Value::as_u64);
-            found
-                .generations
-                .insert(name.clone(), generation.unwrap_or_default());
-            found.digests.insert(name, text("digest").to_owned());
-            found.enforces |= text("mode") == "enforce";
-            if let Some(left) = one.get("confirm_seconds_left").and_then(Value::as_u64) {
+            if let Some(left) = seconds_left(&live) {
                 found.is_unconfirmed = true;
                 found.has_lapsed |= left == 0;
             }
+            found.enforces |= live.meta.policy.settings.enforce;
+            found.generations.insert(name.clone(), live.meta.number);
+            found.digests.insert(name, live.meta.digest);
         }
         Ok(found)
     }
 
-    async fn audit(&mut self, documents: &Documents, named: &[String]) -> Result<(), String> {
+    async fn audit(&mut self, documents: &Documents, named: &[String]) -> Result<(), GuardError> {
         self.with(&["load", "--audit", "--json"], documents, named)
             .await
             .map(|_| ())
     }
 
-    async fn judge(&mut self, documents: &Documents, gate: &Gate) -> Result<Judgement, String> {
+    async fn judge(&mut self, documents: &Documents, gate: &Gate) -> Result<Judgement, GuardError> {
         let window = format!("{}s", gate.audit);
         let packets = gate.packets.to_string();
         let verb = [
@@ -211,7 +210,7 @@ impl Guard for Verbs {
                 .insert(evidence::text(one, "interface").to_owned(), here);
         }
         if judged.watched == u64::MAX {
-            return Err("`promote` judged nothing".to_owned());
+            return Err("`promote` judged nothing".to_owned().into());
         }
         Ok(judged)
     }
@@ -221,7 +220,7 @@ impl Guard for Verbs {
         documents: &Documents,
         within: Duration,
         cuts: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), GuardError> {
         let within = format!("{}s", within.as_secs());
         // The publishers signed what may be dropped no more: there is nobody to ask here.
         let mut verb = vec![
@@ -239,7 +238,7 @@ impl Guard for Verbs {
         self.with(&verb, documents, all).await.map(|_| ())
     }
 
-    async fn confirm(&mut self) -> Result<(), String> {
+    async fn confirm(&mut self) -> Result<(), GuardError> {
         self.call(&["confirm"]).await.map(|_| ())
     }
 

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use portguard_fleet::agent::{Agent, Beat, Identity};
+use portguard_fleet::agent::{Agent, Beat, Identity, run};
 use portguard_fleet::evidence::EVERY_SECONDS;
 use portguard_fleet::release::Trust;
 use portguard_fleet::status::HostKey;
-use portguard_fleet::store::{Address, AnyStore, Files, Snapshot, Store as _, Watch};
+use portguard_fleet::store::{Address, AnyStore, Files, Store as _};
 use portguard_policy::error::Fault;
 use serde::{Deserialize, Serialize};
 
@@ -114,33 +114,5 @@ async fn follow(mut agent: Agent<AnyStore, Verbs>, every: Duration) {
         agent.alone(&why).await;
         // Thousands that lost it together do not come back together.
         tokio::time::sleep(Duration::from_millis(500 + fastrand::u64(..2500))).await;
-    }
-}
-
-/// How soon the next step is while a host is under way, and how often so in a row: one that goes back and forth does not spin.
-const SOON: Duration = Duration::from_secs(1);
-const HURRIES: u32 = 5;
-
-/// Until the store is gone.
-async fn run(agent: &mut Agent<AnyStore, Verbs>, mut watch: Watch, every: Duration) -> String {
-    let mut snapshot: Option<Snapshot> = None;
-    let mut hurried = 0;
-    loop {
-        hurried = if agent.is_under_way() && hurried < HURRIES {
-            hurried + 1
-        } else {
-            0
-        };
-        let wait = if hurried > 0 { SOON.min(every) } else { every };
-        match tokio::time::timeout(wait, watch.changed()).await {
-            Ok(Ok(changed)) => snapshot = Some(changed),
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => {}
-        }
-        if let Some(snapshot) = &snapshot
-            && let Err(error) = agent.step(snapshot).await
-        {
-            return error.to_string();
-        }
     }
 }
