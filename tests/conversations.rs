@@ -2,6 +2,7 @@
 
 mod edges;
 mod equals;
+mod forwarded;
 mod held;
 mod services;
 

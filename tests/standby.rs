@@ -103,6 +103,7 @@ impl Named {
             let options = Options {
                 migrate: false,
                 is_refresh: false,
+                together: Vec::new(),
                 xdp_mode: XdpModeName::Native,
                 site: None,
                 catalogs: Vec::new(),

@@ -106,12 +106,15 @@ pub(crate) fn begin(hashed: Hashed, class: Class, at: Moment) -> Began {
     }
 }
 
-/// Writes one that its set has no room for.
+/// Writes one that its set has no room for: in place of one that nobody has answered, else into the overflow table.
 #[inline(always)]
 pub(crate) fn spill(hashed: Hashed, class: Class, at: Moment) -> Began {
     let Some(set) = set_mut(hashed.set & at.mask) else {
         return Began::Lost;
     };
+    if displace(set, hashed, class, at) {
+        return Began::Evicted;
+    }
     // The mark comes first: who finds it and nothing behind it is too early, and not too late.
     // SAFETY: an aligned word of a live element.
     unsafe { ptr::write_volatile(&raw mut (*set).spilled, 1) };
@@ -153,6 +156,23 @@ fn insert(set: *mut Set, hashed: Hashed, class: Class, at: Moment) -> Began {
     began
 }
 
+/// Takes the cell of one that nobody has answered, if the set has such a one.
+#[inline(always)]
+fn displace(set: *mut Set, hashed: Hashed, class: Class, at: Moment) -> bool {
+    let held = Held::new(set);
+    for way in 0..flow::WAYS {
+        if flow::gives_way(held.cell(way), class, at.now) {
+            // SAFETY: as in `Held::cell`; readers see the one or the other.
+            unsafe {
+                let cell = held.0.cast::<u64>().add(way);
+                ptr::write_volatile(cell, flow::cell(hashed.tag, class, at.now));
+            }
+            return true;
+        }
+    }
+    false
+}
+
 /// Puts `new` where `old` stands, best at `home`; false if it stands nowhere any more.
 #[inline(always)]
 pub(crate) fn exchange(set: *mut Set, home: usize, old: u64, new: u64) -> bool {
@@ -172,12 +192,19 @@ impl Held {
 
     #[inline(always)]
     fn place(&self, class: Class, at: Moment) -> Place {
-        let cells = self.0.cast::<u64>();
-        let read = |way: usize| {
-            // SAFETY: one of the seven cells of a live array element.
-            unsafe { ptr::read_volatile(cells.add(way)) }
-        };
-        Set::place_among(read, class, at.lifetimes, at.now, barrier_var)
+        Set::place_among(
+            |way| self.cell(way),
+            class,
+            at.lifetimes,
+            at.now,
+            barrier_var,
+        )
+    }
+
+    #[inline(always)]
+    fn cell(&self, way: usize) -> u64 {
+        // SAFETY: one of the seven cells of a live array element.
+        unsafe { ptr::read_volatile(self.0.cast::<u64>().add(way)) }
     }
 
     #[inline(always)]

@@ -58,6 +58,13 @@ pub(crate) trait Hook: Copy {
     fn gives_way(self) {}
 }
 
+/// Whether a socket is a program's for TCP: the one that the kernel's own stack answers by is a raw one.
+#[inline(always)]
+pub(crate) fn is_stream(socket: *mut bpf_sock) -> bool {
+    const SOCK_STREAM: u32 = 1;
+    field!(socket, type_) == SOCK_STREAM
+}
+
 /// The port of a socket.
 #[inline(always)]
 pub(crate) fn port(socket: *mut bpf_sock) -> u16 {
@@ -160,6 +167,13 @@ impl Sent {
     /// The UDP socket that sends it, whatever it makes of it.
     #[inline(always)]
     pub(crate) fn own_udp_socket(self) -> Option<*mut bpf_sock> {
+        let socket = self.own_socket()?;
+        (field!(socket, protocol) == u32::from(protocol::UDP)).then_some(socket)
+    }
+
+    /// The socket that sends it.
+    #[inline(always)]
+    pub(crate) fn own_socket(self) -> Option<*mut bpf_sock> {
         // SAFETY: the context is the one that the kernel gave to this program.
         let socket = unsafe { ptr::read_volatile(&raw const (*self.0).__bindgen_anon_2.sk) };
         if socket.is_null() {
@@ -167,10 +181,7 @@ impl Sent {
         }
         // SAFETY: the kernel gave it.
         let socket = unsafe { bpf_sk_fullsock(socket) };
-        if socket.is_null() || field!(socket, protocol) != u32::from(protocol::UDP) {
-            return None;
-        }
-        Some(socket)
+        (!socket.is_null()).then_some(socket)
     }
 
     /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.

@@ -97,12 +97,15 @@ extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
     let maps = &Maps::alone();
     let class = class(number);
     let hashed = Hashed { set, tag };
-    let spilled =
-        class.stays() && conversations::spill(hashed, class, maps.moment()) == Began::Spilled;
-    let counted = if spilled {
-        slot::FLOWS_SPILLED
+    let began = if class.stays() {
+        conversations::spill(hashed, class, maps.moment())
     } else {
-        slot::FLOWS_LOST
+        Began::Lost
+    };
+    let counted = match began {
+        Began::Spilled => slot::FLOWS_SPILLED,
+        Began::Evicted => slot::FLOWS_EVICTED,
+        Began::Placed | Began::Lost => slot::FLOWS_LOST,
     };
     maps.add_slot(counted, (1, 0));
     0

@@ -36,6 +36,11 @@ impl Sender for Sending {
     }
 
     #[inline(always)]
+    fn may_end(&self, is_reset: bool) -> bool {
+        may_end((self.0).0, u32::from(is_reset)) != 0
+    }
+
+    #[inline(always)]
     fn opens(&self, opening: &Opening) {
         let Some(words) = OPENING.get_ptr_mut(0) else {
             return;
@@ -109,6 +114,18 @@ impl Sender for Sending {
             octets((self.0).0, at)
         })
     }
+}
+
+/// See [`Sender::may_end`]. A function of its own, since few packets end anything.
+#[inline(never)]
+fn may_end(ctx: *mut __sk_buff, is_reset: u32) -> u32 {
+    let hook = Sent(ctx);
+    let may_end = if hook.is_from_elsewhere() {
+        !hook.is_reflected(maps::is_outside)
+    } else {
+        is_reset == 0 || hook.own_socket().is_some_and(hook::is_stream)
+    };
+    u32::from(may_end)
 }
 
 /// Notes who serves by this policy, which has lapsed, before the one before it judges what it says.

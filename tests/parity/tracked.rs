@@ -102,6 +102,10 @@ impl Sender for Packets<'_> {
         false
     }
 
+    fn may_end(&self, is_reset: bool) -> bool {
+        !is_reset
+    }
+
     fn opens(&self, opening: &Opening) {
         track::opens(self.tables, opening, self);
     }

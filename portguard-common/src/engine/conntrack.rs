@@ -285,7 +285,8 @@ impl Set {
     }
 
     /// Where a new conversation of a class goes: an empty cell, else one that is over, else the oldest that may give way:
-    /// one that is closed before one that is not TCP, then one that is half closed, and never another live one of TCP.
+    /// one that is closed before one that is not TCP, then one that is half closed, and never another live one of TCP: see
+    /// [`gives_way`].
     #[inline(always)]
     pub fn place(&self, class: Class, lifetimes: Lifetimes, now: u64) -> Place {
         let cells = self.cells;
@@ -329,6 +330,15 @@ impl Set {
             Place::Taken(cell)
         }
     }
+}
+
+/// Whether a cell gives way to a connection for which its set has no place: nobody has answered what it holds, for a unit of
+/// time; or, to a socket of the host's own, at all.
+#[inline(always)]
+pub const fn gives_way(cell: u64, to: Class, now: u64) -> bool {
+    cell != 0
+        && matches!(Class::of(cell), Class::Opening)
+        && (matches!(to, Class::Socket) || age(cell, now) != 0)
 }
 
 /// What a packet that leaves says about its conversation.
@@ -591,7 +601,14 @@ mod tests {
                             prop_assert!(begin(&mut model, new));
                             put(&mut set, old, cell(tag, class, now));
                         }
-                        Place::Full => prop_assert!(!begin(&mut model.clone(), new)),
+                        Place::Full => {
+                            prop_assert!(!begin(&mut model.clone(), new));
+                            // Each step took time: of what opens, all may go.
+                            let mut gone = set.cells.into_iter().filter(|cell| gives_way(*cell, class, now));
+                            let opening = model.iter().any(|one| one.class == Class::Opening as u8);
+                            prop_assert!(gone.clone().all(|cell| Class::of(cell) == Class::Opening));
+                            prop_assert_eq!(gone.next().is_some(), opening);
+                        }
                     }
                 }
                 let mut cells: Vec<u64> = set.cells.into_iter().filter(|cell| *cell != 0).collect();

@@ -56,6 +56,9 @@ pub fn said<S: Subject>(packet: &S) -> Option<Said> {
 pub trait Sender {
     /// Whether it came in before.
     fn is_forwarded(&self) -> bool;
+    /// Whether it may end a conversation, by a reset or a close. What came in by a guarded interface may not, nor may a reset of
+    /// the host's own stack, which says that no socket here has what is forwarded.
+    fn may_end(&self, is_reset: bool) -> bool;
     /// Does what [`opens`] does. In the kernel a function of its own: it is called rarely, and needs much.
     fn opens(&self, opening: &Opening);
     /// Whether it came in by a guarded interface, goes to a group, or would be answered to a socket that did not send it: such
@@ -124,6 +127,10 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
         return;
     }
     let Some(said) = said(packet) else { return };
+    let is_reset = matches!(said, Said::Resets);
+    if (is_reset || matches!(said, Said::Closes)) && !sender.may_end(is_reset) {
+        return;
+    }
     let tuple = verdict::tuple(packet, Direction::Egress);
     let hashed = tuple.hash(facts.flow_key);
     let own = verdict::conversation(tables, hashed);

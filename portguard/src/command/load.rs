@@ -252,6 +252,7 @@ fn compiled(
         confirm_within: safety::confirm_within(&args.safety, &interfaces, &plain),
         migrate: args.safety.migrate,
         is_refresh: false,
+        together: indices(&interfaces),
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
@@ -302,6 +303,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
     let cuts = force || args.safety.cut_sessions;
     let safety = safety::check(force, cuts, &interfaces, &policies)?;
     let confirm_within = safety::confirm_within(&args.safety, &interfaces, &policies);
+    let together = indices(&interfaces);
     let jobs = interfaces.into_iter().zip(stored).zip(safety);
     Ok(jobs
         .map(|((interface, stored), safety)| Job {
@@ -315,6 +317,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                 confirm_within,
                 migrate: args.safety.migrate,
                 is_refresh: false,
+                together: together.clone(),
             },
             safety,
         })
@@ -342,6 +345,10 @@ fn is_in_force(interface: &Interface, stored: &Stored) -> bool {
 
 fn find(names: &[String]) -> portguard_kernel::Result<Vec<Interface>> {
     names.iter().map(|name| Interface::find(name)).collect()
+}
+
+fn indices(interfaces: &[Interface]) -> Vec<u32> {
+    interfaces.iter().map(|one| one.index).collect()
 }
 
 /// All of them, or none.

@@ -34,22 +34,22 @@ pub struct Passing {
     pub is_tracked: bool,
 }
 
-/// Those that pass an interface, which has a guard or is about to.
+/// Those that pass an interface, which has a guard or is about to, with all others that are `coming`.
 ///
 /// # Errors
 /// If interfaces cannot be listed.
-pub fn passing(interface: u32) -> crate::Result<Passing> {
+pub fn passing(interface: u32, coming: &[u32]) -> crate::Result<Passing> {
     let own = links::above(&links::all()?, [interface]);
-    let outside = outside::outside(&[interface])?;
+    let outside = outside::outside(coming)?;
     Ok(sort(&tracked_or_none(), &outside, &own, route))
 }
 
-/// Makes those known that were begun behind this host and leave by an interface that is about to be guarded, or by one that is.
+/// Makes those known that were begun behind this host and leave by interfaces that are about to be guarded, or by one that is.
 ///
 /// # Errors
 /// If the table of conversations cannot be written.
-pub(crate) fn take_over(namespace: &Namespace, interface: u32) -> crate::Result<()> {
-    let outside = outside::outside(&[interface])?;
+pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<()> {
+    let outside = outside::outside(coming)?;
     let found = sort(&tracked_or_none(), &outside, &outside, route);
     let mut writer = Writer::open(namespace.directory())?;
     let mut lost = 0;

@@ -10,11 +10,20 @@ use crate::error::Context as _;
 use crate::host::links;
 use crate::pins::guarded::guarded;
 
-/// Writes which interfaces they are now; nothing where no interface is guarded. `more` are about to be.
+/// Writes which interfaces they are now; nothing where no interface is guarded.
 ///
 /// # Errors
 /// If interfaces cannot be listed, or the map not written.
-pub fn follow(more: &[u32]) -> crate::Result<()> {
+pub fn follow() -> crate::Result<()> {
+    write(&outside(&[])?, true)
+}
+
+/// Writes that these are among them, which are about to be guarded.
+pub(crate) fn expect(coming: &[u32]) -> crate::Result<()> {
+    write(&outside(coming)?, false)
+}
+
+fn write(outside: &BTreeSet<u32>, is_all: bool) -> crate::Result<()> {
     let Some(namespace) = find() else {
         return Ok(());
     };
@@ -22,7 +31,6 @@ pub fn follow(more: &[u32]) -> crate::Result<()> {
     if !pin.exists() {
         return Ok(());
     }
-    let outside = outside(more)?;
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
     let mut map: HashMap<MapData, u32, u32> = Map::HashMap(map).try_into()?;
@@ -31,8 +39,10 @@ pub fn follow(more: &[u32]) -> crate::Result<()> {
         map.insert(index, 1, 0)
             .context("cannot write map `OUTSIDE`")?;
     }
-    for index in there.difference(&outside) {
-        map.remove(index).context("cannot write map `OUTSIDE`")?;
+    if is_all {
+        for index in there.difference(outside) {
+            map.remove(index).context("cannot write map `OUTSIDE`")?;
+        }
     }
     Ok(())
 }

@@ -47,6 +47,17 @@ pub struct Options {
     pub migrate: bool,
     /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
     pub is_refresh: bool,
+    /// Indices of the interfaces that get a guard at the same time.
+    pub together: Vec<u32>,
+}
+
+impl Options {
+    /// The interfaces that are about to be guarded, with this one.
+    fn coming(&self, interface: &Interface) -> Vec<u32> {
+        let mut all = self.together.clone();
+        all.push(interface.index);
+        all
+    }
 }
 
 /// A generation that is ready: in the kernel, pinned, attached to nothing.
@@ -202,7 +213,7 @@ fn state(
 ) -> crate::Result<Namespace> {
     let namespace = conversations::ensure(lock, policy)?;
     if !is_known || namespace.adopted().is_some() {
-        conversations::take_over(&namespace, interface.index)?;
+        conversations::take_over(&namespace, &options.coming(interface))?;
     }
     if !options.is_refresh
         && let Some(misfit) = namespace.misfit(policy)
@@ -265,7 +276,7 @@ fn prepare_next(
     };
     let mut pair = pair(standby, image, &host, place)?;
     if conversations.is_some() {
-        conversations::follow_interfaces(&[interface.index])?;
+        conversations::expect_interfaces(&options.coming(interface))?;
         // New addresses of names are no reason to think otherwise of a socket that asks.
         if !options.is_refresh {
             let from = previous.as_ref().map(|live| &live.meta.policy);

@@ -42,6 +42,8 @@ pub(crate) fn publish_and_keep(mut prepared: Vec<Prepared>) -> crate::Result<Vec
         prepared.iter().for_each(Prepared::withdraw);
         return Err(error);
     }
+    // They were expected, one after the other; what is no more is among them.
+    conversations::follow_interfaces()?;
     let mut published = Vec::new();
     for next in prepared {
         if let Some(other) = &next.other {
@@ -307,7 +309,7 @@ pub fn unload(_lock: &Lock, layout: &Layout) -> crate::Result<bool> {
     remove(&layout.directory)
         .with_context(|| format!("cannot remove `{}`", layout.directory.display()))?;
     conversations::remove_unused().context("cannot remove the table of conversations")?;
-    conversations::follow_interfaces(&[])?;
+    conversations::follow_interfaces()?;
     step("unload-pins")?;
     Ok(found)
 }

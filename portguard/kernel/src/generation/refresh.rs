@@ -101,6 +101,7 @@ fn one(
         catalogs: now.meta.catalogs.clone(),
         confirm_within,
         is_refresh: true,
+        together: Vec::new(),
     };
     let interface = Interface::find(&name)?;
     let free = standby.take(layout);

@@ -51,7 +51,7 @@ pub fn reattach(lock: &Lock) -> crate::Result<Vec<String>> {
         }
     }
     // A bridge or a tunnel may have come over a guarded interface: what it forwards is no word of this host's.
-    conversations::follow_interfaces(&[]).context("cannot tell which interfaces are outside")?;
+    conversations::follow_interfaces().context("cannot tell which interfaces are outside")?;
     outcome.map(|()| reattached)
 }
 
@@ -69,6 +69,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> crate::Result<()> {
         confirm_within,
         migrate: false,
         is_refresh: false,
+        together: Vec::new(),
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;
     publish(vec![next]).map(drop)

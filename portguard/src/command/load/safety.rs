@@ -96,9 +96,10 @@ pub(in crate::command) fn check(
     // Where a guard is in force, its table says whose session is whose; it is made with the first.
     let table = conversations::find().and_then(|namespace| namespace.table().ok());
     let known = |session: &Session| Some(table.as_ref()?.known(session));
+    let coming: Vec<u32> = interfaces.iter().map(|one| one.index).collect();
     let mut found = Vec::new();
     for (interface, policy) in interfaces.iter().zip(policies) {
-        let mut safety = passing(interface, policy, known)?;
+        let mut safety = passing(interface, &coming, policy, known)?;
         if !policy.settings.enforce {
             found.push(safety);
             continue;
@@ -121,6 +122,7 @@ pub(in crate::command) fn check(
 /// What becomes of the connections of others that pass through.
 fn passing(
     interface: &Interface,
+    coming: &[u32],
     policy: &Policy,
     known: impl Fn(&Session) -> Option<Known>,
 ) -> anyhow::Result<Safety> {
@@ -136,7 +138,7 @@ fn passing(
         unclear,
         is_tracked,
         ..
-    } = conversations::passing(interface.index)?;
+    } = conversations::passing(interface.index, coming)?;
     let arriving: Vec<Arriving> = inside
         .into_iter()
         .chain(outside)
