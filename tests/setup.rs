@@ -307,3 +307,30 @@ fn who_administers_is_asked_or_said_and_never_an_example() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn what_no_check_would_take_is_not_drafted() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let directory = tempfile::tempdir()?;
+    let run = |line: &str| shell(&guarded, directory.path(), line);
+    for (hosts, wanted) in [
+        ("--host a=10.0.0.1 --host a=10.0.0.2", "`a` is there twice"),
+        (
+            "--host a=10.0.0.1 --host b=10.0.0.1",
+            "belongs to `a` and to `b`",
+        ),
+    ] {
+        let output = run(&format!("$P init --role thoughtspot/node {hosts}"))?;
+        ensure!(output.code() == 2 && output.stdout.is_empty(), "{output}");
+        ensure!(output.stderr.contains(wanted), "{output}");
+    }
+    // A file that is good by itself, under the name of one that is built in.
+    let matrix = include_str!("../docs/example-matrix.toml");
+    std::fs::write(
+        directory.path().join("taken.toml"),
+        matrix.replace("system = \"bookshop\"", "system = \"wso2\""),
+    )?;
+    let output = run("$P catalog verify taken.toml")?.success()?;
+    ensure!(output.stderr.contains("is built in"), "{output}");
+    Ok(())
+}

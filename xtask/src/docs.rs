@@ -84,12 +84,18 @@ fn lay_out(book: &Path, program: &Path) -> Result<()> {
     }
     fs::write(source.join("SUMMARY.md"), contents)?;
     fs::remove_file(source.join("docs/SUMMARY.md"))?;
-    let page = source.join("docs/reference/commands.md");
+    fill_commands(&source, program)?;
+    let dead = links::dead(&source)?;
+    ensure!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
+    Ok(())
+}
+
+/// Writes the help of every verb into its page, below a folder that has the documents.
+pub(crate) fn fill_commands(folder: &Path, program: &Path) -> Result<()> {
+    let page = folder.join("docs/reference/commands.md");
     let text = fs::read_to_string(&page)?;
     ensure!(text.contains(MARK), "{} has no `{MARK}`", page.display());
     fs::write(&page, text.replace(MARK, &commands(program)?))?;
-    let dead = links::dead(&source)?;
-    ensure!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
     Ok(())
 }
 

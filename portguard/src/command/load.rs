@@ -66,10 +66,10 @@ pub struct LoadArgs {
     /// Load the last good policy from disk, without site file or resolver (used by the systemd unit)
     #[arg(long, requires = "interfaces", conflicts_with_all = ["config", "roles", "host", "audit", "enforce", "dry_run"])]
     pub(super) last_good: bool,
-    /// Do nothing unless the unit that guards the interface at boot is enabled (used by the udev rule)
+    /// With `--last-good`: nothing is done unless the unit that guards the interface at boot is enabled (used by the udev rule)
     #[arg(long, requires = "last_good")]
     if_enabled: bool,
-    /// Guard what `unload --stay-off` switched off
+    /// With `--last-good`: guard also what `unload --stay-off` switched off
     #[arg(long, requires = "last_good")]
     switch_on: bool,
     /// Compile and show what would be loaded; change nothing
@@ -280,7 +280,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
         if is_off {
             let _ = writeln!(
                 stderr(),
-                "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again, or `--switch-on`",
+                "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again, or `--last-good --switch-on`",
                 plain(&interface.name)
             );
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::docs;
 use crate::links;
 use crate::package::{Format, maintainer};
 use crate::shell::capture;
@@ -80,9 +81,20 @@ impl Stage {
     /// In the folders that they are in here, so that what they link to is found.
     fn documents(&self, program: &Path) -> Result<()> {
         for name in DOCUMENTS {
-            self.put(&format!("doc/{name}"), &fs::read(root().join(name))?)?;
+            let text = fs::read_to_string(root().join(name))?;
+            self.put(&format!("doc/{name}"), for_users(&text).as_bytes())?;
         }
-        copy_tree(&root().join("docs"), &self.folder.join("doc/docs"))?;
+        let documents = self.folder.join("doc");
+        copy_tree(&root().join("docs"), &documents.join("docs"))?;
+        docs::fill_commands(&documents, program)?;
+        // Only for the site.
+        for name in ["book.toml", "SUMMARY.md"] {
+            fs::remove_file(documents.join("docs").join(name))?;
+        }
+        // What pages tell to use.
+        for name in ["packaging/kubernetes", "packaging/ansible"] {
+            copy_tree(&root().join(name), &documents.join(name))?;
+        }
         let site = capture(Command::new(program).args(["init", "--role", "thoughtspot/node"]))?;
         self.put("doc/examples/site.toml", site.as_bytes())?;
         let dead = links::dead(&self.folder.join("doc"))?;
@@ -168,6 +180,18 @@ impl Stage {
             File::open(&path)?.set_modified(time)?;
         }
         Ok(())
+    }
+}
+
+/// A document without the section that takes the repository.
+fn for_users(text: &str) -> String {
+    match (text.find("\n## Try it\n"), text.find("\n## Use it\n")) {
+        (Some(from), Some(to)) if from < to => {
+            let (before, _) = text.split_at(from);
+            let (_, after) = text.split_at(to);
+            format!("{before}{after}")
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use crate::command::table::hanging;
+use crate::failure;
+use crate::stderr::stderr;
 use portguard_policy::catalog::{
-    LoadError, System, catalog_files, embedded_files, load_str, read_file,
+    Catalog, LoadError, System, catalog_files, embedded_files, load_str, read_file,
 };
-use portguard_policy::diagnostic::{Diagnostic, Rejected};
+use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::Exit;
 
 #[derive(Serialize)]
@@ -67,10 +69,10 @@ pub(super) fn run(directories: &[PathBuf], paths: &[PathBuf], json: bool) -> any
             files.push(verify(path)?);
         }
     }
-    let findings: Vec<_> = files
+    let (findings, notes): (Vec<_>, Vec<_>) = files
         .iter()
         .flat_map(|file| file.diagnostics.clone())
-        .collect();
+        .partition(|one| one.level == Level::Error);
     if json {
         print_json(&VerifyJson { schema: 1, files })?;
         return Ok(if findings.is_empty() {
@@ -82,9 +84,10 @@ pub(super) fn run(directories: &[PathBuf], paths: &[PathBuf], json: bool) -> any
     print(|out| {
         files
             .iter()
-            .filter(|file| file.diagnostics.is_empty())
+            .filter(|file| file.counts.is_some())
             .try_for_each(|file| write_text(out, file))
     })?;
+    failure::diagnostics(&mut stderr(), &notes.iter().collect::<Vec<_>>())?;
     if findings.is_empty() {
         Ok(Exit::Ok)
     } else {
@@ -95,10 +98,28 @@ pub(super) fn run(directories: &[PathBuf], paths: &[PathBuf], json: bool) -> any
 fn verify(path: &Path) -> anyhow::Result<FileJson> {
     let name = path.display().to_string();
     match read_file(path) {
-        Ok(system) => Ok(file(&name, Ok(system))),
+        Ok(system) => {
+            let note = already_there(&name, &system.id)?;
+            let mut file = file(&name, Ok(system));
+            file.diagnostics.extend(note);
+            Ok(file)
+        }
         Err(LoadError::Rejected(rejected)) => Ok(file(&name, Err(rejected))),
         Err(LoadError::Unreadable(fault)) => Err(fault.into()),
     }
+}
+
+/// A file that is good by itself, and cannot be added to what is built in.
+fn already_there(file: &str, system: &str) -> anyhow::Result<Option<Diagnostic>> {
+    let is_built_in = Catalog::embedded()?.systems.contains_key(system);
+    Ok(is_built_in.then(|| {
+        let message =
+            format!("the system `{system}` is built in, and `--catalog` adds no second one");
+        let hint = "give it a system id of its own, unless this is the file that is built in";
+        Diagnostic::new(Level::Note, "duplicate-system", message)
+            .at(file)
+            .hint(hint)
+    }))
 }
 
 fn file(name: &str, read: Result<System, Rejected>) -> FileJson {
