@@ -2,7 +2,7 @@
 //! a stranger sends to an undocumented port without a pause.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -340,5 +340,66 @@ fn fail_closed_with_a_policy_comes_up_guarded() -> Result<()> {
         "{}",
         boot.said()
     );
+    Ok(())
+}
+
+/// Who asks for help, or mistypes, loses no network at the next boot.
+#[test]
+fn what_would_take_the_network_away_is_refused_before_anything_is_written() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (bin, units, state) = (
+        directory.path().join("bin"),
+        directory.path().join("units"),
+        directory.path().join("state"),
+    );
+    for folder in [&bin, &units, &state] {
+        std::fs::create_dir(folder)?;
+    }
+    // Whatever it would enable.
+    std::fs::write(
+        bin.join("systemctl"),
+        "#!/bin/sh\necho \"$@\" >>\"$PORTGUARD_UNITS/enabled\"\n",
+    )?;
+    std::fs::set_permissions(
+        bin.join("systemctl"),
+        std::fs::Permissions::from_mode(0o755),
+    )?;
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
+    let run = |arguments: &[&str]| {
+        Command::new(repository().join("packaging/portguard-fail-closed"))
+            .args(arguments)
+            .env("PATH", &path)
+            .env("PORTGUARD_UNITS", &units)
+            .env("PORTGUARD_STATE", &state)
+            .output()
+    };
+    let is_untouched = || Ok::<_, anyhow::Error>(std::fs::read_dir(&units)?.next().is_none());
+    for help in ["-h", "--help"] {
+        let output = run(&[help])?;
+        ensure!(output.status.success() && is_untouched()?, "{output:?}");
+        ensure!(
+            String::from_utf8_lossy(&output.stdout).contains("--remove"),
+            "{output:?}"
+        );
+    }
+    let guarded = Guarded::new()?;
+    // A pair of virtual ends is no card.
+    let virtual_end = guarded.interface();
+    for wrong in [
+        &["--hlep"][..],
+        &["--version"],
+        &["-i", "lo"],
+        &["none0"],
+        &["lo", "--remove"],
+        &["--remove", "lo"],
+        &["lo"],
+        &[""],
+        &[virtual_end],
+        &[],
+    ] {
+        let output = guarded.link.left.host.run(|| Ok(run(wrong)?))?;
+        ensure!(output.status.code() == Some(2), "{wrong:?}: {output:?}");
+        ensure!(is_untouched()?, "{wrong:?}: {output:?}");
+    }
     Ok(())
 }

@@ -25,6 +25,8 @@ const MAIN: &str = include_str!("../../man/portguard.8");
 const VERB: &str = include_str!("../../man/verb.8");
 /// The site file's page.
 const SITE: &str = include_str!("../../man/portguard-site.5");
+/// The page of the script that comes with the package.
+const FAIL_CLOSED: &str = include_str!("../../man/portguard-fail-closed.8");
 const MANUAL: &str = "portguard manual";
 
 /// Write the manual page, or one for each verb into a directory
@@ -89,6 +91,10 @@ fn all(command: &clap::Command, directory: &Path) -> io::Result<Vec<String>> {
             folded(&SITE.replacen(" 5 \"\"", &format!(" 5 \"{DATE}\""), 1)).into_bytes(),
         ),
     ];
+    pages.push((
+        "portguard-fail-closed.8".to_owned(),
+        folded(&FAIL_CLOSED.replacen(" 8 \"\"", &format!(" 8 \"{DATE}\""), 1)).into_bytes(),
+    ));
     verbs(command, &mut pages)?;
     fs::create_dir_all(directory)?;
     let mut written = Vec::new();

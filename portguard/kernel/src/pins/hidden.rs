@@ -126,6 +126,10 @@ fn fault(interface: &str, holder: &Holder, unreadable: Option<&Error>) -> Error 
         "`ip netns exec` and private mounts hide the pins. `nsenter --net=/run/netns/NAME portguard ...` enters a \
          network namespace only; `nsenter --mount=/proc/1/ns/mnt portguard ...` goes back to the machine's mounts",
     );
+    if let (Some(denied), true) = (unreadable, holder.name.is_empty()) {
+        let what = format!("{denied}; {holder} on `{interface}` may be portguard's");
+        return Error::new(Kind::PinsHidden, what).hint(hint);
+    }
     Error::new(Kind::PinsHidden, format!(
         "the guard on `{interface}` cannot be seen from here: {holder} {whose}, and its pins are elsewhere: {why}"
     ))
