@@ -62,6 +62,7 @@ const OFFLINE: &[(&str, &str)] = &[
     ),
     ("init", "init --role wso2/api-manager"),
     ("setup", "setup --dry-run --role thoughtspot/node"),
+    ("schema", "schema"),
     ("completions", "completions bash"),
     ("man", "man"),
     ("man", "man --out pages"),

@@ -58,6 +58,7 @@ enum Verb {
     Top(command::top::TopArgs),
     Bench(command::bench::BenchArgs),
     Unload(command::unload::UnloadArgs),
+    Schema(command::schema::SchemaArgs),
     Completions(command::generate::CompletionsArgs),
     Man(command::man::ManArgs),
 }
@@ -116,6 +117,7 @@ impl Cli {
             Verb::Top(args) => command::top::run(args),
             Verb::Bench(args) => command::bench::run(args),
             Verb::Unload(args) => command::unload::run(args),
+            Verb::Schema(args) => command::schema::run(args),
             Verb::Completions(args) => command::generate::completions(args),
             Verb::Man(args) => command::man::run(args, Self::command()),
         }

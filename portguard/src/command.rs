@@ -25,6 +25,7 @@ pub mod load;
 pub mod man;
 pub mod promote;
 pub mod report;
+pub mod schema;
 pub mod selection;
 pub mod setup;
 pub mod status;

@@ -202,7 +202,7 @@ fn every_output_ends_in_one_newline_and_counts_right() -> Result<()> {
         };
         // Files for other programs have lines as they come.
         let is_file = is_script
-            || ["init", "export", "report"]
+            || ["init", "export", "report", "schema"]
                 .iter()
                 .any(|verb| line.starts_with(verb));
         let shown = if is_file { "" } else { output.stdout.as_str() };

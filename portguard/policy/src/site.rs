@@ -20,6 +20,7 @@ mod parse_host;
 mod parse_system;
 pub mod prefixes;
 mod read;
+mod schema;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ mod values;
 pub use flags::Flags;
 pub(crate) use flags::has_peer;
 pub use read::nearest;
+pub use schema::{FILE as SCHEMA_FILE, schema};
 pub use term::{Ports, Term, Terms, Who};
 
 /// Larger files are refused.

@@ -257,6 +257,7 @@ fn head(draft: &Draft) -> String {
         .collect();
     format!(
         "\
+#:schema file://{}
 # portguard site file. Read it from the top; whatever stands behind `#` is optional.
 schema = 1
 mode = \"audit\"                 # audit: count violations; enforce: drop them
@@ -278,6 +279,7 @@ dhcp = \"any\"
 dns = \"any\"                    # name servers that the host asks
 ntp = \"any\"
 ",
+        site::SCHEMA_FILE,
         quoted(&allow)
     )
 }

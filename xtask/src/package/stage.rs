@@ -54,6 +54,8 @@ impl Stage {
             let script = capture(Command::new(program).args(["completions", shell]))?;
             stage.put(&format!("portguard.{shell}"), script.as_bytes())?;
         }
+        let schema = capture(Command::new(program).arg("schema"))?;
+        stage.put("site.schema.json", schema.as_bytes())?;
         stage.manual(program)?;
         copy_tree(
             &root().join("packaging/systemd"),

@@ -278,6 +278,9 @@ fn baseline(reader: &mut Reader<'_>, value: Value<'_>) -> Baseline {
     }
     if let Some(value) = fields.take("profiles") {
         baseline.profiles = reader.strings_or_none(value, "profiles");
+        for (role, place) in &baseline.profiles {
+            parse_host::check_role(reader, role, *place);
+        }
     }
     fields.finish(reader, "[baseline]");
     baseline

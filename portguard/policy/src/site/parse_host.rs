@@ -193,7 +193,7 @@ fn roles(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Vec<(String, Place
     roles
 }
 
-fn check_role(reader: &mut Reader<'_>, role: &str, place: Place) {
+pub(super) fn check_role(reader: &mut Reader<'_>, role: &str, place: Place) {
     if role.split('/').count() != 2 || role.split('/').any(str::is_empty) {
         let message = format!("`{}` is not of the form SYSTEM/ROLE", role.escape_debug());
         reader.error(place, "bad-role", message, "e.g. `wso2/api-manager`");
@@ -249,6 +249,9 @@ fn own_row(reader: &mut Reader<'_>, value: Value<'_>) -> Option<OwnRow> {
         }
     }
     let [hosts, roles] = lists;
+    for (role, place) in &roles {
+        check_role(reader, role, *place);
+    }
     let audit = flag(reader, &mut fields, "audit");
     fields.finish(reader, "a row");
     let missing = [
