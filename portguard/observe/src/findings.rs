@@ -102,6 +102,8 @@ pub struct Finding {
     pub source_port: Option<u16>,
     /// Whether somebody listens on this host.
     pub listening: bool,
+    /// Whether the policy admits all of its known peers now: these packets came before it did.
+    pub admitted: bool,
     /// Packets that are violations, answers among them.
     pub violations: u64,
     /// How many of them this host sent in answer.
@@ -237,7 +239,17 @@ impl Finding {
             Kind::UndocumentedPort if self.listening => {
                 "not documented, and somebody listens".to_owned()
             }
+            // Handed on to a container, or by a service that is gone.
+            Kind::UndocumentedPort if self.answers > 0 => {
+                "not documented, and answered though nobody listens here now".to_owned()
+            }
             Kind::UndocumentedPort => "not documented, and nobody listens".to_owned(),
+            Kind::UndocumentedPeer | Kind::UndocumentedDestination if self.admitted => {
+                format!(
+                    "not admitted when it came; {} admits it now",
+                    self.row_ids()
+                )
+            }
             Kind::UndocumentedPeer => format!("not a peer of {}", self.row_ids()),
             Kind::Scan => "ports tried that nobody listens on".to_owned(),
             Kind::AnswersFromElsewhere => {

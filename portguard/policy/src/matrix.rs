@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalog::Transport;
 use crate::image::{Span, spans};
-use crate::policy::{Grant, Peers, Policy};
+use crate::policy::{Grant, GrantKind, Peers, Policy};
 
 mod report;
 
@@ -16,6 +16,8 @@ pub use report::Matrix;
 
 /// Prefixes of a peer set that are printed; JSON has all.
 const SHOWN_PREFIXES: usize = 4;
+/// Names of peers that one sentence lists.
+const SHOWN_NAMES: usize = 6;
 
 /// A range of ports in which every port is open to the same peers for the same reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +145,40 @@ impl Policy {
         with_words(&words, members)
     }
 
+    /// Documented rows that are open to everybody though their document names who connects, in a sentence; `None` without any.
+    pub fn open_to_any(&self) -> Option<String> {
+        let is_wide =
+            |grant: &&Grant| grant.kind == GrantKind::Documented && grant.peers == Peers::Any;
+        let rows: BTreeSet<&str> = self
+            .inbound
+            .iter()
+            .filter(is_wide)
+            .map(|grant| grant.row.as_str())
+            .collect();
+        let whom = |row: &&str| {
+            let facts = self.rows.iter().find(|facts| facts.id == **row)?;
+            (!facts.peers.is_empty()).then_some(facts.peers.as_str())
+        };
+        let named: BTreeSet<&str> = rows.iter().filter_map(whom).collect();
+        if named.is_empty() {
+            return None;
+        }
+        let number = rows.iter().filter(|row| whom(row).is_some()).count() as u64;
+        let verb = if number == 1 { "is" } else { "are" };
+        let shown: Vec<&str> = named.iter().copied().take(SHOWN_NAMES).collect();
+        let more = named.len().saturating_sub(SHOWN_NAMES);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "{} {verb} open to any, since the site does not say who these are, or says \"any\": {}{more}",
+            crate::human::count(number, "documented row"),
+            shown.join("; ")
+        ))
+    }
+
     /// As [`Self::peers_words`], in the row's own words: two rows may mean the same addresses by different ones.
     pub fn row_peers_words(&self, row: &str, peers: Peers) -> String {
         let (words, members) = self.named(Some(row), peers);
@@ -211,7 +247,7 @@ fn with_words(words: &str, members: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::GrantKind;
+    use crate::policy::RowFacts;
 
     fn grant(first: u16, last: u16, row: &str) -> Grant {
         let kind = GrantKind::Documented;
@@ -259,6 +295,34 @@ mod tests {
             ["0-65535 a"]
         );
         assert_eq!(swept(&[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rows_that_are_wider_than_their_document_are_named() {
+        let facts = |id: &str, peers: &str| RowFacts {
+            id: id.to_owned(),
+            role: None,
+            purpose: String::new(),
+            citation: String::new(),
+            audit: false,
+            peers: peers.to_owned(),
+        };
+        let mut policy = Policy {
+            inbound: vec![grant(22, 22, "desk"), grant(80, 80, "web")],
+            rows: vec![facts("desk", "group support"), facts("web", "")],
+            ..Policy::default()
+        };
+        let said = policy.open_to_any().unwrap();
+        assert!(
+            said.starts_with("1 documented row is open to any") && said.ends_with("group support"),
+            "{said}"
+        );
+        policy.inbound[0].peers = Peers::Set(0);
+        assert_eq!(policy.open_to_any(), None);
+        // What the site opens of its own is as wide as the site means.
+        policy.inbound[0].peers = Peers::Any;
+        policy.inbound[0].kind = GrantKind::Management;
+        assert_eq!(policy.open_to_any(), None);
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub fn markdown(evidence: &Evidence) -> String {
             count(report.totals.packets, "packet"),
             count(report.violations.packets, "violation")
         );
+        if let Some(wide) = guard.policy.open_to_any() {
+            let _ = writeln!(out, "{}.\n", cell(&wide));
+        }
         out.push_str("| | reason | packets | bytes | |\n|---|---|---:|---:|---|\n");
         for reason in &report.reasons {
             let _ = writeln!(

@@ -139,8 +139,18 @@ impl Cause {
             IpAddr::V4(peer) => peer.to_string(),
             IpAddr::V6(_) => format!("{}/64", crate::talkers::network(self.peer)),
         };
+        // All that is printed may be pasted: each peer, direction and port has a name of its own.
+        let whom: Vec<&str> = peer
+            .split(|one: char| !one.is_ascii_alphanumeric())
+            .filter(|part| !part.is_empty())
+            .collect();
+        let name = format!(
+            "{transport}-{port}-{}-{}",
+            if self.direction == "out" { "to" } else { "of" },
+            whom.join("-")
+        );
         Some(format!(
-            "[[row]]\nname = \"{transport}-{port}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{ports}]\n\
+            "[[row]]\nname = \"{name}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{ports}]\n\
              peers = [\"{peer}\"]\nreason = \"...\"",
             self.direction
         ))

@@ -2,13 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::share::apportion;
 use super::{Finding, Kind, PEERS, Peer, Sockets};
 use crate::counters::{PortCount, Report};
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
-use portguard_policy::policy::Policy;
+use portguard_policy::policy::{Peers, Policy};
 
 /// `in` or `out`, and a transport.
 pub(super) type Side = (&'static str, Transport);
@@ -125,10 +128,10 @@ impl<'a> Ledger<'a> {
     }
 
     pub(super) fn finish(self) -> Vec<Finding> {
-        let entries = self.entries.into_iter();
+        let (entries, policy) = (self.entries.into_iter(), self.policy);
         let mut all: Vec<Finding> = entries
             .filter(|(_, entry)| entry.violations > 0)
-            .map(|(cause, entry)| entry.finish(&cause))
+            .map(|(cause, entry)| entry.finish(&cause, policy))
             .collect();
         all.sort_by_key(|finding| Reverse(finding.violations));
         all
@@ -184,7 +187,44 @@ impl Entry {
         }
     }
 
-    fn finish(self, cause: &Cause) -> Finding {
+    /// Whether the policy admits all of its peers now: what it counted came before that.
+    fn is_admitted(&self, cause: &Cause, policy: &Policy) -> bool {
+        let grants = match cause.kind {
+            Kind::UndocumentedPeer => &policy.inbound,
+            Kind::UndocumentedDestination => &policy.outbound,
+            Kind::UndocumentedPort
+            | Kind::Scan
+            | Kind::AnswersFromElsewhere
+            | Kind::UndocumentedDestinationPort
+            | Kind::UndocumentedAnswers
+            | Kind::WithoutPort => return false,
+        };
+        let admits = |port: u16, peer: Option<IpNet>| {
+            grants.iter().any(|grant| {
+                Some(grant.transport) == self.transport
+                    && (grant.first..=grant.last).contains(&port)
+                    && match peer {
+                        None => grant.peers == Peers::Any,
+                        Some(net) => [net.network(), net.broadcast()]
+                            .iter()
+                            .all(|address| policy.admits(grant.peers, *address)),
+                    }
+            })
+        };
+        let net = |peer: &String| {
+            let address = peer.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_error| peer.parse()).ok()
+        };
+        let peers: Vec<Option<IpNet>> = match self.peers.len() {
+            0 => vec![None],
+            _ => self.peers.keys().map(net).collect(),
+        };
+        let mut ports = self.ports.iter();
+        ports.all(|port| peers.iter().all(|peer| admits(*port, *peer)))
+    }
+
+    fn finish(self, cause: &Cause, policy: &Policy) -> Finding {
+        let admitted = self.is_admitted(cause, policy);
         let peers_known = self.peers.len();
         let mut peers: Vec<Peer> = self.peers.into_values().collect();
         peers.sort_by(|a, b| b.packets.cmp(&a.packets).then(a.peer.cmp(&b.peer)));
@@ -217,6 +257,7 @@ impl Entry {
             ports: self.ports.len(),
             source_port: self.source_port,
             listening: self.listening,
+            admitted,
             violations: self.violations,
             answers: self.answers,
             estimated: self.estimated,

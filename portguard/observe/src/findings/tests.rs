@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::counters::tests::report;
 use crate::counters::{Count, Packets, PortCount};
-use portguard_policy::policy::{Grant, GrantKind, Peers};
+use ipnet::IpNet;
+use portguard_policy::policy::{Grant, GrantKind, PeerSet, Peers};
 
 type Place = (&'static str, &'static str, u16);
 type Said = (
@@ -25,6 +26,8 @@ struct World {
     counts: BTreeMap<Place, u64>,
     talkers: BTreeMap<Said, u64>,
     documented: Vec<(u16, u16)>,
+    /// Whom the rows admit.
+    admitted: Vec<IpNet>,
 }
 
 impl World {
@@ -95,6 +98,10 @@ impl World {
         };
         Policy {
             inbound: self.documented.iter().map(grant).collect(),
+            sets: vec![PeerSet {
+                name: String::new(),
+                prefixes: self.admitted.clone(),
+            }],
             ..Policy::default()
         }
     }
@@ -357,4 +364,43 @@ proptest! {
         // Nor does it matter how few of the talkers are known, as long as one is.
         prop_assert_eq!(world.findings(&[9100], 3).len(), 1);
     }
+}
+
+#[test]
+fn whoever_is_admitted_by_now_is_not_said_to_be_no_peer() {
+    let mut world = World {
+        documented: vec![(443, 443)],
+        admitted: vec!["10.0.0.0/24".parse().unwrap()],
+        ..World::default()
+    };
+    world.arrive("10.0.0.7", "tcp", 443, 5);
+    let cause = |world: &World| {
+        let all = world.findings(&[443], 1);
+        assert_eq!(all.len(), 1);
+        (all[0].admitted, all[0].cause())
+    };
+    let (is_admitted, words) = cause(&world);
+    assert!(is_admitted && words.contains("admits it now"), "{words}");
+    // One of several is not.
+    world.arrive("10.0.1.7", "tcp", 443, 1);
+    let (is_admitted, words) = cause(&world);
+    assert!(
+        !is_admitted && words.starts_with("not a peer of"),
+        "{words}"
+    );
+}
+
+#[test]
+fn what_was_answered_was_listened_to_by_somebody() {
+    let mut world = World::default();
+    world.arrive("10.0.0.7", "tcp", 7777, 12);
+    world.answer(Some(7777), "10.0.0.7", 50_000, 12);
+    let all = world.findings(&[], 1);
+    assert_eq!((all.len(), all[0].answers), (1, 12));
+    assert!(
+        !all[0].cause().contains("nobody listens ("),
+        "{}",
+        all[0].cause()
+    );
+    assert!(all[0].cause().contains("answered"), "{}", all[0].cause());
 }

@@ -42,6 +42,13 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
             report.generation,
             escape(report.digest.get(..16).unwrap_or(&report.digest)),
         );
+        if let Some(wide) = guard.policy.open_to_any() {
+            let _ = write!(
+                page,
+                "<p><span class=\"mark warn\">wide</span> {}.</p>",
+                escape(&wide)
+            );
+        }
         for warning in &guard.warnings {
             let _ = write!(
                 page,

@@ -172,6 +172,7 @@ fn whatever_is_unexplained_can_be_accepted_as_it_is_called() {
                     ports: 1,
                     source_port,
                     listening: false,
+                    admitted: false,
                     violations: 7,
                     answers: 0,
                     estimated: false,
