@@ -1,6 +1,7 @@
-//! What figures may be: `budgets.toml`.
+//! What figures may be: `budgets.toml`. What a packet costs is compared with what a reference costs in the same run, never with a
+//! time: machines differ, and so do hours of one machine.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// One budget.
@@ -12,7 +13,9 @@ pub(crate) struct Line {
     _what: String,
     /// Names of figures; `*` stands for anything, `?` for one character.
     cases: Vec<String>,
-    net: Option<f64>,
+    /// The reference that `times` is of.
+    against: Option<String>,
+    times: Option<f64>,
     growth: Option<f64>,
     ratio: Option<f64>,
     milliseconds: Option<f64>,
@@ -37,7 +40,7 @@ pub(crate) struct Judged {
 /// What a figure is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unit {
-    Net,
+    /// The largest policy of a series, in times of the smallest.
     Growth,
     Ratio,
     Milliseconds,
@@ -46,17 +49,49 @@ pub(crate) enum Unit {
 
 impl Budgets {
     pub(crate) fn read() -> Result<Self> {
-        toml::from_str(include_str!("../budgets.toml")).context("budgets.toml")
+        let budgets: Self =
+            toml::from_str(include_str!("../budgets.toml")).context("budgets.toml")?;
+        for line in &budgets.line {
+            ensure!(
+                line.against.is_some() == line.times.is_some(),
+                "budgets.toml: `against` and `times` go together: {:?}",
+                line.cases
+            );
+        }
+        Ok(budgets)
     }
 
-    /// Judges a figure; `None` if there is no budget for it.
+    fn line(&self, case: &str) -> Option<&Line> {
+        let is_of = |line: &&Line| line.cases.iter().any(|pattern| fits(pattern, case));
+        self.line.iter().find(is_of)
+    }
+
+    /// Judges what a packet costs, in nanoseconds, by what its reference costs in the same run; `None` if there is no budget
+    /// for it, or its reference was not measured.
+    pub(crate) fn judge_cost(
+        &self,
+        case: &str,
+        net: f64,
+        reference: impl FnOnce(&str) -> Option<f64>,
+    ) -> Option<Judged> {
+        let line = self.line(case)?;
+        let budget = line.times? * reference(line.against.as_deref()?)?;
+        Some(Judged {
+            budget,
+            met: net <= budget,
+        })
+    }
+
+    /// What a cost is compared with, and how many times that it may be.
+    pub(crate) fn against(&self, case: &str) -> Option<(&str, f64)> {
+        let line = self.line(case)?;
+        Some((line.against.as_deref()?, line.times?))
+    }
+
+    /// Judges any other figure; `None` if there is no budget for it.
     pub(crate) fn judge(&self, case: &str, unit: Unit, figure: f64) -> Option<Judged> {
-        let line = self
-            .line
-            .iter()
-            .find(|line| line.cases.iter().any(|pattern| fits(pattern, case)))?;
+        let line = self.line(case)?;
         let budget = match unit {
-            Unit::Net => line.net,
             Unit::Growth => line.growth,
             Unit::Ratio => line.ratio,
             Unit::Milliseconds => line.milliseconds,
@@ -64,7 +99,7 @@ impl Budgets {
         }?;
         let met = match unit {
             Unit::Ratio => figure >= budget,
-            Unit::Net | Unit::Growth | Unit::Milliseconds | Unit::Mebibytes => figure <= budget,
+            Unit::Growth | Unit::Milliseconds | Unit::Mebibytes => figure <= budget,
         };
         Some(Judged { budget, met })
     }
@@ -101,15 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_judged_by_their_unit() {
+    fn costs_are_judged_by_their_reference_and_the_rest_by_its_unit() {
         let budgets = Budgets::read().unwrap();
+        let (against, times) = budgets.against("port/v4-tcp-deny").unwrap();
+        assert_eq!(against, "reference/lean");
+        let cost = |net, reference: Option<f64>| {
+            let judged = budgets.judge_cost("port/v4-tcp-deny", net, |_| reference);
+            judged.map(|judged| judged.met)
+        };
+        assert_eq!(cost(times * 3.0 - 0.1, Some(3.0)), Some(true));
+        assert_eq!(cost(times * 3.0 + 0.1, Some(3.0)), Some(false));
+        assert_eq!(cost(f64::NAN, Some(3.0)), Some(false));
+        assert_eq!(cost(1.0, None), None);
         let met = |case, unit, figure| budgets.judge(case, unit, figure).map(|judged| judged.met);
-        assert_eq!(met("port/v4-tcp-deny", Unit::Net, 6.9), Some(true));
-        assert_eq!(met("port/v4-tcp-deny", Unit::Net, 7.1), Some(false));
-        assert_eq!(met("port/v4-tcp-deny", Unit::Net, f64::NAN), Some(false));
         assert_eq!(met("port/v4-tcp-deny", Unit::Milliseconds, 1.0), None);
-        assert_eq!(met("live/portguard", Unit::Ratio, 0.9), Some(true));
+        assert_eq!(met("live/portguard", Unit::Ratio, 0.95), Some(true));
         assert_eq!(met("live/portguard", Unit::Ratio, 0.8), Some(false));
-        assert_eq!(met("nothing", Unit::Net, 1.0), None);
+        assert_eq!(met("nothing", Unit::Ratio, 1.0), None);
     }
 }

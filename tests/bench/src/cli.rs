@@ -62,7 +62,11 @@ impl Cli {
             None => None,
         };
         let budgets = Budgets::read()?;
-        let mut run = Run::new(Machine::look());
+        let mut machine = Machine::look();
+        if self.docs {
+            machine.wait_until_quiet()?;
+        }
+        let mut run = Run::new(machine);
         let extent = Extent {
             only: self.only.clone(),
             quick: self.quick,

@@ -90,8 +90,15 @@ impl Plan {
         cases::add(&mut plan, extent).context("cannot prepare the packet classes")?;
         flood::add(&mut plan, extent).context("cannot prepare the flood")?;
         growth::add(&mut plan, extent).context("cannot prepare the growing policies")?;
-        plan.cases
-            .retain(|case| extent.only.is_empty() || extent.has(&case.name));
+        // What they are compared with is measured beside them.
+        let is_compared = plan.cases.iter().any(|case| {
+            matches!(case.group, Group::Class | Group::Growth) && extent.has(&case.name)
+        });
+        plan.cases.retain(|case| {
+            extent.only.is_empty()
+                || extent.has(&case.name)
+                || is_compared && matches!(case.group, Group::Reference)
+        });
         Ok(plan)
     }
 

@@ -1,5 +1,6 @@
 //! The figures of a run, as they are kept: `--json`, `--save`, `--against`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -56,11 +57,21 @@ pub(crate) struct Figure {
     /// The share of trials that counted, see [`portguard_kernel::bench::Cost`].
     #[serde(default)]
     pub(crate) undisturbed: f64,
-    /// What the net may be.
+    /// What it is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) against: Option<Against>,
+    /// What the net may be: so many times what that cost in the same run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) met: Option<bool>,
+}
+
+/// A reference, and how many times what that costs a figure may be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Against {
+    pub(crate) reference: String,
+    pub(crate) times: f64,
 }
 
 /// How a series grew.
@@ -71,6 +82,9 @@ pub(crate) struct Growth {
     pub(crate) to: u32,
     /// Nanoseconds more.
     pub(crate) more: f64,
+    /// The largest in times of the smallest.
+    #[serde(default)]
+    pub(crate) times: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +201,7 @@ impl Run {
     /// Takes in what was measured by test run.
     pub(crate) fn add_costs(&mut self, plan: &Plan, costs: &[Cost], budgets: &Budgets) {
         for (case, cost) in plan.cases.iter().zip(costs) {
-            let judged = budgets.judge(&case.name, Unit::Net, cost.net);
+            let against = budgets.against(&case.name);
             self.costs.push(Figure {
                 name: case.name.clone(),
                 group: case.group.name().to_owned(),
@@ -197,9 +211,24 @@ impl Run {
                 raw: cost.raw,
                 bare: cost.bare,
                 undisturbed: cost.undisturbed,
-                budget: judged.map(|judged| judged.budget),
-                met: judged.map(|judged| judged.met),
+                against: against.map(|(reference, times)| Against {
+                    reference: reference.to_owned(),
+                    times,
+                }),
+                budget: None,
+                met: None,
             });
+        }
+        let nets: BTreeMap<String, f64> = self
+            .costs
+            .iter()
+            .map(|figure| (figure.name.clone(), figure.net))
+            .collect();
+        for figure in &mut self.costs {
+            let judged =
+                budgets.judge_cost(&figure.name, figure.net, |name| nets.get(name).copied());
+            figure.budget = judged.map(|judged| judged.budget);
+            figure.met = judged.map(|judged| judged.met);
         }
         self.add_growth(budgets);
     }
@@ -221,12 +250,14 @@ impl Run {
             };
             let (from, to) = (first.size.unwrap_or(0), last.size.unwrap_or(0));
             let more = last.net - first.net;
-            let judged: Option<Judged> = budgets.judge(name, Unit::Growth, more);
+            let times = last.net / first.net;
+            let judged: Option<Judged> = budgets.judge(name, Unit::Growth, times);
             self.growth.push(Growth {
                 name: name.to_owned(),
                 from,
                 to,
                 more,
+                times,
                 budget: judged.map(|judged| judged.budget),
                 met: judged.map(|judged| judged.met),
             });

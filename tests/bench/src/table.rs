@@ -11,12 +11,13 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
     let machine = &run.machine;
     writeln!(
         out,
-        "portguard {} on Linux {}, {} x {}{}; load {:.1} before, {:.1} after",
+        "portguard {} on Linux {}, {} x {}{}; {:.0} % of the CPU time went to other work before; load {:.1} before, {:.1} after",
         machine.version,
         machine.kernel,
         machine.cpus,
         machine.processor,
         if machine.is_virtual { " (virtual)" } else { "" },
+        machine.busy * 100.0,
         machine.load[0],
         machine.load[1],
     )?;
@@ -41,13 +42,14 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
     }
     if !run.growth.is_empty() {
         writeln!(out, "\nGrowth from the smallest to the largest policy, ns")?;
-        let mut table = new(&["case", "from", "to", "more", "budget", ""]);
+        let mut table = new(&["case", "from", "to", "more", "times", "budget", ""]);
         for growth in &run.growth {
             table.add_row(vec![
                 Cell::new(&growth.name),
                 right(growth.from),
                 right(growth.to),
                 right(format!("{:+.1}", growth.more)),
+                right(format!("{:.2}", growth.times)),
                 right(
                     growth
                         .budget
@@ -167,7 +169,7 @@ fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
             right(
                 figure
                     .budget
-                    .map_or(String::new(), |budget| format!("{budget}")),
+                    .map_or(String::new(), |budget| format!("{budget:.1}")),
             ),
             verdict(figure.met),
             right(format!("{:.1}", figure.raw)),

@@ -1,5 +1,7 @@
 //! The tables of the page, in Markdown.
 
+mod first;
+
 use std::fmt::Write as _;
 
 use crate::results::{Figure, Run};
@@ -11,6 +13,9 @@ pub(super) fn all(run: &Run) -> Vec<(&'static str, String)> {
         |name: &str| -> Vec<&Figure> { run.costs.iter().filter(|one| one.group == name).collect() };
     let classes: Vec<&Figure> = [group("reference"), group("class"), group("egress")].concat();
     vec![
+        ("short", first::packets(run)),
+        ("others", first::others(run)),
+        ("link", first::link(run)),
         ("machine", machine(run)),
         ("summary", summary(run)),
         ("missed", missed(run)),
@@ -27,7 +32,7 @@ pub(super) fn all(run: &Run) -> Vec<(&'static str, String)> {
 fn machine(run: &Run) -> String {
     let machine = &run.machine;
     let mut text = format!(
-        "{} CPUs, {}{}, Linux {}, portguard {}. Load average {:.1} when it began and {:.1} when it ended{}.",
+        "{} CPUs, {}{}, Linux {}, portguard {}. Before it began, {:.0} % of its CPU time went to other work{}.",
         machine.cpus,
         machine.processor,
         if machine.is_virtual {
@@ -37,12 +42,11 @@ fn machine(run: &Run) -> String {
         },
         machine.kernel,
         machine.version,
-        machine.load[0],
-        machine.load[1],
-        if machine.load[0] > 1.5 {
-            ": other work was going on"
-        } else {
+        machine.busy * 100.0,
+        if machine.is_quiet() {
             ""
+        } else {
+            ": it was not quiet, and its figures are worth less"
         },
     );
     if !machine.mitigations.is_empty() {
@@ -69,7 +73,7 @@ fn missed(run: &Run) -> String {
     }
     for one in run.growth.iter().filter(|one| one.met == Some(false)) {
         let name = format!("{}, {} to {}", one.name, one.from, one.to);
-        lines.push((name, format!("{:+.1} ns", one.more), one.budget));
+        lines.push((name, format!("{:.2} times", one.times), one.budget));
     }
     for one in run.live.iter().filter(|one| one.met == Some(false)) {
         let ratio = one.ratio.unwrap_or(f64::NAN);
@@ -86,7 +90,7 @@ fn missed(run: &Run) -> String {
         "Beyond their budgets:\n\n| figure | measured | budget |\n| --- | ---: | ---: |\n"
             .to_owned();
     for (name, measured, budget) in lines {
-        let budget = budget.unwrap_or(f64::NAN);
+        let budget = self::budget(budget);
         let _ = writeln!(text, "| `{name}` | {measured} | {budget} |");
     }
     text
@@ -107,28 +111,42 @@ const fn word(met: Option<bool>) -> &'static str {
     }
 }
 
+/// As many digits as it has, and one at the most.
 fn budget(budget: Option<f64>) -> String {
-    budget.map_or(String::new(), |budget| format!("{budget}"))
+    budget.map_or(String::new(), |budget| {
+        let text = format!("{budget:.2}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    })
 }
 
 fn costs(figures: &[&Figure]) -> String {
     let mut text =
-        "| packets | net ns | ± | budget | | raw ns | counted |\n| --- | ---: | ---: | ---: | --- | ---: | ---: |\n"
+        "| packets | net ns | ± | budget | | times | raw ns | counted |\n| --- | ---: | ---: | ---: | --- | --- | ---: | ---: |\n"
             .to_owned();
     for one in figures {
         let _ = writeln!(
             text,
-            "| `{}` | {:.1} | {:.1} | {} | {} | {:.1} | {} |",
+            "| `{}` | {:.1} | {:.1} | {} | {} | {} | {:.1} | {} |",
             name(one),
             one.net,
             one.spread,
-            budget(one.budget),
+            one.budget
+                .map_or(String::new(), |budget| format!("{budget:.1}")),
             word(one.met),
+            against(one),
             one.raw,
             counted(one)
         );
     }
     text
+}
+
+/// How many times its reference it may cost.
+fn against(figure: &Figure) -> String {
+    figure.against.as_ref().map_or(String::new(), |against| {
+        let reference = against.reference.trim_start_matches("reference/");
+        format!("{} x `{reference}`", budget(Some(against.times)))
+    })
 }
 
 fn live(run: &Run) -> String {
@@ -198,7 +216,7 @@ fn control(run: &Run) -> String {
 /// Bits that a frame takes on the wire beside its own: preamble and gap.
 const BESIDE: f64 = 20.0 * 8.0;
 /// What drivers take for a packet that XDP drops, nanoseconds; an assumption, see the page.
-const DRIVER: f64 = 25.0;
+pub(super) const DRIVER: f64 = 25.0;
 
 /// The arithmetic of fast links.
 fn wire(run: &Run) -> String {

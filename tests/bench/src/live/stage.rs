@@ -31,8 +31,7 @@ pub(crate) struct Stage {
     pub(super) link: Link,
     /// The threads that poll the guarded interface, one a queue.
     pollers: Vec<Pid>,
-    /// See [`Awake`]; nobody asks it anything.
-    #[expect(dead_code, reason = "ends with the stage")]
+    /// As long as the stage stands.
     awake: Option<Awake>,
 }
 

@@ -117,7 +117,8 @@ pub(super) fn stranger(rng: &mut Rng) -> IpAddr {
 }
 
 fn references(plan: &mut Plan, extent: &Extent) -> Result<()> {
-    if !extent.wants(&["reference/"]) {
+    let compared = ["reference/", "port/", "flow/", "source", "flood/"];
+    if !extent.wants(&compared) {
         return Ok(());
     }
     let syn = tcp(ends(false), (40_000, CLOSED), SYN).build();
