@@ -227,6 +227,11 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
     fleet.sign()?;
     let applied = fleet.json(&["apply", "--json"])?;
     assert_eq!(applied["serial"], 1, "{applied:#}");
+    // Hosts that say nothing are no clean bill.
+    for verb in ["drift", "counters", "report"] {
+        let output = fleet.verb(&[verb, "--json"])?;
+        assert_eq!(output.code(), 1, "{verb}: {output}");
+    }
     for host in ["left", "right"] {
         fleet.start(host)?;
     }
@@ -269,7 +274,11 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
     fleet
         .verb(&["rollback", "--because", "a test"])?
         .success()?;
-    fleet.wait("reverted", "host=left")?;
+    let said = fleet.wait("reverted", "host=left")?;
+    // Violations are counted on after the watch has ended; what was seen during the watch is not said of now.
+    let host = &said["hosts"][0];
+    assert!(host["violations"].as_u64() > Some(0), "{host:#}");
+    assert_eq!(host.get("packets"), None, "{host:#}");
     assert_eq!(Fleet::mode(&fleet.link.left.host)?, "enforce");
     // What was signed may drop less than what is in force.
     assert_eq!(Fleet::outbound(&fleet.link.left.host)?, "audit");
@@ -303,6 +312,8 @@ fn what_was_seen_is_one_view(fleet: &Fleet) -> Result<()> {
     })
     .with_context(|| format!("{last:#}"))?;
     assert_eq!(last["without"], serde_json::json!({}), "{last:#}");
+    let counters = fleet.verb(&["counters"])?;
+    assert_eq!(counters.code(), 0, "{counters}");
     assert_eq!(last["effective"]["enforce"], 2, "{last:#}");
     // Nobody uses the identity server's ports here.
     assert!(

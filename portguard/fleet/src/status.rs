@@ -22,7 +22,7 @@ pub const BEAT_SECONDS: u64 = 60;
 /// For how long a host must have failed before that counts: what it could not read it reads again.
 pub const FAILED_SECONDS: u64 = 45;
 /// Clocks may differ by that much.
-const SKEW: u64 = 60;
+pub(crate) const SKEW: u64 = 60;
 /// Longer reasons are cut.
 const REASON: usize = 240;
 

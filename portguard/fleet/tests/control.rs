@@ -180,6 +180,32 @@ fn a_wave_that_is_done_says_how_many_of_it_are_held() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_stops_no_rollout() {
+    let rollout = rollout();
+    let view = view(&rollout, State::Confirmed);
+    let mut position = started();
+    position.open = 2;
+    for (ahead, is_believed) in [
+        (0, true),
+        (60, true),
+        (61, false),
+        (u64::MAX - BEGIN, false),
+    ] {
+        position.done_at = Some(BEGIN + ahead);
+        match step(&rollout, &position, &view, &who(0)) {
+            Ok(next) => {
+                assert!(!is_believed, "{ahead}: {}", next.why);
+                assert_eq!((next.done_at, next.wave), (Some(BEGIN), 0), "{ahead}");
+                // And from then on as ever.
+                let next = step(&rollout, &next, &view, &who(100)).unwrap();
+                assert_eq!(next.wave, 1, "{}", next.why);
+            }
+            Err(why) => assert!(is_believed && why.contains("begins in"), "{ahead}: {why}"),
+        }
+    }
+}
+
+#[test]
 fn who_is_to_audit_from_now_on_need_not_have_watched() {
     let rollout = rollout();
     let mut view = view(&rollout, State::Ready);

@@ -91,6 +91,10 @@ fn store_fault(error: &StoreError) -> Fault {
     };
     match error {
         StoreError::Unreachable(_) => fault.hint("is `store` in fleet.toml right, and is it up?"),
+        // etcd's word for a quota that is used up: then nobody's class lets anybody write.
+        StoreError::Refused(why) if why.contains("space exceeded") => fault.hint(
+            "etcd's quota is used up: delete what nobody needs, then `etcdctl compact`, `defrag` and `alarm disarm`: docs/fleet.md",
+        ),
         StoreError::Refused(_) => fault
             .hint("the class of your certificate (`[tls]` in fleet.toml) decides what you may do: docs/fleet.md has a table"),
         StoreError::Invalid(_) | StoreError::ReadOnly(_) | StoreError::TooLarge(_) => fault,

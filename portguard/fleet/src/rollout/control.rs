@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::waves::share;
 use super::{Phase, Position};
 use crate::release::Plan;
-use crate::status::{FAILED_SECONDS, State, Status};
+use crate::status::{FAILED_SECONDS, SKEW, State, Status};
 use crate::text::flows;
 
 /// Hosts that are named in a reason; the rest is counted.
@@ -289,6 +289,15 @@ fn finish(
             }
         });
     };
+    if done_at > who.at.saturating_add(SKEW) {
+        // Whoever wrote that, its clock was ahead; the wave was done by now.
+        return with(
+            "the clock of who wrote this was ahead".to_owned(),
+            &|next| {
+                next.done_at = Some(who.at);
+            },
+        );
+    }
     let after = rollout
         .plan
         .wave

@@ -7,6 +7,9 @@ fn hosts() -> usize {
     std::env::var("PORTGUARD_FLEET_HOSTS").map_or(1000, |count| count.parse().unwrap())
 }
 
+/// The longest that all of them may take.
+const LONGEST: Duration = Duration::from_mins(20);
+
 #[tokio::test]
 async fn a_thousand_hosts_are_rolled_out_over_a_directory() {
     let count = hosts();
@@ -19,7 +22,30 @@ async fn a_thousand_hosts_are_rolled_out_over_a_directory() {
         Wave::new("rest", "*").at_once(50),
     ];
     let begun = Instant::now();
-    fleet.roll_out("one").await;
+    fleet.publish("one").await;
+    fleet.tick().await;
+    fleet.tick().await;
+    fleet.request(Request::Start).await.unwrap();
+    // Ten thousand take a while: what they are at is seen, and it has an end.
+    let mut said = Instant::now();
+    let position = loop {
+        fleet.tick().await;
+        let mut next = fleet.control().await;
+        while next.as_ref().is_ok_and(|one| one.phase == Phase::Running) {
+            next = fleet.control().await;
+        }
+        if let Ok(position) = next {
+            break position;
+        }
+        if said.elapsed() > Duration::from_secs(10) {
+            said = Instant::now();
+            println!("{:?}: {}", begun.elapsed(), next.unwrap_err());
+        }
+        assert!(begun.elapsed() < LONGEST, "{:?}", fleet.control().await);
+    };
+    assert_eq!(position.phase, Phase::Done, "{position:?}");
+    fleet.tick().await;
+    assert!(fleet.all_are(State::Confirmed));
     println!("{count} hosts: publish to confirmed {:?}", begun.elapsed());
     assert_eq!(fleet.hosts_of_wave(0).len(), count / 100);
 }

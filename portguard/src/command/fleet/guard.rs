@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portguard_fleet::agent::{Documents, Guard, GuardError, InForce, Judgement};
 use portguard_fleet::evidence::Evidence;
@@ -21,6 +21,16 @@ mod evidence;
 /// The longest that a verb may take: one that is ended before it is done was work for nothing, and a busy machine has more of it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// Counting takes longer than asking what is in force, and is said once a minute.
+const COUNTED_EVERY: Duration = Duration::from_secs(30);
+
+/// Of all interfaces, as `status` counts them.
+fn violations() -> portguard_kernel::Result<u64> {
+    let observed = observe::interfaces(None)?;
+    let each = observed.iter().map(|one| one.report(false));
+    Ok(each.map(|report| report.violations.packets).sum())
+}
+
 /// Calls the verbs.
 #[derive(Debug)]
 pub(super) struct Verbs {
@@ -28,6 +38,8 @@ pub(super) struct Verbs {
     host: String,
     /// What `promote` said last, by interface.
     said: BTreeMap<String, Said>,
+    /// Packets that were violations, and when they were counted.
+    violations: Option<(Instant, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +56,7 @@ impl Verbs {
             program,
             host: host.to_owned(),
             said: BTreeMap::new(),
+            violations: None,
         })
     }
 
@@ -140,10 +153,24 @@ impl Guard for Verbs {
     }
 
     async fn in_force(&mut self, interfaces: &[String]) -> Result<InForce, GuardError> {
-        let looking = tokio::task::spawn_blocking(|| observe::guards(None));
-        let guards = looking.await.map_err(|error| error.to_string())?;
-        let guards = guards.map_err(|error| format!("what is in force: {error:#}"))?;
-        let mut found = InForce::default();
+        let counted = self
+            .violations
+            .filter(|(at, _)| at.elapsed() < COUNTED_EVERY);
+        let looking = tokio::task::spawn_blocking(move || -> portguard_kernel::Result<_> {
+            let guards = observe::guards(None)?;
+            let counted = match counted {
+                Some(counted) => counted,
+                None => (Instant::now(), violations()?),
+            };
+            Ok((guards, counted))
+        });
+        let looked = looking.await.map_err(|error| error.to_string())?;
+        let (guards, counted) = looked.map_err(|error| format!("what is in force: {error:#}"))?;
+        self.violations = Some(counted);
+        let mut found = InForce {
+            violations: counted.1,
+            ..InForce::default()
+        };
         for observe::Guard { name, live, .. } in guards {
             if !interfaces.is_empty() && !interfaces.contains(&name) {
                 found.others.push(name);
@@ -239,6 +266,7 @@ impl Guard for Verbs {
     }
 
     async fn confirm(&mut self) -> Result<(), GuardError> {
+        self.violations = None;
         self.call(&["confirm"]).await.map(|_| ())
     }
 

@@ -89,6 +89,8 @@ impl From<Evidence> for Word {
 }
 
 /// Add up what all hosts counted, by reason
+///
+/// Exit code 1: a host said nothing that counts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -101,7 +103,7 @@ pub(super) struct CountersArgs {
 /// Show what no document admits, by its cause: each once, with the hosts that have it
 ///
 /// And undocumented services, rows that no host uses, and exceptions that expire soon. Exit code 1: there is any of the
-/// first two.
+/// first two, or a host said nothing that counts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -209,7 +211,12 @@ pub(super) fn counters(args: &CountersArgs) -> anyhow::Result<Exit> {
     } else {
         print(|out| show::counters(out, &said))?;
     }
-    Ok(Exit::Ok)
+    // Sums that lack hosts are not those of the fleet.
+    Ok(if said.without.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Findings
+    })
 }
 
 /// Shows causes.
@@ -240,7 +247,8 @@ pub(super) fn report(args: &ReportArgs) -> anyhow::Result<Exit> {
 
 impl Said {
     fn exit(&self) -> Exit {
-        if self.seen.causes.is_empty() && self.seen.listening.is_empty() {
+        let nothing_to_do = self.seen.causes.is_empty() && self.seen.listening.is_empty();
+        if nothing_to_do && self.without.is_empty() {
             Exit::Ok
         } else {
             Exit::Findings

@@ -106,24 +106,35 @@ struct HostSaid {
     #[serde(skip_serializing_if = "Option::is_none")]
     in_force: Option<u64>,
     enforces: bool,
-    watched_seconds: u64,
-    packets: u64,
-    would_drop: u64,
+    /// While it watches; what was seen then says nothing of later.
+    #[serde(flatten)]
+    watching: Option<Watching>,
     violations: u64,
     tool: String,
     why: String,
 }
 
+/// What it sees of the release before it enforces it.
+#[derive(Debug, Serialize)]
+struct Watching {
+    watched_seconds: u64,
+    packets: u64,
+    would_drop: u64,
+}
+
 impl From<Status> for HostSaid {
     fn from(said: Status) -> Self {
+        let is_watching = matches!(said.state, State::Audit | State::Ready);
         Self {
+            watching: is_watching.then_some(Watching {
+                watched_seconds: said.watched,
+                packets: said.packets,
+                would_drop: said.would_drop,
+            }),
             since: said.since,
             at: said.at,
             in_force: said.in_force,
             enforces: said.enforces,
-            watched_seconds: said.watched,
-            packets: said.packets,
-            would_drop: said.would_drop,
             violations: said.violations,
             tool: said.tool,
             why: said.why,
@@ -369,8 +380,7 @@ fn text(report: &Report) -> anyhow::Result<()> {
     for host in &report.hosts {
         let said = host.said.as_ref();
         let why = said.map_or("", |said| said.why.as_str());
-        // Of a host that has taken the release this says nothing any more, and the reasons need the room.
-        let watching = said.filter(|_| matches!(host.is, State::Audit | State::Ready));
+        let watching = said.and_then(|said| said.watching.as_ref());
         rows.row([
             plain(&host.host),
             plain(&host.wave),
