@@ -28,7 +28,6 @@ use portguard_common::conntrack::{PAGE_PORTS, Set};
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
-use portguard_common::track::owner;
 
 use crate::barrier::barrier_var;
 use crate::conversations;
@@ -178,8 +177,7 @@ static SERVICES: HashMap<u64, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashM
 #[inline(always)]
 pub(crate) fn service(cookie: u64) -> u32 {
     // SAFETY: four bytes, read at once.
-    let known = unsafe { SERVICES.get(cookie) }.copied().unwrap_or(0);
-    known & (owner::WAS_THERE | owner::WAS_OPEN)
+    unsafe { SERVICES.get(cookie) }.copied().unwrap_or(0)
 }
 
 /// Notes that a socket serves, and why.

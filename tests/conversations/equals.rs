@@ -2,10 +2,11 @@
 //! question is what its protocol calls so.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::traffic::{receive_datagram, udp_socket};
+use portguard_harness::traffic::{UdpEcho, receive_datagram, udp_socket};
 use serde_json::Value;
 
 use super::services::{IDLE, PICKING, Scene};
@@ -219,6 +220,162 @@ fn who_speaks_first_is_heard() -> Result<()> {
         }
         if mode == "--enforce" {
             are_out(&equals).context("who did not hear of the host")?;
+        }
+    }
+    Ok(())
+}
+
+/// A socket there before the first load, on a port of its own choice, of which nothing but what it asks says that it is a client.
+struct Asker {
+    socket: UdpSocket,
+    server: UdpSocket,
+    is_connected: bool,
+}
+
+impl Asker {
+    fn all(scene: &Scene) -> Result<Vec<Self>> {
+        let (left, right) = (&scene.guarded.link.left, &scene.guarded.link.right);
+        let mut found = Vec::new();
+        for (ours, theirs) in left.both().into_iter().zip(right.both()) {
+            for port in [53, 123] {
+                let at = SocketAddr::new(theirs, port);
+                let server = right.host.run(|| udp_socket(at))?;
+                for (own, is_connected) in
+                    [(port, false), (5300 + port, false), (6300 + port, true)]
+                {
+                    let socket = left.host.run(|| udp_socket(SocketAddr::new(ours, own)))?;
+                    if is_connected {
+                        socket.connect(server.local_addr()?)?;
+                    }
+                    found.push(Self {
+                        socket,
+                        server: server.try_clone()?,
+                        is_connected,
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn asks(&self) -> Result<()> {
+        let own = self.socket.local_addr()?;
+        let ([mut question, mut answer], length) =
+            words(self.server.local_addr()?.port()).context("words")?;
+        question.resize(length, 0);
+        answer.resize(length, 0);
+        if self.is_connected {
+            self.socket.send(&question)?;
+        } else {
+            self.socket.send_to(&question, self.server.local_addr()?)?;
+        }
+        // Others ask the same server.
+        let asked = loop {
+            let asked = receive_datagram(&self.server, Instant::now() + SOON)?;
+            let (_, from) = asked.with_context(|| format!("{own} asks"))?;
+            if from.port() == own.port() {
+                break from;
+            }
+        };
+        self.server.send_to(&answer, asked)?;
+        let heard = receive_datagram(&self.socket, Instant::now() + SOON)?;
+        ensure!(heard.is_some(), "{own} hears no answer");
+        Ok(())
+    }
+}
+
+/// It is not cut, and nobody has to allow that it is.
+#[test]
+fn who_asked_from_a_port_of_its_own_before_the_first_load_asks_on() -> Result<()> {
+    for modes in [&["--enforce"][..], &["--audit", "--enforce"]] {
+        let scene = Scene::new(PICKING[0])?;
+        let askers = Asker::all(&scene)?;
+        for asker in &askers {
+            asker.asks().context("before")?;
+        }
+        for mode in modes {
+            scene.load_rows(mode, "", "0", &[])?.success()?;
+            // What it heard before may still wait for an answer for as long.
+            std::thread::sleep(IDLE * 4);
+            for _ in 0..2 {
+                for asker in &askers {
+                    asker.asks().with_context(|| format!("{modes:?}: {mode}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One datagram by the server's address and port, which anybody can forge, keeps no time client from it.
+#[test]
+fn what_a_server_says_unasked_in_audit_keeps_nobody_from_asking_it() -> Result<()> {
+    let scene = Scene::new(PICKING[0])?;
+    scene.load_rows("--audit", "", "0", &[])?.success()?;
+    let askers = Asker::all(&scene)?;
+    let alike = |asker: &&Asker| -> bool {
+        let ports =
+            [&asker.socket, &asker.server].map(|one| one.local_addr().map(|at| at.port()).ok());
+        ports[0] == ports[1]
+    };
+    for asker in askers.iter().filter(alike) {
+        let own = asker.socket.local_addr()?;
+        asker.server.send_to(b"forged", own)?;
+        let heard = receive_datagram(&asker.socket, Instant::now() + SOON)?;
+        ensure!(heard.is_some(), "{own} in audit");
+        asker.asks().context("in audit")?;
+    }
+    scene.load_rows("--enforce", "", "0", &[])?.success()?;
+    for asker in askers.iter().filter(alike) {
+        asker.asks().context("in enforce")?;
+    }
+    Ok(())
+}
+
+/// A service that says what it hears, and strangers that say questions all the time, from the ports of servers.
+#[test]
+fn the_echo_of_a_question_lets_nobody_in() -> Result<()> {
+    for modes in [&["--enforce"][..], &["--audit", "--enforce"]] {
+        let scene = Scene::new(PICKING[0])?;
+        let (left, right) = (&scene.guarded.link.left, &scene.guarded.link.right);
+        let mut strangers = Vec::new();
+        let mut services = Vec::new();
+        for (ours, theirs) in left.both().into_iter().zip(right.both()) {
+            let service = UdpEcho::start(&left.host, SocketAddr::new(ours, 9999))?;
+            for port in [53, 123] {
+                let stranger = right
+                    .host
+                    .run(|| udp_socket(SocketAddr::new(theirs, port)))?;
+                let ([mut question, _], length) = words(port).context("words")?;
+                question.resize(length, 0);
+                strangers.push((stranger, question, service.address()));
+            }
+            services.push(service);
+        }
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for (stranger, question, service) in &strangers {
+                        let _ = stranger.send_to(question, service);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let done = modes.iter().try_for_each(|mode| -> Result<()> {
+                scene.load_rows(mode, "", "0", &["--force"])?.success()?;
+                // Longer than a service is looked at with suspicion.
+                std::thread::sleep(IDLE * 4);
+                Ok(())
+            });
+            stop.store(true, Ordering::Relaxed);
+            done
+        })?;
+        for (stranger, question, service) in &strangers {
+            while receive_datagram(stranger, Instant::now() + SHORT)?.is_some() {}
+            stranger.send_to(question, service)?;
+            let heard = receive_datagram(stranger, Instant::now() + SHORT)?;
+            ensure!(heard.is_none(), "{modes:?}: {:?}", stranger.local_addr());
         }
     }
     Ok(())

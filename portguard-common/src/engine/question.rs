@@ -11,11 +11,17 @@ const NTP: u16 = 123;
 /// Octets of a UDP header.
 const HEADER: u64 = 8;
 
+/// Whether what is said to a port is marked as a question or an answer.
+#[inline(always)]
+pub const fn is_marked(port: u16) -> bool {
+    matches!(port, DNS | NTP)
+}
+
 /// Whether a datagram asks in the protocol of the port that it goes to. `read` gives eight octets of the packet, from its IP
 /// header on; zeroes where there are none.
 #[inline(always)]
 pub fn asks(port: u16, v6: bool, read: impl Fn(u32) -> u64) -> bool {
-    if !matches!(port, DNS | NTP) {
+    if !is_marked(port) {
         return false;
     }
     match behind(v6, read(0)) {

@@ -101,6 +101,8 @@ pub mod owner {
     pub const WAS_THERE: u32 = 8;
     /// Its port was open: a service.
     pub const WAS_OPEN: u32 = 16;
+    /// Above this many bits: the time at which that was noted, as [`crate::engine::conntrack::now`] has it.
+    pub const NOTED: u32 = 8;
 }
 
 /// Takes note of a packet that leaves for a `reason`.
@@ -220,6 +222,8 @@ pub struct Datagram {
     pub is_picked: bool,
     /// Whether its socket serves.
     pub is_service: bool,
+    /// When that was noted: see [`owner::NOTED`].
+    pub noted: u32,
     /// The host's port.
     pub port: u16,
     /// The other end.
@@ -241,12 +245,16 @@ impl Datagram {
             is_documented: opening.is_documented,
             is_picked,
             is_service: known & owner::WAS_OPEN != 0 || known & owner::WAS_THERE != 0 && !is_picked,
+            noted: known >> owner::NOTED,
             port,
             peer: tuple.remote,
             peer_port: tuple.remote_port,
         }
     }
 }
+
+/// Units of time after which what a socket says is no more the answer to what it heard before there was a guard.
+const SETTLED: u64 = 2;
 
 /// Whether a UDP socket that speaks serves by this policy, which has lapsed: its program asked for a port that is open. Whom it
 /// heard by that is a stranger to the policy before.
@@ -283,8 +291,9 @@ pub mod asks {
 ///
 /// Programs that ask mostly let the kernel pick the port. From any other port, only what is documented is a question: the
 /// rest is what a service says, however long ago it was asked, by whichever interface. Where the policy does not name whom
-/// the host asks, whoever spoke first of the two asks, and what a service says is no question, unless the protocol says so
-/// ([`mod@crate::engine::question`]) and both ends have its port, as resolvers and time servers do among themselves.
+/// the host asks, whoever spoke first of the two asks, and what a service says is no question, unless its protocol says so
+/// ([`mod@crate::engine::question`]). Where both ends have the port of that protocol, as resolvers and time servers have
+/// among themselves, that alone decides.
 #[inline(always)]
 pub fn asks<T: Theirs + ?Sized>(
     tables: &T,
@@ -304,14 +313,21 @@ pub fn asks<T: Theirs + ?Sized>(
         let is_free = said.space != 1 || is_client;
         let is_question = !is_free && said.is_documented && is_question();
         let is_among_equals = is_question && said.port == said.peer_port;
-        let may_ask = is_free || said.is_documented && (!said.is_service || is_among_equals);
+        // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
+        let is_settled = || {
+            let now = flow::now(tables.jiffies(), tables.config().tick_shift);
+            flow::age(said.noted.into(), now) > SETTLED
+        };
+        let may_ask = is_free
+            || said.is_documented
+                && (!said.is_service || is_among_equals || is_question && is_settled());
         // Who else has the port of a client next is somebody else. A port that a program chose keeps its program.
         let idle = if is_free || is_question {
             tables.config().udp_idle
         } else {
             tables.config().tcp_idle
         };
-        if is_theirs(tables, hashed, idle) {
+        if !is_among_equals && is_theirs(tables, hashed, idle) {
             let is_answer = !may_ask && !said.is_picked && !said.is_service;
             return if is_answer { asks::ANSWERS } else { asks::NO };
         }

@@ -12,7 +12,7 @@ use portguard_policy::policy::Policy;
 use super::Namespace;
 use super::programs::{WRITER, missing};
 use crate::error::Context as _;
-use crate::host::sessions::is_ours;
+use crate::host::sessions::{asks_by_protocol, is_ours};
 use crate::host::sockets::{Began, Session, sessions};
 use crate::record::{record_of, run};
 
@@ -93,7 +93,7 @@ pub(super) fn all(
             record::THEIRS
         };
         if !is_ours {
-            if session.began == Began::Picked {
+            if session.began == Began::Picked || asks_by_protocol(session, policy) {
                 continue;
             }
             adopted.theirs += 1;

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::{HashMap, Map, MapData};
-use portguard_common::track::owner::{WAS_OPEN, WAS_THERE};
+use portguard_common::track::owner::{NOTED, WAS_OPEN, WAS_THERE};
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
 use super::find;
 use crate::error::Context as _;
+use crate::flows;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Service, services};
 
@@ -31,6 +32,7 @@ pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> crate::Result
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
     let mut map: HashMap<MapData, u64, u32> = Map::HashMap(map).try_into()?;
+    let time = u32::try_from(flows::now(namespace.tick_shift())?).unwrap_or(0);
     let known: BTreeMap<u64, u32> = map.iter().collect::<Result<_, _>>()?;
     let mut found = services()?;
     // Where there is no room for all: those that are connected are clients, most likely.
@@ -41,7 +43,13 @@ pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> crate::Result
     }
     for socket in &found {
         let before = known.get(&socket.cookie).copied().unwrap_or(0);
-        let now = before | standing(socket, from, to);
+        let standing = standing(socket, from, to);
+        let noted = if before == 0 && standing != 0 {
+            time << NOTED
+        } else {
+            0
+        };
+        let now = before | standing | noted;
         if now != before && map.insert(socket.cookie, now, 0).is_err() {
             // More than there is room for. Which is which does not matter to those that ask.
             tracing::warn!("there is no room for all UDP sockets that serve");

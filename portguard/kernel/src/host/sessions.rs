@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use portguard_common::question;
+
 use crate::host::arrivals::Arrivals;
 use crate::host::sockets::{Began, Session};
 use crate::probe::{Probe, is_granted};
@@ -135,7 +137,7 @@ fn fate(arriving: &Arriving, policy: &Policy, known: impl FnOnce() -> Option<Kno
     }
     let is_ours = is_ours(session, policy);
     // A client goes on with its next question; whatever this is, it is not admitted before it speaks.
-    let is_client = session.began == Began::Picked;
+    let is_client = session.began == Began::Picked || asks_by_protocol(session, policy);
     match known() {
         None if is_ours => Fate::Seeded,
         None if is_client => Fate::AsksAgain,
@@ -179,6 +181,17 @@ fn covers(policy: &Policy, peers: Peers, peer: IpAddr) -> bool {
         .ok()
         .and_then(|index| policy.sets.get(index));
     set.is_some_and(|set| set.prefixes.iter().any(|net| net.contains(&peer)))
+}
+
+/// Whether a connected UDP socket on a port that its program chose may ask its peer as the protocol marks it: then nobody has to
+/// know who began.
+pub(crate) fn asks_by_protocol(session: &Session, policy: &Policy) -> bool {
+    let port = session.remote.port();
+    !session.is_tcp
+        && matches!(session.began, Began::Unknown | Began::Peer)
+        && question::is_marked(port)
+        && on(&policy.outbound, session.transport(), port)
+            .any(|grant| covers(policy, grant.peers, session.remote.ip()))
 }
 
 /// Whether the host began a session. A UDP socket that does not tell is taken for that where the policy documents that the
