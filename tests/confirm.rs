@@ -49,6 +49,10 @@ fn a_first_enforce_that_nobody_confirms_drops_nothing_after_its_deadline() -> Re
     let output = guarded.load("--enforce", &[BOTH], &["--confirm-within", &within])?;
     let after = before.elapsed();
     ensure!(output.stderr.contains("portguard confirm"), "{output:?}");
+    ensure!(
+        output.stderr.contains("or nothing is dropped any more"),
+        "{output:?}"
+    );
     ensure!(guarded.open(&[BOTH, NONE])? == [BOTH]);
     let status = guarded.status()?.unwrap();
     ensure!(
@@ -76,6 +80,8 @@ fn a_first_enforce_that_nobody_confirms_drops_nothing_after_its_deadline() -> Re
         output.code() == 2 && output.stderr.contains("too late"),
         "{output:?}"
     );
+    // There is nothing to go back to, and nobody is sent there.
+    ensure!(!output.stderr.contains("rollback"), "{output:?}");
     ensure!(guarded.open(&ALL)? == ALL);
     let output = verb(&guarded, "rollback")?;
     ensure!(output.code() == 2, "{output:?}");

@@ -141,7 +141,12 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Fields of the page that no host in a namespace can show, and why.
-const NOT_SHOWN: [(&str, &str, &str); 10] = [
+const NOT_SHOWN: [(&str, &str, &str); 11] = [
+    (
+        "`setup`",
+        "proposals[].rivals[]",
+        "two roles listen on the same ports",
+    ),
     ("`setup`", "left[]", "the host has other interfaces"),
     ("`setup`", "units[]", "systemd runs"),
     (

@@ -503,10 +503,12 @@ pub(super) fn tell(done: &Done) {
         );
         if one.confirm_deadline.is_some() {
             let within = humantime::format_duration(done.within);
-            let _ = writeln!(
-                err,
-                "  run `portguard confirm` within {within}, or the previous policy takes effect again"
-            );
+            let then = if one.replaced.is_some() {
+                "the previous policy takes effect again"
+            } else {
+                "nothing is dropped any more"
+            };
+            let _ = writeln!(err, "  run `portguard confirm` within {within}, or {then}");
         }
         if one.mode == "audit" {
             let _ = writeln!(

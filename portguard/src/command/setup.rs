@@ -249,7 +249,7 @@ fn roles(
         let fault = Fault::usage(if is_silent {
             "nothing listens here, so there is no role to propose"
         } else {
-            "none of the roles that are known listens on what listens here"
+            "what listens here does not tell which role this host has"
         });
         return Err(if near.is_empty() {
             fault.hint("name the role with `--role SYSTEM/ROLE`; `portguard catalog list` shows systems and roles")
@@ -259,6 +259,14 @@ fn roles(
                 near.join(", ")
             ))
         }
+        .into());
+    }
+    if let Some((one, other)) = guess::tie(proposals).filter(|_| args.yes) {
+        return Err(Fault::usage(format!(
+            "what listens here fits {} and {} alike",
+            one.role, other.role
+        ))
+        .hint("name the role with `--role`")
         .into());
     }
     Ok(likely)

@@ -53,7 +53,11 @@ pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<bool
                 live.meta.number
             ),
         )
-        .hint("`portguard rollback` makes that final; `portguard load` tries again"));
+        .hint(if live.meta.previous.is_some() {
+            "`portguard rollback` makes that final; `portguard load` tries again"
+        } else {
+            "`portguard load` tries again; `portguard unload` stops guarding"
+        }));
     }
     step("confirming")?;
     control_of(layout, live.meta.number)?

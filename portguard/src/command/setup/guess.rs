@@ -27,6 +27,10 @@ pub(super) struct Proposal {
     pub(super) processes: Vec<String>,
     /// Installed packages that have its name.
     pub(super) packages: Vec<String>,
+    /// How many of its ports nobody listens on.
+    pub(super) missing: usize,
+    /// Other roles that listen on the very same ports.
+    pub(super) rivals: Vec<String>,
     /// The likely role that the document has on the same node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) beside: Option<String>,
@@ -47,6 +51,12 @@ impl Proposal {
         }
         if let Some(other) = &self.beside {
             words.push(format!("stands beside {other}"));
+        }
+        if !self.rivals.is_empty() {
+            words.push(format!(
+                "so would {}: `--role` says which",
+                self.rivals.join(", ")
+            ));
         }
         if words.is_empty() {
             "named".to_owned()
@@ -180,6 +190,8 @@ pub(super) fn proposals(
                     .collect(),
                 processes,
                 packages,
+                missing: ports.len() - met.len(),
+                rivals: Vec::new(),
                 beside: None,
             };
             found.push((proposal, met, &system.id));
@@ -188,6 +200,8 @@ pub(super) fn proposals(
     found.sort_by(|a, b| {
         b.0.score
             .total_cmp(&a.0.score)
+            // Of two that explain as much, the one of which less is missing.
+            .then(a.0.missing.cmp(&b.0.missing))
             .then(a.0.role.cmp(&b.0.role))
     });
     // The likeliest system; of its roles those that explain ports which no likelier one does.
@@ -202,9 +216,38 @@ pub(super) fn proposals(
             explained.extend(met.iter().copied());
         }
     }
+    name_rivals(&mut found);
     let mut all: Vec<Proposal> = found.into_iter().map(|(proposal, ..)| proposal).collect();
     beside(catalog, &mut all);
     all
+}
+
+/// Of a likely role, those that are not likely only since it explains all that they would.
+fn name_rivals(found: &mut [(Proposal, BTreeSet<Port>, &str)]) {
+    let others: Vec<(String, BTreeSet<Port>)> = found
+        .iter()
+        .filter(|(proposal, ..)| !proposal.likely)
+        .map(|(proposal, met, _)| (proposal.role.clone(), met.clone()))
+        .collect();
+    for (proposal, met, _) in found
+        .iter_mut()
+        .filter(|(one, met, _)| one.likely && !met.is_empty())
+    {
+        let same = others.iter().filter(|(_, other)| other == met);
+        proposal.rivals = same.map(|(role, _)| role.clone()).collect();
+    }
+}
+
+/// A likely role and another that fits as well in everything, if there are two such.
+pub(super) fn tie(all: &[Proposal]) -> Option<(&Proposal, &Proposal)> {
+    all.iter().filter(|one| one.likely).find_map(|one| {
+        let is_as_good = |other: &&Proposal| {
+            one.rivals.contains(&other.role)
+                && other.score >= one.score
+                && other.missing <= one.missing
+        };
+        Some((one, all.iter().find(is_as_good)?))
+    })
 }
 
 /// Roles that the document has on the same node as a likely one: likely themselves if anything speaks for them, and mentioned
@@ -244,6 +287,8 @@ fn beside(catalog: &Catalog, all: &mut Vec<Proposal>) {
                     ports: Vec::new(),
                     processes: Vec::new(),
                     packages: Vec::new(),
+                    missing: 0,
+                    rivals: Vec::new(),
                     beside: Some(main.clone()),
                 }),
             }
@@ -339,6 +384,46 @@ mod tests {
     fn likely(all: &[Proposal]) -> Vec<&str> {
         let likely = all.iter().filter(|one| one.likely);
         likely.map(|one| one.role.as_str()).collect()
+    }
+
+    /// What only listens tells an ESB from an API manager by the ports that it has not.
+    #[test]
+    fn of_roles_with_the_same_ports_that_is_proposed_which_lacks_least() {
+        let catalog = Catalog::embedded().unwrap();
+        let system = &catalog.systems["wso2"];
+        let of_role = |id: &str| -> Vec<Listener> {
+            let rows: Vec<&Row> = system.rows_of(id).collect();
+            let all = ports_of(&rows)
+                .into_iter()
+                .map(|(transport, port)| Listener {
+                    transport,
+                    port,
+                    address: [0, 0, 0, 0].into(),
+                    processes: Vec::new(),
+                });
+            all.collect()
+        };
+        let mut told = 0;
+        for role in system.host_roles() {
+            let all = proposals(&catalog, &of_role(&role.id), &BTreeSet::new());
+            let id = format!("wso2/{}", role.id);
+            let Some(first) = all.iter().find(|one| one.likely) else {
+                continue;
+            };
+            // It is the one, or as good as the one, which says so.
+            told += usize::from(first.role == id);
+            let is_named = first.role == id || first.rivals.contains(&id);
+            assert!(is_named, "{id}: {all:#?}");
+        }
+        assert!(told > 8, "{told}");
+        // A load balancer listens on the very same; an API manager on more.
+        let all = proposals(&catalog, &of_role("esb"), &BTreeSet::new());
+        let (one, other) = tie(&all).unwrap();
+        let both = BTreeSet::from([one.role.as_str(), other.role.as_str()]);
+        assert_eq!(both, ["wso2/elastic-load-balancer", "wso2/esb"].into());
+        let all = proposals(&catalog, &of_role("api-manager"), &BTreeSet::new());
+        assert_eq!(likely(&all).first(), Some(&"wso2/api-manager"), "{all:#?}");
+        assert!(tie(&all).is_none(), "{all:#?}");
     }
 
     #[test]
