@@ -117,6 +117,7 @@ fn fleet(hosts: u64) -> Result<Tally> {
             "a_plan_of_many_hosts",
             "_hosts_are_rolled_out",
             "_watches_of_etcd",
+            "statuses_of_hosts_go_to_etcd",
             "_in_force_on_many_namespaces",
         ],
         &["portguard", "portguard-fleet"],

@@ -92,6 +92,28 @@ async fn a_release_whose_time_is_over_is_kept_by_who_has_it_and_taken_by_nobody_
     assert!(fleet.all_are(State::Ready), "{:?}", fleet.states());
 }
 
+#[tokio::test]
+async fn what_a_host_keeps_is_its_own_to_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let disk = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::new(directory(disk.path()), 1).await;
+    fleet.plan.wave = vec![Wave::new("all", "*")];
+    fleet.roll_out("one").await;
+    let mut left = vec![fleet.directory.path().join("h0")];
+    let mut files = 0;
+    while let Some(path) = left.pop() {
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
+        } else {
+            files += 1;
+        }
+    }
+    assert!(files >= 5, "{files} files");
+}
+
 /// As the directory under what is not mounted any more.
 async fn a_store_that_lost_its_head_is_not_a_new_one<S: Store + Clone>(store: S) {
     let mut fleet = Fleet::new(store, 2).await;

@@ -135,3 +135,42 @@ async fn what_is_published_reaches_a_thousand_watches_of_etcd_over_connections_o
     );
     assert!(took[count - 1] < Duration::from_secs(10));
 }
+
+#[tokio::test]
+async fn statuses_of_hosts_go_to_etcd_by_the_hundred_a_second() {
+    const CONNECTIONS: usize = 20;
+    let count = hosts();
+    let cluster = Cluster::start(1).await;
+    let key = HostKey::parse(&HostKey::generate().unwrap(), "test").unwrap();
+    let begun = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..CONNECTIONS {
+        let store = cluster.store();
+        // As large as one can be, and so no worse than any.
+        let status = key.evidence(&"x".repeat(900));
+        writers.spawn(async move {
+            for number in (writer..count).step_by(CONNECTIONS) {
+                let host = format!("h{number}");
+                let alive = layout::alive(&host);
+                assert!(store.lease(&alive, &status, 180, false).await.unwrap());
+                store
+                    .put(&layout::status(&host), status.clone())
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.unwrap();
+    }
+    let took = begun.elapsed();
+    let written = cluster.store().list(layout::STATUSES).await.unwrap().len();
+    assert_eq!(written, count);
+    let each = took / u32::try_from(count).unwrap();
+    println!(
+        "{count} statuses, each with its sign of life and that one's lease: {took:?}, {} a second",
+        Duration::from_secs(1).as_nanos() / each.as_nanos()
+    );
+    // A host says something once a minute: a hundred a second are six thousand hosts on the slowest machine.
+    assert!(each < Duration::from_millis(10), "{each:?}");
+}
