@@ -3,7 +3,7 @@
 pub use crate::engine::config::Config;
 pub use crate::engine::conntrack::{Record, Set};
 pub use crate::engine::sampler::Sampler;
-pub use crate::engine::tables::{Ending, Host6, MAX_CELLS, Step};
+pub use crate::engine::tables::{Ending, Host6, MAX_CELLS, Net6, Step};
 pub use crate::engine::talkers::TalkerSet;
 
 use crate::engine::tables::Key;
@@ -228,9 +228,10 @@ const _: () = {
     assert!(size_of::<TalkerSet>() == 512);
     assert!(size_of::<Sampler>() == 32);
     assert!(size_of::<Host6>() == 24);
+    assert!(size_of::<Net6>() == 16);
     assert!(size_of::<Step>() == 32);
     assert!(size_of::<Ending>() == 16);
-    assert!(size_of::<Config>() == 22 * 4 + 24);
+    assert!(size_of::<Config>() == 24 * 4 + 24);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(core::mem::offset_of!(Event, head) == 72 && EVENT_HEAD.is_multiple_of(8));
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));

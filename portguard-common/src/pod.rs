@@ -5,7 +5,7 @@
 )]
 
 use crate::abi::{
-    Block, Cells, Config, Counter, Ending, Event, Host6, Set, Step, TalkerSet, Violations,
+    Block, Cells, Config, Counter, Ending, Event, Host6, Net6, Set, Step, TalkerSet, Violations,
 };
 
 // SAFETY: `repr(C)`, integers only, no padding: sizes are asserted in `abi`.
@@ -20,6 +20,8 @@ unsafe impl aya::Pod for Block {}
 unsafe impl aya::Pod for Set {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Host6 {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Net6 {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Step {}
 // SAFETY: as above.

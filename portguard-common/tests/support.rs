@@ -7,7 +7,7 @@ use portguard_common::frame::{Frame, HEADER_SPAN};
 use portguard_common::packet::{Malformed, Packet, Shape};
 use portguard_common::parse::{Nonlinear, parse};
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Net6, Rule, Step, Tables};
 use portguard_common::verdict::{self, Verdict};
 
 /// Cells by what they count.
@@ -97,6 +97,14 @@ impl Tables for Matrix {
 
     fn root6(&self, index: u16) -> Leaf {
         Leaf(u32::from(index == 0xfd00))
+    }
+
+    fn filter6(&self, _word: u32) -> u64 {
+        0
+    }
+
+    fn net6(&self, _cell: u32) -> Net6 {
+        Net6::default()
     }
 
     fn step(&self, _index: u32) -> Option<&Step> {

@@ -1,7 +1,7 @@
 //! Every map and global, and the policy that they hold.
 //!
-//! A generation's own: `CONFIG`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `HOSTS`,
-//! `ADMIT`, `ENDINGS`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
+//! A generation's own: `CONFIG`, `IN`, `OUT`, `RULES` (frozen globals), `ROOT4`, `ROOT6` (globals), `BLOCKS`, `STEPS`, `FILTER`,
+//! `NETS`, `HOSTS`, `ADMIT`, `ENDINGS`, `CONTROL`, `PREVIOUS_IN`, `PREVIOUS_OUT`, `SAMPLERS`, `QUOTAS`.
 //! Shared across generations by their pins: `CELLS`, `VIOLATIONS`, `CARRY`, `SLOTS`, `TALKERS`, `EVENTS`; across the guards
 //! of a network namespace: those of [`crate::conversations`]. Scratch memory is with those who use it.
 #![expect(
@@ -26,7 +26,7 @@ use portguard_common::addr::Addr;
 use portguard_common::config::Config;
 use portguard_common::conntrack::{PAGE_PORTS, Set};
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Net6, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
 
 use crate::barrier::barrier_var;
@@ -69,6 +69,9 @@ static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     sources: 0,
     hosts: 0,
     host_mask: 0,
+    nets: 0,
+    net_mask: 0,
+    filter_mask: 0,
     width: 0,
     scoped: 0,
     flows: 0,
@@ -83,7 +86,6 @@ static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     dhcp: 0,
     picked_ports: 0,
     endings: 0,
-    reserved: 0,
     deadline: 0,
     flow_key: [0; 2],
 }));
@@ -121,6 +123,14 @@ static BLOCKS: Array<Block, 1> = Array::new();
 /// Steps of both families; the loader sets how many.
 #[btf_map]
 static STEPS: Array<Step, 1> = Array::new();
+
+/// The filter in front of the table of networks; the loader sets how many words.
+#[btf_map]
+static FILTER: Array<u64, 1> = Array::new();
+
+/// The table of networks; the loader sets how many cells.
+#[btf_map]
+static NETS: Array<Net6, 1> = Array::new();
 
 /// The host table; the loader sets how many cells.
 #[btf_map]
@@ -466,6 +476,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn root6(&self, index: u16) -> Leaf {
         Leaf(ROOT6.at(root_index(index)))
+    }
+
+    #[inline(always)]
+    fn filter6(&self, word: u32) -> u64 {
+        FILTER.get(word).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn net6(&self, cell: u32) -> Net6 {
+        NETS.get(cell).copied().unwrap_or_default()
     }
 
     #[inline(always)]

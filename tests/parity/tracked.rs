@@ -8,7 +8,7 @@ use portguard_common::conntrack::{self as flow, Class, Hashed, Tuple};
 use portguard_common::packet::Packet;
 use portguard_common::question;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Rule, Step, Tables};
+use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Net6, Rule, Step, Tables};
 use portguard_common::track::{self, Conversations, Opening, Sender, Theirs};
 use portguard_common::verdict::Verdict;
 use portguard_policy::image::Image;
@@ -198,6 +198,14 @@ impl Tables for Tracked<'_> {
 
     fn root6(&self, index: u16) -> Leaf {
         self.image.root6(index)
+    }
+
+    fn filter6(&self, word: u32) -> u64 {
+        self.image.filter6(word)
+    }
+
+    fn net6(&self, cell: u32) -> Net6 {
+        self.image.net6(cell)
     }
 
     fn step(&self, index: u32) -> Option<&Step> {

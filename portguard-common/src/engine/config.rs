@@ -20,6 +20,12 @@ pub struct Config {
     pub hosts: u32,
     /// Number of cells of the host table less one; a power of two less one.
     pub host_mask: u32,
+    /// Some IPv6 networks are in the table of networks.
+    pub nets: u32,
+    /// Number of cells of that table less one; a power of two less one.
+    pub net_mask: u32,
+    /// Number of bits of the filter in front of it less one; a power of two less one.
+    pub filter_mask: u32,
     /// Width of the admission matrix: number of peer classes.
     pub width: u32,
     /// Judge only what the kernel would not forward: see [`crate::engine::tables::Tables::is_forwarded`].
@@ -49,8 +55,6 @@ pub struct Config {
     pub picked_ports: u32,
     /// Some grant ends by itself: see [`crate::engine::tables::Ending`].
     pub endings: u32,
-    /// 0: so there is no padding.
-    pub reserved: u32,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.

@@ -176,7 +176,7 @@ impl Leaf {
 
 /// Bits that all prefixes below have in common: one comparison instead of a block for each octet of them.
 ///
-/// An address is taken as two halves of 64 bits; IPv4 stands in the first 32 bits of the first.
+/// An address is taken as two halves of 64 bits, of which only one is at hand; IPv4 stands in the first 32 bits of a half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Step {
@@ -190,9 +190,24 @@ pub struct Step {
     pub next: u32,
     /// How many bits of the half come before the octet that a block in `next` is indexed by.
     pub rotate: u32,
-    /// 0 = of the first half, 1 = of the second.
-    pub half: u32,
+    /// Padding.
+    pub reserved: u32,
 }
+
+/// An IPv6 network of 64 bits in which anything is named that is no shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Net6 {
+    /// First half of the addresses, host order.
+    pub high: u64,
+    /// The [`Leaf`] that leads on, by the second half; 0 = empty cell.
+    pub leaf: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// Cells that a lookup in the table of networks tries.
+pub const NET_PROBES: u32 = 8;
 
 /// One IPv6 host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -238,6 +253,10 @@ pub trait Tables {
     fn root4(&self, index: u16) -> Leaf;
     /// Root of the IPv6 table, by the first 16 bits of an address.
     fn root6(&self, index: u16) -> Leaf;
+    /// A word of the filter in front of the table of networks.
+    fn filter6(&self, word: u32) -> u64;
+    /// A cell of the table of networks.
+    fn net6(&self, cell: u32) -> Net6;
     /// A step by number.
     fn step(&self, index: u32) -> Option<&Step>;
     /// A word of a block.

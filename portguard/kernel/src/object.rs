@@ -39,7 +39,9 @@ pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "TALKERS
 pub const NAMESPACE: [&str; 6] = ["FLOWS", "THEIRS", "SPILLED", "HELD", "OUTSIDE", "SERVICES"];
 
 /// A generation's own tables, beside its globals.
-pub const TABLES: [&str; 5] = ["BLOCKS", "STEPS", "HOSTS", "ADMIT", "ENDINGS"];
+pub const TABLES: [&str; 7] = [
+    "BLOCKS", "STEPS", "FILTER", "NETS", "HOSTS", "ADMIT", "ENDINGS",
+];
 
 /// The map of words that a generation reads while it runs.
 pub const CONTROL: &str = "CONTROL";

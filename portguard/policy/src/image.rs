@@ -8,6 +8,7 @@ mod endings;
 mod hosts;
 #[cfg(test)]
 mod laws;
+mod nets;
 mod sweep;
 mod tree;
 
@@ -20,7 +21,9 @@ use portguard_common::addr::Addr;
 use portguard_common::config::{Config, dhcp};
 use portguard_common::conntrack::Set;
 use portguard_common::reason::Direction;
-use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, MAX_ENDINGS, Rule, Step, Tables};
+use portguard_common::tables::{
+    Ending, Entry, Host6, Key, Leaf, MAX_ENDINGS, Net6, Rule, Step, Tables,
+};
 
 use crate::catalog::Transport;
 use crate::cells::Directory;
@@ -47,6 +50,10 @@ pub struct Image {
     pub blocks: Vec<Block>,
     /// Steps of both families; at least one.
     pub steps: Vec<Step>,
+    /// The filter in front of [`Self::nets`]: words of bits; a power of two.
+    pub filter: Vec<u64>,
+    /// IPv6 networks of 64 bits, open addressing; a power of two.
+    pub nets: Vec<Net6>,
     /// IPv6 hosts, open addressing; a power of two.
     pub hosts: Vec<Host6>,
     /// Admission by address class and peer class; at least one word.
@@ -73,6 +80,9 @@ pub enum TooLarge {
     /// More days on which something ends than a cell can follow.
     #[error("rows for the same port and peers end at more than {MAX_ENDINGS} different times")]
     Endings,
+    /// IPv6 networks that were chosen to be kept in the same place.
+    #[error("the policy names IPv6 networks of 64 bits that all have the same hash")]
+    Networks,
     /// The admission matrix would be too large.
     #[error("the policy combines too many peer sets: {0} address classes by {1} peer classes")]
     Admission(usize, usize),
@@ -93,7 +103,7 @@ impl Image {
     /// # Errors
     /// [`TooLarge`] if the policy does not fit.
     pub fn build(policy: &Policy, directory: Directory) -> Result<Self, TooLarge> {
-        let classes = classes::Classes::build(&policy.sets);
+        let classes = classes::Classes::build(&policy.sets)?;
         let mut builder = sweep::Builder::new(policy, &classes, directory);
         let inbound = builder.direction(Direction::Ingress)?;
         let outbound = builder.direction(Direction::Egress)?;
@@ -136,6 +146,9 @@ impl Image {
             sources: u32::from(!peer_classes.is_empty()),
             hosts: u32::from(classes.has_hosts),
             host_mask: u32::try_from(classes.hosts.len() - 1).unwrap_or(0),
+            nets: u32::from(classes.has_nets),
+            net_mask: u32::try_from(classes.nets.len() - 1).unwrap_or(0),
+            filter_mask: u32::try_from(classes.filter.len() * 64 - 1).unwrap_or(0),
             width: u32::try_from(width).unwrap_or(1),
             scoped: u32::from(settings.host_addresses.is_some()),
             flows: u32::from(settings.outbound != Outbound::Off),
@@ -144,7 +157,6 @@ impl Image {
             udp_idle: settings.udp_idle,
             tick_shift: 0,
             multi_buffer: 0,
-            reserved: 0,
             raw_ip: 0,
             no_fast_path: 0,
             ethertypes: settings.ethertypes,
@@ -159,6 +171,8 @@ impl Image {
             root6,
             blocks,
             steps,
+            filter,
+            nets,
             hosts,
             ..
         } = classes;
@@ -171,6 +185,8 @@ impl Image {
             root6,
             blocks,
             steps,
+            filter,
+            nets,
             hosts,
             admit,
             endings,
@@ -225,6 +241,14 @@ impl Tables for Image {
     fn block(&self, block: u32, index: u8) -> Leaf {
         let block = self.blocks.get(block as usize);
         Leaf(block.map_or(0, |block| at(&block.leaves, u32::from(index))))
+    }
+
+    fn filter6(&self, word: u32) -> u64 {
+        at(&self.filter, word)
+    }
+
+    fn net6(&self, cell: u32) -> Net6 {
+        at(&self.nets, cell)
     }
 
     fn host6(&self, cell: u32) -> Host6 {

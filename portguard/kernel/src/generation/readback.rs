@@ -26,6 +26,8 @@ pub fn compare(tables: &Tables, image: &Image, facts: &Config) -> crate::Result<
     let map = |name: &str| tables.map(name);
     array(map("BLOCKS")?, "BLOCKS", &image.blocks)?;
     array(map("STEPS")?, "STEPS", &image.steps)?;
+    array(map("FILTER")?, "FILTER", &image.filter)?;
+    array(map("NETS")?, "NETS", &image.nets)?;
     array(map("HOSTS")?, "HOSTS", &image.hosts)?;
     array(map("ADMIT")?, "ADMIT", &image.admit)?;
     array(map("ENDINGS")?, "ENDINGS", &image.endings)?;

@@ -129,6 +129,8 @@ fn place(
     loader
         .map_max_entries("BLOCKS", placing.entries(image.blocks.len()))
         .map_max_entries("STEPS", placing.entries(image.steps.len()))
+        .map_max_entries("FILTER", u32::try_from(image.filter.len())?)
+        .map_max_entries("NETS", u32::try_from(image.nets.len())?)
         .map_max_entries("HOSTS", u32::try_from(image.hosts.len())?)
         .map_max_entries("ADMIT", placing.entries(image.admit.len()))
         .map_max_entries("ENDINGS", u32::try_from(image.endings.len())?)

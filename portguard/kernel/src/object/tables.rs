@@ -75,6 +75,8 @@ impl Tables {
     fn write(&mut self, now: Option<&Image>, next: &Image) -> crate::Result<()> {
         self.array("BLOCKS", now.map(|now| &*now.blocks), &next.blocks)?;
         self.array("STEPS", now.map(|now| &*now.steps), &next.steps)?;
+        self.array("FILTER", now.map(|now| &*now.filter), &next.filter)?;
+        self.array("NETS", now.map(|now| &*now.nets), &next.nets)?;
         self.array("HOSTS", now.map(|now| &*now.hosts), &next.hosts)?;
         self.array("ADMIT", now.map(|now| &*now.admit), &next.admit)?;
         self.array("ENDINGS", now.map(|now| &*now.endings), &next.endings)
@@ -114,6 +116,8 @@ impl Tables {
         Ok(now.inbound == next.inbound
             && now.outbound == next.outbound
             && now.rules == next.rules
+            && now.filter.len() == next.filter.len()
+            && now.nets.len() == next.nets.len()
             && now.hosts.len() == next.hosts.len()
             && now.endings.len() == next.endings.len()
             && has_room("BLOCKS", next.blocks.len())?

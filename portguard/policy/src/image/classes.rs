@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use portguard_common::abi::Block;
-use portguard_common::tables::{Host6, Leaf, Step};
+use portguard_common::tables::{Host6, Leaf, Net6, Step};
 
+use super::TooLarge;
 use super::hosts;
+use super::nets::{self, Nets};
 use super::tree::{Prefix, Tree};
 use crate::policy::PeerSet;
 
@@ -18,13 +20,19 @@ pub(super) struct Classes {
     pub(super) steps: Vec<Step>,
     pub(super) hosts: Vec<Host6>,
     pub(super) has_hosts: bool,
+    pub(super) nets: Vec<Net6>,
+    pub(super) has_nets: bool,
+    pub(super) filter: Vec<u64>,
     /// By class: the sets that its addresses are in, sorted. Class 0 is in none.
     pub(super) members: Vec<Vec<u32>>,
 }
 
 impl Classes {
     /// Classifies all addresses by the sets that they are in.
-    pub(super) fn build(sets: &[PeerSet]) -> Self {
+    ///
+    /// # Errors
+    /// [`TooLarge::Networks`].
+    pub(super) fn build(sets: &[PeerSet]) -> Result<Self, TooLarge> {
         // Prefix to the sets that name it. The order of a `BTreeMap` over (address, length) visits every prefix before
         // the longer ones within it.
         let mut prefixes: BTreeMap<(bool, u128, u8), Vec<u32>> = BTreeMap::new();
@@ -86,18 +94,26 @@ impl Classes {
         six.sort_unstable();
         let addresses: Vec<u128> = hosts.iter().map(|(address, _)| *address).collect();
         let mut tree = Tree::default();
-        let root4 = tree.root(&four, &[]);
-        let root6 = tree.root(&six, &addresses);
+        let root4 = tree.root(&four);
+        let Nets {
+            root: root6,
+            table: nets,
+            filter,
+            has_any: has_nets,
+        } = nets::place(&mut tree, &six, &addresses).ok_or(TooLarge::Networks)?;
         let (blocks, steps) = tree.finish();
-        Self {
+        Ok(Self {
             root4,
             root6,
             blocks,
             steps,
             hosts: table,
             has_hosts: !hosts.is_empty(),
+            nets,
+            has_nets,
+            filter,
             members: classes,
-        }
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The address tables of [`portguard_common::classes`]: a table by the first 16 bits, blocks by eight more, and steps over
 //! bits that all prefixes below have in common.
 //!
-//! A prefix that stands alone costs a step of 32 bytes; blocks are only where prefixes part. Equal blocks are kept once.
+//! A prefix that stands alone costs a step of 32 bytes; blocks are only where prefixes part. Equal blocks are kept once. IPv6 is a
+//! tree of prefixes below 64 bits, and one for each network of 64 bits: no step goes over the border.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,20 +42,35 @@ struct Part<'a> {
 }
 
 /// Where the second half of an address begins.
-const HALF: u32 = 64;
+pub(super) const HALF: u32 = 64;
 
 impl Tree {
-    /// The first table of a family: by 16 bits. `prefixes` and `hosts` are sorted.
-    pub(super) fn root(&mut self, prefixes: &[Prefix], hosts: &[u128]) -> Vec<u32> {
+    /// The first table of a family: by 16 bits. `prefixes` are sorted.
+    pub(super) fn root(&mut self, prefixes: &[Prefix]) -> Vec<u32> {
         let mut root = vec![0; 1 << 16];
         let all = Part {
             depth: 0,
             class: 0,
             prefixes,
-            hosts,
+            hosts: &[],
         };
         self.fill(all, &mut root);
         root
+    }
+
+    /// The word of a network of 64 bits, whose class is that of the shorter ones around it. Both lists are of that network,
+    /// and sorted.
+    pub(super) fn network(&mut self, class: u32, prefixes: &[Prefix], hosts: &[u128]) -> u32 {
+        let (class, prefixes) = match prefixes {
+            [whole, within @ ..] if whole.length == HALF => (whole.class, within),
+            within => (class, within),
+        };
+        self.word(Part {
+            depth: HALF,
+            class,
+            prefixes,
+            hosts,
+        })
     }
 
     /// The blocks and the steps; at least one of each.
@@ -161,22 +177,15 @@ impl Tree {
 
     /// To `next` by a step over the bits from a part's depth to `end`.
     fn path(&mut self, part: Part<'_>, end: u32, next: u32) -> u32 {
-        let mut next = next;
-        // Whoever comes to a block of the second half must know that it is one.
-        if end == HALF && next & Leaf::STEP == Leaf::BLOCK {
-            next = self.step(part, HALF..HALF, end, next);
+        if part.depth < end {
+            self.step(part, part.depth..end, next)
+        } else {
+            next
         }
-        if end > HALF && part.depth < end {
-            next = self.step(part, part.depth.max(HALF)..end, end, next);
-        }
-        if part.depth < end.min(HALF) {
-            next = self.step(part, part.depth..end.min(HALF), end, next);
-        }
-        next
     }
 
-    /// A step over bits of one half; the whole path goes to `end`.
-    fn step(&mut self, part: Part<'_>, over: Range<u32>, end: u32, next: u32) -> u32 {
+    /// A step over bits of one half.
+    fn step(&mut self, part: Part<'_>, over: Range<u32>, next: u32) -> u32 {
         let half = over.start / HALF;
         let within = over.start % HALF;
         let width = over.end - over.start;
@@ -184,14 +193,14 @@ impl Tree {
         let address = part.prefixes.first().map_or(0, |prefix| prefix.address);
         #[expect(clippy::cast_possible_truncation, reason = "takes one of two halves")]
         let bits = (address >> (HALF * (1 - half))) as u64 & mask;
-        let is_hosts = part.hosts_below(end).len() < part.hosts.len();
+        let is_hosts = part.hosts_below(over.end).len() < part.hosts.len();
         self.steps.push(Step {
             bits,
             mask,
             miss: leaf(part.class, is_hosts),
             next,
             rotate: (within + width) % HALF,
-            half,
+            reserved: 0,
         });
         Leaf::STEP | last(self.steps.len())
     }
@@ -233,6 +242,7 @@ mod tests {
 
     use super::super::Image;
     use super::super::hosts::place;
+    use super::super::nets;
     use super::{Prefix, Tree};
     use crate::cells::Directory;
     use crate::policy::Policy;
@@ -251,14 +261,20 @@ mod tests {
         let mut image = Image::build(&Policy::default(), Directory::default()).unwrap();
         let mut tree = Tree::default();
         let addresses: Vec<u128> = hosts.iter().map(|(address, _)| *address).collect();
-        image.root4 = tree.root(four, &[]);
-        image.root6 = tree.root(six, &addresses);
+        image.root4 = tree.root(four);
+        let nets = nets::place(&mut tree, six, &addresses).expect("room");
+        image.root6 = nets.root;
         (image.blocks, image.steps) = tree.finish();
         let (table, left) = place(hosts);
         assert_eq!(left, []);
         image.facts.hosts = u32::from(!hosts.is_empty());
         image.facts.host_mask = u32::try_from(table.len() - 1).unwrap();
+        image.facts.nets = u32::from(nets.has_any);
+        image.facts.net_mask = u32::try_from(nets.table.len() - 1).unwrap();
+        image.facts.filter_mask = u32::try_from(nets.filter.len() * 64 - 1).unwrap();
         image.hosts = table;
+        image.nets = nets.table;
+        image.filter = nets.filter;
         image
     }
 
@@ -291,6 +307,7 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let mut steps = 0;
         let mut blocks = 0;
+        let mut nets = 0;
         for _ in 0..250 {
             let width = if rng.bool() { 32 } else { 128 };
             let mut known = vec![rng.u128(..), 0, !0];
@@ -324,6 +341,7 @@ mod tests {
             };
             steps += image.steps.len();
             blocks += image.blocks.len();
+            nets += image.nets.iter().filter(|cell| cell.leaf != 0).count();
             for _ in 0..1_500 {
                 let address = match (rng.u8(..8), hosts.as_slice()) {
                     (0, [_, ..]) => rng.choice(&hosts).map_or(0, |(address, _)| *address),
@@ -344,27 +362,35 @@ mod tests {
                 assert_eq!(found, expected, "{address:?} {prefixes:?} {hosts:?}");
             }
         }
-        assert!(steps > 1_000 && blocks > 1_000, "{steps} {blocks}");
+        assert!(
+            steps > 1_000 && blocks > 900 && nets > 1_000,
+            "{steps} {blocks} {nets}"
+        );
     }
 
     #[test]
     fn a_prefix_alone_is_a_step_and_no_block() {
-        for (width, length) in [(32, 24), (32, 29), (128, 48), (128, 61)] {
+        for length in [24, 29, 48, 61] {
             let prefixes: Vec<Prefix> = (0..500u128)
                 .map(|index| prefix((0x2000 + index) << 112 | 0x1234 << 80, length, 3))
                 .collect();
             let mut tree = Tree::default();
-            let root = tree.root(&prefixes, &[]);
+            let root = tree.root(&prefixes);
             assert!(
                 root.iter()
                     .all(|leaf| *leaf == 0 || leaf & Leaf::STEP == Leaf::STEP)
             );
-            assert_eq!((tree.blocks.len(), tree.steps.len()), (0, 500), "{width}");
+            assert_eq!((tree.blocks.len(), tree.steps.len()), (0, 500), "{length}");
         }
-        // Over the border of the halves there are two.
+        // A network of 64 bits is a word.
         let mut tree = Tree::default();
-        tree.root(&[prefix(0x2001 << 112 | 1, 128, 3)], &[]);
-        assert_eq!((tree.blocks.len(), tree.steps.len()), (0, 2));
+        let network = prefix(0x2001 << 112, 64, 3);
+        assert_eq!(tree.network(1, &[network], &[]), 3);
+        let within = prefix(0x2001 << 112 | 1, 128, 4);
+        let word = tree.network(1, &[network, within], &[]);
+        assert_eq!(word & Leaf::STEP, Leaf::STEP);
+        assert_eq!((tree.blocks.len(), tree.steps.len()), (0, 1));
+        assert_eq!((tree.steps[0].miss, tree.steps[0].next), (3, 4));
     }
 
     #[test]
@@ -382,7 +408,7 @@ mod tests {
         let whole = (0..256u128).map(|octet| prefix(0x0a03 << 112 | octet << 104, 24, 5));
         prefixes.extend(whole);
         let mut tree = Tree::default();
-        let root = tree.root(&prefixes, &[]);
+        let root = tree.root(&prefixes);
         assert_eq!((tree.blocks.len(), tree.steps.len()), (2, 0));
         assert_eq!(root[0x0a00], root[0x0a01]);
         assert_eq!(root[0x0a03], 5);
@@ -392,13 +418,12 @@ mod tests {
     #[test]
     fn words_say_where_hosts_are() {
         let mut tree = Tree::default();
-        let prefixes = [prefix(0x2001 << 112, 32, 1)];
-        let root = tree.root(&prefixes, &[0x2001_0000 << 96 | 9, 0x2002 << 112]);
+        let network = 0x2001 << 112;
+        let within = prefix(network | 1 << 63, 68, 1);
+        let word = tree.network(2, &[within], &[network | 9]);
+        assert_eq!(word & Leaf::STEP, Leaf::STEP);
         let step = tree.steps[0];
-        assert_eq!((step.next, step.miss), (1 | Leaf::HOSTS, 0));
-        assert_eq!(
-            (root[0x2001], root[0x2002], root[0x2003]),
-            (Leaf::STEP, Leaf::HOSTS, 0)
-        );
+        assert_eq!((step.next, step.miss), (1, 2 | Leaf::HOSTS));
+        assert_eq!(tree.network(2, &[], &[network | 9]), 2 | Leaf::HOSTS);
     }
 }

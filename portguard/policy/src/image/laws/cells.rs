@@ -25,6 +25,7 @@ fn expect_same(one: &Image, other: &Image) {
     assert!(one.inbound == other.inbound && one.outbound == other.outbound);
     assert!(one.rules == other.rules && one.admit == other.admit);
     assert!(one.root4 == other.root4 && one.root6 == other.root6);
+    assert!(one.nets == other.nets && one.filter == other.filter);
     assert!(one.hosts == other.hosts && one.own == other.own);
     let leaves = |image: &Image| {
         image

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::reason::{Direction, Reason};
-use portguard_common::tables::{Host6, Key, Step};
+use portguard_common::tables::{Host6, Key, Net6, Step};
 
 use super::super::TooLarge;
 use super::{Image, Question, build, compare, random};
@@ -147,11 +147,13 @@ fn a_hundred_thousand_prefixes() {
     let took = thread_time().unwrap().saturating_sub(start);
     let blocks = image.blocks.len() * 1024;
     let steps = image.steps.len() * size_of::<Step>();
+    let nets = image.nets.len() * size_of::<Net6>() + image.filter.len() * 8;
     let hosts = image.hosts.len() * size_of::<Host6>();
     println!(
-        "{took:?}; {} KiB of blocks, {} KiB of steps, {} KiB of hosts",
+        "{took:?}; {} KiB of blocks, {} KiB of steps, {} KiB of networks, {} KiB of hosts",
         blocks >> 10,
         steps >> 10,
+        nets >> 10,
         hosts >> 10
     );
     assert!(
@@ -159,7 +161,7 @@ fn a_hundred_thousand_prefixes() {
         "{took:?} without optimisation"
     );
     // Beside these there are 10 MiB of tables that do not grow, a million flows included.
-    let all = blocks + steps + hosts;
+    let all = blocks + steps + nets + hosts;
     assert!(all < 20 << 20, "{} KiB", all >> 10);
     let ask = |peer: IpAddr| {
         let key = Key::port(0, 443);
