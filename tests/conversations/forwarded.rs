@@ -141,13 +141,8 @@ fn what_came_in_from_outside_begins_nothing_on_its_way_out() -> Result<()> {
     Ok(())
 }
 
-/// A container asks for more connections than there is room for, and nobody answers: the host's own sockets go on.
-#[test]
-fn what_nobody_answers_gives_way_to_the_hosts_own_sockets() -> Result<()> {
-    const CALLS: u32 = 20_000;
-    let guarded = Guarded::new()?;
-    let (left, right) = (&guarded.link.left, &guarded.link.right);
-    let inside = container(&left.host, RULES)?;
+/// Loads a policy with a table of conversations as small as it may be.
+fn load_small(guarded: &Guarded) -> Result<()> {
     let site = std::env::temp_dir().join(format!("{}-few.toml", guarded.interface()));
     std::fs::write(
         &site,
@@ -173,6 +168,17 @@ fn what_nobody_answers_gives_way_to_the_hosts_own_sockets() -> Result<()> {
     let loaded = guarded.run(&args, None);
     std::fs::remove_file(&site)?;
     loaded?.success()?;
+    Ok(())
+}
+
+/// A container asks for more connections than there is room for, and nobody answers: the host's own sockets go on.
+#[test]
+fn what_nobody_answers_gives_way_to_the_hosts_own_sockets() -> Result<()> {
+    const CALLS: u32 = 20_000;
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let inside = container(&left.host, RULES)?;
+    load_small(&guarded)?;
     let outside = SocketAddr::new(right.v4().into(), SERVER);
     let _server = TcpEcho::start(&right.host, outside)?;
     let mut quiet = left.host.run(|| connect(outside, SOON).stream())?;
@@ -199,5 +205,37 @@ fn what_nobody_answers_gives_way_to_the_hosts_own_sockets() -> Result<()> {
     ensure!(exchange_tcp(&mut quiet, b"mine", SOON)?, "what was open");
     let created = flows(&guarded)?["created"].as_u64().context("created")?;
     ensure!(created > u64::from(CALLS) / 2, "{created}");
+    Ok(())
+}
+
+/// A container has more connections than there is room for, and all are answered.
+#[test]
+fn what_is_forwarded_leaves_room_for_the_hosts_own_sockets() -> Result<()> {
+    const MOST: usize = 3_000;
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let inside = container(&left.host, RULES)?;
+    load_small(&guarded)?;
+    let outside = SocketAddr::new(right.v4().into(), SERVER);
+    let listener = right.host.run(|| Ok(TcpListener::bind(outside)?))?;
+    let held = inside.run(|| {
+        let mut held = Vec::new();
+        while let Ok(stream) = connect(outside, SOON).stream() {
+            held.push((stream, listener.accept()?.0));
+            ensure!(held.len() < MOST, "there is room for all");
+        }
+        Ok(held)
+    })?;
+    let lost = flows(&guarded)?["lost"].as_u64();
+    ensure!(lost > Some(0), "{} and {lost:?}", held.len());
+    let other = SocketAddr::new(right.v4().into(), SERVER + 1);
+    let _server = TcpEcho::start(&right.host, other)?;
+    for call in 0..30 {
+        let mut own = left
+            .host
+            .run(|| connect(other, SOON).stream())
+            .with_context(|| format!("call {call}: {}", flows(&guarded).unwrap_or_default()))?;
+        ensure!(exchange_tcp(&mut own, b"mine", SOON)?, "call {call}");
+    }
     Ok(())
 }

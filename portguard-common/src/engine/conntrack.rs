@@ -15,6 +15,9 @@ pub const WAYS: usize = 7;
 /// Cells of a set that TCP may have: one is always left for the rest. TCP beyond goes to the overflow table.
 pub const TCP_WAYS: usize = 6;
 
+/// Of these, cells that TCP may have which no socket of this host is known to have: one is always left for those.
+pub const OTHERS_WAYS: usize = 5;
+
 /// Bits of a cell below its tag.
 const LOW_BITS: u32 = 24;
 const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
@@ -99,6 +102,16 @@ impl Class {
     #[inline(always)]
     pub const fn stays(self) -> bool {
         matches!(self, Self::Opening | Self::Packets | Self::Socket)
+    }
+
+    /// Cells that it may share with others of TCP in a set.
+    #[inline(always)]
+    pub const fn ways(self) -> usize {
+        if matches!(self, Self::Socket) {
+            TCP_WAYS
+        } else {
+            OTHERS_WAYS
+        }
     }
 }
 
@@ -322,7 +335,7 @@ impl Set {
             stay = barrier_var(stay);
         }
         let (score, cell) = best;
-        if score == STAYS || class.stays() && stay >= TCP_WAYS as u64 {
+        if score == STAYS || class.stays() && stay >= class.ways() as u64 {
             Place::Full
         } else if score <= 1 || matches!(Class::of(cell), Class::Closing) {
             Place::Free(cell)
@@ -541,7 +554,12 @@ mod tests {
         let lives = |one: &Known| one.lives(now);
         let stays = |class: u8| (2..=4).contains(&class);
         let tcp = |one: &&Known| stays(one.class) && lives(one);
-        if stays(new.class) && model.iter().filter(tcp).count() >= TCP_WAYS {
+        let ways = if new.class == Class::Socket as u8 {
+            6
+        } else {
+            5
+        };
+        if stays(new.class) && model.iter().filter(tcp).count() >= ways {
             return false;
         }
         if model.len() == WAYS {
