@@ -121,8 +121,7 @@ fn against_running(args: &DiffArgs) -> anyhow::Result<Vec<Comparison>> {
             before: format!("in force on {interface}"),
             after: args
                 .selection
-                .config
-                .as_ref()
+                .site()
                 .map_or("the command line".to_owned(), |path| {
                     path.display().to_string()
                 }),

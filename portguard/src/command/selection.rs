@@ -232,12 +232,17 @@ impl Loaded {
 }
 
 impl SelectionArgs {
-    /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.
-    pub fn load(&self, resolving: Resolving) -> anyhow::Result<Loaded> {
-        let config = self.config.clone().or_else(|| {
+    /// The site file that is read: the one that is given, or else the usual one.
+    pub fn site(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| {
             let usual = PathBuf::from(USUAL_SITE);
             (self.roles.is_empty() && usual.exists()).then_some(usual)
-        });
+        })
+    }
+
+    /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.
+    pub fn load(&self, resolving: Resolving) -> anyhow::Result<Loaded> {
+        let config = self.site();
         let base = config
             .as_deref()
             .and_then(Path::parent)

@@ -284,11 +284,14 @@ fn in_force(out: &mut dyn Write, interface: &Interface) -> io::Result<()> {
             Outbound::Audit => "audit",
             Outbound::Enforce => "enforce",
         };
-        writeln!(
-            out,
-            "  policy      inbound {}, outbound {meant}",
-            interface.mode
-        )?;
+        let is_other = now.inbound.name() != interface.mode || now.outbound.name() != meant;
+        if is_other {
+            writeln!(
+                out,
+                "  policy      inbound {}, outbound {meant}",
+                interface.mode
+            )?;
+        }
     }
     for ending in now.endings.iter().filter(|ending| !ending.is_over) {
         writeln!(
@@ -316,7 +319,11 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             if let Some(host) = host() {
                 writeln!(out, "  host        {}", plain(&host))?;
             }
-            writeln!(out, "  roles       {}", interface.roles.join(", "))?;
+            let roles = match interface.roles.as_slice() {
+                [] => "none".to_owned(),
+                roles => roles.join(", "),
+            };
+            writeln!(out, "  roles       {roles}")?;
             writeln!(out, "  loaded      {}", time(interface.loaded_at))?;
             if let Some(counted) = &interface.counted {
                 let since = counted
@@ -337,9 +344,15 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             }
             writeln!(
                 out,
-                "  generation  {} of policy {}",
+                "  generation  {} of policy {}{}",
                 interface.generation,
-                interface.digest.get(..12).unwrap_or_default()
+                interface.digest.get(..12).unwrap_or_default(),
+                // The warning says to which.
+                if interface.confirm_seconds_left == Some(0) {
+                    ", which gave way"
+                } else {
+                    ""
+                }
             )?;
             writeln!(
                 out,

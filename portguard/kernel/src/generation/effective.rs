@@ -182,20 +182,20 @@ impl Effective {
         self.because.is_none()
     }
 
-    /// What is dropped and what is only counted, as one phrase for people.
+    /// What becomes of violations, to be read behind their number.
     pub fn describe(&self) -> &'static str {
         match (self.inbound, self.outbound) {
             (Strictness::Enforce, Strictness::Enforce | Strictness::Off) => {
-                "violations; now, they are dropped"
+                "; now, they are dropped"
             }
             (Strictness::Enforce, Strictness::Audit) => {
-                "violations; now, those that arrive are dropped, and those that are sent only counted"
+                "; now, what arrives is dropped, what is sent only counted"
             }
             (Strictness::Audit | Strictness::Off, Strictness::Enforce) => {
-                "violations; now, those that are sent are dropped, and those that arrive only counted"
+                "; now, what is sent is dropped, what arrives only counted"
             }
-            (Strictness::Audit, _) => "violations, which enforcing would drop",
-            (Strictness::Off, _) => "violations; now, nothing is judged",
+            (Strictness::Audit, _) => ", which enforcing would drop",
+            (Strictness::Off, _) => "; now, nothing is judged",
         }
     }
 }

@@ -86,8 +86,8 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
         bytes(report.totals.bytes),
     )?;
     let violations = format!(
-        "{} {}; {findings}",
-        grouped(report.violations.packets),
+        "{}{}; {findings}",
+        count(report.violations.packets, "violation"),
         report.effective.describe(),
     );
     hanging(out, "  ", &violations)?;

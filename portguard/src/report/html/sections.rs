@@ -32,13 +32,13 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
     }
     for guard in &evidence.guards {
         let report = &guard.report;
-        let verb = format!("are {}", report.effective.describe());
         let _ = write!(
             page,
-            "<p><b>{}</b>: of {} judged, {} {verb}. The policy in force is generation {}, digest <code>{}</code>.</p>",
+            "<p><b>{}</b>: {} judged, {}{}. The policy in force is generation {}, digest <code>{}</code>.</p>",
             escape(&report.name),
             count(report.totals.packets, "packet"),
-            grouped(report.violations.packets),
+            count(report.violations.packets, "violation"),
+            report.effective.describe(),
             report.generation,
             escape(report.digest.get(..16).unwrap_or(&report.digest)),
         );
