@@ -4,6 +4,7 @@ pub mod addr;
 pub mod ethernet;
 pub mod frame;
 mod ipv4;
+mod ipv4_options;
 mod ipv6;
 mod network;
 pub mod packet;

@@ -51,14 +51,15 @@ const HEARD: u32 = 4;
 const WEIGHT: u32 = 8;
 
 /// Hands the frame to the generation before this one if nobody confirmed this one in time: what that one passes is passed, and
-/// what it drops is dropped. Comes back if this one is in force, or if there is none before it.
+/// what it drops is dropped; `note` does what is to be done before. Comes back if this one is in force, or if there is none
+/// before it.
 #[inline(always)]
-pub(crate) fn give_way<H: Hook>(hook: H, ctx: &impl EbpfContext) {
+pub(crate) fn give_way<H: Hook>(hook: H, ctx: &impl EbpfContext, note: impl FnOnce(H)) {
     let maps = &Maps::alone();
     if is_overdue(maps) {
         let (start, end) = hook.bounds();
         maps.add_slot(slot::OVERDUE, hook.amount(hook.length(end - start)));
-        hook.gives_way();
+        note(hook);
         maps::previous(ctx, H::DIRECTION);
     }
 }

@@ -16,8 +16,6 @@ use portguard_common::config::Config;
 use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
 
-use crate::sending;
-
 /// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
 /// read anew is one that nothing is known of yet.
 macro_rules! field {
@@ -52,10 +50,6 @@ pub(crate) trait Hook: Copy {
     fn amount(self, length: usize) -> (u64, u64);
     /// Index of the interface.
     fn ifindex(self) -> u32;
-
-    /// What is to be noted before a policy that lapsed gives way.
-    #[inline(always)]
-    fn gives_way(self) {}
 }
 
 /// Whether a socket is a program's for TCP: the one that the kernel's own stack answers by is a raw one.
@@ -257,10 +251,5 @@ impl Hook for Sent {
     #[inline(always)]
     fn ifindex(self) -> u32 {
         field!(self.0, ifindex)
-    }
-
-    #[inline(always)]
-    fn gives_way(self) {
-        sending::note_served(self.0);
     }
 }

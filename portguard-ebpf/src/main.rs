@@ -60,7 +60,7 @@ use crate::whole::Whole;
 #[inline(always)]
 pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
     let hook = Received(ctx.ctx);
-    guard::give_way(hook, &ctx);
+    guard::give_way(hook, &ctx, |_| ());
     match guard::decide(hook, guard::fast_path(hook, hook)) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
@@ -72,7 +72,9 @@ pub(crate) fn portguard_xdp(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub(crate) fn portguard_tc(ctx: TcContext) -> i32 {
     let hook = Sent(ctx.skb.skb);
-    guard::give_way(hook, &ctx);
+    guard::give_way(hook, &ctx, |hook| {
+        sending::note_served(hook.0);
+    });
     match guard::decide(hook, plain_sent(hook.0)) {
         // The next program on this hook, if there is one, has its say too.
         Action::Pass => TC_ACT_UNSPEC,

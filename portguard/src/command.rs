@@ -18,7 +18,6 @@ pub mod export;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 pub mod flows;
-pub(crate) mod fold;
 pub mod generate;
 pub mod init;
 pub mod load;

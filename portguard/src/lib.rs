@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod command;
 pub mod failure;
+pub(crate) mod fold;
 pub mod metrics;
 pub mod report;
 pub mod stderr;

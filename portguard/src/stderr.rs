@@ -5,7 +5,7 @@ use std::mem;
 
 use anstream::AutoStream;
 
-use crate::command::fold::{columns, folded};
+use crate::fold::{columns, folded};
 
 /// Standard error, line by line. What has no newline yet is written by a flush, or at the end.
 #[expect(clippy::disallowed_methods, reason = "the one place that writes there")]
@@ -70,7 +70,7 @@ impl<W: Write> Drop for Stderr<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::fold::visible;
+    use crate::fold::visible;
 
     fn written(text: &str, width: Option<usize>) -> String {
         let mut out = Vec::new();

@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::demo::screens;
 use crate::links;
-use crate::package::stage::{DOCUMENTS, copy_tree};
 use crate::setup::{self, wheels};
 use crate::shell::{capture, result, say, show, step};
 use crate::workspace::{root, target};
@@ -20,6 +19,17 @@ use crate::workspace::{root, target};
 const MARK: &str = "<!-- commands -->";
 
 /// Builds the documentation site.
+/// Documents of the repository that go with the package, beside the folder `docs`.
+pub(crate) const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "GLOSSARY.md",
+    "SECURITY.md",
+    "SPECIFICATION.md",
+];
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct DocsArgs {
     /// Where the site goes [default: the build's folder]
@@ -149,6 +159,19 @@ fn verbs(help: &str) -> impl Iterator<Item = &str> {
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")
+}
+
+/// Copies a folder's files.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    for path in links::all(from)? {
+        let target = to.join(path.strip_prefix(from)?);
+        if path.is_dir() {
+            fs::create_dir_all(target)?;
+        } else {
+            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::package::stage::{DOCUMENTS, copy_tree};
+use crate::docs::{DOCUMENTS, copy_tree};
 use crate::shell::{capture, say, show};
 use crate::workspace::{cargo, root, target};
 use crate::{links, setup};

@@ -1,6 +1,6 @@
 //! Bounded reads of a frame. The seam between packet memory in the kernel and a slice on the host.
 
-use crate::wire::ipv4;
+use crate::wire::ipv4_options;
 
 /// Headers are looked for in this many first bytes of a frame; eight of the largest IPv6 extension headers fit.
 /// A chain that reaches further is malformed, on the host as in the kernel, whose verifier wants a bound.
@@ -60,7 +60,7 @@ pub trait Frame {
 /// See [`Frame::walk`].
 #[inline(always)]
 pub fn walk_word(walk: u64, octets: u32, barrier_var: impl Fn(u64) -> u64) -> u64 {
-    ipv4::walk_word(walk, octets, barrier_var)
+    ipv4_options::walk_word(walk, octets, barrier_var)
 }
 
 /// Big-endian numbers at constant offsets of a window; `O` and the size of the number must lie within it.

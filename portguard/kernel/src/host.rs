@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod boot;
+pub mod clients;
 pub mod diversions;
 pub mod interface;
 pub mod link;

@@ -5,10 +5,10 @@ use aya::programs::Xdp;
 use clap::Args;
 use serde::Serialize;
 
-use super::fold::{folded, width};
 use super::table::Column::{Number, Prose, Whole};
 use super::table::{Grid, hanging};
 use super::{print, print_json};
+use crate::fold::{folded, width};
 use portguard_kernel::bench::classes::classes;
 use portguard_kernel::bench::{Baseline, Effort, answer};
 use portguard_kernel::generation::{self, Live};

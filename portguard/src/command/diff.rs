@@ -6,9 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::explain::accept;
-use super::fold::{folded, width};
 use super::selection::{Resolving, SelectionArgs};
 use super::{print, print_json};
+use crate::fold::{folded, width};
 use portguard_observe::observe::{self, Guard};
 use portguard_policy::diff::{Difference, diff};
 use portguard_policy::error::{Exit, Fault};

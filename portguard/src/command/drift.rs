@@ -9,15 +9,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::explain::accept;
-use super::fold::width;
 use super::selection::{Resolving, SelectionArgs, USUAL_SITE};
 use super::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
 use super::table::{Grid, hanging, wrapped};
 use super::{catalogs, print, print_json};
+use crate::fold::width;
 use crate::stderr::stderr;
+use portguard_kernel::host::clients::clients;
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
-use portguard_kernel::host::owners::clients;
 use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::catalog::Catalog;

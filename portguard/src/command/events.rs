@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use self::filter::Filter;
 use super::catalogs;
-use super::fold::folded;
+use crate::fold::folded;
 use portguard_observe::counters::Snapshot;
 use portguard_observe::events::pcap::Capture;
 use portguard_observe::events::stream::{Stream, boot_time, booted};

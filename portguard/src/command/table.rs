@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
-use super::fold::{visible, width};
+use crate::fold::{visible, width};
 
 /// Between two columns.
 const GAP: usize = 2;

@@ -9,7 +9,8 @@ use portguard_harness::net::{End, Lab};
 use serde_json::{Value, json};
 
 use super::debian::Debian;
-use super::stage::copy_tree;
+
+use crate::docs::copy_tree;
 use crate::shell::say;
 use crate::workspace::root;
 

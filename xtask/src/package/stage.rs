@@ -10,23 +10,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::docs;
+use crate::docs::{self, DOCUMENTS, copy_tree};
 use crate::links;
 use crate::package::{Format, maintainer};
 use crate::shell::capture;
 use crate::shipped::{self, Shipped};
 use crate::workspace::root;
-
-/// Documents of the repository that go with the package, beside the folder `docs`.
-pub(crate) const DOCUMENTS: [&str; 7] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "GLOSSARY.md",
-    "SECURITY.md",
-    "SPECIFICATION.md",
-];
 
 /// A folder that `packaging/nfpm.yaml` takes files from.
 #[derive(Debug)]
@@ -212,19 +201,6 @@ pub(crate) fn rfc3339(epoch: u64) -> Result<String> {
     date.args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"])
         .arg(format!("--date=@{epoch}"));
     Ok(capture(&mut date)?.trim().to_owned())
-}
-
-/// Copies a folder's files.
-pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for path in links::all(from)? {
-        let target = to.join(path.strip_prefix(from)?);
-        if path.is_dir() {
-            fs::create_dir_all(target)?;
-        } else {
-            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// As Debian wants it: the best compression, without name and time.

@@ -1,7 +1,6 @@
 //! Whether a program asked for the port of its UDP socket, or the kernel picked it. The kernel knows, and its list of sockets
 //! does not say: a program looks at the socket itself.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 
@@ -12,8 +11,6 @@ use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
 use crate::error::Context as _;
-use crate::host::listeners::ephemeral;
-use crate::host::sockets::services;
 use crate::machine::{self, Feature};
 use crate::record;
 
@@ -107,35 +104,6 @@ pub(crate) enum Owner {
     Hidden,
 }
 
-/// The UDP ports of this network namespace that clients have: the kernel picked them, for all sockets that hear whoever comes.
-/// Where it does not say, those of its range are.
-pub fn clients() -> BTreeSet<u16> {
-    let (first, last) = ephemeral();
-    let sockets = match services() {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            tracing::info!("whose UDP ports are clients' is told by their numbers: {error:#}");
-            return (first..=last).collect();
-        }
-    };
-    let mut all: BTreeMap<u16, bool> = BTreeMap::new();
-    let mut owners = None;
-    for socket in sockets {
-        if socket.session.is_some() || !(first..=last).contains(&socket.port) {
-            continue;
-        }
-        let owners = owners.get_or_insert_with(Owners::new);
-        let asked = owners.as_mut().map_or(Owner::Unknown, |owners| {
-            let asked = owners.of_bound(socket.address, socket.port, socket.interface);
-            asked.unwrap_or(Owner::Unknown)
-        });
-        // One that closed since it was listed is nobody's.
-        *all.entry(socket.port).or_insert(true) &= asked != Owner::Asked;
-    }
-    let clients = all.into_iter().filter(|(_, are_clients)| *are_clients);
-    clients.map(|(port, _)| port).collect()
-}
-
 impl Owners {
     /// Has the kernel take the program.
     ///
@@ -163,7 +131,12 @@ impl Owners {
     }
 
     /// What is known of the port of a UDP socket that is not connected.
-    fn of_bound(&mut self, address: IpAddr, port: u16, interface: u32) -> crate::Result<Owner> {
+    pub(crate) fn of_bound(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        interface: u32,
+    ) -> crate::Result<Owner> {
         let local = match address {
             IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

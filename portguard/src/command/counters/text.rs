@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use super::{By, Shown};
-use crate::command::fold::width;
 use crate::command::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
 use crate::command::table::{Grid, hanging, wrapped};
 use crate::command::traffic;
+use crate::fold::width;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{CauseCount, PortCount, Report, RowCount};
 use portguard_observe::talkers::TopTalkers;

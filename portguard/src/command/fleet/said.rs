@@ -4,7 +4,7 @@ use portguard_fleet::rollout::Position;
 use portguard_policy::human::{count, plain, time};
 use serde::{Serialize, Serializer};
 
-use crate::command::fold::{self, width};
+use crate::fold::{self, width};
 
 /// What a position says.
 #[derive(Debug, Serialize)]
