@@ -283,6 +283,7 @@ pub(crate) fn options() -> Options {
     Options {
         migrate: false,
         is_refresh: false,
+        together: Vec::new(),
         xdp_mode: XdpModeName::Native,
         site: None,
         catalogs: Vec::new(),

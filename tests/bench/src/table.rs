@@ -92,24 +92,28 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
     }
     if !run.control.is_empty() {
         writeln!(out, "\nControl path")?;
-        let mut table = new(&["what", "value", "", "budget", ""]);
-        for one in &run.control {
-            table.add_row(vec![
-                Cell::new(&one.name),
-                right(format!("{:.1}", one.value)),
-                Cell::new(&one.unit),
-                right(
-                    one.budget
-                        .map_or(String::new(), |budget| format!("{budget}")),
-                ),
-                verdict(one.met),
-            ]);
-        }
-        writeln!(out, "{table}")?;
+        writeln!(out, "{}", control(run))?;
     }
     let verdicts = run.verdicts();
     let met = verdicts.iter().filter(|met| **met).count();
     writeln!(out, "\n{met} of {} budgets met", verdicts.len())
+}
+
+fn control(run: &Run) -> Table {
+    let mut table = new(&["what", "value", "", "budget", ""]);
+    for one in &run.control {
+        table.add_row(vec![
+            Cell::new(&one.name),
+            right(format!("{:.1}", one.value)),
+            Cell::new(&one.unit),
+            right(
+                one.budget
+                    .map_or(String::new(), |budget| format!("{budget}")),
+            ),
+            verdict(one.met),
+        ]);
+    }
+    table
 }
 
 fn queues(run: &Run) -> Table {
