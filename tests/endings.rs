@@ -144,17 +144,8 @@ fn rows_end_in_the_kernel_and_stay_ended() -> Result<()> {
     let counters = site.json(&["counters", "--json"])?;
     let endings = &counters["interfaces"][0]["effective"]["endings"];
     ensure!(endings[0]["is_over"] == true, "{counters}");
-    let port = ENDS.to_string();
     let name = site.guarded.interface();
-    let explained = site.run(&[
-        "explain",
-        "--running",
-        name,
-        "--in",
-        "udp",
-        "10.77.0.2",
-        &port,
-    ])?;
+    let explained = site.guarded.explain(ENDS)?;
     ensure!(explained.code() == 1, "{explained:?}");
     // What was stored opens nothing either, as after a boot.
     site.run(&["unload", "--interface", name])?.success()?;

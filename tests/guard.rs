@@ -124,6 +124,21 @@ impl Guarded {
             .cloned())
     }
 
+    /// What the guard in force says of a datagram of the peer's to this port.
+    pub(crate) fn explain(&self, port: u16) -> Result<Output> {
+        let (peer, port) = (self.link.right.v4().to_string(), port.to_string());
+        let args = [
+            "explain",
+            "--running",
+            self.interface(),
+            "--in",
+            "udp",
+            &peer,
+            &port,
+        ];
+        self.run(&args.map(str::to_owned), None)
+    }
+
     /// The directory of the guard's pins.
     pub(crate) fn pins(&self) -> Result<PathBuf> {
         let name = self.interface();
