@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use crate::failure;
 use crate::stderr::stderr;
 use anyhow::Context as _;
 use clap::Args;
@@ -16,14 +17,14 @@ use serde::Serialize;
 
 use self::names::Hosts;
 pub(super) use self::names::SERVICES;
-use super::selection::{Resolving, SelectionArgs};
+use super::selection::{INTERFACES_DIFFER, Resolving, SelectionArgs};
 use super::table::hanging;
 use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_observe::observe;
 use portguard_policy::catalog::Catalog;
-use portguard_policy::diagnostic::{Level, Rejected};
+use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::capture::{self, CaptureError, Captured};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
@@ -206,12 +207,19 @@ pub(super) fn accept(compiled: portguard_policy::policy::Compiled) -> Result<Pol
     if !errors.is_empty() {
         return Err(Rejected(errors));
     }
+    let differ: Vec<&Diagnostic> = others
+        .iter()
+        .filter(|diagnostic| diagnostic.code == INTERFACES_DIFFER)
+        .collect();
+    if !differ.is_empty() {
+        // Standard error being closed is no reason to fail, here and below.
+        let _ = failure::diagnostics(&mut stderr(), &differ);
+    }
     let warnings = others
         .iter()
         .filter(|diagnostic| diagnostic.level == Level::Warning)
         .count();
     if warnings > 0 {
-        // Standard error being closed is no reason to fail.
         let _ = writeln!(
             stderr(),
             "the policy has {warnings} warning{}: `portguard check` shows them",

@@ -14,9 +14,10 @@ use crate::stderr::stderr;
 use portguard_kernel::host::resolve;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
+use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
-use portguard_policy::policy::{Compiled, Outbound};
+use portguard_policy::policy::{Compiled, Outbound, Policy};
 use portguard_policy::site::{self, Flags, Mode, Site, Unresolved, UnresolvedPorts};
 
 mod machine;
@@ -25,6 +26,8 @@ mod tests;
 
 /// Where a site file is looked for.
 pub(super) const USUAL_SITE: &str = "/etc/portguard/site.toml";
+/// The note that an interface has a policy of its own.
+pub(super) const INTERFACES_DIFFER: &str = "interfaces-differ";
 /// Standard input, in place of a file.
 pub(super) const STDIN: &str = "-";
 
@@ -222,7 +225,40 @@ impl Loaded {
 
     /// Compiles, and looks at the other hosts of the site for what takes more than one.
     pub fn compile(&self, interface: Option<&str>) -> Compiled {
-        compile::review(&self.inputs(interface))
+        let mut compiled = compile::review(&self.inputs(interface));
+        if interface.is_none() {
+            let note = self.interfaces_differ(&compiled.policy);
+            compiled.diagnostics.extend(note);
+        }
+        compiled
+    }
+
+    /// A note where interfaces of the host have policies of their own: what was compiled for none of them holds on none.
+    fn interfaces_differ(&self, policy: &Policy) -> Option<Diagnostic> {
+        let host = self.site.host(policy.host.as_deref()?)?;
+        let own = policy.digest();
+        let others: Vec<String> = host
+            .interfaces
+            .keys()
+            .filter(|name| self.compile_alone(Some(name)).policy.digest() != own)
+            .map(|name| format!("`{}`", plain(name)))
+            .collect();
+        let first = host.interfaces.keys().next()?;
+        if others.is_empty() {
+            return None;
+        }
+        let verb = if others.len() == 1 {
+            "has a policy"
+        } else {
+            "have policies"
+        };
+        let message = format!(
+            "{} {verb} of {} own: this is what the host serves on all interfaces together",
+            others.join(", "),
+            if others.len() == 1 { "its" } else { "their" }
+        );
+        let note = Diagnostic::new(Level::Note, INTERFACES_DIFFER, message);
+        Some(note.hint(format!("`--interface {}` shows one", plain(first))))
     }
 
     /// Compiles and no more: for who wants the policy alone.

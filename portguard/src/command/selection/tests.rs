@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use portguard_policy::error::Exit;
 use portguard_policy::policy::{Outbound, Peers};
 
-use super::{OutboundArg, Resolving, SelectionArgs};
+use super::{INTERFACES_DIFFER, OutboundArg, Resolving, SelectionArgs};
 use crate::failure::exit_of;
 
 /// A directory of its own, removed at the end.
@@ -73,6 +73,33 @@ fn an_audit_that_is_asked_for_drops_nothing_in_either_direction() {
     // Unless somebody asks for that, too.
     let asked = settings(Some(OutboundArg::Enforce));
     assert_eq!(asked.outbound, Outbound::Enforce);
+}
+
+#[test]
+fn what_holds_on_no_interface_is_said_to() {
+    let dir = Directory::new("selection-interfaces");
+    let note = |interfaces: &str, asked: Option<&str>| {
+        let site = format!(
+            "schema = 1\nmode = \"audit\"\nunprinted_peers = \"any\"\n[management]\nallow = [\"tcp/22\"]\n[[host]]\nname = \"a\"\n\
+             addresses = [\"10.1.0.1\"]\ninterfaces = {{ {interfaces} }}\nroles = [\"wso2/api-manager\"]\n"
+        );
+        let args = SelectionArgs {
+            config: Some(dir.write("site.toml", &site)),
+            host: Some("a".to_owned()),
+            ..SelectionArgs::default()
+        };
+        let compiled = args.load(Resolving::WhenTold).unwrap().compile(asked);
+        let all = compiled.diagnostics.into_iter();
+        let mut notes = all.filter(|one| one.code == INTERFACES_DIFFER);
+        notes.next().map(|note| note.message)
+    };
+    let both = "eth0 = { roles = [\"wso2/api-manager\"], mode = \"enforce\" }, eth1 = {}";
+    let said = note(both, None).unwrap();
+    assert!(said.contains("`eth0`"), "{said}");
+    assert_eq!(note(both, Some("eth0")), None);
+    assert_eq!(note("eth0 = {}, eth1 = {}", None), None);
+    let alone = note("eth0 = { mode = \"enforce\" }", None);
+    assert!(alone.is_some_and(|said| said.contains("has a policy of its own")));
 }
 
 #[test]
