@@ -7,7 +7,7 @@ use crate::failure;
 use crate::stderr::stderr;
 
 use super::selection::{Resolving, SelectionArgs};
-use super::table::Column::{Prose, Spare, Whole};
+use super::table::Column::{Below, Prose, Spare, Whole};
 use super::table::{Grid, hanging};
 use super::{print, print_json};
 use portguard_policy::diagnostic::{Diagnostic, Level};
@@ -193,7 +193,7 @@ fn left_out(out: &mut dyn Write, policy: &Policy, verbose: bool) -> io::Result<(
         return Ok(());
     }
     if verbose {
-        let mut table = Grid::new(&[("row", Whole), ("left out", Whole), ("why", Prose)]);
+        let mut table = Grid::new(&[("row", Whole), ("left out", Whole), ("why", Below)]);
         for omitted in &policy.omitted {
             table.row(
                 [&omitted.row, &omitted.reason, &omitted.detail].map(|cell| plain_lines(cell)),
@@ -222,10 +222,10 @@ fn grants((policy, verbose): (&Policy, bool), grants: &[Grant], direction: &'sta
         ("port", Whole),
         (direction, Prose),
         ("row", Whole),
-        ("purpose", if verbose { Prose } else { Spare }),
+        ("purpose", if verbose { Below } else { Spare }),
     ];
     if verbose {
-        columns.push(("document", Prose));
+        columns.push(("document", Below));
     }
     let mut table = Grid::new(&columns);
     for entry in sweep(grants) {

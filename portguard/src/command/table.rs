@@ -9,6 +9,9 @@ use crate::fold::{visible, width};
 /// Between two columns.
 const GAP: usize = 2;
 
+/// Before what stands below a record.
+const INDENT: usize = 4;
+
 /// Prose that has fewer columns than this is left out where it may be.
 const PROSE: usize = 16;
 
@@ -25,9 +28,11 @@ pub(crate) enum Column {
     Spare,
     /// In one piece; left out where there is no room, before prose is.
     SpareWhole,
+    /// Wraps between words; below the record, over the whole width, where there is no room beside the others.
+    Below,
 }
 
-use Column::{Number, Prose, Spare, SpareWhole, Whole};
+use Column::{Below, Number, Prose, Spare, SpareWhole, Whole};
 
 /// Rows below a header.
 #[derive(Debug)]
@@ -94,12 +99,12 @@ impl Grid {
         loop {
             let least = |(index, kind, whole): &(usize, Column, usize)| match kind {
                 Whole | Number | SpareWhole => *whole,
-                Prose | Spare => longest(*index, longest_word).max(PROSE).min(*whole),
+                Prose | Spare | Below => longest(*index, longest_word).max(PROSE).min(*whole),
             };
             let taken = GAP * shown.len().saturating_sub(1);
             let needed: usize = shown.iter().map(least).sum::<usize>() + taken;
             if needed > width {
-                let spare = [SpareWhole, Spare]
+                let spare = [SpareWhole, Spare, Below]
                     .into_iter()
                     .find_map(|kind| shown.iter().rposition(|(_, other, _)| *other == kind));
                 if let Some(spare) = spare {
@@ -190,13 +195,28 @@ impl fmt::Display for Grid {
                 .map(|(index, kind, width)| {
                     let text = Self::cell(row, *index);
                     let lines = match (kind, self.width) {
-                        (Prose | Spare, Some(_)) => wrapped(text, *width),
+                        (Prose | Spare | Below, Some(_)) => wrapped(text, *width),
                         _ => vec![text.to_owned()],
                     };
                     (lines, *kind, *width)
                 })
                 .collect();
             Self::line(f, &cells)?;
+            let columns = self.columns.iter().enumerate();
+            let below = columns.filter(|(index, (_, kind))| {
+                *kind == Below && shown.iter().all(|(other, ..)| other != index)
+            });
+            for (index, (title, _)) in below {
+                let text = Self::cell(row, index);
+                if text.is_empty() {
+                    continue;
+                }
+                let room = self.width.unwrap_or(usize::MAX);
+                let room = room.saturating_sub(INDENT).max(PROSE);
+                for line in wrapped(&format!("{title}: {text}"), room) {
+                    writeln!(f, "{:INDENT$}{line}", "")?;
+                }
+            }
         }
         Ok(())
     }
@@ -297,6 +317,39 @@ mod tests {
         }
         assert!(!grid().at(Some(70)).to_string().contains("table 3"));
         assert_eq!(grid().at(Some(200)).to_string().lines().count(), 3);
+    }
+
+    #[test]
+    fn what_has_no_room_beside_the_others_stands_below() {
+        let columns = [
+            ("port", Whole),
+            ("from", Prose),
+            ("row", Whole),
+            ("document", Below),
+        ];
+        let mut grid = Grid::new(&columns);
+        let document = "Acme ports, version 7, table 3, administration of the appliance over SSH";
+        grid.row([
+            "tcp/22",
+            "group admins",
+            "acme/a-rather-long-row-of-a-matrix",
+            document,
+        ]);
+        grid.row(["tcp/23", "any", "acme/b", ""]);
+        let text = grid.at(Some(70)).to_string();
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 70),
+            "{text}"
+        );
+        assert!(text.contains("\n    document: Acme ports"), "{text}");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for word in document.split_whitespace() {
+            assert!(words.contains(&word), "{word}: {text}");
+        }
+        // Beside the others where there is room, and where it is piped.
+        let mut grid = Grid::new(&columns);
+        grid.row(["tcp/22", "any", "acme/a", document]);
+        assert_eq!(grid.at(Some(160)).to_string().lines().count(), 2);
     }
 
     #[test]

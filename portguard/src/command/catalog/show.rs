@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::{json, print, print_json};
-use crate::command::table::Column::{Prose, Spare, Whole};
+use crate::command::table::Column::{Below, Prose, Spare, Whole};
 use crate::command::table::{Grid, hanging};
 use portguard_policy::catalog::{Catalog, Row, System};
 use portguard_policy::diagnostic::Rejected;
@@ -104,11 +104,11 @@ fn write_text(
                 ("port", Prose),
                 ("peers", Prose),
                 ("row", Whole),
-                ("purpose", if verbose { Prose } else { Spare }),
-                ("when", Spare),
+                ("purpose", if verbose { Below } else { Spare }),
+                ("when", if verbose { Below } else { Spare }),
             ];
             if verbose {
-                columns.extend([("document", Prose), ("notes", Prose)]);
+                columns.extend([("document", Below), ("notes", Below)]);
             }
             let mut table = Grid::new(&columns);
             for row in rows {

@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use super::state::{Guard, Top, VIEWS};
+use crate::command::table::wrapped;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{Report, RowCount};
 use portguard_observe::events::stream::boot_time;
@@ -150,33 +151,46 @@ const HELP: [(&str, &str); 9] = [
     ("q, esc", "quit"),
     (
         "",
-        "findings: one problem is one line, whatever ports and peers it has",
+        "findings: one problem is one entry, whatever ports and peers it has",
     ),
 ];
 
 fn help(frame: &mut Frame<'_>, area: Rect) {
-    let lines = HELP.map(|(keys, does)| {
-        Line::from(vec![Span::from(format!("{keys:<30}")).bold(), does.into()])
+    const KEYS: usize = 30;
+    let room = usize::from(area.width.saturating_sub(2)).saturating_sub(KEYS);
+    let lines = HELP.iter().flat_map(|(keys, does)| {
+        let does = wrapped(does, room).into_iter().enumerate();
+        does.map(move |(index, line)| {
+            let keys = if index == 0 { *keys } else { "" };
+            Line::from(vec![
+                Span::from(format!("{keys:<KEYS$}")).bold(),
+                line.into(),
+            ])
+        })
     });
     let block = Block::bordered().title(" keys ");
-    frame.render_widget(Paragraph::new(lines.to_vec()).block(block), area);
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()).block(block), area);
 }
 
 fn findings(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
     let all = top.findings(guard);
     let is_wide = area.width >= WIDE;
-    let (what, peers) = if is_wide { (26, 44) } else { (22, 24) };
+    let (what, peers) = if is_wide { (26, 34) } else { (18, 20) };
     let columns = [3, what, 12, peers];
     let room = rest(area, &columns);
     let rows = shown(&all, top).map(|finding| {
+        let cause = wrapped(&finding.cause(), room);
+        let height = u16::try_from(cause.len()).unwrap_or(1);
+        let cause: Vec<Line<'_>> = cause.into_iter().map(Line::from).collect();
         Row::new([
             Cell::from(finding.direction),
             Cell::from(fit(&plain(&finding.what), what.into())).bold(),
             Cell::from(Line::from(finding.amount()).right_aligned())
                 .style(Style::new().fg(Color::Red)),
             Cell::from(fit(&finding.who(if is_wide { 2 } else { 1 }), peers.into())),
-            Cell::from(fit(&finding.cause(), room)),
+            Cell::from(cause),
         ])
+        .height(height)
     });
     let header = ["", "finding", ">violations", "peers", "cause"];
     table(frame, area, top, rows.collect(), &columns, &header);
