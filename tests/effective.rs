@@ -97,7 +97,7 @@ fn every_view_says(guarded: &Guarded, wanted: &Wanted<'_>) -> Result<()> {
     );
     ensure!(
         text.contains("now, they are dropped")
-            || text.contains("that arrive are dropped") == (inbound == "enforce"),
+            || text.contains("what arrives is dropped") == (inbound == "enforce"),
         "counters: {text}"
     );
     let explained = run(

@@ -127,7 +127,8 @@ fn the_example_of_the_guide_compiles_for_each_of_its_hosts() {
             .diagnostics
             .iter()
             .filter(|d| {
-                d.level == Level::Error
+                // The page has no addresses that somebody may have.
+                d.level == Level::Error && d.code != "example-addresses"
                     || d.code == "no-effect"
                     || d.code == "shared-across-clusters"
             })
