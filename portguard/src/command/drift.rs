@@ -96,9 +96,10 @@ struct Window {
 /// If there is neither a policy nor a guard, and what the system refuses.
 pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
-    let (policy, catalog, digest) = policy(args, &observed)?;
-    let sights = sights(&observed, false)?;
-    let drift = gather(&policy, &catalog, &sights)?;
+    let in_force = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
+    let (policy, selected, digest) = policy(args, &observed)?;
+    let sights = sights(&observed, &in_force, false)?;
+    let drift = gather(&policy, selected.as_ref().unwrap_or(&in_force), &sights)?;
     let (findings, mismatches) = (drift.findings(), drift.mismatches());
     let Drift {
         mut items,
@@ -205,17 +206,23 @@ pub(super) fn gather(policy: &Policy, catalog: &Catalog, seen: &[Sight]) -> anyh
 /// What each interface saw, since the last reset or (`raw`) the first load.
 ///
 /// # Errors
-/// If the embedded catalog is damaged, or the kernel does not tell what listens.
-pub(super) fn sights(observed: &[Observed], raw: bool) -> anyhow::Result<Vec<Sight>> {
-    let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
+/// If the kernel does not tell what listens.
+pub(super) fn sights(
+    observed: &[Observed],
+    catalog: &Catalog,
+    raw: bool,
+) -> anyhow::Result<Vec<Sight>> {
     let each = observed.iter();
     Ok(each
-        .map(|one| one.sight(Some(&catalog), raw))
+        .map(|one| one.sight(Some(catalog), raw))
         .collect::<portguard_kernel::Result<_>>()?)
 }
 
-/// The policy that was asked for, or those in force taken together; and the digest that it is known by.
-fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, Catalog, String)> {
+/// The policy that was asked for, with its catalog, or those in force taken together; and the digest that it is known by.
+fn policy(
+    args: &DriftArgs,
+    observed: &[Observed],
+) -> anyhow::Result<(Policy, Option<Catalog>, String)> {
     let selection = &args.selection;
     let is_asked =
         selection.config.is_some() || selection.host.is_some() || !selection.roles.is_empty();
@@ -225,8 +232,7 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, Ca
         // One policy on all interfaces has its digest; several taken together have one of their own.
         let is_one = others.iter().all(|one| one.live.meta.digest == *own);
         let digest = if is_one { own.clone() } else { policy.digest() };
-        let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
-        return Ok((policy, catalog, digest));
+        return Ok((policy, None, digest));
     }
     if !is_asked && !Path::new(USUAL_SITE).exists() {
         return Err(Fault::usage(
@@ -238,7 +244,7 @@ fn policy(args: &DriftArgs, observed: &[Observed]) -> anyhow::Result<(Policy, Ca
     let selected = selection.load(Resolving::WhenTold)?;
     let policy = accept(selected.compile(None))?;
     let digest = policy.digest();
-    Ok((policy, selected.catalog, digest))
+    Ok((policy, Some(selected.catalog), digest))
 }
 
 /// The policies of all interfaces as one: a port is documented if it is on any of them.

@@ -174,8 +174,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
-    let sights = drift::sights(&observed, args.raw)?;
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
+    let sights = drift::sights(&observed, &catalog, args.raw)?;
     let drift = drift::gather(&drift::in_force(&observed), &catalog, &sights)?;
     drift::warn(&drift.unread);
     let mut top_talkers: Vec<TopTalkers> = observed
