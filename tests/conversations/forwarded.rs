@@ -11,7 +11,7 @@ use portguard_harness::traffic::{
     PacketSocket, TcpEcho, begin_connecting, connect, exchange_tcp, wait_readable,
 };
 
-use super::{OPEN, flows};
+use super::{OPEN, flows, load_small};
 use crate::guard::{Guarded, SOON, eventually};
 use crate::topology::{container, ip};
 
@@ -141,36 +141,6 @@ fn what_came_in_from_outside_begins_nothing_on_its_way_out() -> Result<()> {
     Ok(())
 }
 
-/// Loads a policy with a table of conversations as small as it may be.
-fn load_small(guarded: &Guarded) -> Result<()> {
-    let site = std::env::temp_dir().join(format!("{}-few.toml", guarded.interface()));
-    std::fs::write(
-        &site,
-        "schema = 1\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\n[timeouts]\nflows = 1024\n\
-         [management]\nnone = true\n[systems.thoughtspot]\nversion = \"10\"\n\
-         choices = { directory-port = \"636\", mail-port = \"587\" }\n\
-         [[host]]\nname = \"here\"\naddresses = [\"10.77.0.1\"]\nroles = [\"thoughtspot/node\"]\n",
-    )?;
-    let file = site.display().to_string();
-    let args = [
-        "load",
-        "-c",
-        &file,
-        "--interface",
-        guarded.interface(),
-        "--enforce",
-    ];
-    let args: Vec<String> = args
-        .into_iter()
-        .chain(["--confirm-within", "0"])
-        .map(str::to_owned)
-        .collect();
-    let loaded = guarded.run(&args, None);
-    std::fs::remove_file(&site)?;
-    loaded?.success()?;
-    Ok(())
-}
-
 /// A container asks for more connections than there is room for, and nobody answers: the host's own sockets go on.
 #[test]
 fn what_nobody_answers_gives_way_to_the_hosts_own_sockets() -> Result<()> {
@@ -178,7 +148,7 @@ fn what_nobody_answers_gives_way_to_the_hosts_own_sockets() -> Result<()> {
     let guarded = Guarded::new()?;
     let (left, right) = (&guarded.link.left, &guarded.link.right);
     let inside = container(&left.host, RULES)?;
-    load_small(&guarded)?;
+    load_small(&guarded, &["--enforce", "--confirm-within", "0"])?;
     let outside = SocketAddr::new(right.v4().into(), SERVER);
     let _server = TcpEcho::start(&right.host, outside)?;
     let mut quiet = left.host.run(|| connect(outside, SOON).stream())?;
@@ -215,7 +185,7 @@ fn what_is_forwarded_leaves_room_for_the_hosts_own_sockets() -> Result<()> {
     let guarded = Guarded::new()?;
     let (left, right) = (&guarded.link.left, &guarded.link.right);
     let inside = container(&left.host, RULES)?;
-    load_small(&guarded)?;
+    load_small(&guarded, &["--enforce", "--confirm-within", "0"])?;
     let outside = SocketAddr::new(right.v4().into(), SERVER);
     let listener = right.host.run(|| Ok(TcpListener::bind(outside)?))?;
     let held = inside.run(|| {
