@@ -108,7 +108,7 @@ fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
     };
     let length = if is_six != 0 { 36 } else { 12 };
     // By number: the kernel takes no description of the types that the bindings have for these.
-    // SAFETY: `bpf_sk_lookup_udp`, which is told the length, and `bpf_sk_release`, which takes what that gives.
+    // SAFETY: `bpf_sk_lookup_udp`, which is given the length, and `bpf_sk_release`, which takes what that gives.
     let (lookup, release) = unsafe {
         (
             mem::transmute::<

@@ -80,7 +80,7 @@ pub(crate) fn is_routed(ctx: *mut c_void, ifindex: u32, source: Addr, destinatio
             destination[0]: destination.as_v4().to_be(),
         }
     }
-    // SAFETY: the helper is told the size.
+    // SAFETY: the helper is given the size.
     let answer = unsafe { bpf_fib_lookup(ctx, route.cast(), ROUTE_LENGTH, 0) };
     FORWARDED.contains(&answer.cast_unsigned())
 }

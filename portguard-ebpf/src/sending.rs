@@ -20,7 +20,7 @@ use crate::maps::{self, Maps};
 use crate::owner;
 use crate::remember::class;
 
-/// What [`opens`] is told: more than a function has arguments for; and after that a word of the packet.
+/// What [`opens`] is given: more than a function has arguments for; and after that a word of the packet.
 #[btf_map]
 static OPENING: PerCpuArray<[u64; WORDS + 1], 1> = PerCpuArray::new();
 
@@ -58,7 +58,7 @@ impl Sender for Sending {
             | u64::from(opening.is_datagram) << 3
             | u64::from(opening.is_documented) << 4
             | (opening.class as u64) << 5;
-        let told = [
+        let values = [
             opening.hashed.tag,
             u64::from(opening.hashed.set) | kind << 32,
             opening.known,
@@ -68,7 +68,7 @@ impl Sender for Sending {
             remote.high,
             remote.low,
         ];
-        for (index, word) in told.into_iter().enumerate() {
+        for (index, word) in values.into_iter().enumerate() {
             // SAFETY: as many words as a live per-CPU element has that no other program of this CPU runs beside. Word by word:
             // as a whole it would be made on the stack.
             unsafe { words.cast::<u64>().add(index).write_volatile(word) };

@@ -19,7 +19,7 @@ pub const SETS: u32 = 64;
 /// From here on systems pick the ports of clients: such a port names nothing, and changes with every connection.
 pub const CLIENT_PORTS: u16 = 32_768;
 
-/// Up to here Linux picks the ports of its own clients unless it is told otherwise.
+/// Up to here Linux picks the ports of its own clients unless its settings say otherwise.
 pub const CLIENT_PORTS_HERE: u16 = 60_999;
 
 /// What violations are put down to: a peer, and what it asked for.
