@@ -1,8 +1,8 @@
 //! What a guard has seen that enforcing would drop, for as long as it was watched: kept in a file, since the kernel forgets
 //! it at the next boot. The agent adds to it, and so does `portguard promote`.
 //!
-//! The kernel counts from the first load on; what it counted until it was last asked is remembered by that load's time (the
-//! *epoch*), and added to when there is a new one.
+//! The kernel counts from the first load on; what it counted until it was last asked is remembered by the time at
+//! which its counters were made, and added to when there are new ones.
 
 pub mod accept;
 mod fold;
@@ -38,6 +38,10 @@ pub struct Evidence {
     pub since: u64,
     /// When the guard was in force, as far as what it saw is known.
     pub spans: Vec<Span>,
+    /// Nanoseconds since the Unix epoch at which the kernel's counters of the last span were made: a guard that is removed
+    /// and loaded again within a second has others.
+    #[serde(default)]
+    made: u64,
     /// Packets judged.
     pub packets: Sum,
     /// Packets that had been judged when it began.
@@ -132,8 +136,8 @@ pub struct Seen<'a> {
     pub loaded_at: u64,
     /// Whether it is the first since the counters began.
     pub is_first: bool,
-    /// When the counters began.
-    pub epoch: u64,
+    /// When the counters were made, in nanoseconds since the Unix epoch.
+    pub made: u64,
     /// Packets judged since.
     pub packets: u64,
     /// Violations since, by who caused them.
@@ -142,11 +146,18 @@ pub struct Seen<'a> {
     pub now: u64,
 }
 
+impl Seen<'_> {
+    /// When the counters began, in seconds since the Unix epoch.
+    fn began(&self) -> u64 {
+        self.made / SECOND
+    }
+}
+
 impl Evidence {
     fn new(seen: &Seen<'_>) -> Self {
         // What was in force before the generation in force is not known; its own time is.
         let since = if seen.is_first {
-            seen.epoch
+            seen.began()
         } else {
             seen.loaded_at
         };
@@ -154,6 +165,7 @@ impl Evidence {
             schema: SCHEMA,
             since,
             spans: Vec::new(),
+            made: 0,
             packets: Sum::default(),
             packets_before: 0,
             bound: Sum::default(),
@@ -166,7 +178,7 @@ impl Evidence {
     /// Adds what the kernel says now.
     pub fn absorb(&mut self, seen: &Seen<'_>) {
         match self.spans.last_mut() {
-            Some(last) if last.from == seen.epoch => last.to = last.to.max(seen.now),
+            Some(last) if self.made == seen.made => last.to = last.to.max(seen.now),
             _ => self.begin(seen),
         }
         self.packets.now = seen.packets;
@@ -198,8 +210,9 @@ impl Evidence {
             cause.packets.roll();
             cause.error.roll();
         }
+        self.made = seen.made;
         self.spans.push(Span {
-            from: seen.epoch,
+            from: seen.began(),
             to: seen.now,
         });
         if self.spans.len() > SPANS {
@@ -318,7 +331,7 @@ pub fn gather(observed: &Observed, now: u64) -> portguard_kernel::Result<Evidenc
         policy: &meta.policy,
         loaded_at: meta.loaded_at,
         is_first: meta.number == 1,
-        epoch: observed.first_load().unwrap_or(meta.loaded_at),
+        made: observed.counters_made().unwrap_or(meta.loaded_at * SECOND),
         packets: observed.report(true).totals.packets,
         talkers: &talkers,
         now,

@@ -237,8 +237,13 @@ impl Observed {
 
     /// When the counters were made, in seconds since the Unix epoch: they are older than the generation in force.
     pub fn first_load(&self) -> Option<u64> {
+        self.counters_made().map(|made| made / 1_000_000_000)
+    }
+
+    /// The same in nanoseconds, which tells two loads within a second apart.
+    pub fn counters_made(&self) -> Option<u64> {
         let pin = fs::metadata(self.layout.shared().join("CELLS")).ok()?;
         let made = pin.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Some(made.as_secs())
+        u64::try_from(made.as_nanos()).ok()
     }
 }

@@ -47,7 +47,7 @@ fn talkers(packets: u64, at: u64) -> Talkers {
 fn seen<'a>(
     policy: &'a Policy,
     talkers: &'a Talkers,
-    epoch: u64,
+    made: u64,
     now: u64,
     packets: u64,
 ) -> Seen<'a> {
@@ -55,7 +55,7 @@ fn seen<'a>(
         policy,
         loaded_at: now,
         is_first: true,
-        epoch,
+        made: made * SECOND,
         packets,
         talkers,
         now,
@@ -82,6 +82,21 @@ fn counts_go_on_over_boots_and_gaps_are_no_watching() {
     assert_eq!(evidence.hours(), BTreeSet::from([0, 1]));
     let text = serde_json::to_vec(&evidence).unwrap();
     assert_eq!(serde_json::from_slice::<Evidence>(&text).unwrap(), evidence);
+}
+
+#[test]
+fn guards_that_are_loaded_within_a_second_are_two() {
+    let policy = policy(&[443]);
+    let first = talkers(3, 1000);
+    let mut evidence = Evidence::new(&seen(&policy, &first, 1000, 1000, 3));
+    evidence.absorb(&seen(&policy, &first, 1000, 1000, 3));
+    let second = talkers(4, 1000);
+    let mut anew = seen(&policy, &second, 1000, 1000, 4);
+    anew.made += 1;
+    evidence.absorb(&anew);
+    evidence.absorb(&anew);
+    assert_eq!((evidence.judged(), evidence.spans.len()), (7, 2));
+    assert_eq!(evidence.causes[0].packets.total(), 7);
 }
 
 #[test]
