@@ -1,5 +1,5 @@
-//! Callers by IPv6: a network of 64 bits is one caller, times are those of its packets, and the error bound that is stated
-//! is kept by each.
+//! Callers by IPv6: addresses while they are few, their network of 64 bits where they are many; times are those of their
+//! packets, and the error bound that is stated is kept by each.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -70,7 +70,7 @@ fn at(seconds: u64) -> String {
 }
 
 #[test]
-fn a_network_is_one_caller_from_its_first_packet_to_its_last() -> Result<()> {
+fn addresses_are_callers_while_they_are_few_and_one_where_they_are_many() -> Result<()> {
     let guarded = Guarded::new()?;
     guarded.load("--audit", &[], &[])?;
     let sender = Sender::new(&guarded)?;
@@ -79,23 +79,32 @@ fn a_network_is_one_caller_from_its_first_packet_to_its_last() -> Result<()> {
         sender.send(address(network(1), host), PORT, 6)?;
     }
     sender.send(address(network(2), 9), PORT, 7)?;
+    let interface = knocking(&guarded)?;
+    let callers = &interface["knocking"]["callers"];
+    assert_eq!(callers.as_array().map(Vec::len), Some(6), "{callers}");
+    for host in 1..=5 {
+        let one = caller(&interface, &address(network(1), host).to_string()).context("one")?;
+        assert_eq!(
+            (&one["packets"], &one["last_address"]),
+            (&6.into(), &Value::Null)
+        );
+    }
     let middle = now();
     // Another second, so that times tell the bursts apart.
     crate::guard::eventually("a second", || Ok(now() > middle))?;
-    sender.send(address(network(1), 0xfe), PORT, 2)?;
+    // Whoever has a network has as many addresses as there are packets.
+    for host in 0xa0..=0xbf {
+        sender.send(address(network(1), host), PORT, 1)?;
+    }
     let after = now();
 
     let interface = knocking(&guarded)?;
-    assert_eq!(interface["knocking"]["bound"], 0);
     assert_eq!(interface["knocking"]["exact"], true);
     let callers = &interface["knocking"]["callers"];
     assert_eq!(callers.as_array().map(Vec::len), Some(2), "{callers}");
     let one = caller(&interface, "2001:db8:7:1::/64").context("a caller")?;
-    assert_eq!(
-        (&one["at_least"], &one["at_most"], &one["dropped"]),
-        (&32.into(), &32.into(), &0.into())
-    );
-    assert_eq!(one["last_address"], "2001:db8:7:1::fe");
+    assert_eq!((&one["packets"], &one["dropped"]), (&62.into(), &0.into()));
+    assert_eq!(one["last_address"], "2001:db8:7:1::bf");
     let (first, last) = (&one["first"], &one["last"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     assert!(
@@ -106,17 +115,14 @@ fn a_network_is_one_caller_from_its_first_packet_to_its_last() -> Result<()> {
         at(middle + 1) <= text(last) && text(last) < at(after + 1),
         "{last}: {middle} to {after}"
     );
-    let other = caller(&interface, "2001:db8:7:2::/64").context("another")?;
-    assert_eq!(
-        (&other["packets"], &other["last_address"]),
-        (&7.into(), &"2001:db8:7:2::9".into())
-    );
+    let other = caller(&interface, "2001:db8:7:2::9").context("another")?;
+    assert_eq!(other["packets"], 7);
     assert!(text(&other["last"]) < at(middle + 1));
     Ok(())
 }
 
 #[test]
-fn more_networks_than_there_are_places_for_keep_the_bound() -> Result<()> {
+fn more_callers_than_there_are_places_for_keep_the_bound() -> Result<()> {
     // One CPU takes them all: each has places of its own.
     pin_to(0)?;
     let guarded = Guarded::new()?;
@@ -133,9 +139,9 @@ fn more_networks_than_there_are_places_for_keep_the_bound() -> Result<()> {
             } else {
                 1_000 + step * PORTS + index
             };
-            let network = network(number);
-            frames.push(sender.frame(address(network, 1 + step), port));
-            *truth.entry((format!("{network}/64"), port)).or_default() += 1;
+            let peer = address(network(number), 1);
+            frames.push(sender.frame(peer, port));
+            *truth.entry((peer.to_string(), port)).or_default() += 1;
         }
     }
     guarded.receive_all(&sender.socket, &frames)?;

@@ -35,7 +35,7 @@ pub struct TalkerKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Talker {
-    /// The peer's address as in [`Addr`]: of the same /64, the last that was seen.
+    /// The peer's address as in [`Addr`].
     pub peer: [u64; 2],
     /// Family, direction, reason, protocol, port and service: see [`Talker::direction`] and the others. Zero = an empty place.
     pub what: u64,
@@ -162,13 +162,14 @@ impl TalkerKey {
     /// Which set it belongs to, for those who have the secret.
     #[inline(always)]
     pub fn set(&self, secret: [u64; 2]) -> u32 {
-        let address = self.network();
         let [first, second] = secret;
+        let [high, low] = self.peer;
+        let address = conntrack::mix(high ^ first, low);
         #[expect(
             clippy::cast_possible_truncation,
             reason = "the low bits are what is asked for"
         )]
-        let hash = conntrack::mix(address ^ first, self.what ^ second) as u32;
+        let hash = conntrack::mix(address, self.what ^ second) as u32;
         hash & (SETS - 1)
     }
 
@@ -186,18 +187,11 @@ impl TalkerKey {
         }
     }
 
-    /// Whether a place is its own: the same IPv4 address, or the same IPv6 /64 (who has one has all of it).
+    /// Whether a place is its own.
     #[inline(always)]
     pub const fn is_at(&self, place: &Talker) -> bool {
-        let [high, low] = place.peer;
-        let network = if self.what & V6 == 0 { low } else { high };
-        place.what == self.what && network == self.network()
-    }
-
-    #[inline(always)]
-    const fn network(&self) -> u64 {
-        let [high, low] = self.peer;
-        if self.what & V6 == 0 { low } else { high }
+        let ([high, low], [place_high, place_low]) = (self.peer, place.peer);
+        place.what == self.what && low == place_low && high == place_high
     }
 }
 
@@ -316,7 +310,7 @@ mod tests {
             // One in 64 of one peer, one in 128 of another, the rest spoofed at random.
             let (peer, port) = match step % 128 {
                 0 | 64 => (Addr::v4(1), 22),
-                32 => (Addr::v6(2, random.u64(..)), 23),
+                32 => (Addr::v6(2, 3), 23),
                 _ => (Addr::v4(random.u32(1 << 31..)), 80),
             };
             let cause = TalkerKey::new(peer, Direction::Ingress, 16, 6, port);
@@ -325,28 +319,18 @@ mod tests {
             let talker = &mut table[set].places[place];
             *talker = talker.add(&cause, 1, true, step);
             added[set] += 1;
-            let key = if peer.v6 {
-                Addr::v6(peer.high, 0)
-            } else {
-                peer
-            };
-            *truth.entry((key, cause.what)).or_default() += 1;
+            *truth.entry((peer, cause.what)).or_default() += 1;
         }
         let mut found = 0;
         for (set, bound) in table.iter().zip(added) {
             for talker in set.places {
                 let addr = talker.addr();
-                let key = if addr.v6 {
-                    Addr::v6(addr.high, 0)
-                } else {
-                    addr
-                };
-                let true_count = truth[&(key, talker.what)];
+                let true_count = truth[&(addr, talker.what)];
                 assert!(talker.packets >= true_count);
                 assert!(talker.packets - talker.error <= true_count);
                 assert!(talker.error <= bound / WAYS as u64);
                 assert!(talker.first <= talker.last);
-                if matches!((addr.v6, addr.high, addr.low), (false, 0, 1) | (true, 2, _)) {
+                if matches!((addr.v6, addr.high, addr.low), (false, 0, 1) | (true, 2, 3)) {
                     found += 1;
                     assert!(talker.error < true_count / 2, "{talker:?}");
                 }

@@ -13,12 +13,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use ipnet::IpNet;
 use portguard_common::reason::{Direction, Reason};
 use portguard_kernel::error::{Context as _, Error, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::observe::Observed;
-use crate::talkers::{Talker, Talkers, network};
+use crate::talkers::{Crowd, Talker, Talkers, network, whom};
 use portguard_kernel::store;
 use portguard_policy::diff::diff;
 use portguard_policy::policy::Policy;
@@ -89,8 +90,11 @@ pub struct Cause {
     /// See [`Talker::service`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub service: u16,
-    /// The other end; an IPv6 one stands for its /64.
+    /// The other end: of a crowd, the address that was seen last.
     pub peer: IpAddr,
+    /// See [`Talker::is_crowd`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_crowd: bool,
     /// Packets.
     pub packets: Sum,
     /// By how many of them that may be too high.
@@ -183,7 +187,7 @@ impl Evidence {
         }
         self.packets.now = seen.packets;
         self.bound.now = self.bound.now.max(seen.talkers.bound);
-        for talker in &seen.talkers.heaviest {
+        for talker in &seen.talkers.gathered(&self.crowds()).heaviest {
             self.add(talker);
         }
         if self.causes.len() > CAUSES {
@@ -220,41 +224,61 @@ impl Evidence {
         }
     }
 
+    /// Whom one line stands for already.
+    fn crowds(&self) -> BTreeSet<Crowd> {
+        let of = |cause: &Cause| {
+            let deed = (
+                cause.direction().name(),
+                cause.reason()?.name(cause.direction()),
+                cause.protocol,
+                cause.port,
+                cause.to_client,
+                cause.service,
+            );
+            Some((deed, network(cause.peer)?))
+        };
+        let crowds = self.causes.iter().filter(|cause| cause.is_crowd);
+        crowds.filter_map(of).collect()
+    }
+
     fn add(&mut self, talker: &Talker) {
-        let direction = talker.direction.name();
-        let reason = talker.reason.name(talker.direction);
-        let same = |cause: &&mut Cause| {
-            cause.direction == direction
-                && cause.reason == reason
+        let deed = talker.deed();
+        let whom = whom(talker.peer, talker.is_crowd);
+        let is_same = |cause: &Cause| {
+            let of = (cause.direction.as_str(), cause.reason.as_str());
+            of == (deed.0, deed.1)
                 && (cause.protocol, cause.port) == (talker.protocol, talker.port)
                 && (cause.to_client, cause.service) == (talker.to_client, talker.service)
-                && network(cause.peer) == network(talker.peer)
+                && whom.contains(&cause.peer)
         };
         let (first, last) = (talker.first / SECOND, talker.last / SECOND);
-        if let Some(cause) = self.causes.iter_mut().find(same) {
-            cause.packets.now = cause.packets.now.max(talker.packets);
-            cause.error.now = cause.error.now.max(talker.error);
-            cause.first = cause.first.min(first);
-            if last >= cause.last {
-                cause.last = last;
-                cause.peer = talker.peer;
-            }
-            return;
-        }
         let now = |now| Sum { earlier: 0, now };
-        self.causes.push(Cause {
-            direction: direction.to_owned(),
-            reason: reason.to_owned(),
+        let mut cause = Cause {
+            direction: deed.0.to_owned(),
+            reason: deed.1.to_owned(),
             protocol: talker.protocol,
             port: talker.port,
             to_client: talker.to_client,
             service: talker.service,
             peer: talker.peer,
-            packets: now(talker.packets),
-            error: now(talker.error),
+            is_crowd: talker.is_crowd,
+            packets: now(0),
+            error: now(0),
             first,
             last,
-        });
+        };
+        // One, or of those who became a crowd some.
+        for known in self.causes.extract_if(.., |cause| is_same(cause)) {
+            cause.packets = cause.packets.and(known.packets);
+            cause.error = cause.error.and(known.error);
+            cause.first = cause.first.min(known.first);
+            if known.last > cause.last {
+                (cause.last, cause.peer) = (known.last, known.peer);
+            }
+        }
+        cause.packets.now = cause.packets.now.max(talker.packets);
+        cause.error.now = cause.error.now.max(talker.error);
+        self.causes.push(cause);
     }
 
     /// Seconds in which the guard was in force since the evidence counts.
@@ -299,6 +323,11 @@ const fn is_zero(number: &u16) -> bool {
 }
 
 impl Cause {
+    /// The other end: an address, or the /64 of a crowd.
+    pub fn whom(&self) -> IpNet {
+        whom(self.peer, self.is_crowd)
+    }
+
     /// As the data plane calls it.
     pub fn direction(&self) -> Direction {
         if self.direction == Direction::Egress.name() {

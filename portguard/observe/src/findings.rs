@@ -131,7 +131,7 @@ pub struct Finding {
 /// One peer of a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Peer {
-    /// An IPv4 address, or an IPv6 prefix of 64 bits; `unknown` where the frame names nobody.
+    /// An address, or the IPv6 /64 of which too many came to tell them apart; `unknown` where the frame names nobody.
     pub peer: String,
     /// Packets, answers to it among them.
     pub packets: u64,

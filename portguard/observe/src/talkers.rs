@@ -1,6 +1,7 @@
 //! Top talkers: the heaviest causes of violations, as the kernel keeps them ([`portguard_common::talkers`]).
 
 mod bounds;
+mod crowd;
 mod mark;
 mod top;
 
@@ -17,7 +18,9 @@ use portguard_common::talkers as kernel;
 use portguard_common::talkers::SETS;
 use portguard_kernel::error::Context as _;
 
+pub(crate) use crowd::{Crowd, network, whom};
 pub use mark::Mark;
+pub(crate) use top::name;
 pub use top::{TopTalker, TopTalkers};
 
 /// The heaviest causes of violations since the first load, and what is not known of the others.
@@ -49,8 +52,10 @@ pub struct Talker {
     pub to_client: bool,
     /// The port that such packets come from, where it is a service's; else 0.
     pub service: u16,
-    /// The other end. An IPv6 peer stands for its /64: the last address that was seen.
+    /// The other end: of a crowd, the address that was seen last.
     pub peer: IpAddr,
+    /// Whether it stands for all of its IPv6 /64, from which too many addresses came to tell them apart.
+    pub is_crowd: bool,
     /// Packets.
     pub packets: u64,
     /// By how many of them that may be too high.
@@ -97,7 +102,7 @@ impl Talkers {
                         continue;
                     };
                     causes
-                        .entry((place.what, network(talker.peer)))
+                        .entry((place.what, talker.peer))
                         .and_modify(|known| known.add(&talker))
                         .or_insert(talker);
                 }
@@ -123,6 +128,7 @@ impl Talker {
             to_client: place.is_to_client(),
             service: place.service(),
             peer: place.addr().into(),
+            is_crowd: false,
             packets: place.packets,
             error: place.error.min(place.packets),
             dropped: place.dropped,
@@ -172,14 +178,6 @@ impl Talker {
     }
 }
 
-/// What a peer stands for: an IPv6 address for its /64.
-pub(crate) fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use portguard_common::addr::Addr;
@@ -194,7 +192,7 @@ mod tests {
         let mut first = abi::TalkerSet::default();
         first.places[0] = first.places[0].add(&who(7), 5, true, 100);
         let mut second = abi::TalkerSet::default();
-        second.places[3] = second.places[3].add(&who(9), 2, false, 50);
+        second.places[3] = second.places[3].add(&who(7), 2, false, 50);
         let other = TalkerKey::new(Addr::v4(1), Direction::Egress, 17, 17, 53);
         second.places[4] = second.places[4].add(&other, 1, false, 60);
 

@@ -388,8 +388,7 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             table.row([
                 flow.state.name().to_owned(),
                 format!("{} {}", flow.direction, flow.what),
-                flow.peer
-                    .map_or("unknown".to_owned(), |peer| peer.to_string()),
+                flow.peer.clone().unwrap_or_else(|| "unknown".to_owned()),
                 grouped(flow.packets),
                 moment(flow.last),
                 plain(&by),
@@ -430,8 +429,8 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
 fn unexplained(out: &mut dyn Write, flows: &[Judged]) -> io::Result<()> {
     let is_one = |flow: &&Judged| flow.state == State::Unexplained;
     for flow in flows.iter().filter(is_one) {
-        let peer = flow.peer.map(|peer| peer.to_string());
-        let of = peer.as_deref().unwrap_or("unknown peers");
+        let peer = flow.peer.as_deref();
+        let of = peer.unwrap_or("unknown peers");
         writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
         for near in flow.nearest.iter().take(NEAREST) {
             hanging(out, "  ", &plain(&near.words))?;

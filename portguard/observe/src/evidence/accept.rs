@@ -142,7 +142,7 @@ impl Flow {
             && (self.what == cause.what()
                 || self.what == cause.reason
                 || (!cause.to_client && self.is_range_of(&cause.what())))
-            && self.peer.is_none_or(|peer| peer.contains(&cause.peer))
+            && self.peer.is_none_or(|peer| peer.contains(&cause.whom()))
     }
 }
 

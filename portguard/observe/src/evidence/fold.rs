@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use portguard_common::packet::protocol;
 
 use super::Cause;
 use crate::findings::scan::{OFTEN, PORTS};
 use crate::findings::{Finding, Kind, Sockets};
-use crate::talkers::network;
+use crate::talkers::{name, whom};
 use portguard_policy::catalog::Transport;
 
-/// Direction, reason, protocol, port, whether that is a client's, the service, and the peer's network.
-type Key = (String, String, u8, u16, bool, u16, IpAddr);
+/// Direction, reason, protocol, port, whether that is a client's, the service, and the peer.
+type Key = (String, String, u8, u16, bool, u16, IpNet);
 
 /// What a scan is accepted as.
 pub(super) const SCAN: &str = "scan";
@@ -34,13 +35,13 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding], sockets: &Sockets) ->
                     && ports.is_some_and(|(first, last)| (first..=last).contains(&cause.port))
             })
     };
-    let arrived: BTreeSet<(IpAddr, u8, u16)> = causes
+    let arrived: BTreeSet<(IpNet, u8, u16)> = causes
         .iter()
         .filter(|cause| cause.direction == "in" && !cause.to_client)
-        .map(|cause| (network(cause.peer), cause.protocol, cause.port))
+        .map(|cause| (around(cause.peer), cause.protocol, cause.port))
         .collect();
     let is_answer = |cause: &Cause| {
-        let peer = network(cause.peer);
+        let peer = around(cause.peer);
         cause.direction == "out"
             && cause.to_client
             && match cause.service {
@@ -51,7 +52,7 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding], sockets: &Sockets) ->
     let mut folded: BTreeMap<Key, Cause> = BTreeMap::new();
     for cause in causes.iter().filter(|cause| !is_answer(cause)) {
         let mut cause = cause.clone();
-        let peer = network(cause.peer);
+        let peer = cause.whom();
         let who = name(peer);
         let is_arrival = cause.direction == "in" && cause.reason == "undocumented-port";
         let is_scanner = scanning.contains_key(who.as_str()) || scanned_before.contains(&peer);
@@ -83,18 +84,15 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding], sockets: &Sockets) ->
     }
     // The kernel has no room for each port of a scan, but counts them all.
     for cause in folded.values_mut().filter(|cause| cause.reason == SCAN) {
-        let known = scanning.get(name(network(cause.peer)).as_str());
+        let known = scanning.get(name(cause.whom()).as_str());
         cause.packets.now = cause.packets.now.max(known.copied().unwrap_or(0));
     }
     folded.into_values().collect()
 }
 
-/// As findings name a peer.
-fn name(peer: IpAddr) -> String {
-    match peer {
-        IpAddr::V4(peer) => peer.to_string(),
-        IpAddr::V6(peer) => format!("{peer}/64"),
-    }
+/// An IPv4 address, or a /64: what came and what was answered may be crowds or not.
+fn around(peer: IpAddr) -> IpNet {
+    whom(peer, true)
 }
 
 fn is_client(port: u16, sockets: &Sockets) -> bool {
@@ -114,8 +112,8 @@ fn is_quiet(cause: &Cause, sockets: &Sockets) -> bool {
 }
 
 /// Who tried many ports, also in a time of which no counters are left: before the last boot, or before the guard was removed.
-fn scanners(causes: &[Cause], sockets: &Sockets) -> BTreeSet<IpAddr> {
-    let mut tried: BTreeMap<IpAddr, BTreeSet<(u8, u16)>> = BTreeMap::new();
+fn scanners(causes: &[Cause], sockets: &Sockets) -> BTreeSet<IpNet> {
+    let mut tried: BTreeMap<IpNet, BTreeSet<(u8, u16)>> = BTreeMap::new();
     let is_try = |cause: &&Cause| {
         cause.direction == "in"
             && cause.reason == "undocumented-port"
@@ -123,7 +121,7 @@ fn scanners(causes: &[Cause], sockets: &Sockets) -> BTreeSet<IpAddr> {
             && is_quiet(cause, sockets)
     };
     for cause in causes.iter().filter(is_try) {
-        let ports = tried.entry(network(cause.peer)).or_default();
+        let ports = tried.entry(cause.whom()).or_default();
         ports.insert((cause.protocol, cause.port));
     }
     let many = tried.into_iter().filter(|(_, ports)| ports.len() >= PORTS);

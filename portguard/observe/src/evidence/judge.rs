@@ -10,6 +10,7 @@ use super::Cause;
 use super::accept::Accepted;
 use super::fold::fold;
 use crate::findings::{Finding, Kind, Sockets};
+use crate::talkers::name;
 use portguard_policy::catalog::Transport;
 use portguard_policy::explain::{Explainer, Near, Outcome, Query};
 use portguard_policy::policy::{Outbound, Peers, Policy};
@@ -54,10 +55,10 @@ pub struct Judged {
     pub what: String,
     /// Stable name.
     pub reason: String,
-    /// The other end; an IPv6 one stands for its /64. Absent where it is not known: of the peers of a port, those that the
-    /// kernel had no room for.
+    /// The other end: an address, or an IPv6 /64 from which too many came to tell them apart. Absent where it is not known:
+    /// of the peers of a port, those that the kernel had no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<IpAddr>,
+    pub peer: Option<String>,
     /// The port that the packets come from, where that explains them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
@@ -135,22 +136,19 @@ impl Cause {
         } else {
             port.to_owned()
         };
-        let peer = match self.peer {
-            IpAddr::V4(peer) => peer.to_string(),
-            IpAddr::V6(_) => format!("{}/64", crate::talkers::network(self.peer)),
-        };
+        let peer = name(self.whom());
         // All that is printed may be pasted: each peer, direction and port has a name of its own.
         let whom: Vec<&str> = peer
             .split(|one: char| !one.is_ascii_alphanumeric())
             .filter(|part| !part.is_empty())
             .collect();
-        let name = format!(
+        let row = format!(
             "{transport}-{port}-{}-{}",
             if self.direction == "out" { "to" } else { "of" },
             whom.join("-")
         );
         Some(format!(
-            "[[row]]\nname = \"{name}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{ports}]\n\
+            "[[row]]\nname = \"{row}\"\ndirection = \"{}\"\ntransport = \"{transport}\"\nports = [{ports}]\n\
              peers = [\"{peer}\"]\nreason = \"...\"",
             self.direction
         ))
@@ -319,7 +317,7 @@ fn one(
         what: cause.what(),
         reason: cause.reason.clone(),
         // What could not be read names nobody.
-        peer: Some(cause.peer).filter(|peer| !peer.is_unspecified()),
+        peer: (!cause.peer.is_unspecified()).then(|| name(cause.whom())),
         source_port: Some(cause.service).filter(|port| *port > 0),
         packets: cause.packets.total(),
         error: cause.error.total(),
@@ -348,10 +346,10 @@ fn one(
                 | Reason::Icmp
         )
     ) {
-        let query = Query {
+        let query_of = |remote| Query {
             direction: cause.direction(),
             protocol: cause.protocol,
-            remote: cause.peer,
+            remote,
             port: if cause.to_client {
                 client_ports.0
             } else {
@@ -359,13 +357,29 @@ fn one(
             },
             from_port: Some(cause.service).filter(|port| *port > 0),
         };
-        let answer = explainer.query(&query);
-        judged.rows = answer.rows;
-        judged.state = match (answer.verdict, answer.mode) {
-            (Outcome::Pass, _) => State::Admitted,
-            (Outcome::Drop, "enforce") => State::Unexplained,
-            (Outcome::Drop, _) => State::Audit,
+        let ask = |remote| {
+            let query = query_of(remote);
+            let answer = explainer.query(&query);
+            let state = match (answer.verdict, answer.mode) {
+                (Outcome::Pass, _) => State::Admitted,
+                (Outcome::Drop, "enforce") => State::Unexplained,
+                (Outcome::Drop, _) => State::Audit,
+            };
+            (state, query, answer)
         };
+        let mut worst = ask(cause.peer);
+        if cause.is_crowd {
+            // It is admitted where its whole network is.
+            let whom = cause.whom();
+            for edge in [whom.network(), whom.broadcast()].map(ask) {
+                if edge.0 < worst.0 {
+                    worst = edge;
+                }
+            }
+        }
+        let (state, query, answer) = worst;
+        judged.rows = answer.rows;
+        judged.state = state;
         if judged.state != State::Unexplained {
             return judged;
         }

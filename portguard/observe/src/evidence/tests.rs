@@ -1,3 +1,5 @@
+use std::net::Ipv6Addr;
+
 use portguard_common::packet::protocol;
 
 use super::*;
@@ -32,6 +34,7 @@ fn talkers(packets: u64, at: u64) -> Talkers {
             to_client: false,
             service: 0,
             peer: "10.0.0.9".parse().unwrap(),
+            is_crowd: false,
             packets,
             error: 0,
             dropped: 0,
@@ -82,6 +85,37 @@ fn counts_go_on_over_boots_and_gaps_are_no_watching() {
     assert_eq!(evidence.hours(), BTreeSet::from([0, 1]));
     let text = serde_json::to_vec(&evidence).unwrap();
     assert_eq!(serde_json::from_slice::<Evidence>(&text).unwrap(), evidence);
+}
+
+#[test]
+fn who_becomes_a_crowd_is_counted_once() {
+    let policy = policy(&[443]);
+    let of = |count: u16| {
+        let mut all = talkers(0, 1000);
+        let [one] = all.heaviest[..] else {
+            panic!("{all:?}")
+        };
+        let peer = |host| Talker {
+            peer: Ipv6Addr::new(0xfd66, 0, 0, 1, 0, 0, 0, host).into(),
+            packets: 3,
+            ..one
+        };
+        all.heaviest = (0..count).map(peer).collect();
+        all
+    };
+    let (few, many, later) = (of(4), of(40), of(2));
+    let mut evidence = Evidence::new(&seen(&policy, &few, 1000, 1000, 12));
+    evidence.absorb(&seen(&policy, &few, 1000, 1001, 12));
+    assert_eq!(evidence.causes.len(), 4);
+    evidence.absorb(&seen(&policy, &many, 1000, 1002, 120));
+    // After a boot some of them come again.
+    evidence.absorb(&seen(&policy, &later, 2000, 2001, 6));
+    evidence.absorb(&seen(&policy, &later, 2000, 2002, 6));
+    let [cause] = &evidence.causes[..] else {
+        panic!("{evidence:?}")
+    };
+    assert_eq!((cause.is_crowd, cause.packets.total()), (true, 126));
+    assert_eq!(cause.whom().to_string(), "fd66:0:0:1::/64");
 }
 
 #[test]

@@ -83,6 +83,11 @@ fn unknown(transport: Transport) -> Cause {
     }
 }
 
+/// Whether something arrived that a talker was answered for by a service.
+pub(super) fn is_known(ledger: &Ledger<'_>, transport: Transport, talker: &TopTalker) -> bool {
+    talker.source_port.is_some() && answered(ledger, transport, talker).direction == "in"
+}
+
 /// What a talker was answered for.
 fn answered(ledger: &Ledger<'_>, transport: Transport, talker: &TopTalker) -> Cause {
     let entries = ledger.entries.iter();

@@ -242,8 +242,20 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
             scanners.has(talker.peer.as_ref())
                 && answered.any(|other| other.source_port.is_some() && other.peer == talker.peer)
         };
+        // What answers a peer that no row names: to a port that its client picked, though rows open that one to others.
+        let (answers, sent): (Vec<&TopTalker>, Vec<&TopTalker>) =
+            documented(&half.to_clients, "undocumented-destination")
+                .partition(|talker| answers::is_known(ledger, transport, talker));
         for (number, port) in &half.ports {
             let place_here = (transport, *number);
+            let is_answer = *number >= CLIENT_PORTS
+                && port.talkers.is_empty()
+                && sent.is_empty()
+                && !answers.is_empty();
+            if port.documented && is_answer {
+                rest.add(*number, port.count);
+                continue;
+            }
             if port.documented {
                 let cause = Cause {
                     direction: OUT,
@@ -280,7 +292,7 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
                 entry.what = Some(format!("{transport}: {} ports", entry.ports.len()));
             }
         }
-        for talker in documented(&half.to_clients, "undocumented-destination") {
+        for talker in sent {
             name(
                 ledger,
                 OUT,
@@ -289,8 +301,9 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
                 talker,
             );
         }
-        let talkers: Vec<&TopTalker> =
-            other(&half.to_clients, "undocumented-destination").collect();
+        let talkers: Vec<&TopTalker> = other(&half.to_clients, "undocumented-destination")
+            .chain(answers)
+            .collect();
         answers::book(ledger, transport, &talkers, &rest);
     }
 }

@@ -26,6 +26,8 @@ struct World {
     counts: BTreeMap<Place, u64>,
     talkers: BTreeMap<Said, u64>,
     documented: Vec<(u16, u16)>,
+    /// The same of what is sent.
+    documented_out: Vec<(u16, u16)>,
     /// Whom the rows admit.
     admitted: Vec<IpNet>,
 }
@@ -33,6 +35,11 @@ struct World {
 impl World {
     fn is_documented(&self, port: u16) -> bool {
         let mut all = self.documented.iter();
+        all.any(|(first, last)| (*first..=*last).contains(&port))
+    }
+
+    fn is_documented_out(&self, port: u16) -> bool {
+        let mut all = self.documented_out.iter();
         all.any(|(first, last)| (*first..=*last).contains(&port))
     }
 
@@ -49,7 +56,11 @@ impl World {
 
     fn answer(&mut self, service: Option<u16>, peer: &str, client: u16, packets: u64) {
         *self.counts.entry(("out", "tcp", client)).or_default() += packets;
-        let reason = "undocumented-destination-port";
+        let reason = if self.is_documented_out(client) {
+            "undocumented-destination"
+        } else {
+            "undocumented-destination-port"
+        };
         let said = ("out", reason, "tcp", None, service, peer.to_owned());
         *self.talkers.entry(said).or_default() += packets;
     }
@@ -113,8 +124,12 @@ impl World {
             .counts
             .iter()
             .map(|(&(direction, transport, port), packets)| {
-                let documented =
-                    direction == "in" && transport == "tcp" && self.is_documented(port);
+                let documented = transport == "tcp"
+                    && if direction == "in" {
+                        self.is_documented(port)
+                    } else {
+                        self.is_documented_out(port)
+                    };
                 PortCount {
                     direction,
                     transport,
@@ -204,6 +219,23 @@ fn a_scan_is_one_finding_and_the_service_that_it_meets_another() {
             "undocumented-port in tcp/22 28",
             "undocumented-peer in tcp/443 15",
         ]
+    );
+}
+
+#[test]
+fn what_is_answered_to_a_port_of_a_documented_range_is_no_finding_of_its_own() {
+    let mut world = World {
+        documented_out: vec![(40_000, 40_100)],
+        ..World::default()
+    };
+    world.arrive("192.0.2.7", "tcp", 2181, 5);
+    world.answer(Some(2181), "192.0.2.7", 40_097, 4);
+    let [one] = &world.findings(&[2181], 1)[..] else {
+        panic!("{:?}", world.findings(&[2181], 1))
+    };
+    assert_eq!(
+        (one.kind, one.violations, one.answers),
+        (Kind::UndocumentedPort, 9, 4)
     );
 }
 

@@ -194,6 +194,7 @@ mod tests {
             to_client: false,
             service: 0,
             peer: peer.parse().unwrap(),
+            is_crowd: false,
             packets,
             error: 0,
             dropped: 0,

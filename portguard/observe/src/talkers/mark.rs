@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use portguard_common::reason::Direction;
 use serde::{Deserialize, Serialize};
 
-use super::{Talker, Talkers, network};
+use super::{Talker, Talkers};
 
-/// One cause as it is written: whether sent, reason, protocol, port or what takes its place, network of the peer; packets, error, dropped.
+/// One cause as it is written: whether sent, reason, protocol, port or what takes its place, peer; packets, error, dropped.
 type Written = (bool, u8, u8, u64, IpAddr, u64, u64, u64);
 
 /// What was put down to talkers at one moment.
@@ -25,6 +25,7 @@ fn written(talker: &Talker) -> Written {
         to_client,
         service,
         peer,
+        is_crowd: _,
         packets,
         error,
         dropped,
@@ -35,7 +36,6 @@ fn written(talker: &Talker) -> Written {
     let is_sent = direction == Direction::Egress;
     // The port as it always was; what takes its place, above it.
     let port = u64::from(port) | u64::from(service) << 16 | u64::from(to_client) << 32;
-    let peer = network(peer);
     (
         is_sent,
         reason as u8,
@@ -121,6 +121,7 @@ mod tests {
             to_client: false,
             service: 0,
             peer: peer.parse().unwrap(),
+            is_crowd: false,
             packets,
             error,
             dropped: packets / 2,
@@ -149,7 +150,7 @@ mod tests {
         let now = talkers(vec![
             talker("192.0.2.1", 30, 2, 9),
             talker("192.0.2.2", 9, 0, 5),
-            talker("2001:db8::9", 10, 0, 9),
+            talker("2001:db8::1", 10, 0, 9),
             // Has the place of the one that is gone.
             talker("192.0.2.4", 8, 7, 9),
         ]);
@@ -173,7 +174,7 @@ mod tests {
             [
                 ("192.0.2.1".to_owned(), 22, 4, 10),
                 ("192.0.2.4".to_owned(), 8, 7, 4),
-                ("2001:db8::9".to_owned(), 2, 0, 1),
+                ("2001:db8::1".to_owned(), 2, 0, 1),
             ]
         );
         assert_eq!(since.attributed, 23);

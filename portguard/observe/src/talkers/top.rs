@@ -1,14 +1,17 @@
 //! Causes of violations in words: who, what for, and the rows that come near.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use portguard_common::packet::protocol;
 use portguard_common::sampler::{RATE, SAMPLED_ALL};
 use serde::Serialize;
 
 use super::bounds::{Bounds, bounds};
-use super::{Talker, Talkers, network};
+use super::{Talker, Talkers, whom};
 use crate::counters::{Portless, Report};
 use portguard_policy::catalog::{Catalog, Transport};
 use portguard_policy::explain::{self, Near};
@@ -63,10 +66,10 @@ pub struct TopTalker {
     /// What was malformed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
-    /// An IPv4 address, or an IPv6 prefix of 64 bits; absent where the frame names nobody that could be read.
+    /// An address, or the IPv6 /64 of which too many addresses came to tell them apart; absent where the frame names nobody that could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// The last address of an IPv6 prefix that was seen.
+    /// The last address of a /64 that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_address: Option<IpAddr>,
     /// Packets: by count if `at_least` is `at_most`, else within the two, and never more than its port or cause counted.
@@ -97,6 +100,7 @@ impl TopTalkers {
         near: Option<(&Policy, &Catalog)>,
         most: usize,
     ) -> Self {
+        let talkers = &talkers.gathered(&BTreeSet::new());
         let (bounds, exact) = bounds(talkers, report);
         let heaviest = talkers.heaviest.iter().zip(bounds);
         let mut shown: Vec<(&Talker, TopTalker)> = heaviest
@@ -186,11 +190,6 @@ impl TopTalker {
     fn told(talker: &Talker, bounds: Bounds) -> Self {
         let (transport, port, cause) = talker.what();
         let has_peer = !talker.peer.is_unspecified();
-        let prefix = match (network(talker.peer), has_peer) {
-            (_, false) => None,
-            (IpAddr::V4(address), true) => Some(address.to_string()),
-            (IpAddr::V6(network), true) => Some(format!("{network}/64")),
-        };
         Self {
             direction: talker.direction.name(),
             reason: talker.reason.name(talker.direction),
@@ -198,8 +197,8 @@ impl TopTalker {
             port,
             source_port: Some(talker.service).filter(|port| *port > 0),
             cause,
-            peer: prefix,
-            last_address: Some(talker.peer).filter(|peer| has_peer && peer.is_ipv6()),
+            peer: has_peer.then(|| name(whom(talker.peer, talker.is_crowd))),
+            last_address: Some(talker.peer).filter(|_| has_peer && talker.is_crowd),
             packets: bounds.packets,
             at_least: bounds.at_least,
             at_most: bounds.at_most,
@@ -270,6 +269,15 @@ impl TopTalker {
     }
 }
 
+/// `10.0.0.9`, `2001:db8::9`, `2001:db8::/64`.
+pub(crate) fn name(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
+    }
+}
+
 fn carrier(number: u8) -> Option<Transport> {
     match number {
         protocol::TCP => Some(Transport::Tcp),
@@ -295,6 +303,7 @@ mod tests {
             to_client: false,
             service: 0,
             peer: peer.parse().unwrap(),
+            is_crowd: false,
             packets: 1_203,
             error: 0,
             dropped: 3,
@@ -314,12 +323,12 @@ mod tests {
             ),
             (
                 talker(Reason::UndocumentedPeer, 17, 53, "2001:db8::9"),
-                "2001:db8::/64",
+                "2001:db8::9",
                 "udp/53",
             ),
             (
                 talker(Reason::Icmp, 58, 139, "2001:db8::9"),
-                "2001:db8::/64",
+                "2001:db8::9",
                 "icmp type 139",
             ),
             (

@@ -3,7 +3,7 @@ use super::State::{Accepted as A, Admitted as P, Unexplained as U};
 use super::*;
 use crate::evidence::Sum;
 use portguard_policy::catalog::Catalog;
-use portguard_policy::policy::{Grant, GrantKind, Settings};
+use portguard_policy::policy::{Grant, GrantKind, PeerSet, Settings};
 
 fn cause(reason: &str, protocol: u8, port: u16, peer: &str) -> Cause {
     Cause {
@@ -14,6 +14,7 @@ fn cause(reason: &str, protocol: u8, port: u16, peer: &str) -> Cause {
         to_client: false,
         service: 0,
         peer: peer.parse().unwrap(),
+        is_crowd: false,
         packets: Sum::default(),
         error: Sum::default(),
         first: 1,
@@ -306,4 +307,82 @@ fn what_is_accepted_is_read_back_as_it_is_shown() {
     ] {
         assert!(Flow::parse(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn one_address_of_a_network_speaks_for_none_of_the_others() {
+    let (own, stranger) = ("fd66::12", "fd66::7");
+    let policy = Policy {
+        settings: Settings {
+            enforce: true,
+            ..Settings::default()
+        },
+        sets: vec![PeerSet {
+            name: "role a/b".to_owned(),
+            prefixes: vec!["fd66::12/128".parse().unwrap()],
+        }],
+        inbound: vec![Grant {
+            kind: GrantKind::Documented,
+            transport: Transport::Tcp,
+            first: 2181,
+            last: 2181,
+            peers: Peers::Set(0),
+            row: "a/talk".to_owned(),
+            until: None,
+        }],
+        ..Policy::default()
+    };
+    let catalog = Catalog::embedded().unwrap();
+    let explainer = Explainer::new(&policy, &catalog).unwrap();
+    let judged = |causes: &[Cause], accepted: &[&str]| -> Vec<(State, String)> {
+        let accept = |text: &&str| Accepted {
+            flow: Flow::parse(text).unwrap(),
+            by: "a".to_owned(),
+            at: 1,
+            why: "b".to_owned(),
+        };
+        let accepted: Vec<Accepted> = accepted.iter().map(accept).collect();
+        let (sockets, in_force) = (Sockets::default(), InForce::default());
+        let all = judge(
+            causes,
+            &[],
+            &policy,
+            &explainer,
+            &accepted,
+            &sockets,
+            &in_force,
+        );
+        let of = |one: Judged| (one.state, one.peer.unwrap_or_default());
+        all.into_iter().map(of).collect()
+    };
+    let to = |peer| cause("undocumented-peer", protocol::TCP, 2181, peer);
+    assert_eq!(
+        judged(&[to(own), to(stranger)], &[]),
+        [(U, stranger.to_owned()), (P, own.to_owned())]
+    );
+    // A crowd is judged by all that it stands for, whoever was seen last.
+    let crowd = Cause {
+        is_crowd: true,
+        ..to(own)
+    };
+    let network = "fd66::/64".to_owned();
+    let crowds = std::slice::from_ref(&crowd);
+    assert_eq!(judged(crowds, &[]), [(U, network.clone())]);
+    assert_eq!(
+        judged(crowds, &["tcp/2181=fd66::12"]),
+        [(U, network.clone())]
+    );
+    assert_eq!(judged(crowds, &["tcp/2181=fd66::/64"]), [(A, network)]);
+    assert!(
+        crowd
+            .site_lines((1, 2))
+            .unwrap()
+            .contains("[\"fd66::/64\"]")
+    );
+    assert!(
+        to(stranger)
+            .site_lines((1, 2))
+            .unwrap()
+            .contains("[\"fd66::7\"]")
+    );
 }
