@@ -1,6 +1,8 @@
 //! Integration tests. Most need root: they load programs and make network namespaces of their own.
 
 #[cfg(test)]
+mod above;
+#[cfg(test)]
 mod agent;
 #[cfg(test)]
 mod agree;

@@ -113,6 +113,39 @@ pub mod slot {
     }
 }
 
+/// How programs find the interfaces above one in the kernel's memory.
+pub mod above {
+    /// Words of the global `PLACES`: where members stand in the kernel's structures, in octets; all 0 where that is not known.
+    pub mod word {
+        /// `rxq` of `struct xdp_buff`.
+        pub const QUEUE: usize = 0;
+        /// `dev` of `struct xdp_rxq_info`.
+        pub const QUEUE_DEVICE: usize = 1;
+        /// `dev` of `struct sk_buff`.
+        pub const BUFFER_DEVICE: usize = 2;
+        /// `ifindex` of `struct net_device`.
+        pub const INDEX: usize = 3;
+        /// `nd_net` of `struct net_device`.
+        pub const NAMESPACE: usize = 4;
+        /// `adj_list.upper` of `struct net_device`.
+        pub const UPPER: usize = 5;
+        /// `list` of `struct netdev_adjacent`, whose first member is the interface.
+        pub const LIST: usize = 6;
+    }
+    /// How many.
+    pub const WORDS: usize = 7;
+    /// As many interfaces are asked for, the one at the bottom among them.
+    pub const ASKED: usize = 64;
+}
+
+/// Values of the map `OUTSIDE`.
+pub mod outside {
+    /// The kernel routes what comes by it as what comes by any other.
+    pub const PLAIN: u32 = 1;
+    /// It may have routes of its own: it is in a VRF, or a routing rule names it.
+    pub const APART: u32 = 2;
+}
+
 /// The maps `NAMESPACE` and `COUNTS` of a network namespace's socket programs.
 pub mod namespace {
     /// Words of the map `NAMESPACE`.

@@ -18,6 +18,7 @@
               written as the verifier is to see them"
 )]
 
+mod above;
 mod barrier;
 mod conversations;
 mod copied;

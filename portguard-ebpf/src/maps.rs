@@ -32,7 +32,7 @@ use portguard_common::talkers::SETS;
 use crate::barrier::barrier_var;
 use crate::conversations;
 use crate::endings;
-use crate::hook::{self, Hook as _};
+use crate::hook;
 use crate::route;
 
 /// Packets and bytes of a frame.
@@ -47,9 +47,14 @@ pub(crate) struct Frozen<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Frozen<T> {}
 
 impl<T, const N: usize> Frozen<[T; N]> {
+    /// What the loader replaces.
+    pub(crate) const fn new(value: [T; N]) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
     /// An element; `index` must be below `N`, and the verifier must be able to see that.
     #[inline(always)]
-    fn at(&self, index: usize) -> T {
+    pub(crate) fn at(&self, index: usize) -> T {
         // SAFETY: in bounds by contract, which the verifier checks. Volatile, since the compiler must not take the
         // initial value for the one that the loader puts there.
         unsafe { ptr::read_volatile(self.0.get().cast::<T>().add(index)) }
@@ -171,6 +176,13 @@ pub(crate) static EVENTS: RingBuf<(), { 512 * 1024 }> = RingBuf::new();
 /// Interfaces of this network namespace whose frames come from outside: the guarded ones, and those above them.
 #[btf_map]
 static OUTSIDE: HashMap<u32, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What is known of an interface as one of them: see [`portguard_common::abi::outside`]; 0 = it is none.
+#[inline(always)]
+pub(crate) fn outside(index: u32) -> u32 {
+    // SAFETY: four bytes, read at once.
+    unsafe { OUTSIDE.get(index) }.copied().unwrap_or(0)
+}
 
 /// Whether an interface is one of them.
 #[inline(always)]
@@ -514,14 +526,14 @@ impl Tables for Maps {
     #[inline(always)]
     fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool {
         match direction {
-            Direction::Ingress => {
-                let ifindex = hook::Received(self.ctx.cast()).ifindex();
-                route::is_routed(self.ctx, ifindex, source, destination)
-            }
+            Direction::Ingress => route::is_routed(source, destination, || {
+                route::is_received_forwarded(self.ctx.cast())
+            }),
             Direction::Egress => {
-                let hook = hook::Sent(self.ctx.cast());
-                hook.is_from_elsewhere()
-                    && route::is_routed(self.ctx, hook.ifindex(), destination, source)
+                hook::Sent(self.ctx.cast()).is_from_elsewhere()
+                    && route::is_routed(destination, source, || {
+                        route::is_sent_forwarded(self.ctx.cast())
+                    })
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Facts of the host: interfaces, sockets, listeners, the packet filter's redirects, and whether the guard can run here.
 
+pub(crate) mod above;
 pub mod arrivals;
 pub mod boot;
+mod btf;
 pub mod clients;
 pub mod diversions;
 pub mod interface;

@@ -13,7 +13,7 @@ use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
-use portguard_kernel::host::diversions::{diversions, unforwarded};
+use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::links;
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::store;
@@ -236,6 +236,7 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         }));
         let judged = unforwarded(&name).into_iter();
         warnings.extend(judged.map(|(one, setting)| format!("{one}: `sysctl -w {setting}=1`")));
+        warnings.extend(doubtful(&name));
     }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(

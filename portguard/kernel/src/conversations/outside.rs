@@ -1,13 +1,16 @@
 //! The interfaces whose frames come from outside: the guarded ones, and those above them (bridges, bonds, VLANs, tunnels).
 //! What came in by one of them and is forwarded begins no conversation, whatever the packet filter makes of its addresses.
 
-use std::collections::BTreeSet;
+use std::borrow::BorrowMut;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::{HashMap, Map, MapData};
+use portguard_common::abi::outside;
 
 use super::find;
 use crate::error::Context as _;
-use crate::host::links;
+use crate::host::above;
+use crate::host::links::{self, Link};
 use crate::pins::guarded::guarded;
 
 /// Writes which interfaces they are now; nothing where no interface is guarded.
@@ -15,15 +18,21 @@ use crate::pins::guarded::guarded;
 /// # Errors
 /// If interfaces cannot be listed, or the map not written.
 pub fn follow() -> crate::Result<()> {
-    write(&outside(&[])?, true)
+    write_namespace(&kinds(&[])?, true)
 }
 
 /// Writes that these are among them, which are about to be guarded.
 pub(crate) fn expect(coming: &[u32]) -> crate::Result<()> {
-    write(&outside(coming)?, false)
+    write_namespace(&kinds(coming)?, false)
 }
 
-fn write(outside: &BTreeSet<u32>, is_all: bool) -> crate::Result<()> {
+/// The same for a guard that shares no tables with others, into its own map.
+pub(crate) fn expect_alone(coming: &[u32], map: &mut Map) -> crate::Result<()> {
+    let mut map: HashMap<&mut MapData, u32, u32> = map.try_into()?;
+    write(&mut map, &kinds(coming)?, false)
+}
+
+fn write_namespace(kinds: &BTreeMap<u32, u32>, is_all: bool) -> crate::Result<()> {
     let Some(namespace) = find() else {
         return Ok(());
     };
@@ -34,21 +43,50 @@ fn write(outside: &BTreeSet<u32>, is_all: bool) -> crate::Result<()> {
     let map =
         MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
     let mut map: HashMap<MapData, u32, u32> = Map::HashMap(map).try_into()?;
-    let there: BTreeSet<u32> = map.keys().collect::<Result<_, _>>()?;
-    for index in outside.difference(&there) {
-        map.insert(index, 1, 0)
-            .context("cannot write map `OUTSIDE`")?;
+    write(&mut map, kinds, is_all)
+}
+
+fn write<T: BorrowMut<MapData>>(
+    map: &mut HashMap<T, u32, u32>,
+    kinds: &BTreeMap<u32, u32>,
+    is_all: bool,
+) -> crate::Result<()> {
+    let there: BTreeMap<u32, u32> = map.iter().collect::<Result<_, _>>()?;
+    for (index, kind) in kinds {
+        if there.get(index) != Some(kind) {
+            map.insert(index, kind, 0)
+                .context("cannot write map `OUTSIDE`")?;
+        }
     }
     if is_all {
-        for index in there.difference(outside) {
+        for index in there.keys().filter(|index| !kinds.contains_key(index)) {
             map.remove(index).context("cannot write map `OUTSIDE`")?;
         }
     }
     Ok(())
 }
 
+/// What each of them is, with those that are about to be guarded.
+fn kinds(coming: &[u32]) -> crate::Result<BTreeMap<u32, u32>> {
+    let links = links::all()?;
+    let apart = above::apart(&links);
+    let kind = |index: &u32| {
+        if apart.contains_key(index) {
+            outside::APART
+        } else {
+            outside::PLAIN
+        }
+    };
+    let all = above_guarded(&links, coming);
+    Ok(all.iter().map(|index| (*index, kind(index))).collect())
+}
+
 /// The interfaces that frames from outside come by, with those that are about to be guarded.
 pub(super) fn outside(more: &[u32]) -> crate::Result<BTreeSet<u32>> {
+    Ok(above_guarded(&links::all()?, more))
+}
+
+fn above_guarded(links: &[Link], more: &[u32]) -> BTreeSet<u32> {
     let guarded = guarded().into_iter().chain(more.iter().copied());
-    Ok(links::above(&links::all()?, guarded))
+    links::above(links, guarded)
 }

@@ -282,6 +282,9 @@ fn prepare_next(
             let from = previous.as_ref().map(|live| &live.meta.policy);
             conversations::note_services(from, policy)?;
         }
+    } else {
+        let own = pair.loaded.map_mut("OUTSIDE")?;
+        conversations::expect_interfaces_alone(&options.coming(interface), own)?;
     }
     step("loaded")?;
     step("read-back")?;

@@ -9,10 +9,13 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
+use portguard_common::abi::above::ASKED;
 
+use super::above;
 use super::links::{self, Link};
 use super::nat::{self, World};
 use super::netlink::request;
+use crate::machine;
 
 /// All of them, for packets that come by an interface, each as what a person wants to read.
 pub fn diversions(interface: &str) -> Vec<String> {
@@ -35,6 +38,59 @@ pub fn diversions(interface: &str) -> Vec<String> {
         let rules = rules(family).into_iter();
         let diverting = rules.filter_map(|rule| diverts(&rule, &local));
         found.extend(diverting.map(|why| format!("`{name} rule` {why}")));
+    }
+    if !above::are_known() {
+        let apart = apart(interface).into_iter();
+        found.extend(apart.map(|(name, why)| {
+            format!(
+                "`{name}`, which stands on it, may have other routes ({why}), and the kernel does not tell programs of it (no \
+                 `{}`, or it is locked down)",
+                machine::BTF
+            )
+        }));
+    }
+    found
+}
+
+/// What stands on an interface and may have other routes than it, each with why.
+fn apart(interface: &str) -> Vec<(String, String)> {
+    let links = links::all().unwrap_or_default();
+    let Some(own) = links.iter().find(|link| link.name == interface) else {
+        return Vec::new();
+    };
+    let above = links::above(&links, [own.index]);
+    let mut apart = above::apart(&links);
+    let of_own = apart.remove(&own.index);
+    let others = links.iter().filter(|link| above.contains(&link.index));
+    let found = others.filter_map(|link| Some((link.name.clone(), apart.remove(&link.index)?)));
+    // What is in the same VRF has the same routes.
+    found
+        .filter(|(_, why)| Some(why) != of_own.as_ref())
+        .collect()
+}
+
+/// What passes through an interface and may be judged all the same, since the kernel may route it as come by another: as what a
+/// person wants to read.
+pub fn doubtful(interface: &str) -> Vec<String> {
+    if !above::are_known() {
+        return Vec::new();
+    }
+    let apart = apart(interface).into_iter();
+    let mut found: Vec<String> = apart
+        .map(|(name, why)| {
+            format!(
+                "`{name}` stands on it and may have other routes ({why}): what is forwarded passes only where all of them \
+                 forward it"
+            )
+        })
+        .collect();
+    let links = links::all().unwrap_or_default();
+    let own = links.iter().find(|link| link.name == interface);
+    let count = own.map_or(0, |own| links::above(&links, [own.index]).len());
+    if count > ASKED {
+        found.push(format!(
+            "{count} interfaces stand on each other here, and no more than {ASKED} are asked for: all that arrives is judged"
+        ));
     }
     found
 }
@@ -104,7 +160,7 @@ fn local_tables(family: AddressFamily) -> BTreeSet<u32> {
         .collect()
 }
 
-fn rules(family: AddressFamily) -> Vec<RuleMessage> {
+pub(super) fn rules(family: AddressFamily) -> Vec<RuleMessage> {
     let mut question = RuleMessage::default();
     question.header.family = family;
     let question = RouteNetlinkMessage::GetRule(question);

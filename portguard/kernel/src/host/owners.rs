@@ -2,7 +2,6 @@
 //! does not say: a program looks at the socket itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::OnceLock;
 
 use aya::EbpfLoader;
 use aya::programs::SchedClassifier;
@@ -10,8 +9,8 @@ use portguard_common::conntrack::{Class, Tuple};
 use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
+use super::btf;
 use crate::error::Context as _;
-use crate::machine::{self, Feature};
 use crate::record;
 
 /// `SOCK_BINDPORT_LOCK`, the bit of `sk_userlocks` that says that a program asked for the port: its number.
@@ -23,67 +22,7 @@ pub(crate) const GLOBAL: &str = "ASKED";
 
 /// The number of the bit in the kernel's `struct sock`; 0 where it is not known, or may not be read.
 pub(crate) fn bit() -> u32 {
-    static BIT: OnceLock<u32> = OnceLock::new();
-    *BIT.get_or_init(|| {
-        if !machine::has(Feature::KernelReads).unwrap_or(false) {
-            return 0;
-        }
-        let found = machine::btf().ok().and_then(|btf| userlocks(&btf));
-        found.map_or(0, |at| at + BINDPORT)
-    })
-}
-
-/// Where `sk_userlocks` stands in `struct sock`, in bits. The types are walked one after the other, without keeping them:
-/// there are a hundred thousand, and a load has no time for all.
-fn userlocks(btf: &[u8]) -> Option<u32> {
-    let word = |at: usize| -> Option<u32> {
-        let bytes = btf.get(at..at.checked_add(4)?)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let place = |at: usize| usize::try_from(word(at)?).ok();
-    // The header: magic and version, its length, then where types and strings are behind it, and how long.
-    let header = place(4)?;
-    let (types, length, strings) = (header + place(8)?, place(12)?, header + place(16)?);
-    let is_named = |at: usize, name: &[u8]| -> Option<bool> {
-        let text = btf.get(strings.checked_add(place(at)?)?..)?;
-        Some(text.starts_with(name) && text.get(name.len()) == Some(&0))
-    };
-    let mut at = types;
-    while at < types.checked_add(length)? {
-        let info = word(at + 4)?;
-        let (kind, count) = (info >> 24 & 31, usize::try_from(info & 0xffff).ok()?);
-        let members = at + 12;
-        if kind == STRUCT && is_named(at, b"sock")? {
-            for member in (0..count).map(|index| members + 12 * index) {
-                if is_named(member, b"sk_userlocks")? {
-                    // Where members have a number of bits, it stands in the high eight.
-                    let mask = if info >> 31 == 0 { u32::MAX } else { 0xff_ffff };
-                    return Some(word(member + 8)? & mask);
-                }
-            }
-        }
-        at = members + behind(kind, count)?;
-    }
-    None
-}
-
-const STRUCT: u32 = 4;
-
-/// Octets behind the head of a type.
-const fn behind(kind: u32, count: usize) -> Option<usize> {
-    Some(match kind {
-        // Numbers, variables and tags of declarations.
-        1 | 14 | 17 => 4,
-        // Arrays.
-        3 => 12,
-        // Structures, unions, sections and long enumerations.
-        STRUCT | 5 | 15 | 19 => 12 * count,
-        // Enumerations and functions with their arguments.
-        6 | 13 => 8 * count,
-        // Pointers, names, qualifiers, functions, floats and tags of types.
-        0 | 2 | 7..=12 | 16 | 18 => 0,
-        _ => return None,
-    })
+    btf::member("sock", "sk_userlocks").map_or(0, |at| at + BINDPORT)
 }
 
 /// What looks at sockets.
@@ -177,62 +116,5 @@ impl Owners {
                 _ => Owner::Asked,
             },
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Heads of types, and what is behind them.
-    fn btf(is_bits: bool) -> Vec<u8> {
-        let strings = b"\0int\0sock\0sk_userlocks\0sk_state\0socket\0";
-        let name = |wanted: &str| {
-            let text = std::str::from_utf8(strings).unwrap();
-            u32::try_from(text.find(&format!("\0{wanted}\0")).unwrap() + 1).unwrap()
-        };
-        let number = [name("int"), 1 << 24, 4, 32];
-        let other = [name("socket"), 4 << 24 | 1, 4, name("sk_userlocks"), 1, 8];
-        let size = if is_bits { 4 << 24 } else { 0 };
-        let wanted = [
-            name("sock"),
-            4 << 24 | 2 | u32::from(is_bits) << 31,
-            4,
-            name("sk_state"),
-            1,
-            0,
-            name("sk_userlocks"),
-            1,
-            1944 + size,
-        ];
-        let types: Vec<u8> = [&number[..], &other, &wanted]
-            .concat()
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
-        let length = u32::try_from(types.len()).unwrap();
-        let mut all = vec![0x9f, 0xeb, 1, 0];
-        for word in [24, 0, length, length, u32::try_from(strings.len()).unwrap()] {
-            all.extend(u32::to_le_bytes(word));
-        }
-        all.extend(types);
-        all.extend(strings);
-        all
-    }
-
-    #[test]
-    fn the_bit_is_found_by_the_names_of_types() {
-        assert_eq!(userlocks(&btf(false)), Some(1944));
-        assert_eq!(userlocks(&btf(true)), Some(1944));
-    }
-
-    #[test]
-    fn cut_anywhere_it_is_not_found() {
-        let whole = btf(true);
-        for length in 0..whole.len() {
-            let found = userlocks(&whole[..length]);
-            assert!(found.is_none_or(|at| at == 1944), "{length}");
-        }
-        assert_eq!(userlocks(&[0xff; 64]), None);
     }
 }

@@ -13,7 +13,7 @@ use super::refusal::refused;
 use super::{EGRESS, HostFacts, INGRESS, Loaded, NAMESPACE, OBJECT, SHARED, TABLES, Tables};
 use crate::error::Context as _;
 use crate::flows;
-use crate::host::owners;
+use crate::host::{above, owners};
 use crate::machine;
 use portguard_policy::image::Image;
 
@@ -85,13 +85,14 @@ pub fn open<const N: usize>(
         };
         (facts, placing)
     });
-    let asked = owners::bit();
+    let (asked, places) = (owners::bit(), above::places());
     // One loader for all: a new one reads the kernel's own types, which takes longer than all else here. Nothing in the object
     // depends on their layout.
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
         .override_global(owners::GLOBAL, &asked, true)
+        .override_global(above::GLOBAL, places.as_slice(), true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)
         .override_global("RULES", image.rules.as_slice(), true)

@@ -12,7 +12,7 @@ use portguard_kernel::conversations::{self, Adopted, Passing};
 use portguard_kernel::generation::effective::Strictness;
 use portguard_kernel::generation::{live, takes_over};
 use portguard_kernel::host::arrivals::Arrivals;
-use portguard_kernel::host::diversions::{diversions, unforwarded};
+use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
@@ -215,6 +215,9 @@ pub(super) fn check_scope(
             continue;
         }
         check_forwarding(force || !policy.settings.enforce, interface)?;
+        for one in doubtful(&interface.name) {
+            let _ = writeln!(stderr(), "warning: {}: {one}", plain(&interface.name));
+        }
         let found = diversions(&interface.name);
         if found.is_empty() {
             continue;

@@ -1,0 +1,214 @@
+//! The interfaces above one, as the kernel has them at this moment: VLANs, bridges, bonds, macvlans, VRFs. It keeps them in a
+//! list at each interface, which is walked once a jiffy at most.
+#![expect(
+    unsafe_code,
+    reason = "memory of this CPU, and of the kernel by a helper that refuses what is none"
+)]
+
+use core::ffi::c_void;
+
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_probe_read_kernel};
+use aya_ebpf::macros::btf_map;
+use portguard_common::abi::above::{ASKED, WORDS, word};
+
+use crate::hook::{Hook, Received, Sent};
+use crate::maps::{Frozen, Maps};
+use portguard_common::tables::Tables as _;
+
+/// The loader fills it.
+#[used]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.places")]
+static PLACES: Frozen<[u32; WORDS]> = Frozen::new([0; WORDS]);
+
+/// Interfaces that are walked at most, those of other network namespaces among them.
+const STEPS: usize = 256;
+
+/// Words of [`ABOVE`].
+mod at {
+    use super::ASKED;
+
+    /// The interface that the list begins with, as the kernel's address.
+    pub(super) const DEVICE: usize = 0;
+    /// When the list was made, and with which interface.
+    pub(super) const MADE: usize = 1;
+    pub(super) const MADE_OF: usize = 2;
+    /// How many the list has; 0: more than are asked for.
+    pub(super) const COUNT: usize = 3;
+    /// Of which one the list is walked, where that begins, and where the walk is.
+    pub(super) const TURN: usize = 4;
+    pub(super) const HEAD: usize = 5;
+    pub(super) const ENTRY: usize = 6;
+    /// The kernel's addresses of them.
+    pub(super) const DEVICES: usize = 8;
+    /// Their numbers.
+    pub(super) const INDICES: usize = DEVICES + ASKED;
+    pub(super) const WORDS: usize = INDICES + ASKED;
+}
+
+#[btf_map]
+static ABOVE: PerCpuArray<[u64; at::WORDS], 1> = PerCpuArray::new();
+
+/// The list of this CPU.
+#[derive(Clone, Copy)]
+struct List(*mut u64);
+
+impl List {
+    #[inline(always)]
+    fn at_hand() -> Option<Self> {
+        Some(Self(ABOVE.get_ptr_mut(0)?.cast()))
+    }
+
+    #[inline(always)]
+    fn get(self, index: usize) -> u64 {
+        // SAFETY: below `at::WORDS`, as all that is asked for; a live per-CPU element that no other program of this CPU runs
+        // beside.
+        unsafe { self.0.add(index).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set(self, index: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { self.0.add(index).write_volatile(value) }
+    }
+
+    /// Adds an interface; whether there was room.
+    #[inline(always)]
+    fn push(self, device: u64) -> bool {
+        let count = self.get(at::COUNT) as usize;
+        if count >= ASKED {
+            return false;
+        }
+        self.set(at::DEVICES + (count & (ASKED - 1)), device);
+        let index = u64::from(read(device + place(word::INDEX)) as u32);
+        self.set(at::INDICES + (count & (ASKED - 1)), index);
+        self.set(at::COUNT, count as u64 + 1);
+        true
+    }
+
+    /// Begins with the list of the interface whose turn it is.
+    #[inline(always)]
+    fn turn(self, turn: usize) {
+        let device = self.get(at::DEVICES + (turn & (ASKED - 1)));
+        let head = device + place(word::UPPER);
+        self.set(at::TURN, turn as u64);
+        self.set(at::HEAD, head);
+        self.set(at::ENTRY, read(head));
+    }
+
+    /// Does a step of the walk; whether there is more to do.
+    #[inline(always)]
+    fn step(self) -> bool {
+        let entry = self.get(at::ENTRY);
+        if entry == self.get(at::HEAD) {
+            let turn = self.get(at::TURN) as usize + 1;
+            if turn >= self.get(at::COUNT) as usize {
+                return false;
+            }
+            self.turn(turn);
+            return true;
+        }
+        let device = read(entry - place(word::LIST));
+        let namespace = |device| read(device + place(word::NAMESPACE));
+        // What another network namespace has of it goes there.
+        if namespace(device) == namespace(self.get(at::DEVICE)) && !self.push(device) {
+            self.set(at::COUNT, 0);
+            return false;
+        }
+        self.set(at::ENTRY, read(entry));
+        true
+    }
+}
+
+#[inline(always)]
+fn place(word: usize) -> u64 {
+    PLACES.at(word).into()
+}
+
+/// A word of the kernel's memory; 0 if there is none.
+#[inline(never)]
+fn read(at: u64) -> u64 {
+    let mut word = 0_u64;
+    // SAFETY: the helper reads whatever address it is given, or refuses, and then it writes zeros.
+    unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 8, at as *const c_void) };
+    word
+}
+
+/// Lists the interface at [`at::DEVICE`] and those above it. A global function, which the verifier walks through once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn list_above() -> u32 {
+    if Maps::alone().config().scoped == 0 || !are_known() {
+        return 0;
+    }
+    let Some(list) = List::at_hand() else {
+        return 0;
+    };
+    list.set(at::COUNT, 0);
+    list.push(list.get(at::DEVICE));
+    list.turn(0);
+    for _ in 0..STEPS {
+        if !list.step() {
+            return 0;
+        }
+    }
+    list.set(at::COUNT, 0);
+    0
+}
+
+/// Whether the loader knows how to find them.
+#[inline(always)]
+pub(crate) fn are_known() -> bool {
+    place(word::UPPER) != 0
+}
+
+/// A hook whose context says which interface it is for.
+pub(crate) trait Device: Hook {
+    /// Where the kernel has the interface, if `context` is where it has the context.
+    fn device(context: u64) -> u64;
+}
+
+impl Device for Received {
+    #[inline(always)]
+    fn device(context: u64) -> u64 {
+        let queue = read(context + place(word::QUEUE));
+        read(queue + place(word::QUEUE_DEVICE))
+    }
+}
+
+impl Device for Sent {
+    #[inline(always)]
+    fn device(context: u64) -> u64 {
+        read(context + place(word::BUFFER_DEVICE))
+    }
+}
+
+/// Lists the interface of a hook and those above it, and says how many they are; `None` if they are more than are asked for, or
+/// if it is not known.
+#[inline(always)]
+pub(crate) fn list<H: Device>(hook: H) -> Option<usize> {
+    let list = List::at_hand()?;
+    // Verifiers do not add to such a pointer; a number that was read from a map is none.
+    list.set(at::DEVICE, hook.ctx() as u64);
+    let device = H::device(list.get(at::DEVICE));
+    if read(device + place(word::INDEX)) as u32 != hook.ifindex() {
+        return None;
+    }
+    list.set(at::DEVICE, device);
+    // SAFETY: takes nothing, gives a number.
+    let now = unsafe { bpf_jiffies64() };
+    if list.get(at::MADE) != now || list.get(at::MADE_OF) != device {
+        list_above();
+        list.set(at::MADE, now);
+        list.set(at::MADE_OF, device);
+    }
+    let count = list.get(at::COUNT) as usize;
+    (count != 0).then_some(count)
+}
+
+/// The number of an interface of the list.
+#[inline(always)]
+pub(crate) fn index(nth: usize) -> u32 {
+    List::at_hand().map_or(0, |list| list.get(at::INDICES + (nth & (ASKED - 1))) as u32)
+}

@@ -1,0 +1,118 @@
+//! What programs need to know to find the interfaces above the one that a packet came by: the kernel routes a frame as come
+//! by a VLAN, bridge, bond or macvlan above, and nobody but the kernel knows at any moment which there are.
+
+use std::collections::BTreeMap;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::rule::RuleAttribute;
+use portguard_common::abi::above::{WORDS, word};
+
+use super::btf;
+use super::diversions::rules;
+use super::links::Link;
+
+/// The global of the guard that holds [`places`].
+pub(crate) const GLOBAL: &str = "PLACES";
+
+/// Where programs find members of the kernel's structures: see [`word`].
+pub(crate) fn places() -> [u32; WORDS] {
+    let mut places = [0; WORDS];
+    for (index, structure, name) in [
+        (word::QUEUE, "xdp_buff", "rxq"),
+        (word::QUEUE_DEVICE, "xdp_rxq_info", "dev"),
+        (word::INDEX, "net_device", "ifindex"),
+        (word::NAMESPACE, "net_device", "nd_net"),
+        (word::UPPER, "net_device", "adj_list"),
+        (word::LIST, "netdev_adjacent", "list"),
+    ] {
+        let Some(bits) = btf::member(structure, name) else {
+            return [0; WORDS];
+        };
+        if let Some(place) = places.get_mut(index) {
+            *place = bits / 8;
+        }
+    }
+    if let Some(place) = places.get_mut(word::BUFFER_DEVICE) {
+        // Behind two pointers, in a union that has no name. Programs see whether it is the interface that they run for.
+        *place = 16;
+    }
+    places
+}
+
+/// Whether programs find them.
+pub(crate) fn are_known() -> bool {
+    places().get(word::UPPER).is_some_and(|place| *place != 0)
+}
+
+/// Interfaces for which the kernel may have other routes than for the rest, and why.
+pub(crate) fn apart(links: &[Link]) -> BTreeMap<u32, String> {
+    let mut named: BTreeMap<String, &str> = BTreeMap::new();
+    for (family, command) in [
+        (AddressFamily::Inet, "ip rule"),
+        (AddressFamily::Inet6, "ip -6 rule"),
+    ] {
+        for rule in rules(family) {
+            for attribute in rule.attributes {
+                if let RuleAttribute::Iifname(name) = attribute {
+                    named.insert(name, command);
+                }
+            }
+        }
+    }
+    let why = |link: &Link| {
+        if let Some(command) = named.get(&link.name) {
+            return Some(format!("`{command}` names it"));
+        }
+        let vrf = vrf(links, link)?;
+        Some(format!("it is in VRF `{}`", vrf.name))
+    };
+    let all = links
+        .iter()
+        .filter_map(|link| Some((link.index, why(link)?)));
+    all.collect()
+}
+
+/// The VRF that an interface is in, or is.
+fn vrf<'a>(links: &'a [Link], link: &'a Link) -> Option<&'a Link> {
+    let mut at = link;
+    // A bridge in a bond in a VRF is as deep as it gets.
+    for _ in 0..8 {
+        if at.kind.as_deref() == Some("vrf") {
+            return Some(at);
+        }
+        let master = at.master?;
+        at = links.iter().find(|one| one.index == master)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, kind: &str, master: Option<u32>) -> Link {
+        Link {
+            index,
+            kind: Some(kind.to_owned()),
+            master,
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn the_vrf_of_an_interface_is_found_through_what_it_is_part_of() {
+        let links = [
+            link(2, "veth", Some(3)),
+            link(3, "bridge", Some(4)),
+            link(4, "vrf", None),
+            link(5, "veth", Some(6)),
+            link(6, "bridge", None),
+            link(7, "veth", Some(7)),
+        ];
+        let of: Vec<Option<u32>> = links
+            .iter()
+            .map(|link| vrf(&links, link).map(|vrf| vrf.index))
+            .collect();
+        assert_eq!(of, [Some(4), Some(4), Some(4), None, None, None]);
+    }
+}

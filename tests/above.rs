@@ -1,0 +1,296 @@
+//! A guard that passes what is for others, below interfaces for which the kernel has other routes: what those take for the
+//! host itself is judged, at every moment.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use portguard_harness::net::{Host, unique_name};
+use portguard_harness::traffic::{receive_datagram, udp_socket};
+use serde_json::Value;
+
+use crate::guard::{Guarded, LONG, SOON};
+use crate::living::town::MATRIX;
+use crate::topology::ip;
+
+const SITE: &str = r#"
+schema = 1
+mode = "enforce"
+unprinted_peers = "any"
+catalogs = ["matrices"]
+scope = "host-addresses"
+[management]
+none = true
+[[host]]
+name = "house"
+addresses = ["10.77.0.1"]
+roles = ["town/house"]
+"#;
+
+/// What no row opens.
+const CLOSED: u16 = 9_999;
+/// Addresses that only the table behind the rule has for the host's own.
+const TAKEN: [&str; 2] = ["10.60.1.1", "fd60::1"];
+/// Addresses that every table forwards.
+const OTHERS: [&str; 2] = ["10.99.1.1", "fd99::1"];
+/// How long a datagram is waited for that must not come.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Interfaces above the guarded one, of which the last gets its packets: each with the commands that make it.
+const ABOVE: [(&str, &str); 4] = [
+    (
+        "a bridge",
+        "link add up0 type bridge
+         link set IF master up0",
+    ),
+    ("a macvlan", "link add up0 link IF type macvlan mode bridge"),
+    (
+        "a macvlan on a bridge",
+        "link add br0 type bridge
+         link set IF master br0
+         link set br0 up
+         link add up0 link br0 type macvlan mode bridge",
+    ),
+    (
+        "a bridge of a macvlan",
+        "link add mv0 link IF type macvlan mode passthru
+         link set mv0 up
+         link add up0 type bridge
+         link set mv0 master up0",
+    ),
+];
+
+/// The interface above has addresses, and the one below none.
+const ADDRESSES: &str = "\
+    addr flush dev IF
+    link set up0 up
+    addr add 10.77.0.7/24 dev up0
+    -6 addr add fd77::7/64 dev up0 nodad";
+
+const RULES: &str = "\
+    rule add iif up0 lookup 100 pref 10
+    -6 rule add iif up0 lookup 100 pref 10";
+
+/// When an interface and its rule come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    First,
+    RuleLater,
+    Later,
+}
+
+struct World {
+    guarded: Guarded,
+    folder: PathBuf,
+    above: &'static str,
+}
+
+impl World {
+    fn new(above: &'static str) -> Result<Self> {
+        let folder = std::env::temp_dir().join(unique_name("abv"));
+        fs::create_dir_all(folder.join("matrices"))?;
+        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
+        fs::write(folder.join("site.toml"), SITE)?;
+        let world = Self {
+            guarded: Guarded::new()?,
+            folder,
+            above,
+        };
+        let host = world.host();
+        host.sysctl("net/ipv4/ip_forward", "1")?;
+        host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        // The interface itself answers for its own addresses.
+        host.sysctl("net/ipv4/conf/all/arp_ignore", "1")?;
+        for key in ["all", "default"] {
+            host.sysctl(&format!("net/ipv4/conf/{key}/rp_filter"), "0")?;
+        }
+        ip(
+            host,
+            "",
+            "link add out0 type veth peer name out1
+             link set out0 up
+             link set out1 up
+             addr add 10.90.0.1/24 dev out0
+             -6 addr add fd90::1/64 dev out0 nodad
+             route add default via 10.90.0.9
+             -6 route add default via fd90::9
+             route add local 10.60.0.0/16 dev lo table 100
+             -6 route add local fd60::/32 dev lo table 100",
+        )?;
+        ip(
+            world.stranger(),
+            "",
+            "route add default via 10.77.0.7
+             -6 route add default via fd77::7",
+        )?;
+        Ok(world)
+    }
+
+    fn host(&self) -> &Host {
+        &self.guarded.link.left.host
+    }
+
+    fn stranger(&self) -> &Host {
+        &self.guarded.link.right.host
+    }
+
+    fn comes(&self) -> Result<()> {
+        let interface = self.guarded.interface();
+        ip(self.host(), interface, self.above)?;
+        ip(self.host(), interface, ADDRESSES)
+    }
+
+    fn rules(&self) -> Result<()> {
+        ip(self.host(), "", RULES)
+    }
+
+    fn load(&self) -> Result<String> {
+        let output = self.host().output(&mut self.load_command(), LONG)?;
+        Ok(output.success()?.stderr)
+    }
+
+    fn load_command(&self) -> Command {
+        let site = self.folder.join("site.toml").display().to_string();
+        let interface = self.guarded.interface();
+        let args = [
+            "load",
+            "-c",
+            &site,
+            "--host",
+            "house",
+            "--interface",
+            interface,
+            "--confirm-within",
+            "0",
+        ];
+        Guarded::command(&args)
+    }
+
+    /// Which of the addresses that are the host's own by the rule a stranger reaches the host by.
+    fn reached(&self, patience: Duration) -> Result<Vec<&'static str>> {
+        let mut reached = Vec::new();
+        for (address, any) in TAKEN.into_iter().zip(["0.0.0.0", "::"]) {
+            let socket = self
+                .host()
+                .run(|| udp_socket(SocketAddr::new(any.parse()?, CLOSED)))?;
+            self.send(address, any)?;
+            if receive_datagram(&socket, Instant::now() + patience)?.is_some() {
+                reached.push(address);
+            }
+        }
+        Ok(reached)
+    }
+
+    fn send(&self, address: &str, any: &str) -> Result<()> {
+        self.stranger().run(|| {
+            let socket = udp_socket(SocketAddr::new(any.parse()?, 0))?;
+            socket.send_to(b"let me in", SocketAddr::new(address.parse()?, CLOSED))?;
+            Ok(())
+        })
+    }
+
+    /// Packets that were passed since they are for others.
+    fn transit(&self) -> Result<u64> {
+        let output = self
+            .guarded
+            .run(&["counters".to_owned(), "--json".to_owned()], None)?;
+        let counters: Value = serde_json::from_str(&output.success()?.stdout)?;
+        let reasons = counters["interfaces"][0]["reasons"]
+            .as_array()
+            .context("reasons")?
+            .iter();
+        let passed = reasons.filter(|line| line["reason"] == "transit");
+        Ok(passed.filter_map(|line| line["packets"].as_u64()).sum())
+    }
+
+    /// A stranger comes in nowhere, and what is for others goes on.
+    fn is_held(&self) -> Result<()> {
+        let reached = self.reached(PATIENCE)?;
+        ensure!(reached.is_empty(), "{reached:?} are reached");
+        let before = self.transit()?;
+        for (address, any) in OTHERS.into_iter().zip(["0.0.0.0", "::"]) {
+            self.send(address, any)?;
+        }
+        let passed = self.transit()? - before;
+        ensure!(passed == 2, "{passed} of 2 packets for others passed");
+        Ok(())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn held(comes: Comes, (what, above): (&str, &'static str)) -> Result<()> {
+    let context = || format!("{what}, {comes:?}");
+    let world = World::new(above)?;
+    match comes {
+        Comes::First => {
+            world.comes()?;
+            world.rules()?;
+            let said = world.load()?;
+            ensure!(said.contains("`up0` stands on it"), "{said}");
+        }
+        Comes::RuleLater => {
+            world.comes()?;
+            world.load()?;
+            world.rules()?;
+        }
+        Comes::Later => {
+            world.load()?;
+            world.comes()?;
+            world.rules()?;
+        }
+    }
+    world.is_held().with_context(context)?;
+    let status = world.guarded.run(&["status".to_owned()], None)?.success()?;
+    ensure!(status.stdout.contains("`up0` stands on it"), "{status}");
+    // Without a guard they are reached: else nothing would be shown.
+    world.guarded.unload()?.success()?;
+    let reached = world.reached(SOON)?;
+    ensure!(reached == TAKEN, "{}: only {reached:?}", context());
+    Ok(())
+}
+
+#[test]
+fn what_an_interface_above_takes_for_the_host_is_judged_from_the_load_on() -> Result<()> {
+    ABOVE
+        .into_iter()
+        .try_for_each(|above| held(Comes::First, above))
+}
+
+#[test]
+fn it_is_judged_where_the_rule_comes_later() -> Result<()> {
+    ABOVE
+        .into_iter()
+        .try_for_each(|above| held(Comes::RuleLater, above))
+}
+
+#[test]
+fn it_is_judged_where_the_interface_comes_later_and_no_process_sees_it() -> Result<()> {
+    ABOVE
+        .into_iter()
+        .try_for_each(|above| held(Comes::Later, above))
+}
+
+#[test]
+fn where_the_kernel_does_not_tell_programs_the_load_is_refused() -> Result<()> {
+    let world = World::new(ABOVE[0].1)?;
+    world.comes()?;
+    let load = || {
+        let mut command = world.load_command();
+        command.env("PORTGUARD_PRETEND", "no-btf");
+        world.host().output(&mut command, LONG)
+    };
+    load()?.success()?;
+    world.rules()?;
+    let refused = load()?;
+    ensure!(refused.code() == 2, "{refused}");
+    ensure!(refused.stderr.contains("`up0`"), "{refused}");
+    Ok(())
+}
