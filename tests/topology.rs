@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use checks::{Knocking, Quiet, Reach, audit_counts, lives, reach};
 use places::Build;
-pub(crate) use places::container;
+pub(crate) use places::{container, nft};
 pub(crate) use world::ip;
 use world::{Policy, QUIET, World};
 

@@ -10,6 +10,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap};
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use aya_ebpf::macros::btf_map;
+use portguard_common::addr::Addr;
 use portguard_common::conntrack::{
     self as flow, Class, Hashed, Lifetimes, PAGE_PORTS, Page, Place, Set,
 };
@@ -28,6 +29,12 @@ static THEIRS: Array<Set, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 /// TCP that its set of `FLOWS` had no room for; the loader sets how many.
 #[btf_map]
 pub(crate) static SPILLED: HashMap<u64, u64, 1, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What ends when a TCP socket closes, by its cookie: what the packet filter makes of its conversation, and what was open before
+/// sockets were followed. Keys as [`Hashed::key`] has them, 0 = none.
+#[btf_map]
+pub(crate) static ENDS_WITH: HashMap<u64, [u64; 2], 16_384, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// How many UDP sockets of this network namespace have a port, whatever they are bound to.
 #[btf_map]
@@ -50,6 +57,33 @@ pub(crate) fn set_mut(index: u32) -> Option<*mut Set> {
 pub(crate) fn spilled(key: u64) -> Option<u64> {
     // SAFETY: eight bytes, read at once.
     unsafe { SPILLED.get(key) }.copied()
+}
+
+/// Notes that a conversation ends with a socket; whether there was room for that.
+#[inline(always)]
+pub(crate) fn ends_with(cookie: u64, hashed: Hashed) -> bool {
+    let key = hashed.key();
+    // SAFETY: two words, of which each is whole.
+    let [first, second] = unsafe { ENDS_WITH.get(cookie) }
+        .copied()
+        .unwrap_or_default();
+    let other = if first == key { second } else { first };
+    ENDS_WITH.insert(cookie, [key, other], 0).is_ok()
+}
+
+/// An address of IPv6 as sockets have it; IPv4 as such, also where such a socket carries it.
+#[inline(always)]
+pub(crate) fn six(words: [u32; 4]) -> Addr {
+    let half = |first: u32, second: u32| {
+        u64::from(u32::from_be(first)) << 32 | u64::from(u32::from_be(second))
+    };
+    let [a, b, c, d] = words;
+    let (high, low) = (half(a, b), half(c, d));
+    if high == 0 && low >> 32 == 0xffff {
+        Addr::v4(low as u32)
+    } else {
+        Addr::v6(high, low)
+    }
 }
 
 /// A set of what other ends began.

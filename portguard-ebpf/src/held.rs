@@ -17,7 +17,7 @@ use portguard_common::conntrack::PAGE_PORTS;
 use portguard_common::packet::protocol;
 
 use crate::conversations::HELD;
-use crate::namespace;
+use crate::{end_with, namespace};
 
 /// The port of each socket that is counted, by its cookie.
 #[btf_map]
@@ -38,9 +38,12 @@ pub(crate) fn portguard_bind6(ctx: SockContext) -> i32 {
 /// A socket closes.
 #[cgroup_sock(sock_release)]
 pub(crate) fn portguard_close(ctx: SockContext) -> i32 {
+    // SAFETY: the context is the one that the kernel gave to this program.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     if is_udp(ctx.sock) {
-        // SAFETY: the context is the one that the kernel gave to this program.
-        release(unsafe { bpf_get_socket_cookie(ctx.sock.cast()) });
+        release(cookie);
+    } else {
+        end_with(cookie);
     }
     1
 }

@@ -12,9 +12,16 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes, bpf_xdp_get_buff_len,
     bpf_xdp_load_bytes,
 };
+use portguard_common::addr::Addr;
 use portguard_common::config::Config;
+use portguard_common::conntrack::Tuple;
 use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
+
+use crate::conversations::six;
+
+/// `AF_INET6`.
+const INET6: u32 = 10;
 
 /// Reads a field of a context. Volatile, since for the compiler a field would not change, and for the verifier a pointer
 /// read anew is one that nothing is known of yet.
@@ -57,6 +64,53 @@ pub(crate) trait Hook: Copy {
 pub(crate) fn is_stream(socket: *mut bpf_sock) -> bool {
     const SOCK_STREAM: u32 = 1;
     field!(socket, type_) == SOCK_STREAM
+}
+
+/// Whether the program of a TCP socket has closed it, or its half of it.
+#[inline(always)]
+pub(crate) fn is_finishing(socket: *mut bpf_sock) -> bool {
+    const FIN_WAIT1: u32 = 4;
+    const FIN_WAIT2: u32 = 5;
+    const LAST_ACK: u32 = 9;
+    const CLOSING: u32 = 11;
+    matches!(
+        field!(socket, state),
+        FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING
+    )
+}
+
+/// Reads four words in a row of a socket, each for itself: the kernel rewrites reads of four bytes only.
+macro_rules! words {
+    ($socket:expr, $field:ident) => {{
+        let at = |index: usize| {
+            // SAFETY: the kernel gave the socket.
+            unsafe { ptr::read_volatile((&raw const (*$socket).$field).cast::<u32>().add(index)) }
+        };
+        [at(0), at(1), at(2), at(3)]
+    }};
+}
+
+/// The ends of a TCP socket as it has them itself.
+#[inline(always)]
+pub(crate) fn ends(socket: *mut bpf_sock) -> Tuple {
+    let (local, remote) = if field!(socket, family) == INET6 {
+        (six(words!(socket, src_ip6)), six(words!(socket, dst_ip6)))
+    } else {
+        (
+            Addr::v4(u32::from_be(field!(socket, src_ip4))),
+            Addr::v4(u32::from_be(field!(socket, dst_ip4))),
+        )
+    };
+    // Kernels before 5.17 have it as four bytes, and those after let it be read as such.
+    // SAFETY: as above.
+    let remote_port = unsafe { ptr::read_volatile((&raw const (*socket).dst_port).cast::<u32>()) };
+    Tuple {
+        space: 0,
+        local,
+        remote,
+        local_port: port(socket),
+        remote_port: u16::from_be(remote_port as u16),
+    }
 }
 
 /// The port of a socket.

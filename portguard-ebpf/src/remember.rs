@@ -63,6 +63,7 @@ pub(crate) const fn class(number: u32) -> Class {
         0 => Class::Datagrams,
         1 => Class::Closing,
         2 => Class::Opening,
+        4 => Class::Socket,
         5 => Class::HalfClosed,
         6 => Class::Forwarded,
         _ => Class::Packets,

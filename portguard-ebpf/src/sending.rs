@@ -9,11 +9,13 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 use aya_ebpf::macros::btf_map;
 use portguard_common::addr::Addr;
-use portguard_common::conntrack::{Hashed, Tuple};
+use portguard_common::conntrack::{Class, Hashed, Tuple};
 use portguard_common::question;
 use portguard_common::tables::Tables as _;
 use portguard_common::track::{self, Opening, Sender};
+use portguard_common::verdict;
 
+use crate::conversations;
 use crate::direct::Direct;
 use crate::hook::{self, Hook as _, Sent};
 use crate::maps::{self, Maps};
@@ -38,6 +40,16 @@ impl Sender for Sending {
     #[inline(always)]
     fn may_end(&self, is_reset: bool) -> bool {
         may_end((self.0).0, u32::from(is_reset)) != 0
+    }
+
+    #[inline(always)]
+    fn is_finishing(&self) -> bool {
+        is_finishing((self.0).0) != 0
+    }
+
+    #[inline(always)]
+    fn is_followed(&self) -> bool {
+        follow((self.0).0) != 0
     }
 
     #[inline(always)]
@@ -128,6 +140,35 @@ fn may_end(ctx: *mut __sk_buff, is_reset: u32) -> u32 {
     u32::from(may_end)
 }
 
+/// See [`Sender::is_finishing`].
+#[inline(never)]
+fn is_finishing(ctx: *mut __sk_buff) -> u32 {
+    let hook = Sent(ctx);
+    let is_finishing = !hook.is_from_elsewhere()
+        && hook
+            .own_socket()
+            .is_some_and(|socket| hook::is_stream(socket) && hook::is_finishing(socket));
+    u32::from(is_finishing)
+}
+
+/// See [`Sender::is_followed`], for the packet that [`OPENING`] tells of. A socket is followed if what it has the ends of itself
+/// is known to be one's.
+#[inline(never)]
+fn follow(ctx: *mut __sk_buff) -> u32 {
+    let hook = Sent(ctx);
+    let (Some(words), false) = (OPENING.get_ptr(0), hook.is_from_elsewhere()) else {
+        return 0;
+    };
+    let Some(socket) = hook.own_socket().filter(|socket| hook::is_stream(*socket)) else {
+        return 0;
+    };
+    let maps = &Maps::alone();
+    let own = hook::ends(socket).hash(maps.config().flow_key);
+    let is_known = verdict::conversation(maps, own)
+        .is_some_and(|cell| matches!(Class::of(cell), Class::Socket));
+    u32::from(is_known && conversations::ends_with(hook.socket(), hashed(words)))
+}
+
 /// Notes who serves by this policy, which has lapsed, before the one before it judges what it says.
 #[inline(never)]
 pub(crate) fn note_served(ctx: *mut __sk_buff) -> u32 {
@@ -192,10 +233,7 @@ extern "C" fn opens(ctx: *mut __sk_buff) -> u32 {
             local_port: ends as u16,
             remote_port: (ends >> 16) as u16,
         },
-        hashed: Hashed {
-            set: second as u32,
-            tag: word(0),
-        },
+        hashed: hashed(words),
         class: class((kind >> 5) as u32 & 7),
         known: 0,
         is_datagram: kind >> 3 & 1 != 0,
@@ -210,13 +248,18 @@ extern "C" fn opens(ctx: *mut __sk_buff) -> u32 {
 #[inline(never)]
 extern "C" fn begins(number: u32) -> u32 {
     if let Some(words) = OPENING.get_ptr(0) {
-        let hashed = Hashed {
-            set: read(words, 1) as u32,
-            tag: read(words, 0),
-        };
-        track::begins(&Maps::alone(), hashed, read(words, 2), class(number));
+        track::begins(&Maps::alone(), hashed(words), read(words, 2), class(number));
     }
     0
+}
+
+/// The conversation of the packet.
+#[inline(always)]
+fn hashed(words: *const [u64; WORDS + 1]) -> Hashed {
+    Hashed {
+        set: read(words, 1) as u32,
+        tag: read(words, 0),
+    }
 }
 
 #[inline(always)]

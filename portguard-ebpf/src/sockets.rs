@@ -24,14 +24,14 @@ use core::ptr;
 use aya_ebpf::bindings::{BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG};
 use aya_ebpf::bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, bpf_sock_ops};
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_jiffies64};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_jiffies64};
 use aya_ebpf::macros::{btf_map, classifier, sock_ops};
 use aya_ebpf::programs::{SockOpsContext, TcContext};
 use portguard_common::abi::namespace::{COUNTERS, WORDS, counter, word};
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{self as flow, Class, Hashed, Lifetimes, Record, Tuple, record};
 
-use crate::conversations::{Began, Moment, SPILLED, exchange};
+use crate::conversations::{Began, ENDS_WITH, Moment, SPILLED, exchange, six};
 
 /// What holds for the network namespace.
 #[btf_map]
@@ -112,7 +112,33 @@ fn closes(ctx: &SockOpsContext) {
     {
         count(counter::ENDED);
         end(hashed, moment());
+        // SAFETY: the context is the one that the kernel gave to this program.
+        end_with(unsafe { bpf_get_socket_cookie(ctx.ops.cast()) });
     }
+}
+
+/// Ends what else ends with a socket. A function of its own, which the verifier sees once.
+#[inline(never)]
+fn end_with(cookie: u64) -> u32 {
+    // SAFETY: two words, of which each is whole.
+    let Some([first, second]) = unsafe { ENDS_WITH.get(cookie) }.copied() else {
+        return 0;
+    };
+    // Of two that do so, one removes the entry.
+    if ENDS_WITH.remove(cookie).is_ok() {
+        end_key(first);
+        end_key(second);
+    }
+    0
+}
+
+/// Lets the conversation with this key end; 0 = none. A function of its own, which the verifier sees once.
+#[inline(never)]
+fn end_key(key: u64) -> u32 {
+    if key != 0 {
+        end(Hashed::of_key(key), moment());
+    }
+    0
 }
 
 /// Lets a conversation end; it is known for a little longer, where it has a cell of its set.
@@ -177,21 +203,6 @@ macro_rules! words {
 }
 words!(local6, local_ip6);
 words!(remote6, remote_ip6);
-
-/// An address of a socket of that family: IPv4 as such, also where such a socket carries it.
-#[inline(always)]
-fn six(words: [u32; 4]) -> Addr {
-    let half = |first: u32, second: u32| {
-        u64::from(u32::from_be(first)) << 32 | u64::from(u32::from_be(second))
-    };
-    let [a, b, c, d] = words;
-    let (high, low) = (half(a, b), half(c, d));
-    if high == 0 && low >> 32 == 0xffff {
-        Addr::v4(low as u32)
-    } else {
-        Addr::v6(high, low)
-    }
-}
 
 /// Makes a conversation of the host's known; says what [`record`] calls it.
 #[inline(always)]
@@ -312,9 +323,11 @@ fn adopt(record: &Record) -> u32 {
             _ => record::DONE,
         };
     }
+    // What its packets alone would tell of is known until its socket closes, where that can be noted.
+    let is_noted = record.set != 0 && conversations::ends_with(record.set, hashed);
     let class = match record.class {
         0 => Class::Datagrams,
-        3 => Class::Packets,
+        3 if !is_noted => Class::Packets,
         _ => Class::Socket,
     };
     know(hashed, class)

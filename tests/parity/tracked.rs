@@ -106,6 +106,14 @@ impl Sender for Packets<'_> {
         !is_reset
     }
 
+    fn is_finishing(&self) -> bool {
+        false
+    }
+
+    fn is_followed(&self) -> bool {
+        false
+    }
+
     fn opens(&self, opening: &Opening) {
         track::opens(self.tables, opening, self);
     }

@@ -261,12 +261,18 @@ pub(crate) fn container(host: &Host, rules: &str) -> Result<Host> {
         "",
         "route add default via 10.99.0.1\n-6 route add default via fd99::1",
     )?;
+    nft(host, rules)?;
+    Ok(inside)
+}
+
+/// Gives a host these rules of nftables.
+pub(crate) fn nft(host: &Host, rules: &str) -> Result<()> {
     let file = std::env::temp_dir().join(format!("{}.nft", unique_name("tr")));
     std::fs::write(&file, rules)?;
     let loaded = host.output(Command::new("nft").arg("-f").arg(&file), LONG);
     std::fs::remove_file(&file)?;
     loaded?.success()?;
-    Ok(inside)
+    Ok(())
 }
 
 /// A container engine's bridge: the documented port and another one are published from a container, which connects by the

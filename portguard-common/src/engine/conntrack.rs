@@ -154,6 +154,16 @@ impl Hashed {
     pub const fn key(self) -> u64 {
         self.tag | self.set as u64 & LOW_MASK
     }
+
+    /// The tuple that has this key.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are the set")]
+    pub const fn of_key(key: u64) -> Self {
+        Self {
+            set: (key & LOW_MASK) as u32,
+            tag: tag(key),
+        }
+    }
 }
 
 impl Tuple {
@@ -235,6 +245,12 @@ pub fn is_live(cell: u64, lifetimes: Lifetimes, now: impl FnOnce() -> u64) -> bo
         Class::Closing => CLOSING,
     };
     age(cell, now()) <= u64::from(idle)
+}
+
+/// Whether a cell is of a conversation that ended some time ago.
+#[inline(always)]
+pub fn is_over_soon(cell: u64, now: impl FnOnce() -> u64) -> bool {
+    matches!(Class::of(cell), Class::Closing) && age(cell, now()) != 0
 }
 
 /// The cell of its set that a conversation takes if it is free, so that it is looked at first: one way, which processors
@@ -454,7 +470,8 @@ pub struct Record {
     pub local: [u64; 2],
     /// See [`Tuple::remote`].
     pub remote: [u64; 2],
-    /// With [`record::REMOVE`]: the number of the set, and the cell that is to be emptied if it still stands there.
+    /// With [`record::REMOVE`]: the number of the set, and the cell that is to be emptied if it still stands there. With
+    /// [`record::OURS`]: the cookie of the TCP socket whose close ends it, 0 = none.
     pub set: u64,
     /// See there.
     pub cell: u64,

@@ -59,6 +59,11 @@ pub trait Sender {
     /// Whether it may end a conversation, by a reset or a close. What came in by a guarded interface may not, nor may a reset of
     /// the host's own stack, which says that no socket here has what is forwarded.
     fn may_end(&self, is_reset: bool) -> bool;
+    /// Whether a TCP socket of this host sends it that its program has closed, and that has something left to say.
+    fn is_finishing(&self) -> bool;
+    /// Whether a TCP socket of this host sends it that is followed, although the packet filter has given it other ends: then it
+    /// is noted that its close ends this conversation, too.
+    fn is_followed(&self) -> bool;
     /// Does what [`opens`] does. In the kernel a function of its own: it is called rarely, and needs much.
     fn opens(&self, opening: &Opening);
     /// Whether it came in by a guarded interface, goes to a group, or would be answered to a socket that did not send it: such
@@ -139,13 +144,24 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
     let now = || flow::now(tables.jiffies(), facts.tick_shift);
     let lifetimes = facts.lifetimes();
     let (class, known) = match flow::next(own, said, packet.space(), lifetimes, now) {
-        Next::Same => return,
+        Next::Same => {
+            // What its program left unsent goes on for as long as it takes.
+            if let Some(own) = own
+                && flow::is_over_soon(own, now)
+                && sender.is_finishing()
+            {
+                tables.renew(hashed, own, Class::Closing);
+            }
+            return;
+        }
         // In place of one of the same tuple that is over: who looks for it would find that first.
         Next::Begin(class) => (class, own.unwrap_or(0)),
         // A socket that has the port of what was forwarded asks for itself.
         Next::Renew(Class::Forwarded) if !sender.is_forwarded() => {
             (Class::Datagrams, own.unwrap_or(0))
         }
+        // Ports that are used again may be another socket's.
+        Next::Renew(Class::Opening) => (Class::Opening, own.unwrap_or(0)),
         Next::Renew(class) => return tables.renew(hashed, own.unwrap_or(0), class),
     };
     sender.opens(&Opening {
@@ -192,13 +208,11 @@ pub fn opens_as<T: Theirs + ?Sized>(
             _ => {}
         }
     }
-    Some(
-        if matches!(opening.class, Class::Datagrams) && sender.is_forwarded() {
-            Class::Forwarded
-        } else {
-            opening.class
-        },
-    )
+    Some(match opening.class {
+        Class::Datagrams if sender.is_forwarded() => Class::Forwarded,
+        Class::Opening if sender.is_followed() => Class::Socket,
+        class => class,
+    })
 }
 
 /// Writes a conversation that begins, in place of what is `known` of its tuple; 0 = nothing.

@@ -3,6 +3,7 @@
 //! ```text
 //! /sys/fs/bpf/portguard/conversations-v2/7-4026531840/   cookie and inode of the network namespace
 //!     FLOWS SPILLED THEIRS                               the tables, see `portguard_common::conntrack`
+//!     ENDS_WITH                                          what ends when a TCP socket closes
 //!     OUTSIDE SERVICES                                   interfaces and sockets that begin none
 //!     HELD BOUND                                         ports that the host's UDP sockets have, and which has which
 //!     NAMESPACE COUNTS                                   what the socket programs need and count
@@ -17,6 +18,7 @@
 
 mod adopt;
 pub(crate) mod cgroup;
+mod forget;
 mod forwarded;
 mod held;
 mod outside;
@@ -91,6 +93,12 @@ impl Namespace {
     /// What was open before and is known now, where this state was made just now.
     pub fn adopted(&self) -> Option<Adopted> {
         self.adopted
+    }
+
+    /// Whether programs see the host's TCP sockets connect, and close.
+    fn follows_sockets(&self) -> bool {
+        programs::missing(&self.directory).is_none()
+            && programs::are_ports_followed(&self.directory)
     }
 
     fn word(&self, index: u32) -> u64 {
@@ -233,7 +241,7 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
                     mended.join(", ")
                 ));
             }
-            adopt::forget_closed(&found)?;
+            forget::forget_closed(&found)?;
             return Ok(found);
         }
         notice::warn(
@@ -286,7 +294,7 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
     held::follow(&namespace)?;
     step("following")?;
     namespace.adopted = Some(adopt::all(&namespace, policy, &sessions()?)?);
-    adopt::forget_closed(&namespace)?;
+    forget::forget_closed(&namespace)?;
     set_word(&namespace.directory, word::COMPLETE, 1)?;
     Ok(namespace)
 }

@@ -36,7 +36,15 @@ pub const EGRESS: &str = "portguard_tc";
 pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "TALKERS", "EVENTS"];
 
 /// Maps that all guards of a network namespace share: the conversations of the host.
-pub const NAMESPACE: [&str; 6] = ["FLOWS", "THEIRS", "SPILLED", "HELD", "OUTSIDE", "SERVICES"];
+pub const NAMESPACE: [&str; 7] = [
+    "FLOWS",
+    "THEIRS",
+    "SPILLED",
+    "ENDS_WITH",
+    "HELD",
+    "OUTSIDE",
+    "SERVICES",
+];
 
 /// A generation's own tables, beside its globals.
 pub const TABLES: [&str; 7] = [

@@ -302,6 +302,7 @@ fn sessions() -> Vec<Session> {
                 remote: SocketAddr::new(IpAddr::V4(remote), 443),
                 is_tcp: true,
                 began: Began::Host,
+                cookie: 0,
             })
         })
         .collect()

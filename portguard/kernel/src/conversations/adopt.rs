@@ -1,11 +1,10 @@
-//! Takes over what was open before, and forgets what closed without a program seeing it.
+//! Takes over what was open before.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use aya::programs::SchedClassifier;
 use portguard_common::addr::Addr;
-use portguard_common::conntrack::{Class, Hashed, Record, Tuple, record};
+use portguard_common::conntrack::{Class, Record, Tuple, record};
 use portguard_common::packet::{protocol, space};
 use portguard_policy::policy::Policy;
 
@@ -13,7 +12,7 @@ use super::Namespace;
 use super::programs::{WRITER, missing};
 use crate::error::Context as _;
 use crate::host::sessions::{asks_by_protocol, is_ours};
-use crate::host::sockets::{Began, Session, sessions};
+use crate::host::sockets::{Began, Session};
 use crate::record::{record_of, run};
 
 /// What became of the sessions that were open.
@@ -101,7 +100,14 @@ pub(super) fn all(
                 continue;
             }
         }
-        let done = writer.write(&record_of(&tuple(session), what, class))?;
+        let cookie = match class {
+            Class::Socket => session.cookie,
+            _ => 0,
+        };
+        let done = writer.write(&Record {
+            set: cookie,
+            ..record_of(&tuple(session), what, class)
+        })?;
         if is_ours {
             match done {
                 record::LOST => adopted.lost += 1,
@@ -112,32 +118,6 @@ pub(super) fn all(
     Ok(adopted)
 }
 
-/// Units of time that a cell must be old before it is missed: who opened it may not have been listed yet.
-const YOUNG: u64 = 30;
-
-/// Removes conversations of sockets that are not there any more. A program sees every close but those of sockets that were
-/// open before it came.
-pub(super) fn forget_closed(namespace: &Namespace) -> crate::Result<usize> {
-    let mut missed = missed(namespace)?;
-    if missed.is_empty() {
-        return Ok(0);
-    }
-    // A list of sockets that changes while it is read may lack one: who is missed twice is gone.
-    let again = self::missed(namespace)?;
-    missed.retain(|cell| again.contains(cell));
-    let mut writer = Writer::open(namespace.directory())?;
-    let mut removed = 0;
-    for (set, cell) in missed {
-        let record = Record {
-            set: u64::from(set),
-            cell,
-            ..record_of(&NOBODY, record::REMOVE, Class::Socket)
-        };
-        removed += usize::from(writer.write(&record)? == record::DONE);
-    }
-    Ok(removed)
-}
-
 /// For records that need no conversation.
 pub(super) const NOBODY: Tuple = Tuple {
     space: 0,
@@ -146,23 +126,3 @@ pub(super) const NOBODY: Tuple = Tuple {
     local_port: 0,
     remote_port: 0,
 };
-
-/// Cells of sockets that no socket has, with their sets.
-fn missed(namespace: &Namespace) -> crate::Result<Vec<(u32, u64)>> {
-    let old = namespace.of_sockets(YOUNG)?;
-    if old.is_empty() {
-        return Ok(Vec::new());
-    }
-    let there: BTreeSet<(u32, u64)> = sessions()?
-        .iter()
-        .filter(|session| session.is_tcp)
-        .map(|session| {
-            let Hashed { set, tag } = tuple(session).hash(namespace.key());
-            (set & (namespace.sets() - 1), tag)
-        })
-        .collect();
-    Ok(old
-        .into_iter()
-        .filter(|(set, cell)| !there.contains(&(*set, portguard_common::conntrack::tag(*cell))))
-        .collect())
-}

@@ -2,16 +2,16 @@
 //! the kernel's connection tracking knows who began.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use portguard_common::conntrack::{Class, record};
+use portguard_common::conntrack::{Class, Record, record};
 use portguard_policy::catalog::Transport;
 
 use super::adopt::{Writer, tuple};
 use super::{Namespace, outside};
 use crate::host::arrivals::route;
 use crate::host::links;
-use crate::host::sockets::{Began, Session};
+use crate::host::sockets::{Began, Session, streams};
 use crate::host::tracked::{Tracked, tracked};
 use crate::notice;
 use crate::record::record_of;
@@ -24,8 +24,8 @@ const LOOPBACK: u32 = 1;
 pub struct Passing {
     /// Begun behind this host.
     pub inside: Vec<Session>,
-    /// Begun by sockets of this host whose packets the packet filter sends elsewhere.
-    pub translated: Vec<Session>,
+    /// Begun by sockets of this host whose packets the packet filter sends elsewhere; with the ends that the sockets have.
+    pub translated: Vec<(Session, (SocketAddr, SocketAddr))>,
     /// Begun outside, to somebody behind this host.
     pub outside: Vec<Session>,
     /// Of these it is not known who began them.
@@ -50,11 +50,21 @@ pub fn passing(interface: u32, coming: &[u32]) -> crate::Result<Passing> {
 /// If the table of conversations cannot be written.
 pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<()> {
     let outside = outside::outside(coming)?;
-    let found = sort(&tracked_or_none(), &outside, &outside, route);
+    let mut found = sort(&tracked_or_none(), &outside, &outside, route);
+    if namespace.follows_sockets() && !found.translated.is_empty() {
+        let sockets = streams()?;
+        for (session, ends) in &mut found.translated {
+            session.cookie = sockets.get(ends).copied().unwrap_or(0);
+        }
+    }
+    let translated = found.translated.iter().map(|(session, _)| session);
     let mut writer = Writer::open(namespace.directory())?;
     let mut lost = 0;
-    for session in found.inside.iter().chain(&found.translated) {
-        let done = writer.write(&record_of(&tuple(session), record::OURS, Class::Packets))?;
+    for session in found.inside.iter().chain(translated) {
+        let done = writer.write(&Record {
+            set: session.cookie,
+            ..record_of(&tuple(session), record::OURS, Class::Packets)
+        })?;
         lost += usize::from(done == record::LOST);
     }
     if lost > 0 {
@@ -108,6 +118,7 @@ fn sort(
                 remote: one.first.0,
                 is_tcp: true,
                 began: Began::Peer,
+                cookie: 0,
             });
         } else if from.is_some() && !is_of(outside, from) {
             let session = Session {
@@ -115,9 +126,10 @@ fn sort(
                 remote: one.answer.0,
                 is_tcp: true,
                 began: Began::Host,
+                cookie: 0,
             };
             if is_here {
-                found.translated.push(session);
+                found.translated.push((session, one.first));
             } else {
                 found.inside.push(session);
             }
@@ -134,7 +146,6 @@ fn is_translated(one: &Tracked) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::net::SocketAddr;
 
     use super::*;
 
@@ -200,10 +211,14 @@ mod tests {
             ends(&found.outside),
             [(end("10.1.0.1:18080"), end("192.0.2.7:5000"))]
         );
+        let [(translated, of_socket)] = &found.translated[..] else {
+            panic!("{:?}", found.translated);
+        };
         assert_eq!(
-            ends(&found.translated),
-            [(end("10.1.0.1:4002"), end(SERVER))]
+            (translated.local, translated.remote),
+            (end("10.1.0.1:4002"), end(SERVER))
         );
+        assert_eq!(*of_socket, (end("10.1.0.1:4002"), end("10.1.0.1:9")));
         assert!(found.is_tracked && found.unclear == 0);
     }
 

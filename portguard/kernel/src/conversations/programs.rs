@@ -47,7 +47,8 @@ pub(super) fn load(namespace: &Namespace) -> crate::Result<()> {
         .map_max_entries("FLOWS", sets)
         .map_max_entries("THEIRS", sets)
         .map_max_entries("SPILLED", spilled(sets));
-    for name in ["FLOWS", "THEIRS", "SPILLED", "HELD"].iter().chain(&OWN) {
+    let shared = ["FLOWS", "THEIRS", "SPILLED", "ENDS_WITH", "HELD"];
+    for name in shared.iter().chain(&OWN) {
         loader.map_pin_path(name, directory.join(name));
     }
     let mut object = loader

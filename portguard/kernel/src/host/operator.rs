@@ -37,6 +37,7 @@ fn parse(text: &str) -> Option<Session> {
         remote,
         is_tcp: true,
         began: Began::Peer,
+        cookie: 0,
     })
 }
 

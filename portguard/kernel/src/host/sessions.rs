@@ -225,6 +225,7 @@ mod tests {
             } else {
                 Began::Host
             },
+            cookie: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The sockets of this network namespace that talk to somebody, as the kernel's socket tables have them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,6 +31,8 @@ pub struct Session {
     pub is_tcp: bool,
     /// Which end began it.
     pub began: Began,
+    /// What the kernel knows its socket by; 0 = there is none here, or which is not known.
+    pub cookie: u64,
 }
 
 /// Which end began a session.
@@ -143,6 +145,7 @@ pub fn sessions() -> crate::Result<Vec<Session>> {
                 remote,
                 is_tcp,
                 began,
+                cookie: socket.cookie,
             }
         })
         .collect();
@@ -168,6 +171,22 @@ pub fn sessions() -> crate::Result<Vec<Session>> {
         }
     }
     Ok(sessions)
+}
+
+/// The TCP sockets that are open, by both ends: what the kernel knows each by.
+///
+/// # Errors
+/// If the kernel does not show its socket tables.
+pub(crate) fn streams() -> crate::Result<BTreeMap<(SocketAddr, SocketAddr), u64>> {
+    let mut found = BTreeMap::new();
+    for family in [AF_INET, AF_INET6] {
+        let all = dump(family, IPPROTO_TCP, open_states())?;
+        found.extend(
+            all.into_iter()
+                .map(|socket| ((socket.local, socket.remote), socket.cookie)),
+        );
+    }
+    Ok(found)
 }
 
 /// A UDP socket that may be a service: it is connected to nobody, or to a peer of which is not known who began.
@@ -203,6 +222,7 @@ pub(crate) fn services() -> crate::Result<Vec<Service>> {
                 remote: socket.remote,
                 is_tcp: false,
                 began: Began::Unknown,
+                cookie: socket.cookie,
             });
             Service {
                 cookie: socket.cookie,
