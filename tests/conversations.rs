@@ -1,5 +1,6 @@
 //! Which conversations are the host's: begun by it, known for as long as they last, and nobody else's.
 
+mod containers;
 mod edges;
 mod equals;
 mod forwarded;

@@ -36,6 +36,7 @@ mod route;
 mod sample;
 mod sending;
 mod talkers;
+mod tracked;
 mod whole;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};

@@ -39,29 +39,32 @@ const ADDRESS: usize = 6;
 pub(crate) fn of(socket: *mut bpf_sock) -> u32 {
     // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
     let bit = unsafe { ptr::read_volatile(ASKED.0.get()) };
-    let Some(scratch) = TUPLE.get_ptr_mut(0) else {
-        return owner::FOUND;
-    };
-    if bit == 0 {
+    let mut byte = [0];
+    if bit == 0 || !read(socket.cast(), bit / 8, &mut byte) {
         return owner::FOUND;
     }
-    // Verifiers do not add to such a pointer; a number that was read from a map is none.
-    let mut byte = 0_u8;
-    // SAFETY: a word of a live per-CPU element that no other program of this CPU runs beside; the helper reads whatever
-    // address it is given, or refuses.
-    let done = unsafe {
-        let word = scratch.cast::<u64>().add(ADDRESS);
-        word.cast::<*mut bpf_sock>().write_volatile(socket);
-        let at = word.read_volatile() + u64::from(bit / 8);
-        bpf_probe_read_kernel((&raw mut byte).cast(), 1, at as *const c_void)
-    };
-    if done != 0 {
-        return owner::FOUND;
-    }
+    let [byte] = byte;
     if byte >> (bit % 8) & 1 != 0 {
         owner::FOUND | owner::ASKED
     } else {
         owner::FOUND | owner::PICKED
+    }
+}
+
+/// Reads from a structure of the kernel's, so many octets behind its start; whether it could.
+#[inline(always)]
+pub(crate) fn read<const N: usize>(structure: *mut c_void, at: u32, to: &mut [u8; N]) -> bool {
+    let Some(scratch) = TUPLE.get_ptr_mut(0) else {
+        return false;
+    };
+    // Verifiers do not add to such a pointer; a number that was read from a map is none.
+    // SAFETY: a word of a live per-CPU element that no other program of this CPU runs beside; the helper reads whatever
+    // address it is given, or refuses.
+    unsafe {
+        let word = scratch.cast::<u64>().add(ADDRESS);
+        word.cast::<*mut c_void>().write_volatile(structure);
+        let from = word.read_volatile() + u64::from(at);
+        bpf_probe_read_kernel(to.as_mut_ptr().cast(), N as u32, from as *const c_void) == 0
     }
 }
 

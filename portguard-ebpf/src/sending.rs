@@ -21,6 +21,7 @@ use crate::hook::{self, Hook as _, Sent};
 use crate::maps::{self, Maps};
 use crate::owner;
 use crate::remember::class;
+use crate::tracked;
 
 /// What [`opens`] is given: more than a function has arguments for; and after that a word of the packet.
 #[btf_map]
@@ -43,8 +44,17 @@ impl Sender for Sending {
     }
 
     #[inline(always)]
+    fn goes_on(&self, Hashed { set, tag }: Hashed, own: u64) {
+        goes_on((self.0).0, set, tag, own);
+    }
+
+    #[inline(always)]
     fn is_finishing(&self) -> bool {
-        is_finishing((self.0).0) != 0
+        !self.0.is_from_elsewhere()
+            && self
+                .0
+                .own_socket()
+                .is_some_and(|socket| hook::is_stream(socket) && hook::is_finishing(socket))
     }
 
     #[inline(always)]
@@ -107,10 +117,18 @@ impl Sender for Sending {
     #[inline(always)]
     fn owner(&self, tuple: &Tuple) -> u32 {
         // What a tunnel sends has the socket of what is in there, or none.
-        match self.0.udp_socket(tuple.local_port.into()) {
-            Some(socket) => owner::of(socket) | maps::service(self.0.socket()),
-            None => owner::find(self.0.ctx(), tuple),
+        if let Some(socket) = self.0.udp_socket(tuple.local_port.into()) {
+            return owner::of(socket) | maps::service(self.0.socket());
         }
+        match owner::find(self.0.ctx(), tuple) {
+            0 => translated((self.0).0),
+            found => found,
+        }
+    }
+
+    #[inline(always)]
+    fn tracked(&self) -> u32 {
+        tracked::of((self.0).0)
     }
 
     #[inline(always)]
@@ -140,21 +158,33 @@ fn may_end(ctx: *mut __sk_buff, is_reset: u32) -> u32 {
     u32::from(may_end)
 }
 
-/// See [`Sender::is_finishing`].
+/// What is known of the socket whose question the packet filter gives another port; 0 = there is none.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn is_finishing(ctx: *mut __sk_buff) -> u32 {
+extern "C" fn translated(ctx: *mut __sk_buff) -> u32 {
     let hook = Sent(ctx);
-    let is_finishing = !hook.is_from_elsewhere()
-        && hook
-            .own_socket()
-            .is_some_and(|socket| hook::is_stream(socket) && hook::is_finishing(socket));
-    u32::from(is_finishing)
+    match hook.own_udp_socket() {
+        Some(socket) if tracked::of(ctx) == track::tracked::ASKS => {
+            owner::of(socket) | maps::service(hook.socket())
+        }
+        _ => 0,
+    }
+}
+
+/// See [`track::goes_on`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn goes_on(ctx: *mut __sk_buff, set: u32, tag: u64, own: u64) -> u32 {
+    let hashed = Hashed { set, tag };
+    track::goes_on(&Maps::alone(), hashed, own, &Sending(Sent(ctx)));
+    0
 }
 
 /// See [`Sender::is_followed`], for the packet that [`OPENING`] tells of. A socket is followed if what it has the ends of itself
 /// is known to be one's.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn follow(ctx: *mut __sk_buff) -> u32 {
+extern "C" fn follow(ctx: *mut __sk_buff) -> u32 {
     let hook = Sent(ctx);
     let (Some(words), false) = (OPENING.get_ptr(0), hook.is_from_elsewhere()) else {
         return 0;

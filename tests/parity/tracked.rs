@@ -106,6 +106,10 @@ impl Sender for Packets<'_> {
         !is_reset
     }
 
+    fn goes_on(&self, hashed: Hashed, own: u64) {
+        track::goes_on(self.tables, hashed, own, self);
+    }
+
     fn is_finishing(&self) -> bool {
         false
     }
@@ -121,6 +125,10 @@ impl Sender for Packets<'_> {
     fn is_foreign(&self, _tuple: &Tuple) -> bool {
         // The destination's group bit.
         self.frame.first().is_some_and(|first| first & 1 != 0)
+    }
+
+    fn tracked(&self) -> u32 {
+        track::tracked::NO
     }
 
     fn owner(&self, _tuple: &Tuple) -> u32 {

@@ -157,7 +157,6 @@ impl Hashed {
 
     /// The tuple that has this key.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the low bits are the set")]
     pub const fn of_key(key: u64) -> Self {
         Self {
             set: (key & LOW_MASK) as u32,
@@ -245,12 +244,6 @@ pub fn is_live(cell: u64, lifetimes: Lifetimes, now: impl FnOnce() -> u64) -> bo
         Class::Closing => CLOSING,
     };
     age(cell, now()) <= u64::from(idle)
-}
-
-/// Whether a cell is of a conversation that ended some time ago.
-#[inline(always)]
-pub fn is_over_soon(cell: u64, now: impl FnOnce() -> u64) -> bool {
-    matches!(Class::of(cell), Class::Closing) && age(cell, now()) != 0
 }
 
 /// The cell of its set that a conversation takes if it is free, so that it is looked at first: one way, which processors

@@ -59,6 +59,8 @@ pub trait Sender {
     /// Whether it may end a conversation, by a reset or a close. What came in by a guarded interface may not, nor may a reset of
     /// the host's own stack, which says that no socket here has what is forwarded.
     fn may_end(&self, is_reset: bool) -> bool;
+    /// Does what [`goes_on`] does.
+    fn goes_on(&self, hashed: Hashed, own: u64);
     /// Whether a TCP socket of this host sends it that its program has closed, and that has something left to say.
     fn is_finishing(&self) -> bool;
     /// Whether a TCP socket of this host sends it that is followed, although the packet filter has given it other ends: then it
@@ -69,6 +71,8 @@ pub trait Sender {
     /// Whether it came in by a guarded interface, goes to a group, or would be answered to a socket that did not send it: such
     /// a one begins nothing.
     fn is_foreign(&self, tuple: &Tuple) -> bool;
+    /// What connection tracking has of it, for datagrams that are forwarded: see [`tracked`].
+    fn tracked(&self) -> u32;
     /// What is known of the UDP socket that sends it: see [`owner`].
     fn owner(&self, tuple: &Tuple) -> u32;
     /// Notes that this socket serves.
@@ -110,6 +114,16 @@ pub mod owner {
     pub const NOTED: u32 = 8;
 }
 
+/// What connection tracking has of a packet.
+pub mod tracked {
+    /// Nothing.
+    pub const NO: u32 = 0;
+    /// It is of the end that spoke first.
+    pub const ASKS: u32 = 1;
+    /// It answers.
+    pub const ANSWERS: u32 = 2;
+}
+
 /// Takes note of a packet that leaves for a `reason`.
 #[inline(always)]
 pub fn sent<T: Conversations + ?Sized, S: Subject>(
@@ -145,12 +159,10 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
     let lifetimes = facts.lifetimes();
     let (class, known) = match flow::next(own, said, packet.space(), lifetimes, now) {
         Next::Same => {
-            // What its program left unsent goes on for as long as it takes.
             if let Some(own) = own
-                && flow::is_over_soon(own, now)
-                && sender.is_finishing()
+                && matches!(Class::of(own), Class::Closing)
             {
-                tables.renew(hashed, own, Class::Closing);
+                sender.goes_on(hashed, own);
             }
             return;
         }
@@ -172,6 +184,21 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
         is_datagram: matches!(said, Said::Datagram),
         is_documented: matches!(reason, Reason::Granted),
     });
+}
+
+/// Has a conversation that ended be known for longer where its socket still sends what its program left: that takes as long as
+/// the other end does.
+#[inline(always)]
+pub fn goes_on<T: Conversations + ?Sized>(
+    tables: &T,
+    hashed: Hashed,
+    own: u64,
+    sender: &impl Sender,
+) {
+    let now = flow::now(tables.jiffies(), tables.config().tick_shift);
+    if flow::age(own, now) != 0 && sender.is_finishing() {
+        tables.renew(hashed, own, Class::Closing);
+    }
 }
 
 /// Begins a conversation with a packet that leaves, if it is a question.
@@ -208,11 +235,16 @@ pub fn opens_as<T: Theirs + ?Sized>(
             _ => {}
         }
     }
-    Some(match opening.class {
-        Class::Datagrams if sender.is_forwarded() => Class::Forwarded,
-        Class::Opening if sender.is_followed() => Class::Socket,
-        class => class,
-    })
+    let class = opening.class;
+    Some(
+        if matches!(class, Class::Datagrams) && sender.is_forwarded() {
+            Class::Forwarded
+        } else if matches!(class, Class::Opening) && sender.is_followed() {
+            Class::Socket
+        } else {
+            class
+        },
+    )
 }
 
 /// Writes a conversation that begins, in place of what is `known` of its tuple; 0 = nothing.
@@ -227,6 +259,10 @@ pub fn begins<T: Conversations + ?Sized>(tables: &T, hashed: Hashed, known: u64,
 
 /// A packet without handshake that leaves, as far as it matters who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and most combinations occur"
+)]
 pub struct Datagram {
     /// See [`Subject::space`].
     pub space: u32,
@@ -234,8 +270,10 @@ pub struct Datagram {
     pub is_documented: bool,
     /// Whether the kernel picked the port, as it does for programs that ask.
     pub is_picked: bool,
-    /// Whether its socket serves.
+    /// Whether its socket serves; or, where it is forwarded, whether it answers.
     pub is_service: bool,
+    /// Whether it is forwarded, and its end spoke first, as connection tracking has it.
+    pub is_first: bool,
     /// When that was noted: see [`owner::NOTED`].
     pub noted: u32,
     /// The host's port.
@@ -251,14 +289,21 @@ impl Datagram {
     fn of(opening: &Opening, sender: &impl Sender, config: &Config) -> Self {
         let tuple = &opening.tuple;
         let port = tuple.local_port;
-        let has_owner = tuple.space == 1 && !sender.is_forwarded();
-        let known = if has_owner { sender.owner(tuple) } else { 0 };
-        let is_picked = is_picked(config, port, known);
+        let (known, tracked) = match (tuple.space, sender.is_forwarded()) {
+            (1, false) => (sender.owner(tuple), tracked::NO),
+            (1, true) => (0, sender.tracked()),
+            _ => (0, tracked::NO),
+        };
+        let is_answer = tracked == tracked::ANSWERS;
+        let is_picked = !is_answer && is_picked(config, port, known);
         Self {
             space: tuple.space,
             is_documented: opening.is_documented,
             is_picked,
-            is_service: known & owner::WAS_OPEN != 0 || known & owner::WAS_THERE != 0 && !is_picked,
+            is_service: is_answer
+                || known & owner::WAS_OPEN != 0
+                || known & owner::WAS_THERE != 0 && !is_picked,
+            is_first: tracked == tracked::ASKS,
             noted: known >> owner::NOTED,
             port,
             peer: tuple.remote,
@@ -308,6 +353,9 @@ pub mod asks {
 /// the host asks, whoever spoke first of the two asks, and what a service says is no question, unless its protocol says so
 /// ([`mod@crate::engine::question`]). Where both ends have the port of that protocol, as resolvers and time servers have
 /// among themselves, that alone decides.
+///
+/// What is forwarded has no socket here, and its port may be the packet filter's choice. Where connection tracking has it, that
+/// knows who spoke first, and where not, the number of the port decides.
 #[inline(always)]
 pub fn asks<T: Theirs + ?Sized>(
     tables: &T,
@@ -316,15 +364,15 @@ pub fn asks<T: Theirs + ?Sized>(
     is_question: impl FnOnce() -> bool,
 ) -> u32 {
     let own = Key::port(said.space, said.port);
-    let is_client =
-        !said.is_service && said.is_picked && tables.entry(Direction::Ingress, own).is_closed();
+    let may_be_free = !said.is_service && tables.entry(Direction::Ingress, own).is_closed();
+    let is_client = may_be_free && said.is_picked;
     // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
     // names.
     let asked = Key::port(said.space, said.peer_port);
     let is_asked =
         said.is_documented && (is_client || tables.entry(Direction::Egress, asked).is_restricted());
     if !is_asked {
-        let is_free = said.space != 1 || is_client;
+        let is_free = said.space != 1 || is_client || may_be_free && said.is_first;
         let is_question = !is_free && said.is_documented && is_question();
         let is_among_equals = is_question && said.port == said.peer_port;
         // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
@@ -336,7 +384,7 @@ pub fn asks<T: Theirs + ?Sized>(
             || said.is_documented
                 && (!said.is_service || is_among_equals || is_question && is_settled());
         // Who else has the port of a client next is somebody else. A port that a program chose keeps its program.
-        let idle = if is_free || is_question {
+        let idle = if said.space != 1 || is_client || is_question {
             tables.config().udp_idle
         } else {
             tables.config().tcp_idle

@@ -100,9 +100,10 @@ pub(super) fn all(
                 continue;
             }
         }
-        let cookie = match class {
-            Class::Socket => session.cookie,
-            _ => 0,
+        let cookie = if session.is_tcp && by_sockets {
+            session.cookie
+        } else {
+            0
         };
         let done = writer.write(&Record {
             set: cookie,

@@ -7,8 +7,9 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 7] = [
+const WANTED: [(&str, &str); 8] = [
     ("sock", "sk_userlocks"),
+    ("sk_buff", "_nfct"),
     ("xdp_buff", "rxq"),
     ("xdp_rxq_info", "dev"),
     ("net_device", "ifindex"),

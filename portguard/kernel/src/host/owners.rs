@@ -1,5 +1,6 @@
 //! Whether a program asked for the port of its UDP socket, or the kernel picked it. The kernel knows, and its list of sockets
-//! does not say: a program looks at the socket itself.
+//! does not say: a program looks at the socket itself. Where it finds that is here, and where it finds what connection tracking
+//! has of a packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -19,10 +20,17 @@ const BINDPORT: u32 = 3;
 const PROGRAM: &str = "portguard_owner";
 /// The global that it, and the guard, find the bit by.
 pub(crate) const GLOBAL: &str = "ASKED";
+/// The global that the guard finds by what connection tracking has of a packet.
+pub(crate) const TRACKING: &str = "TRACKED";
 
 /// The number of the bit in the kernel's `struct sock`; 0 where it is not known, or may not be read.
 pub(crate) fn bit() -> u32 {
     btf::member("sock", "sk_userlocks").map_or(0, |at| at + BINDPORT)
+}
+
+/// Where the kernel's `struct sk_buff` says what connection tracking has of a packet, in octets; 0 likewise.
+pub(crate) fn tracking() -> u32 {
+    btf::member("sk_buff", "_nfct").map_or(0, |at| at / 8)
 }
 
 /// What looks at sockets.

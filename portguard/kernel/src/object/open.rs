@@ -85,13 +85,15 @@ pub fn open<const N: usize>(
         };
         (facts, placing)
     });
-    let (asked, places) = (owners::bit(), above::places());
+    let (asked, tracked) = (owners::bit(), owners::tracking());
+    let places = above::places();
     // One loader for all: a new one reads the kernel's own types, which takes longer than all else here. Nothing in the object
     // depends on their layout.
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
         .override_global(owners::GLOBAL, &asked, true)
+        .override_global(owners::TRACKING, &tracked, true)
         .override_global(above::GLOBAL, places.as_slice(), true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)
