@@ -10,6 +10,7 @@ use portguard_harness::net::{End, Host, Lab, Output, unique_name};
 use portguard_harness::traffic::{connect_from, receive_datagram, udp_socket, wait_readable};
 
 use crate::guard::{Guarded, LONG, SHORT, SOON};
+use crate::topology::{container, ip};
 
 /// What the policy opens.
 const OPEN: u16 = 7000;
@@ -359,6 +360,49 @@ fn sessions_to_published_ports_are_not_cut_unasked() -> Result<()> {
     let forced = load(guarded, &["--force", "--allow-weaker"])?.success()?;
     ensure!(forced.stderr.contains("1 cut"), "{forced:?}");
     ensure!(!says(&stranger, &served, SHORT)?);
+    Ok(())
+}
+
+/// Connection tracking that sees a container's connection only from its middle on, as after its table was flushed, tells nobody
+/// who began it: `load` names it, and does not cut it unasked.
+#[test]
+fn sessions_that_were_taken_up_midway_are_not_cut_unasked() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let inside = container(&left.host, "")?;
+    let routes = "route add 10.99.0.0/24 via 10.77.0.1\n-6 route add fd99::/64 via fd77::1";
+    ip(&right.host, "", routes)?;
+    let mut open = Vec::new();
+    for (own, theirs) in ["10.99.0.2", "fd99::2"].into_iter().zip(right.both()) {
+        let server = SocketAddr::new(theirs, SERVER);
+        let pair = connected((&inside, own.parse()?), (&right.host, server))?;
+        open.push((server, pair));
+    }
+    nft(
+        &left.host,
+        "add table inet see\n\
+         add chain inet see on { type filter hook forward priority 0; }\n\
+         add rule inet see on ct state established accept",
+    )?;
+    for (_, (opener, accepter)) in &open {
+        ensure!(says(opener, accepter, SOON)? && says(accepter, opener, SOON)?);
+    }
+    let refused = load(&guarded, &[])?;
+    ensure!(
+        refused.code() == 2 && refused.stderr.contains("would cut 2 open sessions"),
+        "{refused:?}"
+    );
+    for (server, (opener, accepter)) in &open {
+        let line = format!("(session of {server}; who began it is not known)");
+        ensure!(refused.stderr.contains(&line), "{line}: {refused:?}");
+        ensure!(says(accepter, opener, SOON)?, "{server}: cut unasked");
+    }
+    ensure!(guarded.status()?.is_none());
+    let forced = load(&guarded, &["--cut-sessions"])?.success()?;
+    ensure!(forced.stderr.contains("2 cut"), "{forced:?}");
+    for (server, (opener, accepter)) in &open {
+        ensure!(!says(accepter, opener, SHORT)?, "{server}: not cut");
+    }
     Ok(())
 }
 

@@ -521,8 +521,8 @@ pub(super) fn tell(done: &Done) {
     if !unguarded.is_empty() {
         let _ = writeln!(
             err,
-            "not guarded: {}: what arrives there is not judged, and answers to datagrams that leave there pass a guard only by \
-             a row",
+            "not guarded: {}: what arrives there is not judged, and what answers datagrams, or connections of containers, that \
+             leave there passes a guard only by a row",
             unguarded.join(", ")
         );
     }

@@ -28,8 +28,8 @@ pub struct Passing {
     pub translated: Vec<(Session, (SocketAddr, SocketAddr))>,
     /// Begun outside, to somebody behind this host.
     pub outside: Vec<Session>,
-    /// Of these it is not known who began them.
-    pub unclear: usize,
+    /// Taken up midway by connection tracking, so that nothing tells who began them.
+    pub unclear: Vec<Session>,
     /// Whether the kernel tracks any connections at all.
     pub is_tracked: bool,
 }
@@ -110,24 +110,20 @@ fn sort(
         if !leaves && !arrives || is_here && !is_translated(one) {
             continue;
         }
+        let session = |(remote, local), began| Session {
+            local,
+            remote,
+            is_tcp: true,
+            began,
+            cookie: 0,
+        };
         if !one.is_begun {
-            found.unclear += 1;
+            let ends = if leaves { one.answer } else { one.first };
+            found.unclear.push(session(ends, Began::Unclear));
         } else if arrives {
-            found.outside.push(Session {
-                local: one.first.1,
-                remote: one.first.0,
-                is_tcp: true,
-                began: Began::Peer,
-                cookie: 0,
-            });
+            found.outside.push(session(one.first, Began::Peer));
         } else if from.is_some() && !is_of(outside, from) {
-            let session = Session {
-                local: one.answer.1,
-                remote: one.answer.0,
-                is_tcp: true,
-                began: Began::Host,
-                cookie: 0,
-            };
+            let session = session(one.answer, Began::Host);
             if is_here {
                 found.translated.push((session, one.first));
             } else {
@@ -219,7 +215,7 @@ mod tests {
             (end("10.1.0.1:4002"), end(SERVER))
         );
         assert_eq!(*of_socket, (end("10.1.0.1:4002"), end("10.1.0.1:9")));
-        assert!(found.is_tracked && found.unclear == 0);
+        assert!(found.is_tracked && found.unclear.is_empty());
     }
 
     /// A stranger makes as many entries as there is room for, each from another sender.
@@ -241,11 +237,17 @@ mod tests {
             asked.set(asked.get() + 1);
             Some(route(to))
         });
-        assert_eq!((found.unclear, asked.get()), (0, 0));
+        assert_eq!((found.unclear.len(), asked.get()), (0, 0));
         let answered = Tracked {
             is_answered: true,
             ..forged[0].clone()
         };
-        assert_eq!(sorted(&[answered]).unclear, 1);
+        let [unclear] = &sorted(&[answered]).unclear[..] else {
+            panic!("one is listed");
+        };
+        assert_eq!(
+            (unclear.local, unclear.remote, unclear.began),
+            (end("10.9.0.2:80"), end("198.51.100.0:0"), Began::Unclear)
+        );
     }
 }

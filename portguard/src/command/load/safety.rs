@@ -17,7 +17,7 @@ use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Speaks};
 use portguard_kernel::host::operator;
 use portguard_kernel::host::sessions::{Arriving, Known, Sorted, sort};
-use portguard_kernel::host::sockets::{Session, sessions};
+use portguard_kernel::host::sockets::{Began, Session, sessions};
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
@@ -74,8 +74,6 @@ pub(in crate::command) struct Safety {
     sessions: Sorted,
     /// The connections of others that pass through by it.
     passing: Sorted,
-    /// Of so many it is not known who began them.
-    unclear: usize,
     /// Whether those that are open may not be known, since the kernel tracks no connections.
     is_blind: bool,
 }
@@ -137,11 +135,12 @@ fn passing(
         outside,
         unclear,
         is_tracked,
-        ..
+        translated: _,
     } = conversations::passing(interface.index, coming)?;
     let arriving: Vec<Arriving> = inside
         .into_iter()
         .chain(outside)
+        .chain(unclear)
         .map(|session| Arriving {
             session,
             ports: vec![session.local.port()],
@@ -150,7 +149,6 @@ fn passing(
     let known = |session: &Session| if takes_over { None } else { known(session) };
     Ok(Safety {
         passing: sort(&arriving, policy, known),
-        unclear,
         is_blind: !is_tracked && is_forwarding(),
         ..Safety::default()
     })
@@ -400,7 +398,11 @@ pub(super) fn tell(interface: &Interface, adopted: Option<Adopted>, safety: &Saf
 pub(super) fn tell_passing(interface: &Interface, safety: &Safety) {
     let mut err = stderr();
     let name = plain(&interface.name);
-    let (known, unclear) = (safety.passing.seeds.len(), safety.unclear);
+    let known = safety.passing.seeds.len();
+    let cut = safety.passing.cut.iter();
+    let unclear = cut
+        .filter(|one| one.session.began == Began::Unclear)
+        .count();
     if known > 0 {
         let _ = writeln!(
             err,
