@@ -151,9 +151,28 @@ roles = ["wso2/identity-server"]
             .arg("--fleet-state")
             .arg(self.path("state").join(name))
             .arg(format!("--history={}", self.path("history").display()))
+            .env("STATE_DIRECTORY", self.kept(name)?)
             .env_remove("PORTGUARD_CONFIG");
         self.agents.push(host.start(&mut command)?);
         Ok(())
+    }
+
+    /// What a host keeps over boots.
+    fn kept(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path("kept").join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Waits until a host gives a reason for where it is.
+    fn wait_for_reason(&self, host: &str, words: &[&str]) -> Result<()> {
+        let mut last = Value::Null;
+        eventually("a reason", || {
+            last = self.json(&["status", "--json", "-l", &format!("host={host}")])?;
+            let why = last["hosts"][0]["why"].as_str().unwrap_or_default();
+            Ok(words.iter().all(|word| why.contains(word)))
+        })
+        .with_context(|| format!("{words:?}: {last:#}"))
     }
 
     fn wait(&self, state: &str, selector: &str) -> Result<Value> {
@@ -343,4 +362,50 @@ fn what_was_seen_is_one_view(fleet: &Fleet) -> Result<()> {
 fn mode_of(path: &Path) -> Result<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o777)
+}
+
+#[test]
+fn flows_are_named_and_accepted_for_all_hosts_and_off_stays_off() -> Result<()> {
+    let mut fleet = Fleet::new("enforce")?;
+    let config = fleet.path("fleet.toml");
+    let text = std::fs::read_to_string(&config)?;
+    // Only one of the hosts is there.
+    let gate = |lines: &str| {
+        let lines = format!("reporting = 0\n{lines}");
+        std::fs::write(&config, text.replace("would_drop = 10", &lines))
+    };
+    gate("accept = [\"tcp/none\"]")?;
+    let refused = fleet.verb(&["enroll", "left"])?;
+    ensure!(
+        refused.code() == 2 && refused.stderr.contains("tcp/none"),
+        "{refused}"
+    );
+    gate("")?;
+    fleet.verb(&["enroll", "left"])?.success()?;
+    fleet.publish()?;
+    fleet.start("left")?;
+    fleet.wait("ready", "host=left")?;
+    let sink = SocketAddr::new(fleet.link.left.v4().into(), 4711);
+    let right = &fleet.link.right;
+    right.host.run(|| exchange_udp(sink, b"x", SHORT))?;
+    let flow = format!("udp/4711={}", right.v4());
+    fleet.wait_for_reason("left", &["would drop 1 flow", &flow])?;
+
+    gate(&format!("accept = [\"{flow}\"]"))?;
+    fleet.publish()?;
+    fleet.wait("ready", "host=left")?;
+    let controller = fleet.control()?;
+    fleet.verb(&["rollout", "start"])?.success()?;
+    fleet.wait("confirmed", "host=left")?;
+    drop(controller);
+
+    let mut unload = Command::new(env!("CARGO_BIN_EXE_portguard"));
+    unload
+        .args(["unload", "--stay-off"])
+        .env("STATE_DIRECTORY", fleet.kept("left")?);
+    let host = fleet.link.left.host.clone();
+    host.output(&mut unload, SOON)?.success()?;
+    fleet.wait_for_reason("left", &["switched off", "--switch-on"])?;
+    ensure!(Fleet::mode(&host)?.is_empty(), "it is guarded");
+    Ok(())
 }

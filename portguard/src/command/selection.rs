@@ -211,6 +211,11 @@ impl Loaded {
         self.today = frozen.today;
     }
 
+    /// Takes the answer about a name back that nothing needs.
+    pub fn forget(&mut self, name: &str) {
+        self.resolved.remove(name);
+    }
+
     /// What [`Self::freeze`] would want, as of now on this machine.
     pub fn frozen(&self) -> Frozen {
         Frozen {

@@ -43,7 +43,7 @@ struct Answer {
     schema: u32,
     /// Interfaces that were guarded and are no longer.
     unloaded: Vec<String>,
-    /// Those among them that the next boot guards again.
+    /// Those among them that the next boot guards again, or the fleet's agent.
     comes_back: Vec<String>,
     /// Those that stay unguarded until somebody loads a policy.
     stays_off: Vec<String>,
@@ -112,9 +112,10 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
     Ok(())
 }
 
-/// Whether the next boot guards the interface again: a policy is stored, and a unit that loads it is enabled.
+/// Whether the interface is guarded again by somebody else: the agent of a fleet, or the next boot, where a policy is stored
+/// and a unit that loads it is enabled.
 fn comes_back(layout: &Layout, name: &str) -> bool {
-    store::is_stored(layout) && boot::is_enabled(name)
+    boot::has_fleet() || store::is_stored(layout) && boot::is_enabled(name)
 }
 
 fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
@@ -122,10 +123,15 @@ fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
     for name in &answer.unloaded {
         writeln!(err, "{}: no longer guarded", plain(name))?;
         if answer.comes_back.contains(name) {
+            let who = if boot::has_fleet() {
+                "the fleet's agent guards it again, within seconds while it runs".to_owned()
+            } else {
+                let name = plain(name);
+                format!("the next boot guards it again (the unit portguard@{name} is enabled)")
+            };
             writeln!(
                 err,
-                "  the next boot guards it again (the unit portguard@{0} is enabled): `portguard unload --interface {0} \
-                 --stay-off` keeps it off",
+                "  {who}: `portguard unload --interface {} --stay-off` keeps it off",
                 plain(name)
             )?;
         } else if !answer.stays_off.contains(name) {

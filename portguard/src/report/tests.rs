@@ -14,6 +14,7 @@ fn top_talkers() -> TopTalkers {
         to_client: false,
         service: 0,
         peer: "2001:db8:0:7::9".parse().unwrap(),
+        is_crowd: false,
         packets: 12,
         error: 2,
         dropped: 0,
@@ -192,7 +193,7 @@ fn the_page_holds_all_and_asks_nobody() {
         "undocumented-traffic-seen",
         "documented-not-listening",
         "does not hold",
-        "2001:db8:0:7::/64",
+        "2001:db8:0:7::9",
         "10 to 12",
         "and 2 more",
         "careful",
@@ -228,7 +229,7 @@ fn markdown_and_csv_have_the_same_numbers() {
         "{text}"
     );
     assert!(
-        text.contains("| in | 2001:db8:0:7::/64 | tcp/6667 | undocumented-port | 10 to 12 |"),
+        text.contains("| in | 2001:db8:0:7::9 | tcp/6667 | undocumented-port | 10 to 12 |"),
         "{text}"
     );
     let text = csv(&evidence());

@@ -101,6 +101,8 @@ pub struct Judgement {
     pub packets: u64,
     /// Flows that would be dropped and that nobody accepted.
     pub would_drop: u64,
+    /// The first of them, in words.
+    pub flows: Vec<String>,
     /// What the documents close that is open now.
     pub closes: Vec<String>,
     /// Everything else that speaks against it.
@@ -120,8 +122,14 @@ impl Judgement {
             ));
         }
         if self.would_drop > gate.would_drop {
+            let left_off = self.would_drop > self.flows.len() as u64;
+            let named = match &self.flows[..] {
+                [] => String::new(),
+                some if left_off => format!(": {}, ...", some.join(", ")),
+                all => format!(": {}", all.join(", ")),
+            };
             return Some(format!(
-                "would drop {} not accepted, {} allowed",
+                "would drop {} not accepted, {} allowed{named}",
                 flows(self.would_drop),
                 gate.would_drop
             ));

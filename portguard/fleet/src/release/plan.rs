@@ -52,6 +52,9 @@ pub struct Gate {
     /// How many flows enforcing may drop that nobody accepted.
     #[serde(default)]
     pub would_drop: u64,
+    /// Flows that enforcing may drop, as `portguard promote --accept` takes them: `tcp/8243=10.66.0.7`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept: Vec<String>,
     /// How many hosts may fail, revert or fall silent before the rollout halts.
     #[serde(default)]
     pub max_failed: u64,
@@ -104,6 +107,7 @@ impl Default for Gate {
             audit: three_days(),
             packets: 0,
             would_drop: 0,
+            accept: Vec::new(),
             max_failed: 0,
             reporting: nearly_all(),
             confirm: two_minutes(),

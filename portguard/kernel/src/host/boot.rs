@@ -29,6 +29,13 @@ fn is_wanted(units: &Path, interface: &str) -> bool {
     })
 }
 
+/// Whether this host is part of a fleet, whose agent guards it: by the file that its unit reads.
+pub fn has_fleet() -> bool {
+    let text = fs::read_to_string("/etc/portguard/agent.conf").unwrap_or_default();
+    text.lines()
+        .any(|line| line.trim_start().starts_with("PORTGUARD_STORE="))
+}
+
 /// A name as part of a unit's name, see systemd.unit(5).
 pub fn escaped(name: &str) -> String {
     let mut out = String::new();

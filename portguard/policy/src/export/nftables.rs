@@ -179,11 +179,9 @@ impl Table<'_> {
             "meta l4proto {{ tcp, udp, sctp }} goto {name}_port"
         ));
         self.icmp(side);
+        rules.push(format!("meta nfproto ipv4 meta l4proto 1 goto {name}_icmp"));
         rules.push(format!(
-            "meta nfproto ipv4 meta l4proto icmp goto {name}_icmp"
-        ));
-        rules.push(format!(
-            "meta nfproto ipv6 meta l4proto ipv6-icmp goto {name}_icmpv6"
+            "meta nfproto ipv6 meta l4proto 58 goto {name}_icmpv6"
         ));
         rules.extend(self.protocols(side));
         let refused = self.count_reason(side, Reason::UndocumentedProtocol);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use portguard_fleet::agent::{Documents, Guard, GuardError, InForce, Judgement};
 use portguard_fleet::evidence::Evidence;
 use portguard_fleet::release::Gate;
+use portguard_kernel::pins::bpffs::Layout;
+use portguard_kernel::store;
 use portguard_observe::observe;
 use serde_json::Value;
 use tokio::process::Command;
@@ -23,6 +25,9 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Counting takes longer than asking what is in force, and is said once a minute.
 const COUNTED_EVERY: Duration = Duration::from_secs(30);
+
+/// Flows that are named where too many would be dropped: a status is small.
+const NAMED: usize = 3;
 
 /// Of all interfaces, as `status` counts them.
 fn violations() -> portguard_kernel::Result<u64> {
@@ -130,6 +135,32 @@ fn reason(text: &str) -> String {
     }
 }
 
+/// Whoever has the host may take its guard off for good, and the fleet is told.
+fn refuse_off<'a>(interfaces: impl IntoIterator<Item = &'a String>) -> Result<(), GuardError> {
+    let mut all = interfaces.into_iter();
+    match all.find(|name| store::is_off(&Layout::of(name))) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "`{name}` was switched off on this host by `portguard unload --stay-off`: `portguard load --last-good --switch-on \
+             --interface {name}` there guards it again"
+        )
+        .into()),
+    }
+}
+
+/// `out:udp/53=192.0.2.7`, as `accept` of the gate takes it.
+fn named(flow: &Value) -> String {
+    let out = match evidence::text(flow, "direction") {
+        "out" => "out:",
+        _ => "",
+    };
+    let what = evidence::text(flow, "what");
+    match evidence::text(flow, "peer") {
+        "" => format!("{out}{what}"),
+        peer => format!("{out}{what}={peer}"),
+    }
+}
+
 impl Guard for Verbs {
     async fn compile(
         &mut self,
@@ -188,6 +219,7 @@ impl Guard for Verbs {
     }
 
     async fn audit(&mut self, documents: &Documents, named: &[String]) -> Result<(), GuardError> {
+        refuse_off(named)?;
         self.with(&["load", "--audit", "--json"], documents, named)
             .await
             .map(|_| ())
@@ -196,7 +228,7 @@ impl Guard for Verbs {
     async fn judge(&mut self, documents: &Documents, gate: &Gate) -> Result<Judgement, GuardError> {
         let window = format!("{}s", gate.audit);
         let packets = gate.packets.to_string();
-        let verb = [
+        let mut verb = vec![
             "promote",
             "--dry-run",
             "--json",
@@ -205,6 +237,12 @@ impl Guard for Verbs {
             "--min-packets",
             &packets,
         ];
+        for flow in &gate.accept {
+            verb.extend(["--accept", flow]);
+        }
+        if !gate.accept.is_empty() {
+            verb.extend(["--because", "the publishers of the release accept it"]);
+        }
         let all = documents.entry.digests.keys();
         let (_, said) = self.with(&verb, documents, all).await?;
         let mut judged = Judgement {
@@ -218,7 +256,12 @@ impl Guard for Verbs {
             judged.packets += number("packets");
             let unexplained = evidence::list(one, "flows")
                 .filter(|flow| evidence::text(flow, "state") == "unexplained");
-            judged.would_drop += unexplained.count() as u64;
+            for flow in unexplained {
+                judged.would_drop += 1;
+                if judged.flows.len() < NAMED {
+                    judged.flows.push(named(flow));
+                }
+            }
             let mut here = Said {
                 watched,
                 against: Vec::new(),
@@ -248,6 +291,7 @@ impl Guard for Verbs {
         within: Duration,
         cuts: bool,
     ) -> Result<(), GuardError> {
+        refuse_off(documents.entry.digests.keys())?;
         let within = format!("{}s", within.as_secs());
         // The publishers signed what may be dropped no more: there is nobody to ask here.
         let mut verb = vec![

@@ -9,6 +9,7 @@ use clap::Args;
 use portguard_fleet::layout::is_name;
 use portguard_fleet::release::{Gate, KeySet, Plan, Trust, Wave};
 use portguard_fleet::store::{Address, AnyStore, Files};
+use portguard_observe::evidence::accept::Flow;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::site::Site;
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,9 @@ impl Project {
         self.plan().check().map_err(|error| error.to_string())?;
         if config.gate.confirm > LONGEST_CONFIRM {
             return Err("gate: `confirm` is at most 1d: so long a host may be cut off".to_owned());
+        }
+        for flow in &config.gate.accept {
+            Flow::parse(flow).map_err(|why| format!("gate: `accept`: {why}"))?;
         }
         for text in [&config.valid, &config.rollback_within] {
             seconds(text)?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,7 +23,7 @@ use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
 use portguard_policy::human::{count, plain};
-use portguard_policy::policy::{Outbound, Policy};
+use portguard_policy::policy::{Grant, GrantKind, Outbound, Policy};
 
 /// Deadline of those who enforce over SSH and say nothing.
 const DEFAULT: Duration = Duration::from_mins(2);
@@ -294,20 +295,29 @@ fn check_operator(
         "enforcing on `{}` would cut your own SSH connection: {arriving}",
         interface.name
     ))
-    .hint(format!(
-        "allow it with {}, or say `--force`",
-        arriving
-            .ports
-            .iter()
-            .map(|port| format!("`--management tcp/{port}={}`", session.remote.ip()))
-            .collect::<Vec<_>>()
-            .join(" ")
-    ));
+    .hint(way_in(policy, &arriving.ports, session.remote.ip()));
     if force {
         let _ = writeln!(err, "warning: {fault}");
         return Ok(());
     }
     Err(fault)
+}
+
+/// How to let an operator in. Flags take the place of what a site file allows, so that they are no way where it allows others.
+fn way_in(policy: &Policy, ports: &[u16], operator: IpAddr) -> String {
+    let is_management = |grant: &Grant| grant.kind == GrantKind::Management;
+    let named = |form: &dyn Fn(&u16) -> String| -> String {
+        ports.iter().map(form).collect::<Vec<_>>().join(" ")
+    };
+    if policy.inbound.iter().any(is_management) {
+        let ports = named(&|port| format!("`tcp/{port}`"));
+        return format!(
+            "add {operator} to the peers of {ports} in `[management]` of the site file, or to a group that is named there \
+             (`--management` would take the place of all that is allowed there); or say `--force`"
+        );
+    }
+    let flags = named(&|port| format!("`--management tcp/{port}={operator}`"));
+    format!("allow it with {flags}, or say `--force`")
 }
 
 fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {

@@ -241,11 +241,21 @@ fn ports(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
     table(frame, area, top, rows.collect(), &columns, &header);
 }
 
+/// Characters of the longest IPv6 address.
+const ADDRESS: u16 = 39;
+/// Columns that other things than addresses need on a narrow screen.
+const REST: u16 = 41;
+
 fn talkers(frame: &mut Frame<'_>, area: Rect, top: &Top, name: &str) {
     let known = top.talkers(name);
     let is_wide = area.width >= WIDE;
     // Addresses and numbers before all else; what is left out on a narrow screen is in `counters --by peer`.
     let (peer, to) = if is_wide { (24, 18) } else { (23, 16) };
+    // An IPv6 address takes of the reason first.
+    let most = ADDRESS.min(area.width.saturating_sub(REST)).max(peer);
+    let longest = known.iter().map(|talker| talker.who().len()).max();
+    let peer =
+        u16::try_from(longest.unwrap_or(0)).map_or(most, |longest| longest.clamp(peer, most));
     let (columns, header): (&[u16], &[&str]) = if is_wide {
         (
             &[3, peer, to, 16, 8, 24],

@@ -131,6 +131,7 @@ fn the_screen_says_all_without_colour() {
         to_client: false,
         service: 0,
         peer: [10, 0, 0, 1].into(),
+        is_crowd: false,
         packets: 128,
         error: 28,
         dropped: 0,
@@ -189,7 +190,8 @@ fn narrow_screens_cut_no_address_and_say_where_they_cut() {
         port: 0,
         to_client: false,
         service: 0,
-        peer: "2001:db8:aaaa:bbbb::7".parse().unwrap(),
+        peer: "2001:db8:aaaa:bbbb:cccc:dddd:eeee:7777".parse().unwrap(),
+        is_crowd: false,
         packets: 1_234_567,
         error: 0,
         dropped: 0,
@@ -207,10 +209,10 @@ fn narrow_screens_cut_no_address_and_say_where_they_cut() {
     top.turn(2);
     let shown = screen(&top, 80, 24);
     for wanted in [
-        "2001:db8:aaaa:bbbb::/64 ",
+        "2001:db8:aaaa:bbbb:cccc:dddd:eeee:7777 ",
         "protocol 47",
         "1.2 M",
-        "undocumented-protocol",
+        "undocu…",
     ] {
         assert!(shown.contains(wanted), "{wanted}\n{shown}");
     }

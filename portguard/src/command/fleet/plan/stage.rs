@@ -96,19 +96,38 @@ fn frozen(mut loaded: Loaded) -> anyhow::Result<Frozen> {
         loaded.host = Selection::Roles(roles);
         domains.extend(compile::domains(&loaded.inputs(None)));
     }
-    let mut frozen = loaded.frozen();
-    if !domains.is_empty() {
-        let (resolved, failures) = resolve::once(domains, None)?;
-        if let Some((name, why)) = failures.into_iter().next() {
+    let (resolved, failures) = resolve::once(domains, None)?;
+    loaded.freeze(Frozen {
+        resolved,
+        ..loaded.frozen()
+    });
+    for (name, why) in failures {
+        if let Some(host) = asking(&mut loaded, &name) {
             return Err(
                 Fault::system(format!("domain {name} does not resolve: {why}"))
-                    .hint(
-                        "a release has the answers of its day; agents follow the names from there",
-                    )
+                    .hint(format!(
+                        "host `{host}` has rows with this name as a peer, and a release has the answers of its day: plan \
+                         again when it resolves, or say in the site who is meant (`peers.\"domain:{name}\" = [...]`)"
+                    ))
                     .into(),
             );
         }
-        frozen.resolved = resolved;
+        loaded.forget(&name);
     }
-    Ok(frozen)
+    Ok(loaded.frozen())
+}
+
+/// A host whose policy has a domain name in it. Versions and options leave rows out, so that not all names are needed.
+fn asking(loaded: &mut Loaded, name: &str) -> Option<String> {
+    let hosts: Vec<String> = loaded
+        .site
+        .hosts
+        .iter()
+        .map(|host| host.name.clone())
+        .collect();
+    hosts.into_iter().find(|host| {
+        loaded.host = Selection::Name(host.clone());
+        let policy = loaded.compile_alone(None).policy;
+        policy.domains.names.contains_key(name)
+    })
 }
