@@ -295,10 +295,61 @@ fn an_interface_that_was_moved_away_is_not_guarded() -> Result<()> {
         &guarded,
         &["link", "set", guarded.interface(), "netns", &process],
     )?;
-    gone(&guarded, "another network namespace")?;
     let _link = again(&guarded)?;
     gone(&guarded, "another network namespace")?;
     the_agent_reattaches(&guarded)
+}
+
+#[test]
+fn an_interface_that_was_moved_away_with_its_guard_is_told_in_both_namespaces() -> Result<()> {
+    let guarded = enforcing(&[])?;
+    let elsewhere = Lab::new()?.host("elsewhere")?;
+    let name = guarded.interface().to_owned();
+    let sleeper = elsewhere.start(Command::new("sleep").arg("60"))?;
+    let process = sleeper.id().to_string();
+    ip(&guarded, &["link", "set", &name, "netns", &process])?;
+    // Nothing has its name here: what its guard does there is what it does.
+    every_view_says(
+        &guarded,
+        &Wanted {
+            name: &name,
+            inbound: "enforce",
+            outbound: "enforce",
+            because: Some("`portguard unload` here ends it"),
+        },
+    )?;
+    let there = |args: &[&str]| elsewhere.output(&mut Guarded::command(args), LONG);
+    for args in [
+        &["status"][..],
+        &["status", "--json"],
+        &["counters"],
+        &["flows"],
+        &["unload"],
+        &["unload", "--interface", &name],
+        &[
+            "load",
+            "--role",
+            "thoughtspot/node",
+            "--interface",
+            &name,
+            "--audit",
+        ],
+        &["doctor", "--interface", &name],
+    ] {
+        let said = there(args)?;
+        let all = format!("{}{}", said.stdout, said.stderr);
+        ensure!(all.contains("which it came from"), "{args:?}: {said}");
+        ensure!(
+            all.contains(&format!("portguard unload --interface {name}")),
+            "{args:?}: {said}"
+        );
+        ensure!(!all.contains("another BPF file system"), "{args:?}: {said}");
+        ensure!(said.code() != 0 || args[0] == "status", "{args:?}: {said}");
+    }
+    guarded.unload()?.success()?;
+    let said = there(&["status"])?.success()?;
+    ensure!(said.stdout.contains("no interface is guarded"), "{said}");
+    Ok(())
 }
 
 /// Makes an interface of the guarded one's name.

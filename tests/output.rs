@@ -141,7 +141,7 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Fields of the page that no host in a namespace can show, and why.
-const NOT_SHOWN: [(&str, &str, &str); 11] = [
+const NOT_SHOWN: [(&str, &str, &str); 12] = [
     (
         "`setup`",
         "proposals[].rivals[]",
@@ -163,6 +163,11 @@ const NOT_SHOWN: [(&str, &str, &str); 11] = [
         "`setup`",
         "proposals[].beside",
         "several programs of a vendor run",
+    ),
+    (
+        "`status`",
+        "moved_here[]",
+        "an interface came from another network namespace with its guard",
     ),
     ("`unload`", "comes_back[]", "systemd has an enabled unit"),
     ("`unload`", "removed[]", "an interface went for good"),

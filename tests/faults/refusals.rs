@@ -319,3 +319,48 @@ fn another_versions_guard_is_named_and_its_place_taken_without_a_gap() -> Result
     }
     Ok(())
 }
+
+/// The kernel attaches no program below one that stands on the interface, and says only that something exists.
+#[test]
+fn what_stands_on_the_interface_and_has_a_program_is_named() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let port = guarded.interface();
+    let host = &guarded.link.left.host;
+    crate::topology::ip(
+        host,
+        port,
+        "link add br0 type bridge
+         link set IF master br0
+         link set br0 up",
+    )?;
+    let load = |interfaces: &[&str]| {
+        let mut args = guarded.load_args("--audit", &[BOTH], &["--xdp-mode", "generic"]);
+        let place = args.iter().position(|arg| arg == port).context("a port")?;
+        args.splice(place - 1..=place, []);
+        for interface in interfaces {
+            args.extend(["--interface", interface].map(str::to_owned));
+        }
+        guarded.run(&args, None)
+    };
+    load(&["br0"])?.success()?;
+    let refused = load(&[port])?;
+    ensure!(refused.code() == 3, "{refused}");
+    for said in [
+        "`br0`, which stands on it",
+        "portguard unload --interface br0",
+    ] {
+        ensure!(refused.stderr.contains(said), "{said}: {refused}");
+    }
+    ensure!(!refused.stderr.contains("another XDP program"), "{refused}");
+    let doctor = guarded.run(&["doctor", "--interface", port].map(str::to_owned), None)?;
+    ensure!(
+        doctor.stdout.contains("`br0`, which stands on it"),
+        "{doctor}"
+    );
+    guarded
+        .run(&["unload", "--interface", "br0"].map(str::to_owned), None)?
+        .success()?;
+    // Together they are taken in the order in which the kernel takes them.
+    load(&["br0", port])?.success()?;
+    Ok(())
+}

@@ -6,6 +6,7 @@ pub mod hidden;
 pub mod identity;
 pub mod meta;
 pub mod mounts;
+pub mod moved;
 pub mod namespaces;
 pub mod pages;
 

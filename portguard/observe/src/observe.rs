@@ -19,7 +19,7 @@ use portguard_kernel::host::clients::clients;
 use portguard_kernel::host::interface::{Interface, canonical};
 use portguard_kernel::host::listeners::{ephemeral, listening};
 use portguard_kernel::pins::bpffs::{self, Layout};
-use portguard_kernel::pins::hidden;
+use portguard_kernel::pins::{hidden, moved};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::human::plain;
 
@@ -63,6 +63,12 @@ pub struct Observed {
 pub fn layouts(only: Option<&str>) -> Result<Vec<Layout>, Error> {
     hidden::check()?;
     let here = bpffs::layouts_here();
+    // Nobody is to think that nothing is guarded here.
+    if here.is_empty()
+        && let Some(moved) = moved::here().first()
+    {
+        return Err(moved.fault());
+    }
     let Some(name) = only else {
         return Ok(here);
     };

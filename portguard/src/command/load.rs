@@ -344,7 +344,17 @@ fn is_in_force(interface: &Interface, stored: &Stored) -> bool {
 }
 
 fn find(names: &[String]) -> portguard_kernel::Result<Vec<Interface>> {
-    names.iter().map(|name| Interface::find(name)).collect()
+    let found: portguard_kernel::Result<Vec<Interface>> =
+        names.iter().map(|name| Interface::find(name)).collect();
+    let mut found = found?;
+    // The kernel attaches nothing below what has a program: those below come first.
+    let links = links::all()?;
+    let indices = indices(&found);
+    found.sort_by_cached_key(|one| {
+        let is_below = |index: &&u32| links::above(&links, [**index]).contains(&one.index);
+        indices.iter().filter(is_below).count()
+    });
+    Ok(found)
 }
 
 fn indices(interfaces: &[Interface]) -> Vec<u32> {

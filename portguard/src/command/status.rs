@@ -16,6 +16,7 @@ use portguard_kernel::hook::egress::EgressHook;
 use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::links;
 use portguard_kernel::pins::guarded::guarded;
+use portguard_kernel::pins::moved;
 use portguard_kernel::store;
 use portguard_kernel::tunnels;
 use portguard_observe::observe;
@@ -47,6 +48,9 @@ struct Status {
     /// Not guarded, and not to be by the next boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stays_off: Vec<String>,
+    /// Guarded from another network namespace, which they came from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    moved_here: Vec<String>,
     /// Interfaces that are up and whose packets no guard sees, where others have one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unguarded: Vec<Unguarded>,
@@ -200,6 +204,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
             host: host(),
             interfaces,
             stays_off: store::all_off(),
+            moved_here: moved::here().into_iter().map(|one| one.interface).collect(),
             unguarded: unguarded(),
         })?;
     } else {
@@ -377,6 +382,10 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             for warning in &interface.warnings {
                 hanging(out, "  warning: ", &plain(warning))?;
             }
+        }
+        for moved in moved::here() {
+            let words = format!("{}: {}", moved.describe(), moved.todo());
+            hanging(out, &format!("{}: ", plain(&moved.interface)), &words)?;
         }
         for Unguarded { name, kind } in unguarded() {
             let kind = kind.map_or(String::new(), |kind| format!(" ({kind})"));

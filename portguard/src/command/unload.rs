@@ -11,6 +11,7 @@ use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::canonical;
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::{self, Layout, Lock};
+use portguard_kernel::pins::moved::{self, Moved};
 use portguard_kernel::recovery::reconcile::{reconcile, sweep_stale};
 use portguard_kernel::store;
 use portguard_policy::error::{Exit, Fault};
@@ -85,6 +86,11 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
             .map(|name| Layout::of(&canonical(name)))
             .collect()
     };
+    if layouts.is_empty()
+        && let Some(moved) = moved::here().first()
+    {
+        return Err(moved.fault().into());
+    }
     for layout in &layouts {
         let (name, _) = layout.interface();
         // Before the guard goes, so that no unit brings it back in between.
@@ -97,6 +103,10 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
             found |= unload(lock, &other)?;
         }
         let is_turned_off = is_off && store::is_stored(layout);
+        let is_it = |moved: &Moved| !found && moved.interface == name;
+        if let Some(moved) = moved::here().into_iter().find(is_it) {
+            return Err(moved.fault().into());
+        }
         if !found && !is_turned_off {
             return Err(Fault::usage(format!("`{name}` is not guarded"))
                 .hint("`portguard status` lists the guarded interfaces")

@@ -82,7 +82,9 @@ pub(super) enum Attachment {
     Detached,
     /// Nowhere: the interface is gone.
     Gone,
-    /// On an interface that is not in this network namespace any more.
+    /// On an interface that is not in this network namespace any more, and no other has its name here.
+    Away,
+    /// On such an interface, and another one has its name here.
     Moved,
     /// Another generation's program runs.
     Other,
@@ -152,14 +154,19 @@ impl Effective {
             Attachment::Gone => because.push(
                 "the interface that this guard was attached to is gone: load again where it is back".to_owned(),
             ),
+            Attachment::Away => because.push(
+                "the interface is in another network namespace now, where this guard goes on: only `portguard unload` here \
+                 ends it"
+                    .to_owned(),
+            ),
             Attachment::Moved => because.push(
-                "the interface that this guard was attached to is in another network namespace now: load again for \
-                 the one that has its name here"
+                "the interface that this guard was attached to is in another network namespace now, where the guard goes on: \
+                 load again for the one that has its name here, or `portguard unload`, either of which ends it there"
                     .to_owned(),
             ),
             Attachment::Other => because.push("another generation's program runs: load again".to_owned()),
         }
-        if ingress != Attachment::Runs {
+        if !matches!(ingress, Attachment::Runs | Attachment::Away) {
             now.inbound = Strictness::Off;
             now.outbound = Strictness::Off;
         } else if settings.outbound != Outbound::Off && egress != Attachment::Runs {
@@ -277,6 +284,7 @@ pub(super) fn ingress(layout: &Layout, attached: Attached) -> Attachment {
     }
     match holder::xdp_programs(attached.ifindex) {
         Ok(programs) if programs.contains(&attached.program) => Attachment::Runs,
+        _ if Interface::find(&layout.interface().0).is_err() => Attachment::Away,
         _ => Attachment::Moved,
     }
 }
@@ -312,7 +320,7 @@ mod tests {
     /// Every way to be other than the policy says, and what holds then.
     #[test]
     fn nothing_is_said_to_be_stronger_than_it_is() {
-        use Attachment::{Detached, Gone, Moved, Other, Runs};
+        use Attachment::{Away, Detached, Gone, Moved, Other, Runs};
         use Strictness::{Audit, Enforce, Off};
         let settings = Settings {
             enforce: true,
@@ -342,6 +350,9 @@ mod tests {
             (Detached, Runs, None, Off, Off),
             (Gone, Gone, None, Off, Off),
             (Moved, Runs, to(Some((6, Enforce, Enforce))), Off, Off),
+            (Away, Runs, None, Enforce, Enforce),
+            (Away, Runs, to(None), Audit, Audit),
+            (Away, Detached, None, Enforce, Off),
         ] {
             let now = Effective::weakened(&settings, ingress, egress, lapsed);
             let case = format!("{ingress:?} {egress:?} {lapsed:?}: {now:?}");

@@ -14,6 +14,7 @@ use crate::error::{Context as _, Error, Kind, errno, gone};
 use crate::hook::XdpModeName;
 use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
+use portguard_policy::human::plain;
 
 /// An attachment that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,17 +126,18 @@ fn refused_xdp(
             .first()
         {
             Some(holder) => occupied(interface, holder),
-            None => Error::new(Kind::HookBusy, format!("another XDP program is attached to `{name}`")),
+            None => blocked(interface)
+                .unwrap_or_else(|| Error::new(Kind::HookBusy, format!("another XDP program is attached to `{name}`"))),
         },
         Some(libc::ENODEV | libc::ENXIO) => {
             gone(name)
         }
-        Some(libc::EOPNOTSUPP) => {
+        Some(libc::EOPNOTSUPP) => blocked(interface).unwrap_or_else(|| {
             Error::new(Kind::Driver, format!("the driver of `{name}` has no {} XDP", mode.name())).hint(
                 "`--xdp-mode generic` works with every driver, after the kernel has allocated the packet: \
                  several times slower, and fit for audit or for slow links",
             )
-        }
+        }),
         Some(libc::ERANGE) => Error::new(Kind::Driver, format!("the MTU of `{name}` is too large for its driver's XDP"))
             .hint("lower the MTU; `portguard doctor` says more"),
         Some(libc::EPERM | libc::EACCES) => {
@@ -145,6 +147,19 @@ fn refused_xdp(
         _ => Error::new(Kind::Refused, format!("the kernel refused to attach to `{name}`")),
     };
     fault.caused_by(error)
+}
+
+/// What to say where an interface above or below has the program that is in the way.
+fn blocked(interface: &Interface) -> Option<Error> {
+    let (other, holder) = holder::in_the_way(interface.index)?;
+    let (name, other) = (plain(&interface.name), plain(&other));
+    let what = format!(
+        "the kernel attaches no XDP program to `{name}` while `{other}`, which stands on it or is part of it, has one: {holder}"
+    );
+    Some(Error::new(Kind::HookBusy, what).hint(format!(
+        "a port comes before its bridge: if the guard is portguard's, `portguard unload --interface {other}`, then load both \
+         together; `portguard load --interface {name} --interface {other}` does so in the right order"
+    )))
 }
 
 /// How long the kernel may take to take a program off its hook.

@@ -8,6 +8,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use crate::host::links;
 use crate::host::netlink::{link, request};
 
 /// A program on a hook.
@@ -105,6 +106,22 @@ pub(super) fn programs(attribute: &LinkAttribute) -> Vec<(&'static str, u32)> {
         }
     };
     facts.iter().filter_map(name).collect()
+}
+
+/// The first of the interfaces that stand right on this one, and of those that are part of it, that have an XDP program: while
+/// they do, the kernel attaches none to it, or none in the driver.
+pub fn in_the_way(index: u32) -> Option<(String, Holder)> {
+    let links = links::all().unwrap_or_default();
+    let master = links.iter().find(|link| link.index == index)?.master;
+    let others = links.iter().filter(|link| {
+        let is_above = link.below == Some(index) || master == Some(link.index);
+        is_above || link.master == Some(index)
+    });
+    let mut held = others.filter_map(|link| {
+        let holder = xdp(link.index).ok()?.into_iter().next()?;
+        Some((link.name.clone(), holder))
+    });
+    held.next()
 }
 
 /// TCX programs on an interface, both directions; none where the kernel has no TCX.

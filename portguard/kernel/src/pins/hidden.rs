@@ -9,6 +9,7 @@ use portguard_common::reason::Direction;
 
 use super::bpffs::{self, Layout, check_readable, layouts_of_all_versions};
 use super::mounts::{MOUNT, is_private};
+use super::moved;
 use crate::error::{Error, Kind};
 use crate::hook::attach;
 use crate::hook::holder::{self, Holder};
@@ -138,6 +139,9 @@ fn fault(interface: &str, holder: &Holder, unreadable: Option<&Error>) -> Error 
 
 /// What to say of a program of ours on an interface that this process does not know to be guarded.
 pub fn of(interface: &str, holder: &Holder) -> Error {
+    if let Some(moved) = moved::of(holder) {
+        return moved.fault();
+    }
     fault(interface, holder, check_readable().as_ref().err())
 }
 

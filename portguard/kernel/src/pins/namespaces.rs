@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use crate::pins::identity::Namespace;
 
@@ -18,6 +18,29 @@ pub fn is_forwarding() -> bool {
         .any(|key| {
             fs::read_to_string(format!("/proc/sys/net/{key}")).is_ok_and(|text| text.trim() != "0")
         })
+}
+
+/// What runs a command in a network namespace: by the name that it has, or by a process in it. `None` = it is not found.
+pub fn way(namespace: Option<Namespace>) -> Option<String> {
+    let Some(namespace) = namespace else {
+        return Some("nsenter --net=/proc/1/ns/net".to_owned());
+    };
+    let is_it = |path: &Path| inode(path) == Some(namespace.inode);
+    let entries = |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = NAMED.into_iter().flat_map(entries);
+    let named = named.map(|entry| entry.path()).find(|path| is_it(path));
+    let process = || {
+        let all = entries("/proc").map(|entry| entry.path().join("ns/net"));
+        all.filter(|path| path.components().nth(2).is_some_and(is_number))
+            .find(|path| is_it(path))
+    };
+    let path = named.or_else(process)?;
+    Some(format!("nsenter --net={}", path.display()))
+}
+
+fn is_number(part: Component<'_>) -> bool {
+    let part = part.as_os_str().as_encoded_bytes();
+    part.iter().all(u8::is_ascii_digit)
 }
 
 /// Of each of these, whether anybody is in it, holds it, or has a name for it; `None` = cannot be told, since some process does

@@ -283,7 +283,19 @@ fn xdp(interface: &Interface, own: &[u32]) -> Check {
         }
         Some(holder) => Check::new("xdp-hook", why, Grade::Error, holder.to_string())
             .todo(format!("detach it if you can do without: `ip link set dev {} xdp off`, or by what loaded it", interface.name)),
-        None if holders.is_empty() => Check::new("xdp-hook", why, Grade::Ok, "free"),
+        None if holders.is_empty() => match holder::in_the_way(interface.index) {
+            None => Check::new("xdp-hook", why, Grade::Ok, "free"),
+            Some((other, holder)) => {
+                let found = format!(
+                    "free, but `{}`, which stands on it or is part of it, has {holder}: the kernel may attach no other here",
+                    plain(&other)
+                );
+                Check::new("xdp-hook", why, Grade::Warning, found).todo(format!(
+                    "load both together, which takes them in the right order, once `{}` has none",
+                    plain(&other)
+                ))
+            }
+        },
         None => Check::new("xdp-hook", why, Grade::Ok, "portguard's own"),
     }
 }
