@@ -312,8 +312,8 @@ impl Datagram {
     }
 }
 
-/// Units of time after which what a socket says is no more the answer to what it heard before there was a guard.
-const SETTLED: u64 = 2;
+/// Units of time after which what a socket says is no more the answer to what it heard: before there was a guard, or last.
+const SETTLED: u32 = 2;
 
 /// Whether a UDP socket that speaks serves by this policy, which has lapsed: its program asked for a port that is open. Whom it
 /// heard by that is a stranger to the policy before.
@@ -378,14 +378,17 @@ pub fn asks<T: Theirs + ?Sized>(
         // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
         let is_settled = || {
             let now = flow::now(tables.jiffies(), tables.config().tick_shift);
-            flow::age(said.noted.into(), now) > SETTLED
+            flow::age(said.noted.into(), now) > u64::from(SETTLED)
         };
         let may_ask = is_free
             || said.is_documented
                 && (!said.is_service || is_among_equals || is_question && is_settled());
-        // Who else has the port of a client next is somebody else. A port that a program chose keeps its program.
-        let idle = if said.space != 1 || is_client || is_question {
+        // Who else has the port of a client next is somebody else. A port that a program chose keeps its program. What is
+        // marked as a question is one, unless it may be the echo of what was just heard.
+        let idle = if said.space != 1 || is_client {
             tables.config().udp_idle
+        } else if is_question {
+            SETTLED
         } else {
             tables.config().tcp_idle
         };
