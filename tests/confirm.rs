@@ -1,10 +1,11 @@
 //! A wrong enforce heals itself: the program gives way when its deadline passes, whoever is still alive.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::traffic::{UdpEcho, exchange_udp};
+use portguard_harness::traffic::{TcpEcho, UdpEcho, connect, exchange_udp};
 
 use crate::guard::{Guarded, SHORT, SOON, eventually};
 
@@ -148,19 +149,39 @@ fn a_host_that_is_opened_for_a_while_closes_again() -> Result<()> {
     Ok(())
 }
 
-/// Whether what the host sends there is answered.
-fn asks(guarded: &Guarded) -> Result<bool> {
-    let target = SocketAddr::new(IpAddr::V4(guarded.link.right.v4()), NONE);
-    let host = &guarded.link.left.host;
-    host.run(|| exchange_udp(target, b"portguard", SHORT))
+/// Servers at an undocumented port of the peer's.
+fn servers(guarded: &Guarded) -> Result<Vec<(UdpEcho, TcpEcho)>> {
+    let right = &guarded.link.right;
+    let both = right.both().into_iter();
+    both.map(|address| {
+        let there = SocketAddr::new(address, NONE);
+        Ok((
+            UdpEcho::start(&right.host, there)?,
+            TcpEcho::start(&right.host, there)?,
+        ))
+    })
+    .collect()
+}
+
+/// Whether what the host sends there is answered, by UDP and TCP of both families: all, or none.
+fn asks(guarded: &Guarded) -> Result<Option<bool>> {
+    let mut answers = BTreeSet::new();
+    for address in guarded.link.right.both() {
+        let target = SocketAddr::new(address, NONE);
+        guarded.link.left.host.run(|| {
+            answers.insert(exchange_udp(target, b"portguard", SHORT)?);
+            answers.insert(connect(target, SHORT).is_connected());
+            Ok(())
+        })?;
+    }
+    Ok((answers.len() == 1).then(|| answers.contains(&true)))
 }
 
 #[test]
 fn what_is_sent_is_for_the_predecessor_to_judge_as_well() -> Result<()> {
     for (before, after) in [("enforce", "audit"), ("audit", "enforce")] {
         let guarded = Guarded::new()?;
-        let there = SocketAddr::new(IpAddr::V4(guarded.link.right.v4()), NONE);
-        let _server = UdpEcho::start(&guarded.link.right.host, there)?;
+        let _servers = servers(&guarded)?;
         let settings = "--system-version 10 --choose directory-port=636 --choose mail-port=587";
         let load = |outbound, more: &[&'static str]| {
             let words = settings.split(' ').chain(["--outbound", outbound]);
@@ -172,11 +193,14 @@ fn what_is_sent_is_for_the_predecessor_to_judge_as_well() -> Result<()> {
         // Long enough for the next load and a look, on a machine as busy as this one.
         let within = Duration::from_secs(1) + 3 * start.elapsed();
         let within: &'static str = format!("{}ms", within.as_millis()).leak();
-        ensure!(asks(&guarded)? == (before == "audit"), "{before}");
+        ensure!(asks(&guarded)? == Some(before == "audit"), "{before}");
         load(after, &["--allow-weaker", "--confirm-within", within])?;
-        ensure!(asks(&guarded)? == (after == "audit"), "{before}, {after}");
+        ensure!(
+            asks(&guarded)? == Some(after == "audit"),
+            "{before}, {after}"
+        );
         eventually("the one before judges", || {
-            Ok(asks(&guarded)? == (before == "audit"))
+            Ok(asks(&guarded)? == Some(before == "audit"))
         })?;
     }
     Ok(())

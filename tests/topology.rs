@@ -28,8 +28,8 @@ use crate::living::sessions::{Pair, pair, says};
 
 /// Longer than [`world::IDLE`].
 const DEADLINE: &str = "1500ms";
-/// How long a quiet connection may be forgotten for, once its table entry is idle.
-const BEYOND: Duration = Duration::from_millis(300);
+/// With that, nothing has been said for two units of time and more: no table knows what it does not know from a socket.
+const BEYOND: Duration = Duration::from_millis(800);
 
 /// What the stranger must reach.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What must live, and who must not be heard.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -158,13 +158,42 @@ pub(super) fn lives(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Connections on which nobody says anything but when asked.
-pub(super) struct Quiet(Vec<(String, Pair)>);
+/// Conversations in which nobody says anything but when asked.
+pub(super) struct Quiet {
+    /// Those in which the far end speaks first again.
+    heard: Vec<(String, Pair)>,
+    /// Those in which the near end asks again, from the same socket.
+    asked: Vec<(String, Asker)>,
+}
+
+/// Who asks an echo server now and then.
+enum Asker {
+    Stream(TcpStream),
+    Datagrams(UdpSocket, SocketAddr),
+}
+
+impl Asker {
+    fn is_answered(&mut self) -> Result<bool> {
+        match self {
+            Self::Stream(stream) => exchange_tcp(stream, b"and now?", SOON),
+            Self::Datagrams(socket, to) => {
+                // The first one may wait for a neighbour, and be lost for it.
+                for _ in 0..3 {
+                    socket.send_to(b"and now?", *to)?;
+                    if receive_datagram(socket, Instant::now() + SOON)?.is_some() {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+}
 
 impl Quiet {
-    /// The host's own, and documented ones, in both families.
+    /// The host's own, those of who is behind it, and documented ones, in both families.
     pub(super) fn open(world: &World) -> Result<Self> {
-        let mut all = Vec::new();
+        let (mut all, mut asked_again) = (Vec::new(), Vec::new());
         let server = &world.server.host;
         for theirs in world.server.both() {
             let own = world.own(theirs);
@@ -181,13 +210,35 @@ impl Quiet {
             let opener = server.run(|| connect(SocketAddr::new(own, TCP), SOON).stream())?;
             let accepter = opener.try_clone()?;
             all.push((format!("{theirs} to {own}"), Pair { opener, accepter }));
+            let to = SocketAddr::new(theirs, ASKED);
+            for (who, own) in askers(world) {
+                let own = own[usize::from(theirs.is_ipv6())];
+                let name = who.name();
+                let stream = who.run(|| connect_from(own, to, SOON).stream())?;
+                asked_again.push((format!("TCP of {name} to {to}"), Asker::Stream(stream)));
+                if !world.leaves_unguarded {
+                    let socket = who.run(|| udp_socket(SocketAddr::new(own, 0)))?;
+                    asked_again.push((
+                        format!("UDP of {name} to {to}"),
+                        Asker::Datagrams(socket, to),
+                    ));
+                }
+            }
         }
-        Ok(Self(all))
+        let mut quiet = Self {
+            heard: all,
+            asked: asked_again,
+        };
+        quiet.speaks().context("before anything is loaded")?;
+        Ok(quiet)
     }
 
     /// A word on each comes through.
     pub(super) fn speaks(&mut self) -> Result<()> {
-        for (what, pair) in &mut self.0 {
+        for (what, asker) in &mut self.asked {
+            ensure!(asker.is_answered()?, "{what} is not answered any more");
+        }
+        for (what, pair) in &mut self.heard {
             ensure!(
                 says(&mut pair.opener, &pair.accepter, b"still there?", SOON)?,
                 "the quiet connection {what} is cut"
