@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::{End, Lab};
 use serde_json::Value;
 
-use super::{Fleet, Output, SOON};
+use super::{Fleet, Output};
 
+/// What the plan of ten thousand hosts may take.
+const MINUTE: Duration = Duration::from_mins(1);
 /// For a hundred agents on two processors.
 const PATIENCE: Duration = Duration::from_mins(40);
 
@@ -202,6 +204,6 @@ fn a_plan_of_many_hosts_is_quick() -> Result<()> {
         "{count} hosts: planned in {:?}, of it {compiled} ms to compile; {bytes} bytes",
         begun.elapsed()
     );
-    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    ensure!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
     Ok(())
 }
