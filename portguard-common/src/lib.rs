@@ -20,4 +20,4 @@ pub use engine::{
     classes, config, conntrack, ethertypes, question, reason, sampler, tables, talkers, track,
     verdict,
 };
-pub use wire::{addr, ethernet, frame, packet, parse, plain};
+pub use wire::{addr, early, ethernet, frame, packet, parse, plain};

@@ -1,6 +1,7 @@
 //! From bytes to what a packet is: one protocol a file, nothing judged.
 
 pub mod addr;
+pub mod early;
 pub mod ethernet;
 pub mod frame;
 mod ipv4;

@@ -1,7 +1,7 @@
 //! What no bytes whatsoever may break. Two programs feed it: a bounded run below, and the fuzzer of `tests/fuzz`.
 
-use portguard_common::packet::{Packet, Subject};
-use portguard_common::parse::parse_plain;
+use portguard_common::packet::{Packet, Shape, Subject};
+use portguard_common::parse::{parse_early, parse_plain};
 use portguard_common::reason::Reason;
 use portguard_common::verdict;
 
@@ -24,6 +24,21 @@ pub(crate) fn check(input: &[u8]) {
             verdict::egress(&matrix, &plain),
             verdict::egress(&matrix, &whole)
         );
+    }
+
+    // The same of what its first headers say enough about, which is never a plain packet's.
+    if let Some(early) = parse_early(&mut &*frame, 0) {
+        assert_eq!(parse_plain(&frame, 0).map(|_| ()), None, "plain, or not");
+        assert_eq!(early.shape(), whole.shape);
+        assert_eq!(early.ethertype(), whole.ethertype);
+        assert_eq!(early.length(), whole.length);
+        assert_eq!(verdict::ingress(&matrix, &early), judged);
+        assert_eq!(
+            verdict::egress(&matrix, &early),
+            verdict::egress(&matrix, &whole)
+        );
+    } else {
+        assert!(!matches!(whole.shape, Shape::Arp | Shape::NonIp), "early");
     }
 
     // However it lies in memory.

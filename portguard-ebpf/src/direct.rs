@@ -6,6 +6,7 @@
 
 use core::ptr;
 
+use portguard_common::config::Config;
 use portguard_common::frame::{Frame, Window};
 
 use crate::barrier;
@@ -32,6 +33,18 @@ impl<H: Hook> Direct<H> {
             start,
             end,
             length: hook.length(end - start),
+        }
+    }
+
+    /// The same, with the length of all of the frame: what cannot be read in place is known to be there.
+    #[inline(always)]
+    pub(crate) fn whole(hook: H, config: &Config) -> Self {
+        let (start, end) = hook.bounds();
+        Self {
+            hook,
+            start,
+            end,
+            length: hook.whole(config),
         }
     }
 

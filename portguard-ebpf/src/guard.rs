@@ -2,8 +2,12 @@
 
 use aya_ebpf::EbpfContext;
 use portguard_common::abi::slot;
+use portguard_common::config::Config;
+use portguard_common::frame::Frame;
 use portguard_common::packet::{Malformed, Packet, Shape, Subject};
-use portguard_common::parse::{Nonlinear, parse_ip_into, parse_plain, parse_tagged_into};
+use portguard_common::parse::{
+    Nonlinear, parse_early, parse_ip_into, parse_plain, parse_tagged_into,
+};
 use portguard_common::reason::Direction;
 use portguard_common::tables::Tables;
 use portguard_common::talkers::TalkerKey;
@@ -64,11 +68,19 @@ pub(crate) fn give_way<H: Hook>(hook: H, ctx: &impl EbpfContext, note: impl FnOn
     }
 }
 
-/// The fast path. Gives what was decided.
+/// The fast path: plain frames, and those that their first headers say enough about. Gives what was decided.
 #[inline(always)]
 pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
-    match plain(hook, &Maps::new(hook.ctx()), hears) {
-        Some(Applied { action, weight }) => action as u32 | weight << WEIGHT,
+    let maps = &Maps::new(hook.ctx());
+    let config = maps.config();
+    if config.no_fast_path != 0 {
+        return UNDECIDED;
+    }
+    if let Some(packet) = parse_plain(&Direct::new(hook), hook.tag()) {
+        return decide_by(hook, maps, &packet, hears).number();
+    }
+    match parse_early(&mut Direct::whole(hook, config), hook.tag()) {
+        Some(packet) => decide_by(hook, maps, &packet, Nobody).number(),
         None => UNDECIDED,
     }
 }
@@ -76,10 +88,10 @@ pub(crate) fn fast_path<H: Hook>(hook: H, hears: impl Hears) -> u32 {
 /// What is done rarely: functions of their own, one after the other, so that each has the stack to itself, and global ones, so
 /// that the verifier walks through each once.
 pub(crate) trait Slow {
-    /// Does what [`read`] does.
-    fn read(self);
     /// Does what [`judge`] does.
     fn judge(self, decided: u32) -> u32;
+    /// Whether a frame that goes on matters to [`Self::hear`].
+    fn is_heard(maps: &Maps, packet: &Packet, verdict: &Verdict) -> bool;
     /// Lets whoever wants to know of frames that go on hear of this one.
     fn hear(self);
     /// Does what [`sample`] does.
@@ -94,7 +106,6 @@ pub(crate) fn decide<H: Slow + Copy>(hook: H, decided: u32) -> Action {
     if decided < UNDECIDED {
         return Action::from_number(decided);
     }
-    hook.read();
     let decided = hook.judge(barrier_var(decided.into()) as u32);
     if decided & HEARD != 0 {
         hook.hear();
@@ -118,15 +129,19 @@ struct Applied {
     weight: u32,
 }
 
-/// Judges a plain frame; `None` if it is not plain.
-#[inline(always)]
-fn plain<H: Hook>(hook: H, maps: &Maps, hears: impl Hears) -> Option<Applied> {
-    if maps.config().no_fast_path != 0 {
-        return None;
+impl Applied {
+    /// As functions hand it on.
+    #[inline(always)]
+    const fn number(self) -> u32 {
+        self.action as u32 | self.weight << WEIGHT
     }
-    let packet = parse_plain(&Direct::new(hook), hook.tag())?;
-    let verdict = verdict::judge(maps, &packet, H::DIRECTION);
-    Some(apply(hook, maps, &packet, &verdict, hears))
+}
+
+/// Judges a frame by what is known of it.
+#[inline(always)]
+fn decide_by<H: Hook, S: Subject>(hook: H, maps: &Maps, packet: &S, hears: impl Hears) -> Applied {
+    let verdict = verdict::judge(maps, packet, H::DIRECTION);
+    apply(hook, maps, packet, &verdict, hears)
 }
 
 /// Applies the mode to a verdict: masks it, counts it, and tells `hears` of what goes on.
@@ -149,7 +164,11 @@ fn apply<H: Hook, S: Subject>(
         };
     }
     // What counting says would be one more thing for verifiers to tell states apart by.
-    let weight = barrier_var(weight.into()) as u32;
+    let weight = if verdict.reason.is_violation() {
+        barrier_var(weight.into()) as u32
+    } else {
+        0
+    };
     hears.hear(packet, verdict);
     Applied {
         action: Action::Pass,
@@ -172,31 +191,12 @@ fn is_overdue(maps: &Maps) -> bool {
     maps.may_give_way() && maps::boot_time() > maps.config().deadline
 }
 
-/// Parses any frame, for [`judge`].
+/// Parses and judges any frame, and counts it unless it was `decided` about already: then only its reason is asked for, for
+/// [`sample`].
 #[inline(always)]
-pub(crate) fn read<H: Hook>(hook: H) {
-    let Some(Whole { packet, .. }) = Whole::at_hand() else {
-        return;
-    };
-    let maps = Maps::new(hook.ctx());
-    let config = maps.config();
-    let parsed = match (config.raw_ip != 0, hook.is_split(config)) {
-        (false, true) => parse_tagged_into(&mut Copied::new(hook, config), hook.tag(), packet),
-        (false, false) => parse_tagged_into(&mut Direct::new(hook), hook.tag(), packet),
-        (true, true) => parse_ip_into(&mut Copied::new(hook, config), packet),
-        (true, false) => parse_ip_into(&mut Direct::new(hook), packet),
-    };
-    if let Err(Nonlinear) = parsed {
-        // What cannot even be copied is malformed: never passed unread.
-        *packet = Packet::new(0);
-        packet.shape = Shape::Malformed(Malformed::Truncated);
-    }
-}
-
-/// Judges a frame that [`read`] has read, and counts it unless it was `decided` about already: then only its reason is asked
-/// for, for [`sample`].
-#[inline(always)]
-pub(crate) fn judge<H: Hook>(hook: H, decided: u32) -> u32 {
+pub(crate) fn judge<H: Hook + Slow>(hook: H, decided: u32) -> u32 {
+    read(hook);
+    // Found anew, so that the compiler knows no more of it than the verifier does.
     let Some(Whole { packet, verdict }) = Whole::at_hand() else {
         return Action::Drop as u32;
     };
@@ -205,12 +205,51 @@ pub(crate) fn judge<H: Hook>(hook: H, decided: u32) -> u32 {
     if decided != UNDECIDED {
         return decided;
     }
-    let Applied { action, weight } = apply(hook, maps, packet, verdict, Later);
-    let heard = match action {
-        Action::Pass => HEARD,
-        Action::Drop => 0,
+    let applied = apply(hook, maps, packet, verdict, Nobody);
+    let heard = match applied.action {
+        Action::Pass if H::is_heard(maps, packet, verdict) => HEARD,
+        _ => 0,
     };
-    action as u32 | heard | weight << WEIGHT
+    applied.number() | heard
+}
+
+#[inline(always)]
+fn read<H: Hook>(hook: H) {
+    let Some(Whole { packet, .. }) = Whole::fresh() else {
+        return;
+    };
+    let maps = Maps::new(hook.ctx());
+    let config = maps.config();
+    // What the host sends and is not plain is rare: too rare to have verifiers walk through the parser twice.
+    let in_place = match H::DIRECTION {
+        Direction::Ingress => parse(hook, &mut Direct::whole(hook, config), config, packet),
+        Direction::Egress => Err(Nonlinear),
+    };
+    let parsed = match in_place {
+        Err(Nonlinear) if hook.is_split(config) => {
+            parse(hook, &mut Copied::new(hook, config), config, packet)
+        }
+        parsed => parsed,
+    };
+    if let Err(Nonlinear) = parsed {
+        // What cannot even be copied is malformed: never passed unread.
+        packet.length = 0;
+        packet.shape = Shape::Malformed(Malformed::Truncated);
+    }
+}
+
+#[inline(always)]
+fn parse<H: Hook>(
+    hook: H,
+    frame: &mut impl Frame,
+    config: &Config,
+    packet: &mut Packet,
+) -> Result<(), Nonlinear> {
+    if config.raw_ip == 0 {
+        parse_tagged_into(frame, hook.tag(), packet)
+    } else {
+        parse_ip_into(frame, packet)
+    }
 }
 
 /// Of a violation that is sampled, and that [`judge`] has judged, notes who it was, and tells whoever listens.
@@ -240,11 +279,11 @@ pub(crate) fn sample<H: Hook>(hook: H, decided: u32) {
     talkers::note(maps, &key, packets, sample);
 }
 
-/// On the slow path whoever wants to know of frames that go on hears of them later.
+/// For frames that nobody wants to know of, or only later.
 #[derive(Clone, Copy)]
-struct Later;
+struct Nobody;
 
-impl Hears for Later {
+impl Hears for Nobody {
     #[inline(always)]
     fn hear<S: Subject>(self, _packet: &S, _verdict: &Verdict) {}
 }

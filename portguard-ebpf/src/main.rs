@@ -45,7 +45,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-use portguard_common::packet::Subject;
+use portguard_common::packet::{Packet, Subject};
 use portguard_common::plain::Plain;
 use portguard_common::track;
 use portguard_common::verdict::Verdict;
@@ -120,16 +120,16 @@ impl Hears for Sent {
 
 /// The slow path of a hook, by functions of these names; and how it lets hear of a frame.
 macro_rules! slow {
-    ($hook:ident($context:ident), $hear:expr, $read:ident, $judge:ident, $sample:ident) => {
+    ($hook:ident($context:ident), $is_heard:path, $hear:expr, $judge:ident, $sample:ident) => {
         impl Slow for $hook {
-            #[inline(always)]
-            fn read(self) {
-                $read(self.0);
-            }
-
             #[inline(always)]
             fn judge(self, decided: u32) -> u32 {
                 $judge(self.0, decided)
+            }
+
+            #[inline(always)]
+            fn is_heard(maps: &Maps, packet: &Packet, verdict: &Verdict) -> bool {
+                $is_heard(maps, packet, verdict.reason)
             }
 
             #[inline(always)]
@@ -141,13 +141,6 @@ macro_rules! slow {
             fn sample(self, decided: u32) {
                 $sample(self.0, decided);
             }
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $read(ctx: *mut $context) -> u32 {
-            guard::read($hook(ctx));
-            0
         }
 
         #[unsafe(no_mangle)]
@@ -167,8 +160,8 @@ macro_rules! slow {
 
 slow!(
     Received(xdp_md),
+    track::is_begun_by_peer,
     |_| note_received(),
-    read_received,
     judge_received,
     sample_received
 );
@@ -185,8 +178,8 @@ extern "C" fn note_received() -> u32 {
 
 slow!(
     Sent(__sk_buff),
+    track::is_noted,
     |hook: Sent| note_sent(hook.0),
-    read_sent,
     judge_sent,
     sample_sent
 );

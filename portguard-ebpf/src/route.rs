@@ -101,7 +101,10 @@ fn ask(ctx: *mut c_void, ifindex: u32) -> u64 {
         length: 0,
         ifindex: ifindex,
         class: 0,
-        rest: [0; 4],
+        rest[0]: 0,
+        rest[1]: 0,
+        rest[2]: 0,
+        rest[3]: 0,
     }
     if word!(is_six) != 0 {
         let [from_high, from_low] = [word!(from[0]).to_be(), word!(from[1]).to_be()];

@@ -19,6 +19,8 @@ pub(super) enum Path {
 #[derive(Debug, Clone)]
 struct Pieces<'a> {
     readable: &'a [u8],
+    /// See [`Frame::linear`].
+    length: usize,
     whole: usize,
 }
 
@@ -30,7 +32,7 @@ impl Frame for Pieces<'_> {
     }
 
     fn linear(&self) -> usize {
-        self.readable.len()
+        self.length
     }
 
     fn holds(&self, length: usize) -> bool {
@@ -38,39 +40,47 @@ impl Frame for Pieces<'_> {
     }
 }
 
-/// Parses a frame with this many bytes in place, the way the program does: plain frames where they lie, others as a copy
-/// of their first bytes if frames may lie in pieces at all.
+/// Parses a frame with this many bytes in place, the way the program does: where it lies if that is enough, else as a copy
+/// of its first bytes if frames may lie in pieces at all.
 pub(super) fn parse(frame: &[u8], linear: usize, config: &Config) -> (Packet, Path) {
     let read = |frame: &mut Pieces<'_>| {
-        told(if config.raw_ip == 0 {
+        if config.raw_ip == 0 {
             parse::parse(frame)
         } else {
             parse::parse_ip(frame)
-        })
+        }
     };
     // Without a link header, and where a route is asked for, there is no fast path.
     let is_fast = config.raw_ip == 0 && config.scoped == 0;
     let mut direct = Pieces {
         readable: &frame[..linear],
+        length: linear,
         whole: linear,
     };
+    let path = if linear < frame.len() {
+        Path::Partly
+    } else {
+        Path::Linear
+    };
     if (is_fast && parse::parse_plain(&direct, 0).is_some()) || config.multi_buffer == 0 {
-        let path = if linear < frame.len() {
-            Path::Partly
-        } else {
-            Path::Linear
-        };
-        return (read(&mut direct), path);
+        return (or_malformed(read(&mut direct)), path);
     }
+    direct.length = frame.len();
+    direct.whole = frame.len();
+    if let Ok(packet) = read(&mut direct) {
+        return (packet, path);
+    }
+    let length = frame.len().min(HEADER_SPAN);
     let mut copied = Pieces {
-        readable: &frame[..frame.len().min(HEADER_SPAN)],
+        readable: &frame[..length],
+        length,
         whole: frame.len(),
     };
-    (read(&mut copied), Path::Copied)
+    (or_malformed(read(&mut copied)), Path::Copied)
 }
 
 /// What cannot even be copied is malformed.
-fn told(parsed: Result<Packet, Nonlinear>) -> Packet {
+fn or_malformed(parsed: Result<Packet, Nonlinear>) -> Packet {
     parsed.unwrap_or_else(|Nonlinear| {
         let mut packet = Packet::new(0);
         packet.shape = Shape::Malformed(Malformed::Truncated);

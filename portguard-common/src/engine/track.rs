@@ -124,6 +124,15 @@ pub mod tracked {
     pub const ANSWERS: u32 = 2;
 }
 
+/// Whether a packet that leaves for a `reason` says anything of a conversation. Answers of documented services do, too, but they
+/// cost no state.
+#[inline(always)]
+pub fn is_noted<T: Tables + ?Sized, S: Subject>(tables: &T, packet: &S, reason: Reason) -> bool {
+    tables.config().flows != 0
+        && matches!(packet.shape(), Shape::Ports)
+        && !matches!(reason, Reason::Transit)
+}
+
 /// Takes note of a packet that leaves for a `reason`.
 #[inline(always)]
 pub fn sent<T: Conversations + ?Sized, S: Subject>(
@@ -132,14 +141,10 @@ pub fn sent<T: Conversations + ?Sized, S: Subject>(
     reason: Reason,
     sender: &impl Sender,
 ) {
-    let facts = tables.config();
-    // Answers of documented services, too: they cost no state.
-    if facts.flows == 0
-        || !matches!(packet.shape(), Shape::Ports)
-        || matches!(reason, Reason::Transit)
-    {
+    if !is_noted(tables, packet, reason) {
         return;
     }
+    let facts = tables.config();
     if matches!(reason, Reason::Reply) {
         // If this generation gives way, what it answered is still no question of the host's.
         if facts.deadline != 0 && packet.protocol() == protocol::UDP && tables.may_give_way() {

@@ -33,11 +33,25 @@ pub(crate) fn address<W: Window, const O: usize>(header: &W) -> Addr {
     Addr::v4(header.u32::<O>())
 }
 
-/// Parses the IPv4 header at `at`.
+/// The fixed part of an IPv4 header, whose lengths hold.
+pub(crate) struct Fixed {
+    /// Length of the header with its options.
+    pub(crate) length: usize,
+    /// Where the packet ends.
+    end: usize,
+    /// See [`later`].
+    pub(crate) fragment: u16,
+}
+
+/// Parses the fixed part of the IPv4 header at `at`.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+pub(crate) fn fixed<F: Frame + ?Sized>(
+    frame: &F,
+    packet: &mut Packet,
+    at: usize,
+) -> Result<Fixed, Network> {
     let Some(header) = frame.window::<HEADER>(at) else {
-        return short(frame, at + HEADER);
+        return Err(short(frame, at + HEADER));
     };
     packet.source = address::<_, { field::SOURCE }>(&header);
     packet.destination = address::<_, { field::DESTINATION }>(&header);
@@ -48,26 +62,55 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: u
     let fragment = header.u16::<{ field::FRAGMENT }>();
 
     if version_length >> 4 != 4 {
-        return Network::Done(Shape::Malformed(Malformed::Version));
+        return Err(Network::Done(Shape::Malformed(Malformed::Version)));
     }
     let length = usize::from(version_length & 0xf) * 4;
     if length < HEADER {
-        return Network::Done(Shape::Malformed(Malformed::HeaderLength));
+        return Err(Network::Done(Shape::Malformed(Malformed::HeaderLength)));
     }
     let end = if frame.is_segmented() || is_big(frame, at, total) {
         packet.length
     } else {
         let end = at + total;
         if total < length {
-            return Network::Done(Shape::Malformed(Malformed::Length));
+            return Err(Network::Done(Shape::Malformed(Malformed::Length)));
         }
         if end > packet.length {
             if !frame.holds(end) {
-                return Network::Done(Shape::Malformed(Malformed::Length));
+                return Err(Network::Done(Shape::Malformed(Malformed::Length)));
             }
             packet.length = end;
         }
         end
+    };
+    Ok(Fixed {
+        length,
+        end,
+        fragment,
+    })
+}
+
+/// What a fragment is that is not the first, by the fragment field; `None` if it is the first, or none.
+#[inline(always)]
+pub(crate) fn later(protocol: u8, fragment: u16) -> Option<Shape> {
+    match fragment & FRAGMENT_OFFSET {
+        0 => None,
+        // RFC 1858: eight bytes further a fragment could rewrite the flags of a TCP header that was judged.
+        1 if protocol == protocol::TCP => Some(Shape::Malformed(Malformed::TinyFragment)),
+        _ => Some(Shape::Fragment),
+    }
+}
+
+/// Parses the IPv4 header at `at`.
+#[inline(always)]
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+    let Fixed {
+        length,
+        end,
+        fragment,
+    } = match fixed(frame, packet, at) {
+        Ok(fixed) => fixed,
+        Err(done) => return done,
     };
     // One state for verifiers, wherever the packet ends.
     let end = frame.barrier_var(end);
@@ -79,13 +122,8 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: u
             None => return short(frame, at + length),
         }
     }
-    let offset = fragment & FRAGMENT_OFFSET;
-    if offset != 0 {
-        // RFC 1858: eight bytes further a fragment could rewrite the flags of a TCP header that was judged.
-        if packet.protocol == protocol::TCP && offset == 1 {
-            return Network::Done(Shape::Malformed(Malformed::TinyFragment));
-        }
-        return Network::Done(Shape::Fragment);
+    if let Some(shape) = later(packet.protocol, fragment) {
+        return Network::Done(shape);
     }
     let whole = if fragment & MORE_FRAGMENTS == 0 {
         Whole::Yes

@@ -48,31 +48,71 @@ pub(crate) fn address<W: Window, const HIGH: usize, const LOW: usize>(header: &W
     Addr::v6(header.u64::<HIGH>(), header.u64::<LOW>())
 }
 
-/// Parses the IPv6 header at `at`, and the extension headers behind it.
+/// Parses the fixed header at `at`. Gives where the packet ends.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+pub(crate) fn fixed<F: Frame + ?Sized>(
+    frame: &F,
+    packet: &mut Packet,
+    at: usize,
+) -> Result<usize, Network> {
     let Some(header) = frame.window::<HEADER>(at) else {
-        return short(frame, at + HEADER);
+        return Err(short(frame, at + HEADER));
     };
     packet.source = address::<_, { field::SOURCE }, { field::SOURCE_LOW }>(&header);
     packet.destination = address::<_, { field::DESTINATION }, { field::DESTINATION_LOW }>(&header);
     packet.protocol = header.u8::<{ field::NEXT_HEADER }>();
     packet.hop_limit = header.u8::<{ field::HOP_LIMIT }>();
     if header.u8::<{ field::VERSION }>() >> 4 != 6 {
-        return Network::Done(Shape::Malformed(Malformed::Version));
+        return Err(Network::Done(Shape::Malformed(Malformed::Version)));
     }
     let payload = usize::from(header.u16::<{ field::PAYLOAD_LENGTH }>());
-    let end = if frame.is_segmented() || is_big(frame, at, payload) {
-        packet.length
-    } else {
-        let end = at + HEADER + payload;
-        if end > packet.length {
-            if !frame.holds(end) {
-                return Network::Done(Shape::Malformed(Malformed::Length));
-            }
-            packet.length = end;
+    if frame.is_segmented() || is_big(frame, at, payload) {
+        return Ok(packet.length);
+    }
+    let end = at + HEADER + payload;
+    if end > packet.length {
+        if !frame.holds(end) {
+            return Err(Network::Done(Shape::Malformed(Malformed::Length)));
         }
-        end
+        packet.length = end;
+    }
+    Ok(end)
+}
+
+/// What a fragment is that is not the first and whose header comes right behind the fixed one at `at`; `None` if it is no such
+/// one. The packet ends at `end`.
+#[inline(always)]
+pub(crate) fn later<F: Frame + ?Sized>(
+    frame: &F,
+    packet: &Packet,
+    at: usize,
+    end: usize,
+) -> Option<Shape> {
+    let at = at + HEADER;
+    if packet.protocol != next::FRAGMENT || at + extension::LEAST > end {
+        return None;
+    }
+    let header = frame.window::<{ extension::LEAST }>(at)?;
+    let protocol = header.u8::<{ extension::NEXT_HEADER }>();
+    behind_first(protocol, header.u16::<{ extension::FRAGMENT }>())
+}
+
+/// What a fragment is, by its fragment field, that is not the first.
+#[inline(always)]
+const fn behind_first(protocol: u8, fragment: u16) -> Option<Shape> {
+    match fragment & FRAGMENT_OFFSET {
+        0 => None,
+        8 if protocol == protocol::TCP => Some(Shape::Malformed(Malformed::TinyFragment)),
+        _ => Some(Shape::Fragment),
+    }
+}
+
+/// Parses the IPv6 header at `at`, and the extension headers behind it.
+#[inline(always)]
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &mut F, packet: &mut Packet, at: usize) -> Network {
+    let end = match fixed(frame, packet, at) {
+        Ok(end) => end,
+        Err(done) => return done,
     };
     // One state for verifiers, wherever the packet ends.
     let end = frame.barrier_var(end);
@@ -138,11 +178,8 @@ fn extensions<F: Frame + ?Sized>(
                 // Its second octet is reserved: the sender controls it, and it is no length.
                 length = 8;
                 let fragment = header.u16::<{ extension::FRAGMENT }>();
-                if fragment & FRAGMENT_OFFSET != 0 {
-                    if packet.protocol == protocol::TCP && fragment & FRAGMENT_OFFSET == 8 {
-                        return Network::Done(Shape::Malformed(Malformed::TinyFragment));
-                    }
-                    return Network::Done(Shape::Fragment);
+                if let Some(shape) = behind_first(packet.protocol, fragment) {
+                    return Network::Done(shape);
                 }
                 if fragment & MORE_FRAGMENTS != 0 {
                     whole = Whole::First;

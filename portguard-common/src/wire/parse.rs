@@ -1,5 +1,6 @@
 //! From a frame to what the packet is: link header, network header by EtherType, transport header.
 
+use crate::wire::early::Early;
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::frame::{Frame, Window};
 use crate::wire::network::{Network, short};
@@ -29,7 +30,8 @@ pub fn parse_tagged<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Result<Packe
     Ok(packet)
 }
 
-/// As [`parse_tagged`], into a packet that stands somewhere: what stands in a map's memory is no state for verifiers.
+/// As [`parse_tagged`], into a packet that stands somewhere, of which nothing is known yet ([`Packet::new`]): what stands in a
+/// map's memory is no state for verifiers.
 ///
 /// # Errors
 /// [`Nonlinear`], as [`parse`]; the packet is worth nothing then.
@@ -39,7 +41,7 @@ pub fn parse_tagged_into<F: Frame + ?Sized>(
     vlan: u32,
     packet: &mut Packet,
 ) -> Result<(), Nonlinear> {
-    *packet = Packet::new(frame.linear());
+    packet.length = frame.linear();
     packet.vlan = vlan;
     let network = match ethernet::parse(frame, packet) {
         Ok(at) => network(frame, packet, at),
@@ -54,6 +56,14 @@ pub fn parse_tagged_into<F: Frame + ?Sized>(
 #[inline(always)]
 pub fn parse_plain<F: Frame + Clone>(frame: &F, vlan: u32) -> Option<Plain<F>> {
     Plain::parse(frame, vlan)
+}
+
+/// What is no plain frame and yet says enough in its first headers: ARP and other protocols, later fragments, headers that do
+/// not hold. Anything else, and what cannot be read in place, is `None`, as with [`parse_plain`]; where there is an answer, it is
+/// that of [`parse_tagged`].
+#[inline(always)]
+pub fn parse_early<F: Frame + ?Sized>(frame: &mut F, vlan: u32) -> Option<Early> {
+    Early::parse(frame, vlan)
 }
 
 /// Parses a frame that starts with its IP header, as interfaces without a link header give it (tun, `WireGuard`, PPP).
@@ -76,7 +86,7 @@ pub fn parse_ip_into<F: Frame + ?Sized>(
     frame: &mut F,
     packet: &mut Packet,
 ) -> Result<(), Nonlinear> {
-    *packet = Packet::new(frame.linear());
+    packet.length = frame.linear();
     let Some(first) = frame.window::<{ ipv4::HEADER }>(0) else {
         packet.shape = match short(frame, ipv4::HEADER) {
             Network::Done(shape) => shape,
