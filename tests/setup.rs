@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::{End, Lab, unique_name};
-use portguard_harness::traffic::TcpEcho;
+use portguard_harness::traffic::{Connection, TcpEcho, connect};
 use serde_json::Value;
 
 use super::guard::{Guarded, LONG};
@@ -44,6 +44,13 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
         .map(|port| TcpEcho::start(host, (ANY, *port).into()))
         .collect();
     let _services = services?;
+    // Another node is connected, to what only nodes may use.
+    let far = guarded.link.right.v4();
+    let target = (guarded.link.left.v4(), 2_200).into();
+    let from_far = || Ok(connect(target, LONG));
+    let Connection::Connected(_node) = guarded.link.right.host.run(from_far)? else {
+        anyhow::bail!("no connection to {target}");
+    };
     let dry = run(
         &guarded,
         &["setup", "--dry-run", "--json", "--output", path],
@@ -58,6 +65,8 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
         serde_json::json!(["thoughtspot/node"]),
         "{answer:#}"
     );
+    let node = serde_json::json!({ "peer": "thoughtspot/node", "addresses": [far], "ports": ["tcp/2200"] });
+    assert_eq!(answer["peers"], serde_json::json!([node]), "{answer:#}");
 
     // Nobody to ask.
     let output = run(&guarded, &["setup", "--output", path])?;
@@ -79,6 +88,7 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
     // The file is right as it is, for this machine.
     let text = std::fs::read_to_string(&file)?;
     ensure!(text.contains(&guarded.link.left.v4().to_string()), "{text}");
+    ensure!(text.contains(&format!("\nnode = [\"{far}\"]")), "{text}");
     let check = run(&guarded, &["check", "-c", path])?;
     ensure!(check.code() == 0, "{check}");
     // Nobody is asked again which interface it was: the file says so, and where one does not, what is guarded does.
@@ -314,7 +324,7 @@ fn what_no_check_would_take_is_not_drafted() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let run = |line: &str| shell(&guarded, directory.path(), line);
     for (hosts, wanted) in [
-        ("--host a=10.0.0.1 --host a=10.0.0.2", "`a` is there twice"),
+        ("--host a=10.0.0.1 --host a=10.0.0.2", "`a` is listed twice"),
         (
             "--host a=10.0.0.1 --host b=10.0.0.1",
             "belongs to `a` and to `b`",

@@ -39,8 +39,7 @@ impl HostSpec {
         let words = roles.split(',').filter(|role| !role.is_empty());
         Ok(Self {
             name: name.to_owned(),
-            addresses: addresses
-                .map_err(|_error| "expected addresses behind the `=`".to_owned())?,
+            addresses: addresses.map_err(|_error| "expected addresses after the `=`".to_owned())?,
             roles: words.map(str::to_owned).collect(),
             interfaces: Vec::new(),
         })
@@ -67,6 +66,8 @@ pub(super) struct Draft {
     pub(super) management: Vec<u16>,
     /// Directories of matrices of the user's own, absolute.
     pub(super) catalogs: Vec<PathBuf>,
+    /// Addresses by `SYSTEM/KEY`, of peers that were seen.
+    pub(super) peers: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// Directories as a file may name them that is read from anywhere.
@@ -126,7 +127,7 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
                 let all: Vec<&str> = system.deployments.keys().map(String::as_str).collect();
                 all.join(", ")
             });
-            let message = format!("`{name}` is no deployment of `{system}`");
+            let message = format!("`{name}` is not a deployment of `{system}`");
             let fault = Diagnostic::error("unknown-deployment", message).at("--deployment");
             faults.push(if names.is_empty() {
                 fault.hint("it has none, or no host has a role of it")
@@ -142,7 +143,7 @@ pub(super) fn site_file(catalog: &Catalog, draft: &Draft) -> Result<String, Reje
     let mut text = head(draft);
     for (system, roles) in systems.values() {
         // `roles` are those of all hosts of the file.
-        about(&mut text, system, roles, draft.deployments.get(&system.id));
+        about(&mut text, system, roles, draft);
     }
     text.push_str(
         "\n# Every host of the site: a role named as a peer is the hosts that have it.\n",
@@ -186,7 +187,7 @@ fn twice(hosts: &[HostSpec]) -> Vec<Diagnostic> {
     let (mut names, mut owners) = (BTreeSet::new(), BTreeMap::new());
     for host in hosts {
         if !names.insert(&host.name) {
-            let message = format!("host `{}` is there twice", host.name);
+            let message = format!("host `{}` is listed twice", host.name);
             let hint = "name all of its addresses at once: `NAME=ADDRESS,ADDRESS`";
             faults.push(
                 Diagnostic::error("duplicate-host", message)
@@ -258,7 +259,7 @@ fn head(draft: &Draft) -> String {
     format!(
         "\
 #:schema file://{}
-# portguard site file. Read it from the top; whatever stands behind `#` is optional.
+# portguard site file. Read it from the top; everything after `#` is optional.
 schema = 1
 mode = \"audit\"                 # audit: count violations; enforce: drop them
 outbound = \"audit\"             # what the host sends: off, audit or enforce

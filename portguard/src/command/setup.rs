@@ -2,6 +2,7 @@
 
 mod guess;
 pub(super) mod look;
+mod peers;
 mod show;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,12 @@ use super::draft::{Admins, Draft, absolute, deployment, site_file};
 use super::load::{self, LoadArgs};
 use crate::stderr::{say, stderr};
 use guess::Proposal;
+use peers::Seen;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_kernel::host::interface::{self, Interface};
 use portguard_kernel::host::listeners::{Listener, listeners};
 use portguard_kernel::host::privileges;
+use portguard_kernel::host::sockets::sessions;
 use portguard_kernel::preflight;
 use portguard_observe::observe;
 use portguard_policy::error::{Exit, Fault};
@@ -92,6 +95,8 @@ struct Answer {
     proposals: Vec<Proposal>,
     management: Vec<u16>,
     admins: Vec<String>,
+    /// Peers that the documents leave to the site, and who is connected as such.
+    peers: Vec<Seen>,
     /// Where the site file is, if it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
@@ -110,7 +115,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         privileges::check()?;
         preflight::check_kernel()?;
         if !args.yes && (args.json || !io::stdin().is_terminal()) {
-            return Err(Fault::usage("there is nobody to ask")
+            return Err(Fault::usage("no terminal to ask at")
                 .hint("`--yes` accepts the proposal, `--dry-run` only shows it")
                 .into());
         }
@@ -130,12 +135,18 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
     let management = look::management(&listeners);
     let admins = admins(args, &management)?;
     host.interfaces.clone_from(&interfaces);
+    let sessions = sessions().context("cannot read who is connected")?;
+    let peers = peers::seen(&catalog, &host.roles, &host.addresses, &sessions);
     let draft = Draft {
         hosts: vec![host.clone()],
         admins: admins.clone(),
         management: management.clone(),
         deployments: deployments.clone(),
         catalogs: absolute(&args.catalogs)?,
+        peers: peers
+            .iter()
+            .map(|seen| (seen.peer.clone(), seen.addresses.clone()))
+            .collect(),
     };
     let site = site_file(&catalog, &draft)?;
     let mut answer = Answer {
@@ -152,6 +163,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         proposals,
         management,
         admins,
+        peers,
         written: None,
         loaded: false,
         units: Vec::new(),
@@ -202,7 +214,7 @@ fn admins(args: &SetupArgs, management: &[u16]) -> anyhow::Result<Vec<String>> {
         return Ok(found);
     }
     let question =
-        "Who administers this host? Addresses or prefixes, with commas; nothing for anybody:";
+        "Who administers this host? Addresses or prefixes, separated by commas (empty: anybody):";
     loop {
         match Admins::parse(&ask(question)?) {
             Ok(Admins(said)) => return Ok(said),
@@ -249,7 +261,7 @@ fn roles(
         let fault = Fault::usage(if is_silent {
             "nothing listens here, so there is no role to propose"
         } else {
-            "what listens here does not tell which role this host has"
+            "what listens here is not enough to tell the role of this host"
         });
         return Err(if near.is_empty() {
             fault.hint("name the role with `--role SYSTEM/ROLE`; `portguard catalog list` shows systems and roles")
@@ -263,7 +275,7 @@ fn roles(
     }
     if let Some((one, other)) = guess::tie(proposals).filter(|_| args.yes) {
         return Err(Fault::usage(format!(
-            "what listens here fits {} and {} alike",
+            "what listens here fits {} and {} equally well",
             one.role, other.role
         ))
         .hint("name the role with `--role`")
@@ -319,7 +331,7 @@ fn write_and_load(args: &SetupArgs, answer: &Answer) -> anyhow::Result<()> {
 fn write(args: &SetupArgs, site: &str) -> anyhow::Result<()> {
     let path = &args.output;
     if path.exists() && !args.replace && !is_blank(&fs::read_to_string(path)?) {
-        return Err(Fault::usage(format!("`{}` is there already", path.display()))
+        return Err(Fault::usage(format!("`{}` already exists", path.display()))
             .hint("`--replace` writes it anew, `--output FILE` writes another; `portguard load -c FILE` loads it as it is")
             .into());
     }

@@ -1,16 +1,15 @@
 //! What a site file says of one system: the answers that its document wants, as comments to uncomment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use portguard_policy::catalog::{Peer, PeerClass, PortSpec, Row, System};
 
+use super::Draft;
+
 /// The table of a system, and what it may be asked.
-pub(super) fn about(
-    text: &mut String,
-    system: &System,
-    roles: &BTreeSet<&str>,
-    deployment: Option<&String>,
-) {
+pub(super) fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>, draft: &Draft) {
+    let deployment = draft.deployments.get(&system.id);
     let closure: BTreeSet<&str> = roles.iter().flat_map(|role| system.closure(role)).collect();
     let rows: Vec<&Row> = system
         .rows
@@ -51,7 +50,7 @@ pub(super) fn about(
             ),
         );
     }
-    peers(text, system, &rows);
+    peers(text, system, &rows, &draft.peers);
 }
 
 /// A line for each class of rows that print no peer: they are unlike questions, and want an answer each.
@@ -79,7 +78,7 @@ fn unprinted(text: &mut String, system: &System, rows: &[&Row]) {
         let rows = local(system, &lacking);
         add(
             text,
-            &format!("# Not printed who is meant, {}: {rows}", class.title()),
+            &format!("# The document names no peers, {}: {rows}", class.title()),
         );
         let (example, why) = match class {
             PeerClass::PublicService => ("[\"users\"]", "or \"any\", if the service is public"),
@@ -167,7 +166,7 @@ fn facts(
             let all = each(&mut asked.iter().copied());
             add(
                 text,
-                &format!("# {key} = [\"{first}\"]    # {state} unless said: {all}"),
+                &format!("# {key} = [\"{first}\"]    # {state} by default: {all}"),
             );
         }
     }
@@ -216,7 +215,7 @@ fn towards(rows: &[&Row], option: &str, present: &BTreeSet<&str>) -> bool {
 }
 
 /// Each peer that the site has to give, with the rows that need it.
-fn peers(text: &mut String, system: &System, rows: &[&Row]) {
+fn peers(text: &mut String, system: &System, rows: &[&Row], seen: &BTreeMap<String, Vec<IpAddr>>) {
     let mut wanted: BTreeMap<(u8, String), (String, Vec<&Row>)> = BTreeMap::new();
     for row in rows {
         for peer in &row.peers {
@@ -249,7 +248,7 @@ fn peers(text: &mut String, system: &System, rows: &[&Row]) {
                 Peer::Multicast => (
                     0,
                     "multicast".to_owned(),
-                    "multicast groups that the role sends to; any, unless given here".to_owned(),
+                    "multicast groups that the role sends to; any by default".to_owned(),
                 ),
                 Peer::Prefix(_) | Peer::Itself | Peer::Unprinted => continue,
             };
@@ -271,13 +270,24 @@ fn peers(text: &mut String, system: &System, rows: &[&Row]) {
         ),
     );
     for ((_, key), (title, rows)) in wanted {
+        let addresses = seen.get(&format!("{}/{key}", system.id));
         let key = if key.contains([':', '.']) {
             format!("\"{key}\"")
         } else {
             key
         };
         add(text, &format!("# {title}; rows: {}", local(system, &rows)));
-        add(text, &format!("# {key} = [\"192.0.2.0/24\"]"));
+        match addresses {
+            Some(all) => {
+                let all: Vec<String> = all.iter().map(|one| format!("\"{one}\"")).collect();
+                let line = format!(
+                    "{key} = [{}]    # connected when this was written: complete it",
+                    all.join(", ")
+                );
+                add(text, &line);
+            }
+            None => add(text, &format!("# {key} = [\"192.0.2.0/24\"]")),
+        }
     }
 }
 

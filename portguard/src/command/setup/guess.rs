@@ -50,7 +50,7 @@ impl Proposal {
             words.push(format!("has the package {}", self.packages.join(", ")));
         }
         if let Some(other) = &self.beside {
-            words.push(format!("stands beside {other}"));
+            words.push(format!("usually runs beside {other}"));
         }
         if !self.rivals.is_empty() {
             words.push(format!(

@@ -46,7 +46,7 @@ pub(super) fn proposal(answer: &Answer, output: &Path) -> anyhow::Result<()> {
                 let role = &other.role;
                 line(
                     "",
-                    &format!("{role} often stands beside {main}: `--role` adds it if it runs here"),
+                    &format!("{role} often runs beside {main}: `--role` adds it if it runs here"),
                 )?;
             }
         }
@@ -56,11 +56,23 @@ pub(super) fn proposal(answer: &Answer, output: &Path) -> anyhow::Result<()> {
             .map(|port| format!("tcp/{port}"))
             .collect();
         let admins = if answer.admins.is_empty() {
-            "anybody: nobody is connected now; `--admins CIDR,...` says who may".to_owned()
+            "anybody, since no one is connected now; `--admins CIDR,...` restricts it".to_owned()
         } else {
             answer.admins.join(", ")
         };
         line("management", &format!("{} for {admins}", ports.join(", ")))?;
+        for seen in &answer.peers {
+            let addresses: Vec<String> = seen.addresses.iter().map(ToString::to_string).collect();
+            let (peer, ports) = (&seen.peer, seen.ports.join(", "));
+            let is_one = if addresses.len() == 1 { "is" } else { "are" };
+            line(
+                "peers",
+                &format!(
+                    "{peer}: {} {is_one} connected by {ports}",
+                    addresses.join(", ")
+                ),
+            )?;
+        }
         line("site file", &output.display().to_string())
     })
 }
@@ -81,7 +93,6 @@ pub(super) fn last_words(answer: &Answer, output: &Path) -> io::Result<()> {
     writeln!(
         err,
         "wrote {file} and loaded it in audit: nothing is dropped\n\
-         next: look at `portguard counters --violations` for some days, write what is missing into {file}, and let \
-         `portguard promote -c {file}` say when it can enforce"
+         next: look at `portguard counters --violations` for some days, add what is missing to {file}, and run `portguard promote -c {file}` to see whether it can enforce"
     )
 }
