@@ -28,19 +28,20 @@ use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::capture::{self, CaptureError, Captured};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
-use portguard_policy::human::plain_lines;
+use portguard_policy::human::{plain, plain_lines};
 use portguard_policy::policy::{Outbound, Policy};
 
 /// Show the verdict for a packet, and the row behind it
 ///
-/// Runs the guard's own parser and verdict, without touching the system. Exit code 0 = everything passes, 1 = enforce would
-/// drop something.
+/// Runs the guard's own parser and verdict, without touching the system. Without a site file or a role on the command line, it is
+/// by the policies in force where interfaces are guarded. Exit code 0 = everything passes, 1 = enforce would drop something.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   portguard explain -c site.toml --host db1 tcp app1 https
       by host and service name
-  portguard explain --running eth0 tcp 192.0.2.7 9999  by the policy in force
+  portguard explain tcp 192.0.2.7 9999  by what is in force on this host
+  portguard explain --running eth0 tcp 192.0.2.7 9999  on this interface
   portguard explain --role thoughtspot/node --unprinted-peers any \\
       --unresolved-peers any --out udp 192.0.2.53 domain
   portguard explain -c site.toml --pcap trace.pcapng
@@ -89,12 +90,65 @@ pub struct ExplainArgs {
 /// # Errors
 /// [`Rejected`] policies, and wrong packets.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
+    let guarded = match &args.running {
+        Some(named) => vec![named.clone()],
+        None => in_force(args)?,
+    };
+    match guarded.as_slice() {
+        [] => explain(args, None),
+        [only] => explain(args, Some(only)),
+        several if args.json || args.pcap.is_some() => {
+            Err(Fault::usage("which interface? Their policies differ")
+                .hint(format!("name one with `--running`: {}", several.join(", ")))
+                .into())
+        }
+        several => {
+            let mut exit = Exit::Ok;
+            for name in several {
+                print(|out| writeln!(out, "{}:", plain(name)))?;
+                if explain(args, Some(name))? == Exit::Findings {
+                    exit = Exit::Findings;
+                }
+            }
+            Ok(exit)
+        }
+    }
+}
+
+/// Where neither a site nor a role is named: the interfaces whose policies in force say what becomes of a packet now. One of them
+/// where all say the same; none where nothing is guarded, or this process may not look.
+fn in_force(args: &ExplainArgs) -> anyhow::Result<Vec<String>> {
+    if args.selection.is_given() {
+        return Ok(Vec::new());
+    }
+    let guards = match observe::guards(args.interface.as_deref()) {
+        Ok(guards) => guards,
+        Err(error) if args.selection.site().is_none() => return Err(error.into()),
+        Err(error) => {
+            let message = format!("warning: {error:#}; this is what the site file says");
+            let _ = writeln!(stderr(), "{}", plain_lines(&message));
+            return Ok(Vec::new());
+        }
+    };
+    let first = guards.first();
+    let is_one = guards.iter().all(|guard| {
+        first.is_some_and(|first| {
+            first.live.meta.digest == guard.live.meta.digest
+                && first.live.effective == guard.live.effective
+        })
+    });
+    let names = guards.iter().map(|guard| guard.name.clone());
+    Ok(names.take(if is_one { 1 } else { usize::MAX }).collect())
+}
+
+/// By what is in force on an interface, or by what the selection compiles to.
+fn explain(args: &ExplainArgs, running: Option<&str>) -> anyhow::Result<Exit> {
     let Basis {
         policy,
         catalog,
         effective,
         hosts,
-    } = basis(args)?;
+    } = basis(args, running)?;
     let mut explainer = Explainer::new(&policy, &catalog)
         .map_err(|error| Fault::usage(error.to_string()).hint("narrow the site's own rows"))?;
     explainer.is_off = effective.is_some_and(|now| now.inbound == Strictness::Off);
@@ -154,8 +208,8 @@ struct Basis {
 }
 
 /// What is in force, or what the selection compiles to.
-fn basis(args: &ExplainArgs) -> anyhow::Result<Basis> {
-    let Some(interface) = &args.running else {
+fn basis(args: &ExplainArgs, running: Option<&str>) -> anyhow::Result<Basis> {
+    let Some(interface) = running else {
         let loaded = args.selection.load(Resolving::WhenTold)?;
         let compiled = loaded.compile(args.interface.as_deref());
         return Ok(Basis {
@@ -165,7 +219,7 @@ fn basis(args: &ExplainArgs) -> anyhow::Result<Basis> {
             effective: None,
         });
     };
-    let live = running(interface)?;
+    let live = live(interface)?;
     for warning in &live.warnings {
         let _ = writeln!(stderr(), "warning: {}", plain_lines(warning));
     }
@@ -178,10 +232,14 @@ fn basis(args: &ExplainArgs) -> anyhow::Result<Basis> {
         Strictness::Audit => Outbound::Audit,
         Strictness::Enforce => Outbound::Enforce,
     };
-    // Of names only what a site file that is named says: the policy in force has none.
-    let hosts = match &args.selection.config {
-        Some(_) => Hosts::of(&args.selection.load(Resolving::WhenTold)?.site),
-        None => Hosts::default(),
+    // Of names only what a site file says: the policy in force has none.
+    let hosts = match (&args.selection.config, args.running.is_some()) {
+        (Some(_), _) => Hosts::of(&args.selection.load(Resolving::WhenTold)?.site),
+        (None, true) => Hosts::default(),
+        (None, false) => {
+            let site = args.selection.load(Resolving::WhenTold);
+            site.map_or_else(|_| Hosts::default(), |loaded| Hosts::of(&loaded.site))
+        }
     };
     Ok(Basis {
         policy,
@@ -192,7 +250,7 @@ fn basis(args: &ExplainArgs) -> anyhow::Result<Basis> {
 }
 
 /// What is in force on an interface.
-fn running(interface: &str) -> anyhow::Result<Live> {
+fn live(interface: &str) -> anyhow::Result<Live> {
     let guards = observe::guards(Some(interface))?.into_iter();
     let live = guards.map(|guard| guard.live).next();
     live.with_context(|| observe::not_guarded(interface))
@@ -253,7 +311,7 @@ fn query(args: &ExplainArgs, hosts: &Hosts) -> Result<Query, Fault> {
         "icmp" | "ping" => protocol::ICMP,
         "igmp" if !remote.is_ipv6() => protocol::IGMP,
         other => other.parse().map_err(|_unknown| {
-            Fault::usage(format!("`{}` is no protocol", plain_lines(word)))
+            Fault::usage(format!("`{}` is not a protocol", plain_lines(word)))
                 .hint("tcp, udp, sctp, icmp, igmp, or a number from 0 to 255")
         })?,
     };
@@ -272,7 +330,7 @@ fn query(args: &ExplainArgs, hosts: &Hosts) -> Result<Query, Fault> {
     let port = match port {
         None if has_ports => {
             return Err(Fault::usage("which port?").hint(format!(
-                "write it behind the address, as a number or a service: `{word} {remote} 443`"
+                "write it after the address, as a number or a service: `{word} {remote} 443`"
             )));
         }
         Some(_) if !has_ports && !is_icmp => {
@@ -280,7 +338,7 @@ fn query(args: &ExplainArgs, hosts: &Hosts) -> Result<Query, Fault> {
         }
         Some(kind) if is_icmp && kind > 255 => {
             return Err(Fault::usage(format!(
-                "{kind} is no ICMP type: they go up to 255"
+                "{kind} is not an ICMP type: types go up to 255"
             )));
         }
         Some(port) => port,
@@ -341,7 +399,7 @@ struct Sum {
     frames: u64,
 }
 
-const CUT: &str = "the capture holds too little of this frame";
+const CUT: &str = "the capture has only part of this frame";
 
 fn pcap(args: &ExplainArgs, explainer: &Explainer<'_>, path: &Path) -> anyhow::Result<Exit> {
     let shown = path.display().to_string();

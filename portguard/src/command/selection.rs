@@ -281,6 +281,32 @@ impl SelectionArgs {
         })
     }
 
+    /// Whether anything at all is selected on the command line.
+    pub fn is_given(&self) -> bool {
+        let lists = [
+            &self.roles,
+            &self.peers,
+            &self.management,
+            &self.deployments,
+            &self.versions,
+            &self.options,
+            &self.without,
+            &self.choices,
+            &self.offsets,
+        ];
+        self.config.is_some()
+            || self.host.is_some()
+            || lists.iter().any(|list| !list.is_empty())
+            || !self.catalogs.is_empty()
+            || self.unprinted_peers.is_some()
+            || self.unresolved_peers.is_some()
+            || self.unresolved_ports.is_some()
+            || self.audit
+            || self.enforce
+            || self.outbound.is_some()
+            || self.resolve
+    }
+
     /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.
     pub fn load(&self, resolving: Resolving) -> anyhow::Result<Loaded> {
         let config = self.site();
@@ -378,7 +404,7 @@ impl SelectionArgs {
     }
 }
 
-/// Where a directory is, wherever somebody asks later; as it is given where that cannot be found out.
+/// Where a directory is, wherever somebody asks later; as it is given where that is unknown.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
@@ -434,7 +460,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
                     "`portguard setup` writes a site file for this host, `portguard init` for any",
                 )
             } else {
-                fault.hint("site files and lists must be readable by whoever loads them")
+                fault.hint("site files and lists must be readable by the user who loads them")
             }
         })?;
     let kind = file
@@ -442,7 +468,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("cannot look at {shown}"))?;
     if !kind.is_file() {
         return Err(Fault::usage(format!("{shown} is not a regular file"))
-            .hint("write what a pipe or a device would give to a file")
+            .hint("pipes and devices cannot be read: save the content to a file")
             .into());
     }
     file.take(limit)

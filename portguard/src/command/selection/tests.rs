@@ -123,9 +123,7 @@ fn files_that_are_not_there_are_the_users_fault() {
     .load(Resolving::WhenTold)
     .unwrap_err();
     assert_eq!(exit_of(&error), Exit::Usage);
-    assert!(
-        error.to_string().ends_with(
-            "site.toml:2:8: error[wrong-type]: `mode` wants a string, not a whole number"
-        )
-    );
+    assert!(error.to_string().ends_with(
+        "site.toml:2:8: error[wrong-type]: `mode` must be a string, not a whole number"
+    ));
 }
