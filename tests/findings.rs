@@ -243,3 +243,52 @@ fn a_wrong_peer_of_a_documented_port_is_a_finding() -> Result<()> {
     assert_eq!(counters(&guarded)?.len(), 1);
     Ok(())
 }
+
+#[test]
+fn what_is_documented_and_left_out_is_not_called_undocumented() -> Result<()> {
+    let guarded = Guarded::new()?;
+    guarded.load("--audit", &[], &[])?;
+    // Of nodes only, and there is no other.
+    let host = &guarded.link.left.host;
+    let _service = TcpEcho::start(host, SocketAddr::new(ANY, 2_181))?;
+    let target = SocketAddr::new(guarded.link.left.v4().into(), 2_181);
+    guarded.link.right.host.run(|| {
+        drop(connect(target, LONG));
+        Ok(())
+    })?;
+    eventually("the packets are counted", || {
+        Ok(!counters(&guarded)?.is_empty())
+    })?;
+    let answer = json(&guarded, &["counters", "--violations", "--json"])?;
+    let finding = &list(&answer["interfaces"][0], "findings")?[0];
+    assert_eq!(
+        finding["left_out"][0]["row"], "thoughtspot/intracluster-2181",
+        "{finding:#}"
+    );
+    let words = text(&guarded, &["counters", "--violations"])?;
+    ensure!(
+        words.contains("left out here") && !words.contains("not documented"),
+        "{words}"
+    );
+    let drift = text(&guarded, &["drift"])?;
+    ensure!(drift.contains("listening-left-out"), "{drift}");
+    Ok(())
+}
+
+#[test]
+fn what_is_in_force_is_explained_where_neither_site_nor_role_is_named() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let packet = ["explain", "tcp", "203.0.113.9", "9999"];
+    for (mode, wanted) in [
+        ("--audit", "counted, not dropped"),
+        ("--enforce", "mode     enforce"),
+    ] {
+        guarded.load(mode, &[], &["--confirm-within", "0"])?;
+        let words = text(&guarded, &packet)?;
+        ensure!(
+            words.contains("undocumented-port") && words.contains(wanted),
+            "{words}"
+        );
+    }
+    Ok(())
+}

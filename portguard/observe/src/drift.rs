@@ -303,6 +303,10 @@ fn traffic(
             if item.state == State::UndocumentedTrafficSeen && item.listeners.iter().any(is_served)
             {
                 item.state = State::ListeningUndocumented;
+                if !finding.left_out.is_empty() {
+                    item.left_out.clone_from(&finding.left_out);
+                    item.state = State::ListeningLeftOut;
+                }
             }
             item.interface = Some(name.clone());
             item.violations = Some(finding.violations);

@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use crate::counters::Report;
 use crate::talkers::TopTalker;
-use portguard_policy::catalog::Transport;
+use portguard_policy::catalog::{Catalog, Transport};
+use portguard_policy::explain::{self, Near};
 use portguard_policy::policy::Policy;
 
 use ledger::Ledger;
@@ -34,7 +35,7 @@ pub enum Kind {
     UndocumentedPort,
     /// Packets to a documented port, from a peer that its rows do not name.
     UndocumentedPeer,
-    /// Many ports tried that nobody listens on.
+    /// Many ports tried that nothing listens on.
     Scan,
     /// Packets to ports of this host's own clients, in no conversation that the guard knows: from another port or address than
     /// was asked, or of a question that it did not see, did not count as one, or had no room for.
@@ -113,6 +114,9 @@ pub struct Finding {
     /// Rows that open the ports to others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<String>,
+    /// Rows of the host's own roles that document the port and open nothing here, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Near>,
     /// How many peers are known.
     pub peers_known: usize,
     /// The heaviest of them.
@@ -210,7 +214,21 @@ pub fn findings(
     ledger.finish()
 }
 
+/// Names the rows that document a port and open nothing here: what has such a row is not undocumented, but left out.
+pub fn name_left_out(findings: &mut [Finding], policy: &Policy, catalog: &Catalog) {
+    for finding in findings.iter_mut().filter(|one| one.may_be_left_out()) {
+        if let (Some(transport), Some(port)) = (finding.transport, finding.port_first) {
+            finding.left_out = explain::left_out(policy, catalog, (transport, port));
+        }
+    }
+}
+
 impl Finding {
+    /// Whether it is about one port of this host that no row opens.
+    pub fn may_be_left_out(&self) -> bool {
+        self.kind == Kind::UndocumentedPort && self.ports == 1
+    }
+
     /// `192.0.2.7 (12), 192.0.2.8 (3), ...`; `-` where nobody is known.
     pub fn who(&self, named: usize) -> String {
         let mut words: Vec<String> = self.peers.iter().take(named).map(Peer::words).collect();
@@ -236,14 +254,17 @@ impl Finding {
     /// Why it is one, in a few words.
     pub fn cause(&self) -> String {
         let mut words = match self.kind {
+            Kind::UndocumentedPort if !self.left_out.is_empty() => {
+                format!("documented, but left out here: {}", self.left_out_rows())
+            }
             Kind::UndocumentedPort if self.listening => {
-                "not documented, and somebody listens".to_owned()
+                "not documented, but a service listens".to_owned()
             }
             // Handed on to a container, or by a service that is gone.
             Kind::UndocumentedPort if self.answers > 0 => {
-                "not documented, and answered though nobody listens here now".to_owned()
+                "not documented, and answered, though nothing listens now".to_owned()
             }
-            Kind::UndocumentedPort => "not documented, and nobody listens".to_owned(),
+            Kind::UndocumentedPort => "not documented, and nothing listens".to_owned(),
             Kind::UndocumentedPeer | Kind::UndocumentedDestination if self.admitted => {
                 format!(
                     "not admitted when it came; {} admits it now",
@@ -251,13 +272,13 @@ impl Finding {
                 )
             }
             Kind::UndocumentedPeer => format!("not a peer of {}", self.row_ids()),
-            Kind::Scan => "ports tried that nobody listens on".to_owned(),
+            Kind::Scan => "ports tried that nothing listens on".to_owned(),
             Kind::AnswersFromElsewhere => {
                 "to ports of own clients, in no conversation that the guard knows".to_owned()
             }
             Kind::UndocumentedDestinationPort => "sent, and not documented".to_owned(),
             Kind::UndocumentedDestination => format!("sent to a peer not of {}", self.row_ids()),
-            Kind::UndocumentedAnswers => "answers to what was not counted here".to_owned(),
+            Kind::UndocumentedAnswers => "answers to nothing that was counted here".to_owned(),
             Kind::WithoutPort => "not documented".to_owned(),
         };
         if self.answers > 0 && self.kind != Kind::UndocumentedAnswers {
@@ -267,6 +288,16 @@ impl Finding {
             );
         }
         words
+    }
+
+    /// `acme/web (no-peer)`.
+    fn left_out_rows(&self) -> String {
+        let each = self.left_out.iter().map(|near| {
+            let why = near.left_out.as_deref().unwrap_or_default();
+            let reason = why.split(':').next().unwrap_or_default();
+            format!("{} ({reason})", near.row)
+        });
+        each.collect::<Vec<_>>().join(", ")
     }
 
     fn row_ids(&self) -> String {

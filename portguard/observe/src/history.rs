@@ -94,7 +94,7 @@ pub fn read(directory: &Path, interface: &str) -> io::Result<Option<History>> {
     if !facts.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "this is no regular file",
+            "not a regular file",
         ));
     }
     let file = File::open(path)?;

@@ -10,7 +10,7 @@ use portguard_kernel::error::{Context as _, Error, Kind};
 use crate::counters::{Report, Snapshot};
 use crate::drift::Sight;
 use crate::events::stream::booted;
-use crate::findings::{Finding, Sockets, findings};
+use crate::findings::{Finding, Sockets, findings, name_left_out};
 use crate::resets::Resets;
 use crate::talkers::{Talkers, TopTalkers};
 use portguard_kernel::generation::{self, Live};
@@ -228,7 +228,10 @@ impl Observed {
         let report = self.report(raw);
         let talkers = self.top_talkers(catalog, usize::MAX, raw).talkers;
         let policy = &self.live.meta.policy;
-        let findings = findings(policy, std::slice::from_ref(&report), &talkers, &sockets()?);
+        let mut findings = findings(policy, std::slice::from_ref(&report), &talkers, &sockets()?);
+        if let Some(catalog) = catalog {
+            name_left_out(&mut findings, policy, catalog);
+        }
         Ok(Sight {
             report,
             talkers,

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use self::text::Rates;
-use super::{catalogs, print, print_json};
+use super::{catalogs, print, print_json, traffic};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind, without_scans};
@@ -151,6 +151,7 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
     let mut report = one.report(args.raw);
     let rows = report.rows.clone();
     let mut findings = one.findings(args.raw)?;
+    traffic::name_left_out(&mut findings, &one.live.meta)?;
     fold_clients(&mut report, &findings);
     narrow(&mut report, args);
     let left_out = match args.top {

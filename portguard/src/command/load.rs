@@ -34,9 +34,10 @@ use portguard_kernel::pins::meta::XdpModeName;
 use portguard_kernel::preflight;
 use portguard_kernel::recovery::reconcile::reconcile;
 use portguard_kernel::store::{self, Stored};
+use portguard_observe::{evidence, observe};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::plain;
+use portguard_policy::human::{now, plain};
 use portguard_policy::policy::{Compiled, Policy};
 
 /// Guard network interfaces by the documented matrix
@@ -280,7 +281,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
         if is_off {
             let _ = writeln!(
                 stderr(),
-                "{}: stays off, since `unload --stay-off` said so; `portguard load` guards it again, or `--last-good --switch-on`",
+                "{}: stays off because of `unload --stay-off`; `portguard load` guards it again, or `--last-good --switch-on`",
                 plain(&interface.name)
             );
         }
@@ -394,6 +395,7 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
     let mut loaded = Vec::new();
     for (live, interface) in published.iter().zip(&interfaces) {
         keep(&interface.name, live);
+        begin_evidence(&interface.name);
         step("stored")?;
         loaded.push(describe(interface, live));
     }
@@ -407,6 +409,17 @@ pub(super) fn keep(name: &str, live: &Live) {
             stderr(),
             "{name}: warning: {error:#}; the next boot will not load this policy"
         );
+    }
+}
+
+/// Evidence counts from the load, not from the agent's next look. What cannot be kept now is the agent's to say.
+fn begin_evidence(name: &str) {
+    let begun = observe::interfaces(Some(name)).and_then(|observed| {
+        let first = observed.first();
+        first.map_or(Ok(()), |one| evidence::gather(one, now()).map(drop))
+    });
+    if let Err(error) = begun {
+        tracing::debug!("no evidence of `{name}` yet: {error:#}");
     }
 }
 
@@ -531,8 +544,7 @@ pub(super) fn tell(done: &Done) {
     if !unguarded.is_empty() {
         let _ = writeln!(
             err,
-            "not guarded: {}: what arrives there is not judged, and what answers datagrams, or connections of containers, that \
-             leave there passes a guard only by a row",
+            "not guarded: {}: packets that arrive there are not judged. Replies that arrive on a guarded interface, to datagrams or containers' connections sent from there, need a row",
             unguarded.join(", ")
         );
     }

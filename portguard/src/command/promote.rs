@@ -1,5 +1,6 @@
 //! `portguard promote`: from audit to enforce, on evidence.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const DAY: u64 = 86_400;
 
 /// Rows that come near a flow, of which so many are named.
 const NEAREST: usize = 3;
+/// Flows that are so few that what to do about each is shown unasked.
+const FEW: usize = 3;
 /// Openings that the new policy closes, of which so many are named.
 const CLOSED: usize = 5;
 
@@ -68,6 +71,9 @@ struct EvidenceArgs {
     /// Why they may be dropped
     #[arg(long, value_name = "REASON", requires = "accept")]
     because: Option<String>,
+    /// Advise on every flow, however many there are
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,7 +155,11 @@ pub fn run(args: &PromoteArgs) -> anyhow::Result<Exit> {
             loaded: done.map(|done| done.interfaces).unwrap_or_default(),
         })?;
     } else {
-        print(|out| cases.iter().try_for_each(|case| text(out, case)))?;
+        print(|out| {
+            cases
+                .iter()
+                .try_for_each(|case| text(out, case, args.evidence.verbose))
+        })?;
         if let Some(done) = &done {
             load::tell(done);
         }
@@ -167,14 +177,15 @@ fn case(
     let observed = observe::interfaces(Some(name))?;
     let observed = observed.first().with_context(|| {
         Fault::usage(format!("`{name}` is not guarded"))
-            .hint("`portguard load --audit` first: it is what it sees that decides")
+            .hint("`portguard load --audit` first: promote decides by what audit saw")
     })?;
     let now = now();
     let evidence = evidence::gather(observed, now)?;
     let accepted = accepted(args, observed, now)?;
     let explainer =
         Explainer::new(policy, &site.catalog).map_err(|error| Fault::usage(error.to_string()))?;
-    let findings = observed.findings(true)?;
+    let mut findings = observed.findings(true)?;
+    traffic::name_left_out(&mut findings, &observed.live.meta)?;
     let sockets = observe::sockets()?;
     let policies = policies_in_force(observed)?;
     let effective = &observed.live.effective;
@@ -313,7 +324,7 @@ fn against(
         against.push(Reason::new(
             "closes",
             format!(
-                "the new policy closes what the audited one admits, and nobody knows who uses it: {}{more}; load it in audit first",
+                "the new policy closes ports that the audited one admits, so there is no evidence of who uses them: {}{more}; load it in audit first",
                 words.join("; ")
             ),
         ));
@@ -326,7 +337,7 @@ fn against(
         against.push(Reason::new(
             "flows",
             format!(
-                "{} would be dropped, neither admitted by the site nor accepted",
+                "{} would be dropped: neither admitted by the site nor accepted",
                 count(unexplained as u64, "flow")
             ),
         ));
@@ -348,7 +359,7 @@ fn moment(at: u64) -> String {
     if at == 0 { "-".to_owned() } else { time(at) }
 }
 
-fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
+fn text(out: &mut dyn Write, case: &Case, verbose: bool) -> io::Result<()> {
     writeln!(
         out,
         "{}: inbound {}, outbound {}\n  watched for {} since {}, {}",
@@ -402,7 +413,7 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             "packets of a flow are estimates where violations came faster than 64 a second"
         )?;
     }
-    unexplained(out, &case.flows)?;
+    unexplained(out, &case.flows, verbose)?;
     if case.against.is_empty() {
         writeln!(out, "\n{}: ready to enforce", case.interface)?;
     }
@@ -425,35 +436,48 @@ fn text(out: &mut dyn Write, case: &Case) -> io::Result<()> {
     Ok(())
 }
 
-/// What nobody has said anything about: the rows that come near, and what to do.
-fn unexplained(out: &mut dyn Write, flows: &[Judged]) -> io::Result<()> {
-    let is_one = |flow: &&Judged| flow.state == State::Unexplained;
-    for flow in flows.iter().filter(is_one) {
-        let peer = flow.peer.as_deref();
-        let of = peer.unwrap_or("unknown peers");
-        writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
-        for near in flow.nearest.iter().take(NEAREST) {
-            hanging(out, "  ", &plain(&near.words))?;
-        }
-        let rest = flow.nearest.len().saturating_sub(NEAREST);
-        if rest > 0 {
-            let rows = count(rest as u64, "more row");
-            writeln!(out, "  and {rows}, less near; `--json` has all")?;
-        }
-        let accepts = if flow.direction == "out" { "out:" } else { "" };
-        let peer = peer.map_or(String::new(), |peer| format!("={peer}"));
+/// What nobody has said anything about: the rows that come near, and what to do. Many flows only where they are asked for.
+fn unexplained(out: &mut dyn Write, flows: &[Judged], verbose: bool) -> io::Result<()> {
+    let mut shown = BTreeSet::new();
+    let open: Vec<&Judged> = flows
+        .iter()
+        .filter(|flow| flow.state == State::Unexplained)
+        // One of before a load and one of after it have the same answer.
+        .filter(|flow| shown.insert((&flow.direction, &flow.what, &flow.peer)))
+        .collect();
+    if open.len() > FEW && !verbose {
+        writeln!(out)?;
+        let more = "`-v` shows, for each flow, the nearest rows, how to accept it, and a row that would admit it";
+        return hanging(out, "", more);
+    }
+    open.into_iter().try_for_each(|flow| advice(out, flow))
+}
+
+fn advice(out: &mut dyn Write, flow: &Judged) -> io::Result<()> {
+    let peer = flow.peer.as_deref();
+    let of = peer.unwrap_or("unknown peers");
+    writeln!(out, "\n{} {} of {of}:", flow.direction, flow.what)?;
+    for near in flow.nearest.iter().take(NEAREST) {
+        hanging(out, "  ", &plain(&near.words))?;
+    }
+    let rest = flow.nearest.len().saturating_sub(NEAREST);
+    if rest > 0 {
+        let rows = count(rest as u64, "more row");
+        writeln!(out, "  and {rows} that are less near; `--json` has all")?;
+    }
+    let accepts = if flow.direction == "out" { "out:" } else { "" };
+    let peer = peer.map_or(String::new(), |peer| format!("={peer}"));
+    writeln!(
+        out,
+        "  to drop it: `--accept {accepts}{}{peer} --because ...`",
+        flow.what
+    )?;
+    if let Some(lines) = &flow.site {
         writeln!(
             out,
-            "  to drop it: `--accept {accepts}{}{peer} --because ...`",
-            flow.what
+            "  to admit it, in the site file:\n    {}",
+            lines.replace('\n', "\n    ")
         )?;
-        if let Some(lines) = &flow.site {
-            writeln!(
-                out,
-                "  to admit it, in the site file:\n    {}",
-                lines.replace('\n', "\n    ")
-            )?;
-        }
     }
     Ok(())
 }

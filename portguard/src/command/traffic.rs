@@ -2,10 +2,23 @@
 
 use std::io::{self, Write};
 
+use super::catalogs;
 use super::table::Column::{Number, Prose, Spare, Whole};
 use super::table::Grid;
-use portguard_observe::findings::Finding;
+use portguard_kernel::pins::meta::Meta;
+use portguard_observe::findings::{self, Finding};
 use portguard_policy::human::plain;
+
+/// Names the rows that document what was seen and open nothing here, by the catalog in force. It is read only where there may be
+/// such rows.
+pub(crate) fn name_left_out(findings: &mut [Finding], meta: &Meta) -> anyhow::Result<()> {
+    let policy = &meta.policy;
+    if !policy.omitted.is_empty() && findings.iter().any(Finding::may_be_left_out) {
+        let catalog = catalogs::in_force(std::iter::once(meta))?;
+        findings::name_left_out(findings, policy, &catalog);
+    }
+    Ok(())
+}
 
 /// Peers that a line names.
 const NAMED: usize = 2;

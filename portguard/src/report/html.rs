@@ -13,7 +13,7 @@ use portguard_kernel::generation::effective::Strictness;
 use portguard_policy::human::{bytes, duration, grouped, short, time};
 
 /// What the number of them is the number of.
-const MISMATCHES: &str = "mismatches of documents and services";
+const MISMATCHES: &str = "mismatches between documents and services";
 
 /// The page.
 pub fn html(evidence: &Evidence) -> String {
@@ -40,7 +40,7 @@ pub fn html(evidence: &Evidence) -> String {
     let _ = writeln!(
         page,
         "<footer>Made by portguard {} on {}. Every number is a sum that the kernel kept for every packet, but for those of \
-         talkers that stand beside ~, which are estimates. This file holds all that it shows, and asks nothing of any other host.</footer></main></body></html>",
+         talkers that stand beside ~, which are estimates. This file is self-contained: it loads nothing from elsewhere.</footer></main></body></html>",
         env!("CARGO_PKG_VERSION"),
         time(evidence.made_at)
     );
@@ -110,7 +110,7 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     };
     tile(class, mode, meaning);
     if evidence.guards.is_empty() {
-        tile("warn", "unknown", "violations: nobody counted");
+        tile("warn", "unknown", "violations: not counted");
         let class = if mismatches == 0 { "" } else { "bad" };
         tile(class, &mismatches.to_string(), MISMATCHES);
         page.push_str("</section>");
@@ -124,7 +124,7 @@ fn tiles(page: &mut String, evidence: &Evidence) {
     tile(
         if violations == 0 { "good" } else { "bad" },
         &grouped(violations),
-        "violations (packets outside of the matrix)",
+        "violations (packets outside the matrix)",
     );
     tile(
         "",

@@ -36,8 +36,7 @@ pub fn markdown(evidence: &Evidence) -> String {
     }
     if evidence.guards.is_empty() {
         out.push_str(
-            "\n**No pass: no interface of this host is guarded.** Nothing was judged or counted, and so this page says nothing \
-             about its traffic. `portguard load --audit` begins to gather evidence.\n",
+            "\n**No pass: no interface of this host is guarded.** Nothing was judged or counted, so this page says nothing about its traffic. `portguard load --audit` begins to gather evidence.\n",
         );
     }
     findings(&mut out, evidence);
@@ -96,7 +95,7 @@ fn findings(out: &mut String, evidence: &Evidence) {
     if mismatches > 0 {
         let _ = writeln!(
             out,
-            "And {} of documents and services, which no violation is behind.\n",
+            "And {} between documents and services, without violations.\n",
             count(mismatches as u64, "mismatch")
         );
     }

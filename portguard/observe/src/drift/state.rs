@@ -18,7 +18,7 @@ pub enum State {
     UndocumentedTrafficSeen,
     /// Documented, and packets come from (or go to) peers that the rows do not name.
     UndocumentedPeerSeen,
-    /// Many ports tried that nobody listens on.
+    /// Many ports tried that nothing listens on.
     Scan,
     /// Packets to ports of this host's own clients, in no conversation that the guard knows.
     AnswersFromElsewhere,
@@ -115,7 +115,7 @@ impl State {
                 "no document opens this port and nothing listens, yet packets were seen"
             }
             Self::DocumentedNotListening => {
-                "the document opens this port and nothing listens: a service is down, moved or not part of this deployment"
+                "a row opens this port and nothing listens: a service is down, moved or not part of this deployment"
             }
             Self::DocumentedLoopbackOnly => {
                 "documented for other hosts, and bound to loopback: they cannot reach it"
@@ -137,7 +137,7 @@ impl State {
                  dropped"
             }
             Self::Scan => {
-                "many ports were tried that nobody listens on: dropping these packets harms no service"
+                "many ports were tried that nothing listens on: dropping these packets harms no service"
             }
             Self::AnswersFromElsewhere => {
                 "packets to ports of this host's own clients, in no conversation that the guard knows: they come from another port or address \
@@ -145,7 +145,7 @@ impl State {
                  for it; `portguard promote` writes the row that lets them in"
             }
             Self::UndocumentedAnswers => {
-                "sent by this host to ports of clients, in answer to nothing that was counted here"
+                "sent by this host to client ports, in answer to nothing that was counted here"
             }
         }
     }

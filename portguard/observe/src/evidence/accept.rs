@@ -106,7 +106,7 @@ impl Flow {
                     .map_err(|_error| format!("`{peer}` is neither an address nor a prefix"))?;
                 if peer != peer.trunc() {
                     return Err(format!(
-                        "`{peer}` has bits set behind its prefix: did you mean `{}`?",
+                        "`{peer}` has host bits set: did you mean `{}`?",
                         peer.trunc()
                     ));
                 }
@@ -175,7 +175,7 @@ pub fn read(layout: &Layout) -> portguard_kernel::Result<Vec<Accepted>> {
             Kind::Damaged,
             format!("`{}` is damaged: {error}", path.display()),
         )
-        .hint("mend or remove it")
+        .hint("repair or remove it")
     })
 }
 
@@ -187,9 +187,9 @@ pub fn keep(layout: &Layout, all: &[Accepted]) -> portguard_kernel::Result<()> {
     let directory = store::directory(layout).ok_or_else(|| {
         Error::new(
             Kind::System,
-            "there is no place to keep what is accepted in this network namespace",
+            "no directory to keep accepted flows in for this network namespace",
         )
-        .hint("name a directory by the variable STATE_DIRECTORY")
+        .hint("set STATE_DIRECTORY to a directory")
     })?;
     let path = path(&directory, &layout.interface().0);
     store::write(&directory, &path, &serde_json::to_vec_pretty(all)?)

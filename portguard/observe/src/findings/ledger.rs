@@ -262,6 +262,7 @@ impl Entry {
             answers: self.answers,
             estimated: self.estimated,
             rows: self.rows.into_iter().collect(),
+            left_out: Vec::new(),
             peers_known,
             peers,
             first: self.first,

@@ -1,4 +1,4 @@
-//! Scans: many ports tried that nobody listens on. A port is told by itself again once it was tried often.
+//! Scans: many ports tried that nothing listens on. A port is told by itself again once it was tried often.
 
 use std::collections::{BTreeMap, BTreeSet};
 

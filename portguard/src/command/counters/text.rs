@@ -52,10 +52,17 @@ pub(super) fn interface(
             traffic::table(out, &shown.findings, None)?;
             not_listed(out, shown)
         }
+        By::Row if shown.violations_only => hanging(
+            out,
+            "",
+            "no row has violations, which are what no row admits: `--by port`, `reason` or `peer` shows them",
+        ),
         By::Row => rows(out, report, rates),
         By::Reason => reasons(out, report, rates),
         By::Peer => {
-            peers(out, report, rates)?;
+            if !shown.violations_only {
+                peers(out, report, rates)?;
+            }
             match &shown.top_talkers {
                 Some(top_talkers) => talkers(out, top_talkers),
                 None => Ok(()),
@@ -261,7 +268,7 @@ fn talkers(out: &mut dyn Write, top_talkers: &TopTalkers) -> io::Result<()> {
             // Without the year, where room is dear.
             time.get(5..16).unwrap_or(time).replace('T', " ")
         } else {
-            format!("{time}Z")
+            format!("{} UTC", time.replace('T', " "))
         }
     };
     for talker in &top_talkers.talkers {

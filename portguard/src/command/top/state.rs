@@ -8,7 +8,7 @@ use crate::command::catalogs;
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_kernel::generation::Live;
 use portguard_observe::counters::{PortCount, Report, Snapshot};
-use portguard_observe::findings::Finding;
+use portguard_observe::findings::{self, Finding};
 use portguard_observe::observe::Observed;
 use portguard_observe::talkers::{TopTalker, TopTalkers};
 use portguard_policy::catalog::Catalog;
@@ -123,7 +123,10 @@ impl Top {
         for mut one in observed {
             let report = one.report(false);
             let findings = match one.findings(false) {
-                Ok(findings) => findings,
+                Ok(mut findings) => {
+                    findings::name_left_out(&mut findings, &one.live.meta.policy, &self.catalog);
+                    findings
+                }
                 Err(error) => {
                     one.live.warnings.push(format!("no findings: {error:#}"));
                     Vec::new()

@@ -25,8 +25,7 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
     page.push_str("<h2 id=\"brief\">In brief</h2>");
     if evidence.guards.is_empty() {
         page.push_str(
-            "<p><span class=\"mark bad\">no pass</span> No interface of this host is guarded: nothing was judged or counted, \
-             and so this page says nothing about its traffic. <code>portguard load --audit</code> begins to gather evidence.</p>",
+            "<p><span class=\"mark bad\">no pass</span> No interface of this host is guarded: nothing was judged or counted, so this page says nothing about its traffic. <code>portguard load --audit</code> begins to gather evidence.</p>",
         );
         return;
     }
@@ -125,7 +124,9 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
         findings(page, &guard.findings);
     }
     if !any {
-        page.push_str("<p><span class=\"mark good\">none</span> No packet outside of the matrix was seen.</p>");
+        page.push_str(
+            "<p><span class=\"mark good\">none</span> No packet outside the matrix was seen.</p>",
+        );
     }
 }
 

@@ -41,13 +41,13 @@ pub(super) fn talkers(page: &mut String, evidence: &Evidence) {
         }
     }
     if !any {
-        page.push_str("<p><span class=\"mark good\">nobody</span> No violations.</p>");
+        page.push_str("<p><span class=\"mark good\">none</span> No violations.</p>");
     }
 }
 
 fn line(page: &mut String, talker: &TopTalker) {
     let near = talker.nearest.first().map_or_else(
-        || "<span class=\"soft\">none comes near</span>".to_owned(),
+        || "<span class=\"soft\">no near row</span>".to_owned(),
         |near| {
             format!(
                 "{}<br><span class=\"soft\">{}</span>",

@@ -178,6 +178,7 @@ fn whatever_is_unexplained_can_be_accepted_as_it_is_called() {
                     answers: 0,
                     estimated: false,
                     rows: Vec::new(),
+                    left_out: Vec::new(),
                     peers_known: 0,
                     peers: Vec::new(),
                     first: None,
