@@ -103,15 +103,15 @@ fn wrong_packets_are_usage_errors() {
     let base = ["explain", "-c", site.path(), "--host", "a"];
     for (words, message) in [
         (&["tcp", "10.0.0.1"][..], "which port?"),
-        (&["http", "10.0.0.1", "80"], "`http` is no protocol"),
-        (&["icmp", "10.0.0.1", "300"], "300 is no ICMP type"),
+        (&["http", "10.0.0.1", "80"], "`http` is not a protocol"),
+        (&["icmp", "10.0.0.1", "300"], "300 is not an ICMP type"),
         (&["47", "10.0.0.1", "80"], "protocol 47 has no ports"),
         (&["--frame", "abc"], "an odd number of hexadecimal digits"),
         (
             &["--pcap", "/does/not/exist"],
             "cannot open /does/not/exist",
         ),
-        (&["--pcap", site.path()], "not a sound pcap or pcapng file"),
+        (&["--pcap", site.path()], "not a valid pcap or pcapng file"),
     ] {
         let output = run(&[&base, words].concat());
         let stderr = text(&output.stderr);

@@ -141,7 +141,7 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Fields of the page that no host in a namespace can show, and why.
-const NOT_SHOWN: [(&str, &str, &str); 12] = [
+const NOT_SHOWN: [(&str, &str, &str); 18] = [
     (
         "`setup`",
         "proposals[].rivals[]",
@@ -149,6 +149,10 @@ const NOT_SHOWN: [(&str, &str, &str); 12] = [
     ),
     ("`setup`", "left[]", "the host has other interfaces"),
     ("`setup`", "units[]", "systemd runs"),
+    ("`setup`", "peers[]", "a peer is connected"),
+    ("`setup`", "peers[].peer", "a peer is connected"),
+    ("`setup`", "peers[].addresses[]", "a peer is connected"),
+    ("`setup`", "peers[].ports[]", "a peer is connected"),
     (
         "`setup`",
         "proposals[].packages[]",
@@ -163,6 +167,16 @@ const NOT_SHOWN: [(&str, &str, &str); 12] = [
         "`setup`",
         "proposals[].beside",
         "several programs of a vendor run",
+    ),
+    (
+        "finding",
+        "left_out[]",
+        "a row of the host's roles opens nothing here",
+    ),
+    (
+        "talker",
+        "last_address",
+        "many addresses of one network do the same",
     ),
     (
         "`status`",

@@ -143,7 +143,7 @@ fn the_units_command_does_at_boot_what_the_unit_says() -> Result<()> {
     // Nothing was ever in force for good: the unit fails, and who wants it closed has the network wait for it.
     let output = with(&guarded, &all, &state, &boot)?;
     ensure!(
-        output.code() == 2 && output.stderr.contains("no stored policy"),
+        output.code() == 2 && output.stderr.contains("no policy is stored"),
         "{output}"
     );
     ensure!(guarded.status()?.is_none());

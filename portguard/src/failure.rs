@@ -77,7 +77,9 @@ pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
         let _ = diagnostics(&mut err, &all);
         let errors = rejected.0.iter().filter(|one| one.level == Level::Error);
         let errors = count(errors.count() as u64, "error");
-        let _ = writeln!(err, "refused: {errors}, nothing changed");
+        // What changes nothing anyway needs no word of that.
+        let unchanged = if changes { ", nothing changed" } else { "" };
+        let _ = writeln!(err, "refused: {errors}{unchanged}");
     } else {
         let _ = writeln!(
             err,
@@ -168,10 +170,11 @@ pub fn diagnostics(out: &mut dyn std::io::Write, all: &[&Diagnostic]) -> std::io
     let mut sorted = all.to_vec();
     sorted.sort_by_key(|diagnostic| diagnostic.level);
     for diagnostic in sorted {
-        let (colour, level) = match diagnostic.level {
-            Level::Error => ("\x1b[1;31m", "error"),
-            Level::Warning => ("\x1b[1;33m", "warning"),
-            Level::Note => ("\x1b[1m", "note"),
+        let level = diagnostic.level.name();
+        let colour = match diagnostic.level {
+            Level::Error => "\x1b[1;31m",
+            Level::Warning => "\x1b[1;33m",
+            Level::Note => "\x1b[1m",
         };
         let text = plain_lines(&diagnostic.to_string());
         let marked = text.replacen(

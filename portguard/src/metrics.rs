@@ -184,7 +184,10 @@ fn findings(text: &mut Text, observed: &[Observed]) {
         text.sample(name, &[("interface", interface), ("kind", kind)], number);
     }
     let name = "portguard_finding_packets";
-    text.gauge(name, "Violations of these problems since the first load; over all kinds they are all that there are.");
+    text.gauge(
+        name,
+        "Violations of these problems since the first load; the kinds add up to all violations.",
+    );
     for (interface, kind, _, packets) in &all {
         text.sample(name, &[("interface", interface), ("kind", kind)], packets);
     }
@@ -241,7 +244,7 @@ fn guards(text: &mut Text, observed: &[Observed]) {
         ),
         (
             "portguard_warnings",
-            "How many things about the guard are not as they should be.",
+            "Warnings about the guard, as `status` shows them.",
             |one| u64::try_from(one.live.warnings.len()).unwrap_or(u64::MAX),
         ),
     ];
@@ -353,7 +356,7 @@ fn troubles(text: &mut Text, observed: &[Observed]) {
         ),
         (
             "portguard_flows_created",
-            "Flows that the host opened.",
+            "Conversations that the host opened.",
             slot::FLOWS_CREATED,
         ),
         (

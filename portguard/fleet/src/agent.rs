@@ -196,10 +196,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
         if let Some((serial, _)) = agent.trust.seen.clone() {
             match agent.recall(serial) {
                 Ok((manifest, documents)) => agent.verify(manifest, documents, None).await,
-                Err(why) => tracing::warn!(
-                    serial,
-                    "the release on the disk: {why}; it is fetched again"
-                ),
+                Err(why) => {
+                    tracing::warn!(serial, "the release on the disk: {why}; fetching it again");
+                }
             }
         }
         Ok(agent)
@@ -342,7 +341,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
 
     /// Does not go by it; `before`: it was refused already.
     fn refuse(&mut self, serial: u64, why: String, before: Option<Refusal>) {
-        tracing::error!(serial, "{why}; what was in force still is");
+        tracing::error!(serial, "{why}; the policy in force stays");
         self.enter(State::Failed, why.clone());
         let times = before.as_ref().map_or(0, |before| before.times);
         // To look at it again is no new failure.
@@ -375,7 +374,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
 
     /// What takes long is no failure: this host is where it was.
     fn is_late(&mut self, why: &str) {
-        tracing::warn!("{why}; it is tried again");
+        tracing::warn!("{why}; trying again");
         self.why = format!("is slow: {why}");
     }
 
@@ -405,7 +404,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let (digests, audit_digests) = compiled.map_err(compiles)?;
         if digests != documents.entry.digests {
             return Err(GuardError::Failed(format!(
-                "compiles to another policy here than was signed: {digests:?}, expected {:?}",
+                "compiles to a different policy here than the signed one: {digests:?}, expected {:?}",
                 documents.entry.digests
             )));
         }

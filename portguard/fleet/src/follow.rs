@@ -35,7 +35,7 @@ pub enum FollowError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Nothing was published yet.
-    #[error("nothing was published yet")]
+    #[error("nothing has been published yet")]
     Empty,
     /// There was a head: this is another store, or it was emptied.
     #[error("the store has no head, though release {0} was published")]
@@ -212,7 +212,7 @@ async fn look(
         if seen.state == State::Held && hold.is_none() {
             // It says so until its next step, and nothing holds it there.
             seen.state = State::Pending;
-            seen.doubt = Some("its hold has ended, and it says nothing newer yet".to_owned());
+            seen.doubt = Some("its hold has ended, and it has not reported since".to_owned());
         }
         // Anybody who can write to the store can hold; it must not hide that a host fails or is silent.
         if let Some(hold) = hold

@@ -181,7 +181,7 @@ impl Revocation {
     pub fn of(value: &[u8], key: &str) -> Option<String> {
         match serde_json::from_slice::<Self>(value) {
             Ok(revoked) => (revoked.key == key).then_some(revoked.because),
-            Err(_) => Some("what the store says of it cannot be read".to_owned()),
+            Err(_) => Some("its entry in the store cannot be read".to_owned()),
         }
     }
 }

@@ -150,7 +150,7 @@ impl Manifest {
             Ok(())
         } else {
             Err(Refused::Malformed(
-                "the changes of keys do not add up".to_owned(),
+                "the key changes are inconsistent".to_owned(),
             ))
         }
     }

@@ -168,13 +168,13 @@ pub enum Doubt {
     #[error("its key is revoked: {0}")]
     Revoked(String),
     /// It is about another host.
-    #[error("it is host `{0}`'s")]
+    #[error("it belongs to host `{0}`")]
     OtherHost(String),
     /// The sign of life is for another status.
-    #[error("the sign of life is for another status")]
+    #[error("the heartbeat is for another status")]
     OtherStatus,
     /// No sign of life, or an old one.
-    #[error("there was no sign of life for {0} s")]
+    #[error("no heartbeat for {0} s")]
     Silent(u64),
 }
 
@@ -212,7 +212,7 @@ impl HostKey {
             .decode(text.trim())
             .map_err(|error| format!("the host's key is not base64: {error}"))?;
         let pair = Ed25519KeyPair::from_pkcs8(&bytes)
-            .map_err(|error| format!("the host's key is no key: {error}"))?;
+            .map_err(|error| format!("the host's key is invalid: {error}"))?;
         Ok(Self {
             pair,
             fleet: fleet.to_owned(),

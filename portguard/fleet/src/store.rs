@@ -74,7 +74,7 @@ pub enum StoreError {
     #[error("the store's answer is too large: {0}")]
     TooLarge(String),
     /// It can be read only.
-    #[error("this store can be read only: {0}")]
+    #[error("this store is read-only: {0}")]
     ReadOnly(&'static str),
     /// No key, a value that is too large, a certificate that cannot be read.
     #[error("{0}")]
@@ -265,7 +265,7 @@ impl FromStr for Address {
             return Ok(Self::Https(text.trim_end_matches('/').to_owned()));
         }
         Err(format!(
-            "`{text}` is no store: expected `file:DIR`, `etcd://HOST[:PORT],...` or `https://HOST/PATH`"
+            "`{text}` is not a store: expected `file:DIR`, `etcd://HOST[:PORT],...` or `https://HOST/PATH`"
         ))
     }
 }

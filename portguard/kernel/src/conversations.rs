@@ -114,7 +114,7 @@ impl Namespace {
         let missing = repin::missing(&self.directory);
         (!missing.is_empty()).then(|| {
             format!(
-                "pins of the table of conversations are gone ({}): load again, which makes them anew",
+                "pins of the table of conversations are gone ({}): load again to recreate them",
                 missing.join(", ")
             )
         })
@@ -124,8 +124,7 @@ impl Namespace {
     pub fn weakness(&self) -> Option<String> {
         let sockets = programs::missing(&self.directory).map(|why| {
             format!(
-                "the host's sockets are not followed, since {why}: its TCP connections are known by their packets, and \
-                 forgotten when it was silent on one for `tcp_idle`"
+                "the host's sockets are not followed, since {why}: TCP connections are tracked by their packets, and forgotten once the host sends nothing on them for `tcp_idle`"
             )
         });
         let ports = (!programs::are_ports_followed(&self.directory)).then(|| {
@@ -151,8 +150,7 @@ impl Namespace {
         let lost = self.counts().ok()?.lost;
         (lost > 0).then(|| {
             format!(
-                "there was no room for connections of the host, whose answers are violations ({lost} times a socket asked \
-                 for some): {MORE_ROOM}"
+                "there was no room for some of the host's connections, and replies to them are violations ({lost} so far): {MORE_ROOM}"
             )
         })
     }
@@ -162,7 +160,7 @@ impl Namespace {
         let (now, wanted) = (self.sets(), flow_sets(policy.settings.flows));
         (now != wanted).then(|| {
             format!(
-                "the table of conversations keeps its {now} sets: `unload` of all interfaces and `load` make it {wanted}"
+                "the table of conversations keeps its {now} sets; to get {wanted}, unload all interfaces and load again"
             )
         })
     }
@@ -236,22 +234,18 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
             }
             held::follow(&found)?;
             if !mended.is_empty() {
-                notice::warn(&format!(
-                    "pins were gone, and are back: {}",
-                    mended.join(", ")
-                ));
+                notice::warn(&format!("restored missing pins: {}", mended.join(", ")));
             }
             forget::forget_closed(&found)?;
             return Ok(found);
         }
         notice::warn(
-            "the table of conversations is made anew, since its pins were gone and no program holds it: answers to datagrams \
-             are let in once the host asks again",
+            "the table of conversations is created again, since its pins were gone and no program held it: replies to datagrams are let in once the host asks again",
         );
     }
     let shape = repin::in_force(&directory);
     if shape.is_some() {
-        notice::warn("pins were gone, and are back: sockets are followed anew");
+        notice::warn("restored missing pins: sockets are followed again");
         for name in repin::OF_SOCKETS {
             remove_file(&directory.join(name))?;
         }

@@ -102,10 +102,7 @@ fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> crate::Result<Opt
     let Some(number) = number else {
         let fault = Error::new(
             Kind::Damaged,
-            format!(
-                "`{}` runs a program that no generation explains",
-                pin.display()
-            ),
+            format!("`{}` runs a program of no known generation", pin.display()),
         )
         .hint("`portguard unload --interface IF` removes it");
         return Err(fault);
@@ -135,14 +132,16 @@ pub(crate) fn explained(
     // What has ended opens nothing any more, whatever was loaded.
     meta.policy = meta.policy.without_ended(endings::wall_clock());
     warnings.extend(effective.endings.iter().filter(|one| one.is_over).map(
-        |RowEnding { row, at, .. }| format!("row `{row}` ended at {}: it opens nothing", time(*at)),
+        |RowEnding { row, at, .. }| {
+            format!("row `{row}` expired at {}: it opens nothing", time(*at))
+        },
     ));
     if effective.inbound == Strictness::Off {
         // Nothing more can be said of an interface that is not there.
     } else if let Some(now) = renamed(layout, attached.ifindex) {
         let (then, _) = layout.interface();
         warnings.push(format!(
-            "the interface was called `{then}` when it was guarded, and is `{now}` now: load or unload it by that name"
+            "the interface was `{then}` when it was guarded, and is now `{now}`: load or unload it by that name"
         ));
     }
     if layout.interface().1 && meta.egress_hook.is_some() {
@@ -154,7 +153,7 @@ pub(crate) fn explained(
                 warnings.extend(namespace.shortage());
             }
             None => warnings.push(
-                "the table of conversations is gone, and what the host begins is known by its packets only: load again"
+                "the table of conversations is gone, so the host's connections are tracked by their packets only: load again"
                     .to_owned(),
             ),
         }

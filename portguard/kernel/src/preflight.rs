@@ -108,7 +108,7 @@ fn privileges() -> Check {
     let why = "loading programs takes CAP_BPF and CAP_PERFMON, attaching them CAP_NET_ADMIN";
     let check = |grade, found: String| Check::new("privileges", why, grade, found);
     let Some(missing) = missing_capabilities() else {
-        return check(Grade::Note, "cannot be found out".to_owned());
+        return check(Grade::Note, "unknown".to_owned());
     };
     if missing.is_empty() {
         check(
@@ -122,9 +122,10 @@ fn privileges() -> Check {
 }
 
 fn kernel() -> Check {
-    let why = "5.9 brought links, by which a guard outlives the tool and is replaced without a gap";
+    let why =
+        "5.9 brought links, which keep the guard when the tool ends, and replace it without a gap";
     let Some(version) = machine::version() else {
-        return Check::new("kernel", why, Grade::Note, "cannot be found out");
+        return Check::new("kernel", why, Grade::Note, "unknown");
     };
     let found = machine::release().unwrap_or_else(|| "unknown".to_owned());
     if version < OLDEST {
@@ -151,7 +152,7 @@ fn programs() -> Check {
 }
 
 fn tcx() -> Check {
-    let why = "the outbound side hangs on TCX, from Linux 6.6; before, on the clsact qdisc";
+    let why = "the outbound side uses TCX (Linux 6.6 and newer), or the clsact qdisc";
     let found = match machine::version() {
         Some(version) if version >= TCX => "TCX",
         _ => "no TCX: clsact is used",
@@ -167,7 +168,7 @@ fn jit() -> Check {
         }
         Ok(_) => Check::new("jit", why, Grade::Ok, "on"),
         // Only the first namespace shows it; kernels that always compile need no switch.
-        Err(_) => Check::new("jit", why, Grade::Note, "cannot be found out here"),
+        Err(_) => Check::new("jit", why, Grade::Note, "unknown here"),
     }
 }
 
@@ -200,7 +201,7 @@ fn memory() -> Check {
             .ok()
     });
     match available {
-        None => Check::new("memory", why, Grade::Note, "cannot be found out"),
+        None => Check::new("memory", why, Grade::Note, "unknown"),
         Some(there) => {
             let found = format!(
                 "{} MiB available, a role with few peers needs about {} MiB on {cpus} CPUs",

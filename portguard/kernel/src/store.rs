@@ -172,7 +172,7 @@ pub fn read(layout: &Layout) -> crate::Result<Stored> {
     let path = file(&directory, &interface);
     let bytes = fs::read(&path).map_err(|error| {
         let what = format!(
-            "there is no stored policy for `{interface}`: `{}`",
+            "no policy is stored for `{interface}`: `{}`",
             path.display()
         );
         Error::new(Kind::NotThere, what)

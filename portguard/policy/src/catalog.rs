@@ -313,7 +313,7 @@ pub enum Inert {
     OutOfBand,
     /// Only over loopback, which never passes a network interface.
     Loopback,
-    /// Concerns devices or networks that are no host of this system.
+    /// Concerns devices or networks that are not hosts of this system.
     OtherDevice,
     /// States a rule but no number.
     NoNumber,

@@ -207,7 +207,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
         let enforce = self.subject.mode == Mode::Enforce;
         let defaults = Settings::default();
         if enforce && site.outbound == Outbound::Off {
-            let message = "enforce wants outbound: without it replies to the host's own connections are unknown";
+            let message = "enforce needs outbound: without it, replies to the host's own connections are not recognised";
             let hint = "write `outbound = \"audit\"`, or stay in audit";
             self.diagnostics
                 .push(Diagnostic::error("enforce-without-outbound", message).hint(hint));

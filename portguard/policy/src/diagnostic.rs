@@ -10,10 +10,21 @@ use serde::Serialize;
 pub enum Level {
     /// Worth knowing.
     Note,
-    /// Worth mending; nothing is refused.
+    /// Worth correcting; nothing is refused.
     Warning,
     /// Refused.
     Error,
+}
+
+impl Level {
+    /// `note`, `warning` or `error`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// One finding about a catalog, a site or a policy.
@@ -72,14 +83,10 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = match self.level {
-            Level::Note => "note",
-            Level::Warning => "warning",
-            Level::Error => "error",
-        };
         if let Some(location) = &self.location {
             write!(f, "{location}: ")?;
         }
+        let level = self.level.name();
         write!(f, "{level}[{}]: {}", self.code, self.message)?;
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done, nothing to report.
     Ok = 0,
-    /// Done, and there are findings: drift, violations over a threshold, differences.
+    /// Done, and there are findings: drift, differences, a packet that would be dropped, a refused promotion.
     Findings = 1,
     /// Usage or policy error.
     Usage = 2,

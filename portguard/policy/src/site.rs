@@ -111,7 +111,7 @@ pub struct Site {
     pub management: Option<Management>,
     /// Services that every host needs.
     pub baseline: Baseline,
-    /// Of the flow table.
+    /// Settings of the flow table.
     pub timeouts: Timeouts,
     /// By system id.
     pub systems: BTreeMap<String, SystemSite>,
@@ -133,7 +133,7 @@ pub struct Group {
 /// Management access.
 #[derive(Debug, Clone, Default)]
 pub struct Management {
-    /// What stays open before any row is looked at; empty = none, and the site said so.
+    /// Access that stays open whatever the documents say; empty = none, and the site said so.
     pub allow: Vec<Access>,
     /// Where.
     pub place: Place,
@@ -195,7 +195,7 @@ pub struct Protocol {
     pub place: Place,
 }
 
-/// Of the flow table; `None` = the default.
+/// Settings of the flow table; `None` = the default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timeouts {
     /// Seconds.
@@ -233,7 +233,7 @@ pub struct SystemSite {
     pub rows: BTreeMap<String, RowSite>,
     /// Installations that hosts belong to unless they say otherwise; of a host: those of this system, before its others'.
     pub cluster: Vec<(String, Place)>,
-    /// What holds for one installation, before what holds for the system.
+    /// Settings of one installation; they override the system's.
     pub clusters: BTreeMap<String, SystemSite>,
     /// Where the system is first spoken of.
     pub place: Place,
@@ -283,7 +283,7 @@ pub enum ChangedPorts {
 pub struct RowSite {
     /// Narrows the row: whoever the document lets in must be among these, too.
     pub only: Option<Who>,
-    /// Who is meant where this row prints no peer.
+    /// Peers of this row, where the document prints none.
     pub unprinted_peers: Option<Who>,
     /// The row's ports stay in audit.
     pub audit: bool,

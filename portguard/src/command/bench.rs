@@ -94,7 +94,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
     }
     if interfaces.is_empty() {
         return Err(
-            Fault::usage("no interface is guarded, so that there is no policy to measure")
+            Fault::usage("no interface is guarded, so there is no policy to measure")
                 .hint("`portguard load` first")
                 .into(),
         );
@@ -211,8 +211,7 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             .flat_map(|one| &one.classes)
             .any(|class| class.undisturbed == 0.0);
         if disturbed {
-            let busy = "a core was hardly ever at its full speed: the figures are those of a busy machine; try again, or more \
-                        `--rounds`";
+            let busy = "a core was hardly ever at its full speed: the machine is busy; try again, or use more `--rounds`";
             writeln!(out, "{}", folded(busy, width()))?;
         }
         Ok(())

@@ -94,21 +94,20 @@ pub(crate) fn talk_briefly(diagnostics: &[Diagnostic], brief: &[Level], who_show
             shown.push(one);
         }
     }
+    shown.sort_by_key(|one| one.level);
     let mut err = stderr();
-    // Notes come first, and so does what is said of them.
-    for ((level, code), number) in more {
-        let level = match level {
-            Level::Note => "note",
-            Level::Warning => "warning",
-            Level::Error => "error",
-        };
-        let more = count(number, &format!("more {level}"));
-        let _ = writeln!(
-            err,
-            "{level}[{code}]: {more} of this kind; {who_shows} shows each"
-        );
+    for one in shown {
+        let _ = failure::diagnostics(&mut err, &[one]);
+        if let Some(number) = more.get(&(one.level, one.code)) {
+            let level = one.level.name();
+            let more = count(*number, &format!("more {level}"));
+            let code = one.code;
+            let _ = writeln!(
+                err,
+                "{level}[{code}]: {more} of this kind; {who_shows} shows each"
+            );
+        }
     }
-    let _ = failure::diagnostics(&mut err, &shown);
 }
 
 /// The last line: whether this can be loaded.
@@ -129,8 +128,9 @@ fn verdict(compiled: &Compiled) {
 /// Who a row is for, in its own words.
 fn words(policy: &Policy, grant: &Grant) -> String {
     let (words, members) = policy.row_peers(&grant.row, grant.peers);
-    let is_said = grant.kind == GrantKind::Documented && !words.is_empty() && words != members;
-    if is_said {
+    // A prefix that the document prints is its own member.
+    let own = words.strip_prefix("prefix ").unwrap_or(&words);
+    if grant.kind == GrantKind::Documented && !words.is_empty() && own != members {
         format!("{words}: {members}")
     } else {
         members
@@ -184,7 +184,17 @@ fn text(out: &mut dyn Write, compiled: &Compiled, verbose: bool) -> io::Result<(
         writeln!(out, "\nOutbound\n{}", grants(shown, &policy.outbound, "to"))?;
     }
     left_out(out, policy, verbose)?;
-    writeln!(out, "digest {}", policy.digest())
+    let is_offline = compiled
+        .diagnostics
+        .iter()
+        .any(|one| one.code == "domain-not-asked");
+    // What is in force has the addresses of names in it, and so another digest.
+    let without = if is_offline {
+        " (without the addresses of domain names, which `load` adds)"
+    } else {
+        ""
+    };
+    writeln!(out, "digest {}{without}", policy.digest())
 }
 
 /// Rows that open nothing here: how many for which reason, or each.

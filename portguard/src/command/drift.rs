@@ -341,7 +341,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
     if !answer.unread.is_empty() {
         writeln!(
             out,
-            "the packet filter was not read in whole: see the warnings"
+            "the packet filter was not read completely: see the warnings"
         )?;
     }
     let of_items = answer.items.iter().flat_map(|item| &item.talkers);
@@ -355,7 +355,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
         without => format!(", {without} of them without a port"),
     };
     let mismatches = count(answer.mismatches as u64, "mismatch");
-    let words = format!("{findings}{without}; {mismatches} of documents and services");
+    let words = format!("{findings}{without}; {mismatches} between documents and services");
     hanging(out, "", &words)
 }
 

@@ -116,7 +116,7 @@ fn follow_fault(error: &FollowError) -> Fault {
     match error {
         FollowError::Store(error) => store_fault(error),
         FollowError::Refused(_) => {
-            Fault::system(format!("what is published is not believed: {error}")).hint(
+            Fault::system(format!("the published release is not trusted: {error}")).hint(
                 "who publishes goes on from the last release that this directory saw: `portguard fleet plan --repair`",
             )
         }

@@ -137,7 +137,7 @@ fn tuple(words: &[String]) -> Result<(Tuple, Transport), Fault> {
             .hint("e.g. `portguard flows --live tcp 192.0.2.1:40000 [2001:db8::1]:443`")
     };
     let [transport, local, remote] = words else {
-        return Err(wrong("`--live` wants a protocol and two ends".to_owned()));
+        return Err(wrong("`--live` needs a protocol and two ends".to_owned()));
     };
     let (protocol, transport) = match transport.as_str() {
         "tcp" => (protocol::TCP, Transport::Tcp),
@@ -152,7 +152,7 @@ fn tuple(words: &[String]) -> Result<(Tuple, Transport), Fault> {
     };
     let end = |text: &str| -> Result<SocketAddr, Fault> {
         text.parse()
-            .map_err(|error| wrong(format!("`{}` is no ADDRESS:PORT: {error}", plain(text))))
+            .map_err(|error| wrong(format!("`{}` is not ADDRESS:PORT: {error}", plain(text))))
     };
     let (local, remote) = (end(local)?, end(remote)?);
     // An IPv4 packet stays one, however a socket writes its addresses.
@@ -266,7 +266,7 @@ fn text(interfaces: &[Table]) -> anyhow::Result<()> {
         for table in interfaces {
             let label = format!("{}: ", plain(&table.name));
             let (Some(occupied), Some(timeouts)) = (&table.occupancy, &table.timeouts) else {
-                let off = "no flow table: outbound is off, and answers come in by the rows alone";
+                let off = "no flow table: outbound is off, so only rows let replies in";
                 hanging(out, &label, off)?;
                 continue;
             };
@@ -291,7 +291,7 @@ fn lines(table: &Table, occupied: &Occupied, timeouts: &Timeouts) -> Vec<(&'stat
     let mut lines = Vec::new();
     if let Some(lost) = table.lost.filter(|lost| *lost > 0) {
         let words = format!(
-            "{} times a socket or a packet asked for some, and answers are violations: {MORE_ROOM}",
+            "{} so far, and replies to them are violations: {MORE_ROOM}",
             grouped(lost)
         );
         lines.push(("no room", words));
@@ -341,7 +341,7 @@ impl Live {
     fn words(&self) -> String {
         match self.idle_seconds {
             Some(_) if !self.live => {
-                "no: the outbound policy does not let the host ask this, so no answer is let in"
+                "no: the outbound policy does not let the host send this, so no reply is let in"
                     .to_owned()
             }
             Some(idle) => format!("yes, last sent {} ago: answers are let in", duration(idle)),
@@ -377,7 +377,7 @@ mod tests {
             ),
             (
                 ["tcp", "192.0.2.1", "192.0.2.2:1"],
-                "`192.0.2.1` is no ADDRESS:PORT",
+                "`192.0.2.1` is not ADDRESS:PORT",
             ),
             (["tcp", "192.0.2.1:1", "[::1]:1"], "different families"),
         ] {

@@ -31,7 +31,7 @@ pub struct InitArgs {
     /// Deployment of a system, as its document names it; may be repeated
     #[arg(long = "deployment", value_name = "SYSTEM=NAME", value_parser = deployment)]
     deployments: Vec<(String, String)>,
-    /// Who administers the hosts [default: not said; anybody may connect to their SSH port]
+    /// Who administers the hosts [default: not given; anybody may connect to their SSH port]
     #[arg(long, value_name = "CIDR,...", value_parser = Admins::parse)]
     admins: Option<Admins>,
     /// Directory of catalog files of your own

@@ -72,7 +72,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let exit = if evidence.guards.is_empty() {
         let _ = writeln!(
             stderr(),
-            "no pass: no interface of this host is guarded, so that there is no evidence of traffic; `portguard load --audit` begins \
+            "no pass: no interface of this host is guarded, so there is no evidence of traffic; `portguard load --audit` begins \
              to gather it"
         );
         Exit::Findings
@@ -144,7 +144,7 @@ fn summary(evidence: &Evidence) -> Summary<'_> {
     }
 }
 
-/// Whole or not at all, where there is a file or none; what is no regular file (a device, a pipe, a symbolic link) is
+/// Whole or not at all, where there is a file or none; what is not a regular file (a device, a pipe, a symbolic link) is
 /// written to as it stands.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {

@@ -316,8 +316,7 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             writeln!(out, "no interface is guarded")?;
         }
         for name in store::all_off() {
-            let text =
-                "stays off, since `unload --stay-off` said so; `portguard load` guards it again";
+            let text = "stays off because of `unload --stay-off`; `portguard load` guards it again";
             hanging(out, &format!("{}: ", plain(&name)), text)?;
         }
         for interface in interfaces {

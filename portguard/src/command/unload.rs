@@ -145,7 +145,7 @@ fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
                 plain(name)
             )?;
         } else if !answer.stays_off.contains(name) {
-            writeln!(err, "  nothing guards it again by itself")?;
+            writeln!(err, "  nothing will guard it again by itself")?;
         }
     }
     for name in &answer.stays_off {

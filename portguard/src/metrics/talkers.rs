@@ -32,7 +32,7 @@ pub(super) fn write(text: &mut Text, observed: &[Observed]) {
     let name = "portguard_caller_bound_packets";
     text.gauge(
         name,
-        "Callers with more violations than this are known, and counted: in 99 of 100 cases where violations came too fast to look at \
+        "Talkers with more violations than this are known, and counted: in 99 of 100 cases where violations came too fast to look at \
          each, else for certain.",
     );
     for (interface, bound) in bounds {

@@ -85,11 +85,14 @@ impl<S: Store, G: Guard> Agent<S, G> {
         let current = match current {
             Ok(current) => current,
             Err(why) => {
-                tracing::error!(serial, "what was in force cannot be put back: {why}");
+                tracing::error!(
+                    serial,
+                    "the policy that was in force cannot be restored: {why}"
+                );
                 return Ok(Some(in_force));
             }
         };
-        tracing::warn!(serial, "what was in force is gone: it is put back");
+        tracing::warn!(serial, "the policy in force is gone: restoring it");
         let within = current.manifest.plan.gate.confirm;
         self.swap(&current, &in_force, within, None, true).await?;
         self.confirm().await?;
@@ -135,7 +138,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 // The site was signed so; but what enforces stops to only in its turn, as everything else.
                 return self.loosen(current, position).await;
             }
-            self.enter(State::Confirmed, "the site has it audit");
+            self.enter(State::Confirmed, "the site keeps it in audit");
             return Ok(self.keep_in_force(current.manifest.serial, current.known())?);
         }
         let gate = &current.manifest.plan.gate;
@@ -170,7 +173,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             return Ok(());
         }
         self.audit(current).await?;
-        self.enter(State::Confirmed, "the site has it audit");
+        self.enter(State::Confirmed, "the site keeps it in audit");
         Ok(())
     }
 
@@ -333,11 +336,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             self.went_back(attempt, &why);
             return;
         }
-        tracing::warn!(
-            serial,
-            times,
-            "its enforcing was cut short: it is tried again"
-        );
+        tracing::warn!(serial, times, "enforcing was interrupted: trying again");
         self.kept.attempt = None;
         self.kept.cut_short = Some((serial, times));
         self.note();

@@ -39,7 +39,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 Some(there) if there == target.serial => format!("back to release {there}"),
                 Some(there) => format!("release {there} is in force, and release {serial} is not"),
                 None => format!(
-                    "what is in force here is of no release that this host knows, and not of {serial}"
+                    "the policy in force here belongs to no release that this host knows, and not to {serial}"
                 ),
             };
             self.enter(State::Reverted, why);

@@ -132,7 +132,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
         for (name, object) in &manifest.objects {
             if !is_file(name) {
                 return Ok(Err(Refused::Object(format!(
-                    "`{name}` is no name of a document"
+                    "`{name}` is not a valid document name"
                 ))));
             }
             // Often only the site changes: what is the same is not fetched again.

@@ -49,7 +49,7 @@ impl KeySet {
         let (mut ids, mut points) = (BTreeSet::new(), BTreeSet::new());
         for key in &self.keys {
             if parse_key(key).is_none() {
-                return refuse(format!("`{key}` is no public key of minisign"));
+                return refuse(format!("`{key}` is not a minisign public key"));
             }
             if !ids.insert(key_id(key)) {
                 return refuse(format!("two keys have the id of `{key}`"));
@@ -61,7 +61,7 @@ impl KeySet {
                     .ok()
                     .and_then(|key| key.get(10..).map(<[u8]>::to_vec)),
             ) {
-                return refuse(format!("`{key}` is there twice, under two ids"));
+                return refuse(format!("`{key}` is listed twice, under two ids"));
             }
         }
         Ok(())
@@ -180,7 +180,7 @@ pub fn normalized(signature: &str) -> Result<(String, String), String> {
         .decode(next()?.trim())
         .map_err(|error| format!("the signature is not base64: {error}"))?;
     if first.len() != SIGNATURE_BYTES || !first.starts_with(b"ED") {
-        return Err("not a prehashed signature of minisign".to_owned());
+        return Err("not a prehashed minisign signature".to_owned());
     }
     let trusted = next()?;
     if !trusted.starts_with("trusted comment: ") {

@@ -128,7 +128,7 @@ fn decompress(hash: &Hash, chunk: &[u8]) -> Result<Vec<u8>, String> {
         return Err(format!("{} bytes are more than {CHUNK}", chunk.len()));
     }
     if Hash::of(chunk) != *hash {
-        return Err(format!("has not the hash {hash}"));
+        return Err(format!("does not have the hash {hash}"));
     }
     zstd::bulk::decompress(chunk, PIECE).map_err(|error| error.to_string())
 }

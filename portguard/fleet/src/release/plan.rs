@@ -181,11 +181,11 @@ impl Plan {
             }
         }
         if self.gate.reporting > 100 {
-            return refuse("gate: `reporting` is 0 to 100".to_owned());
+            return refuse("gate: `reporting` must be 0 to 100".to_owned());
         }
         if self.gate.confirm < 5 {
             return refuse(
-                "gate: `confirm` is at least 5s: within it the host must reach the store anew"
+                "gate: `confirm` must be at least 5s: within it the host must reach the store again"
                     .to_owned(),
             );
         }

@@ -15,7 +15,7 @@ pub enum Refused {
     #[error("the release's keys are wrong: {0}")]
     Keys(String),
     /// Too few signatures, a wrong one, or one of an unknown key.
-    #[error("the release is not signed as it must be: {0}")]
+    #[error("the release is not properly signed: {0}")]
     Signature(String),
     /// A document is not what was signed.
     #[error("a document of the release is not what was signed: {0}")]
@@ -40,7 +40,7 @@ pub enum Refused {
         seen: u64,
     },
     /// Not the release that was asked for, or another with the serial of one that was seen.
-    #[error("release {0} is not the one that it should be")]
+    #[error("release {0} is not the expected one")]
     Swapped(u64),
     /// Its time is over.
     #[error("release {0} is no longer valid")]
@@ -49,7 +49,7 @@ pub enum Refused {
     #[error("the release wants portguard {0} or newer")]
     Tool(String),
     /// The releases in which keys changed are not all there.
-    #[error("how the keys changed up to release {0} cannot be followed: {1}")]
+    #[error("how the keys changed up to release {0} cannot be verified: {1}")]
     Chain(u64, String),
 }
 

@@ -292,7 +292,7 @@ fn finish(
     if done_at > who.at.saturating_add(SKEW) {
         // Whoever wrote that, its clock was ahead; the wave was done by now.
         return with(
-            "the clock of who wrote this was ahead".to_owned(),
+            "the clock of whoever wrote this was ahead".to_owned(),
             &|next| {
                 next.done_at = Some(who.at);
             },

@@ -56,7 +56,7 @@ pub fn assign<'a>(plan: &Plan, hosts: &'a [Member]) -> Result<Vec<Vec<&'a str>>,
         });
         if chosen.is_empty() {
             return Err(PlanError(format!(
-                "wave `{}`: no host is left that is `{}`",
+                "wave `{}`: no remaining host matches `{}`",
                 wave.name, wave.hosts
             )));
         }

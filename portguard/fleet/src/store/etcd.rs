@@ -43,7 +43,7 @@ impl Etcd {
     pub fn new(hosts: &[String], files: &Files) -> Result<Self, StoreError> {
         files.read()?;
         if hosts.is_empty() {
-            return Err(StoreError::Invalid("no member of etcd is named".to_owned()));
+            return Err(StoreError::Invalid("no etcd member is named".to_owned()));
         }
         Ok(Self(Arc::new(Shared {
             hosts: hosts.to_vec(),

@@ -191,15 +191,19 @@ impl Store for Https {
     }
 
     async fn page(&self, _: &str, _: Option<&str>) -> Result<(Vec<Entry>, bool), StoreError> {
-        Err(StoreError::ReadOnly("a web server lists nothing"))
+        Err(StoreError::ReadOnly("a web server cannot list"))
     }
 
     async fn commit(&self, _: &[Compare], _: &[Op]) -> Result<bool, StoreError> {
-        Err(StoreError::ReadOnly("write the directory that it serves"))
+        Err(StoreError::ReadOnly(
+            "write to the directory that it serves",
+        ))
     }
 
     async fn lease(&self, _: &str, _: &[u8], _: u64, _: bool) -> Result<bool, StoreError> {
-        Err(StoreError::ReadOnly("write the directory that it serves"))
+        Err(StoreError::ReadOnly(
+            "write to the directory that it serves",
+        ))
     }
 
     async fn release(&self, _: &str) -> Result<(), StoreError> {

@@ -77,7 +77,7 @@ pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<
 
 fn tracked_or_none() -> Vec<Tracked> {
     tracked().unwrap_or_else(|error| {
-        tracing::info!("the kernel lists no tracked connections: {error:#}");
+        tracing::info!("the kernel does not list tracked connections: {error:#}");
         Vec::new()
     })
 }

@@ -91,7 +91,7 @@ pub(crate) fn name_previous(loaded: &mut Loaded, base: &Path) -> crate::Result<(
         base.join(Direction::Ingress.name()),
         XdpAttachType::Interface,
     )
-    .context("the generation to go back to has no program any more")?;
+    .context("the generation to go back to no longer has a program")?;
     loaded.set_previous(Direction::Ingress, ingress.fd()?)?;
     let egress = base.join(Direction::Egress.name());
     if egress.exists() {

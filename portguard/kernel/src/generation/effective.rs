@@ -141,7 +141,7 @@ impl Effective {
                 now.inbound = Strictness::Audit;
                 now.outbound = now.outbound.min(Strictness::Audit);
                 format!(
-                    "not confirmed in time: generation {number} drops nothing any more; load it again and confirm it, \
+                    "not confirmed in time: generation {number} no longer drops anything; load it again and confirm it, \
                      or `portguard unload` it"
                 )
             });
@@ -152,7 +152,7 @@ impl Effective {
                 "the guard was detached from the interface by something else: load again".to_owned(),
             ),
             Attachment::Gone => because.push(
-                "the interface that this guard was attached to is gone: load again where it is back".to_owned(),
+                "the interface that this guard was attached to is gone: load again once it is back".to_owned(),
             ),
             Attachment::Away => because.push(
                 "the interface is in another network namespace now, where this guard goes on: only `portguard unload` here \
@@ -175,8 +175,7 @@ impl Effective {
             let words = if egress == Attachment::Other {
                 "ingress and egress run different generations: load again"
             } else {
-                "what is sent is not judged, and answers to it are not known: the egress program is not attached; load \
-                 again"
+                "outbound packets are not judged, and replies to them are not recognised: the egress program is not attached; load again"
             };
             because.push(words.to_owned());
         }

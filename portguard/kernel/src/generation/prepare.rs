@@ -190,9 +190,9 @@ fn refuse_unjudged(previous: Option<&Live>, name: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::new(Kind::Unsuitable, format!(
-        "`outbound = \"off\"` on `{name}` cannot give way to what is in force, which judges what is sent"
+        "`outbound = \"off\"` on `{name}` cannot give way to the policy in force, which judges outbound packets"
     ))
-    .hint("say `--confirm-within 0`, or `--outbound audit` until it is confirmed"))
+    .hint("use `--confirm-within 0`, or `--outbound audit` until it is confirmed"))
 }
 
 /// When it gives way; 0 for never.

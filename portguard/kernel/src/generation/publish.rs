@@ -54,7 +54,7 @@ pub(crate) fn publish_and_keep(mut prepared: Vec<Prepared>) -> crate::Result<Vec
         kept.extend(next.meta.previous);
         sweep(&next.layout, &kept)?;
         step("finished")?;
-        let not_there = "the generation was published, and yet is not in force";
+        let not_there = "the generation was published, but is not in force";
         let attached = attach::inspect(&next.layout.link(Direction::Ingress))?;
         let own = program_of(&next.layout, next.meta.number, Direction::Ingress);
         let attached = attached
@@ -85,7 +85,7 @@ fn swap_all(prepared: &mut [Prepared]) -> crate::Result<()> {
     for next in prepared.iter().take(done).rev() {
         if let Err(second) = next.take_back() {
             return Err(error.context(format!(
-                "and `{}` could not be given back what it had: {second:#}",
+                "and `{}` could not be restored: {second:#}",
                 next.interface.name
             )));
         }
@@ -221,7 +221,7 @@ pub fn revert(
         directory.join(Direction::Ingress.name()),
         XdpAttachType::Interface,
     )
-    .with_context(|| format!("generation {} has no program any more", to.number))?;
+    .with_context(|| format!("generation {} no longer has a program", to.number))?;
     marker::begin(layout)?;
     step("revert-marked")?;
     attach::replace_xdp(&mut program, &layout.link(Direction::Ingress))?;

@@ -32,7 +32,7 @@ pub struct Refreshed {
 /// With a standby pair of programs nothing has to be verified, which takes milliseconds; without, it is a load like any other.
 ///
 /// # Errors
-/// What the system refuses; the other interfaces are tried all the same, and what was in force still is.
+/// What the system refuses; the other interfaces are tried all the same, and the policy in force stays.
 pub fn refresh(answers: &Answers, standby: &mut Standby) -> crate::Result<Vec<Refreshed>> {
     // Seen without the lock that there is nothing to do, most of the time.
     let changes = |live: &Live| live.meta.policy.with_answers(answers).is_some();

@@ -88,7 +88,7 @@ pub fn attach_xdp(
     let link = FdLink::try_from(link).map_err(|_netlink| {
         Error::new(
             Kind::NoXdpLinks,
-            "this kernel has no XDP links (Linux 5.9), by which a guard outlives the tool",
+            "this kernel has no XDP links (Linux 5.9), which keep the guard when the tool ends",
         )
         .hint("boot Linux 5.10 or newer, the oldest that is tested")
     })?;

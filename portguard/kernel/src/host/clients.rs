@@ -13,7 +13,7 @@ pub fn clients() -> BTreeSet<u16> {
     let sockets = match services() {
         Ok(sockets) => sockets,
         Err(error) => {
-            tracing::info!("whose UDP ports are clients' is told by their numbers: {error:#}");
+            tracing::info!("UDP ports of clients are known by their numbers only: {error:#}");
             return (first..=last).collect();
         }
     };

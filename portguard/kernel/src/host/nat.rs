@@ -183,7 +183,7 @@ pub fn read(world: &World) -> Reading {
         (_, Some(value)) => {
             let found = Ruleset::of(value);
             if found.is_none() {
-                reading.tool("nft", "its answer is no ruleset");
+                reading.tool("nft", "its output is not a ruleset");
             }
             found.unwrap_or_default()
         }

@@ -29,7 +29,7 @@ pub fn check() -> Result<(), Error> {
     }
 }
 
-/// Which of the capabilities that a guard takes this process has not; `None` = cannot be found out.
+/// Which of the capabilities that a guard takes this process has not; `None` = unknown.
 pub(crate) fn missing_capabilities() -> Option<Vec<&'static str>> {
     let text = fs::read_to_string("/proc/thread-self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;

@@ -179,7 +179,7 @@ pub fn once(
                 }
             };
             let Some(asked) = asked else { break };
-            let (name, families) = asked.context("a question to a name server broke off")?;
+            let (name, families) = asked.context("a question to a name server was interrupted")?;
             let mut addresses = Vec::new();
             for family in families {
                 match family {
@@ -205,7 +205,7 @@ pub fn server(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::new(address, 53));
     }
     text.parse()
-        .map_err(|_no_address| format!("`{text}` is no address of a name server"))
+        .map_err(|_no_address| format!("`{text}` is not the address of a name server"))
 }
 
 #[cfg(test)]

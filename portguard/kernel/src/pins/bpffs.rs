@@ -187,7 +187,7 @@ fn check_owners() -> Result<(), Error> {
         let is_ours = there.uid() == 0 || there.uid() == own;
         if !is_ours || there.mode() & 0o022 != 0 || !there.is_dir() {
             return Err(Error::new(Kind::Untrusted, format!(
-                "`{}` is not to be trusted: it belongs to user {}, with mode {:04o}, and others than root may change it",
+                "`{}` cannot be trusted: it belongs to user {}, has mode {:04o}, and users other than root may change it",
                 directory.display(),
                 there.uid(),
                 there.mode() & 0o7777
@@ -334,11 +334,11 @@ pub(super) fn lock() -> crate::Result<Lock> {
                 return Err(Error::new(
                     Kind::Busy,
                     format!(
-                        "another portguard{} is at work and does not end",
+                        "another portguard{} is running and does not end",
                         owner(&directory)
                     ),
                 )
-                .hint("end it: what it left half done is put right by the next one"));
+                .hint("end it: the next one repairs what it leaves half done"));
             }
             Err(TryLockError::WouldBlock) => {}
         }

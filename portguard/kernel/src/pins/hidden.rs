@@ -152,6 +152,6 @@ pub fn occupied(interface: &Interface, holder: &Holder) -> Error {
         return of(name, holder);
     }
     Error::new(Kind::HookBusy, format!("another XDP program is attached to `{name}`: {holder}")).hint(format!(
-        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` tell whose it is"
+        "portguard replaces nothing that it did not load; `bpftool link` and `ip link show dev {name}` show whose it is"
     ))
 }

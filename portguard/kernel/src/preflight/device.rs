@@ -191,7 +191,7 @@ fn kind(facts: &Facts) -> Check {
             Grade::Note,
             "a port of a bridge or bond: what is only handed on is judged, too",
         )
-        .todo("where the host forwards for others, say `scope = \"host-addresses\"`"),
+        .todo("where the host forwards for others, set `scope = \"host-addresses\"`"),
         Some(kind) => check(Grade::Ok, kind),
         None => check(Grade::Ok, "a network card"),
     }
@@ -206,7 +206,7 @@ fn driver(facts: &Facts) -> Check {
         }
         Some(name) => Check::new("driver", why, Grade::Warning, format!("{name}: not known to have native XDP"))
             .todo("`load` says whether it has; if not, `--xdp-mode generic` is fit for audit and for slow links"),
-        None => Check::new("driver", why, Grade::Note, "cannot be found out"),
+        None => Check::new("driver", why, Grade::Note, "unknown"),
     }
 }
 
@@ -323,13 +323,8 @@ fn features(interface: &Interface) -> Vec<Check> {
     let Some(text) = output.ok().filter(|output| output.status.success()) else {
         let why = "drivers hand merged packets or stripped tags to XDP differently";
         return vec![
-            Check::new(
-                "offloads",
-                why,
-                Grade::Note,
-                "cannot be found out: no `ethtool` here",
-            )
-            .todo("install `ethtool`, or see that large-receive-offload is off"),
+            Check::new("offloads", why, Grade::Note, "unknown: no `ethtool` here")
+                .todo("install `ethtool`, or make sure that large-receive-offload is off"),
         ];
     };
     let text = String::from_utf8_lossy(&text.stdout).into_owned();

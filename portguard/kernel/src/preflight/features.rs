@@ -80,7 +80,7 @@ pub(super) fn sockets() -> Check {
 
 /// Whether services and clients on the ports that the kernel picks are told from each other.
 pub(super) fn ports() -> Check {
-    let why = "a UDP client lets its answers in; a service must not let in whoever it answered";
+    let why = "replies to a UDP client are let in; a service must not let in everybody it answered";
     if owners::bit() != 0 {
         return Check::new("udp-ports", why, Grade::Ok, "who picked a port is known");
     }

@@ -25,7 +25,7 @@ pub(crate) fn recover(lock: &Lock) -> crate::Result<()> {
         let (name, _) = layout.interface();
         if recover_one(lock, &layout, &name).with_context(|| format!("cannot recover `{name}`"))? {
             notice::say(&format!(
-                "{name}: a tool died while it changed the guard; what it left is whole again"
+                "{name}: a tool died while changing the guard; what it left is repaired"
             ));
         }
     }

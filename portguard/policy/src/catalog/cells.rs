@@ -63,7 +63,7 @@ fn number(cell: &str, part: &str) -> Parsed<u16> {
 }
 
 fn bad_port(cell: &str) -> Diagnostic {
-    Diagnostic::error("bad-port", format!("{} is no port", quoted(cell))).hint(
+    Diagnostic::error("bad-port", format!("{} is not a port", quoted(cell))).hint(
         "a port is `443`, `49152-65535`, `7711+offset(ROLE)`, `dynamic`, `random` or `unprinted`",
     )
 }
@@ -79,7 +79,8 @@ pub(super) fn peer(cell: &str) -> Parsed<Peer> {
     }
     let Some((kind, name)) = cell.split_once(':') else {
         return Err(
-            Diagnostic::error("bad-peer", format!("{} is no peer", quoted(cell))).hint(PEER_HINT),
+            Diagnostic::error("bad-peer", format!("{} is not a peer", quoted(cell)))
+                .hint(PEER_HINT),
         );
     };
     match kind {
@@ -87,14 +88,18 @@ pub(super) fn peer(cell: &str) -> Parsed<Peer> {
         "group" => Ok(Peer::Group(name.to_owned())),
         "prefix" => prefix(name).map(Peer::Prefix),
         "asn" => name.parse().map(Peer::Asn).map_err(|error| {
-            let message = format!("{} is no autonomous system number: {error}", quoted(name));
+            let message = format!(
+                "{} is not an autonomous system number: {error}",
+                quoted(name)
+            );
             Diagnostic::error("bad-asn", message).hint("write the number alone: `asn:64496`")
         }),
         "domain" => domain(name),
-        _ => Err(
-            Diagnostic::error("bad-peer", format!("{} is no kind of peer", quoted(kind)))
-                .hint(PEER_HINT),
-        ),
+        _ => Err(Diagnostic::error(
+            "bad-peer",
+            format!("{} is not a kind of peer", quoted(kind)),
+        )
+        .hint(PEER_HINT)),
     }
 }
 
@@ -109,7 +114,7 @@ fn prefix(cell: &str) -> Parsed<IpNet> {
         }
     };
     if net.trunc() != net {
-        let message = format!("{} has bits set beyond its length", quoted(cell));
+        let message = format!("{} has host bits set", quoted(cell));
         return Err(Diagnostic::error("bad-prefix", message).hint(format!(
             "write `{}`, or `{}` for that address alone",
             net.trunc(),
@@ -132,10 +137,11 @@ fn domain(name: &str) -> Parsed<Peer> {
     if host.len() <= 253 && host.contains('.') && host.split('.').all(is_label) {
         return Ok(Peer::Domain(name.to_owned()));
     }
-    Err(
-        Diagnostic::error("bad-domain", format!("{} is no domain name", quoted(name)))
-            .hint("write the host name alone, in lower case, without scheme, port or path"),
+    Err(Diagnostic::error(
+        "bad-domain",
+        format!("{} is not a domain name", quoted(name)),
     )
+    .hint("write the host name alone, in lower case, without scheme, port or path"))
 }
 
 /// `tcp`, `udp` or `sctp`.
@@ -201,7 +207,7 @@ fn version_bound(bound: &str) -> Parsed<VersionBound> {
         }),
         _ => Err(Diagnostic::error(
             "bad-version",
-            format!("{} is no comparison with a version", quoted(bound)),
+            format!("{} is not a version comparison", quoted(bound)),
         )
         .hint("write `>=4.5.1`, `<5`, or several with commas between")),
     }
@@ -219,7 +225,7 @@ pub(super) fn id(cell: &str) -> Parsed<()> {
         return Ok(());
     }
     Err(
-        Diagnostic::error("bad-id", format!("{} is no kebab-case id", quoted(cell)))
+        Diagnostic::error("bad-id", format!("{} is not a kebab-case id", quoted(cell)))
             .hint("write lower case letters and digits, in words joined by single hyphens"),
     )
 }

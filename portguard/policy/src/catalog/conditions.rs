@@ -96,7 +96,7 @@ pub(super) fn conflicts(
             && offset_of.is_none()
             && several.is_none()
         {
-            let message = "the conflict has nothing to be met";
+            let message = "the conflict has no condition";
             let hint = "write `when`, `same_host`, `role` and `lacks`, `several`, or `offset_of` and `offset_other_than`";
             report.add(at, Diagnostic::error("empty-conflict", message).hint(hint));
         }

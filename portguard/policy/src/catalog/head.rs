@@ -48,7 +48,7 @@ pub(super) fn read(report: &mut Report<'_>, file: &mut Fields<'_>) -> Option<Sys
     if let Some(day) = &read
         && !is_day(&day.value)
     {
-        let message = format!("{} is no day", quoted(&day.value));
+        let message = format!("{} is not a date", quoted(&day.value));
         report.add(
             day.at,
             Diagnostic::error("bad-day", message).hint("write `YYYY-MM-DD`"),

@@ -47,7 +47,7 @@ pub(super) fn note(report: &mut Report<'_>, judgements: &[Judgement], rows: &mut
     for Judgement { kind, note, at } in judgements {
         let mut of_kind = rows.iter_mut().filter(|row| is_of(row, kind)).peekable();
         if of_kind.peek().is_none() {
-            let message = format!("no row is of the kind {}", quoted(kind));
+            let message = format!("no row has the kind {}", quoted(kind));
             let finding = Diagnostic::error("no-effect", message).hint("remove the judgement");
             report.add(*at, finding);
         }

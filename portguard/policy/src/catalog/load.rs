@@ -200,7 +200,7 @@ pub fn load_bytes(file_name: &str, bytes: &[u8]) -> Result<System, Rejected> {
             let hint = "save the file in UTF-8";
             report.add(
                 at,
-                Diagnostic::error("invalid-utf8", "this is no UTF-8 text").hint(hint),
+                Diagnostic::error("invalid-utf8", "the file is not UTF-8 text").hint(hint),
             );
             Err(Rejected(report.finish()))
         }

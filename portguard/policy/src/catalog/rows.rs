@@ -35,7 +35,7 @@ pub(super) fn read(
     if tables.is_empty() {
         report.add(
             file.at,
-            Diagnostic::error("no-row", "the file has neither row nor flow"),
+            Diagnostic::error("no-row", "the file has no rows and no flows"),
         );
     }
     let mut rows = Vec::new();
@@ -136,7 +136,7 @@ impl RowReader<'_> {
         }
         if rows.is_empty() {
             let message = "neither end of the flow is a role";
-            let hint = "a flow that touches no role of the system belongs to nobody's matrix";
+            let hint = "at least one end of a flow must be a role of the system";
             report.add(at, Diagnostic::error("bad-flow", message).hint(hint));
         }
         rows
@@ -353,8 +353,7 @@ fn ports_from(report: &mut Report<'_>, table: &mut Fields<'_>, ports: &[PortSpec
     let (number, at) = table.optional_integer(report, "ports_from")?;
     let port = u16::try_from(number).ok().filter(|port| *port > 0);
     if port.is_none() || !ports.iter().any(PortSpec::is_open) {
-        let message =
-            "`ports_from` is a port from which on the site may choose, where none is printed";
+        let message = "`ports_from` is the lowest port that the site may choose where the document prints none";
         let hint = "write it beside `ports = [\"dynamic\"]`";
         report.add(at, Diagnostic::error("bad-port", message).hint(hint));
     }

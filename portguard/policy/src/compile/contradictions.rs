@@ -163,7 +163,7 @@ impl<'a> Compiler<'a, '_> {
                 "`{key}` is changed, and {port} stays open for other listeners: rows {}",
                 some_of(&rows)
             );
-            let hint = "change these rows, too, if they are about the same program";
+            let hint = "change these rows as well if they are about the same program";
             let diagnostic = Diagnostic::new(Level::Note, "port-stays-open", message).hint(hint);
             let place = self.inputs.site.at(place);
             self.diagnostics.push(match place {
@@ -252,7 +252,7 @@ impl<'a> Compiler<'a, '_> {
             }
         }
         for (place, level, message) in found {
-            let hint = "say the same of these rows, if it is one program that listens";
+            let hint = "do the same for these rows if one program listens for all of them";
             let diagnostic = Diagnostic::new(level, "port-stays-open", message).hint(hint);
             self.diagnostics.push(match self.inputs.site.at(place) {
                 Some(place) => diagnostic.at(place),
@@ -315,7 +315,7 @@ impl<'a> Compiler<'a, '_> {
         }
         for ((transport, port), (row, other)) in found {
             let message = format!(
-                "{transport}/{port} is where row `{row}` is moved to, and where row `{other}` listens already"
+                "{transport}/{port} is the new port of row `{row}`, and row `{other}` already listens on it"
             );
             let hint = "give one of the two another port or offset";
             let diagnostic = Diagnostic::warning("port-conflict", message).at(row);

@@ -103,7 +103,7 @@ impl<'a> Lint<'a, '_> {
             };
             if !is_group {
                 let message = format!(
-                    "`multicast` of {} is where its hosts send to all members at once, and this is no multicast address",
+                    "`multicast` of {} takes multicast addresses, and this is not one",
                     system.id
                 );
                 let hint = "write the group's address, such as `228.0.0.4`, or leave it out for all of them";
@@ -122,7 +122,7 @@ impl<'a> Lint<'a, '_> {
                 .map(|server| server.id.clone())
                 .collect();
             let message = format!(
-                "`{}/{role}` is no server of its own, and so has no offset",
+                "`{}/{role}` is not a server of its own, so it has no offset",
                 system.id
             );
             let hint = format!("give it to the server: {}", some_of(&servers));
@@ -165,8 +165,8 @@ impl<'a> Lint<'a, '_> {
             Some((from, given.find(|range| range.first < from)?.first))
         }) {
             let message =
-                format!("row `{key}` gets port {given}, and its document has none below {from}");
-            let hint = format!("give a range from {from} on");
+                format!("row `{key}` gets port {given}, but its document has none below {from}");
+            let hint = format!("give ports from {from} up");
             self.error(place, "port-out-of-range", message, hint);
             return;
         }
@@ -178,10 +178,7 @@ impl<'a> Lint<'a, '_> {
             let hint = format!("it prints {}", printed.join(", "));
             self.error(place, "no-effect", message, hint);
         } else if changed(first, change).is_empty() {
-            let message = format!(
-                "row `{key}` prints {} ports, and not as many are given",
-                printed.len()
-            );
+            let message = format!("row `{key}` prints {} ports: give as many", printed.len());
             let example: Vec<_> = printed.iter().map(|port| format!("{port} = NEW")).collect();
             let hint = format!("say which becomes which: `{{ {} }}`", example.join(", "));
             self.error(place, "which-port", message, hint);

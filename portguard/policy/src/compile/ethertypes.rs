@@ -16,7 +16,7 @@ impl Compiler<'_, '_> {
         if site.strict_ethertypes && site.allowed_ethertypes.is_none() {
             let message =
                 "`strict_ethertypes` drops all that is not IP or ARP but lldp, lacp, eapol and stp";
-            let hint = "say which pass, if any: allowed_ethertypes = [\"lldp\", \"lacp\", \"eapol\", \"stp\"]";
+            let hint = "list those that may pass, if any: allowed_ethertypes = [\"lldp\", \"lacp\", \"eapol\", \"stp\"]";
             self.diagnostics
                 .push(Diagnostic::warning("ethertypes-by-default", message).hint(hint));
         }
@@ -29,9 +29,8 @@ impl Compiler<'_, '_> {
             for (name, loss) in needs {
                 if !names.iter().any(|allowed| allowed == name) {
                     let message = format!("`strict_ethertypes` drops {name}, without which {loss}");
-                    let hint = format!(
-                        "where that is meant, nothing; else add \"{name}\" to `allowed_ethertypes`"
-                    );
+                    let hint =
+                        format!("add \"{name}\" to `allowed_ethertypes`, unless you mean it");
                     self.diagnostics.push(
                         Diagnostic::new(Level::Note, "ethertype-dropped", message).hint(hint),
                     );

@@ -48,7 +48,9 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
             None => unsaid.push(Fact::Deployment),
             Some((chosen, _)) if !deployments.contains(chosen) => {
                 let wanted = deployments.join(" or ");
-                return Truth::Fails(format!("wants deployment {wanted}, the site is {chosen}"));
+                return Truth::Fails(format!(
+                    "needs deployment {wanted}, but the site has {chosen}"
+                ));
             }
             Some(_) => {}
         }
@@ -59,7 +61,7 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
         (Some((ours, _)), bounds) => {
             if let Some(bound) = bounds.iter().find(|bound| !holds(bound, ours)) {
                 return Truth::Fails(format!(
-                    "wants version {}{}, the site has {}",
+                    "needs version {}{}, but the site has {}",
                     bound.operator,
                     dotted(&bound.version),
                     dotted(ours)
@@ -73,10 +75,10 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
         match is_on(option, system, site) {
             None => unsaid.push(Fact::Version),
             Some(false) if wanted => {
-                return Truth::Fails(format!("wants option {option}, which is off"));
+                return Truth::Fails(format!("needs option {option}, which is off"));
             }
             Some(true) if !wanted => {
-                return Truth::Fails(format!("wants to be without option {option}, which is on"));
+                return Truth::Fails(format!("excludes option {option}, which is on"));
             }
             Some(_) => {}
         }
@@ -86,7 +88,7 @@ pub(super) fn judge(condition: Option<&Condition>, system: &System, site: &Syste
             None => unsaid.push(Fact::Choice(choice.clone())),
             Some(chosen) if !chosen.values.contains(value) => {
                 let chosen = chosen.values.join(" and ");
-                return Truth::Fails(format!("wants {choice} {value}, the site has {chosen}"));
+                return Truth::Fails(format!("needs {choice} {value}, but the site has {chosen}"));
             }
             Some(_) => {}
         }
@@ -143,7 +145,7 @@ pub(super) fn never(condition: &Condition, system: &System) -> Option<String> {
         .iter()
         .find(|option| condition.without.contains(option))
     {
-        return Some(format!("it wants option {option} on and off"));
+        return Some(format!("it needs option {option} both on and off"));
     }
     let unknown = condition
         .deployments
@@ -224,7 +226,7 @@ impl Fact {
                 let (first, others) = offered(system.deployments.keys());
                 (
                     "deployment-not-said",
-                    format!("the deployment of {id} is not said; {rows}"),
+                    format!("no deployment of {id} is given; {rows}"),
                     format!(
                         "write `deployment = \"{first}\"`{others} under [systems.{id}], or `--deployment {first}`"
                     ),
@@ -232,7 +234,7 @@ impl Fact {
             }
             Self::Version => (
                 "version-not-said",
-                format!("the version of {id} is not said; {rows}"),
+                format!("no version of {id} is given; {rows}"),
                 format!(
                     "write `version = \"...\"` under [systems.{id}], or `--system-version ...`"
                 ),
@@ -242,7 +244,7 @@ impl Fact {
                 let (first, others) = offered(values.into_iter().flat_map(|values| values.keys()));
                 (
                     "choice-not-said",
-                    format!("{id} offers {choice}, of which the site chooses none; {rows}"),
+                    format!("{id} offers {choice}, and the site chooses none; {rows}"),
                     format!(
                         "write `choices.{choice} = \"{first}\"`{others} under [systems.{id}], or `--choose {choice}={first}`"
                     ),

@@ -103,7 +103,7 @@ impl<'a> Inventory<'a> {
         self.site.hosts.get(index)
     }
 
-    /// Adds a host's addresses, unless it is the host that is compiled: it is no peer of itself.
+    /// Adds a host's addresses, unless it is the host that is compiled: it is not a peer of itself.
     pub(super) fn addresses(&self, index: usize, nets: &mut Vec<IpNet>) {
         if self.own != Some(index) {
             let host = self.host(index);

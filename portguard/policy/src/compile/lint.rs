@@ -108,7 +108,12 @@ impl<'a> Lint<'a, '_> {
                         "group `{inner}` contains itself: {} -> {inner}",
                         path.join(" -> ")
                     );
-                    self.error(place, "cyclic-group", message, "break the circle");
+                    self.error(
+                        place,
+                        "cyclic-group",
+                        message,
+                        "remove one of these references",
+                    );
                 } else {
                     stack.push((inner, 0));
                 }
@@ -151,11 +156,11 @@ impl<'a> Lint<'a, '_> {
             .iter()
             .filter(|(name, _)| !used.contains(name.as_str()))
         {
-            let message = format!("nobody names the group `{}`", name.escape_debug());
+            let message = format!("no row or setting uses the group `{}`", name.escape_debug());
             self.push(
                 group.place,
                 Diagnostic::warning("no-effect", message),
-                "remove it, or name it",
+                "remove it, or use it",
             );
         }
     }
@@ -329,7 +334,7 @@ impl<'a> Lint<'a, '_> {
                     *place,
                     "contradiction",
                     message,
-                    "name it in one of `options` and `without`",
+                    "name it in only one of `options` and `without`",
                 );
             }
         }
@@ -419,7 +424,7 @@ impl<'a> Lint<'a, '_> {
                 let free = row.ports.iter().any(PortSpec::is_open);
                 if !row.customisable && !free && row.inert.is_none() {
                     let message = format!(
-                        "the document does not let the ports of row `{}` be changed",
+                        "the document does not allow the ports of row `{}` to be changed",
                         row.id
                     );
                     self.error(

@@ -89,7 +89,7 @@ impl Missing {
                 "unresolved-ports" => {
                     (Level::Warning, "; closed, which audit counts as violations")
                 }
-                _ => (Level::Warning, "; audit judges them as any"),
+                _ => (Level::Warning, "; in audit they match any"),
             };
             let message = format!("{}: rows {}{judged}", want.message, some_of(&want.rows));
             let system = what.split('/').next().unwrap_or_default();
@@ -115,7 +115,7 @@ impl Missing {
         }
         for ((row, why), hosts) in &self.differing {
             let message = format!(
-                "row `{row}` holds here and not at its other end, so it is closed towards {}: there it {why}",
+                "row `{row}` applies here but not at its other end, so it is closed towards {}: there it {why}",
                 some_of(hosts)
             );
             let hint = if why.starts_with("is served on no") {
@@ -153,7 +153,7 @@ impl Missing {
             let count = peers.len();
             let noun = if count == 1 { "peer" } else { "peers" };
             let message = format!(
-                "the site does not define {count} {noun} of {system} ({}); judged as any, as the site says: rows {}",
+                "the site does not define {count} {noun} of {system} ({}); treated as any, as the site asks: rows {}",
                 some_of(&peers),
                 some_of(&rows)
             );

@@ -84,7 +84,7 @@ fn number((first, last): (u16, u16)) -> String {
 impl<'a> Compiler<'a, '_> {
     pub(super) fn management(&mut self) {
         let Some(management) = &self.inputs.site.management else {
-            let message = "management access is not said: tcp/22 stays open to any";
+            let message = "no management access is given: tcp/22 stays open to any";
             let hint = "write `[management]` with `allow = [\"tcp/22=GROUP\"]`, or `--management tcp/22=CIDR,...`";
             self.diagnostics
                 .push(Diagnostic::new(Level::Note, "default-management", message).hint(hint));
@@ -92,7 +92,7 @@ impl<'a> Compiler<'a, '_> {
                 Transport::Tcp,
                 (22, 22),
                 Peers::Any,
-                "not said by the site: the default",
+                "not given by the site: the default",
                 &Who::Any,
             );
             return;
@@ -132,7 +132,7 @@ impl<'a> Compiler<'a, '_> {
         };
         for (ports, place) in examples {
             let message = format!(
-                "management access by {ports} is for example addresses only (RFC 5737, RFC 3849): nobody has them"
+                "management access by {ports} names only example addresses (RFC 5737, RFC 3849), which no host has"
             );
             let diagnostic = Diagnostic::new(level, "example-addresses", message).at(place);
             let hint = "replace them with the networks that you administer this host from";

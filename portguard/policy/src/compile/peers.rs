@@ -24,6 +24,9 @@ use crate::catalog::{Direction, Peer, PeerClass, Row, System};
 use crate::policy::Peers;
 use crate::site::{Site, Unresolved, Who};
 
+/// How the reason begins that a row is for a role which no other host has.
+pub(super) const ALONE: &str = "no other host ";
+
 /// Rows with equal keys, of which the site says nothing in particular, have the same peers.
 type Key<'a> = (
     &'a str,
@@ -204,7 +207,8 @@ impl<'a> Resolver<'a> {
     /// Why a row is for nobody here.
     fn nobody(&self, asking: &Asking<'a, '_>, names: &[String], had: bool) -> String {
         if had {
-            return "the site's `only` leaves nobody of those whom the document means".to_owned();
+            return "the site's `only` leaves none of the peers that the document allows"
+                .to_owned();
         }
         let mut excluded = self.excluded.clone();
         excluded.sort_unstable();
@@ -214,7 +218,7 @@ impl<'a> Resolver<'a> {
             return excluded.join("; ");
         }
         if names.is_empty() {
-            return "the site says that nobody is meant".to_owned();
+            return "the site gives it no peers".to_owned();
         }
         let mut names = names.to_vec();
         names.dedup();
@@ -234,16 +238,16 @@ impl<'a> Resolver<'a> {
             };
             let roles = roles.join(", ");
             why.push(format!(
-                "no other host {place} is {roles}; a host is never its own peer"
+                "{ALONE}{place} has {roles}; a host is never its own peer"
             ));
         }
         if !domains.is_empty() {
             let domains = domains.join(", ");
-            why.push(format!("{domains} has no address as far as is known here"));
+            why.push(format!("{domains} has no known address"));
         }
         if !others.is_empty() {
             why.push(format!(
-                "the site means nobody by {} of {id}",
+                "the site gives no peers for {} of {id}",
                 others.join(", ")
             ));
         }
@@ -272,11 +276,11 @@ impl<'a> Resolver<'a> {
             Peer::Prefix(net) => into.prefix(*net),
             Peer::Group(group) => self.given(asking, group, &format!("{id} {group}"), into, || {
                 let title = asking.system.groups.get(group).map_or("", String::as_str);
-                format!("{id} names {group} ({title}), and the site does not say who that is")
+                format!("{id} names {group} ({title}), which the site does not define")
             }),
             Peer::Asn(number) => {
                 self.given(asking, &format!("asn:{number}"), &format!("AS{number}"), into, || {
-                    format!("{id} names autonomous system {number}, and the site does not give its prefixes")
+                    format!("{id} names autonomous system {number}, whose prefixes the site does not give")
                 });
             }
             Peer::Domain(name) => self.domain(asking, name, into),
@@ -387,7 +391,7 @@ impl<'a> Resolver<'a> {
             let including = self.inventory.related_hosts(id, role);
             if !hosts.iter().any(is_other) && including.iter().any(is_other) {
                 self.excluded.push(format!(
-                    "members of a cluster are of one kind, and no other host is given the role {id}/{role} itself"
+                    "cluster members have the same role, and no other host has {id}/{role} itself"
                 ));
             }
             self.is_elsewhere(asking, role, &including);
@@ -404,7 +408,7 @@ impl<'a> Resolver<'a> {
         match asking.row.class {
             None => self.missing.want("unprinted-peers", id.clone(), row, || {
                 (
-                    format!("{id} does not print the peers of some rows"),
+                    format!("{id} does not name the peers of some rows"),
                     format!(
                         "write `unprinted_peers = [...]` or `\"any\"` under [systems.{id}], or `--unprinted-peers any|CIDR,...`"
                     ),
@@ -414,7 +418,7 @@ impl<'a> Resolver<'a> {
                 let name = class.as_str();
                 self.missing.want("unprinted-peers", format!("{id}/{name}"), row, || {
                     (
-                        format!("{id} does not print who uses some rows for {}", class.title()),
+                        format!("{id} does not name the peers of some rows for {}", class.title()),
                         format!(
                             "write `unprinted_peers = {{ {name} = [...] }}` under [systems.{id}], or `--unprinted-peers any|CIDR,...` for all rows"
                         ),
@@ -455,7 +459,7 @@ impl<'a> Resolver<'a> {
                 .any(|index| is_other(&index));
         if is_elsewhere {
             self.excluded.push(format!(
-                "the other hosts that are role {id}/{role} are of other clusters"
+                "the other hosts with role {id}/{role} belong to other clusters"
             ));
         }
         is_elsewhere
@@ -506,7 +510,7 @@ impl<'a> Resolver<'a> {
                 found = true;
                 if *who == Who::None {
                     self.excluded
-                        .push(format!("the site says that `{key}` of {id} is nobody"));
+                        .push(format!("the site gives no peers for `{key}` of {id}"));
                 }
                 let is_wanted = match asking.part {
                     Part::All => true,
@@ -542,7 +546,7 @@ impl<'a> Resolver<'a> {
         match self.site.unresolved_peers {
             Some(Unresolved::None) => {
                 self.excluded.push(format!(
-                    "the site does not say who `{key}` of {id} is, and leaves such rows closed"
+                    "the site does not define `{key}` of {id}, and keeps such rows closed"
                 ));
                 into.names.push(what);
             }

@@ -33,10 +33,10 @@ pub(super) fn policy(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
         for set in &policy.sets {
             if set.prefixes.iter().any(|net| net.prefix_len() == 0) {
                 let message = format!(
-                    "the peers `{}` have a prefix of length 0, which is everybody",
+                    "the peers `{}` have a prefix of length 0, which means everybody",
                     set.name
                 );
-                let hint = "write \"any\" where that is meant";
+                let hint = "write \"any\" if that is what you mean";
                 diagnostics.push(Diagnostic::warning("default-route", message).hint(hint));
             }
         }

@@ -378,7 +378,7 @@ fn inert_words(inert: Inert) -> (&'static str, &'static str) {
         ),
         Inert::OtherDevice => (
             "other-device",
-            "concerns devices or networks that are no host of this system",
+            "concerns devices or networks that are not hosts of this system",
         ),
         Inert::NoNumber => ("no-number", "the document prints no number"),
     }

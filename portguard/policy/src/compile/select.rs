@@ -132,7 +132,7 @@ impl<'a> Subject<'a> {
 pub(super) fn suggest(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "none is known".to_owned(),
+        None if known.is_empty() => "none is defined".to_owned(),
         None => {
             let more = if known.len() > 20 { ", ..." } else { "" };
             let shown: Vec<_> = known.iter().take(20).copied().collect();
@@ -160,7 +160,7 @@ fn by_name(inputs: &Inputs<'_>, name: &str, messages: &mut Vec<Diagnostic>) -> O
 fn local(inputs: &Inputs<'_>, messages: &mut Vec<Diagnostic>) -> Option<usize> {
     let hosts = &inputs.site.hosts;
     if hosts.is_empty() {
-        let message = "neither a host nor a role is given";
+        let message = "no host and no role is given";
         let hint = "give `--role SYSTEM/ROLE`, or a site file with `[[host]]` (`portguard init` writes one)";
         messages.push(Diagnostic::error("no-host", message).hint(hint));
         return None;
@@ -209,7 +209,7 @@ fn local(inputs: &Inputs<'_>, messages: &mut Vec<Diagnostic>) -> Option<usize> {
         .map(|host| host.name.as_str());
     let more = if candidates.len() > 10 { ", ..." } else { "" };
     let names: Vec<_> = names.take(10).collect();
-    let hint = format!("say which with `--host NAME`: {}{more}", names.join(", "));
+    let hint = format!("choose one with `--host NAME`: {}{more}", names.join(", "));
     messages.push(Diagnostic::error("which-host", message).hint(hint));
     None
 }

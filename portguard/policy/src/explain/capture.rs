@@ -33,10 +33,10 @@ const OUTGOING: u16 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// It is no capture, or a broken one.
-    #[error("not a sound pcap or pcapng file: {0}")]
+    #[error("not a valid pcap or pcapng file: {0}")]
     Format(String),
     /// Link type without parser.
-    #[error("link type {0} is not known; Ethernet, raw IP and Linux cooked captures are")]
+    #[error("link type {0} is not supported; Ethernet, raw IP and Linux cooked captures are")]
     LinkType(u32),
     /// Reading failed.
     #[error("cannot read the capture")]
@@ -218,7 +218,7 @@ pub fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
             None if character.is_whitespace() || ":-".contains(character) => {}
             None => {
                 return Err(format!(
-                    "`{}` is no hexadecimal digit",
+                    "`{}` is not a hexadecimal digit",
                     character.escape_default()
                 ));
             }
@@ -255,7 +255,10 @@ mod tests {
             parse_hex("0a0"),
             Err("an odd number of hexadecimal digits".into())
         );
-        assert_eq!(parse_hex("0g"), Err("`g` is no hexadecimal digit".into()));
+        assert_eq!(
+            parse_hex("0g"),
+            Err("`g` is not a hexadecimal digit".into())
+        );
         assert_eq!(parse_hex(" "), Err("no bytes".into()));
     }
 

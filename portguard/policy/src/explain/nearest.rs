@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::{cited, remote, transport_of};
 use crate::catalog::{self, Catalog, PortSpec, Row, System, Transport};
-use crate::policy::{Grant, Omitted, Peers, Policy};
+use crate::policy::{Grant, GrantKind, Omitted, Peers, Policy};
 
 /// Rows of each kind that are named.
 const EACH: usize = 3;
 /// Ports that are this far apart are close.
-const CLOSE: u16 = 100;
+const CLOSE: u16 = 20;
 /// Rows of other systems with more ports than this say little about one of them.
 const WIDE: u16 = 1_000;
 
@@ -102,11 +102,15 @@ pub fn nearest(
     let mut found = asked.same_port();
     found.extend(asked.left_out(|row| asked.prints(row, u16::MAX)));
     found.extend(asked.other_transport());
-    found.extend(asked.same_peer());
+    found.extend(asked.same_peer(CLOSE));
     found.extend(asked.other_direction());
     found.extend(asked.unnumbered());
     found.extend(asked.other_roles());
     found.extend(asked.other_systems());
+    if found.is_empty() {
+        // Better than nothing: what else the peer may use.
+        found.extend(asked.same_peer(u16::MAX).into_iter().take(1));
+    }
     found
 }
 
@@ -118,19 +122,36 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn near(&self, kind: &'static str, grant: &Grant, start: &str) -> Near {
+    fn near(&self, kind: &'static str, grant: &Grant) -> Near {
         let cited = cited(self.policy, &grant.row);
         let peers = self.policy.row_peers_words(&grant.row, grant.peers);
+        let open = match self.direction {
+            Direction::Ingress => "is open to",
+            Direction::Egress => "may be sent to",
+        };
+        let ports = ports(grant);
+        let words = match (kind, self.direction) {
+            ("same-port-other-peer", _) => {
+                format!("same port, other peers: {ports} {open} {peers}")
+            }
+            ("other-transport", _) => {
+                format!("same number, other transport: {ports} {open} {peers}")
+            }
+            ("same-peer-other-port", _) => {
+                format!("same peer, other port: {ports} {open} {peers}")
+            }
+            (_, Direction::Ingress) => {
+                format!("other direction: the host may send {ports} to {peers}")
+            }
+            (_, Direction::Egress) => {
+                format!("other direction: the host accepts {ports} from {peers}")
+            }
+        };
         Near {
             kind,
             row: grant.row.clone(),
-            port: ports(grant),
-            words: format!(
-                "{start} {} for {peers} (row {}: {})",
-                ports(grant),
-                grant.row,
-                cited.purpose
-            ),
+            port: ports,
+            words: format!("{words} (row {}: {})", grant.row, cited.purpose),
             peers: Some(peers),
             left_out: None,
             citation: cited.citation,
@@ -142,62 +163,46 @@ impl<'a> Asked<'a> {
             .iter()
             .filter(|grant| grant.transport == self.transport && covers(grant, self.port))
             .take(EACH)
-            .map(|grant| {
-                self.near(
-                    "same-port-other-peer",
-                    grant,
-                    "same port, other peers: documented is",
-                )
-            })
+            .map(|grant| self.near("same-port-other-peer", grant))
             .collect()
     }
 
     fn other_transport(&self) -> Vec<Near> {
         let is_other = |grant: &&Grant| grant.transport != self.transport;
         narrow_first(self.grants().iter().filter(is_other), self.port)
-            .map(|grant| {
-                self.near(
-                    "other-transport",
-                    grant,
-                    "same number, other transport: documented is",
-                )
-            })
+            .map(|grant| self.near("other-transport", grant))
             .collect()
     }
 
-    /// Ports that the peer may use: close numbers, or else the nearest that is open to it in particular.
-    fn same_peer(&self) -> Vec<Near> {
+    /// Ports that the peer may use, with numbers no further off; those beyond [`CLOSE`] only if they are open to it in particular.
+    fn same_peer(&self, furthest: u16) -> Vec<Near> {
+        let is_telling = |distance: u16, grant: &Grant| {
+            distance <= CLOSE || (grant.peers != Peers::Any && grant.kind == GrantKind::Documented)
+        };
         let mut candidates: Vec<(u16, &Grant)> = self
             .grants()
             .iter()
             .filter(|grant| grant.transport == self.transport && !covers(grant, self.port))
             .map(|grant| (distance(grant, self.port), grant))
-            .filter(|(distance, grant)| *distance <= CLOSE || grant.peers != Peers::Any)
+            .filter(|(distance, grant)| *distance <= furthest && is_telling(*distance, grant))
             .filter(|(_, grant)| self.policy.admits(grant.peers, self.remote))
             .collect();
         candidates.sort_by_key(|(distance, _)| *distance);
-        let close = candidates.iter().filter(|(far, _)| *far <= CLOSE).count();
         candidates
             .into_iter()
-            .take(close.clamp(1, EACH))
-            .map(|(_, grant)| {
-                self.near(
-                    "same-peer-other-port",
-                    grant,
-                    "same peer, other port: documented is",
-                )
-            })
+            .take(EACH)
+            .map(|(_, grant)| self.near("same-peer-other-port", grant))
             .collect()
     }
 
     fn other_direction(&self) -> Vec<Near> {
-        let (grants, start) = match self.direction {
-            Direction::Ingress => (&self.policy.outbound, "other direction: the host may use"),
-            Direction::Egress => (&self.policy.inbound, "other direction: the host listens on"),
+        let grants = match self.direction {
+            Direction::Ingress => &self.policy.outbound,
+            Direction::Egress => &self.policy.inbound,
         };
         let is_same = |grant: &&Grant| grant.transport == self.transport;
         narrow_first(grants.iter().filter(is_same), self.port)
-            .map(|grant| self.near("other-direction", grant, start))
+            .map(|grant| self.near("other-direction", grant))
             .collect()
     }
 
@@ -282,7 +287,7 @@ impl<'a> Asked<'a> {
                         kind: "other-role",
                         row: row.id.clone(),
                         words: format!(
-                            "role {}/{} has it, this host does not have that role: {ports}, {} (row {})",
+                            "role {}/{} has it, but this host does not have that role: {ports}, {} (row {})",
                             system.id, row.role, row.purpose, row.id
                         ),
                         port: ports,
@@ -313,7 +318,7 @@ impl<'a> Asked<'a> {
                     kind: "other-system",
                     row: row.id.clone(),
                     words: format!(
-                        "{} documents it, of which this host has no role: {ports}, {} (row {})",
+                        "{} documents it, but this host has none of its roles: {ports}, {} (row {})",
                         system.name, row.purpose, row.id
                     ),
                     port: ports,

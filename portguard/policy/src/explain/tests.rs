@@ -284,7 +284,7 @@ fn a_refusal_names_what_comes_close() {
     assert_eq!(answer.nearest[0].kind, "same-port-other-peer");
     assert_eq!(
         answer.nearest[0].words,
-        "same port, other peers: documented is tcp/22 for 10.1.0.0/16, fd01::/64 (group ops) (row management/tcp-22: purpose of management/tcp-22)"
+        "same port, other peers: tcp/22 is open to 10.1.0.0/16, fd01::/64 (group ops) (row management/tcp-22: purpose of management/tcp-22)"
     );
 
     let answer = ask(&policy, Direction::Ingress, 17, "192.0.2.1", 443);

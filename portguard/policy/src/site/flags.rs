@@ -208,7 +208,7 @@ impl Apply<'_> {
         let mut management = Management::default();
         if words.iter().any(|word| word == "none") {
             if words.len() > 1 {
-                let message = "`none` cannot stand beside others".to_owned();
+                let message = "`none` cannot be combined with others".to_owned();
                 self.refuse(
                     "--management",
                     "management",
@@ -236,7 +236,7 @@ impl Apply<'_> {
             (Some((system, value)), _) => (system.to_owned(), value),
             (None, [system]) => (system.clone(), text),
             (None, []) => {
-                let message = format!("`{}` is of no system yet", text.escape_debug());
+                let message = format!("no system is known for `{}`", text.escape_debug());
                 self.refuse(
                     flag,
                     "which-system",
@@ -327,8 +327,8 @@ impl Apply<'_> {
             };
             let name = name.escape_debug();
             let message = match systems.as_slice() {
-                [] => format!("`{name}` is of no system yet"),
-                systems => format!("`{name}` is no {what} of {}", systems.join(", ")),
+                [] => format!("no system is known for `{name}`"),
+                systems => format!("`{name}` is not a known {what} of {}", systems.join(", ")),
             };
             self.refuse(flag, "unknown-name", message, hint);
         }
@@ -336,7 +336,7 @@ impl Apply<'_> {
 
     fn peer(&mut self, text: &str) {
         let Some((name, who)) = text.split_once('=') else {
-            let message = format!("`{}` is not of the form NAME=CIDR,...", text.escape_debug());
+            let message = format!("`{}` is not in the form NAME=CIDR,...", text.escape_debug());
             self.refuse(
                 "--peer",
                 "bad-peer",
@@ -358,7 +358,7 @@ impl Apply<'_> {
         let mut seen = BTreeSet::new();
         for text in words {
             let Some((name, value)) = text.split_once('=') else {
-                let message = format!("`{}` is not of the form CHOICE=VALUE", text.escape_debug());
+                let message = format!("`{}` is not in the form CHOICE=VALUE", text.escape_debug());
                 self.refuse(
                     "--choose",
                     "bad-choice",
@@ -400,11 +400,11 @@ impl Apply<'_> {
             };
             let (message, hint) = match number.filter(|numbers| is_number(numbers)) {
                 Some(numbers) => (
-                    format!("`{numbers}` is no offset: ports end at 65535"),
+                    format!("`{numbers}` is not an offset: ports end at 65535"),
                     "an offset is what is added to each port of the server, like 1 or 10",
                 ),
                 None => (
-                    format!("`{}` is not of the form SYSTEM/ROLE=N", text.escape_debug()),
+                    format!("`{}` is not in the form SYSTEM/ROLE=N", text.escape_debug()),
                     "e.g. `--offset wso2/api-manager=1`",
                 ),
             };

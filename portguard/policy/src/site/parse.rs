@@ -186,7 +186,7 @@ fn ethertypes(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<String> {
     let named = reader.strings_or_none(value, "allowed_ethertypes");
     for (name, place) in &named {
         if !known.contains(&name.as_str()) {
-            let message = format!("`{name}` is no non-IP protocol that portguard knows by name");
+            let message = format!("`{name}` is not a non-IP protocol that portguard knows");
             let hint = format!("write some of: {}", known.join(", "));
             reader.error(*place, "ethertype", message, &hint);
         }
@@ -211,7 +211,7 @@ fn groups(reader: &mut Reader<'_>, value: Option<Value<'_>>) -> BTreeMap<String,
         let before = reader.messages.len();
         let members = terms(reader, value, &format!("groups.{name}"));
         if members.0.is_empty() && reader.messages.len() == before {
-            let hint = "remove it, or say who belongs to it";
+            let hint = "remove it, or list its members";
             reader.error(
                 place,
                 "empty-group",
@@ -304,7 +304,7 @@ fn protocol(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Protocol> {
         reader.error(
             place,
             "missing-key",
-            "a protocol wants `number` and `peers`".to_owned(),
+            "a protocol needs `number` and `peers`".to_owned(),
             hint,
         );
         return None;

@@ -21,7 +21,7 @@ pub(super) fn hosts(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Host> {
             continue;
         };
         if let Some(first) = names.get(&host.name) {
-            let message = format!("host `{}` is there twice", host.name.escape_debug());
+            let message = format!("host `{}` is listed twice", host.name.escape_debug());
             let hint = format!("the first is on line {}", first.line);
             reader.error(host.place, "duplicate-host", message, &hint);
         }
@@ -29,7 +29,7 @@ pub(super) fn hosts(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Host> {
         for (address, place) in &host.addresses {
             if let Some((owner, first)) = addresses.insert(*address, (hosts.len(), *place)) {
                 let message = if owner == hosts.len() {
-                    format!("address `{address}` is there twice")
+                    format!("address `{address}` is listed twice")
                 } else {
                     format!("address `{address}` belongs to two hosts")
                 };
@@ -76,7 +76,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
             if let Ok(address) = text.parse() {
                 slot.push((term::plain(address), place));
             } else {
-                let message = format!("`{}` is no address", text.escape_debug());
+                let message = format!("`{}` is not an address", text.escape_debug());
                 let hint = "a host has addresses without a length, e.g. `10.0.0.1` or `fd00::1`";
                 reader.error(place, "bad-address", message, hint);
             }
@@ -160,7 +160,7 @@ fn host(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Host> {
 
 fn name(reader: &mut Reader<'_>, fields: &mut Fields<'_>, what: &str) -> Option<String> {
     let Some((name, place)) = text(reader, fields, "name") else {
-        let message = format!("a {what} wants a name");
+        let message = format!("a {what} needs a name");
         reader.error(
             fields.place,
             "missing-key",
@@ -195,7 +195,7 @@ fn roles(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Vec<(String, Place
 
 pub(super) fn check_role(reader: &mut Reader<'_>, role: &str, place: Place) {
     if role.split('/').count() != 2 || role.split('/').any(str::is_empty) {
-        let message = format!("`{}` is not of the form SYSTEM/ROLE", role.escape_debug());
+        let message = format!("`{}` is not in the form SYSTEM/ROLE", role.escape_debug());
         reader.error(place, "bad-role", message, "e.g. `wso2/api-manager`");
     }
 }
@@ -208,7 +208,7 @@ pub(super) fn rows(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<OwnRow> {
             continue;
         };
         if rows.iter().any(|other| other.name == row.name) {
-            let message = format!("row `{}` is there twice", row.name);
+            let message = format!("row `{}` is listed twice", row.name);
             reader.error(
                 row.place,
                 "duplicate-row",

@@ -132,7 +132,7 @@ fn chosen(reader: &mut Reader<'_>, value: Value<'_>, key: &str, place: Place) ->
                 .find(|(at, value)| values.iter().skip(at + 1).any(|other| other == *value));
             if let Some((_, value)) = twice {
                 let message = format!(
-                    "`choices.{key}` has `{}` twice: nothing changes over",
+                    "`choices.{key}` has `{}` twice: there is no transition",
                     value.escape_debug()
                 );
                 let hint = "name the old value and the new one, or write the one that holds";

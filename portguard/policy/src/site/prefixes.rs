@@ -67,7 +67,7 @@ mod tests {
         let rejected = parse("f", b"10.0.0.0/8\n10.0.0.1/8\n\xff\n").unwrap_err();
         assert_eq!(
             rejected.to_string(),
-            "f:2: error[bad-prefix]: `10.0.0.1/8` has bits set behind its length\n  hint: write `10.0.0.0/8`, or `10.0.0.1` for the one address\n\
+            "f:2: error[bad-prefix]: `10.0.0.1/8` has host bits set\n  hint: write `10.0.0.0/8`, or `10.0.0.1` for the single address\n\
              f:3: error[invalid-utf8]: the line is not UTF-8"
         );
         assert_eq!(

@@ -89,7 +89,7 @@ impl<'i> Reader<'i> {
         self.error(
             place,
             "wrong-type",
-            format!("`{what}` wants {wanted}, not {found}"),
+            format!("`{what}` must be {wanted}, not {found}"),
             "",
         );
     }
@@ -130,7 +130,12 @@ impl<'i> Reader<'i> {
             }
             _ => {
                 let place = self.place_of(value);
-                let message = format!("`{what}` is {digits}, which is not within {least}-{most}");
+                let range = if least == most {
+                    least.to_string()
+                } else {
+                    format!("between {least} and {most}")
+                };
+                let message = format!("`{what}` must be {range}, not {digits}");
                 self.error(place, "out-of-range", message, "");
                 None
             }

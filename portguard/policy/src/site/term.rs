@@ -134,7 +134,7 @@ impl Term {
             let hint = format!("write \"{text}\" alone, in place of the list");
             return Err(Fault::new(
                 "bad-peer",
-                format!("`{text}` cannot stand among others"),
+                format!("`{text}` cannot be combined with others"),
                 hint,
             ));
         }
@@ -150,12 +150,12 @@ impl Term {
                 )),
                 "group" => Err(Fault::new(
                     "bad-peer",
-                    format!("a group is named without `{kind}:`"),
+                    format!("write a group without `{kind}:`"),
                     format!("write `{}`", name.escape_debug()),
                 )),
                 "role" if !name.contains('/') => Err(Fault::new(
                     "bad-peer",
-                    format!("`{shown}` does not say of which system"),
+                    format!("`{shown}` does not name its system"),
                     "write `role:SYSTEM/ROLE`",
                 )),
                 "role" => Ok(Self::Role(name.to_owned())),
@@ -174,7 +174,7 @@ impl Term {
         }
         Err(Fault::new(
             "bad-peer",
-            format!("`{shown}` is no peer"),
+            format!("`{shown}` is not a peer"),
             "a peer is an address, a prefix, a group, `role:SYSTEM/ROLE`, `host:NAME`, `domain:NAME` or `file:PATH`",
         ))
     }
@@ -197,13 +197,13 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, Fault> {
     };
     if net != net.trunc() {
         let hint = format!(
-            "write `{}`, or `{}` for the one address",
+            "write `{}`, or `{}` for the single address",
             net.trunc(),
             net.addr()
         );
         return Err(Fault::new(
             "bad-prefix",
-            format!("`{shown}` has bits set behind its length"),
+            format!("`{shown}` has host bits set"),
             hint,
         ));
     }
@@ -267,7 +267,7 @@ fn port(text: &str) -> Result<u16, Fault> {
         Ok(port) if digits && port > 0 => Ok(port),
         _ => Err(Fault::new(
             "bad-port",
-            format!("`{}` is no port", text.escape_debug()),
+            format!("`{}` is not a port", text.escape_debug()),
             "ports are 1-65535, ranges `8000-8010`",
         )),
     }
@@ -281,7 +281,7 @@ pub(super) fn transport(text: &str) -> Result<Transport, Fault> {
         "sctp" => Ok(Transport::Sctp),
         _ => Err(Fault::new(
             "bad-transport",
-            format!("`{}` is no transport with ports", text.escape_debug()),
+            format!("`{}` is not a transport with ports", text.escape_debug()),
             "write `tcp`, `udp` or `sctp`",
         )),
     }
@@ -290,7 +290,7 @@ pub(super) fn transport(text: &str) -> Result<Transport, Fault> {
 /// `tcp/8000-9000`.
 pub(super) fn transport_ports(text: &str) -> Result<(Transport, Ports), Fault> {
     let Some((name, ports)) = text.split_once('/') else {
-        let message = format!("`{}` is not of the form PROTO/PORT", text.escape_debug());
+        let message = format!("`{}` is not in the form PROTO/PORT", text.escape_debug());
         return Err(Fault::new("bad-access", message, "write e.g. `tcp/22`"));
     };
     Ok((transport(name)?, Ports::parse(ports)?))
@@ -320,7 +320,7 @@ const MOST_IDLE: u32 = 10 * 86_400;
 /// `90s`, `3m`, `4h`, `1d`, in seconds.
 pub(super) fn duration(text: &str) -> Result<u32, Fault> {
     let fault = || {
-        let message = format!("`{}` is no duration", text.escape_debug());
+        let message = format!("`{}` is not a duration", text.escape_debug());
         Fault::new(
             "bad-duration",
             message,
@@ -367,7 +367,7 @@ pub(super) fn version(text: &str) -> Result<Vec<u32>, Fault> {
     let parts = numbers.split(['.', '-', ' ']).map(part);
     let parts: Option<Vec<u32>> = parts.collect();
     parts.filter(|_| is_release).ok_or_else(|| {
-        let message = format!("`{}` is no version", text.escape_debug());
+        let message = format!("`{}` is not a version", text.escape_debug());
         let hint = "write it as the vendor does, in numbers: `4.5.1`, `V6.24`, `4.5.1.p2`";
         Fault::new("bad-version", message, hint)
     })
@@ -395,7 +395,7 @@ mod tests {
         assert!(matches!(Term::parse("role:a/b"), Ok(Term::Role(_))));
         assert_eq!(
             message(Term::parse("10.0.0.1/24")),
-            "bad-prefix: `10.0.0.1/24` has bits set behind its length (write `10.0.0.0/24`, or `10.0.0.1` for the one address)"
+            "bad-prefix: `10.0.0.1/24` has host bits set (write `10.0.0.0/24`, or `10.0.0.1` for the single address)"
         );
         assert_eq!(
             message(Term::parse("10.0.0.0/33")),
@@ -403,11 +403,11 @@ mod tests {
         );
         assert_eq!(
             message(Term::parse("group:ops")),
-            "bad-peer: a group is named without `group:` (write `ops`)"
+            "bad-peer: write a group without `group:` (write `ops`)"
         );
         assert_eq!(
             message(Term::parse("any")),
-            "bad-peer: `any` cannot stand among others (write \"any\" alone, in place of the list)"
+            "bad-peer: `any` cannot be combined with others (write \"any\" alone, in place of the list)"
         );
     }
 

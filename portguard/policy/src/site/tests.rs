@@ -22,7 +22,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 2\n",
-            "s.toml:1:10: error[out-of-range]: `schema` is 2, which is not within 1-1",
+            "s.toml:1:10: error[out-of-range]: `schema` must be 1, not 2",
         ),
         (
             "schema = 1\nmod = \"audit\"\n",
@@ -30,7 +30,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\nmode = 3\n",
-            "s.toml:2:8: error[wrong-type]: `mode` wants a string, not a whole number",
+            "s.toml:2:8: error[wrong-type]: `mode` must be a string, not a whole number",
         ),
         (
             "schema = 1\nmode = \"on\"\n",
@@ -42,7 +42,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[groups]\na = []\n",
-            "s.toml:3:1: error[empty-group]: group `a` has no members\n  hint: remove it, or say who belongs to it",
+            "s.toml:3:1: error[empty-group]: group `a` has no members\n  hint: remove it, or list its members",
         ),
         (
             "schema = 1\n[groups]\nany = [\"::1\"]\n",
@@ -50,19 +50,19 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\nunprinted_peers = []\n",
-            "s.toml:2:19: error[empty-list]: `unprinted_peers` names nobody\n  hint: write \"none\" if that is meant",
+            "s.toml:2:19: error[empty-list]: `unprinted_peers` names nobody\n  hint: write \"none\" if that is what you mean",
         ),
         (
             "schema = 1\n[baseline]\ndns = true\n",
-            "s.toml:3:7: error[wrong-type]: `dns` wants \"any\", \"none\" or a list of peers\n  hint: e.g. `[\"admins\", \"10.0.0.0/24\"]`",
+            "s.toml:3:7: error[wrong-type]: `dns` must be \"any\", \"none\" or a list of peers\n  hint: e.g. `[\"admins\", \"10.0.0.0/24\"]`",
         ),
         (
             "schema = 1\n[management]\nallow = [\"tcp/0\"]\n",
-            "s.toml:3:10: error[bad-port]: `0` is no port\n  hint: ports are 1-65535, ranges `8000-8010`\ns.toml:2:1: error[management]: management allows nothing\n  hint: write `allow = [\"tcp/22=GROUP\"]`, or `none = true` alone to go without",
+            "s.toml:3:10: error[bad-port]: `0` is not a port\n  hint: ports are 1-65535, ranges `8000-8010`\ns.toml:2:1: error[management]: management allows nothing\n  hint: write `allow = [\"tcp/22=GROUP\"]`, or `none = true` alone to go without",
         ),
         (
             "schema = 1\n[systems.x.ports]\na = 70000\n",
-            "s.toml:3:5: error[out-of-range]: `a` is 70000, which is not within 1-65535",
+            "s.toml:3:5: error[out-of-range]: `a` must be between 1 and 65535, not 70000",
         ),
         (
             "schema = 1\n[systems.x.ports]\na = \"20-10\"\n",
@@ -70,7 +70,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[systems.x.ports]\na = [\"1-5\", 5]\n",
-            "s.toml:3:13: error[overlapping-ranges]: 5 and 1-5 overlap\n  hint: say each port once",
+            "s.toml:3:13: error[overlapping-ranges]: 5 and 1-5 overlap\n  hint: list each port once",
         ),
         (
             "schema = 1\n[systems.x]\nchoices = { c = [\"1\", \"2\"] }\n",
@@ -82,7 +82,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[[host]]\nname = \"a\"\n[[host]]\nname = \"a\"\n",
-            "s.toml:4:1: error[duplicate-host]: host `a` is there twice\n  hint: the first is on line 2",
+            "s.toml:4:1: error[duplicate-host]: host `a` is listed twice\n  hint: the first is on line 2",
         ),
         (
             "schema = 1\n[[host]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n[[host]]\nname = \"b\"\naddresses = [\"10.0.0.1\"]\n",
@@ -90,11 +90,11 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[[host]]\nname = \"a\"\naddresses = [\"10.0.0.1/24\"]\n",
-            "s.toml:4:14: error[bad-address]: `10.0.0.1/24` is no address\n  hint: a host has addresses without a length, e.g. `10.0.0.1` or `fd00::1`",
+            "s.toml:4:14: error[bad-address]: `10.0.0.1/24` is not an address\n  hint: a host has addresses without a length, e.g. `10.0.0.1` or `fd00::1`",
         ),
         (
             "schema = 1\n[[host]]\nname = \"a\"\nroles = [\"node\"]\n",
-            "s.toml:4:10: error[bad-role]: `node` is not of the form SYSTEM/ROLE\n  hint: e.g. `wso2/api-manager`",
+            "s.toml:4:10: error[bad-role]: `node` is not in the form SYSTEM/ROLE\n  hint: e.g. `wso2/api-manager`",
         ),
         (
             "schema = 1\n[[row]]\nname = \"r\"\ndirection = \"in\"\n",
@@ -102,7 +102,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[timeouts]\ntcp_idle = \"4\"\n",
-            "s.toml:3:12: error[bad-duration]: `4` is no duration\n  hint: write e.g. `90s`, `3m`, `4h` or `1d`",
+            "s.toml:3:12: error[bad-duration]: `4` is not a duration\n  hint: write e.g. `90s`, `3m`, `4h` or `1d`",
         ),
         (
             "schema = 1\n[baseline]\nprotocols = [{ number = 6, peers = \"any\" }]\n",

@@ -78,7 +78,7 @@ pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Opti
                 place,
                 "empty-list",
                 format!("`{what}` names nobody"),
-                "write \"none\" if that is meant",
+                "write \"none\" if that is what you mean",
             );
             return None;
         }
@@ -91,7 +91,7 @@ pub(super) fn who(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Opti
             _ => {}
         }
     }
-    let message = format!("`{what}` wants \"any\", \"none\" or a list of peers");
+    let message = format!("`{what}` must be \"any\", \"none\" or a list of peers");
     reader.error(
         place,
         "wrong-type",
@@ -210,7 +210,7 @@ pub(super) fn ports(reader: &mut Reader<'_>, value: Value<'_>, what: &str) -> Ve
             .find(|o| o.first <= found.last && found.first <= o.last)
         {
             let message = format!("{found} and {other} overlap");
-            reader.error(place, "overlapping-ranges", message, "say each port once");
+            reader.error(place, "overlapping-ranges", message, "list each port once");
         }
         ports.push(found);
     }

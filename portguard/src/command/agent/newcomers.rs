@@ -104,7 +104,7 @@ fn guard(name: &str) -> anyhow::Result<bool> {
         }
         if site.compile_alone(Some(&guard.name)).policy.digest() != meta.digest {
             bail!(
-                "`{}` names it, but says of `{}` something else than what is in force: run `portguard load`",
+                "`{}` names it, but has another policy for `{}` than the one in force: run `portguard load`",
                 plain(path),
                 plain(&guard.name)
             );

@@ -243,7 +243,7 @@ impl Refresher {
             }
             Err(error) => {
                 self.has_failed = true;
-                tracing::error!("{error:#}; what was in force still is");
+                tracing::error!("{error:#}; the policy in force stays");
             }
         }
     }

@@ -78,7 +78,7 @@ pub(super) fn port(text: &str, protocol: &str) -> Result<u16, Fault> {
         return Ok(number);
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-        return Err(Fault::usage(format!("{text} is no port")).hint("ports go from 0 to 65535"));
+        return Err(Fault::usage(format!("{text} is not a port")).hint("ports go from 0 to 65535"));
     }
     let list = std::fs::read_to_string(LIST).unwrap_or_default();
     if let Some(number) = listed(&list, text, protocol) {

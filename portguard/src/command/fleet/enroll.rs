@@ -52,8 +52,8 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
     let host = &args.host;
     let public = project.directory.join("hosts").join(format!("{host}.pub"));
     if public.exists() {
-        return Err(Fault::usage(format!("{host} is enrolled already"))
-            .hint("`portguard fleet revoke` it first, if its key is to be another")
+        return Err(Fault::usage(format!("{host} is already enrolled"))
+            .hint("`portguard fleet revoke` it first, to give it a new key")
             .into());
     }
     let out = args
@@ -62,7 +62,7 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
         .unwrap_or_else(|| project.directory.join("enrolled").join(host));
     let path = out.join(IDENTITY);
     if path.exists() {
-        return Err(Fault::usage(format!("{} is there already", path.display()))
+        return Err(Fault::usage(format!("{} already exists", path.display()))
             .hint("it is a key that was never published: take it away, or choose another `--out`")
             .into());
     }

@@ -130,7 +130,7 @@ fn set(project: &ProjectArgs, host: &str, hold: Option<&Hold>, json: bool) -> an
     eprint_line(&match hold {
         Some(hold) => format!("{host}: held by {}", plain(&hold.words())),
         None if changed => format!("{host}: goes on"),
-        None => format!("{host}: nobody held it"),
+        None => format!("{host}: was not held"),
     });
     Ok(Exit::Ok)
 }

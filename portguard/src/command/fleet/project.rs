@@ -168,7 +168,10 @@ impl Project {
         }
         self.plan().check().map_err(|error| error.to_string())?;
         if config.gate.confirm > LONGEST_CONFIRM {
-            return Err("gate: `confirm` is at most 1d: so long a host may be cut off".to_owned());
+            return Err(
+                "gate: `confirm` must be at most 1d: a host may be cut off for that long"
+                    .to_owned(),
+            );
         }
         for flow in &config.gate.accept {
             Flow::parse(flow).map_err(|why| format!("gate: `accept`: {why}"))?;
@@ -402,7 +405,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<Exit> {
     let directory = &args.project.directory;
     let path = directory.join(FILE);
     if path.exists() {
-        return Err(Fault::usage(format!("{} is there already", path.display())).into());
+        return Err(Fault::usage(format!("{} already exists", path.display())).into());
     }
     if let Address::Https(_) = &args.store {
         return Err(Fault::usage(format!("nothing can be published to {}: a web server is read only", args.store))

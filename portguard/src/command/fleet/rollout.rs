@@ -103,7 +103,7 @@ pub(super) fn run(args: &RolloutArgs) -> anyhow::Result<Exit> {
         Some(Verb::Abort(asked)) => request(asked, Request::Abort),
         Some(Verb::History(args)) => history(args),
         None if args.follow => control(&args.project),
-        None => Err(Fault::usage("what is to happen?")
+        None => Err(Fault::usage("what should happen?")
             .hint("`start`, `pause`, `resume`, `abort`, `history`, or `--follow`; `portguard fleet status` shows how far it is")
             .into()),
     }
@@ -148,7 +148,7 @@ fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
             if order.is_none() && found.manifest.rollback_within == 0 {
                 let what = write_order(&project, &found.manifest)?;
                 return Err(Fault::usage(format!(
-                    "the publishers did not sign the {what}, and no host would obey it"
+                    "the publishers did not sign the {what}, so no host would obey it"
                 ))
                 .hint("`portguard fleet sign --rollback -s KEY`, or `minisign -S -m back/order.txt -x back/NAME.minisig`")
                 .into());

@@ -338,7 +338,7 @@ async fn gather(
     };
     let (mut all, mut without) = (Vec::new(), BTreeMap::new());
     for host in found.hosts.keys().filter(|host| is_wanted(host)) {
-        without.insert(host.clone(), "it sent nothing yet".to_owned());
+        without.insert(host.clone(), "it has sent nothing yet".to_owned());
     }
     for entry in &entries {
         let Some((host, interface)) = host_of(&entry.key) else {
@@ -352,7 +352,7 @@ async fn gather(
         }
         match Evidence::read(&found.manifest.fleet, &host, &interface, key, &entry.value) {
             Ok(evidence) if now() > evidence.at.saturating_add(OLD) => {
-                without.insert(host, "its last word is more than an hour old".to_owned());
+                without.insert(host, "its last report is more than an hour old".to_owned());
             }
             Ok(evidence) => all.push(evidence),
             Err(doubt) => {

@@ -188,7 +188,7 @@ pub(super) fn check_links(
                 plain(&interface.name)
             ))
             .hint(format!(
-                "add \"{name}\" to `allowed_ethertypes`, or say `--force`"
+                "add \"{name}\" to `allowed_ethertypes`, or use `--force`"
             ));
             if force || !settings.enforce {
                 warn(&fault);
@@ -255,7 +255,7 @@ fn check_forwarding(only_warns: bool, interface: &Interface) -> Result<(), Fault
         listed.concat()
     ))
     .hint(format!(
-        "`sysctl -w {}`, which on a port of a bridge nobody but the guard heeds; or `--force`, where nothing passes through",
+        "`sysctl -w {}`(on a bridge port, only the guard reads it), or `--force` if nothing passes through",
         settings.join(" ")
     ));
     if only_warns {
@@ -344,7 +344,7 @@ fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result
         return Ok(());
     }
     Err(Fault::usage(what).hint(
-        "write rows for them in the site file, wait until they have ended, or say `--cut-sessions`",
+        "write rows for them in the site file, wait until they have ended, or use `--cut-sessions`",
     ))
 }
 
@@ -361,7 +361,7 @@ pub(super) fn confirm_within(
         Some(_) => {
             let _ = writeln!(
                 stderr(),
-                "note: `--confirm-within` changes nothing: nothing is dropped, neither before nor by this policy"
+                "note: `--confirm-within` has no effect: neither this policy nor the one before drops anything"
             );
             Duration::ZERO
         }
@@ -416,22 +416,19 @@ pub(super) fn tell_passing(interface: &Interface, safety: &Safety) {
     if known > 0 {
         let _ = writeln!(
             err,
-            "{name}: {known} open connections that others began behind this host go on"
+            "{name}: {known} open connections of hosts behind this one go on"
         );
     }
     if unclear > 0 {
         let _ = writeln!(
             err,
-            "warning: {name}: {unclear} open connections pass through of which it is not known who began them: what comes in \
-             is let in only where the policy documents it"
+            "warning: {name}: {unclear} open connections pass through, and who began them is not known: packets from outside are let in only where the policy documents them"
         );
     }
     if safety.is_blind {
         let _ = writeln!(
             err,
-            "warning: {name}: this host passes packets on, and the kernel tracks no connections: those that others behind it \
-             had open before the guard are not known, and what comes in for them is let in only where the policy documents \
-             it"
+            "warning: {name}: this host forwards packets, but the kernel tracks no connections: connections that hosts behind it opened before the guard are not known, and packets for them are let in only where the policy documents them"
         );
     }
 }

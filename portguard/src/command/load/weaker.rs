@@ -129,7 +129,7 @@ impl Words {
             ),
             None => (
                 "say `--enforce`".to_owned(),
-                "say `--outbound enforce`".to_owned(),
+                "use `--outbound enforce`".to_owned(),
                 "say what was said before".to_owned(),
             ),
         };
@@ -178,7 +178,7 @@ impl Words {
                     (&self.others, "--allow-weaker")
                 }
             };
-            let hint = format!("{keep} to keep what is in force, or say `{weaken}`");
+            let hint = format!("{keep} to keep the policy in force, or use `{weaken}`");
             if !hints.contains(&hint) {
                 hints.push(hint);
             }

@@ -28,7 +28,7 @@ impl Beneath<'_> {
         if !meta.is_file() || meta.len() > most {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "not a regular file of a size that is possible here: take away what is in its place",
+                "not a regular file, or too large: remove it",
             ));
         }
         let mut bytes = Vec::new();

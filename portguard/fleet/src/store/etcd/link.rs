@@ -97,7 +97,7 @@ impl Etcd {
         Q: prost::Message + Clone + 'static,
         A: prost::Message + Default + 'static,
     {
-        let mut last = StoreError::Unreachable("nobody was asked".to_owned());
+        let mut last = StoreError::Unreachable("no member was asked".to_owned());
         for _ in 0..=self.0.hosts.len() {
             let link = self.link().await?;
             match unary(&link, path, question.clone()).await {

@@ -27,7 +27,7 @@ fn every_line_of_a_bad_file_is_reported_at_its_place() {
     assert_eq!(
         errors(&text),
         [
-            "shop.toml:6:8: error[bad-day]: `today` is no day\n  hint: write `YYYY-MM-DD`",
+            "shop.toml:6:8: error[bad-day]: `today` is not a date\n  hint: write `YYYY-MM-DD`",
             "shop.toml:7:1: error[unknown-key]: unknown key `nmae`\n  hint: did you mean `name`?",
             "shop.toml:27:1: error[no-port]: the row has no port\n  hint: a rule without a number is written `ports = []` and `inert = \"no-number\"`",
             "shop.toml:31:13: error[unknown-name]: unknown transport `tpc`\n  hint: did you mean `tcp`?",
@@ -42,7 +42,7 @@ fn wrong_cells_are_reported_at_the_cell() {
         (
             "id = \"web\"",
             "id = \"Web App\"",
-            "2:6: error[bad-id]: `Web App` is no kebab-case id\n  hint: write lower case letters and digits, in words joined by single hyphens",
+            "2:6: error[bad-id]: `Web App` is not a kebab-case id\n  hint: write lower case letters and digits, in words joined by single hyphens",
         ),
         (
             "id = \"web\"",
@@ -159,7 +159,7 @@ fn conditions_and_picks_refer_to_the_head() {
         ),
         (
             "when = { version = \"4.5\" }",
-            "10:20: error[bad-version]: `4.5` is no comparison with a version\n  hint: write `>=4.5.1`, `<5`, or several with commas between",
+            "10:20: error[bad-version]: `4.5` is not a version comparison\n  hint: write `>=4.5.1`, `<5`, or several with commas between",
         ),
         (
             "pick = \"mial\"",
@@ -199,7 +199,7 @@ fn the_head_is_checked() {
     assert_eq!(
         replaced("\"shop\"", "\"Shop\""),
         [
-            "shop.toml:2:10: error[bad-id]: `Shop` is no kebab-case id\n  hint: write lower case letters and digits, in words joined by single hyphens"
+            "shop.toml:2:10: error[bad-id]: `Shop` is not a kebab-case id\n  hint: write lower case letters and digits, in words joined by single hyphens"
         ]
     );
     assert_eq!(
@@ -218,7 +218,7 @@ fn the_head_is_checked() {
     );
     assert_eq!(
         errors(HEAD),
-        ["shop.toml:1:1: error[no-row]: the file has neither row nor flow"]
+        ["shop.toml:1:1: error[no-row]: the file has no rows and no flows"]
     );
     assert_eq!(
         errors("system = = 1"),
@@ -245,7 +245,7 @@ fn files_that_are_no_text_or_too_large_are_refused() {
     let said = |bytes: &[u8]| load_bytes("f", bytes).unwrap_err().to_string();
     assert_eq!(
         said(b"a = 1\nb\xff"),
-        "f:2:2: error[invalid-utf8]: this is no UTF-8 text\n  hint: save the file in UTF-8"
+        "f:2:2: error[invalid-utf8]: the file is not UTF-8 text\n  hint: save the file in UTF-8"
     );
     assert_eq!(
         said(&vec![b'#'; MAX_FILE_BYTES + 1]),
@@ -273,7 +273,7 @@ fn judgements_are_of_known_kinds_that_rows_have() {
     assert_eq!(
         with("inferred-direction = \"why\""),
         [format!(
-            "shop.toml:{line}:1: error[no-effect]: no row is of the kind `inferred-direction`\n  hint: remove the judgement"
+            "shop.toml:{line}:1: error[no-effect]: no row has the kind `inferred-direction`\n  hint: remove the judgement"
         )]
     );
     assert_eq!(

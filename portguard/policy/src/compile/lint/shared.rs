@@ -23,8 +23,7 @@ impl Lint<'_, '_> {
             });
             if let Some(((one, other, system), place)) = strangers {
                 let message = format!(
-                    "address {address} is shared by `{one}` and `{other}`, which are of different clusters of {system}: \
-                     what comes from it counts as either's"
+                    "address {address} is shared by `{one}` and `{other}`, which are in different clusters of {system}: packets from it count for both"
                 );
                 let hint = "give each cluster an address of its own, or the hosts one cluster";
                 self.push(

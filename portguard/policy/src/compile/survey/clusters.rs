@@ -86,7 +86,7 @@ fn conflict(
         differing.join(", ")
     );
     let hint = format!(
-        "say what holds for the host itself: `systems = {{ {} = {{ ... }} }}`, or give it one of the clusters",
+        "set it for the host itself: `systems = {{ {} = {{ ... }} }}`, or put it in one of the clusters only",
         system.id
     );
     let place = host.cluster.first().map_or(host.place, |(_, place)| *place);

@@ -122,7 +122,7 @@ fn unused(site: &Site, system: &System, inputs: &Inputs<'_>) -> Option<Diagnosti
         return None;
     }
     let message = format!(
-        "no host has a role of {}: nothing that is said of it has an effect",
+        "no host has a role of {}: its settings have no effect",
         system.id
     );
     let hint = "remove it, or give a host one of its roles";
@@ -180,9 +180,9 @@ impl<'a> Trial<'a> {
                         format!("on `{}`", host.map_or("", |host| host.name.as_str()))
                     }
                 };
-                let message = format!("{words} of {id} leaves nobody {place}");
+                let message = format!("{words} of {id} leaves no peers {place}");
                 Diagnostic::error("only-nobody", message).hint(
-                    "name somebody whom the document means, or write `off = true` with a `reason`",
+                    "name a peer that the document allows, or write `off = true` with a `reason`",
                 )
             }
             Effect::Changes if self.serves_nothing(setting) => {
@@ -193,7 +193,7 @@ impl<'a> Trial<'a> {
             Effect::Changes => {
                 let (value, why) = self.opens_nothing(setting)?;
                 let message = format!("{words} of {id}: {value} opens nothing on any host: {why}");
-                Diagnostic::error("no-effect", message).hint("change one of the two facts")
+                Diagnostic::error("no-effect", message).hint("change one of the two settings")
             }
             Effect::Cites => {
                 let message = format!(
@@ -201,7 +201,7 @@ impl<'a> Trial<'a> {
                     self.same(setting)
                 );
                 Diagnostic::warning("no-effect", message)
-                    .hint("say the same of the other rows of these ports, or remove it")
+                    .hint("set the same for the other rows of these ports, or remove it")
             }
             Effect::Confirms => {
                 let message =
@@ -449,7 +449,7 @@ impl<'a> Trial<'a> {
         });
         let users: Vec<(&&Row, &Candidate)> = users.collect();
         if let Some(place) = self.nearer(setting, &rows) {
-            let why = format!("what is said at {place} goes before it");
+            let why = format!("{place} overrides it");
             return (why, "remove one of the two");
         }
         // The row that would open something if it were not for one thing.
@@ -478,7 +478,7 @@ impl<'a> Trial<'a> {
         if let facts::Truth::Fails(why) = facts::judge_row(row, self.system, view) {
             return (
                 format!("row `{}` {why}", row.id),
-                "remove it, or change the other fact",
+                "remove it, or change the other setting",
             );
         }
         if let Some(off) = view.off(&self.system.id, &row.id) {
@@ -505,7 +505,7 @@ impl<'a> Trial<'a> {
             );
         }
         let why = format!("other settings decide what row `{}` opens", row.id);
-        (why, "remove it, or the setting that goes before it")
+        (why, "remove it, or the setting that overrides it")
     }
 
     /// Where all hosts whose rows it is about have something nearer that goes before it.

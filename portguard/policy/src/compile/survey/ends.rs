@@ -203,7 +203,7 @@ impl Seen<'_> {
         };
         if self.is_bare(index) {
             let who = if is_ours { "it" } else { "this host" };
-            return format!("{who} has no role, and so nothing of a document is open {there}");
+            return format!("{who} has no role, so no row of a document opens anything {there}");
         }
         let mut omitted = theirs.iter().flat_map(|one| &one.omitted);
         if let Some(one) = omitted.find(|one| is_other_end(&one.row)) {
@@ -261,7 +261,7 @@ fn report(found: Found) -> Vec<Diagnostic> {
             }
         };
         let hint = if finding.is_documented {
-            "say the same at both ends, or `[[row]]` at each where the document does not have it"
+            "set the same at both ends, or `[[row]]` at each where the document does not have it"
         } else {
             "write a `[[row]]` for the other end as well"
         };

@@ -16,25 +16,25 @@ fn what_is_not_given_is_refused_with_the_rows_that_want_it() {
     assert_eq!(
         with("peers = { support = [\"203.0.113.0/24\"] }\n", ""),
         [
-            "site.toml:13:10: error[unresolved-peer]: acme names support (the support desk), and the site does not say who that is: rows `acme/desk`\n  hint: write `support = [...]` under [systems.acme.peers], or `--peer acme/support=CIDR,...`"
+            "site.toml:13:10: error[unresolved-peer]: acme names support (the support desk), which the site does not define: rows `acme/desk`\n  hint: write `support = [...]` under [systems.acme.peers], or `--peer acme/support=CIDR,...`"
         ]
     );
     assert_eq!(
         with("unprinted_peers = [\"admins\"]\n", ""),
         [
-            "site.toml:12:10: error[unprinted-peers]: acme does not print the peers of some rows: rows `acme/blank`\n  hint: write `unprinted_peers = [...]` or `\"any\"` under [systems.acme], or `--unprinted-peers any|CIDR,...`"
+            "site.toml:12:10: error[unprinted-peers]: acme does not name the peers of some rows: rows `acme/blank`\n  hint: write `unprinted_peers = [...]` or `\"any\"` under [systems.acme], or `--unprinted-peers any|CIDR,...`"
         ]
     );
     assert_eq!(
         with("deployment = \"clustered\"\n", ""),
         [
-            "site.toml:13:10: error[deployment-not-said]: the deployment of acme is not said; rows that depend on it are open: `acme/only-clustered`\n  hint: write `deployment = \"clustered\"` (or \"standalone\") under [systems.acme], or `--deployment clustered`"
+            "site.toml:13:10: error[deployment-not-said]: no deployment of acme is given; rows that depend on it are open: `acme/only-clustered`\n  hint: write `deployment = \"clustered\"` (or \"standalone\") under [systems.acme], or `--deployment clustered`"
         ]
     );
     assert_eq!(
         with("choices = { mail = \"587\" }\n", ""),
         [
-            "site.toml:13:10: warning[choice-not-said]: acme offers mail, of which the site chooses none; rows that depend on it are open: `acme/relay`\n  hint: write `choices.mail = \"25\"` (or \"587\") under [systems.acme], or `--choose mail=25`"
+            "site.toml:13:10: warning[choice-not-said]: acme offers mail, and the site chooses none; rows that depend on it are open: `acme/relay`\n  hint: write `choices.mail = \"25\"` (or \"587\") under [systems.acme], or `--choose mail=25`"
         ]
     );
 }
@@ -65,7 +65,7 @@ fn audit_warns_where_enforce_refuses() {
         reported[0]
     );
     assert!(
-        reported[0].contains("rows `acme/desk`; audit judges them as any"),
+        reported[0].contains("rows `acme/desk`; in audit they match any"),
         "{}",
         reported[0]
     );
@@ -112,7 +112,7 @@ fn circles_of_groups_are_reported_once() {
     assert_eq!(
         reported,
         [
-            "site.toml:9:9: error[cyclic-group]: group `admins` contains itself: admins -> ops -> more -> admins\n  hint: break the circle"
+            "site.toml:9:9: error[cyclic-group]: group `admins` contains itself: admins -> ops -> more -> admins\n  hint: remove one of these references"
         ]
     );
 }
@@ -123,7 +123,7 @@ fn fixed_ports_stay_fixed() {
     assert_eq!(
         reported,
         [
-            "site.toml:20:1: error[fixed-ports]: the document does not let the ports of row `acme/desk` be changed\n  hint: switch the row `off` and write a `[[row]]` of your own"
+            "site.toml:20:1: error[fixed-ports]: the document does not allow the ports of row `acme/desk` to be changed\n  hint: switch the row `off` and write a `[[row]]` of your own"
         ]
     );
 }
@@ -137,7 +137,7 @@ fn wide_openings_are_reported() {
     assert_eq!(
         reported,
         [
-            "warning[default-route]: the peers `0.0.0.0/0` have a prefix of length 0, which is everybody\n  hint: write \"any\" where that is meant",
+            "warning[default-route]: the peers `0.0.0.0/0` have a prefix of length 0, which means everybody\n  hint: write \"any\" if that is what you mean",
             "site.toml:19:1: warning[ephemeral-any]: row `site/wide` opens tcp/30000-65535 to any: most of the ports of the host's own connections\n  hint: narrow the row with `only`, or give it fewer ports",
         ]
     );
@@ -149,7 +149,7 @@ fn management_is_never_silently_absent() {
     assert_eq!(
         reported,
         [
-            "note[default-management]: management access is not said: tcp/22 stays open to any\n  hint: write `[management]` with `allow = [\"tcp/22=GROUP\"]`, or `--management tcp/22=CIDR,...`"
+            "note[default-management]: no management access is given: tcp/22 stays open to any\n  hint: write `[management]` with `allow = [\"tcp/22=GROUP\"]`, or `--management tcp/22=CIDR,...`"
         ]
     );
     let reported = with("allow = [\"tcp/22=admins\"]", "none = true");
@@ -251,14 +251,14 @@ fn a_machine_finds_itself() {
     assert_eq!(
         reported,
         [
-            "error[which-host]: several hosts of the inventory could be this machine\n  hint: say which with `--host NAME`: node1, node2"
+            "error[which-host]: several hosts of the inventory could be this machine\n  hint: choose one with `--host NAME`: node1, node2"
         ]
     );
     let (_, reported) = local(&["10.77.0.1"], "other");
     assert_eq!(
         reported,
         [
-            "error[which-host]: no host of the inventory has this machine's addresses or name\n  hint: say which with `--host NAME`: node1, node2, all1, a1, a2, b1"
+            "error[which-host]: no host of the inventory has this machine's addresses or name\n  hint: choose one with `--host NAME`: node1, node2, all1, a1, a2, b1"
         ]
     );
 }
@@ -281,10 +281,10 @@ fn flags_are_checked_against_the_catalog() {
         Site::from_flags(&flags, &catalog())
             .unwrap_err()
             .to_string(),
-        "--management: error[bad-access]: `tcp` is not of the form PROTO/PORT\n  hint: write e.g. `tcp/22`\n\
-         --peer: error[unknown-name]: `suport` is no peer of acme\n  hint: did you mean `support`?\n\
-         --peer: error[bad-peer]: `nothing` is not of the form NAME=CIDR,...\n  hint: e.g. `--peer support=203.0.113.0/24`\n\
-         --peer: error[bad-prefix]: `10.0.0.1/24` has bits set behind its length\n  hint: write `10.0.0.0/24`, or `10.0.0.1` for the one address\n\
+        "--management: error[bad-access]: `tcp` is not in the form PROTO/PORT\n  hint: write e.g. `tcp/22`\n\
+         --peer: error[unknown-name]: `suport` is not a known peer of acme\n  hint: did you mean `support`?\n\
+         --peer: error[bad-peer]: `nothing` is not in the form NAME=CIDR,...\n  hint: e.g. `--peer support=203.0.113.0/24`\n\
+         --peer: error[bad-prefix]: `10.0.0.1/24` has host bits set\n  hint: write `10.0.0.0/24`, or `10.0.0.1` for the single address\n\
          --choose: error[exclusive-alternatives]: `mail` is chosen twice, but its values exclude each other\n  hint: choose one"
     );
 }
@@ -298,7 +298,7 @@ fn enforce_wants_outbound() {
     assert_eq!(
         messages(&compiled),
         [
-            "error[enforce-without-outbound]: enforce wants outbound: without it replies to the host's own connections are unknown\n  hint: write `outbound = \"audit\"`, or stay in audit"
+            "error[enforce-without-outbound]: enforce needs outbound: without it, replies to the host's own connections are not recognised\n  hint: write `outbound = \"audit\"`, or stay in audit"
         ]
     );
 }

@@ -94,9 +94,9 @@ fn conditions_close_rows_and_say_why() {
     assert_eq!(
         details,
         [
-            "acme/jmx: wants option jmx, which is off",
-            "acme/new: wants version >=4.5, the site has 4.4",
-            "acme/only-clustered: wants deployment clustered, the site is standalone",
+            "acme/jmx: needs option jmx, which is off",
+            "acme/new: needs version >=4.5, but the site has 4.4",
+            "acme/only-clustered: needs deployment clustered, but the site has standalone",
         ]
     );
 }

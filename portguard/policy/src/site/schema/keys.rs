@@ -115,17 +115,17 @@ pub(super) fn site() -> Table {
         key(
             "unprinted_peers",
             unprinted(),
-            "Who is meant where a document prints no peer: one answer, or one for each class of rows",
+            "Peers of rows for which a document prints none: one answer, or one for each class of rows",
         ),
         key(
             "unresolved_peers",
             word(&["refuse", "any", "none"]),
-            "Peers that a document names and this file does not define. Not said: refuse in enforce, any in audit",
+            "How to treat peers that a document names and this file does not define. If not given: refuse in enforce, any in audit",
         ),
         key(
             "unresolved_ports",
             word(&["refuse", "none"]),
-            "Rows without a number that this file does not give either: refuse in enforce (the default), or closed",
+            "How to treat rows whose port numbers neither the document nor this file gives: refuse in enforce (the default), or keep closed",
         ),
         key("strict_fragments", Flag, "Later fragments are violations"),
         key(
@@ -136,7 +136,7 @@ pub(super) fn site() -> Table {
         key(
             "allowed_ethertypes",
             list(protocols()),
-            "Those that pass all the same, where `strict_ethertypes` is on",
+            "EtherTypes that pass even with `strict_ethertypes`",
         ),
         key(
             "scope",
@@ -152,14 +152,18 @@ pub(super) fn site() -> Table {
         key(
             "management",
             Kind::Table(management()),
-            "What stays open before any row is looked at",
+            "Access that stays open whatever the documents say",
         ),
         key(
             "baseline",
             Kind::Table(baseline()),
-            "Services that every host needs; whoever is not named here is anybody",
+            "Services that every host needs; each defaults to any",
         ),
-        key("timeouts", Kind::Table(timeouts()), "Of the flow table"),
+        key(
+            "timeouts",
+            Kind::Table(timeouts()),
+            "Settings of the flow table",
+        ),
         key(
             "systems",
             Systems(Level::System),
@@ -183,7 +187,7 @@ fn management() -> Table {
             list(Shaped("^(tcp|udp|sctp)/[0-9]", "tcp/22=admins")),
             "PROTO/PORT for anybody, or PROTO/PORT=PEER,...",
         ),
-        key("none", Flag, "Alone: go without"),
+        key("none", Flag, "On its own: no management access"),
     ])
 }
 
@@ -215,12 +219,20 @@ fn baseline() -> Table {
 
 fn timeouts() -> Table {
     Table(vec![
-        key("tcp_idle", DURATION, "How long TCP may be silent"),
-        key("udp_idle", DURATION, "How long datagrams may be"),
+        key(
+            "tcp_idle",
+            DURATION,
+            "How long a silent TCP conversation is kept",
+        ),
+        key(
+            "udp_idle",
+            DURATION,
+            "How long a silent UDP conversation is kept",
+        ),
         key(
             "flows",
             Number(1024, 16 << 20),
-            "Conversations that there is room for",
+            "Number of conversations to keep room for",
         ),
     ])
 }
@@ -272,7 +284,7 @@ pub(super) fn system(level: Level) -> Table {
         key(
             "unprinted_peers",
             unprinted(),
-            "Who is meant where this document prints no peer, before the site's answer",
+            "Peers of rows for which this document prints none; overrides the site's answer",
         ),
         key("offsets", named(or(offset(), some(offset()))), OFFSETS),
         key(
@@ -283,14 +295,14 @@ pub(super) fn system(level: Level) -> Table {
         key(
             "rows",
             named(Kind::Table(Table(vec![
-                key("only", Peers, "Of the document's peers only these"),
+                key("only", Peers, "Only these of the document's peers"),
                 key(
                     "unprinted_peers",
                     Peers,
-                    "Who is meant where this row prints no peer",
+                    "Peers of this row, where the document prints none",
                 ),
                 key("audit", Flag, "Its ports stay in audit"),
-                key("off", Flag, "Switched off; say why"),
+                key("off", Flag, "Switched off; needs a reason"),
                 key("reason", Text, "Why it is switched off"),
             ]))),
             "Settings of single rows",
@@ -307,7 +319,7 @@ pub(super) fn system(level: Level) -> Table {
         keys.push(key(
             "clusters",
             named(Kind::Table(system(Level::Cluster))),
-            "What holds for one installation, before what holds for the system",
+            "Settings of one installation; they override the system's",
         ));
     }
     Table(keys)
@@ -357,7 +369,7 @@ fn host() -> Table {
         key(
             "systems",
             Systems(Level::Host),
-            "What holds for this host, before what holds for its cluster and the system",
+            "Settings of this host; they override its cluster's and the system's",
         ),
         key("roles", list(Role), "What it does"),
         key(
@@ -365,7 +377,7 @@ fn host() -> Table {
             named(or(Number(0, 65_535), some(Number(0, 65_535)))),
             OFFSETS,
         ),
-        key("mode", word(MODE), "Before the site's"),
+        key("mode", word(MODE), "Overrides the site's"),
         key("audit_roles", list(Role), "Roles that stay in audit"),
         key(
             "audit_ports",
@@ -375,12 +387,16 @@ fn host() -> Table {
         key(
             "interfaces",
             named(Kind::Table(Table(vec![
-                key("roles", some(Role), "Served here, beside the host's"),
+                key(
+                    "roles",
+                    some(Role),
+                    "Roles served here in addition to the host's",
+                ),
                 key("rows", some(Text), "SYSTEM/ROW; only these are served here"),
                 key("without_rows", list(Text), "SYSTEM/ROW; not served here"),
-                key("mode", word(MODE), "Before the host's"),
+                key("mode", word(MODE), "Overrides the host's"),
             ]))),
-            "Those that are guarded, and what each serves",
+            "Interfaces to guard, and what each serves",
         ),
     ])
 }

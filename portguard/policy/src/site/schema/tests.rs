@@ -23,7 +23,7 @@ fn sample(kind: &Kind) -> Item {
         Kind::Number(least, _) => Item::Integer((*least).into()),
         Kind::Text => text("sample"),
         Kind::Texts(of, least) => {
-            // Different ones: some lists refuse what is there twice.
+            // Different ones: some lists refuse what is listed twice.
             let one = sample(of);
             let other = one
                 .as_str()

@@ -95,8 +95,7 @@ pub(super) fn page(said: &Said, states: &States, made_at: u64) -> String {
     );
     let _ = write!(
         page,
-        "<footer>Made by portguard {}. Numbers are what hosts signed, the oldest at {}; {} lines had no room. This file holds all \
-         that it shows, and asks nothing of any other host.</footer></main></body></html>",
+        "<footer>Made by portguard {}. Numbers are what hosts signed, the oldest at {}; {} lines had no room. This file is self-contained: it loads nothing from elsewhere.</footer></main></body></html>",
         env!("CARGO_PKG_VERSION"),
         said.oldest.map_or_else(|| "no time".to_owned(), time),
         grouped(seen.left_off)

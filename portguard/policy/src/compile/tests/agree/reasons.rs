@@ -36,24 +36,24 @@ pub(super) fn is_true(catalog: &Catalog, site: &Site, own: &Host, reason: &str) 
             .map(|host| clusters(host) == clusters(own))
             .collect::<Vec<bool>>()
     };
-    if reason.starts_with("no other host of the site is") {
+    if reason.starts_with("no other host of the site has") {
         return reason
             .split("role ")
             .skip(1)
             .all(|rest| others(rest.split([',', ';', ' ']).next().unwrap()).is_empty());
     }
-    if reason.starts_with("no other host of its clusters is") {
+    if reason.starts_with("no other host of its clusters has") {
         return reason.split("role ").skip(1).all(|rest| {
             let id = rest.split([',', ';', ' ']).next().unwrap();
             others(id).iter().all(|is_related| !is_related)
         });
     }
-    if reason.contains("are of other clusters") {
-        let others = others(&word("are role ").unwrap());
+    if reason.contains("belong to other clusters") {
+        let others = others(&word("with role ").unwrap());
         return !others.is_empty() && others.iter().all(|is_related| !is_related);
     }
-    if reason.starts_with("members of a cluster are of one kind") {
-        let id = word("the role ").unwrap();
+    if reason.starts_with("cluster members have the same role") {
+        let id = word("host has ").unwrap();
         let mut hosts = site
             .hosts
             .iter()
@@ -68,8 +68,8 @@ pub(super) fn is_true(catalog: &Catalog, site: &Site, own: &Host, reason: &str) 
             .host(&name)
             .is_some_and(|other| other.name != own.name && clusters(other) == clusters(own));
     }
-    if reason.starts_with("the site does not say who") {
-        let key = word("who `").unwrap();
+    if reason.starts_with("the site does not define") {
+        let key = word("define `").unwrap();
         let system = word("` of ").unwrap();
         let said = site.systems.get(&system).into_iter();
         let said = said.chain(own.systems.get(&system));
@@ -78,7 +78,7 @@ pub(super) fn is_true(catalog: &Catalog, site: &Site, own: &Host, reason: &str) 
             .any(|known| *known == key);
     }
     reason == "a host is never its own peer"
-        || reason.starts_with("the site's `only` leaves nobody")
+        || reason.starts_with("the site's `only` leaves none")
         || reason.starts_with("domain ")
-        || (reason.starts_with("the site means nobody by") && reason.contains(own.name.as_str()))
+        || (reason.starts_with("the site gives no peers for") && reason.contains(own.name.as_str()))
 }
