@@ -7,7 +7,6 @@ use portguard_policy::policy::{Grant, GrantKind, Omitted, Peers, RowFacts, Setti
 
 fn top_talkers() -> TopTalkers {
     let talker = portguard_observe::talkers::Talker {
-        is_crowd: false,
         direction: portguard_common::reason::Direction::Ingress,
         reason: portguard_common::reason::Reason::UndocumentedPort,
         protocol: 6,

@@ -313,11 +313,11 @@ fn way_in(policy: &Policy, ports: &[u16], operator: IpAddr) -> String {
         let ports = named(&|port| format!("`tcp/{port}`"));
         return format!(
             "add {operator} to the peers of {ports} in `[management]` of the site file, or to a group that is named there \
-             (`--management` would take the place of all that is allowed there); or say `--force`"
+             (`--management` would take the place of all that is allowed there); or use `--force`"
         );
     }
     let flags = named(&|port| format!("`--management tcp/{port}={operator}`"));
-    format!("allow it with {flags}, or say `--force`")
+    format!("allow it with {flags}, or use `--force`")
 }
 
 fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {

@@ -118,6 +118,7 @@ mod tests {
             local: ([10, 0, 0, 1], local).into(),
             remote: remote.parse().unwrap(),
             is_tcp: true,
+            cookie: 0,
             began,
         }
     }

@@ -124,7 +124,6 @@ fn the_screen_says_all_without_colour() {
         "{violations}"
     );
     let talker = Talker {
-        is_crowd: false,
         direction: Direction::Ingress,
         reason: Reason::UndocumentedPort,
         protocol: 17,
@@ -185,7 +184,6 @@ fn each_direction_has_its_mode_and_what_is_confirmed_gives_no_way() {
 fn narrow_screens_cut_no_address_and_say_where_they_cut() {
     let mut top = top();
     let talker = Talker {
-        is_crowd: false,
         direction: Direction::Ingress,
         reason: Reason::UndocumentedProtocol,
         protocol: 47,
