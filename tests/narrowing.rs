@@ -16,6 +16,7 @@ use portguard_harness::traffic::{
 use serde_json::Value;
 
 use crate::guard::{Guarded, LONG, SOON, eventually};
+use crate::names::server::NameServer;
 
 /// The port of the service that strangers use: UDP and TCP.
 const SERVICE: u16 = 9999;
@@ -29,23 +30,25 @@ const OUTSIDE: u16 = 8001;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 
 /// Ways in which strangers are let in.
-const WIDE: [&str; 7] = [
+const WIDE: [&str; 8] = [
     "not guarded",
     "audit",
     "ports in audit",
     "row in audit",
     "open to all",
     "open to the peer",
+    "open to a name",
     "enforce, lapsed",
 ];
 /// Ways in which they are not.
-const NARROW: [&str; 8] = [
+const NARROW: [&str; 9] = [
     "enforce",
     "enforce, unconfirmed",
     "enforce, confirmed",
     "lapse to enforce",
     "unload, enforce",
     "open to others",
+    "name elsewhere",
     "outbound enforce",
     "rollback to enforce",
 ];
@@ -72,6 +75,7 @@ fn site(state: &str) -> (&'static str, String, &'static str) {
         "row in audit" => (enforce, rows(others, "audit = true"), ""),
         "open to all" => (enforce, rows("\"any\"", ""), ""),
         "open to the peer" => (enforce, rows("[\"10.77.0.2\", \"fd77::2\"]", ""), ""),
+        "open to a name" | "name elsewhere" => (enforce, rows("[\"domain:peer.example\"]", ""), ""),
         "open to others" => (enforce, rows(others, ""), ""),
         "outbound enforce" => (
             "mode = \"enforce\"\noutbound = \"enforce\"",
@@ -85,14 +89,24 @@ fn site(state: &str) -> (&'static str, String, &'static str) {
 struct Host {
     guarded: Guarded,
     directory: PathBuf,
+    /// Says where the name is.
+    names: NameServer,
 }
+
+/// Where the host asks for names.
+const RESOLVER: &str = "127.0.0.1:5353";
 
 impl Host {
     fn new() -> Result<Self> {
         let guarded = Guarded::new()?;
         let directory = std::env::temp_dir().join(format!("{}-narrow", guarded.interface()));
         std::fs::create_dir_all(&directory)?;
-        Ok(Self { guarded, directory })
+        let names = NameServer::start(&guarded.link.left.host, RESOLVER.parse()?)?;
+        Ok(Self {
+            guarded,
+            directory,
+            names,
+        })
     }
 
     fn run(&self, args: &[&str]) -> Result<Output> {
@@ -125,8 +139,15 @@ impl Host {
         let file = self.directory.join("site.toml");
         std::fs::write(&file, text)?;
         let file = file.display().to_string();
+        let right = &self.guarded.link.right;
+        self.names.answer(Ok(match state {
+            "name elsewhere" => vec!["192.0.2.1".parse()?, "2001:db8::1".parse()?],
+            _ => right.both().to_vec(),
+        }));
         self.run(&[
             "load",
+            "--resolver",
+            RESOLVER,
             "-c",
             &file,
             "--interface",
@@ -407,11 +428,12 @@ fn specified() -> Result<BTreeSet<(String, String)>> {
     Ok(pairs)
 }
 
-/// There is nothing to go back to, or to unload, where nothing was loaded; what lapses over an enforcing policy goes back by
+/// Only a name that was somewhere can be elsewhere. There is nothing to go back to, or to unload, where nothing was loaded; what lapses over an enforcing policy goes back by
 /// itself; and what drops nothing needs no confirmation.
 fn exists(from: &str, to: &str) -> bool {
     let goes_back = to.starts_with("rollback") || to.starts_with("lapse");
     match from {
+        _ if to == "name elsewhere" => from == "open to a name",
         "not guarded" => !goes_back && !to.starts_with("unload"),
         "audit" => !to.starts_with("lapse"),
         "enforce, lapsed" => !goes_back,
