@@ -44,7 +44,7 @@ use crate::fault::step;
 use crate::flows;
 use crate::host::listeners::ephemeral;
 use crate::host::owners;
-use crate::host::sockets::sessions;
+use crate::host::sockets::{Service, sessions};
 use crate::notice;
 use crate::pins::bpffs::{self, Lock};
 use crate::pins::guarded;
@@ -67,6 +67,8 @@ pub struct Namespace {
     words: [u64; WORDS as usize],
     /// What was taken over, where this made the state.
     adopted: Option<Adopted>,
+    /// The UDP sockets that were there when it was made sure of.
+    sockets: Vec<Service>,
 }
 
 impl Namespace {
@@ -88,6 +90,11 @@ impl Namespace {
     /// How many sets its tables have.
     pub fn sets(&self) -> u32 {
         u32::try_from(self.word(word::MASK)).map_or(1, |mask| mask + 1)
+    }
+
+    /// The UDP sockets that were there when this state was made sure of, once.
+    pub(crate) fn take_sockets(&mut self) -> Vec<Service> {
+        std::mem::take(&mut self.sockets)
     }
 
     /// What was open before and is known now, where this state was made just now.
@@ -198,6 +205,7 @@ pub fn find() -> Option<Namespace> {
         directory,
         words,
         adopted: None,
+        sockets: Vec::new(),
     };
     (found.word(word::COMPLETE) == 1).then_some(found)
 }
@@ -218,7 +226,7 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
     if !directory.join("BOUND").exists() {
         remove_file(&directory.join("HELD"))?;
     }
-    if let Some(found) = find() {
+    if let Some(mut found) = find() {
         if has_tables(&directory) {
             let [tcp, udp] = lifetimes(found.tick_shift());
             set_word(&found.directory, word::TCP_IDLE, tcp)?;
@@ -232,7 +240,7 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
             if programs::missing(&directory).is_some() {
                 programs::attach(&directory)?;
             }
-            held::follow(&found)?;
+            found.sockets = held::follow(&found)?;
             if !mended.is_empty() {
                 notice::warn(&format!("restored missing pins: {}", mended.join(", ")));
             }
@@ -281,11 +289,12 @@ pub(crate) fn ensure(_lock: &Lock, policy: &Policy) -> crate::Result<Namespace> 
             0,
         ],
         adopted: None,
+        sockets: Vec::new(),
     };
     programs::load(&namespace)?;
     step("followed")?;
     programs::attach(&namespace.directory)?;
-    held::follow(&namespace)?;
+    namespace.sockets = held::follow(&namespace)?;
     step("following")?;
     namespace.adopted = Some(adopt::all(&namespace, policy, &sessions()?)?);
     forget::forget_closed(&namespace)?;

@@ -10,18 +10,22 @@ use portguard_common::track::owner::{NOTED, WAS_OPEN, WAS_THERE};
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
-use super::find;
+use super::{find, held, programs};
 use crate::error::Context as _;
 use crate::flows;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Service, services};
 
 /// Notes them; nothing where there is no state. `to` is about to be in force, and `from` is now: `None` where the interface
-/// had no guard.
+/// had no guard. `listed`: the sockets as they were when the state was made sure of, where it was just now.
 ///
 /// # Errors
 /// If the kernel does not list its sockets, or the map cannot be written.
-pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> crate::Result<()> {
+pub(crate) fn note_services(
+    from: Option<&Policy>,
+    to: &Policy,
+    listed: Option<Vec<Service>>,
+) -> crate::Result<()> {
     let Some(namespace) = find() else {
         return Ok(());
     };
@@ -34,7 +38,13 @@ pub(crate) fn note_services(from: Option<&Policy>, to: &Policy) -> crate::Result
     let mut map: HashMap<MapData, u64, u32> = Map::HashMap(map).try_into()?;
     let time = u32::try_from(flows::now(namespace.tick_shift())?).unwrap_or(0);
     let known: BTreeMap<u64, u32> = map.iter().collect::<Result<_, _>>()?;
-    let mut found = services()?;
+    // Where programs see who asks for a port, they know of those that came since.
+    let mut found = match listed {
+        Some(listed) if programs::are_ports_followed(namespace.directory()) => {
+            held::with_new(&namespace, listed)?
+        }
+        _ => services()?,
+    };
     // Where there is no room for all: those that are connected are clients, most likely.
     found.sort_by_key(|one| one.session.is_some());
     let there: BTreeSet<u64> = found.iter().map(|one| one.cookie).collect();

@@ -237,7 +237,7 @@ fn prepare_next(
     check_shapes(layout)?;
     step("shared")?;
     let start = link::start(interface.index, &interface.name)?;
-    let conversations = match policy.settings.outbound {
+    let mut conversations = match policy.settings.outbound {
         Outbound::Off => None,
         Outbound::Audit | Outbound::Enforce => {
             let is_known = !takes_over(previous.as_ref());
@@ -275,12 +275,12 @@ fn prepare_next(
         room: !policy.domains.sets.is_empty(),
     };
     let mut pair = pair(standby, image, &host, place)?;
-    if conversations.is_some() {
+    if let Some(namespace) = &mut conversations {
         conversations::expect_interfaces(&options.coming(interface))?;
         // New addresses of names are no reason to think otherwise of a socket that asks.
         if !options.is_refresh {
             let from = previous.as_ref().map(|live| &live.meta.policy);
-            conversations::note_services(from, policy)?;
+            conversations::note_services(from, policy, Some(namespace.take_sockets()))?;
         }
     } else {
         let own = pair.loaded.map_mut("OUTSIDE")?;

@@ -278,7 +278,7 @@ pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<Me
     fs::rename(&next, directory.join("meta")).context("cannot describe the generation anew")?;
     step("rollback-described")?;
     endings::follow_clock()?;
-    conversations::note_services(Some(&live.meta.policy), &to.policy)?;
+    conversations::note_services(Some(&live.meta.policy), &to.policy, None)?;
     revert(layout, &interface, &to, live.meta.egress_hook)?;
     step("rollback-swapped")?;
     sweep(layout, &[number])?;
