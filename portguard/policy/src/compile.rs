@@ -24,6 +24,7 @@ mod facts;
 #[cfg(any(test, feature = "generate"))]
 pub mod generate;
 mod inventory;
+mod limits;
 mod lint;
 mod listeners;
 mod missing;
@@ -287,6 +288,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
             .sort_by(|a, b| (&a.row, &a.reason).cmp(&(&b.row, &b.reason)));
         self.policy.omitted.dedup();
         review::policy(&self.policy, self.diagnostics);
+        limits::policy(&self.policy, self.diagnostics);
         self.policy
     }
 }

@@ -29,6 +29,7 @@ use crate::catalog::Transport;
 use crate::cells::Directory;
 use crate::policy::{Grant, GrantKind, Outbound, Policy};
 
+pub(crate) use sweep::SINGLE_PORTS;
 pub use sweep::{Span, Variant, spans};
 
 /// What a generation's maps hold.
@@ -89,7 +90,7 @@ pub enum TooLarge {
 }
 
 /// Words of the admission matrix that are accepted (8 bytes each in the kernel).
-const MAX_ADMISSION: usize = 4 << 20;
+pub(crate) const MAX_ADMISSION: usize = 4 << 20;
 
 /// How many sets a table of conversations has for so many of them: at least a word each, a power of two.
 pub const fn flow_sets(flows: u32) -> u32 {

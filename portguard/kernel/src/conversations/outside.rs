@@ -8,7 +8,7 @@ use aya::maps::{HashMap, Map, MapData};
 use portguard_common::abi::outside;
 
 use super::find;
-use crate::error::Context as _;
+use crate::error::{Context as _, Error, Kind};
 use crate::host::above;
 use crate::host::links::{self, Link};
 use crate::pins::guarded::guarded;
@@ -51,6 +51,7 @@ fn write<T: BorrowMut<MapData>>(
     kinds: &BTreeMap<u32, u32>,
     is_all: bool,
 ) -> crate::Result<()> {
+    expect_room(kinds.len())?;
     let there: BTreeMap<u32, u32> = map.iter().collect::<Result<_, _>>()?;
     for (index, kind) in kinds {
         if there.get(index) != Some(kind) {
@@ -81,6 +82,20 @@ fn kinds(coming: &[u32]) -> crate::Result<BTreeMap<u32, u32>> {
     Ok(all.iter().map(|index| (*index, kind(index))).collect())
 }
 
+/// Interfaces that the data plane has room for.
+const MOST: usize = 4096;
+
+fn expect_room(count: usize) -> crate::Result<()> {
+    if count <= MOST {
+        return Ok(());
+    }
+    let what = format!(
+        "there are {count} interfaces that are guarded or stand on one that is (VLANs, bridges, tunnels), and room for {MOST}"
+    );
+    let hint = "guard the interfaces below which fewer stand, or take unused ones away: `ip -br link` lists them";
+    Err(Error::new(Kind::TooLarge, what).hint(hint))
+}
+
 /// The interfaces that frames from outside come by, with those that are about to be guarded.
 pub(super) fn outside(more: &[u32]) -> crate::Result<BTreeSet<u32>> {
     Ok(above_guarded(&links::all()?, more))
@@ -89,4 +104,16 @@ pub(super) fn outside(more: &[u32]) -> crate::Result<BTreeSet<u32>> {
 fn above_guarded(links: &[Link], more: &[u32]) -> BTreeSet<u32> {
     let guarded = guarded().into_iter().chain(more.iter().copied());
     links::above(links, guarded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST, expect_room};
+
+    #[test]
+    fn more_interfaces_than_there_is_room_for_are_refused_by_their_number() {
+        assert!(expect_room(MOST).is_ok());
+        let refused = expect_room(MOST + 1).unwrap_err().to_string();
+        assert!(refused.contains("4097 interfaces"), "{refused}");
+    }
 }

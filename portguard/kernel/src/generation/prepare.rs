@@ -29,7 +29,7 @@ use crate::pins::bpffs::{Layout, Lock, cannot_write, remove};
 use crate::pins::hidden;
 use crate::pins::meta::{Meta, XdpModeName};
 use portguard_policy::cells::Directory;
-use portguard_policy::image::Image;
+use portguard_policy::image::{Image, TooLarge};
 use portguard_policy::policy::{Outbound, Policy};
 
 /// How to load.
@@ -351,11 +351,18 @@ fn pair(
     Pair::load(image, host, place)
 }
 
-/// The image of a policy.
+/// The image of a policy, with the counters that earlier ones have.
 pub(crate) fn build(policy: &Policy, directory: Directory) -> crate::Result<Image> {
+    let kept = directory.cells.len();
     Image::build(policy, directory).map_err(|error| {
-        Error::new(Kind::TooLarge, error.to_string())
-            .hint("narrow the site's own rows, or merge peers that are treated alike")
+        let refused = |what| Error::new(Kind::TooLarge, what);
+        if kept > 0 && error == TooLarge::Cells && Image::build(policy, Directory::default()).is_ok() {
+            return refused(format!(
+                "{error}, since {kept} count what this policy and earlier ones opened: counts are kept from policy to policy"
+            ))
+            .hint("`portguard unload --interface NAME` gives their counters back; then load again");
+        }
+        refused(error.to_string()).hint("`portguard check` says which row needs most")
     })
 }
 

@@ -7,6 +7,7 @@ mod embedded;
 mod ends;
 pub(crate) mod fixture;
 mod laws;
+mod limits;
 mod listeners;
 mod meaning;
 mod messages;

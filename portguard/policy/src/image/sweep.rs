@@ -30,7 +30,7 @@ pub struct Span<'a> {
 pub struct Variant(pub Vec<usize>);
 
 /// Spans with at most this many cells count each port by itself.
-const SINGLE_PORTS: usize = 64;
+pub(crate) const SINGLE_PORTS: usize = 64;
 
 /// Cuts the grants of one direction into disjoint spans, sorted by transport and port.
 pub fn spans(grants: &[Grant]) -> Vec<Span<'_>> {
