@@ -120,7 +120,10 @@ fn agree(guarded: &Guarded, state: &Path, wanted: usize) -> Result<u64> {
     has(&page, &format!("<b>{number}</b><span>findings:"))?;
     has(&page, &format!("<b>{mismatches}</b><span>mismatches"))?;
     if number > 0 {
-        has(&page, &format!("{findings}: together all violations"))?;
+        has(
+            &page,
+            &format!("{findings}; their violations add up to all of them"),
+        )?;
     }
     let page = text(guarded, &["report", "--format", "markdown"])?;
     has(&page, &format!("## Findings: {number}\n"))?;

@@ -262,7 +262,7 @@ impl Finding {
             }
             // Handed on to a container, or by a service that is gone.
             Kind::UndocumentedPort if self.answers > 0 => {
-                "not documented, and answered, though nothing listens now".to_owned()
+                "not documented, but answered: by a container, or a service that is gone".to_owned()
             }
             Kind::UndocumentedPort => "not documented, and nothing listens".to_owned(),
             Kind::UndocumentedPeer | Kind::UndocumentedDestination if self.admitted => {

@@ -219,9 +219,18 @@ fn compiled(
     args: &LoadArgs,
     gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Option<Vec<Job>>> {
+    if args.interfaces.is_empty() {
+        // Names are asked for when it is clear what for.
+        let site = args.selection.load(Resolving::WhenTold)?;
+        let host = site.compile_alone(None).policy.host;
+        interfaces(args, &site, host.as_deref())?;
+    }
     let site = args.selection.load(Resolving::Always)?;
     let host = site.compile_alone(None).policy.host;
-    let interfaces = find(&interfaces(args, &site, host.as_deref())?)?;
+    let interfaces = find(&without_absent(
+        interfaces(args, &site, host.as_deref())?,
+        args,
+    ))?;
     let mut policies = Vec::new();
     let mut told = Vec::new();
     for interface in &interfaces {
@@ -342,6 +351,22 @@ fn is_in_force(interface: &Interface, stored: &Stored) -> bool {
         );
     }
     is_it
+}
+
+/// Of the interfaces that the site names, those that are there, unless none is: the agent guards what comes later.
+fn without_absent(mut names: Vec<String>, args: &LoadArgs) -> Vec<String> {
+    let is_there = |name: &String| Interface::find(name).is_ok();
+    if args.interfaces.is_empty() && names.iter().any(is_there) {
+        for name in names.iter().filter(|name| !is_there(name)) {
+            let _ = writeln!(
+                stderr(),
+                "{}: not there now; a running `portguard agent` guards it when it comes",
+                plain(name)
+            );
+        }
+        names.retain(is_there);
+    }
+    names
 }
 
 fn find(names: &[String]) -> portguard_kernel::Result<Vec<Interface>> {

@@ -74,7 +74,7 @@ pub struct SetupArgs {
     /// Show the proposal; write and load nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write JSON; wants `--yes` or `--dry-run`
+    /// Write JSON; needs `--yes` or `--dry-run`
     #[arg(long)]
     json: bool,
 }

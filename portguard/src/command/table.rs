@@ -12,6 +12,9 @@ const GAP: usize = 2;
 /// Before what stands below a record.
 const INDENT: usize = 4;
 
+/// As wide as a column gets where nobody looks at the lines.
+const PIPED: usize = 60;
+
 /// Prose that has fewer columns than this is left out where it may be.
 const PROSE: usize = 16;
 
@@ -94,6 +97,10 @@ impl Grid {
             .map(|(index, (_, kind))| (index, *kind, longest(index, chars)))
             .collect();
         let Some(width) = self.width else {
+            // Nobody is served by a line that is mostly blanks: what is longer sticks out of its own line.
+            for (_, _, size) in &mut shown {
+                *size = (*size).min(PIPED);
+            }
             return shown;
         };
         loop {

@@ -359,5 +359,7 @@ fn rows(meta: &Meta, snapshot: &Snapshot) -> Vec<RowCount> {
                 bytes,
             }
         })
+        // What no policy has any more, and nobody used, is gone.
+        .filter(|row| row.packets > 0 || !row.citation.is_empty())
         .collect()
 }

@@ -99,17 +99,17 @@ impl State {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::ListeningLeftOut => {
-                "rows of this host's roles document this port and open nothing here, for the reason given: enforcing makes it \
-                 unreachable; complete the site if others are to reach it"
+                "rows of this host's roles document this port and open nothing here, for the reason given: unreachable \
+                 in enforce; complete the site if others are to reach it"
             }
             Self::ListeningUndocumented => {
-                "no document opens this port: enforcing makes it unreachable; stop the service, or add a row to the site"
+                "no document opens this port: unreachable in enforce; stop the service, or add a row to the site"
             }
             Self::PublishedUndocumented => {
-                "handed on to a container, and no document opens it: enforcing makes it unreachable"
+                "handed on to a container, and no document opens it: unreachable in enforce"
             }
             Self::RedirectedUndocumented => {
-                "handed on to another port of this host, and no document opens it: enforcing makes it unreachable"
+                "handed on to another port of this host, and no document opens it: unreachable in enforce"
             }
             Self::UndocumentedTrafficSeen => {
                 "no document opens this port and nothing listens, yet packets were seen"

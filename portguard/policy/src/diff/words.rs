@@ -52,7 +52,15 @@ impl fmt::Display for Difference {
                 }
             }
         }
-        Ok(())
+        let number = |count: usize, what| crate::human::count(count as u64, what);
+        writeln!(
+            f,
+            "in all: {} now open, {} now closed; {} and {} differ",
+            self.opened.len(),
+            self.closed.len(),
+            number(self.rows.len(), "row"),
+            number(self.settings.len(), "setting")
+        )
     }
 }
 

@@ -236,12 +236,14 @@ fn management(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Management> {
         .take("allow")
         .map(|value| reader.strings_or_none(value, "management.allow"));
     fields.finish(reader, "[management]");
+    let listed = listed.unwrap_or_default();
+    let is_listed = !listed.is_empty();
     let allow: Vec<Access> = listed
-        .unwrap_or_default()
         .into_iter()
         .filter_map(|(text, place)| accepted(reader, place, term::access(&text, place)))
         .collect();
-    if none == allow.is_empty() {
+    // What is listed and not understood is reported where it stands.
+    if none == allow.is_empty() || (is_listed && allow.is_empty()) {
         return Some(Management { allow, place });
     }
     let message = if none {

@@ -267,10 +267,14 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     let limit = 1 + word.chars().count() / 4;
     candidates
         .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        .map(|candidate| {
+            // Who types a letter too few or too many rarely does so at the beginning.
+            let is_other = candidate.chars().next() != word.chars().next();
+            (distance(word, candidate), is_other, candidate)
+        })
+        .filter(|(distance, ..)| *distance <= limit)
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(.., candidate)| candidate)
 }
 
 /// Edits (insert, remove, replace) from one word to another.
@@ -335,6 +339,7 @@ mod tests {
             nearest("strict_fragment", ["strict_fragments", "scope"]),
             Some("strict_fragments")
         );
+        assert_eq!(nearest("htps", ["ftps", "https"]), Some("https"));
         assert_eq!(nearest("elephant", ["mode", "outbound"]), None);
     }
 }

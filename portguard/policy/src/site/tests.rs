@@ -58,7 +58,7 @@ fn every_kind_of_wrong_input_has_its_words() {
         ),
         (
             "schema = 1\n[management]\nallow = [\"tcp/0\"]\n",
-            "s.toml:3:10: error[bad-port]: `0` is not a port\n  hint: ports are 1-65535, ranges `8000-8010`\ns.toml:2:1: error[management]: management allows nothing\n  hint: write `allow = [\"tcp/22=GROUP\"]`, or `none = true` alone to go without",
+            "s.toml:3:10: error[bad-port]: `0` is not a port\n  hint: ports are 1-65535, ranges `8000-8010`",
         ),
         (
             "schema = 1\n[systems.x.ports]\na = 70000\n",

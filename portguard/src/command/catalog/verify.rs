@@ -175,13 +175,14 @@ fn write_text(out: &mut dyn Write, file: &FileJson) -> io::Result<()> {
     let Counts { entries, rows } = file.counts.unwrap_or_default();
     let document = file.document.as_deref().unwrap_or_default();
     hanging(out, &format!("{}: ", file.file), document)?;
-    writeln!(out, "{entries:>6} entries, {rows:>3} rows")?;
+    writeln!(out, "{entries:>6} entries, {rows:>3} rows; by section:")?;
+    writeln!(out, "entries  rows  section")?;
     for SectionJson {
         section,
         counts: Counts { entries, rows },
     } in &file.sections
     {
-        hanging(out, &format!("{entries:>6} {rows:>6}  "), section)?;
+        hanging(out, &format!("{entries:>7}  {rows:>4}  "), section)?;
     }
     Ok(())
 }
@@ -204,8 +205,8 @@ mod tests {
         let mut out = Vec::new();
         write_text(&mut out, &file).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("ibm-api-connect.toml: IBM API Connect: Firewall requirements on Kubernetes\n    45 entries,  56 rows\n"), "{text}");
-        assert!(text.contains("\n     8      8  Firewall port requirements on Kubernetes > Table 3 > Gateway Server\n"), "{text}");
+        assert!(text.starts_with("ibm-api-connect.toml: IBM API Connect: Firewall requirements on Kubernetes\n    45 entries,  56 rows; by section:\n"), "{text}");
+        assert!(text.contains("\n      8     8  Firewall port requirements on Kubernetes > Table 3 > Gateway Server\n"), "{text}");
     }
 
     #[test]

@@ -40,12 +40,13 @@ pub(super) fn about(text: &mut String, system: &System, roles: &BTreeSet<&str>, 
         add(
             text,
             &format!(
-                "# ports.\"{}\" = \"FIRST-LAST\"    # {}; not printed, and closed without a range: {}",
+                "# ports.\"{}\" = \"FIRST-LAST\"    # {}, and closed without a range: {}",
                 local_id(system, row),
-                row.ports
-                    .first()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
+                match row.ports.first() {
+                    Some(PortSpec::Dynamic) => "assigned at run time",
+                    Some(PortSpec::Random) => "chosen at each start",
+                    _ => "not printed",
+                },
                 row.purpose
             ),
         );
@@ -126,11 +127,14 @@ fn facts(
             &format!("# deployment = \"{first}\"    # one of {all}"),
         );
     }
-    if conditions
-        .iter()
-        .any(|condition| !condition.version.is_empty())
-    {
-        add(text, "# version = \"1.2.3\"    # some rows depend on it");
+    // Written as the document writes it.
+    if let Some(bound) = conditions.iter().find_map(|one| one.version.first()) {
+        let words = bound.to_string();
+        let version = words.trim_start_matches(['<', '>', '=']);
+        add(
+            text,
+            &format!("# version = \"{version}\"    # the one you run; some rows depend on it"),
+        );
     }
     // An option that is all about hosts of the site is on: without it, nothing would be open towards them.
     let meant: Vec<&String> = system

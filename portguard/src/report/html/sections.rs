@@ -69,7 +69,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
     let mut any = false;
     for guard in &evidence.guards {
         let report = &guard.report;
-        let reasons: Vec<(String, u64, &str)> = report
+        let mut reasons: Vec<(String, u64, &str)> = report
             .reasons
             .iter()
             .filter(|reason| reason.violation)
@@ -84,6 +84,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
         if reasons.is_empty() {
             continue;
         }
+        reasons.sort_by_key(|(_, packets, _)| std::cmp::Reverse(*packets));
         any = true;
         let name = escape(&report.name);
         // Columns that are narrower than the time between samples would be gaps and spikes.
@@ -115,9 +116,15 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
                 (name, finding.violations, "bad")
             })
             .collect();
+        let all = guard.findings.len();
+        let part = if all > PLOTTED {
+            format!(" (the largest {PLOTTED} of {all})")
+        } else {
+            String::new()
+        };
         let _ = write!(
             page,
-            "<div class=\"two\"><div><h3>{name}: by reason</h3>{}</div><div><h3>{name}: by finding</h3>{}</div></div>",
+            "<div class=\"two\"><div><h3>{name}: by reason</h3>{}</div><div><h3>{name}: by finding{part}</h3>{}</div></div>",
             svg::bars("violations by reason", &reasons),
             svg::bars("violations by finding", &plotted)
         );
@@ -134,7 +141,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
 fn findings(page: &mut String, all: &[Finding]) {
     let _ = write!(
         page,
-        "<p class=\"soft\">{}: together all violations.</p><table><thead><tr><th class=\"fit\">Finding</th>\
+        "<p class=\"soft\">{}; their violations add up to all of them.</p><table><thead><tr><th class=\"fit\">Finding</th>\
          <th class=\"n fit\">Violations</th><th>Cause</th><th>Peers</th></tr></thead><tbody>",
         count(all.len() as u64, "finding")
     );

@@ -132,6 +132,9 @@ fn unused(site: &Site, system: &System, inputs: &Inputs<'_>) -> Option<Diagnosti
     Some(Diagnostic::error("no-effect", message).at(place).hint(hint))
 }
 
+/// What to do where another setting decides.
+const OTHER: &str = "remove it, or change the other setting";
+
 /// What a setting does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -209,14 +212,16 @@ impl<'a> Trial<'a> {
                 Diagnostic::new(diagnostic::Level::Note, "no-effect", message)
             }
             Effect::Nothing => {
-                let (why, hint) = self.why(setting);
+                let (why, hint) = self.why_without(setting);
                 let message = format!("{words} of {id} has no effect on any host: {why}");
                 let is_answer = matches!(setting.key, Key::Choice(_)) && setting.place.line == 0;
                 // On the command line all of a document's questions may be answered at once: no harm is done.
                 // So is what the document requires and the site repeats.
                 let is_repeated =
                     matches!(setting.key, Key::Option(_)) && self.is_required(setting);
-                let level = if setting.is_fact() || is_answer || is_repeated {
+                // Whether the product has the option is so, whatever else keeps its rows closed.
+                let is_absent = matches!(setting.key, Key::Without(_)) && hint == OTHER;
+                let level = if setting.is_fact() || is_answer || is_repeated || is_absent {
                     diagnostic::Level::Warning
                 } else {
                     diagnostic::Level::Error
@@ -431,6 +436,27 @@ impl<'a> Trial<'a> {
         is_server && self.has(candidate, &row.role)
     }
 
+    /// Why nothing depends on it, and what to do. Rows of an option that is off are closed by that, and what else closes them is
+    /// seen where it is on.
+    fn why_without(&self, setting: &Setting) -> (String, &'static str) {
+        if !matches!(setting.key, Key::Without(_)) {
+            return self.why(setting);
+        }
+        let removed = setting.removed(self.inputs.site, &self.system.id);
+        let inputs = Inputs {
+            site: &removed,
+            ..self.inputs.clone()
+        };
+        let trial = Trial {
+            views: Views::new(&inputs),
+            inputs,
+            system: self.system,
+            candidates: self.candidates.clone(),
+            known: BTreeMap::new(),
+        };
+        trial.why(setting)
+    }
+
     /// Why nothing depends on it, and what to do.
     fn why(&self, setting: &Setting) -> (String, &'static str) {
         let rows = setting.rows(self.system);
@@ -476,10 +502,7 @@ impl<'a> Trial<'a> {
             );
         }
         if let facts::Truth::Fails(why) = facts::judge_row(row, self.system, view) {
-            return (
-                format!("row `{}` {why}", row.id),
-                "remove it, or change the other setting",
-            );
+            return (format!("row `{}` {why}", row.id), OTHER);
         }
         if let Some(off) = view.off(&self.system.id, &row.id) {
             return (
@@ -501,7 +524,7 @@ impl<'a> Trial<'a> {
         if let Some(one) = omitted {
             return (
                 format!("row `{}` opens nothing: {}", one.row, one.detail),
-                "remove it, or change the other setting",
+                OTHER,
             );
         }
         let why = format!("other settings decide what row `{}` opens", row.id);

@@ -685,3 +685,15 @@ fn offsets_of_one_host_may_stand_with_what_else_it_says() {
         ["wso2/api-manager-9099 tcp/9100 <- any"]
     );
 }
+
+/// What a product has not is so, whatever else keeps the rows of it closed, and is not its own reason.
+#[test]
+fn an_option_that_the_product_has_not_is_no_error_where_its_rows_are_closed_anyway() {
+    let text = "unprinted_peers = \"none\"\n[systems.wso2]\nwithout = [\"embedded-ldap\"]\n\
+                [[host]]\nname = \"a1\"\naddresses = [\"10.0.0.1\"]\nroles = [\"wso2/api-manager\"]\n";
+    let compiled = super::asks::named(text, "a1");
+    let words = ["`without` option `embedded-ldap`"];
+    let reported = super::asks::messages_of(&compiled, "no-effect", &words);
+    assert!(reported.contains("warning[no-effect]"), "{reported}");
+    assert!(!reported.contains("which is off"), "{reported}");
+}
