@@ -326,9 +326,7 @@ fn what_is_open_lives_on_however_the_state_is_made_anew() -> Result<()> {
                     && said
                         .stderr
                         .contains("1 UDP clients answered once they ask again")
-                    && said
-                        .stderr
-                        .contains("1 open connections that others began behind"),
+                    && said.stderr.contains("1 open connections of hosts behind"),
             "{case}"
         );
         let warnings = guarded.status()?.context("a guard")?["warnings"].to_string();

@@ -33,7 +33,7 @@ pub(crate) static SPILLED: HashMap<u64, u64, 1, { BPF_F_NO_PREALLOC as usize }> 
 /// What ends when a TCP socket closes, by its cookie: what the packet filter makes of its conversation, and what was open before
 /// sockets were followed. Keys as [`Hashed::key`] has them, 0 = none.
 #[btf_map]
-pub(crate) static ENDS_WITH: HashMap<u64, [u64; 2], 4096, { BPF_F_NO_PREALLOC as usize }> =
+pub(crate) static ENDS_WITH: HashMap<u64, [u64; 2], 16_384, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
 
 /// How many UDP sockets of this network namespace have a port, whatever they are bound to.

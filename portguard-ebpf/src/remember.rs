@@ -48,8 +48,8 @@ impl Conversations for Maps {
     }
 
     #[inline(always)]
-    fn note_theirs(&self, hashed: Hashed) {
-        note_theirs(hashed.set, hashed.tag);
+    fn note_theirs(&self, hashed: Hashed) -> bool {
+        note_theirs(hashed.set, hashed.tag) != 0
     }
 
     #[inline(always)]
@@ -115,8 +115,7 @@ extern "C" fn spill(set: u32, tag: u64, number: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn note_theirs(set: u32, tag: u64) -> u32 {
-    track::note(&Maps::alone(), Hashed { set, tag });
-    0
+    track::note(&Maps::alone(), Hashed { set, tag }).into()
 }
 
 #[unsafe(no_mangle)]

@@ -132,6 +132,11 @@ impl Sender for Sending {
     }
 
     #[inline(always)]
+    fn is_called(&self, _tuple: &Tuple, idle: u32) -> bool {
+        called(idle) != 0
+    }
+
+    #[inline(always)]
     fn note_service(&self, tuple: &Tuple) {
         if self.0.udp_socket(tuple.local_port.into()).is_some() {
             maps::note_service(self.0.socket(), track::owner::WAS_THERE);
@@ -248,21 +253,9 @@ extern "C" fn opens(ctx: *mut __sk_buff) -> u32 {
         return NOTHING;
     };
     let word = |index| read(words, index);
-    let (second, ends) = (word(1), word(3));
-    let kind = second >> 32;
-    let address = |first: usize| Addr {
-        v6: kind >> 2 & 1 != 0,
-        high: word(first),
-        low: word(first + 1),
-    };
+    let kind = word(1) >> 32;
     let opening = Opening {
-        tuple: Tuple {
-            space: kind as u32 & 3,
-            local: address(4),
-            remote: address(6),
-            local_port: ends as u16,
-            remote_port: (ends >> 16) as u16,
-        },
+        tuple: tuple(words),
         hashed: hashed(words),
         class: class((kind >> 5) as u32 & 7),
         known: 0,
@@ -273,6 +266,15 @@ extern "C" fn opens(ctx: *mut __sk_buff) -> u32 {
     class.map_or(NOTHING, |class| class as u32)
 }
 
+/// See [`track::is_called`], for the packet that [`OPENING`] tells of.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn called(idle: u32) -> u32 {
+    OPENING.get_ptr(0).map_or(0, |words| {
+        track::is_called(&Maps::alone(), &tuple(words), idle).into()
+    })
+}
+
 /// Writes what [`opens`] decided.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -281,6 +283,24 @@ extern "C" fn begins(number: u32) -> u32 {
         track::begins(&Maps::alone(), hashed(words), read(words, 2), class(number));
     }
     0
+}
+
+/// The ends of the packet.
+#[inline(always)]
+fn tuple(words: *const [u64; WORDS + 1]) -> Tuple {
+    let (kind, ends) = (read(words, 1) >> 32, read(words, 3));
+    let address = |first: usize| Addr {
+        v6: kind >> 2 & 1 != 0,
+        high: read(words, first),
+        low: read(words, first + 1),
+    };
+    Tuple {
+        space: kind as u32 & 3,
+        local: address(4),
+        remote: address(6),
+        local_port: ends as u16,
+        remote_port: (ends >> 16) as u16,
+    }
 }
 
 /// The conversation of the packet.

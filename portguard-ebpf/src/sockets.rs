@@ -328,6 +328,7 @@ fn adopt(record: &Record) -> u32 {
     let class = match record.class {
         0 => Class::Datagrams,
         3 if !is_noted => Class::Packets,
+        6 => Class::Forwarded,
         _ => Class::Socket,
     };
     know(hashed, class)

@@ -9,7 +9,7 @@ use portguard_harness::traffic::{receive_datagram, udp_socket};
 
 use super::{CLOSED, OPEN, counted};
 use crate::guard::{Guarded, SHORT, SOON};
-use crate::topology::container;
+use crate::topology::{container, ip};
 
 /// What is asked outside, of which no row knows: by a port of the packet filter's choice, and by the sender's own where it is free.
 const RANDOM: u16 = 8501;
@@ -18,6 +18,9 @@ const PLAIN: u16 = 8502;
 const HIGH: u16 = 41_000;
 /// Questions of a kind: of two ports of a random choice, one is mostly among those that the kernel picks.
 const QUESTIONS: u16 = 12;
+
+/// Addresses that the container has besides, from which a service may answer.
+const SECOND: [&str; 2] = ["10.99.0.3", "fd99::3"];
 
 const RULES: &str = "\
 table inet containers {
@@ -44,6 +47,9 @@ impl Scene {
     fn new() -> Result<Self> {
         let guarded = Guarded::new()?;
         let container = container(&guarded.link.left.host, RULES)?;
+        let [four, six] = SECOND;
+        let more = format!("addr add {four}/24 dev eth0\n-6 addr add {six}/64 dev eth0 nodad");
+        ip(&container, "", &more)?;
         Ok(Self { guarded, container })
     }
 
@@ -122,6 +128,8 @@ struct Stranger {
     to: SocketAddr,
     /// As the service sees it.
     from: SocketAddr,
+    /// From where else the service says something.
+    other: UdpSocket,
 }
 
 impl Stranger {
@@ -130,12 +138,18 @@ impl Stranger {
         Ok(receive_datagram(&self.service, Instant::now() + wait)?.is_some())
     }
 
-    /// The service says something, and that arrives.
-    fn push(&self) -> Result<()> {
-        self.service.send_to(b"news", self.from)?;
-        let heard = receive_datagram(&self.client, Instant::now() + SOON)?;
-        ensure!(heard.is_some(), "{}: what the service says", self.what);
-        Ok(())
+    /// The service says something, and that arrives; and so does what it says from another end, where it is not heard: gives
+    /// whether it is.
+    fn push(&self, wait: Duration) -> Result<bool> {
+        let mut ends = Vec::new();
+        for socket in [&self.service, &self.other] {
+            socket.send_to(b"news", self.from)?;
+            let heard = receive_datagram(&self.client, Instant::now() + SOON)?;
+            let (_, from) = heard.with_context(|| format!("{}: its service", self.what))?;
+            ends.push(from);
+        }
+        self.client.send_to(b"let me in", ends[1])?;
+        Ok(receive_datagram(&self.other, Instant::now() + wait)?.is_some())
     }
 }
 
@@ -152,19 +166,27 @@ fn strangers(scene: &Scene) -> Result<Vec<Stranger>> {
             let service = scene
                 .container
                 .run(|| udp_socket(SocketAddr::new(inside, port)))?;
+            let second = if inside.is_ipv6() {
+                SECOND[1]
+            } else {
+                SECOND[0]
+            };
+            let second = SocketAddr::new(second.parse()?, port);
+            let other = scene.container.run(|| udp_socket(second))?;
             for client in &clients {
                 let to = SocketAddr::new(own, port);
                 client.send_to(b"hello", to)?;
                 let heard = receive_datagram(&service, Instant::now() + SOON)?;
                 let (_, from) = heard.context("a published port")?;
                 let stranger = Stranger {
+                    other: other.try_clone()?,
                     what: format!("{from} at {to}"),
                     client: client.try_clone()?,
                     service: service.try_clone()?,
                     to,
                     from,
                 };
-                stranger.push()?;
+                ensure!(stranger.push(SOON)?, "{}: its other end", stranger.what);
                 all.push(stranger);
             }
         }
@@ -187,11 +209,11 @@ fn who_asks_from_outside_begins_nothing_by_being_answered() -> Result<()> {
                 let before = counted(&scene.guarded, "undocumented-port")?;
                 for _ in 0..TIMES {
                     ensure!(stranger.is_heard(SOON)?, "{}", stranger.what);
-                    stranger.push()?;
+                    ensure!(stranger.push(SOON)?, "{}: its other end", stranger.what);
                 }
                 let after = counted(&scene.guarded, "undocumented-port")?;
                 ensure!(
-                    after - before == TIMES,
+                    after - before == 2 * TIMES,
                     "{}: {before} {after}",
                     stranger.what
                 );
@@ -201,7 +223,7 @@ fn who_asks_from_outside_begins_nothing_by_being_answered() -> Result<()> {
         for stranger in &strangers {
             let what = format!("{first}: {}", stranger.what);
             ensure!(!stranger.is_heard(SHORT)?, "{what}: at once");
-            stranger.push()?;
+            ensure!(!stranger.push(SHORT)?, "{what}: at another end");
             ensure!(
                 !stranger.is_heard(SHORT)?,
                 "{what}: after the service spoke"

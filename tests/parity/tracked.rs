@@ -135,6 +135,10 @@ impl Sender for Packets<'_> {
         0
     }
 
+    fn is_called(&self, tuple: &Tuple, idle: u32) -> bool {
+        track::is_called(self.tables, tuple, idle)
+    }
+
     fn note_service(&self, _tuple: &Tuple) {}
 
     fn is_question(&self, tuple: &Tuple) -> bool {
@@ -167,8 +171,8 @@ impl Conversations for Tracked<'_> {
         self.write(false, hashed, None, class);
     }
 
-    fn note_theirs(&self, hashed: Hashed) {
-        track::note(self, hashed);
+    fn note_theirs(&self, hashed: Hashed) -> bool {
+        track::note(self, hashed)
     }
 
     fn end_closed(&self, hashed: Hashed) {

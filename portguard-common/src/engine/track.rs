@@ -19,7 +19,7 @@ pub trait Conversations: Tables {
     /// Writes one that was not known.
     fn begin(&self, hashed: Hashed, class: Class);
     /// See [`note`].
-    fn note_theirs(&self, hashed: Hashed);
+    fn note_theirs(&self, hashed: Hashed) -> bool;
     /// Ends what is [`closed`].
     fn end_closed(&self, hashed: Hashed);
 }
@@ -75,6 +75,8 @@ pub trait Sender {
     fn tracked(&self) -> u32;
     /// What is known of the UDP socket that sends it: see [`owner`].
     fn owner(&self, tuple: &Tuple) -> u32;
+    /// See [`is_called`].
+    fn is_called(&self, tuple: &Tuple, idle: u32) -> bool;
     /// Notes that this socket serves.
     fn note_service(&self, tuple: &Tuple);
     /// Whether it asks in the protocol of the port that it goes to: see [`mod@crate::engine::question`].
@@ -231,7 +233,14 @@ pub fn opens_as<T: Theirs + ?Sized>(
     }
     if opening.is_datagram {
         let said = Datagram::of(opening, sender, tables.config());
-        match asks(tables, hashed, &said, || sender.is_question(&tuple)) {
+        let is_called = |idle| sender.is_called(&tuple, idle);
+        match asks(
+            tables,
+            hashed,
+            &said,
+            || sender.is_question(&tuple),
+            is_called,
+        ) {
             asks::NO => return None,
             asks::ANSWERS => {
                 sender.note_service(&tuple);
@@ -277,7 +286,9 @@ pub struct Datagram {
     pub is_picked: bool,
     /// Whether its socket serves; or, where it is forwarded, whether it answers.
     pub is_service: bool,
-    /// Whether it is forwarded, and its end spoke first, as connection tracking has it.
+    /// Whether it is forwarded.
+    pub is_forwarded: bool,
+    /// If so, whether its end spoke first, as connection tracking has it.
     pub is_first: bool,
     /// When that was noted: see [`owner::NOTED`].
     pub noted: u32,
@@ -294,7 +305,8 @@ impl Datagram {
     fn of(opening: &Opening, sender: &impl Sender, config: &Config) -> Self {
         let tuple = &opening.tuple;
         let port = tuple.local_port;
-        let (known, tracked) = match (tuple.space, sender.is_forwarded()) {
+        let is_forwarded = sender.is_forwarded();
+        let (known, tracked) = match (tuple.space, is_forwarded) {
             (1, false) => (sender.owner(tuple), tracked::NO),
             (1, true) => (0, sender.tracked()),
             _ => (0, tracked::NO),
@@ -308,6 +320,7 @@ impl Datagram {
             is_service: is_answer
                 || known & owner::WAS_OPEN != 0
                 || known & owner::WAS_THERE != 0 && !is_picked,
+            is_forwarded,
             is_first: tracked == tracked::ASKS,
             noted: known >> owner::NOTED,
             port,
@@ -360,13 +373,15 @@ pub mod asks {
 /// among themselves, that alone decides.
 ///
 /// What is forwarded has no socket here, and its port may be the packet filter's choice. Where connection tracking has it, that
-/// knows who spoke first, and where not, the number of the port decides.
+/// knows who spoke first, and where not, the number of the port decides. It answers whoever called from the end that it goes to,
+/// by whatever address and port.
 #[inline(always)]
 pub fn asks<T: Theirs + ?Sized>(
     tables: &T,
     hashed: Hashed,
     said: &Datagram,
     is_question: impl FnOnce() -> bool,
+    is_called: impl FnOnce(u32) -> bool,
 ) -> u32 {
     let own = Key::port(said.space, said.port);
     let may_be_free = !said.is_service && tables.entry(Direction::Ingress, own).is_closed();
@@ -374,11 +389,12 @@ pub fn asks<T: Theirs + ?Sized>(
     // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
     // names.
     let asked = Key::port(said.space, said.peer_port);
-    let is_asked =
-        said.is_documented && (is_client || tables.entry(Direction::Egress, asked).is_restricted());
+    let is_asked = said.is_documented
+        && (is_client && !said.is_forwarded
+            || tables.entry(Direction::Egress, asked).is_restricted());
     if !is_asked {
         let is_free = said.space != 1 || is_client || may_be_free && said.is_first;
-        let is_question = !is_free && said.is_documented && is_question();
+        let is_question = (!is_free || said.is_forwarded) && said.is_documented && is_question();
         let is_among_equals = is_question && said.port == said.peer_port;
         // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
         let is_settled = || {
@@ -390,14 +406,16 @@ pub fn asks<T: Theirs + ?Sized>(
                 && (!said.is_service || is_among_equals || is_question && is_settled());
         // Who else has the port of a client next is somebody else. A port that a program chose keeps its program. What is
         // marked as a question is one, unless it may be the echo of what was just heard.
-        let idle = if said.space != 1 || is_client {
-            tables.config().udp_idle
-        } else if is_question {
+        let idle = if is_question {
             SETTLED
+        } else if said.space != 1 || is_client {
+            tables.config().udp_idle
         } else {
             tables.config().tcp_idle
         };
-        if !is_among_equals && is_theirs(tables, hashed, idle) {
+        // What is forwarded may answer by other ends than it was called by.
+        let is_called = || said.is_forwarded && is_called(idle.min(tables.config().udp_idle));
+        if !is_among_equals && (is_theirs(tables, hashed, idle) || is_called()) {
             let is_answer = !may_ask && !said.is_picked && !said.is_service;
             return if is_answer { asks::ANSWERS } else { asks::NO };
         }
@@ -429,17 +447,44 @@ pub fn is_theirs<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, idle: u32) -> b
     flow::is_live(cell, lifetimes, now)
 }
 
-/// Notes that the other end began this, or goes on with it. A late answer to what the host asked is nothing of that.
+/// Notes that the other end began this, or goes on with it. A late answer to what the host asked is nothing of that: says whether
+/// it is none.
 #[inline(always)]
-pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) {
+pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
     if verdict::conversation(tables, hashed).is_some() {
-        return;
+        return false;
     }
     let own = tables.theirs(hashed);
     let now = flow::now(tables.jiffies(), tables.config().tick_shift);
     if own.is_none_or(|cell| flow::age(cell, now) != 0) {
         tables.write_theirs(hashed, own);
     }
+    true
+}
+
+/// Whether somebody here was called from the end that a packet goes to, less than so many units ago.
+#[inline(always)]
+pub fn is_called<T: Theirs + ?Sized>(tables: &T, tuple: &Tuple, idle: u32) -> bool {
+    let end = caller(tables, tuple.space, tuple.remote, tuple.remote_port);
+    is_theirs(tables, end, idle)
+}
+
+/// The key of whoever called somebody here from this end, whomever: who is called may answer from another address or port.
+#[inline(always)]
+pub fn caller<T: Tables + ?Sized>(tables: &T, space: u32, end: Addr, port: u16) -> Hashed {
+    let nobody = Addr {
+        v6: end.v6,
+        high: 0,
+        low: 0,
+    };
+    let tuple = Tuple {
+        space,
+        local: nobody,
+        remote: end,
+        local_port: 0,
+        remote_port: port,
+    };
+    tuple.hash(tables.config().flow_key)
 }
 
 /// Whether a packet that is let in, although nothing documents it, may begin a conversation of the other end's.
@@ -466,11 +511,18 @@ pub fn received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S, r
 /// Takes note of a packet that [`is_begun_by_peer`].
 #[inline(always)]
 pub fn note_received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: &S) {
-    let hashed = verdict::tuple(packet, Direction::Ingress).hash(tables.config().flow_key);
+    let tuple = verdict::tuple(packet, Direction::Ingress);
+    let hashed = tuple.hash(tables.config().flow_key);
     if packet.protocol() == protocol::TCP {
         tables.end_closed(hashed);
-    } else {
-        tables.note_theirs(hashed);
+    } else if tables.note_theirs(hashed) {
+        let Tuple {
+            space,
+            remote,
+            remote_port,
+            ..
+        } = tuple;
+        tables.note_theirs(caller(tables, space, remote, remote_port));
     }
 }
 

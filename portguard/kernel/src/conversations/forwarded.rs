@@ -2,9 +2,10 @@
 //! the kernel's connection tracking knows who began.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use portguard_common::conntrack::{Class, Record, record};
+use portguard_common::conntrack::{Class, Record, Tuple, record};
+use portguard_common::packet::{protocol, space};
 use portguard_policy::catalog::Transport;
 
 use super::adopt::{Writer, tuple};
@@ -44,13 +45,18 @@ pub fn passing(interface: u32, coming: &[u32]) -> crate::Result<Passing> {
     Ok(sort(&tracked_or_none(), &outside, &own, route))
 }
 
-/// Makes those known that were begun behind this host and leave by interfaces that are about to be guarded, or by one that is.
+/// So many conversations of datagrams are looked at: anybody can forge some.
+const DATAGRAMS: usize = 16_384;
+
+/// Makes those known that were begun behind this host and leave by interfaces that are about to be guarded, or by one that is;
+/// and of datagrams, who spoke first.
 ///
 /// # Errors
 /// If the table of conversations cannot be written.
 pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<()> {
     let outside = outside::outside(coming)?;
-    let mut found = sort(&tracked_or_none(), &outside, &outside, route);
+    let all = tracked_or_none();
+    let mut found = sort(&all, &outside, &outside, route);
     if namespace.follows_sockets() && !found.translated.is_empty() {
         let sockets = streams()?;
         for (session, ends) in &mut found.translated {
@@ -67,12 +73,72 @@ pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<
         })?;
         lost += usize::from(done == record::LOST);
     }
+    let Datagrams { inside, outside } = datagrams(&all, &outside, route);
+    for tuple in outside {
+        writer.write(&record_of(&tuple, record::THEIRS, Class::Datagrams))?;
+    }
+    for tuple in inside {
+        writer.write(&record_of(&tuple, record::OURS, Class::Forwarded))?;
+    }
     if lost > 0 {
         notice::warn(&format!(
             "there was no room for {lost} connections that others began behind this host: the site's `flows` is too small"
         ));
     }
     Ok(())
+}
+
+/// Who spoke first in conversations of datagrams that pass, as they are outside.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Datagrams {
+    /// Somebody behind this host.
+    inside: Vec<Tuple>,
+    /// Somebody outside; each also as that of its caller with nobody: see [`portguard_common::track::caller`].
+    outside: Vec<Tuple>,
+}
+
+/// Those that were answered come first. What goes to a caller was begun by it, whoever connection tracking takes for the first.
+fn datagrams(
+    all: &[Tracked],
+    outside: &BTreeSet<u32>,
+    route: impl Fn(IpAddr) -> Option<u32>,
+) -> Datagrams {
+    let tuple = |(remote, local): (SocketAddr, SocketAddr)| Tuple {
+        space: space(protocol::UDP),
+        local: local.ip().into(),
+        remote: remote.ip().into(),
+        local_port: local.port(),
+        remote_port: remote.port(),
+    };
+    let mut routes = BTreeMap::new();
+    let mut by = |address: IpAddr| *routes.entry(address).or_insert_with(|| route(address));
+    let mut passing: Vec<&Tracked> = all
+        .iter()
+        .filter(|one| one.transport == Transport::Udp)
+        .collect();
+    passing.sort_by_key(|one| !one.is_answered);
+    let (mut callers, mut answered) = (BTreeSet::new(), Vec::new());
+    let mut found = Datagrams::default();
+    for one in passing.into_iter().take(DATAGRAMS) {
+        let (goes, from) = (by(one.answer.0.ip()), by(one.first.0.ip()));
+        let is_outside = |by: Option<u32>| by.is_some_and(|by| outside.contains(&by));
+        if is_outside(from) && goes != Some(LOOPBACK) {
+            callers.insert(one.first.0);
+            found.outside.push(tuple(one.first));
+        } else if is_outside(goes) && from.is_some_and(|from| from != LOOPBACK) && one.is_answered {
+            answered.push(one.answer);
+        }
+    }
+    answered.retain(|(remote, _)| !callers.contains(remote));
+    found.inside = answered.into_iter().map(tuple).collect();
+    found.outside.extend(callers.into_iter().map(|end| {
+        let nobody = match end {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        tuple((end, SocketAddr::new(nobody, 0)))
+    }));
+    found
 }
 
 fn tracked_or_none() -> Vec<Tracked> {
@@ -216,6 +282,41 @@ mod tests {
         );
         assert_eq!(*of_socket, (end("10.1.0.1:4002"), end("10.1.0.1:9")));
         assert!(found.is_tracked && found.unclear.is_empty());
+    }
+
+    #[test]
+    fn who_spoke_first_by_datagrams_is_known_and_who_answers_by_another_end_did_not() {
+        const SERVER: &str = "192.0.2.1:443";
+        const CALLER: &str = "192.0.2.7:5000";
+        let udp = |first, answer| Tracked {
+            transport: Transport::Udp,
+            is_open: false,
+            ..one(first, answer)
+        };
+        let asks = udp(["10.9.0.2:4000", SERVER], [SERVER, "10.1.0.1:50000"]);
+        let called = udp([CALLER, "10.1.0.1:9999"], ["10.9.0.2:9999", CALLER]);
+        let other_end = udp(["10.9.0.3:9999", CALLER], [CALLER, "10.1.0.1:9998"]);
+        let own = udp(
+            ["192.0.2.8:53", "10.1.0.1:53"],
+            ["10.1.0.1:53", "192.0.2.8:53"],
+        );
+        let outside = BTreeSet::from([OUTSIDE]);
+        let found = datagrams(&[asks, called, other_end, own], &outside, |to| {
+            Some(route(to))
+        });
+        let ends = |all: &[Tuple]| -> Vec<String> {
+            all.iter()
+                .map(|one| {
+                    let [local, remote] = [one.local, one.remote].map(IpAddr::from);
+                    format!("{local}:{} {remote}:{}", one.local_port, one.remote_port)
+                })
+                .collect()
+        };
+        assert_eq!(ends(&found.inside), ["10.1.0.1:50000 192.0.2.1:443"]);
+        assert_eq!(
+            ends(&found.outside),
+            ["10.1.0.1:9999 192.0.2.7:5000", "0.0.0.0:0 192.0.2.7:5000"]
+        );
     }
 
     /// A stranger makes as many entries as there is room for, each from another sender.
