@@ -92,7 +92,7 @@ impl Drift {
 pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
     let inbound = spans(&policy.inbound);
     let outbound = spans(&policy.outbound);
-    let seen = &Seen::new(views.seen);
+    let seen = &Seen::new(views.seen, &views.listeners);
     let mut items: Vec<Item> = Vec::new();
     items.extend(
         inbound
@@ -215,11 +215,8 @@ fn undocumented_listeners(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>])
 }
 
 fn undocumented_published(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>]) -> Vec<Item> {
-    let listens = |place| {
-        views
-            .listeners
-            .iter()
-            .any(|one| (one.transport, one.port) == place)
+    let listens = |(transport, port): (Transport, u16)| {
+        seen.listeners(transport, (port, port)).next().is_some()
     };
     let ports: BTreeSet<(Transport, u16)> = views
         .published
@@ -264,21 +261,21 @@ fn traffic(
     for item in items.iter_mut() {
         item.violations = Some(0);
     }
+    let mut served = Served::default();
+    for (at, item) in items.iter().enumerate() {
+        served.add(item, at);
+    }
     for sight in views.seen {
-        let seen = &Seen::new(std::slice::from_ref(sight));
+        let seen = &Seen::new(std::slice::from_ref(sight), &views.listeners);
         let name = &sight.report.name;
         for finding in &sight.findings {
             if finding.kind == Kind::WithoutPort {
                 continue;
             }
-            let at = items.iter().position(|item| answers_at(item, finding));
+            let at = served.at(finding);
             let known = at.and_then(|at| items.get(at)).cloned();
             // The first takes the place of what is told without traffic, those of other interfaces follow.
-            if let Some(at) = at
-                && known.as_ref().is_some_and(|item| item.traffic.is_none())
-            {
-                items.remove(at);
-            }
+            let replaced = at.filter(|_| known.as_ref().is_some_and(|item| item.traffic.is_none()));
             let is_known = known.is_some();
             let mut item = known.unwrap_or_else(|| Item::of_traffic(finding, views, seen));
             if is_known {
@@ -311,26 +308,45 @@ fn traffic(
             item.interface = Some(name.clone());
             item.violations = Some(finding.violations);
             item.traffic = Some(finding.clone());
-            items.push(item.judged());
+            let item = item.judged();
+            let at = replaced.unwrap_or(items.len());
+            served.add(&item, at);
+            match items.get_mut(at) {
+                Some(place) => *place = item,
+                None => items.push(item),
+            }
         }
     }
 }
 
-/// Whether a finding is about the port of an item that somebody serves without a document.
-fn answers_at(item: &Item, finding: &Finding) -> bool {
-    let is_served = matches!(
-        item.state,
-        State::ListeningLeftOut
-            | State::ListeningUndocumented
-            | State::PublishedUndocumented
-            | State::RedirectedUndocumented
-    );
-    let is_its = |port| (item.port_first..=item.port_last).contains(&port);
-    is_served
-        && finding.kind == Kind::UndocumentedPort
-        && finding.ports == 1
-        && Some(item.transport) == finding.transport
-        && finding.port_first.is_some_and(is_its)
+/// Items of ports that somebody serves without a document, by port: of each the first.
+#[derive(Default)]
+struct Served(BTreeMap<(Transport, u16), usize>);
+
+impl Served {
+    fn add(&mut self, item: &Item, at: usize) {
+        let is_served = matches!(
+            item.state,
+            State::ListeningLeftOut
+                | State::ListeningUndocumented
+                | State::PublishedUndocumented
+                | State::RedirectedUndocumented
+        );
+        if is_served {
+            for port in item.port_first..=item.port_last {
+                self.0.entry((item.transport, port)).or_insert(at);
+            }
+        }
+    }
+
+    /// The item that a finding is about.
+    fn at(&self, finding: &Finding) -> Option<usize> {
+        if finding.kind != Kind::UndocumentedPort || finding.ports != 1 {
+            return None;
+        }
+        let place = (finding.transport?, finding.port_first?);
+        self.0.get(&place).copied()
+    }
 }
 
 fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {

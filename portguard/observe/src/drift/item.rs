@@ -119,15 +119,9 @@ pub(super) fn document(item: &mut Item, policy: &Policy, span: &Span<'_>) {
 
 /// Fills in what listens there and what was seen.
 pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
-    let covers = |transport, port| {
-        item.transport == transport && (item.port_first..=item.port_last).contains(&port)
-    };
+    let ports = (item.port_first, item.port_last);
     if item.direction == Direction::Ingress.name() {
-        let of = |all: &[Listener]| -> Vec<Listener> {
-            let here = all.iter().filter(|one| covers(one.transport, one.port));
-            here.cloned().collect()
-        };
-        let listeners = of(&views.listeners);
+        let listeners = seen.listeners(item.transport, ports).cloned().collect();
         let published: Vec<Published> = views
             .published
             .iter()
@@ -167,7 +161,6 @@ pub(super) fn look(item: &mut Item, views: &Views<'_>, seen: &Seen<'_>) {
         return;
     }
     let (mut passed, mut violations) = (0, 0);
-    let ports = (item.port_first, item.port_last);
     for line in seen.lines(item.direction, item.transport, ports) {
         passed += line.passed.packets;
         violations += line.violations.packets;

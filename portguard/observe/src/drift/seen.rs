@@ -7,13 +7,15 @@ use std::ops::RangeInclusive;
 use super::{Sight, transport_of};
 use crate::counters::PortCount;
 use crate::talkers::TopTalker;
+use portguard_kernel::host::listeners::Listener;
 use portguard_policy::catalog::Transport;
 
 /// Direction, transport and port.
 type Place = (&'static str, Transport, u16);
 
-/// The counters and talkers of some interfaces, to be found by port.
+/// What listens, and the counters and talkers of some interfaces, to be found by port.
 pub(super) struct Seen<'v> {
+    listeners: BTreeMap<(Transport, u16), Vec<&'v Listener>>,
     /// Counts of one port.
     single: BTreeMap<Place, Vec<&'v PortCount>>,
     /// Counts of a range, which only documents have.
@@ -23,12 +25,17 @@ pub(super) struct Seen<'v> {
 }
 
 impl<'v> Seen<'v> {
-    pub(super) fn new(sights: &'v [Sight]) -> Self {
+    pub(super) fn new(sights: &'v [Sight], listeners: &'v [Listener]) -> Self {
         let mut seen = Self {
+            listeners: BTreeMap::new(),
             single: BTreeMap::new(),
             wide: Vec::new(),
             talkers: BTreeMap::new(),
         };
+        for one in listeners {
+            let place = (one.transport, one.port);
+            seen.listeners.entry(place).or_default().push(one);
+        }
         for line in sights.iter().flat_map(|sight| &sight.report.ports) {
             let Some(transport) = transport_of(line.transport) else {
                 continue;
@@ -50,6 +57,17 @@ impl<'v> Seen<'v> {
             }
         }
         seen
+    }
+
+    /// What listens on ports of a range.
+    pub(super) fn listeners(
+        &self,
+        transport: Transport,
+        (first, last): (u16, u16),
+    ) -> impl Iterator<Item = &'v Listener> {
+        let places = (transport, first)..=(transport, last);
+        let of = self.listeners.range(places).flat_map(|(_, of)| of);
+        of.copied()
     }
 
     /// The counts of ports in a range.

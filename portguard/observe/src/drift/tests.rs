@@ -440,9 +440,21 @@ fn states_to_act_on_come_first_in_the_list() {
 
 #[test]
 fn a_scan_of_all_ports_takes_no_longer_for_each_of_them() {
+    scanned(Vec::new());
+}
+
+#[test]
+fn nor_does_it_where_all_of_them_listen() {
+    let listeners = (1..=u16::MAX).map(|port| listener(Transport::Tcp, port, "0.0.0.0"));
+    scanned(listeners.collect());
+}
+
+/// All ports of a host that has these listeners.
+fn scanned(listeners: Vec<Listener>) {
     let ports = (1..=u16::MAX).map(|port| count("in", "tcp", port, 0, 1));
-    let seen = [sight(&policy(), ports.collect(), Vec::new(), &[])];
+    let seen = [sight(&policy(), ports.collect(), Vec::new(), &listeners)];
     let views = Views {
+        listeners,
         seen: &seen,
         ephemeral: (32_768, 60_999),
         ..Views::default()
