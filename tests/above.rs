@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::net::{Host, unique_name};
+use portguard_harness::net::{End, Host, Lab, unique_name};
 use portguard_harness::traffic::{receive_datagram, udp_socket};
 use serde_json::Value;
 
@@ -234,7 +234,7 @@ fn held(comes: Comes, (what, above): (&str, &'static str)) -> Result<()> {
             world.comes()?;
             world.rules()?;
             let said = world.load()?;
-            ensure!(said.contains("`up0` stands on it"), "{said}");
+            ensure!(said.contains("`up0` may have routes of its own"), "{said}");
         }
         Comes::RuleLater => {
             world.comes()?;
@@ -249,7 +249,10 @@ fn held(comes: Comes, (what, above): (&str, &'static str)) -> Result<()> {
     }
     world.is_held().with_context(context)?;
     let status = world.guarded.run(&["status".to_owned()], None)?.success()?;
-    ensure!(status.stdout.contains("`up0` stands on it"), "{status}");
+    ensure!(
+        status.stdout.contains("`up0` may have routes of its own"),
+        "{status}"
+    );
     // Without a guard they are reached: else nothing would be shown.
     world.guarded.unload()?.success()?;
     let reached = world.reached(SOON)?;
@@ -292,5 +295,51 @@ fn where_the_kernel_does_not_tell_programs_the_load_is_refused() -> Result<()> {
     let refused = load()?;
     ensure!(refused.code() == 2, "{refused}");
     ensure!(refused.stderr.contains("`up0`"), "{refused}");
+    Ok(())
+}
+
+/// A bridge to virtual machines on a host that routes nothing: only the port is said to forward, so that the guard can ask.
+#[test]
+fn below_a_bridge_that_forwards_nothing_its_own_is_judged_and_the_rest_goes_on() -> Result<()> {
+    let world = World::new(ABOVE[0].1)?;
+    world.comes()?;
+    let machine = Lab::new()?.host("machine")?;
+    let outer = End::new("vm0");
+    let inner = End::new("eth0")
+        .address("10.77.0.50/24")
+        .address("fd77::50/64");
+    Lab::new()?.connect(world.host(), &outer, &machine, &inner)?;
+    ip(world.host(), "", "link set vm0 master up0")?;
+    for family in ["ipv4", "ipv6"] {
+        world
+            .host()
+            .sysctl(&format!("net/{family}/conf/up0/forwarding"), "0")?;
+    }
+    let goes_on = |when: &str| -> Result<()> {
+        for (address, any) in [("10.77.0.50", "0.0.0.0"), ("fd77::50", "::")] {
+            let socket = machine.run(|| udp_socket(SocketAddr::new(any.parse()?, CLOSED)))?;
+            world.send(address, any)?;
+            let heard = receive_datagram(&socket, Instant::now() + SOON)?;
+            ensure!(heard.is_some(), "{when}: nothing reaches {address}");
+        }
+        Ok(())
+    };
+    world.load()?;
+    goes_on("at first")?;
+    for rules in [
+        RULES,
+        "rule add not iif IF lookup 100 pref 10
+         -6 rule add not iif IF lookup 100 pref 10",
+    ] {
+        ip(world.host(), world.guarded.interface(), rules)?;
+        let reached = world.reached(PATIENCE)?;
+        ensure!(reached.is_empty(), "{rules}: {reached:?} are reached");
+        goes_on(rules)?;
+        world.load()?;
+        let reached = world.reached(PATIENCE)?;
+        ensure!(reached.is_empty(), "{rules}: {reached:?} are reached");
+        goes_on(rules)?;
+        ip(world.host(), "", "rule del pref 10\n-6 rule del pref 10")?;
+    }
     Ok(())
 }

@@ -131,19 +131,17 @@ pub mod above {
         pub const UPPER: usize = 5;
         /// `list` of `struct netdev_adjacent`, whose first member is the interface.
         pub const LIST: usize = 6;
+        /// `priv_flags` of `struct net_device`, where [`super::IS_VRF`] is to be looked at; else 0.
+        pub const FLAGS: usize = 7;
+        /// `dev_addr` of `struct net_device`.
+        pub const ADDRESS: usize = 8;
     }
     /// How many.
-    pub const WORDS: usize = 7;
+    pub const WORDS: usize = 9;
+    /// The flag of a VRF.
+    pub const IS_VRF: u64 = 1 << 18;
     /// As many interfaces are asked for, the one at the bottom among them.
     pub const ASKED: usize = 64;
-}
-
-/// Values of the map `OUTSIDE`.
-pub mod outside {
-    /// The kernel routes what comes by it as what comes by any other.
-    pub const PLAIN: u32 = 1;
-    /// It may have routes of its own: it is in a VRF, or a routing rule names it.
-    pub const APART: u32 = 2;
 }
 
 /// The maps `NAMESPACE` and `COUNTS` of a network namespace's socket programs.

@@ -10,10 +10,12 @@ use core::ffi::c_void;
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_probe_read_kernel};
 use aya_ebpf::macros::btf_map;
-use portguard_common::abi::above::{ASKED, WORDS, word};
+use portguard_common::abi::above::{ASKED, IS_VRF, WORDS, word};
 
+use crate::direct::Direct;
 use crate::hook::{Hook, Received, Sent};
 use crate::maps::{Frozen, Maps};
+use portguard_common::frame::{Frame as _, Window as _};
 use portguard_common::tables::Tables as _;
 
 /// The loader fills it.
@@ -24,6 +26,9 @@ static PLACES: Frozen<[u32; WORDS]> = Frozen::new([0; WORDS]);
 
 /// Interfaces that are walked at most, those of other network namespaces among them.
 const STEPS: usize = 256;
+
+/// The octets of a link address, as the first word at its place.
+const LINK_ADDRESS: u64 = 0xffff_ffff_ffff;
 
 /// Words of [`ABOVE`].
 mod at {
@@ -44,7 +49,9 @@ mod at {
     pub(super) const DEVICES: usize = 8;
     /// Their numbers.
     pub(super) const INDICES: usize = DEVICES + ASKED;
-    pub(super) const WORDS: usize = INDICES + ASKED;
+    /// Their link addresses.
+    pub(super) const ADDRESSES: usize = INDICES + ASKED;
+    pub(super) const WORDS: usize = ADDRESSES + ASKED;
 }
 
 #[btf_map]
@@ -83,6 +90,8 @@ impl List {
         self.set(at::DEVICES + (count & (ASKED - 1)), device);
         let index = u64::from(read(device + place(word::INDEX)) as u32);
         self.set(at::INDICES + (count & (ASKED - 1)), index);
+        let address = read(read(device + place(word::ADDRESS))) & LINK_ADDRESS;
+        self.set(at::ADDRESSES + (count & (ASKED - 1)), address);
         self.set(at::COUNT, count as u64 + 1);
         true
     }
@@ -112,7 +121,8 @@ impl List {
         let device = read(entry - place(word::LIST));
         let namespace = |device| read(device + place(word::NAMESPACE));
         // What another network namespace has of it goes there.
-        if namespace(device) == namespace(self.get(at::DEVICE)) && !self.push(device) {
+        let is_here = namespace(device) == namespace(self.get(at::DEVICE));
+        if is_here && (is_hidden(device) || !self.push(device)) {
             self.set(at::COUNT, 0);
             return false;
         }
@@ -124,6 +134,13 @@ impl List {
 #[inline(always)]
 fn place(word: usize) -> u64 {
     PLACES.at(word).into()
+}
+
+/// Whether it is a VRF, of which an old kernel's answers know nothing.
+#[inline(always)]
+fn is_hidden(device: u64) -> bool {
+    let flags = place(word::FLAGS);
+    flags != 0 && read(device + flags) & IS_VRF != 0
 }
 
 /// A word of the kernel's memory; 0 if there is none.
@@ -165,11 +182,16 @@ pub(crate) fn are_known() -> bool {
 
 /// A hook whose context says which interface it is for.
 pub(crate) trait Device: Hook {
+    /// Where a frame has the link address of who has the IP address that is asked about.
+    const ADDRESS: usize;
+
     /// Where the kernel has the interface, if `context` is where it has the context.
     fn device(context: u64) -> u64;
 }
 
 impl Device for Received {
+    const ADDRESS: usize = 0;
+
     #[inline(always)]
     fn device(context: u64) -> u64 {
         let queue = read(context + place(word::QUEUE));
@@ -178,6 +200,8 @@ impl Device for Received {
 }
 
 impl Device for Sent {
+    const ADDRESS: usize = 6;
+
     #[inline(always)]
     fn device(context: u64) -> u64 {
         read(context + place(word::BUFFER_DEVICE))
@@ -211,4 +235,25 @@ pub(crate) fn list<H: Device>(hook: H) -> Option<usize> {
 #[inline(always)]
 pub(crate) fn index(nth: usize) -> u32 {
     List::at_hand().map_or(0, |list| list.get(at::INDICES + (nth & (ASKED - 1))) as u32)
+}
+
+/// Whether an interface of the list has this link address.
+#[inline(always)]
+pub(crate) fn has_address(nth: usize, address: u64) -> bool {
+    List::at_hand().is_none_or(|list| list.get(at::ADDRESSES + (nth & (ASKED - 1))) == address)
+}
+
+/// The link address of a frame that matters for a hook; `None` where frames have none.
+#[inline(always)]
+pub(crate) fn address<H: Device>(hook: H) -> Option<u64> {
+    if Maps::alone().config().raw_ip != 0 {
+        return None;
+    }
+    let both = Direct::new(hook).window::<12>(0)?;
+    let [first, last] = if H::ADDRESS == 0 {
+        [both.u32::<0>(), both.u16::<4>().into()]
+    } else {
+        [both.u32::<6>(), both.u16::<10>().into()]
+    };
+    Some(u64::from(first.swap_bytes()) | u64::from((last as u16).swap_bytes()) << 32)
 }

@@ -177,13 +177,6 @@ pub(crate) static EVENTS: RingBuf<(), { 512 * 1024 }> = RingBuf::new();
 #[btf_map]
 static OUTSIDE: HashMap<u32, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// What is known of an interface as one of them: see [`portguard_common::abi::outside`]; 0 = it is none.
-#[inline(always)]
-pub(crate) fn outside(index: u32) -> u32 {
-    // SAFETY: four bytes, read at once.
-    unsafe { OUTSIDE.get(index) }.copied().unwrap_or(0)
-}
-
 /// Whether an interface is one of them.
 #[inline(always)]
 pub(crate) fn is_outside(index: u32) -> bool {

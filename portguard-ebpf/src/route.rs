@@ -11,13 +11,12 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::above::ASKED;
-use portguard_common::abi::outside;
 use portguard_common::addr::Addr;
 use portguard_common::tables::Tables as _;
 
 use crate::above::{self, Device};
 use crate::hook::{Received, Sent};
-use crate::maps::{self, Maps};
+use crate::maps::Maps;
 
 /// What a look at the kernel's routes is asked and answered with: too large for the stack.
 #[btf_map]
@@ -151,18 +150,23 @@ fn is_forwarded<H: Device>(hook: H) -> bool {
     let Some(count) = above::list(hook) else {
         return false;
     };
+    // Whoever forwards nothing is not asked for what it keeps: that is what has the link address of one of them.
+    let address = above::address(hook);
+    let is_at = |nth| address.is_none_or(|address| above::has_address(nth, address));
+    let mut is_for_us = is_at(0);
+    let mut forwards_nothing = false;
     for nth in 1..ASKED {
         if nth >= count {
-            return true;
+            break;
         }
-        let index = above::index(nth);
-        let answer = ask(hook.ctx(), index);
-        let is_plain = || maps::outside(index) == outside::PLAIN;
-        if !FORWARDED.contains(&answer) && !(answer == FORWARDS_NOTHING && is_plain()) {
-            return false;
+        is_for_us |= is_at(nth);
+        match ask(hook.ctx(), above::index(nth)) {
+            FORWARDS_NOTHING => forwards_nothing = true,
+            answer if FORWARDED.contains(&answer) => {}
+            _ => return false,
         }
     }
-    true
+    !(forwards_nothing && is_for_us)
 }
 
 /// [`is_forwarded`] for what comes in. A global function, which the verifier walks through once.

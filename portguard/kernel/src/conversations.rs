@@ -55,8 +55,8 @@ use crate::pins::namespaces;
 pub use adopt::Adopted;
 pub(crate) use forwarded::take_over;
 pub use forwarded::{Passing, passing};
+pub(crate) use outside::expect as expect_interfaces;
 pub use outside::follow as follow_interfaces;
-pub(crate) use outside::{expect as expect_interfaces, expect_alone as expect_interfaces_alone};
 pub use read::{Counts, Table};
 pub(crate) use services::note_services;
 

@@ -282,9 +282,6 @@ fn prepare_next(
             let from = previous.as_ref().map(|live| &live.meta.policy);
             conversations::note_services(from, policy, Some(namespace.take_sockets()))?;
         }
-    } else {
-        let own = pair.loaded.map_mut("OUTSIDE")?;
-        conversations::expect_interfaces_alone(&options.coming(interface), own)?;
     }
     step("loaded")?;
     step("read-back")?;

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use aya::util::KernelVersion;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::RuleAttribute;
+use netlink_packet_route::rule::{RuleAttribute, RuleFlags};
 use portguard_common::abi::above::{WORDS, word};
 
 use super::btf;
 use super::diversions::rules;
 use super::links::Link;
+use crate::machine;
 
 /// The global of the guard that holds [`places`].
 pub(crate) const GLOBAL: &str = "PLACES";
@@ -24,7 +26,12 @@ pub(crate) fn places() -> [u32; WORDS] {
         (word::NAMESPACE, "net_device", "nd_net"),
         (word::UPPER, "net_device", "adj_list"),
         (word::LIST, "netdev_adjacent", "list"),
+        (word::FLAGS, "net_device", "priv_flags"),
+        (word::ADDRESS, "net_device", "dev_addr"),
     ] {
+        if index == word::FLAGS && !hides_vrfs() {
+            continue;
+        }
         let Some(bits) = btf::member(structure, name) else {
             return [0; WORDS];
         };
@@ -39,6 +46,11 @@ pub(crate) fn places() -> [u32; WORDS] {
     places
 }
 
+/// Whether the kernel answers programs without a look at VRFs, so that nothing can be said of what comes by one.
+pub(crate) fn hides_vrfs() -> bool {
+    machine::version().is_none_or(|version| version < KernelVersion::new(5, 18, 0))
+}
+
 /// Whether programs find them.
 pub(crate) fn are_known() -> bool {
     places().get(word::UPPER).is_some_and(|place| *place != 0)
@@ -46,21 +58,25 @@ pub(crate) fn are_known() -> bool {
 
 /// Interfaces for which the kernel may have other routes than for the rest, and why.
 pub(crate) fn apart(links: &[Link]) -> BTreeMap<u32, String> {
-    let mut named: BTreeMap<String, &str> = BTreeMap::new();
+    let mut rules_by_name = Vec::new();
     for (family, command) in [
         (AddressFamily::Inet, "ip rule"),
         (AddressFamily::Inet6, "ip -6 rule"),
     ] {
         for rule in rules(family) {
+            let is_inverted = rule.header.flags.contains(RuleFlags::Invert);
             for attribute in rule.attributes {
                 if let RuleAttribute::Iifname(name) = attribute {
-                    named.insert(name, command);
+                    rules_by_name.push((name, is_inverted, command));
                 }
             }
         }
     }
     let why = |link: &Link| {
-        if let Some(command) = named.get(&link.name) {
+        let mut rules = rules_by_name.iter();
+        let is_for =
+            |(name, is_inverted, _): &&(String, bool, &str)| (*name == link.name) != *is_inverted;
+        if let Some((_, _, command)) = rules.find(is_for) {
             return Some(format!("`{command}` names it"));
         }
         let vrf = vrf(links, link)?;

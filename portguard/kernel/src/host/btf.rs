@@ -7,7 +7,7 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 8] = [
+const WANTED: [(&str, &str); 10] = [
     ("sock", "sk_userlocks"),
     ("sk_buff", "_nfct"),
     ("xdp_buff", "rxq"),
@@ -15,6 +15,8 @@ const WANTED: [(&str, &str); 8] = [
     ("net_device", "ifindex"),
     ("net_device", "nd_net"),
     ("net_device", "adj_list"),
+    ("net_device", "priv_flags"),
+    ("net_device", "dev_addr"),
     ("netdev_adjacent", "list"),
 ];
 

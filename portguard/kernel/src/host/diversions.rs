@@ -43,8 +43,8 @@ pub fn diversions(interface: &str) -> Vec<String> {
         let apart = apart(interface).into_iter();
         found.extend(apart.map(|(name, why)| {
             format!(
-                "`{name}`, which stands on it, may have other routes ({why}), and the kernel does not tell programs of it (no \
-                 `{}`, or it is locked down)",
+                "`{name}` may have routes of its own ({why}), and the kernel does not tell programs of interfaces that stand on \
+                 each other (no `{}`, or it is locked down)",
                 machine::BTF
             )
         }));
@@ -52,21 +52,31 @@ pub fn diversions(interface: &str) -> Vec<String> {
     found
 }
 
-/// What stands on an interface and may have other routes than it, each with why.
+/// Of an interface and what stands on it, those that may have other routes than the others, each with why.
 fn apart(interface: &str) -> Vec<(String, String)> {
     let links = links::all().unwrap_or_default();
     let Some(own) = links.iter().find(|link| link.name == interface) else {
         return Vec::new();
     };
-    let above = links::above(&links, [own.index]);
-    let mut apart = above::apart(&links);
-    let of_own = apart.remove(&own.index);
-    let others = links.iter().filter(|link| above.contains(&link.index));
-    let found = others.filter_map(|link| Some((link.name.clone(), apart.remove(&link.index)?)));
-    // What is in the same VRF has the same routes.
-    found
-        .filter(|(_, why)| Some(why) != of_own.as_ref())
-        .collect()
+    let all = links::above(&links, [own.index]);
+    let apart = above::apart(&links);
+    let why = |link: &Link| apart.get(&link.index);
+    let all: Vec<&Link> = links
+        .iter()
+        .filter(|link| all.contains(&link.index))
+        .collect();
+    // What is in the same VRF has the same routes; what rules name need not.
+    let is_ruled = |why: &String| !why.contains("VRF");
+    if all
+        .iter()
+        .all(|link| why(link) == why(own) && !why(link).is_some_and(is_ruled))
+    {
+        return Vec::new();
+    }
+    let found = all
+        .into_iter()
+        .filter_map(|link| Some((link.name.clone(), why(link)?.clone())));
+    found.collect()
 }
 
 /// What passes through an interface and may be judged all the same, since the kernel may route it as come by another: as what a
@@ -79,14 +89,22 @@ pub fn doubtful(interface: &str) -> Vec<String> {
     let mut found: Vec<String> = apart
         .map(|(name, why)| {
             format!(
-                "`{name}` stands on it and may have other routes ({why}): what is forwarded passes only where all of them \
-                 forward it"
+                "`{name}` may have routes of its own ({why}): what is forwarded passes only where none of `{interface}` and what \
+                 stands on it would keep it"
             )
         })
         .collect();
     let links = links::all().unwrap_or_default();
     let own = links.iter().find(|link| link.name == interface);
-    let count = own.map_or(0, |own| links::above(&links, [own.index]).len());
+    let above = own.map_or_else(BTreeSet::new, |own| links::above(&links, [own.index]));
+    let vrf = |link: &&Link| above.contains(&link.index) && link.kind.as_deref() == Some("vrf");
+    if let (true, Some(vrf)) = (above::hides_vrfs(), links.iter().find(vrf)) {
+        found.push(format!(
+            "before Linux 5.18 programs are not told what VRF `{}` keeps: all that arrives is judged",
+            vrf.name
+        ));
+    }
+    let count = above.len();
     if count > ASKED {
         found.push(format!(
             "{count} interfaces stand on each other here, and no more than {ASKED} are asked for: all that arrives is judged"
