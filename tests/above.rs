@@ -343,3 +343,51 @@ fn below_a_bridge_that_forwards_nothing_its_own_is_judged_and_the_rest_goes_on()
     }
     Ok(())
 }
+
+/// Interfaces that say by themselves that they forward nothing, and that come to a host of which two cards forward.
+#[test]
+fn what_comes_above_and_forwards_nothing_cuts_nobody() -> Result<()> {
+    let world = World::new("")?;
+    let interface = world.guarded.interface();
+    ip(
+        world.host(),
+        interface,
+        "addr add 10.77.0.7/24 dev IF
+         -6 addr add fd77::7/64 dev IF nodad",
+    )?;
+    for family in ["ipv4", "ipv6"] {
+        for kind in ["all", "default"] {
+            let key = format!("net/{family}/conf/{kind}/forwarding");
+            world.host().sysctl(&key, "0")?;
+        }
+        for card in [interface, "out0"] {
+            let key = format!("net/{family}/conf/{card}/forwarding");
+            world.host().sysctl(&key, "1")?;
+        }
+    }
+    // What of IPv6 is for others passes only where all of the host forwards.
+    world.host().sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    world.load()?;
+    world.is_held()?;
+    for kind in [
+        "link IF type macvlan mode bridge",
+        "link IF type macvtap mode bridge",
+        "type vxlan id 7 dstport 4789 dev IF",
+    ] {
+        let add = format!("link add new0 {kind}");
+        // Not in every kernel.
+        if ip(world.host(), interface, &add).is_err() {
+            continue;
+        }
+        ip(world.host(), "", "link set new0 up")?;
+        for family in ["ipv4", "ipv6"] {
+            let key = format!("net/{family}/conf/new0/forwarding");
+            world.host().sysctl(&key, "0")?;
+        }
+        world.is_held().with_context(|| kind.to_owned())?;
+        world.load()?;
+        world.is_held().with_context(|| format!("{kind}, loaded"))?;
+        ip(world.host(), "", "link del new0")?;
+    }
+    Ok(())
+}

@@ -131,13 +131,17 @@ pub mod above {
         pub const UPPER: usize = 5;
         /// `list` of `struct netdev_adjacent`, whose first member is the interface.
         pub const LIST: usize = 6;
-        /// `priv_flags` of `struct net_device`, where [`super::IS_VRF`] is to be looked at; else 0.
+        /// `priv_flags` of `struct net_device`: see [`super::IS_VRF`].
         pub const FLAGS: usize = 7;
         /// `dev_addr` of `struct net_device`.
         pub const ADDRESS: usize = 8;
+        /// `master` of `struct netdev_adjacent`.
+        pub const MASTER: usize = 9;
+        /// No place: whether the kernel's answers leave VRFs out.
+        pub const HIDES_VRFS: usize = 10;
     }
     /// How many.
-    pub const WORDS: usize = 9;
+    pub const WORDS: usize = 11;
     /// The flag of a VRF.
     pub const IS_VRF: u64 = 1 << 18;
     /// As many interfaces are asked for, the one at the bottom among them.

@@ -27,6 +27,9 @@ static PLACES: Frozen<[u32; WORDS]> = Frozen::new([0; WORDS]);
 /// Interfaces that are walked at most, those of other network namespaces among them.
 const STEPS: usize = 256;
 
+/// Beside a number: it is part of what stands on it, or one below it is, so that it gets what is for the link address of that.
+const HANDED_ON: u64 = 1 << 32;
+
 /// The octets of a link address, as the first word at its place.
 const LINK_ADDRESS: u64 = 0xffff_ffff_ffff;
 
@@ -47,7 +50,7 @@ mod at {
     pub(super) const ENTRY: usize = 6;
     /// The kernel's addresses of them.
     pub(super) const DEVICES: usize = 8;
-    /// Their numbers.
+    /// Their numbers, and [`super::HANDED_ON`].
     pub(super) const INDICES: usize = DEVICES + ASKED;
     /// Their link addresses.
     pub(super) const ADDRESSES: usize = INDICES + ASKED;
@@ -82,14 +85,14 @@ impl List {
 
     /// Adds an interface; whether there was room.
     #[inline(always)]
-    fn push(self, device: u64) -> bool {
+    fn push(self, device: u64, handed_on: u64) -> bool {
         let count = self.get(at::COUNT) as usize;
         if count >= ASKED {
             return false;
         }
         self.set(at::DEVICES + (count & (ASKED - 1)), device);
         let index = u64::from(read(device + place(word::INDEX)) as u32);
-        self.set(at::INDICES + (count & (ASKED - 1)), index);
+        self.set(at::INDICES + (count & (ASKED - 1)), index | handed_on);
         let address = read(read(device + place(word::ADDRESS))) & LINK_ADDRESS;
         self.set(at::ADDRESSES + (count & (ASKED - 1)), address);
         self.set(at::COUNT, count as u64 + 1);
@@ -121,10 +124,20 @@ impl List {
         let device = read(entry - place(word::LIST));
         let namespace = |device| read(device + place(word::NAMESPACE));
         // What another network namespace has of it goes there.
-        let is_here = namespace(device) == namespace(self.get(at::DEVICE));
-        if is_here && (is_hidden(device) || !self.push(device)) {
-            self.set(at::COUNT, 0);
-            return false;
+        if namespace(device) == namespace(self.get(at::DEVICE)) {
+            let below = self.get(at::INDICES + (self.get(at::TURN) as usize & (ASKED - 1)));
+            let is_master = read(entry + place(word::MASTER)) & 1;
+            let handed_on = is_master << 32 | below & HANDED_ON;
+            // Who is in a VRF is answered by its routes already, or never.
+            let is_listed = if is_vrf(device) {
+                place(word::HIDES_VRFS) == 0
+            } else {
+                self.push(device, handed_on)
+            };
+            if !is_listed {
+                self.set(at::COUNT, 0);
+                return false;
+            }
         }
         self.set(at::ENTRY, read(entry));
         true
@@ -136,9 +149,8 @@ fn place(word: usize) -> u64 {
     PLACES.at(word).into()
 }
 
-/// Whether it is a VRF, of which an old kernel's answers know nothing.
 #[inline(always)]
-fn is_hidden(device: u64) -> bool {
+fn is_vrf(device: u64) -> bool {
     let flags = place(word::FLAGS);
     flags != 0 && read(device + flags) & IS_VRF != 0
 }
@@ -163,7 +175,7 @@ extern "C" fn list_above() -> u32 {
         return 0;
     };
     list.set(at::COUNT, 0);
-    list.push(list.get(at::DEVICE));
+    list.push(list.get(at::DEVICE), 0);
     list.turn(0);
     for _ in 0..STEPS {
         if !list.step() {
@@ -237,10 +249,14 @@ pub(crate) fn index(nth: usize) -> u32 {
     List::at_hand().map_or(0, |list| list.get(at::INDICES + (nth & (ASKED - 1))) as u32)
 }
 
-/// Whether an interface of the list has this link address.
+/// Whether an interface of the list gets what has this link address.
 #[inline(always)]
-pub(crate) fn has_address(nth: usize, address: u64) -> bool {
-    List::at_hand().is_none_or(|list| list.get(at::ADDRESSES + (nth & (ASKED - 1))) == address)
+pub(crate) fn gets(nth: usize, address: u64) -> bool {
+    List::at_hand().is_none_or(|list| {
+        let nth = nth & (ASKED - 1);
+        list.get(at::ADDRESSES + nth) == address
+            || list.get(at::INDICES + nth) & HANDED_ON != 0 && list.get(at::ADDRESSES) == address
+    })
 }
 
 /// The link address of a frame that matters for a hook; `None` where frames have none.

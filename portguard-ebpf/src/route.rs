@@ -150,23 +150,19 @@ fn is_forwarded<H: Device>(hook: H) -> bool {
     let Some(count) = above::list(hook) else {
         return false;
     };
-    // Whoever forwards nothing is not asked for what it keeps: that is what has the link address of one of them.
     let address = above::address(hook);
-    let is_at = |nth| address.is_none_or(|address| above::has_address(nth, address));
-    let mut is_for_us = is_at(0);
-    let mut forwards_nothing = false;
     for nth in 1..ASKED {
         if nth >= count {
-            break;
+            return true;
         }
-        is_for_us |= is_at(nth);
-        match ask(hook.ctx(), above::index(nth)) {
-            FORWARDS_NOTHING => forwards_nothing = true,
-            answer if FORWARDED.contains(&answer) => {}
-            _ => return false,
+        let answer = ask(hook.ctx(), above::index(nth));
+        // Whoever forwards nothing is not asked for what it keeps: that is what has its link address.
+        let is_for_it = || address.is_none_or(|address| above::gets(nth, address));
+        if !FORWARDED.contains(&answer) && (answer != FORWARDS_NOTHING || is_for_it()) {
+            return false;
         }
     }
-    !(forwards_nothing && is_for_us)
+    true
 }
 
 /// [`is_forwarded`] for what comes in. A global function, which the verifier walks through once.

@@ -28,12 +28,13 @@ pub(crate) fn places() -> [u32; WORDS] {
         (word::LIST, "netdev_adjacent", "list"),
         (word::FLAGS, "net_device", "priv_flags"),
         (word::ADDRESS, "net_device", "dev_addr"),
+        (word::MASTER, "netdev_adjacent", "master"),
     ] {
-        if index == word::FLAGS && !hides_vrfs() {
-            continue;
-        }
-        let Some(bits) = btf::member(structure, name) else {
-            return [0; WORDS];
+        let bits = match btf::member(structure, name) {
+            Some(bits) => bits,
+            // Newer kernels have it elsewhere, and need it less.
+            None if index == word::FLAGS && !hides_vrfs() => continue,
+            None => return [0; WORDS],
         };
         if let Some(place) = places.get_mut(index) {
             *place = bits / 8;
@@ -42,6 +43,9 @@ pub(crate) fn places() -> [u32; WORDS] {
     if let Some(place) = places.get_mut(word::BUFFER_DEVICE) {
         // Behind two pointers, in a union that has no name. Programs see whether it is the interface that they run for.
         *place = 16;
+    }
+    if let Some(place) = places.get_mut(word::HIDES_VRFS) {
+        *place = hides_vrfs().into();
     }
     places
 }

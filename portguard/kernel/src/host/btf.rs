@@ -7,7 +7,7 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 10] = [
+const WANTED: [(&str, &str); 11] = [
     ("sock", "sk_userlocks"),
     ("sk_buff", "_nfct"),
     ("xdp_buff", "rxq"),
@@ -18,6 +18,7 @@ const WANTED: [(&str, &str); 10] = [
     ("net_device", "priv_flags"),
     ("net_device", "dev_addr"),
     ("netdev_adjacent", "list"),
+    ("netdev_adjacent", "master"),
 ];
 
 /// Where one of them stands in its structure, in bits; `None` where the kernel does not say, or does not let programs read its
