@@ -333,3 +333,50 @@ fn what_load_says_of_sessions_is_what_becomes_of_them() -> Result<()> {
     ensure!(!exchange_tcp(&mut own.try_clone()?, b"after", SHORT)?);
     Ok(())
 }
+
+/// Nobody answers from the address of a group: who sends to one has no session that could be cut.
+#[test]
+fn who_sends_to_a_group_is_no_obstacle() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let left = &guarded.link.left;
+    let _senders = left.host.run(|| {
+        let v4 = udp_socket(SocketAddr::new(IpAddr::V4(left.v4()), 16_002))?;
+        v4.connect("239.1.1.1:7777")?;
+        Ok(v4)
+    })?;
+    guarded.load("--enforce", &[OPEN], &[])?;
+    Ok(())
+}
+
+/// What the guard in force cuts already keeps nobody from another policy, nor from going back.
+#[test]
+fn what_is_cut_already_is_no_obstacle() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let server = TcpEcho::start(&left.host, SocketAddr::new(IpAddr::V4(left.v4()), 7008))?;
+    let mut peer = right
+        .host
+        .run(|| connect(server.address(), SOON).stream())?;
+    ensure!(exchange_tcp(&mut peer, b"hello", SOON)?);
+    let load = |ports: &[u16], more: &[&str]| {
+        guarded.run(&guarded.load_args("--enforce", ports, more), None)
+    };
+    ensure!(load(&[OPEN], &[])?.code() == 2);
+    load(&[OPEN], &["--cut-sessions"])?.success()?;
+    load(&[OPEN], &[])?.success()?;
+    guarded.run(&["rollback".to_owned()], None)?.success()?;
+    // Where it lives, going back asks as loading does, and takes the same word.
+    load(
+        &[OPEN, 7008],
+        &["--allow-weaker", "--management", "tcp/7008"],
+    )?
+    .success()?;
+    ensure!(exchange_tcp(&mut peer, b"hello", SOON * 4)?);
+    let refused = guarded.run(&["rollback".to_owned()], None)?;
+    ensure!(refused.code() == 2, "{refused}");
+    ensure!(refused.stderr.contains("`--cut-sessions`"), "{refused}");
+    guarded
+        .run(&["rollback", "--cut-sessions"].map(str::to_owned), None)?
+        .success()?;
+    Ok(())
+}

@@ -40,6 +40,9 @@ Examples:
   portguard rollback  what was in force before the last load is in force again
   portguard rollback --interface eth0")]
 pub struct RollbackArgs {
+    /// Go back although open sessions would be cut; your own is still looked at
+    #[arg(long)]
+    cut_sessions: bool,
     /// Go back even if open sessions, or your own, would be cut
     #[arg(long)]
     force: bool,
@@ -100,7 +103,7 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
         let interface = Interface::find(name)?;
         safety::check(
             args.force,
-            args.force,
+            args.force || args.cut_sessions,
             &[interface],
             std::slice::from_ref(&to.policy),
         )?;

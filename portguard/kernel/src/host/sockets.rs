@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -101,6 +101,11 @@ fn open_states() -> StateFlags {
         | StateFlags::LAST_ACK
 }
 
+/// Whether an address is that of many: packets go there, and none come from there.
+fn is_group(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 /// All sessions but those within the host, sorted.
 ///
 /// # Errors
@@ -129,6 +134,8 @@ pub fn sessions() -> crate::Result<Vec<Session>> {
         .filter(|(Dumped { local, remote, .. }, _)| {
             remote.port() != 0
                 && !remote.ip().is_unspecified()
+                // Nobody answers from the address of a group.
+                && !is_group(remote.ip())
                 && !remote.ip().is_loopback()
                 && !local.ip().is_loopback()
         })

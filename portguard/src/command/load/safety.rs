@@ -112,10 +112,21 @@ pub(in crate::command) fn check(
         safety.sessions = sort(&arriving, policy, known);
         let mut cut = safety.sessions.cut.clone();
         cut.extend(safety.passing.cut.iter().cloned());
+        // What is cut already is no reason to leave it at that.
+        if let Some(now) = in_force(interface) {
+            let before = sort(&cut, &now, known).cut;
+            cut.retain(|one| !before.contains(one));
+        }
         check_cut(cuts, interface, &cut)?;
         found.push(safety);
     }
     Ok(found)
+}
+
+/// The policy that drops at an interface now.
+fn in_force(interface: &Interface) -> Option<Policy> {
+    let live = live(&Layout::of(&interface.name)).ok().flatten()?;
+    (live.effective.inbound == Strictness::Enforce).then_some(live.meta.policy)
 }
 
 /// What becomes of the connections of others that pass through.
@@ -428,7 +439,7 @@ pub(super) fn tell_passing(interface: &Interface, safety: &Safety) {
     if safety.is_blind {
         let _ = writeln!(
             err,
-            "warning: {name}: this host forwards packets, but the kernel tracks no connections: connections that hosts behind it opened before the guard are not known, and packets for them are let in only where the policy documents them"
+            "warning: {name}: this host forwards packets, but connection tracking lists no connections now: any that hosts behind it opened before the guard are not known, and packets for them are let in only where the policy documents them"
         );
     }
 }
