@@ -352,6 +352,77 @@ fn an_interface_that_was_moved_away_with_its_guard_is_told_in_both_namespaces() 
     Ok(())
 }
 
+/// Arguments that load a guard in a namespace of which nothing else is known.
+fn load_there(name: &str) -> Vec<&str> {
+    let load = "load --role thoughtspot/node --enforce --unprinted-peers 192.0.2.0/24 --unresolved-peers none \
+                --management udp/7000 --interface";
+    load.split(' ')
+        .filter(|word| !word.is_empty())
+        .chain([name])
+        .collect()
+}
+
+#[test]
+fn a_guard_whose_namespace_has_ended_is_ended_where_its_interface_is() -> Result<()> {
+    let lab = Lab::new()?;
+    let link = lab.pair()?;
+    let name = link.left.name.clone();
+    let elsewhere = lab.host("elsewhere")?;
+    let run = |host: &Host, args: &[&str]| host.output(&mut Guarded::command(args), LONG);
+    run(&link.left.host, &load_there(&name))?.success()?;
+    let sleeper = elsewhere.start(Command::new("sleep").arg("60"))?;
+    let process = sleeper.id().to_string();
+    let mut command = Command::new("ip");
+    command.args(["link", "set", &name, "netns", &process]);
+    link.left.host.output(&mut command, LONG)?.success()?;
+    let Link { left, right } = link;
+    drop(left);
+    let refused = run(&elsewhere, &load_there(&name))?;
+    ensure!(refused.code() == 3, "{refused}");
+    let todo = format!("`portguard unload --interface {name}` here");
+    ensure!(refused.stderr.contains(&todo), "{refused}");
+    run(&elsewhere, &["unload", "--interface", &name])?.success()?;
+    run(&elsewhere, &load_there(&name))?.success()?;
+    run(&elsewhere, &["unload"])?.success()?;
+    drop(right);
+    Ok(())
+}
+
+/// Somebody removed pins below a guard: whatever is missing, views say no less than is so, and `unload` is the way out.
+#[test]
+fn a_guard_without_some_of_its_pins_is_still_seen_and_ended() -> Result<()> {
+    for pin in ["meta", "in", "out"] {
+        let guarded = enforcing(&[])?;
+        let name = guarded.interface();
+        let layout = guarded.link.left.host.run(|| Ok(Layout::of(name)))?;
+        let number = layout.generations().pop().context("a generation")?;
+        std::fs::remove_file(layout.generation(number).join(pin))?;
+        let status = run(&guarded, &["status"])?;
+        let said = format!("{}{}", status.stdout, status.stderr);
+        ensure!(!said.contains("no interface is guarded"), "{pin}: {said}");
+        if status.code() == 0 {
+            ensure!(
+                said.contains("inbound enforce, outbound enforce"),
+                "{pin}: {said}"
+            );
+        } else {
+            let todo = format!("portguard unload --interface {name}");
+            ensure!(status.code() == 3 && said.contains(&todo), "{pin}: {said}");
+        }
+        guarded
+            .unload()?
+            .success()
+            .with_context(|| pin.to_owned())?;
+        let status = run(&guarded, &["status"])?.success()?;
+        ensure!(
+            status.stdout.contains("no interface is guarded"),
+            "{pin}: {status}"
+        );
+        run(&guarded, &load_there(name))?.success()?;
+    }
+    Ok(())
+}
+
 /// Makes an interface of the guarded one's name.
 fn again(guarded: &Guarded) -> Result<Link> {
     let lab = Lab::new()?;

@@ -315,3 +315,18 @@ fn alternative_names_are_names() -> Result<()> {
     ensure!(site.guarded.status()?.is_none());
     Ok(())
 }
+
+#[test]
+fn what_was_unloaded_before_can_still_be_switched_off() -> Result<()> {
+    let site = Site::new()?;
+    site.write("mode = \"audit\"", "")?;
+    site.load(&[])?.success()?;
+    site.run(&["unload"])?.success()?;
+    let off = site.run(&["unload", "--stay-off"])?.success()?;
+    ensure!(off.stderr.contains("stays off until"), "{off}");
+    let name = site.guarded.interface();
+    let back = site.run(&["load", "--last-good", "--interface", name])?;
+    ensure!(back.stderr.contains("stays off"), "{back}");
+    ensure!(site.guarded.status()?.is_none());
+    Ok(())
+}

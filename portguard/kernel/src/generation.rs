@@ -28,7 +28,7 @@ use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
-use portguard_policy::human::time;
+use portguard_policy::human::{plain, time};
 
 pub use crate::generation::prepare::{Options, Prepared, prepare, takes_over};
 
@@ -104,11 +104,25 @@ fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> crate::Result<Opt
             Kind::Damaged,
             format!("`{}` runs a program of no known generation", pin.display()),
         )
-        .hint("`portguard unload --interface IF` removes it");
+        .hint(way_out(layout));
         return Err(fault);
     };
-    let meta = Meta::read(&layout.generation(number).join("meta"))?;
+    let meta = layout.generation(number).join("meta");
+    if !meta.exists() {
+        let what = format!("`{}` is gone", meta.display());
+        return Err(Error::new(Kind::Damaged, what).hint(way_out(layout)));
+    }
+    let meta = Meta::read(&meta)?;
     explained(layout, attached, meta).map(Some)
+}
+
+/// What is done about a guard whose pins do not say what it is.
+fn way_out(layout: &Layout) -> String {
+    let (name, _) = layout.interface();
+    format!(
+        "somebody removed pins, and the guard goes on: `portguard unload --interface {}` ends it, then load again",
+        plain(&name)
+    )
 }
 
 /// What is in force by a link, given the description of the generation that it runs.

@@ -26,6 +26,8 @@ fn is_of_process_one() -> bool {
 /// Where systemd says that state goes, or else where it goes.
 const VARIABLE: &str = "STATE_DIRECTORY";
 const DIRECTORY: &str = "/var/lib/portguard";
+/// How the files of policies end.
+const STORED: &str = ".policy.json";
 /// Version of the file's format.
 const SCHEMA: u32 = 1;
 
@@ -84,6 +86,16 @@ pub fn is_off(layout: &Layout) -> bool {
 
 /// Interfaces that are to stay unguarded.
 pub fn all_off() -> Vec<String> {
+    all(".off")
+}
+
+/// Interfaces of which a policy is stored.
+pub fn all_stored() -> Vec<String> {
+    all(STORED)
+}
+
+/// Interfaces that have a file of a kind.
+fn all(kind: &str) -> Vec<String> {
     let Some(directory) = directory(&Layout::of("")) else {
         return Vec::new();
     };
@@ -91,7 +103,7 @@ pub fn all_off() -> Vec<String> {
     let mut names: Vec<String> = entries
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            name.strip_suffix(".off").map(str::to_owned)
+            name.strip_suffix(kind).map(str::to_owned)
         })
         .collect();
     names.sort();
@@ -105,7 +117,7 @@ pub fn is_stored(layout: &Layout) -> bool {
 }
 
 fn file(directory: &Path, interface: &str) -> PathBuf {
-    directory.join(format!("{interface}.policy.json"))
+    directory.join(format!("{interface}{STORED}"))
 }
 
 /// Stores what is in force, if it is there for good. Says whether it did.

@@ -76,10 +76,19 @@ pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
 }
 
 fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()> {
-    reconcile(lock)?;
+    // Whatever somebody did to the pins: this is the way out.
+    if let Err(error) = reconcile(lock) {
+        writeln!(stderr(), "warning: {error:#}")?;
+    }
     let named = &args.interfaces;
     let layouts: Vec<Layout> = if named.is_empty() {
-        bpffs::layouts_here()
+        let mut all = bpffs::layouts_here();
+        // What was unloaded before is to stay off as well.
+        let stored = store::all_stored().into_iter().filter(|_| args.stay_off);
+        let stored = stored.map(|name| Layout::of(&name));
+        let more: Vec<Layout> = stored.filter(|layout| !all.contains(layout)).collect();
+        all.extend(more);
+        all
     } else {
         named
             .iter()
@@ -105,7 +114,11 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
         let is_turned_off = is_off && store::is_stored(layout);
         let is_it = |moved: &Moved| !found && moved.interface == name;
         if let Some(moved) = moved::here().into_iter().find(is_it) {
-            return Err(moved.fault().into());
+            if !moved.is_orphan {
+                return Err(moved.fault().into());
+            }
+            // Nobody else can end it.
+            found = unload(lock, &moved.layout)?;
         }
         if !found && !is_turned_off {
             return Err(Fault::usage(format!("`{name}` is not guarded"))

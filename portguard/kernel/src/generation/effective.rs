@@ -309,7 +309,8 @@ pub(super) fn egress(layout: &Layout, meta: &Meta) -> crate::Result<(Option<u32>
             .filter(|link| link.ifindex != 0)
             .map(|link| link.program),
     };
-    Ok((meta.egress_hook.and(meant), runs))
+    // Where its pin is gone, what runs there is what was put there.
+    Ok((meta.egress_hook.and(meant.or(runs)), runs))
 }
 
 #[cfg(test)]

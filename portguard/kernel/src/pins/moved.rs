@@ -17,6 +17,10 @@ pub struct Moved {
     pub interface: String,
     /// What it was called there, by which the guard is known there.
     pub there: String,
+    /// Its pins.
+    pub layout: Layout,
+    /// Nobody can go where it came from: that namespace has ended.
+    pub is_orphan: bool,
     /// How a command is run there, as far as that is known.
     pub way: Option<String>,
     program: u32,
@@ -25,8 +29,13 @@ pub struct Moved {
 impl Moved {
     /// What is so.
     pub fn describe(&self) -> String {
+        let ends = if self.is_orphan {
+            "and that namespace has ended"
+        } else {
+            "and ends only there"
+        };
         format!(
-            "`{}` is guarded from another network namespace, which it came from: that guard goes on, and ends only there",
+            "`{}` is guarded from another network namespace, which it came from: that guard goes on, {ends}",
             plain(&self.interface)
         )
     }
@@ -34,6 +43,10 @@ impl Moved {
     /// What ends the guard.
     pub fn todo(&self) -> String {
         let command = format!("portguard unload --interface {}", plain(&self.there));
+        if self.is_orphan {
+            let own = plain(&self.interface);
+            return format!("`portguard unload --interface {own}` here, then load it");
+        }
         match &self.way {
             Some(way) => format!("`{way} {command}`, then load it here"),
             None => format!("`{command}` in that network namespace, then load it here"),
@@ -69,11 +82,21 @@ pub fn here() -> Vec<Moved> {
         let Some(program) = program(&layout) else {
             continue;
         };
-        let moved = foreign.iter().filter(|(_, holder)| holder.id == program);
+        let moved: Vec<_> = foreign
+            .iter()
+            .filter(|(_, holder)| holder.id == program)
+            .collect();
+        let Some(namespace) = (!moved.is_empty()).then(|| layout.namespace()) else {
+            continue;
+        };
+        let is_alive = namespace.and_then(|one| namespaces::alive(&[one].into()).remove(&one)?);
+        let moved = moved.into_iter();
         found.extend(moved.map(|(interface, holder)| Moved {
             interface: interface.clone(),
             there: layout.interface().0,
-            way: namespaces::way(layout.namespace()),
+            layout: layout.clone(),
+            is_orphan: is_alive == Some(false),
+            way: namespaces::way(namespace),
             program: holder.id,
         }));
     }

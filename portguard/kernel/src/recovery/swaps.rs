@@ -47,15 +47,15 @@ fn recover_one(lock: &Lock, layout: &Layout, name: &str) -> crate::Result<bool> 
         .into_iter()
         .find(|number| program_of(layout, *number, Direction::Ingress) == Some(ingress.program));
     // What no generation explains is named by whoever looks for the generation in force.
-    let (Some(number), Some(live)) = (number, number.map(|_| live(layout)).transpose()?.flatten())
-    else {
+    let (Some(number), Some(live)) = (number, live(layout).ok().flatten()) else {
         return Ok(false);
     };
     let pin = layout.link(Direction::Egress);
     let there = attach::inspect(&pin)?.map(|link| link.program);
     let meant = program_of(layout, number, Direction::Egress);
     let is_torn = match live.meta.egress_hook {
-        Some(EgressHook::Tcx) => there != meant,
+        // Without a pin there is nothing to put there.
+        Some(EgressHook::Tcx) => meant.is_some() && there != meant,
         // A filter cannot be asked by a pin.
         Some(EgressHook::Clsact) => is_marked,
         None => there.is_some() || is_marked,
