@@ -13,10 +13,9 @@ use aya_ebpf::macros::btf_map;
 use portguard_common::abi::above::{ASKED, IS_VRF, WORDS, word};
 
 use crate::direct::Direct;
+use crate::frozen::{self, Frozen};
 use crate::hook::{Hook, Received, Sent};
-use crate::maps::{Frozen, Maps};
 use portguard_common::frame::{Frame as _, Window as _};
-use portguard_common::tables::Tables as _;
 
 /// The loader fills it.
 #[used]
@@ -168,7 +167,7 @@ fn read(at: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn list_above() -> u32 {
-    if Maps::alone().config().scoped == 0 || !are_known() {
+    if frozen::config().scoped == 0 || !are_known() {
         return 0;
     }
     let Some(list) = List::at_hand() else {
@@ -262,7 +261,7 @@ pub(crate) fn gets(nth: usize, address: u64) -> bool {
 /// The link address of a frame that matters for a hook; `None` where frames have none.
 #[inline(always)]
 pub(crate) fn address<H: Device>(hook: H) -> Option<u64> {
-    if Maps::alone().config().raw_ip != 0 {
+    if frozen::config().raw_ip != 0 {
         return None;
     }
     let both = Direct::new(hook).window::<12>(0)?;

@@ -26,6 +26,7 @@ mod count;
 mod direct;
 mod endings;
 mod event;
+mod frozen;
 mod guard;
 mod hook;
 mod maps;

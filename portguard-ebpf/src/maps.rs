@@ -9,7 +9,6 @@
     reason = "map values are reached by pointer; each access stands behind its bound"
 )]
 
-use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr;
 
@@ -32,94 +31,38 @@ use portguard_common::talkers::SETS;
 use crate::barrier::barrier_var;
 use crate::conversations;
 use crate::endings;
+use crate::frozen::{self, Frozen};
 use crate::hook;
 use crate::route;
 
 /// Packets and bytes of a frame.
 pub(crate) type Amount = (u64, u64);
 
-/// A global that the loader fills and no program writes. The kernel freezes those in sections named `.rodata`.
-#[repr(transparent)]
-pub(crate) struct Frozen<T>(UnsafeCell<T>);
-
-// SAFETY: nobody writes while programs run: the loader fills it before, and refills what the kernel does not freeze only
-// while the program is attached nowhere.
-unsafe impl<T> Sync for Frozen<T> {}
-
-impl<T, const N: usize> Frozen<[T; N]> {
-    /// What the loader replaces.
-    pub(crate) const fn new(value: [T; N]) -> Self {
-        Self(UnsafeCell::new(value))
-    }
-
-    /// An element; `index` must be below `N`, and the verifier must be able to see that.
-    #[inline(always)]
-    pub(crate) fn at(&self, index: usize) -> T {
-        // SAFETY: in bounds by contract, which the verifier checks. Volatile, since the compiler must not take the
-        // initial value for the one that the loader puts there.
-        unsafe { ptr::read_volatile(self.0.get().cast::<T>().add(index)) }
-    }
-}
-
-// `used`: for all the compiler knows, others write it. So it takes no initial value for the one that the loader puts there,
-// and needs no register for where it is.
-#[used]
-#[unsafe(no_mangle)]
-#[unsafe(link_section = ".rodata.config")]
-static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
-    enforce: 0,
-    enforce_out: 0,
-    strict_fragments: 0,
-    strict_ethertypes: 0,
-    sources: 0,
-    hosts: 0,
-    host_mask: 0,
-    nets: 0,
-    net_mask: 0,
-    filter_mask: 0,
-    width: 0,
-    scoped: 0,
-    flows: 0,
-    flow_mask: 0,
-    tcp_idle: 0,
-    udp_idle: 0,
-    tick_shift: 0,
-    multi_buffer: 0,
-    raw_ip: 0,
-    no_fast_path: 0,
-    ethertypes: 0,
-    dhcp: 0,
-    picked_ports: 0,
-    endings: 0,
-    deadline: 0,
-    flow_key: [0; 2],
-}));
-
 /// Entries by key, ingress.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.in")]
-static IN: Frozen<[u16; Key::COUNT as usize]> = Frozen(UnsafeCell::new([0; Key::COUNT as usize]));
+static IN: Frozen<[u16; Key::COUNT as usize]> = Frozen::new([0; Key::COUNT as usize]);
 
 /// Entries by key, egress.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.out")]
-static OUT: Frozen<[u16; Key::COUNT as usize]> = Frozen(UnsafeCell::new([0; Key::COUNT as usize]));
+static OUT: Frozen<[u16; Key::COUNT as usize]> = Frozen::new([0; Key::COUNT as usize]);
 
 /// Rules by index.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.rules")]
-static RULES: Frozen<[u32; MAX_CELLS as usize]> = Frozen(UnsafeCell::new([0; MAX_CELLS as usize]));
+static RULES: Frozen<[u32; MAX_CELLS as usize]> = Frozen::new([0; MAX_CELLS as usize]);
 
 /// IPv4 by the first 16 bits. Not frozen, nor is that of IPv6: the verifier would prune nothing by it, since no address is a
 /// constant, and so a program that is attached nowhere can be given other addresses.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.root4")]
-static ROOT4: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
+static ROOT4: Frozen<[u32; 65_536]> = Frozen::new([0; 65_536]);
 
 /// IPv6 by the first 16 bits.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.root6")]
-static ROOT6: Frozen<[u32; 65_536]> = Frozen(UnsafeCell::new([0; 65_536]));
+static ROOT6: Frozen<[u32; 65_536]> = Frozen::new([0; 65_536]);
 
 /// Blocks of both families; the loader sets how many.
 #[btf_map]
@@ -282,11 +225,8 @@ pub(crate) fn boot_time() -> u64 {
 /// map. A mask that the compiler knows to be without effect it removes, and verifiers before 6.13 then lose the bound.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.bounds")]
-static BOUNDS: Frozen<[usize; 3]> = Frozen(UnsafeCell::new([
-    Key::COUNT as usize - 1,
-    MAX_CELLS as usize - 1,
-    0xffff,
-]));
+static BOUNDS: Frozen<[usize; 3]> =
+    Frozen::new([Key::COUNT as usize - 1, MAX_CELLS as usize - 1, 0xffff]);
 
 /// A number that is below 2^18, the keys, for the verifier to see.
 #[inline(always)]
@@ -317,10 +257,10 @@ impl Maps {
     /// Borrows the globals.
     #[inline(always)]
     pub(crate) fn new(ctx: *mut c_void) -> Self {
-        // SAFETY: never written while programs run, see `Frozen`. The verifier sees a constant address in a frozen map, and
-        // prunes by the values that it finds there.
-        let config = unsafe { &*CONFIG.0.get().cast_const() };
-        Self { config, ctx }
+        Self {
+            config: frozen::config(),
+            ctx,
+        }
     }
 
     /// For functions that ask the kernel nothing about the packet at hand.

@@ -12,11 +12,10 @@ use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use aya_ebpf::macros::btf_map;
 use portguard_common::abi::above::ASKED;
 use portguard_common::addr::Addr;
-use portguard_common::tables::Tables as _;
 
 use crate::above::{self, Device};
+use crate::frozen;
 use crate::hook::{Received, Sent};
-use crate::maps::Maps;
 
 /// What a look at the kernel's routes is asked and answered with: too large for the stack.
 #[btf_map]
@@ -138,7 +137,7 @@ fn ask(ctx: *mut c_void, ifindex: u32) -> u64 {
 /// come by: that of the hook, and all above it, since there may be other routes for those.
 #[inline(always)]
 fn is_forwarded<H: Device>(hook: H) -> bool {
-    if Maps::alone().config().scoped == 0 {
+    if frozen::config().scoped == 0 {
         return false;
     }
     if !FORWARDED.contains(&ask(hook.ctx(), hook.ifindex())) {

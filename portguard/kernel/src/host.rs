@@ -16,6 +16,7 @@ pub mod operator;
 pub mod owners;
 pub mod privileges;
 pub mod resolve;
+mod rules;
 pub mod sessions;
 pub mod sockets;
 pub(crate) mod tracked;

@@ -9,8 +9,8 @@ use netlink_packet_route::rule::{RuleAttribute, RuleFlags};
 use portguard_common::abi::above::{WORDS, word};
 
 use super::btf;
-use super::diversions::rules;
 use super::links::Link;
+use super::rules::rules;
 use crate::machine;
 
 /// The global of the guard that holds [`places`].

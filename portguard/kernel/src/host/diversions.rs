@@ -15,6 +15,7 @@ use super::above;
 use super::links::{self, Link};
 use super::nat::{self, World};
 use super::netlink::request;
+use super::rules::rules;
 use crate::machine;
 
 /// All of them, for packets that come by an interface, each as what a person wants to read.
@@ -176,21 +177,6 @@ fn local_tables(family: AddressFamily) -> BTreeSet<u32> {
             (route.header.kind == RouteType::Local && table != LOCAL).then_some(table)
         })
         .collect()
-}
-
-pub(super) fn rules(family: AddressFamily) -> Vec<RuleMessage> {
-    let mut question = RuleMessage::default();
-    question.header.family = family;
-    let question = RouteNetlinkMessage::GetRule(question);
-    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).unwrap_or_default();
-    let rules = answers.into_iter().filter_map(|answer| {
-        if let RouteNetlinkMessage::NewRule(rule) = answer {
-            Some(rule)
-        } else {
-            None
-        }
-    });
-    rules.collect()
 }
 
 /// Why a rule leads to this host by something that a guard cannot ask for; `None` if it does not.
