@@ -78,6 +78,13 @@ impl Stage {
         let documents = self.folder.join("doc");
         copy_tree(&root().join("docs"), &documents.join("docs"))?;
         docs::fill_commands(&documents, program)?;
+        let install = fs::read_to_string(root().join("docs/guide/install.md"))?;
+        let install = without(
+            &install,
+            "\n## Build the packages yourself\n",
+            "\n## What the package does",
+        );
+        self.put("doc/docs/guide/install.md", install.as_bytes())?;
         // Only for the site.
         for name in ["book.toml", "SUMMARY.md"] {
             fs::remove_file(documents.join("docs").join(name))?;
@@ -174,9 +181,16 @@ impl Stage {
     }
 }
 
-/// A document without the section that takes the repository.
+/// The README without what takes the repository.
 fn for_users(text: &str) -> String {
-    match (text.find("\n## Try it\n"), text.find("\n## Use it\n")) {
+    let text = without(text, "\n## Try it\n", "\n## Use it\n");
+    let text = without(&text, "\nAll pages, with every verb", "\n## Licence\n");
+    text.replace(" (`cargo xtask package` builds the package)", "")
+}
+
+/// A document without what is between two places, if it has both.
+fn without(text: &str, from: &str, to: &str) -> String {
+    match (text.find(from), text.find(to)) {
         (Some(from), Some(to)) if from < to => {
             let (before, _) = text.split_at(from);
             let (_, after) = text.split_at(to);
@@ -219,4 +233,21 @@ fn compressed(bytes: &[u8]) -> Result<Vec<u8>> {
     })?;
     ensure!(output.status.success(), "gzip failed");
     Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_a_package_take_no_repository() -> Result<()> {
+        let read = |name: &str| fs::read_to_string(root().join(name));
+        let readme = for_users(&read("README.md")?);
+        assert!(!readme.contains("cargo"), "{readme}");
+        assert!(
+            readme.contains("## Use it") && readme.contains("## Licence"),
+            "{readme}"
+        );
+        Ok(())
+    }
 }

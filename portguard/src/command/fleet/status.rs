@@ -30,8 +30,8 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Show how far the rollout is, and where every host is
 ///
-/// Exit code 1: hosts failed, went back by themselves or are silent; or what was waited for is not so, be it that the time is up or that it
-/// cannot come any more. Who is further on than what is waited for, is there: `--wait audit` counts hosts that enforce.
+/// Exit code 1: hosts failed, went back by themselves or are silent; or what was waited for did not come, because the time is up or
+/// because it no longer can. Hosts that are further on count: `--wait audit` counts those that enforce.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
