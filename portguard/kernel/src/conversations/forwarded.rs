@@ -88,6 +88,16 @@ pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<
     Ok(())
 }
 
+/// Notes who called somebody behind this host: a policy that lets them in does not, and the next one may not let them in.
+pub(super) fn note_callers(namespace: &Namespace) -> crate::Result<()> {
+    let found = datagrams(&tracked_or_none(), &outside::outside(&[])?, route);
+    let mut writer = Writer::open(namespace.directory())?;
+    for tuple in found.outside {
+        writer.write(&record_of(&tuple, record::THEIRS, Class::Datagrams))?;
+    }
+    Ok(())
+}
+
 /// Who spoke first in conversations of datagrams that pass, as they are outside.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Datagrams {
