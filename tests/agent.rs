@@ -1,7 +1,7 @@
 //! The agent: metrics that a Prometheus reads, health, and an end that leaves the guard on.
 
 mod crowd;
-mod flood;
+pub(crate) mod flood;
 mod killed;
 
 use std::io::{Read as _, Write as _};

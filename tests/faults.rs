@@ -2,8 +2,8 @@
 //! mixture, and nothing is left over.
 
 mod refusals;
-mod state;
-mod traffic;
+pub(crate) mod state;
+pub(crate) mod traffic;
 
 use std::net::{IpAddr, SocketAddr};
 

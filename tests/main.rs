@@ -78,6 +78,8 @@ mod sessions;
 #[cfg(test)]
 mod setup;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod standby;
 #[cfg(test)]
 mod systems;

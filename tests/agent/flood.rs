@@ -22,7 +22,7 @@ const SAMPLE: u64 = 160;
 const GROWTH: u64 = 8 << 10;
 
 /// Resident memory of a process, in KiB.
-fn resident(process: u32) -> Result<u64> {
+pub(crate) fn resident(process: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let line = line.context("no `VmRSS`")?;

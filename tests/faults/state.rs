@@ -44,7 +44,7 @@ pub(super) fn heal(guarded: &Guarded) -> Result<()> {
 
 /// Sees that both attachments run one generation, that nothing is amiss, and that the kernel holds no program of this guard
 /// beside the pinned generations'.
-pub(super) fn check_whole(guarded: &Guarded, after: &str) -> Result<()> {
+pub(crate) fn check_whole(guarded: &Guarded, after: &str) -> Result<()> {
     let live = in_force(guarded)?.with_context(|| format!("after {after}: nothing in force"))?;
     ensure!(
         live.warnings.is_empty(),
@@ -105,7 +105,7 @@ fn users(map: u32) -> BTreeSet<u32> {
 }
 
 /// All maps of a guard: those that its programs use, and those that are pinned.
-pub(super) fn maps(guarded: &Guarded) -> Result<BTreeSet<u32>> {
+pub(crate) fn maps(guarded: &Guarded) -> Result<BTreeSet<u32>> {
     let layout = layout(guarded)?;
     let cells = MapInfo::from_pin(layout.shared().join("CELLS"))?.id();
     let programs = users(cells);

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// Traffic that goes on until it is counted.
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     ended: Arc<AtomicBool>,
     sender: JoinHandle<Result<u64>>,
     receiver: JoinHandle<Result<u64>>,
@@ -28,7 +28,7 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// From the peer to the host: `allowed` passes whatever happens, `denied` never does.
-    pub(super) fn start(guarded: &Guarded, allowed: u16, denied: u16) -> Result<Self> {
+    pub(crate) fn start(guarded: &Guarded, allowed: u16, denied: u16) -> Result<Self> {
         let (open, closed) = (listen(guarded, allowed)?, listen(guarded, denied)?);
         let address = IpAddr::V4(guarded.link.left.v4());
         let ended = Arc::new(AtomicBool::new(false));
@@ -87,7 +87,7 @@ impl Traffic {
     }
 
     /// Ends it. How many datagrams went each way of which none was lost, and none came through.
-    pub(super) fn finish(self) -> Result<u64> {
+    pub(crate) fn finish(self) -> Result<u64> {
         self.ended.store(true, Ordering::Relaxed);
         let sent = self.sender.join().ok().context("the sender panicked")??;
         let received = self

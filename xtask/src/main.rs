@@ -1,5 +1,5 @@
-//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `package`, `release`,
-//! `docs`, `ci`.
+//! The developer's one door: `cargo xtask setup`, `demo`, `test`, `lint`, `vm-test`, `bench`, `nightly`, `soak`,
+//! `package`, `release`, `docs`, `ci`.
 //!
 //! Every verb begins with `setup`, which costs nothing when all is there. Exit codes are those of `portguard`: 0 done,
 //! 1 something failed, 2 wrong usage, 3 the system lacks something that is named.
@@ -21,6 +21,7 @@ mod release;
 mod setup;
 mod shell;
 mod shipped;
+mod soak;
 mod tally;
 mod test;
 mod vm;
@@ -54,6 +55,8 @@ enum Verb {
     VmTest(vm::VmArgs),
     /// Runs what takes long: a million frames, the fuzzers, every kernel (root)
     Nightly(nightly::NightlyArgs),
+    /// Guards a host for as long as one likes, with everything that changes a guard in turns (root)
+    Soak(soak::SoakArgs),
     /// Builds .deb and .rpm, the same bytes each time, and checks them
     Package(package::PackageArgs),
     /// Builds what is published: packages, image, checksums, bill of materials, apt repository
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::VmTest(args) => vm::run(args),
         Verb::Nightly(args) => nightly::run(args),
+        Verb::Soak(args) => soak::run(args),
         Verb::Package(args) => package::run(args),
         Verb::Release(args) => release::run(args),
         Verb::Docs(args) => docs::run(args),

@@ -13,13 +13,16 @@ use crate::shell::{capture, result, say, show, step};
 use crate::tally::Tally;
 use crate::test::{TestArgs, all};
 use crate::workspace::{cargo, root, target};
-use crate::{setup, vm};
+use crate::{setup, soak, vm};
 
 /// Frames through both programs of every policy.
 const FRAMES: u64 = 1_000_000;
 
 /// Hosts whose plan is made, that watch one etcd, and that are rolled out.
 const HOSTS: u64 = 10_000;
+
+/// Seconds of one guard.
+const SOAK: u64 = 3600;
 
 /// Frames that the fuzzer begins with: several of each class.
 const SEEDS: usize = 500;
@@ -67,6 +70,8 @@ enum Part {
     Fleet,
     /// Whole systems, and every change of every row
     Documents,
+    /// One guard for an hour
+    Soak,
     /// Every kernel
     Vm,
 }
@@ -100,6 +105,7 @@ impl Part {
             Self::Fuzzer => fuzz(args.seconds),
             Self::Fleet => fleet(args.hosts),
             Self::Documents => documents(),
+            Self::Soak => soak::soak(SOAK),
             Self::Vm => vm::everything(),
         }
     }
