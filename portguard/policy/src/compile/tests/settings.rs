@@ -691,9 +691,9 @@ fn offsets_of_one_host_may_stand_with_what_else_it_says() {
 fn an_option_that_the_product_has_not_is_no_error_where_its_rows_are_closed_anyway() {
     let text = "unprinted_peers = \"none\"\n[systems.wso2]\nwithout = [\"embedded-ldap\"]\n\
                 [[host]]\nname = \"a1\"\naddresses = [\"10.0.0.1\"]\nroles = [\"wso2/api-manager\"]\n";
-    let compiled = super::asks::named(text, "a1");
+    let compiled = named(text, "a1");
     let words = ["`without` option `embedded-ldap`"];
-    let reported = super::asks::messages_of(&compiled, "no-effect", &words);
+    let reported = messages_of(&compiled, "no-effect", &words);
     assert!(reported.contains("warning[no-effect]"), "{reported}");
     assert!(!reported.contains("which is off"), "{reported}");
 }
