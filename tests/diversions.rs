@@ -25,7 +25,7 @@ roles = ["town/house"]
 "#;
 
 /// Commands that make a packet for somebody else one for this host.
-const DIVERTED: [(&str, &str); 6] = [
+const DIVERTED: [(&str, &str); 9] = [
     (
         "a transparent proxy",
         "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 tcp dport 80 redirect to :9999",
@@ -41,6 +41,18 @@ const DIVERTED: [(&str, &str); 6] = [
     (
         "a port",
         "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add ipproto udp dport 9999 lookup 100",
+    ),
+    (
+        "a mark that leads away from it",
+        "ip route add local 10.50.0.0/16 dev lo table 100; ip route add default via 10.77.0.2 table 200; ip rule add not fwmark 5 lookup 200 pref 10; ip rule add lookup 100 pref 20",
+    ),
+    (
+        "a protocol that leads away from it",
+        "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add not ipproto udp lookup main pref 10; ip rule add lookup 100 pref 20",
+    ),
+    (
+        "a jump",
+        "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add lookup 100 pref 50; ip rule add lookup main pref 20; ip rule add ipproto udp dport 9990-9999 goto 50 pref 10",
     ),
     (
         "a class",

@@ -36,8 +36,13 @@ pub fn diversions(interface: &str) -> Vec<String> {
     let mut found: Vec<String> = redirects.collect();
     for (family, name) in [(AddressFamily::Inet, "ip"), (AddressFamily::Inet6, "ip -6")] {
         let local = local_tables(family);
-        let rules = rules(family).into_iter();
-        let diverting = rules.filter_map(|rule| diverts(&rule, &local));
+        let rules = rules(family);
+        // Whoever leads some packets elsewhere decides which of them come to what stands behind.
+        let behind: BTreeSet<u32> = rules.iter().map(table).collect();
+        let behind = behind.intersection(&local).next().copied();
+        let diverting = rules
+            .iter()
+            .filter_map(|rule| diverts(rule, &local, behind));
         found.extend(diverting.map(|why| format!("`{name} rule` {why}")));
     }
     if !above::are_known() {
@@ -179,9 +184,23 @@ fn local_tables(family: AddressFamily) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Why a rule leads to this host by something that a guard cannot ask for; `None` if it does not.
-fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>) -> Option<String> {
-    let mut table = u32::from(rule.header.table);
+/// The table that a rule leads to.
+fn table(rule: &RuleMessage) -> u32 {
+    let named = rule.attributes.iter().find_map(|attribute| {
+        if let RuleAttribute::Table(number) = attribute {
+            Some(*number)
+        } else {
+            None
+        }
+    });
+    named.unwrap_or_else(|| rule.header.table.into())
+}
+
+/// Why a rule leads to this host, or to what leads there `behind` it, by something that a guard cannot ask for; `None` if it
+/// does not.
+fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>, behind: Option<u32>) -> Option<String> {
+    let to = Some(table(rule)).filter(|table| local.contains(table));
+    let table = to.or(behind)?;
     let mut by = Vec::new();
     if rule.header.tos != 0 {
         by.push("tos");
@@ -192,7 +211,6 @@ fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>) -> Option<String> {
             reason = "one of many, and more come with each kernel"
         )]
         match attribute {
-            RuleAttribute::Table(number) => table = *number,
             RuleAttribute::FwMark(mark) if *mark != 0 => by.push("fwmark"),
             RuleAttribute::IpProtocol(_) => by.push("ipproto"),
             RuleAttribute::SourcePortRange(_) => by.push("sport"),
@@ -203,9 +221,14 @@ fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>) -> Option<String> {
             _ => {}
         }
     }
-    (!by.is_empty() && local.contains(&table)).then(|| {
+    let what = if to.is_some() {
+        "leads packets"
+    } else {
+        "decides about packets"
+    };
+    (!by.is_empty()).then(|| {
         format!(
-            "leads packets by {} to table {table}, which has routes to this host",
+            "{what} by {} on the way to table {table}, which has routes to this host",
             by.join(", ")
         )
     })
@@ -225,9 +248,12 @@ mod tests {
         };
         let local = BTreeSet::from([100]);
         let mark = || vec![RuleAttribute::FwMark(1)];
+        let diverts = |rule: &RuleMessage, local| diverts(rule, local, None);
         assert!(diverts(&rule(100, mark()), &local).is_some_and(|why| why.contains("fwmark")));
         // As `wg-quick` has them: not to this host.
         assert_eq!(diverts(&rule(99, mark()), &local), None);
+        // Unless another rule leads there, to which this one lets come what it does not take.
+        assert!(super::diverts(&rule(99, mark()), &local, Some(100)).is_some());
         // What a guard asks for with the addresses and the interface.
         let source = RuleAttribute::Source([10, 0, 0, 1].into());
         assert_eq!(diverts(&rule(100, vec![source]), &local), None);
