@@ -84,7 +84,10 @@ fn nothing_is_made_that_no_other_verb_would_take() -> Result<()> {
     let mut status = Command::new(env!("CARGO_BIN_EXE_portguard"));
     status.args(["fleet", "status"]).current_dir(place.path());
     let output = fleet.link.left.host.output(&mut status, SOON)?;
-    ensure!(output.stderr.contains("nothing was published"), "{output}");
+    ensure!(
+        output.stderr.contains("nothing has been published"),
+        "{output}"
+    );
     Ok(())
 }
 

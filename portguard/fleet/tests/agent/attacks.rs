@@ -158,7 +158,7 @@ async fn what_compiles_to_another_policy_than_was_signed_is_not_loaded<S: Store 
     unmoved(&mut fleet, "another policy").await;
     let (state, why) = fleet.states()["h0"];
     assert_eq!(state, State::Failed);
-    assert!(why.contains("another policy"), "{why}");
+    assert!(why.contains("a different policy"), "{why}");
 }
 
 async fn a_position_or_a_hold_that_cannot_be_read_moves_nobody<S: Store + Clone>(store: S) {

@@ -206,7 +206,7 @@ async fn what_is_said_to_be_in_force_is_what_the_kernel_has<S: Store + Clone>(st
     fleet.tick().await;
     let (_, in_force, why) = word(&mut fleet, "h0").await;
     assert_eq!(in_force, None, "{why}");
-    assert!(why.contains("of no release"), "{why}");
+    assert!(why.contains("belongs to no release"), "{why}");
 }
 
 /// What is gone back to cuts the store: the kernel comes back from it, and nobody says that it went.
