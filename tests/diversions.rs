@@ -25,7 +25,7 @@ roles = ["town/house"]
 "#;
 
 /// Commands that make a packet for somebody else one for this host.
-const DIVERTED: [(&str, &str); 9] = [
+const DIVERTED: [(&str, &str); 10] = [
     (
         "a transparent proxy",
         "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 tcp dport 80 redirect to :9999",
@@ -49,6 +49,10 @@ const DIVERTED: [(&str, &str); 9] = [
     (
         "a protocol that leads away from it",
         "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add not ipproto udp lookup main pref 10; ip rule add lookup 100 pref 20",
+    ),
+    (
+        "a suppressor, IPv6",
+        "ip -6 route add local fd60::/32 dev lo table 100; ip -6 rule add lookup main suppress_prefixlength 0 pref 10; ip -6 rule add lookup 100 pref 20",
     ),
     (
         "a jump",

@@ -201,6 +201,7 @@ fn table(rule: &RuleMessage) -> u32 {
 fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>, behind: Option<u32>) -> Option<String> {
     let to = Some(table(rule)).filter(|table| local.contains(table));
     let table = to.or(behind)?;
+    let is_six = rule.header.family == AddressFamily::Inet6;
     let mut by = Vec::new();
     if rule.header.tos != 0 {
         by.push("tos");
@@ -216,6 +217,13 @@ fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>, behind: Option<u32>) -> Op
             RuleAttribute::SourcePortRange(_) => by.push("sport"),
             RuleAttribute::DestinationPortRange(_) => by.push("dport"),
             RuleAttribute::TunId(id) if *id != 0 => by.push("tun_id"),
+            // Programs are answered by what such a rule would not take, in IPv6.
+            RuleAttribute::SuppressPrefixLen(least) if is_six && *least != u32::MAX => {
+                by.push("suppress_prefixlength");
+            }
+            RuleAttribute::SuppressIfGroup(group) if is_six && *group != u32::MAX => {
+                by.push("suppress_ifgroup");
+            }
             // New selectors (DSCP, flow label) of newer kernels.
             RuleAttribute::Other(_) => by.push("a selector that is not known here"),
             _ => {}
