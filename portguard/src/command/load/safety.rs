@@ -314,21 +314,21 @@ fn check_operator(
     Err(fault)
 }
 
-/// How to let an operator in. Flags take the place of what a site file allows, so that they are no way where it allows others.
+/// How to let an operator in. Flags take the place of what a site file allows: alone they are no way where it allows others.
 fn way_in(policy: &Policy, ports: &[u16], operator: IpAddr) -> String {
-    let is_management = |grant: &Grant| grant.kind == GrantKind::Management;
     let named = |form: &dyn Fn(&u16) -> String| -> String {
         ports.iter().map(form).collect::<Vec<_>>().join(" ")
     };
-    if policy.inbound.iter().any(is_management) {
-        let ports = named(&|port| format!("`tcp/{port}`"));
-        return format!(
-            "add {operator} to the peers of {ports} in `[management]` of the site file, or to a group that is named there \
-             (`--management` would take the place of all that is allowed there); or use `--force`"
-        );
-    }
     let flags = named(&|port| format!("`--management tcp/{port}={operator}`"));
-    format!("allow it with {flags}, or use `--force`")
+    let is_management = |grant: &Grant| grant.kind == GrantKind::Management;
+    if !policy.inbound.iter().any(is_management) {
+        return format!("allow it with {flags}, or say `--force`");
+    }
+    let ports = named(&|port| format!("`tcp/{port}`"));
+    format!(
+        "add {operator} to the peers of {ports} in `[management]` of the site file, or give {flags} beside flags for all others \
+         that are to stay allowed, since flags take the place of `[management]`; or say `--force`"
+    )
 }
 
 fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {
