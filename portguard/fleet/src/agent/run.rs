@@ -13,11 +13,13 @@ const HURRIES: u32 = 5;
 /// Hosts that hear of a release in the same moment do not all fetch it in the same moment.
 const SPREAD: Duration = Duration::from_millis(1500);
 
-/// Takes steps until the store is gone, and says why it is. `every`: between two where nothing happens.
+/// Takes steps until the store is gone, and says why it is. `every`: between two where nothing happens; `heard`: when the store
+/// was last heard.
 pub async fn run<S: Store, G: Guard>(
     agent: &mut Agent<S, G>,
     mut watch: Watch,
     every: Duration,
+    heard: &mut Instant,
 ) -> String {
     let mut snapshot: Option<Snapshot> = None;
     let mut hurried = 0;
@@ -38,6 +40,7 @@ pub async fn run<S: Store, G: Guard>(
                         sleep(SPREAD.min(every).mul_f64(fastrand::f64())).await;
                     }
                     snapshot = Some(changed);
+                    *heard = Instant::now();
                     if is_concerned {
                         break;
                     }
@@ -46,10 +49,12 @@ pub async fn run<S: Store, G: Guard>(
                 Err(_) => break,
             }
         }
-        if let Some(snapshot) = &snapshot
-            && let Err(error) = agent.step(snapshot).await
-        {
+        let Some(snapshot) = &snapshot else {
+            continue;
+        };
+        if let Err(error) = agent.step(snapshot).await {
             return error.to_string();
         }
+        *heard = Instant::now();
     }
 }

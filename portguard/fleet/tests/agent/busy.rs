@@ -24,7 +24,9 @@ async fn asked_most(count: usize) -> BTreeMap<&'static str, usize> {
     let hosts = tokio::task::LocalSet::new();
     for (_, mut host) in std::mem::take(&mut fleet.hosts) {
         let watch = fleet.store.watch(&host.keys()).await.unwrap();
-        hosts.spawn_local(async move { run(&mut host, watch, EVERY).await });
+        hosts.spawn_local(async move {
+            run(&mut host, watch, EVERY, &mut tokio::time::Instant::now()).await
+        });
     }
     hosts
         .run_until(async {

@@ -10,7 +10,9 @@ use portguard_fleet::release::Trust;
 use portguard_fleet::status::HostKey;
 use portguard_fleet::store::{Address, AnyStore, Files, Store as _};
 use portguard_policy::error::Fault;
+use portguard_policy::human::duration;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::guard::Verbs;
 use super::store_fault;
@@ -105,12 +107,16 @@ fn files(directory: &Path) -> Files {
 
 /// For ever: whatever the store does, what is in force stays in force.
 async fn follow(mut agent: Agent<AnyStore, Verbs>, every: Duration) {
+    let mut heard = Instant::now();
     loop {
         let why = match agent.store().watch(&agent.keys()).await {
-            Ok(watch) => run(&mut agent, watch, every).await,
+            Ok(watch) => run(&mut agent, watch, every, &mut heard).await,
             Err(error) => error.to_string(),
         };
-        tracing::warn!("{why}; what is in force stays in force");
+        let ago = duration(heard.elapsed().as_secs());
+        tracing::warn!(
+            "{why}; what is in force stays in force, and is as the store had it {ago} ago"
+        );
         agent.alone(&why).await;
         // Thousands that lost it together do not come back together.
         tokio::time::sleep(Duration::from_millis(500 + fastrand::u64(..2500))).await;
