@@ -57,9 +57,9 @@ fn nothing_is_made_that_no_other_verb_would_take() -> Result<()> {
     };
     let quoted = "file:a\"b\\c";
     for (arguments, says) in [
-        (&["--key", "abc"][..], "no public key"),
-        (&["--key", ""], "no public key"),
-        (&["--key", "\"\n[tls]"], "no public key"),
+        (&["--key", "abc"][..], "not a minisign public key"),
+        (&["--key", ""], "not a minisign public key"),
+        (&["--key", "\"\n[tls]"], "not a minisign public key"),
         (&["--threshold", "0"], "0 of 0 keys"),
         (&["--key", &key, "--threshold", "2"], "2 of 1 keys"),
         (
@@ -67,7 +67,7 @@ fn nothing_is_made_that_no_other_verb_would_take() -> Result<()> {
             "2 of 1 keys",
         ),
         (&["--key", &key, "--store", "https://fleet"], "read only"),
-        (&["--key", &key, "--store", "fleet"], "no store"),
+        (&["--key", &key, "--store", "fleet"], "not a store"),
         (
             &["--key", &key, "--store", "file:/proc/none"],
             "cannot make",
