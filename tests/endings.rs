@@ -140,7 +140,10 @@ fn rows_end_in_the_kernel_and_stay_ended() -> Result<()> {
         one["effective"]["endings"][0]["is_over"] == true,
         "{status}"
     );
-    ensure!(one["warnings"].to_string().contains("expired at"), "{status}");
+    ensure!(
+        one["warnings"].to_string().contains("expired at"),
+        "{status}"
+    );
     let counters = site.json(&["counters", "--json"])?;
     let endings = &counters["interfaces"][0]["effective"]["endings"];
     ensure!(endings[0]["is_over"] == true, "{counters}");
