@@ -31,20 +31,20 @@ impl Whole {
             // SAFETY: within the element, as in `at_hand`.
             unsafe { words.add(word).write_volatile(0) };
         }
-        Self::at(words)
+        Some(Self::at(words))
     }
 
     /// The frame at hand: what the functions before have written.
     #[inline(always)]
     pub(crate) fn at_hand() -> Option<&'static mut Self> {
-        Self::at(WHOLE.get_ptr_mut(0)?.cast())
+        Some(Self::at(WHOLE.get_ptr_mut(0)?.cast()))
     }
 
     #[inline(always)]
-    fn at(words: *mut u64) -> Option<&'static mut Self> {
+    fn at(words: *mut u64) -> &'static mut Self {
         // SAFETY: memory that is large enough and aligned, of a live per-CPU element that no other program of this CPU runs
         // beside; each function asks for it once. Zeros are values of all that is in there, and what is there was written by
         // these functions.
-        Some(unsafe { &mut *words.cast::<Self>() })
+        unsafe { &mut *words.cast::<Self>() }
     }
 }
