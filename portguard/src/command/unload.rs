@@ -162,7 +162,14 @@ fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
         }
     }
     for name in &answer.stays_off {
-        writeln!(err, "{}: stays off until `portguard load`", plain(name))?;
+        let name = plain(name);
+        // What a fleet's host enforces is on its disk, and no site file is beside it.
+        let load = if boot::has_fleet() {
+            format!("portguard load --last-good --switch-on --interface {name}")
+        } else {
+            "portguard load".to_owned()
+        };
+        writeln!(err, "{name}: stays off until `{load}`")?;
     }
     for directory in &answer.removed {
         writeln!(err, "removed `{directory}`")?;

@@ -70,6 +70,8 @@ impl Resolver {
         let options: &mut ResolverOpts = builder.options_mut();
         options.timeout = PATIENCE;
         options.attempts = 2;
+        // By a port that the kernel picked, it is seen to be a client, and no service of this host.
+        options.os_port_selection = true;
         // Who asks decides when to ask again.
         options.cache_size = 0;
         if server.is_some() {

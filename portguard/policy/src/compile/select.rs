@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Inputs, inventory};
 use crate::catalog::{Role, System};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 use crate::site::{Host, Mode, Place, nearest};
 
 /// How the host is chosen.
@@ -97,8 +97,14 @@ impl<'a> Subject<'a> {
             let who = host.map_or("the host".to_owned(), |host| {
                 format!("host `{}`", host.name)
             });
-            let message = format!("{who} has no role: its matrix is management and baseline only");
-            let diagnostic = Diagnostic::warning("no-role", message)
+            // With rows of its own a host needs no vendor's.
+            let (level, only) = if site.rows.is_empty() {
+                (Level::Warning, "management and baseline only")
+            } else {
+                (Level::Note, "management, baseline and rows of your own")
+            };
+            let message = format!("{who} has no role: its matrix is {only}");
+            let diagnostic = Diagnostic::new(level, "no-role", message)
                 .hint("give it `roles`, or `--role SYSTEM/ROLE`");
             let place = host.and_then(|host| site.at(host.place));
             messages.push(place.map_or(diagnostic.clone(), |place| diagnostic.at(place)));

@@ -4,6 +4,7 @@ use super::asks::{codes, line_of, messages_of, named, of};
 use super::fixture::{compiled_site, lines, messages};
 use crate::catalog::Catalog;
 use crate::compile::Selection;
+use crate::diagnostic::Level;
 use crate::site::Site;
 
 #[test]
@@ -696,4 +697,24 @@ fn an_option_that_the_product_has_not_is_no_error_where_its_rows_are_closed_anyw
     let reported = messages_of(&compiled, "no-effect", &words);
     assert!(reported.contains("warning[no-effect]"), "{reported}");
     assert!(!reported.contains("which is off"), "{reported}");
+}
+
+#[test]
+fn a_host_with_rows_of_its_own_needs_no_role() {
+    let host = "[management]\nallow = [\"tcp/22\"]\n\
+                [[host]]\nname = \"own\"\naddresses = [\"10.0.0.1\"]\n";
+    let row = "[[row]]\nname = \"web\"\ndirection = \"in\"\ntransport = \"tcp\"\nports = [8080]\npeers = \"any\"\n\
+               reason = \"a test\"\n";
+    for (text, level) in [
+        (host.to_owned(), Level::Warning),
+        (format!("{host}{row}"), Level::Note),
+    ] {
+        let compiled = named(&text, "own");
+        let all = compiled.diagnostics.iter();
+        let found: Vec<Level> = all
+            .filter(|one| one.code == "no-role")
+            .map(|one| one.level)
+            .collect();
+        assert_eq!(found, [level], "{text}");
+    }
 }
