@@ -143,12 +143,13 @@ impl From<Status> for HostSaid {
 }
 
 impl HostSaid {
-    /// `4 enforce`: the release, and what it does.
+    /// `4 enforce`: the release, and what it does; `none` where no release is in force, and nothing is dropped.
     fn in_force(&self) -> String {
-        let mode = if self.enforces { "enforce" } else { "audit" };
-        match self.in_force {
-            Some(serial) => format!("{serial} {mode}"),
-            None => mode.to_owned(),
+        match (self.in_force, self.enforces) {
+            (Some(serial), true) => format!("{serial} enforce"),
+            (Some(serial), false) => format!("{serial} audit"),
+            (None, true) => "enforce".to_owned(),
+            (None, false) => "none".to_owned(),
         }
     }
 }
