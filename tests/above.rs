@@ -1,34 +1,18 @@
 //! A guard that passes what is for others, below interfaces for which the kernel has other routes: what those take for the
 //! host itself is judged, at every moment.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::net::{End, Host, Lab, unique_name};
+use portguard_harness::net::{End, Host, Lab};
 use portguard_harness::traffic::{receive_datagram, udp_socket};
 use serde_json::Value;
 
 use crate::guard::{Guarded, LONG, SOON};
-use crate::living::town::MATRIX;
+use crate::living::town::{SCOPED, Site};
 use crate::topology::ip;
-
-const SITE: &str = r#"
-schema = 1
-mode = "enforce"
-unprinted_peers = "any"
-catalogs = ["matrices"]
-scope = "host-addresses"
-[management]
-none = true
-[[host]]
-name = "house"
-addresses = ["10.77.0.1"]
-roles = ["town/house"]
-"#;
 
 /// What no row opens.
 const CLOSED: u16 = 9_999;
@@ -84,19 +68,15 @@ enum Comes {
 
 struct World {
     guarded: Guarded,
-    folder: PathBuf,
+    site: Site,
     above: &'static str,
 }
 
 impl World {
     fn new(above: &'static str) -> Result<Self> {
-        let folder = std::env::temp_dir().join(unique_name("abv"));
-        fs::create_dir_all(folder.join("matrices"))?;
-        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
-        fs::write(folder.join("site.toml"), SITE)?;
         let world = Self {
             guarded: Guarded::new()?,
-            folder,
+            site: Site::of(&SCOPED.replace("MODE", "enforce"))?,
             above,
         };
         let host = world.host();
@@ -153,7 +133,7 @@ impl World {
     }
 
     fn load_command(&self) -> Command {
-        let site = self.folder.join("site.toml").display().to_string();
+        let site = self.site.file();
         let interface = self.guarded.interface();
         let args = [
             "load",
@@ -217,12 +197,6 @@ impl World {
         let passed = self.transit()? - before;
         ensure!(passed == 2, "{passed} of 2 packets for others passed");
         Ok(())
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -1,28 +1,12 @@
 //! A guard that passes what is for others, on a host where some of that comes to its own sockets all the same.
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use portguard_harness::net::{Output, unique_name};
+use portguard_harness::net::Output;
 
 use crate::guard::{Guarded, LONG};
-use crate::living::town::MATRIX;
-
-const SITE: &str = r#"
-schema = 1
-mode = "audit"
-unprinted_peers = "any"
-catalogs = ["matrices"]
-scope = "host-addresses"
-[management]
-none = true
-[[host]]
-name = "house"
-addresses = ["10.77.0.1"]
-roles = ["town/house"]
-"#;
+use crate::living::town::{SCOPED, Site};
 
 /// Commands that make a packet for somebody else one for this host.
 const DIVERTED: [(&str, &str); 10] = [
@@ -76,18 +60,14 @@ const STRAIGHT: [&str; 2] = [
 
 struct Host {
     guarded: Guarded,
-    folder: PathBuf,
+    site: Site,
 }
 
 impl Host {
     fn new(commands: &str) -> Result<Self> {
-        let folder = std::env::temp_dir().join(unique_name("div"));
-        fs::create_dir_all(folder.join("matrices"))?;
-        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
-        fs::write(folder.join("site.toml"), SITE)?;
         let host = Self {
             guarded: Guarded::new()?,
-            folder,
+            site: Site::of(&SCOPED.replace("MODE", "audit"))?,
         };
         let interface = host.guarded.interface();
         for line in commands.replace("IF", interface).split("; ") {
@@ -101,7 +81,7 @@ impl Host {
     }
 
     fn load(&self, more: &[&str]) -> Result<Output> {
-        let site = self.folder.join("site.toml").display().to_string();
+        let site = self.site.file();
         let interface = self.guarded.interface();
         let args = [
             "load",
@@ -120,12 +100,6 @@ impl Host {
     fn status(&self) -> Result<String> {
         let output = self.guarded.run(&["status".to_owned()], None)?;
         Ok(output.success()?.stdout)
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Interfaces that come while the agent runs: guarded where the site names them, and said where nobody guards them.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 use crate::agent::listening;
 use crate::guard::{Guarded, LONG, eventually};
-use crate::living::town::MATRIX;
+use crate::living::town::Site;
 
 const SITE: &str = r#"
 schema = 1
@@ -31,7 +30,7 @@ roles = ["town/house"]
 struct World {
     guarded: Guarded,
     second: String,
-    folder: PathBuf,
+    site: Site,
     agent: Process,
 }
 
@@ -39,25 +38,22 @@ impl World {
     fn new() -> Result<Self> {
         let guarded = Guarded::new()?;
         let second = unique_name("nc");
-        let folder = std::env::temp_dir().join(unique_name("new"));
-        fs::create_dir_all(folder.join("matrices"))?;
-        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
         let text = SITE
             .replace("FIRST", guarded.interface())
             .replace("SECOND", &second);
-        fs::write(folder.join("site.toml"), text)?;
-        let file = folder.join("site.toml").display().to_string();
+        let site = Site::of(&text)?;
+        let file = site.file();
         let load = ["load", "-c", &file, "--host", "house"];
         let host = &guarded.link.left.host;
         let output = host.output(&mut Guarded::command(&load), LONG)?.success()?;
         ensure!(output.stderr.contains("not there now"), "{output}");
-        let history = format!("--history={}", folder.join("history").display());
+        let history = format!("--history={}", site.path("history").display());
         let agent = host.start(&mut Guarded::command(&["agent", &history]))?;
         listening(&agent)?;
         Ok(Self {
             guarded,
             second,
-            folder,
+            site,
             agent,
         })
     }
@@ -114,7 +110,6 @@ impl Drop for World {
             let unload = ["unload", "--interface", name];
             let _ = self.host().output(&mut Guarded::command(&unload), LONG);
         }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -180,7 +175,7 @@ fn what_the_site_does_not_name_is_said_and_not_touched() -> Result<()> {
         "{output}"
     );
     // A site that has changed since is somebody's draft.
-    let file = world.folder.join("site.toml");
+    let file = world.site.file();
     let text = fs::read_to_string(&file)?.replace("mode = \"enforce\"", "mode = \"audit\"");
     fs::write(&file, text)?;
     let _second = world.comes(&world.second)?;

@@ -1,14 +1,12 @@
 //! Tunnels: a guard judges them by their outer header, and every view says so where one is open.
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use portguard_harness::net::{Output, unique_name};
 
 use crate::guard::{Guarded, LONG};
-use crate::living::town::MATRIX;
+use crate::living::town::Site;
 
 const SITE: &str = r#"
 schema = 1
@@ -26,27 +24,8 @@ addresses = ["10.77.0.1"]
 roles = ["town/house"]
 "#;
 
-struct Site(PathBuf);
-
-impl Site {
-    fn new(baseline: &str, rows: &str) -> Result<Self> {
-        let folder = std::env::temp_dir().join(unique_name("tun"));
-        fs::create_dir_all(folder.join("matrices"))?;
-        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
-        let text = SITE.replace("BASELINE", baseline).replace("ROWS", rows);
-        fs::write(folder.join("site.toml"), text)?;
-        Ok(Self(folder))
-    }
-
-    fn file(&self) -> String {
-        self.0.join("site.toml").display().to_string()
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn site(baseline: &str, rows: &str) -> Result<Site> {
+    Site::of(&SITE.replace("BASELINE", baseline).replace("ROWS", rows))
 }
 
 fn udp(port: u16) -> String {
@@ -79,7 +58,7 @@ fn ip(guarded: &Guarded, arguments: &str) -> Result<()> {
 #[test]
 fn check_names_every_tunnel_that_a_site_lets_in() -> Result<()> {
     for port in [4789, 8472, 6081, 51_820, 1194, 1701, 2152, 4500] {
-        let site = Site::new("", &udp(port))?;
+        let site = site("", &udp(port))?;
         let output =
             Guarded::command(&["check", "-c", &site.file(), "--host", "house"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned()
@@ -94,7 +73,7 @@ fn check_names_every_tunnel_that_a_site_lets_in() -> Result<()> {
         let protocol = format!(
             "protocols = [{{ number = {number}, peers = \"any\", reason = \"a tunnel\" }}]"
         );
-        let site = Site::new(&protocol, "")?;
+        let site = site(&protocol, "")?;
         let output =
             Guarded::command(&["check", "-c", &site.file(), "--host", "house"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned()
@@ -106,7 +85,7 @@ fn check_names_every_tunnel_that_a_site_lets_in() -> Result<()> {
         );
     }
     // What is no tunnel is none.
-    let site = Site::new("", &udp(4790))?;
+    let site = site("", &udp(4790))?;
     let output = Guarded::command(&["check", "-c", &site.file(), "--host", "house"]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(!said.contains("tunnel are not judged"), "{said}");
@@ -117,7 +96,7 @@ fn check_names_every_tunnel_that_a_site_lets_in() -> Result<()> {
 fn a_tunnel_that_ends_here_is_said_until_it_has_a_guard() -> Result<()> {
     let guarded = Guarded::new()?;
     let card = guarded.interface();
-    let site = Site::new("", &udp(4789))?;
+    let site = site("", &udp(4789))?;
     let file = site.file();
     let load = |interface: &str, mode: &str| {
         run(

@@ -14,6 +14,7 @@ use std::process::Command;
 use anyhow::Result;
 use portguard_harness::net::{End, Host, Interface, Lab, Link, Output, Process, unique_name};
 use portguard_harness::traffic::{TcpEcho, UdpEcho, connect};
+use tempfile::TempDir;
 
 use super::clients::{NameServer, TimeServer};
 use crate::guard::{Guarded, SOON, eventually};
@@ -31,7 +32,7 @@ pub(super) const NARROW: u32 = 1280;
 /// Idle times that a test can wait for, in seconds.
 pub(super) const TCP_IDLE: u64 = 3;
 
-pub(crate) const MATRIX: &str = r#"
+const MATRIX: &str = r#"
 schema = 1
 system = "town"
 name = "Town"
@@ -88,24 +89,55 @@ addresses = ["10.77.0.1", "fd77::1"]
 roles = ["town/house"]
 "#;
 
+/// The site of a host that passes what is for others; `MODE` is its mode.
+pub(crate) const SCOPED: &str = r#"
+schema = 1
+mode = "MODE"
+unprinted_peers = "any"
+catalogs = ["matrices"]
+scope = "host-addresses"
+[management]
+none = true
+[[host]]
+name = "house"
+addresses = ["10.77.0.1"]
+roles = ["town/house"]
+"#;
+
 /// A site file and its matrix, in a folder that goes with it.
 #[derive(Debug)]
 pub(crate) struct Site {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Site {
     pub(crate) fn new(outbound: &str) -> Result<Self> {
-        let folder = std::env::temp_dir().join(unique_name("tow"));
-        fs::create_dir_all(folder.join("matrices"))?;
-        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
-        fs::write(folder.join("site.toml"), SITE.replace("OUTBOUND", outbound))?;
-        Ok(Self { folder })
+        Self::of(&SITE.replace("OUTBOUND", outbound))
+    }
+
+    /// Of another text.
+    pub(crate) fn of(text: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        fs::create_dir(folder.path().join("matrices"))?;
+        fs::write(folder.path().join("matrices/town.toml"), MATRIX)?;
+        let site = Self { folder };
+        fs::write(site.file(), text)?;
+        Ok(site)
+    }
+
+    /// Where the site file is, as `-c` takes it.
+    pub(crate) fn file(&self) -> String {
+        self.path("site.toml").display().to_string()
+    }
+
+    /// A place beside it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Puts it in force on a guarded host.
     pub(crate) fn load(&self, guarded: &Guarded, more: &[&str]) -> Result<Output> {
-        let site = self.folder.join("site.toml").display().to_string();
+        let site = self.file();
         let args: Vec<String> = ["load", "-c", &site, "--host", "house"]
             .into_iter()
             .chain(["--interface", guarded.interface(), "--confirm-within", "0"])
@@ -113,12 +145,6 @@ impl Site {
             .map(str::to_owned)
             .collect();
         guarded.run(&args, None)?.success()
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

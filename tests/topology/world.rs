@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +12,7 @@ use serde_json::Value;
 use super::checks::{CLOSED, PUBLISHED};
 use crate::guard::{Guarded, LONG, eventually};
 use crate::living::clients::NameServer;
-use crate::living::town::{MATRIX, TCP, UDP};
+use crate::living::town::{Site, TCP, UDP};
 
 /// A port of the server's that the host may ask.
 pub(super) const ASKED: u16 = 8001;
@@ -99,7 +98,7 @@ pub(super) struct World {
     pub(super) rows: &'static str,
     /// What the topology itself is made of.
     pub(super) processes: Vec<Process>,
-    folder: PathBuf,
+    site: Site,
 }
 
 /// What hosts offer; ends with this.
@@ -179,9 +178,6 @@ impl World {
             &link.right.name,
             "route add default via 10.77.2.1\n-6 route add default via fd77:0:0:2::1",
         )?;
-        let folder = std::env::temp_dir().join(unique_name("top"));
-        fs::create_dir_all(folder.join("matrices"))?;
-        fs::write(folder.join("matrices/town.toml"), MATRIX)?;
         Ok(Self {
             name,
             host,
@@ -195,7 +191,8 @@ impl World {
             scope: "",
             rows: "",
             processes: Vec::new(),
-            folder,
+            // Written when it is loaded.
+            site: Site::of("")?,
         })
     }
 
@@ -265,9 +262,8 @@ impl World {
             .replace("ASKED", &ASKED.to_string())
             .replace("QUIET", &QUIET.to_string())
             .replace("MORE", &rows);
-        let site = self.folder.join("site.toml");
+        let site = self.site.file();
         fs::write(&site, text)?;
-        let site = site.display().to_string();
         for Guard { interface, xdp } in &self.guards {
             let mut args = vec![
                 "load",
@@ -347,6 +343,5 @@ impl Drop for World {
         for Guard { interface, .. } in &self.guards {
             let _ = self.portguard(&["unload", "--interface", interface]);
         }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
