@@ -19,7 +19,7 @@ use portguard_kernel::error::{Context as _, Error, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::observe::Observed;
-use crate::talkers::{Crowd, Talker, Talkers, network, whom};
+use crate::talkers::{Crowd, Deed, Talker, Talkers, network, whom};
 use portguard_kernel::store;
 use portguard_policy::diff::diff;
 use portguard_policy::policy::Policy;
@@ -187,7 +187,8 @@ impl Evidence {
         }
         self.packets.now = seen.packets;
         self.bound.now = self.bound.now.max(seen.talkers.bound);
-        for talker in &seen.talkers.gathered(&self.crowds()).heaviest {
+        let talkers = seen.talkers.gathered(&self.crowds());
+        for talker in &talkers.heaviest {
             self.add(talker);
         }
         if self.causes.len() > CAUSES {
@@ -225,32 +226,17 @@ impl Evidence {
     }
 
     /// Whom one line stands for already.
-    fn crowds(&self) -> BTreeSet<Crowd> {
-        let of = |cause: &Cause| {
-            let deed = (
-                cause.direction().name(),
-                cause.reason()?.name(cause.direction()),
-                cause.protocol,
-                cause.port,
-                cause.to_client,
-                cause.service,
-            );
-            Some((deed, network(cause.peer)?))
-        };
+    fn crowds(&self) -> BTreeSet<Crowd<'_>> {
         let crowds = self.causes.iter().filter(|cause| cause.is_crowd);
-        crowds.filter_map(of).collect()
+        crowds
+            .filter_map(|cause| Some((cause.deed(), network(cause.peer)?)))
+            .collect()
     }
 
     fn add(&mut self, talker: &Talker) {
         let deed = talker.deed();
         let whom = whom(talker.peer, talker.is_crowd);
-        let is_same = |cause: &Cause| {
-            let of = (cause.direction.as_str(), cause.reason.as_str());
-            of == (deed.0, deed.1)
-                && (cause.protocol, cause.port) == (talker.protocol, talker.port)
-                && (cause.to_client, cause.service) == (talker.to_client, talker.service)
-                && whom.contains(&cause.peer)
-        };
+        let is_same = |cause: &Cause| cause.deed() == deed && whom.contains(&cause.peer);
         let (first, last) = (talker.first / SECOND, talker.last / SECOND);
         let now = |now| Sum { earlier: 0, now };
         let mut cause = Cause {
@@ -326,6 +312,18 @@ impl Cause {
     /// The other end: an address, or the /64 of a crowd.
     pub fn whom(&self) -> IpNet {
         whom(self.peer, self.is_crowd)
+    }
+
+    /// What was done, whoever did it.
+    fn deed(&self) -> Deed<'_> {
+        (
+            &self.direction,
+            &self.reason,
+            self.protocol,
+            self.port,
+            self.to_client,
+            self.service,
+        )
     }
 
     /// As the data plane calls it.

@@ -18,7 +18,7 @@ use portguard_common::talkers as kernel;
 use portguard_common::talkers::SETS;
 use portguard_kernel::error::Context as _;
 
-pub(crate) use crowd::{Crowd, network, whom};
+pub(crate) use crowd::{Crowd, Deed, network, whom};
 pub use mark::Mark;
 pub(crate) use top::name;
 pub use top::{TopTalker, TopTalkers};
@@ -174,6 +174,29 @@ impl Talker {
         if other.last > self.last {
             self.last = other.last;
             self.peer = other.peer;
+        }
+    }
+}
+
+#[cfg(test)]
+impl Talker {
+    /// One that sent to a TCP port that no row opens; for tests to change.
+    pub(crate) fn example(port: u16, peer: &str) -> Self {
+        Self {
+            direction: Direction::Ingress,
+            reason: Reason::UndocumentedPort,
+            protocol: protocol::TCP,
+            port,
+            to_client: false,
+            service: 0,
+            peer: peer.parse().unwrap(),
+            is_crowd: false,
+            packets: 0,
+            error: 0,
+            dropped: 0,
+            looks: 0,
+            first: 0,
+            last: 0,
         }
     }
 }

@@ -1,7 +1,5 @@
 use std::net::Ipv6Addr;
 
-use portguard_common::packet::protocol;
-
 use super::*;
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::{Grant, GrantKind, Peers};
@@ -27,20 +25,11 @@ fn policy(ports: &[u16]) -> Policy {
 fn talkers(packets: u64, at: u64) -> Talkers {
     Talkers {
         heaviest: vec![Talker {
-            direction: Direction::Ingress,
-            reason: Reason::UndocumentedPort,
-            protocol: protocol::TCP,
-            port: 8080,
-            to_client: false,
-            service: 0,
-            peer: "10.0.0.9".parse().unwrap(),
-            is_crowd: false,
             packets,
-            error: 0,
-            dropped: 0,
             looks: 1,
             first: at * SECOND,
             last: (at + 1) * SECOND,
+            ..Talker::example(8080, "10.0.0.9")
         }],
         bound: 0,
         attributed: packets,

@@ -187,20 +187,9 @@ mod tests {
 
     fn talker(port: u16, peer: &str, packets: u64) -> Talker {
         Talker {
-            direction: Direction::Ingress,
-            reason: Reason::UndocumentedPort,
-            protocol: 6,
-            port,
-            to_client: false,
-            service: 0,
-            peer: peer.parse().unwrap(),
-            is_crowd: false,
             packets,
-            error: 0,
-            dropped: 0,
             looks: Talker::looks(packets),
-            first: 0,
-            last: 0,
+            ..Talker::example(port, peer)
         }
     }
 

@@ -14,15 +14,15 @@ const SAME: usize = 16;
 const ANY: usize = 128;
 
 /// What a talker does: direction, reason, protocol, port, whether that is a client's, and the service.
-pub(crate) type Deed = (&'static str, &'static str, u8, u16, bool, u16);
+pub(crate) type Deed<'a> = (&'a str, &'a str, u8, u16, bool, u16);
 
 /// The same, and the IPv6 /64 that it is done from.
-pub(crate) type Crowd = (Deed, Ipv6Net);
+pub(crate) type Crowd<'a> = (Deed<'a>, Ipv6Net);
 
 impl Talkers {
     /// The same with crowds gathered, heaviest first; those that are `known` are gathered though there are few left.
     #[must_use]
-    pub(crate) fn gathered(&self, known: &BTreeSet<Crowd>) -> Self {
+    pub(crate) fn gathered(&self, known: &BTreeSet<Crowd<'_>>) -> Self {
         let mut heaviest = gather(&self.heaviest, known);
         heaviest.sort_by_key(|talker| std::cmp::Reverse(talker.packets));
         Self { heaviest, ..*self }
@@ -30,8 +30,8 @@ impl Talkers {
 }
 
 /// Crowds gathered into a talker each.
-fn gather(talkers: &[Talker], known: &BTreeSet<Crowd>) -> Vec<Talker> {
-    let mut same: BTreeMap<Crowd, usize> = BTreeMap::new();
+fn gather(talkers: &[Talker], known: &BTreeSet<Crowd<'_>>) -> Vec<Talker> {
+    let mut same: BTreeMap<Crowd<'_>, usize> = BTreeMap::new();
     let mut any: BTreeMap<Ipv6Net, BTreeSet<IpAddr>> = BTreeMap::new();
     for talker in talkers {
         if let Some(network) = network(talker.peer) {
@@ -39,13 +39,13 @@ fn gather(talkers: &[Talker], known: &BTreeSet<Crowd>) -> Vec<Talker> {
             any.entry(network).or_default().insert(talker.peer);
         }
     }
-    let is_crowd = |crowd: &Crowd| {
+    let is_crowd = |crowd: &Crowd<'_>| {
         known.contains(crowd)
             || same.get(crowd).is_some_and(|count| *count > SAME)
             || any.get(&crowd.1).is_some_and(|all| all.len() > ANY)
     };
     let mut gathered = Vec::new();
-    let mut crowds: BTreeMap<Crowd, Talker> = BTreeMap::new();
+    let mut crowds: BTreeMap<Crowd<'_>, Talker> = BTreeMap::new();
     for talker in talkers {
         let crowd = network(talker.peer).map(|network| (talker.deed(), network));
         match crowd.filter(is_crowd) {
@@ -66,7 +66,7 @@ fn gather(talkers: &[Talker], known: &BTreeSet<Crowd>) -> Vec<Talker> {
 
 impl Talker {
     /// What it does, whoever it is.
-    pub(crate) fn deed(&self) -> Deed {
+    pub(crate) fn deed(&self) -> Deed<'static> {
         (
             self.direction.name(),
             self.reason.name(self.direction),
@@ -98,26 +98,12 @@ pub(crate) fn whom(peer: IpAddr, is_crowd: bool) -> IpNet {
 mod tests {
     use std::net::Ipv6Addr;
 
-    use portguard_common::reason::{Direction, Reason};
-
     use super::*;
 
     fn talker(port: u16, peer: Ipv6Addr) -> Talker {
         Talker {
-            direction: Direction::Ingress,
-            reason: Reason::UndocumentedPort,
-            protocol: 6,
-            port,
-            to_client: false,
-            service: 0,
-            peer: peer.into(),
-            is_crowd: false,
             packets: 2,
-            error: 0,
-            dropped: 1,
-            looks: 2,
-            first: 5,
-            last: 9,
+            ..Talker::example(port, &peer.to_string())
         }
     }
 

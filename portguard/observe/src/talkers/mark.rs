@@ -108,26 +108,18 @@ impl Talkers {
 
 #[cfg(test)]
 mod tests {
-    use portguard_common::reason::Reason;
 
     use super::*;
 
     fn talker(peer: &str, packets: u64, error: u64, last: u64) -> Talker {
         Talker {
-            direction: Direction::Ingress,
-            reason: Reason::UndocumentedPort,
-            protocol: 6,
-            port: 23,
-            to_client: false,
-            service: 0,
-            peer: peer.parse().unwrap(),
-            is_crowd: false,
             packets,
             error,
             dropped: packets / 2,
             looks: Talker::looks(packets - error),
             first: 1,
             last,
+            ..Talker::example(23, peer)
         }
     }
 

@@ -290,26 +290,20 @@ fn carrier(number: u8) -> Option<Transport> {
 #[cfg(test)]
 mod tests {
     use portguard_common::packet::Malformed;
-    use portguard_common::reason::{Direction, Reason};
+    use portguard_common::reason::Reason;
 
     use super::*;
 
     fn talker(reason: Reason, number: u8, port: u16, peer: &str) -> Talker {
         Talker {
-            direction: Direction::Ingress,
             reason,
             protocol: number,
-            port,
-            to_client: false,
-            service: 0,
-            peer: peer.parse().unwrap(),
-            is_crowd: false,
             packets: 1_203,
-            error: 0,
             dropped: 3,
             looks: 3,
             first: 1_000_000_000,
             last: 2_000_000_000,
+            ..Talker::example(port, peer)
         }
     }
 
