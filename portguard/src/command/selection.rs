@@ -32,7 +32,7 @@ pub(super) const INTERFACES_DIFFER: &str = "interfaces-differ";
 pub(super) const STDIN: &str = "-";
 
 /// Which host, of which site.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub struct SelectionArgs {
     /// Site file, `-` for standard input [default: /etc/portguard/site.toml, if it exists and no role is given]
@@ -211,11 +211,6 @@ impl Loaded {
         self.today = frozen.today;
     }
 
-    /// Takes the answer about a name back that nothing needs.
-    pub fn forget(&mut self, name: &str) {
-        self.resolved.remove(name);
-    }
-
     /// What [`Self::freeze`] would want, as of now on this machine.
     pub fn frozen(&self) -> Frozen {
         Frozen {
@@ -283,28 +278,12 @@ impl SelectionArgs {
 
     /// Whether anything at all is selected on the command line.
     pub fn is_given(&self) -> bool {
-        let lists = [
-            &self.roles,
-            &self.peers,
-            &self.management,
-            &self.deployments,
-            &self.versions,
-            &self.options,
-            &self.without,
-            &self.choices,
-            &self.offsets,
-        ];
-        self.config.is_some()
-            || self.host.is_some()
-            || lists.iter().any(|list| !list.is_empty())
-            || !self.catalogs.is_empty()
-            || self.unprinted_peers.is_some()
-            || self.unresolved_peers.is_some()
-            || self.unresolved_ports.is_some()
-            || self.audit
-            || self.enforce
-            || self.outbound.is_some()
-            || self.resolve
+        // Whom to ask for names selects nothing.
+        let nothing = Self {
+            resolver: self.resolver,
+            ..Self::default()
+        };
+        *self != nothing
     }
 
     /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.

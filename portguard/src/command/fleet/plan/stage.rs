@@ -101,6 +101,7 @@ fn frozen(mut loaded: Loaded) -> anyhow::Result<Frozen> {
         resolved,
         ..loaded.frozen()
     });
+    let mut frozen = loaded.frozen();
     for (name, why) in failures {
         if let Some(host) = asking(&mut loaded, &name) {
             return Err(
@@ -112,9 +113,9 @@ fn frozen(mut loaded: Loaded) -> anyhow::Result<Frozen> {
                     .into(),
             );
         }
-        loaded.forget(&name);
+        frozen.resolved.remove(&name);
     }
-    Ok(loaded.frozen())
+    Ok(frozen)
 }
 
 /// A host whose policy has a domain name in it. Versions and options leave rows out, so that not all names are needed.
