@@ -89,14 +89,14 @@ impl Evidence {
         }
         loop {
             let text = serde_json::to_string(&evidence).unwrap_or_default();
-            if text.len() + SIGNATURE <= MAX_EVIDENCE || !evidence.shed() {
+            if text.len() + SIGNATURE <= MAX_EVIDENCE || !evidence.drop_some() {
                 return text;
             }
         }
     }
 
     /// Leaves off a part of what there is most of; `false`: there is nothing left to leave off.
-    fn shed(&mut self) -> bool {
+    fn drop_some(&mut self) -> bool {
         let lengths = [
             self.causes.len(),
             self.listening.len(),
