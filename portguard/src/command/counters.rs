@@ -16,7 +16,7 @@ use self::text::Rates;
 use super::{catalogs, print, print_json, traffic};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
-use portguard_observe::findings::{Finding, Kind, without_scans};
+use portguard_observe::findings::{Finding, Kind, name_left_out, without_scans};
 use portguard_observe::observe::{self, Observed};
 use portguard_observe::talkers::TopTalkers;
 use portguard_policy::error::Exit;
@@ -151,7 +151,13 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
     let mut report = one.report(args.raw);
     let rows = report.rows.clone();
     let mut findings = one.findings(args.raw)?;
-    traffic::name_left_out(&mut findings, &one.live.meta)?;
+    let meta = &one.live.meta;
+    let catalog = (args.by == By::Peer || traffic::may_be_left_out(&findings, meta))
+        .then(|| catalogs::in_force(std::iter::once(meta)))
+        .transpose()?;
+    if let Some(catalog) = &catalog {
+        name_left_out(&mut findings, &meta.policy, catalog);
+    }
     fold_clients(&mut report, &findings);
     narrow(&mut report, args);
     let left_out = match args.top {
@@ -165,8 +171,7 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
             (None, true) => usize::MAX,
             (None, false) => ASKED,
         };
-        let catalog = catalogs::in_force(std::iter::once(&one.live.meta))?;
-        let mut all = one.top_talkers(Some(&catalog), most, args.raw);
+        let mut all = one.top_talkers(catalog.as_ref(), most, args.raw);
         if args.top.is_none() && !args.json {
             without_scans(&mut all.talkers, &findings);
             all.talkers.truncate(TALKERS);

@@ -12,12 +12,16 @@ use portguard_policy::human::plain;
 /// Names the rows that document what was seen and open nothing here, by the catalog in force. It is read only where there may be
 /// such rows.
 pub(crate) fn name_left_out(findings: &mut [Finding], meta: &Meta) -> anyhow::Result<()> {
-    let policy = &meta.policy;
-    if !policy.omitted.is_empty() && findings.iter().any(Finding::may_be_left_out) {
+    if may_be_left_out(findings, meta) {
         let catalog = catalogs::in_force(std::iter::once(meta))?;
-        findings::name_left_out(findings, policy, &catalog);
+        findings::name_left_out(findings, &meta.policy, &catalog);
     }
     Ok(())
+}
+
+/// Whether there may be such rows: to read a catalog takes longer than all else that shows findings.
+pub(crate) fn may_be_left_out(findings: &[Finding], meta: &Meta) -> bool {
+    !meta.policy.omitted.is_empty() && findings.iter().any(Finding::may_be_left_out)
 }
 
 /// Peers that a line names.

@@ -12,7 +12,7 @@ pub(super) fn write(text: &mut Text, observed: &[Observed]) {
     text.gauge(
         name,
         "Violations of the heaviest talkers since the first load, estimated where they came too fast to look at each, and never \
-         more than their port counted; IPv6 by /64.",
+         more than their port counted; of an IPv6 /64 from which very many came all together.",
     );
     let mut bounds = Vec::new();
     for one in observed {

@@ -20,7 +20,7 @@ pub(super) fn talkers(page: &mut String, evidence: &Evidence) {
         let _ = write!(
             page,
             "<h3>{}</h3><p class=\"soft\">The heaviest causes of violations since {}, as the kernel kept them: \
-             {}. IPv6 peers stand for their /64.</p>\
+             {}. An IPv6 /64 stands for very many of its addresses.</p>\
              <table><thead><tr><th class=\"fit\">Peer</th>\
              <th class=\"fit\">To, and reason</th><th class=\"n fit\">Packets</th><th class=\"fit\">First and last seen</th><th>Nearest row</th></tr></thead><tbody>",
             escape(&guard.report.name),
