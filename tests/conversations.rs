@@ -4,6 +4,7 @@ mod containers;
 mod edges;
 mod equals;
 mod forwarded;
+mod gateway;
 mod held;
 mod services;
 mod translated;

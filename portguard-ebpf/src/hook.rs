@@ -232,12 +232,31 @@ impl Sent {
         (!socket.is_null()).then_some(socket)
     }
 
-    /// Whether it came in by a guarded interface, or one above such a one: then it is no word of this host's.
+    /// From where it came. `side`: see [`crate::maps::side`].
     #[inline(always)]
-    pub(crate) fn is_reflected(self, is_outside: impl FnOnce(u32) -> bool) -> bool {
-        let came = field!(self.0, ingress_ifindex);
-        came != 0 && (came == field!(self.0, ifindex) || is_outside(came))
+    pub(crate) fn origin(self, side: impl Fn(u32) -> u32) -> Origin {
+        let (came, leaves) = (field!(self.0, ingress_ifindex), field!(self.0, ifindex));
+        if came == leaves {
+            return Origin::SameSide;
+        }
+        match (side(came), side(leaves)) {
+            (0, _) => Origin::Inside,
+            (_, 0) => Origin::SameSide,
+            (first, second) if first == second => Origin::SameSide,
+            _ => Origin::OtherSide,
+        }
     }
+}
+
+/// From where a packet came that leaves by a guarded interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// From a socket of this host, or by an interface without a guard.
+    Inside,
+    /// From whom it goes to: it is no word of this host's.
+    SameSide,
+    /// By another guarded interface.
+    OtherSide,
 }
 
 impl Hook for Sent {

@@ -116,15 +116,16 @@ static SAMPLERS: PerCpuArray<Sampler, { 2 * slot::DIRECTION as usize }> = PerCpu
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), { 512 * 1024 }> = RingBuf::new();
 
-/// Interfaces of this network namespace whose frames come from outside: the guarded ones, and those above them.
+/// Interfaces of this network namespace whose frames come from outside, the guarded ones and those above them; and which of
+/// them are one side: those that have the same number.
 #[btf_map]
 static OUTSIDE: HashMap<u32, u32, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// Whether an interface is one of them.
+/// The side of this host that an interface is on; 0 = inside.
 #[inline(always)]
-pub(crate) fn is_outside(index: u32) -> bool {
-    // SAFETY: only whether it is there is looked at.
-    unsafe { OUTSIDE.get(index).is_some() }
+pub(crate) fn side(index: u32) -> u32 {
+    // SAFETY: four bytes, read at once.
+    unsafe { OUTSIDE.get(index) }.copied().unwrap_or(0)
 }
 
 /// UDP sockets of this network namespace that serve, by their cookies: see [`portguard_common::track::owner`].

@@ -17,7 +17,7 @@ use portguard_common::verdict;
 
 use crate::conversations;
 use crate::direct::Direct;
-use crate::hook::{self, Hook as _, Sent};
+use crate::hook::{self, Hook as _, Origin, Sent};
 use crate::maps::{self, Maps};
 use crate::owner;
 use crate::remember::class;
@@ -107,7 +107,12 @@ impl Sender for Sending {
         // Links without a header have no addresses for many.
         let is_for_many = || Maps::alone().config().raw_ip == 0 && Direct::new(hook).is_for_many();
         // Sockets that are bound to a device are found by their port: the kernel would look for them with that at hand.
-        hook.is_reflected(maps::is_outside)
+        let is_foreign = match hook.origin(maps::side) {
+            Origin::Inside => false,
+            Origin::SameSide => true,
+            Origin::OtherSide => passes(hook.0) == 0,
+        };
+        is_foreign
             || is_for_many()
             || hook.is_from_elsewhere()
                 && tuple.space == 1
@@ -156,11 +161,36 @@ impl Sender for Sending {
 fn may_end(ctx: *mut __sk_buff, is_reset: u32) -> u32 {
     let hook = Sent(ctx);
     let may_end = if hook.is_from_elsewhere() {
-        !hook.is_reflected(maps::is_outside)
+        match hook.origin(maps::side) {
+            Origin::Inside => true,
+            Origin::SameSide => false,
+            // Connection tracking takes no reset for one that fits no window.
+            Origin::OtherSide => tracked::of(ctx) != track::tracked::NO,
+        }
     } else {
         is_reset == 0 || hook.own_socket().is_some_and(hook::is_stream)
     };
     u32::from(may_end)
+}
+
+/// Whether the packet that [`OPENING`] tells of, which came in by another guarded interface, asks by right: connection tracking
+/// saw it begin there, and it was no violation.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn passes(ctx: *mut __sk_buff) -> u32 {
+    let (Some(words), track::tracked::ASKS) = (OPENING.get_ptr(0), tracked::of(ctx)) else {
+        return 0;
+    };
+    let Tuple {
+        space,
+        local,
+        local_port,
+        ..
+    } = tuple(words);
+    let (end, port) = tracked::first(ctx, local.v6).unwrap_or((local, local_port));
+    let maps = &Maps::alone();
+    let caller = track::caller(maps, space, end, port);
+    u32::from(!track::is_theirs(maps, caller, track::JUST_NOW))
 }
 
 /// What is known of the socket whose question the packet filter gives another port; 0 = there is none.

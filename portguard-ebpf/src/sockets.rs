@@ -317,6 +317,11 @@ fn adopt(record: &Record) -> u32 {
     let hashed = tuple(record).hash(key());
     if record.what == record::THEIRS {
         let at = moment();
+        // What is known to be the host's is, whoever connection tracking takes for the first.
+        let ours = conversations::set(hashed.set & at.mask).and_then(|set| set.find(hashed.tag));
+        if ours.is_some_and(|cell| flow::is_live(cell, at.lifetimes, || at.now)) {
+            return record::KNOWN;
+        }
         let own = conversations::theirs(hashed.set & at.mask).and_then(|set| set.find(hashed.tag));
         return match conversations::write_theirs(hashed, own, at) {
             Began::Lost => record::LOST,

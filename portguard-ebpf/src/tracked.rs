@@ -5,9 +5,11 @@
 )]
 
 use core::cell::UnsafeCell;
+use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::bindings::__sk_buff;
+use portguard_common::addr::Addr;
 use portguard_common::track::tracked;
 
 use crate::owner;
@@ -24,6 +26,12 @@ unsafe impl Sync for Place {}
 #[unsafe(link_section = ".rodata.tracked")]
 static TRACKED: Place = Place(UnsafeCell::new(0));
 
+/// Where the kernel's `struct nf_conn` has the end that spoke first: its address, and behind that its port; 0 = not known.
+#[used]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.first")]
+static FIRST: Place = Place(UnsafeCell::new(0));
+
 /// The bits of that field that say of which end a packet is; the rest is the address of the connection.
 const INFO: u64 = 7;
 /// From here on it is of the end that answers.
@@ -35,20 +43,49 @@ const NONE: u64 = 5;
 #[unsafe(export_name = "tracked")]
 #[inline(never)]
 pub(crate) extern "C" fn of(ctx: *mut __sk_buff) -> u32 {
-    // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
-    let at = unsafe { ptr::read_volatile(TRACKED.0.get()) };
-    if at == 0 {
-        return tracked::NO;
-    }
-    // What a program is called with is the packet itself.
-    let mut field = [0; 8];
-    if !owner::read(ctx.cast(), at, &mut field) {
-        return tracked::NO;
-    }
-    let field = u64::from_le_bytes(field);
+    let field = field(ctx);
     match field & INFO {
         info if field & !INFO == 0 || info >= NONE => tracked::NO,
         info if info >= ANSWERS => tracked::ANSWERS,
         _ => tracked::ASKS,
     }
+}
+
+/// The end that spoke first, before the packet filter gave it another; `None` where the kernel does not let it be read.
+#[inline(always)]
+pub(crate) fn first(ctx: *mut __sk_buff, is_six: bool) -> Option<(Addr, u16)> {
+    let at = read(&FIRST);
+    let connection = field(ctx) & !INFO;
+    if at == 0 || connection == 0 {
+        return None;
+    }
+    let mut end = [0; 18];
+    if !owner::read(connection as usize as *mut c_void, at, &mut end) {
+        return None;
+    }
+    let word = |from: usize| u64::from_be_bytes(*end[from..].first_chunk().unwrap_or(&[0; 8]));
+    let address = if is_six {
+        Addr::v6(word(0), word(8))
+    } else {
+        Addr::v4((word(0) >> 32) as u32)
+    };
+    Some((address, u16::from_be_bytes([end[16], end[17]])))
+}
+
+/// The field; 0 = it is empty, or not known where it is.
+#[inline(always)]
+fn field(ctx: *mut __sk_buff) -> u64 {
+    let at = read(&TRACKED);
+    // What a program is called with is the packet itself.
+    let mut field = [0; 8];
+    if at == 0 || !owner::read(ctx.cast(), at, &mut field) {
+        return 0;
+    }
+    u64::from_le_bytes(field)
+}
+
+#[inline(always)]
+fn read(place: &Place) -> u32 {
+    // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
+    unsafe { ptr::read_volatile(place.0.get()) }
 }

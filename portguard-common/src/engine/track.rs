@@ -56,7 +56,7 @@ pub fn said<S: Subject>(packet: &S) -> Option<Said> {
 pub trait Sender {
     /// Whether it came in before.
     fn is_forwarded(&self) -> bool;
-    /// Whether it may end a conversation, by a reset or a close. What came in by a guarded interface may not, nor may a reset of
+    /// Whether it may end a conversation, by a reset or a close. What came in from where it goes to may not, nor may a reset of
     /// the host's own stack, which says that no socket here has what is forwarded.
     fn may_end(&self, is_reset: bool) -> bool;
     /// Does what [`goes_on`] does.
@@ -68,7 +68,7 @@ pub trait Sender {
     fn is_followed(&self) -> bool;
     /// Does what [`opens`] does. In the kernel a function of its own: it is called rarely, and needs much.
     fn opens(&self, opening: &Opening);
-    /// Whether it came in by a guarded interface, goes to a group, or would be answered to a socket that did not send it: such
+    /// Whether it came in from where it goes to, or as a violation by another guarded interface, goes to a group, or would be answered to a socket that did not send it: such
     /// a one begins nothing.
     fn is_foreign(&self, tuple: &Tuple) -> bool;
     /// What connection tracking has of it, for datagrams that are forwarded: see [`tracked`].
@@ -284,12 +284,12 @@ pub struct Datagram {
     pub is_documented: bool,
     /// Whether the kernel picked the port, as it does for programs that ask.
     pub is_picked: bool,
-    /// Whether its socket serves; or, where it is forwarded, whether it answers.
+    /// Whether its socket serves.
     pub is_service: bool,
     /// Whether it is forwarded.
     pub is_forwarded: bool,
-    /// If so, whether its end spoke first, as connection tracking has it.
-    pub is_first: bool,
+    /// If so, what connection tracking has of it: see [`tracked`].
+    pub tracked: u32,
     /// When that was noted: see [`owner::NOTED`].
     pub noted: u32,
     /// The host's port.
@@ -311,17 +311,14 @@ impl Datagram {
             (1, true) => (0, sender.tracked()),
             _ => (0, tracked::NO),
         };
-        let is_answer = tracked == tracked::ANSWERS;
-        let is_picked = !is_answer && is_picked(config, port, known);
+        let is_picked = is_picked(config, port, known);
         Self {
             space: tuple.space,
             is_documented: opening.is_documented,
             is_picked,
-            is_service: is_answer
-                || known & owner::WAS_OPEN != 0
-                || known & owner::WAS_THERE != 0 && !is_picked,
+            is_service: known & owner::WAS_OPEN != 0 || known & owner::WAS_THERE != 0 && !is_picked,
             is_forwarded,
-            is_first: tracked == tracked::ASKS,
+            tracked,
             noted: known >> owner::NOTED,
             port,
             peer: tuple.remote,
@@ -383,9 +380,15 @@ pub fn asks<T: Theirs + ?Sized>(
     is_question: impl FnOnce() -> bool,
     is_called: impl FnOnce(u32) -> bool,
 ) -> u32 {
+    let config = tables.config();
+    // Connection tracking forgets, and then takes for the first whoever speaks next. What that end was not seen to begin is no
+    // answer to it.
+    let is_answer = said.tracked == tracked::ANSWERS && is_theirs(tables, hashed, config.tcp_idle);
+    let is_service = said.is_service || is_answer;
+    let is_picked = said.is_picked && !is_answer;
     let own = Key::port(said.space, said.port);
-    let may_be_free = !said.is_service && tables.entry(Direction::Ingress, own).is_closed();
-    let is_client = may_be_free && said.is_picked;
+    let may_be_free = !is_service && tables.entry(Direction::Ingress, own).is_closed();
+    let is_client = may_be_free && is_picked;
     // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
     // names.
     let asked = Key::port(said.space, said.peer_port);
@@ -393,7 +396,8 @@ pub fn asks<T: Theirs + ?Sized>(
         && (is_client && !said.is_forwarded
             || tables.entry(Direction::Egress, asked).is_restricted());
     if !is_asked {
-        let is_free = said.space != 1 || is_client || may_be_free && said.is_first;
+        let is_first = said.tracked != tracked::NO;
+        let is_free = said.space != 1 || is_client || may_be_free && is_first;
         let is_question = (!is_free || said.is_forwarded) && said.is_documented && is_question();
         let is_among_equals = is_question && said.port == said.peer_port;
         // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
@@ -403,20 +407,20 @@ pub fn asks<T: Theirs + ?Sized>(
         };
         let may_ask = is_free
             || said.is_documented
-                && (!said.is_service || is_among_equals || is_question && is_settled());
+                && (!is_service || is_among_equals || is_question && is_settled());
         // Who else has the port of a client next is somebody else. A port that a program chose keeps its program. What is
         // marked as a question is one, unless it may be the echo of what was just heard.
         let idle = if is_question {
             SETTLED
         } else if said.space != 1 || is_client {
-            tables.config().udp_idle
+            config.udp_idle
         } else {
-            tables.config().tcp_idle
+            config.tcp_idle
         };
         // What is forwarded may answer by other ends than it was called by.
-        let is_called = || said.is_forwarded && is_called(idle.min(tables.config().udp_idle));
+        let is_called = || said.is_forwarded && is_called(idle.min(config.udp_idle));
         if !is_among_equals && (is_theirs(tables, hashed, idle) || is_called()) {
-            let is_answer = !may_ask && !said.is_picked && !said.is_service;
+            let is_answer = !may_ask && !is_picked && !is_service;
             return if is_answer { asks::ANSWERS } else { asks::NO };
         }
         if !may_ask {
@@ -461,6 +465,9 @@ pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
     }
     true
 }
+
+/// As [`is_theirs`] has it: what was let in as a violation and leaves again was noted the moment before.
+pub const JUST_NOW: u32 = 1;
 
 /// Whether somebody here was called from the end that a packet goes to, less than so many units ago.
 #[inline(always)]
@@ -515,15 +522,16 @@ pub fn note_received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: 
     let hashed = tuple.hash(tables.config().flow_key);
     if packet.protocol() == protocol::TCP {
         tables.end_closed(hashed);
-    } else if tables.note_theirs(hashed) {
-        let Tuple {
-            space,
-            remote,
-            remote_port,
-            ..
-        } = tuple;
-        tables.note_theirs(caller(tables, space, remote, remote_port));
+    } else if !tables.note_theirs(hashed) {
+        return;
     }
+    let Tuple {
+        space,
+        remote,
+        remote_port,
+        ..
+    } = tuple;
+    tables.note_theirs(caller(tables, space, remote, remote_port));
 }
 
 /// The cell of a conversation that is closed, and whose ports the other end uses again.

@@ -1,20 +1,24 @@
 //! Takes over what containers, and others behind this host, had open before its state was made: their sockets are not here, but
 //! the kernel's connection tracking knows who began.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use portguard_common::conntrack::{Class, Record, Tuple, record};
 use portguard_common::packet::{protocol, space};
 use portguard_policy::catalog::Transport;
+use portguard_policy::policy::Policy;
 
+use super::Namespace;
 use super::adopt::{Writer, tuple};
-use super::{Namespace, outside};
+use super::outside::{self, Sides};
 use crate::host::arrivals::route;
 use crate::host::links;
 use crate::host::sockets::{Began, Session, streams};
 use crate::host::tracked::{Tracked, tracked};
 use crate::notice;
+use crate::probe::{Probe, is_granted};
 use crate::record::record_of;
 
 /// The index of the loopback interface, in every network namespace.
@@ -35,14 +39,14 @@ pub struct Passing {
     pub is_tracked: bool,
 }
 
-/// Those that pass an interface, which has a guard or is about to, with all others that are `coming`.
+/// Those that pass an interface, which has a guard or is about to, with all others that are `coming`, and that a policy judges.
 ///
 /// # Errors
 /// If interfaces cannot be listed.
-pub fn passing(interface: u32, coming: &[u32]) -> crate::Result<Passing> {
+pub fn passing(interface: u32, coming: &[u32], policy: &Policy) -> crate::Result<Passing> {
     let own = links::above(&links::all()?, [interface]);
-    let outside = outside::outside(coming)?;
-    Ok(sort(&tracked_or_none(), &outside, &own, route))
+    let ways = Ways::new(outside::outside(coming)?, policy, route);
+    Ok(ways.sort(&tracked_or_none(), &own))
 }
 
 /// So many conversations of datagrams are looked at: anybody can forge some.
@@ -53,10 +57,14 @@ const DATAGRAMS: usize = 16_384;
 ///
 /// # Errors
 /// If the table of conversations cannot be written.
-pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<()> {
-    let outside = outside::outside(coming)?;
+pub(crate) fn take_over(
+    namespace: &Namespace,
+    coming: &[u32],
+    policy: &Policy,
+) -> crate::Result<()> {
+    let ways = Ways::new(outside::outside(coming)?, policy, route);
     let all = tracked_or_none();
-    let mut found = sort(&all, &outside, &outside, route);
+    let mut found = ways.sort(&all, &ways.outside.keys().copied().collect());
     if namespace.follows_sockets() && !found.translated.is_empty() {
         let sockets = streams()?;
         for (session, ends) in &mut found.translated {
@@ -73,12 +81,10 @@ pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<
         })?;
         lost += usize::from(done == record::LOST);
     }
-    let Datagrams { inside, outside } = datagrams(&all, &outside, route);
-    for tuple in outside {
-        writer.write(&record_of(&tuple, record::THEIRS, Class::Datagrams))?;
-    }
-    for tuple in inside {
-        writer.write(&record_of(&tuple, record::OURS, Class::Forwarded))?;
+    let datagrams = ways.datagrams(&all);
+    note(&mut writer, &datagrams.outside)?;
+    for one in datagrams.inside {
+        writer.write(&record_of(&one, record::OURS, Class::Forwarded))?;
     }
     if lost > 0 {
         notice::warn(&format!(
@@ -88,14 +94,42 @@ pub(crate) fn take_over(namespace: &Namespace, coming: &[u32]) -> crate::Result<
     Ok(())
 }
 
-/// Notes who called somebody behind this host: a policy that lets them in does not, and the next one may not let them in.
-pub(super) fn note_callers(namespace: &Namespace) -> crate::Result<()> {
-    let found = datagrams(&tracked_or_none(), &outside::outside(&[])?, route);
-    let mut writer = Writer::open(namespace.directory())?;
-    for tuple in found.outside {
-        writer.write(&record_of(&tuple, record::THEIRS, Class::Datagrams))?;
+/// Notes who called somebody behind this host: a policy that lets them in does not, and that which is `to` be in force may not
+/// let them in.
+pub(super) fn note_callers(namespace: &Namespace, to: &Policy) -> crate::Result<()> {
+    let ways = Ways::new(outside::outside(&[])?, to, route);
+    let found = ways.datagrams(&tracked_or_none());
+    note(&mut Writer::open(namespace.directory())?, &found.outside)
+}
+
+/// Writes who called, and for whichever end here. What is known to be begun here is no call, whatever connection tracking says.
+fn note(writer: &mut Writer, calls: &[Tuple]) -> crate::Result<()> {
+    let mut callers = BTreeSet::new();
+    for call in calls {
+        let done = writer.write(&record_of(call, record::THEIRS, Class::Datagrams))?;
+        if done != record::KNOWN {
+            callers.insert((IpAddr::from(call.remote), call.remote_port));
+        }
+    }
+    for (address, port) in callers {
+        let nobody: IpAddr = match address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let call = datagram(SocketAddr::new(address, port), SocketAddr::new(nobody, 0));
+        writer.write(&record_of(&call, record::THEIRS, Class::Datagrams))?;
     }
     Ok(())
+}
+
+fn datagram(remote: SocketAddr, local: SocketAddr) -> Tuple {
+    Tuple {
+        space: space(protocol::UDP),
+        local: local.ip().into(),
+        remote: remote.ip().into(),
+        local_port: local.port(),
+        remote_port: remote.port(),
+    }
 }
 
 /// Who spoke first in conversations of datagrams that pass, as they are outside.
@@ -103,52 +137,8 @@ pub(super) fn note_callers(namespace: &Namespace) -> crate::Result<()> {
 struct Datagrams {
     /// Somebody behind this host.
     inside: Vec<Tuple>,
-    /// Somebody outside; each also as that of its caller with nobody: see [`portguard_common::track::caller`].
+    /// Somebody outside.
     outside: Vec<Tuple>,
-}
-
-/// Those that were answered come first. What goes to a caller was begun by it, whoever connection tracking takes for the first.
-fn datagrams(
-    all: &[Tracked],
-    outside: &BTreeSet<u32>,
-    route: impl Fn(IpAddr) -> Option<u32>,
-) -> Datagrams {
-    let tuple = |(remote, local): (SocketAddr, SocketAddr)| Tuple {
-        space: space(protocol::UDP),
-        local: local.ip().into(),
-        remote: remote.ip().into(),
-        local_port: local.port(),
-        remote_port: remote.port(),
-    };
-    let mut routes = BTreeMap::new();
-    let mut by = |address: IpAddr| *routes.entry(address).or_insert_with(|| route(address));
-    let mut passing: Vec<&Tracked> = all
-        .iter()
-        .filter(|one| one.transport == Transport::Udp)
-        .collect();
-    passing.sort_by_key(|one| !one.is_answered);
-    let (mut callers, mut answered) = (BTreeSet::new(), Vec::new());
-    let mut found = Datagrams::default();
-    for one in passing.into_iter().take(DATAGRAMS) {
-        let (goes, from) = (by(one.answer.0.ip()), by(one.first.0.ip()));
-        let is_outside = |by: Option<u32>| by.is_some_and(|by| outside.contains(&by));
-        if is_outside(from) && goes != Some(LOOPBACK) {
-            callers.insert(one.first.0);
-            found.outside.push(tuple(one.first));
-        } else if is_outside(goes) && from.is_some_and(|from| from != LOOPBACK) && one.is_answered {
-            answered.push(one.answer);
-        }
-    }
-    answered.retain(|(remote, _)| !callers.contains(remote));
-    found.inside = answered.into_iter().map(tuple).collect();
-    found.outside.extend(callers.into_iter().map(|end| {
-        let nobody = match end {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        tuple((end, SocketAddr::new(nobody, 0)))
-    }));
-    found
 }
 
 fn tracked_or_none() -> Vec<Tracked> {
@@ -158,56 +148,135 @@ fn tracked_or_none() -> Vec<Tracked> {
     })
 }
 
-/// Sorts connections. `outside`: the interfaces that frames from outside come by, `own`: those of them that are asked about.
-/// `route`: the interface by which packets to an address leave.
-fn sort(
-    all: &[Tracked],
-    outside: &BTreeSet<u32>,
-    own: &BTreeSet<u32>,
-    route: impl Fn(IpAddr) -> Option<u32>,
-) -> Passing {
-    let mut found = Passing {
-        is_tracked: !all.is_empty(),
-        ..Passing::default()
-    };
-    let mut routes = BTreeMap::new();
-    let mut by = |address: IpAddr| *routes.entry(address).or_insert_with(|| route(address));
-    for one in all {
-        // What nobody answers may be forged, each by another sender: nothing is asked about those.
-        if one.transport != Transport::Tcp || !one.is_open || !one.is_answered {
-            continue;
+/// Which ways packets go, and by which policy.
+struct Ways<'a, R> {
+    outside: Sides,
+    policy: &'a Policy,
+    /// The interface by which packets to an address leave.
+    route: R,
+    routes: RefCell<BTreeMap<IpAddr, Option<u32>>>,
+}
+
+impl<'a, R: Fn(IpAddr) -> Option<u32>> Ways<'a, R> {
+    fn new(outside: Sides, policy: &'a Policy, route: R) -> Self {
+        Self {
+            outside,
+            policy,
+            route,
+            routes: RefCell::default(),
         }
-        let (goes, from) = (by(one.answer.0.ip()), by(one.first.0.ip()));
-        let is_of = |set: &BTreeSet<u32>, by: Option<u32>| by.is_some_and(|by| set.contains(&by));
-        let leaves = is_of(own, goes);
-        let arrives = is_of(own, from) && goes != Some(LOOPBACK);
-        let is_here = from == Some(LOOPBACK);
-        // What no packet filter translates and comes from a socket here is known by that.
-        if !leaves && !arrives || is_here && !is_translated(one) {
-            continue;
-        }
-        let session = |(remote, local), began| Session {
-            local,
-            remote,
-            is_tcp: true,
-            began,
-            cookie: 0,
+    }
+
+    fn by(&self, address: IpAddr) -> Option<u32> {
+        let mut routes = self.routes.borrow_mut();
+        *routes
+            .entry(address)
+            .or_insert_with(|| (self.route)(address))
+    }
+
+    fn side(&self, by: Option<u32>) -> Option<u32> {
+        self.outside.get(&by?).copied()
+    }
+
+    /// Whether a guard judges what comes in for an address, and does not leave it to others.
+    fn is_judged(&self, address: IpAddr) -> bool {
+        self.policy.settings.host_addresses.is_none() || self.by(address) == Some(LOOPBACK)
+    }
+
+    /// Whether the first packet came in by one guarded interface, by right, and left by another: a question, to that one.
+    fn passes(&self, one: &Tracked) -> bool {
+        let (from, to) = one.first;
+        let [came, goes] = [from, one.answer.0].map(|end| self.side(self.by(end.ip())));
+        let probe = Probe {
+            transport: one.transport,
+            peer: from.ip(),
+            port: to.port(),
         };
-        if !one.is_begun {
-            let ends = if leaves { one.answer } else { one.first };
-            found.unclear.push(session(ends, Began::Unclear));
-        } else if arrives {
-            found.outside.push(session(one.first, Began::Peer));
-        } else if from.is_some() && !is_of(outside, from) {
+        came.is_some()
+            && goes.is_some()
+            && came != goes
+            && (!self.is_judged(to.ip()) || is_granted(self.policy, &probe))
+    }
+
+    /// Those that were answered come first. What goes to a caller was begun by it, whoever connection tracking takes for the
+    /// first.
+    fn datagrams(&self, all: &[Tracked]) -> Datagrams {
+        let mut passing: Vec<&Tracked> = all
+            .iter()
+            .filter(|one| one.transport == Transport::Udp)
+            .collect();
+        passing.sort_by_key(|one| !one.is_answered);
+        let (mut callers, mut answered) = (BTreeSet::new(), Vec::new());
+        let mut found = Datagrams::default();
+        for one in passing.into_iter().take(DATAGRAMS) {
+            let (goes, from) = (self.by(one.answer.0.ip()), self.by(one.first.0.ip()));
+            let is_inside = from != Some(LOOPBACK) && self.side(from).is_none() || self.passes(one);
+            if self.side(from).is_some() && goes != Some(LOOPBACK) && !is_inside {
+                let (remote, local) = one.first;
+                callers.insert(remote);
+                found.outside.push(datagram(remote, local));
+            } else if self.side(goes).is_some() && from.is_some() && is_inside && one.is_answered {
+                answered.push(one.answer);
+            }
+        }
+        answered.retain(|(remote, _)| !callers.contains(remote));
+        let answered = answered.into_iter();
+        found.inside = answered
+            .map(|(remote, local)| datagram(remote, local))
+            .collect();
+        found
+    }
+
+    /// Sorts connections that pass by some interfaces, which are among those outside.
+    fn sort(&self, all: &[Tracked], own: &BTreeSet<u32>) -> Passing {
+        let mut found = Passing {
+            is_tracked: !all.is_empty(),
+            ..Passing::default()
+        };
+        let is_own = |by: Option<u32>| by.is_some_and(|by| own.contains(&by));
+        for one in all {
+            // What nobody answers may be forged, each by another sender: nothing is asked about those.
+            if one.transport != Transport::Tcp || !one.is_open || !one.is_answered {
+                continue;
+            }
+            let (goes, from) = (self.by(one.answer.0.ip()), self.by(one.first.0.ip()));
+            let leaves = is_own(goes) && self.is_judged(one.answer.1.ip());
+            let arrives =
+                is_own(from) && goes != Some(LOOPBACK) && self.is_judged(one.first.1.ip());
+            let is_here = from == Some(LOOPBACK);
+            // What no packet filter translates and comes from a socket here is known by that.
+            if is_here && !is_translated(one) {
+                continue;
+            }
+            let session = |(remote, local), began| Session {
+                local,
+                remote,
+                is_tcp: true,
+                began,
+                cookie: 0,
+            };
+            if !one.is_begun {
+                if leaves || arrives {
+                    let ends = if leaves { one.answer } else { one.first };
+                    found.unclear.push(session(ends, Began::Unclear));
+                }
+                continue;
+            }
+            if arrives {
+                found.outside.push(session(one.first, Began::Peer));
+            }
+            if !leaves {
+                continue;
+            }
             let session = session(one.answer, Began::Host);
             if is_here {
                 found.translated.push((session, one.first));
-            } else {
+            } else if from.is_some() && self.side(from).is_none() || self.passes(one) {
                 found.inside.push(session);
             }
         }
+        found
     }
-    found
 }
 
 fn is_translated(one: &Tracked) -> bool {
@@ -250,9 +319,12 @@ mod tests {
         }
     }
 
+    fn ways(policy: &Policy) -> Ways<'_, impl Fn(IpAddr) -> Option<u32>> {
+        Ways::new([(OUTSIDE, OUTSIDE)].into(), policy, |to| Some(route(to)))
+    }
+
     fn sorted(all: &[Tracked]) -> Passing {
-        let outside = BTreeSet::from([OUTSIDE]);
-        sort(all, &outside, &outside, |to| Some(route(to)))
+        ways(&Policy::default()).sort(all, &[OUTSIDE].into())
     }
 
     #[test]
@@ -310,10 +382,8 @@ mod tests {
             ["192.0.2.8:53", "10.1.0.1:53"],
             ["10.1.0.1:53", "192.0.2.8:53"],
         );
-        let outside = BTreeSet::from([OUTSIDE]);
-        let found = datagrams(&[asks, called, other_end, own], &outside, |to| {
-            Some(route(to))
-        });
+        let policy = Policy::default();
+        let found = ways(&policy).datagrams(&[asks, called, other_end, own]);
         let ends = |all: &[Tuple]| -> Vec<String> {
             all.iter()
                 .map(|one| {
@@ -323,10 +393,39 @@ mod tests {
                 .collect()
         };
         assert_eq!(ends(&found.inside), ["10.1.0.1:50000 192.0.2.1:443"]);
-        assert_eq!(
-            ends(&found.outside),
-            ["10.1.0.1:9999 192.0.2.7:5000", "0.0.0.0:0 192.0.2.7:5000"]
-        );
+        assert_eq!(ends(&found.outside), ["10.1.0.1:9999 192.0.2.7:5000"]);
+    }
+
+    /// Guarded on both sides: by the scope, what is for others is none of the guard's business, and so it may ask.
+    #[test]
+    fn what_comes_by_one_guarded_side_and_leaves_by_the_other_is_a_question_if_it_may() {
+        const SERVER: &str = "192.0.2.1:443";
+        const CALLER: &str = "192.0.2.7:5000";
+        let masked = one(["10.9.0.2:4000", SERVER], [SERVER, "10.1.0.1:50000"]);
+        let published = one([CALLER, "10.1.0.1:9999"], ["10.9.0.2:9999", CALLER]);
+        let all = [masked, published];
+        let datagrams = all.clone().map(|one| Tracked {
+            transport: Transport::Udp,
+            is_open: false,
+            ..one
+        });
+        let mut policy = Policy::default();
+        for is_scoped in [true, false] {
+            policy.settings.host_addresses = is_scoped.then(Vec::new);
+            let sides = Sides::from([(OUTSIDE, OUTSIDE), (BEHIND, BEHIND)]);
+            let ways = Ways::new(sides, &policy, |to| Some(route(to)));
+            let [outer, inner] = [OUTSIDE, BEHIND].map(|of| ways.sort(&all, &[of].into()));
+            let count = usize::from(is_scoped);
+            // The answer of a container that is published is for the caller.
+            let counts = |found: &Passing| (found.inside.len(), found.outside.len());
+            assert_eq!(counts(&outer), (count, 1));
+            assert_eq!(counts(&inner), (0, 1 - count));
+            let found = ways.datagrams(&datagrams);
+            assert_eq!(
+                (found.inside.len(), found.outside.len()),
+                (count, 2 - count)
+            );
+        }
     }
 
     /// A stranger makes as many entries as there is room for, each from another sender.
@@ -343,11 +442,12 @@ mod tests {
             })
             .collect();
         let asked = Cell::new(0);
-        let outside = BTreeSet::from([OUTSIDE]);
-        let found = sort(&forged, &outside, &outside, |to| {
+        let policy = Policy::default();
+        let ways = Ways::new([(OUTSIDE, OUTSIDE)].into(), &policy, |to| {
             asked.set(asked.get() + 1);
             Some(route(to))
         });
+        let found = ways.sort(&forged, &[OUTSIDE].into());
         assert_eq!((found.unclear.len(), asked.get()), (0, 0));
         let answered = Tracked {
             is_answered: true,

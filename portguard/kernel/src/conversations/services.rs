@@ -30,7 +30,7 @@ pub(crate) fn note_services(
         return Ok(());
     };
     if from.is_some() {
-        forwarded::note_callers(&namespace)?;
+        forwarded::note_callers(&namespace, to)?;
     }
     let pin = namespace.directory().join("SERVICES");
     if !pin.exists() {

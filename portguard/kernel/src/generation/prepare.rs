@@ -213,7 +213,7 @@ fn state(
 ) -> crate::Result<Namespace> {
     let namespace = conversations::ensure(lock, policy)?;
     if !is_known || namespace.adopted().is_some() {
-        conversations::take_over(&namespace, &options.coming(interface))?;
+        conversations::take_over(&namespace, &options.coming(interface), policy)?;
     }
     if !options.is_refresh
         && let Some(misfit) = namespace.misfit(policy)

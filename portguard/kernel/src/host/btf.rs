@@ -7,9 +7,11 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 11] = [
+const WANTED: [(&str, &str); 13] = [
     ("sock", "sk_userlocks"),
     ("sk_buff", "_nfct"),
+    ("nf_conn", "tuplehash"),
+    ("nf_conntrack_tuple_hash", "tuple"),
     ("xdp_buff", "rxq"),
     ("xdp_rxq_info", "dev"),
     ("net_device", "ifindex"),

@@ -22,6 +22,8 @@ const PROGRAM: &str = "portguard_owner";
 pub(crate) const GLOBAL: &str = "ASKED";
 /// The global that the guard finds by what connection tracking has of a packet.
 pub(crate) const TRACKING: &str = "TRACKED";
+/// The global that it finds the end by that spoke first.
+pub(crate) const FIRST: &str = "FIRST";
 
 /// The number of the bit in the kernel's `struct sock`; 0 where it is not known, or may not be read.
 pub(crate) fn bit() -> u32 {
@@ -31,6 +33,19 @@ pub(crate) fn bit() -> u32 {
 /// Where the kernel's `struct sk_buff` says what connection tracking has of a packet, in octets; 0 likewise.
 pub(crate) fn tracking() -> u32 {
     btf::member("sk_buff", "_nfct").map_or(0, |at| at / 8)
+}
+
+/// Where the kernel's `struct nf_conn` has the end that spoke first, in octets; 0 likewise. Its address stands first of all in
+/// what there is of each direction.
+pub(crate) fn first() -> u32 {
+    let at = |structure, name| btf::member(structure, name);
+    match (
+        at("nf_conn", "tuplehash"),
+        at("nf_conntrack_tuple_hash", "tuple"),
+    ) {
+        (Some(both), Some(tuple)) => (both + tuple) / 8,
+        _ => 0,
+    }
 }
 
 /// What looks at sockets.

@@ -85,7 +85,7 @@ pub fn open<const N: usize>(
         };
         (facts, placing)
     });
-    let (asked, tracked) = (owners::bit(), owners::tracking());
+    let (asked, tracked, first) = (owners::bit(), owners::tracking(), owners::first());
     let places = above::places();
     // One loader for all: a new one reads the kernel's own types, which takes longer than all else here. Nothing in the object
     // depends on their layout.
@@ -94,6 +94,7 @@ pub fn open<const N: usize>(
         .btf(None)
         .override_global(owners::GLOBAL, &asked, true)
         .override_global(owners::TRACKING, &tracked, true)
+        .override_global(owners::FIRST, &first, true)
         .override_global(above::GLOBAL, places.as_slice(), true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)

@@ -148,7 +148,7 @@ fn passing(
         unclear,
         is_tracked,
         translated: _,
-    } = conversations::passing(interface.index, coming)?;
+    } = conversations::passing(interface.index, coming, policy)?;
     let arriving: Vec<Arriving> = inside
         .into_iter()
         .chain(outside)
