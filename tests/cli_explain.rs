@@ -216,6 +216,19 @@ fn frames_and_captures_are_judged_one_by_one() {
         assert_eq!(lines[4]["summary"].as_array().unwrap().len(), 4);
         assert!(lines.iter().all(|line| line["schema"] == 1));
     }
+    // Of a file that ends within a frame, those before it are judged, and what is missing is said.
+    for whole in [pcap(&frames[..2], 70), pcapng(&frames[..2])] {
+        let file = Temporary::new(&whole[..whole.len() - 5]);
+        let words = ["explain", "-c", site.path(), "--host", "a", "--pcap"];
+        let output = run(&[&words[..], &[file.path()]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(
+            out.contains("management") && !out.contains("undocumented"),
+            "{out}"
+        );
+        assert!(err.contains("ends within a frame"), "{err}");
+    }
     // Cut behind its headers, a frame is judged as if whole; cut before or within the header, it is not judged.
     for (snap, wanted) in [(60, Some("management")), (30, None)] {
         let file = Temporary::new(&pcap(&frames[..1], snap));

@@ -26,7 +26,7 @@ use portguard_observe::observe;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::explain::capture::{self, CaptureError, Captured};
+use portguard_policy::explain::capture::{self, CaptureError, Captured, End};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
 use portguard_policy::human::{plain, plain_lines};
 use portguard_policy::policy::{Outbound, Policy};
@@ -407,12 +407,16 @@ fn pcap(args: &ExplainArgs, explainer: &Explainer<'_>, path: &Path) -> anyhow::R
         .map_err(|error| Fault::usage(format!("cannot open {}: {error}", plain_lines(&shown))))?;
     let mut sums: BTreeMap<(&'static str, Outcome, String), u64> = BTreeMap::new();
     let mut broken = None;
+    let mut is_cut = false;
     print(|out| {
         let result = capture::read(BufReader::new(file), |captured| {
             one(args, explainer, &captured, out, &mut sums)
         });
         match result {
-            Ok(()) => summary(args, &sums, out),
+            Ok(end) => {
+                is_cut = end == End::Cut;
+                summary(args, &sums, out)
+            }
             Err(Failure::Write(error)) => Err(error),
             Err(Failure::Capture(error)) => {
                 broken = Some(error);
@@ -422,6 +426,13 @@ fn pcap(args: &ExplainArgs, explainer: &Explainer<'_>, path: &Path) -> anyhow::R
     })?;
     if let Some(error) = broken {
         return Err(Fault::usage(format!("{}: {error}", plain_lines(&shown))).into());
+    }
+    if is_cut {
+        let _ = writeln!(
+            stderr(),
+            "note: {} ends within a frame; all before it were judged",
+            plain_lines(&shown)
+        );
     }
     let drops = sums.keys().any(|(_, outcome, _)| *outcome == Outcome::Drop);
     Ok(exit(if drops { Outcome::Drop } else { Outcome::Pass }))

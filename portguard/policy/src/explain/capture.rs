@@ -3,10 +3,12 @@
 //! A captured frame may be cut: what the parser needs of it decides whether it can be judged, as with frames of the kernel
 //! whose headers lie outside of the linear part.
 
-use std::io::{self, BufRead, Read};
+mod blocks;
 
+use std::io::{self, BufRead, ErrorKind};
+
+use self::blocks::Blocks;
 use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::{Block, PcapNgReader};
 use portguard_common::ethernet::ethertype;
 use portguard_common::frame::Frame;
 use portguard_common::packet::Packet;
@@ -18,6 +20,8 @@ const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// Link types (the registry of tcpdump.org).
 mod link {
+    /// The type itself; other bits say how long a check sequence is that ends each frame, where there is one.
+    pub(super) const TYPE: u32 = 0x03ff_ffff;
     pub(super) const ETHERNET: u32 = 1;
     pub(super) const RAW: u32 = 101;
     pub(super) const LINUX_SLL: u32 = 113;
@@ -54,6 +58,15 @@ pub struct Captured {
     pub direction: Option<Direction>,
 }
 
+/// How a capture ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// After its last frame.
+    Whole,
+    /// Within a frame, as one does whose writer was stopped: those before it are whole.
+    Cut,
+}
+
 /// Hands over every frame of a capture; `each` may end it with an error of its own.
 ///
 /// # Errors
@@ -61,73 +74,58 @@ pub struct Captured {
 pub fn read<E: From<CaptureError>>(
     mut file: impl BufRead,
     mut each: impl FnMut(Captured) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<End, E> {
     let start = file.fill_buf().map_err(CaptureError::Read)?;
     if start.starts_with(&PCAPNG) {
-        read_pcapng(file, &mut each)
+        let mut blocks = Blocks::new(file);
+        read_all(|| blocks.next(), &mut each)
     } else {
-        read_pcap(file, &mut each)
-    }
-}
-
-fn read_pcap<E: From<CaptureError>>(
-    file: impl Read,
-    each: &mut impl FnMut(Captured) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut reader = PcapReader::new(file).map_err(format)?;
-    let link_type = u32::from(reader.header().datalink);
-    let mut number = 0;
-    while let Some(next) = reader.next_raw_packet() {
-        let next = next.map_err(format)?;
-        number += 1;
-        each(captured(number, link_type, &next.data, next.orig_len)?)?;
-    }
-    Ok(())
-}
-
-fn read_pcapng<E: From<CaptureError>>(
-    file: impl Read,
-    each: &mut impl FnMut(Captured) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut reader = PcapNgReader::new(file).map_err(format)?;
-    // The interfaces of the section at hand, by number: kept here, because a block borrows the reader.
-    let mut link_types: Vec<u32> = Vec::new();
-    let mut number = 0;
-    while let Some(block) = reader.next_block() {
-        let (interface, data, length) = match block.map_err(format)? {
-            Block::SectionHeader(_) => {
-                link_types.clear();
-                continue;
-            }
-            Block::InterfaceDescription(interface) => {
-                link_types.push(u32::from(interface.linktype));
-                continue;
-            }
-            Block::EnhancedPacket(packet) => (
-                packet.interface_id as usize,
-                packet.data,
-                packet.original_len,
-            ),
-            Block::SimplePacket(packet) => (0, packet.data, packet.original_len),
-            Block::Packet(packet) => (
-                usize::from(packet.interface_id),
-                packet.data,
-                packet.original_len,
-            ),
-            Block::NameResolution(_)
-            | Block::InterfaceStatistics(_)
-            | Block::SystemdJournalExport(_)
-            | Block::Unknown(_) => continue,
+        let mut reader = PcapReader::new(file).map_err(format)?;
+        let link_type = u32::from(reader.header().datalink);
+        let next = || {
+            let Some(next) = reader.next_raw_packet() else {
+                return Ok(None);
+            };
+            let next = next.map_err(format)?;
+            Ok(Some(Raw {
+                link_type,
+                length: next.orig_len,
+                bytes: next.data.into_owned(),
+            }))
         };
-        number += 1;
-        let link_type = *link_types.get(interface).ok_or_else(|| {
-            CaptureError::Format(format!(
-                "frame {number} is of interface {interface}, which is not described"
-            ))
-        })?;
-        each(captured(number, link_type, &data, length)?)?;
+        read_all(next, &mut each)
     }
-    Ok(())
+}
+
+/// A frame as a file has it.
+struct Raw {
+    link_type: u32,
+    /// As much of it as was kept.
+    bytes: Vec<u8>,
+    /// As long as it was.
+    length: u32,
+}
+
+fn read_all<E: From<CaptureError>>(
+    mut next: impl FnMut() -> Result<Option<Raw>, CaptureError>,
+    each: &mut impl FnMut(Captured) -> Result<(), E>,
+) -> Result<End, E> {
+    let mut number = 0;
+    loop {
+        match next() {
+            Ok(None) => return Ok(End::Whole),
+            Ok(Some(raw)) => {
+                number += 1;
+                each(captured(number, &raw)?)?;
+            }
+            Err(CaptureError::Read(error))
+                if number > 0 && error.kind() == ErrorKind::UnexpectedEof =>
+            {
+                return Ok(End::Cut);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn format(error: pcap_file::PcapError) -> CaptureError {
@@ -138,20 +136,16 @@ fn format(error: pcap_file::PcapError) -> CaptureError {
     }
 }
 
-fn captured(
-    number: u64,
-    link_type: u32,
-    bytes: &[u8],
-    length: u32,
-) -> Result<Captured, CaptureError> {
-    let wire = (length as usize).max(bytes.len());
+fn captured(number: u64, raw: &Raw) -> Result<Captured, CaptureError> {
+    let bytes = raw.bytes.as_slice();
+    let wire = (raw.length as usize).max(bytes.len());
     let mut frame = Cut { bytes, wire };
     let number_at = |at: usize| {
         let octets = bytes.get(at..at + 2)?.try_into().ok()?;
         Some(u16::from_be_bytes(octets))
     };
     let mut direction = None;
-    let packet = match link_type {
+    let packet = match raw.link_type & link::TYPE {
         link::ETHERNET => parse(&mut frame).ok(),
         link::RAW | link::IPV4 | link::IPV6 => match bytes.first().map(|octet| octet >> 4) {
             Some(6) => parse_network(&mut frame, ethertype::IPV6, 0, 0).ok(),
@@ -243,33 +237,4 @@ pub fn packet(bytes: &[u8]) -> Packet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hex_is_read_in_the_ways_tools_write_it() {
-        for text in ["0a0b0c", "0A:0b:0c", " 0a 0b\n0c ", "0x0a0b0c", "0a-0b-0c"] {
-            assert_eq!(parse_hex(text), Ok(vec![10, 11, 12]), "{text}");
-        }
-        assert_eq!(
-            parse_hex("0a0"),
-            Err("an odd number of hexadecimal digits".into())
-        );
-        assert_eq!(
-            parse_hex("0g"),
-            Err("`g` is not a hexadecimal digit".into())
-        );
-        assert_eq!(parse_hex(" "), Err("no bytes".into()));
-    }
-
-    #[test]
-    fn what_is_no_capture_is_refused() {
-        for bytes in [&b""[..], b"hello, world, this is text", &PCAPNG, &[0; 64]] {
-            let result = read::<CaptureError>(bytes, |_| Ok(()));
-            assert!(
-                matches!(result, Err(CaptureError::Format(_) | CaptureError::Read(_))),
-                "{bytes:?}"
-            );
-        }
-    }
-}
+mod tests;
