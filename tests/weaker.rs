@@ -1,7 +1,7 @@
 //! What drops less than what is in force takes a word; what is switched off stays off.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Output;
@@ -11,17 +11,22 @@ use serde_json::Value;
 use crate::guard::{Guarded, LONG, SOON};
 
 /// A guarded host with a site file and a state directory of its own.
-struct Site {
-    guarded: Guarded,
+pub(crate) struct Site {
+    pub(crate) guarded: Guarded,
     directory: PathBuf,
 }
 
 impl Site {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let guarded = Guarded::new()?;
         let directory = std::env::temp_dir().join(format!("{}-site", guarded.interface()));
         std::fs::create_dir_all(&directory)?;
         Ok(Self { guarded, directory })
+    }
+
+    /// Where it keeps its state.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn file(&self) -> String {
@@ -29,7 +34,7 @@ impl Site {
     }
 
     /// Writes the site: what it says first, and what the host says beside its name, address and role.
-    fn write(&self, head: &str, host: &str) -> Result<()> {
+    pub(crate) fn write(&self, head: &str, host: &str) -> Result<()> {
         let text = format!(
             "schema = 1\n{head}\nunprinted_peers = [\"192.0.2.0/24\"]\nunresolved_peers = \"none\"\n\
              [management]\nallow = [\"udp/7000\"]\n\
@@ -39,13 +44,13 @@ impl Site {
         Ok(std::fs::write(self.file(), text)?)
     }
 
-    fn run(&self, args: &[&str]) -> Result<Output> {
+    pub(crate) fn run(&self, args: &[&str]) -> Result<Output> {
         let mut command = Guarded::command(args);
         command.env("STATE_DIRECTORY", &self.directory);
         self.guarded.link.left.host.output(&mut command, LONG)
     }
 
-    fn load(&self, more: &[&str]) -> Result<Output> {
+    pub(crate) fn load(&self, more: &[&str]) -> Result<Output> {
         let file = self.file();
         let mut args = vec!["load", "-c", &file, "--interface", self.guarded.interface()];
         args.extend(more);
@@ -53,7 +58,7 @@ impl Site {
     }
 
     /// Inbound and outbound, as they are.
-    fn effective(&self) -> Result<(String, String)> {
+    pub(crate) fn effective(&self) -> Result<(String, String)> {
         let status = self.guarded.status()?.context("a guard")?;
         let now = &status["effective"];
         let word = |key: &str| now[key].as_str().unwrap_or_default().to_owned();
@@ -76,70 +81,142 @@ struct Way {
     words: &'static [&'static str],
 }
 
+const ENFORCE: &str = "mode = \"enforce\"";
+
+/// In the order of what they weaken: the mode, the direction, some ports, rows or roles, and what is judged at all.
+fn ways() -> Vec<Way> {
+    const WEAKER: &[&str] = &["--allow-weaker"];
+    let way = |before, after, named, hint, words| Way {
+        before,
+        after,
+        named,
+        hint,
+        words,
+    };
+    let mode = "inbound: enforce -> audit";
+    let list = |after| {
+        let before = "mode = \"enforce\"\nstrict_ethertypes = true\nallowed_ethertypes = [\"lldp\", \"lacp\"]";
+        way(
+            (before, ""),
+            (after, ""),
+            "EtherTypes",
+            "--allow-weaker",
+            WEAKER,
+        )
+    };
+    vec![
+        way(
+            (ENFORCE, ""),
+            ("mode = \"audit\"", ""),
+            mode,
+            "site.toml:2",
+            &["--audit"],
+        ),
+        way((ENFORCE, ""), ("", ""), mode, "below `schema`", WEAKER),
+        way(
+            (ENFORCE, ""),
+            (ENFORCE, "mode = \"audit\""),
+            mode,
+            "site.toml:14",
+            &["--audit"],
+        ),
+        way(
+            (ENFORCE, ""),
+            (ENFORCE, "interfaces = { IF = { mode = \"audit\" } }"),
+            mode,
+            "site.toml:14",
+            &["--audit"],
+        ),
+        way(
+            ("mode = \"enforce\"\noutbound = \"enforce\"", ""),
+            ("mode = \"enforce\"\noutbound = \"audit\"", ""),
+            "outbound: enforce -> audit",
+            "site.toml:3",
+            &["--outbound", "audit"],
+        ),
+        way(
+            (ENFORCE, ""),
+            (ENFORCE, "audit_ports = [\"udp/7003\"]"),
+            "udp/7003-7003",
+            "--allow-weaker",
+            WEAKER,
+        ),
+        way(
+            (ENFORCE, "audit_ports = [\"udp/7003\"]"),
+            (ENFORCE, "audit_ports = [\"udp/7003-7004\"]"),
+            "udp/7003-7004",
+            "--allow-weaker",
+            WEAKER,
+        ),
+        way(
+            (ENFORCE, ROW),
+            (ENFORCE, ROW_IN_AUDIT),
+            "rows that are only audited: site/door",
+            "--allow-weaker",
+            WEAKER,
+        ),
+        way(
+            (ENFORCE, ""),
+            (ENFORCE, "audit_roles = [\"thoughtspot/node\"]"),
+            "rows that are only audited: thoughtspot/",
+            "--allow-weaker",
+            WEAKER,
+        ),
+        way(
+            ("mode = \"enforce\"\nstrict_fragments = true", ""),
+            (ENFORCE, ""),
+            "fragments",
+            "--allow-weaker",
+            WEAKER,
+        ),
+        list(ENFORCE),
+        list(
+            "mode = \"enforce\"\nstrict_ethertypes = true\nallowed_ethertypes = [\"lldp\", \"lacp\", \"mpls\"]",
+        ),
+        list("mode = \"enforce\"\nstrict_ethertypes = true"),
+        way(
+            (ENFORCE, ""),
+            ("mode = \"enforce\"\nscope = \"host-addresses\"", ""),
+            "scope all -> host-addresses",
+            "--allow-weaker",
+            WEAKER,
+        ),
+    ]
+}
+
+const ROW: &str = "[[row]]\nname = \"door\"\ndirection = \"in\"\ntransport = \"udp\"\nports = [7003]\n\
+                   peers = [\"192.0.2.1\"]\nreason = \"a test\"";
+const ROW_IN_AUDIT: &str = "[[row]]\nname = \"door\"\ndirection = \"in\"\ntransport = \"udp\"\nports = [7003]\n\
+                            peers = [\"192.0.2.1\"]\nreason = \"a test\"\naudit = true";
+
 #[test]
 fn what_is_weaker_is_refused_with_the_line_to_change() -> Result<()> {
-    let enforce = "mode = \"enforce\"";
-    for way in [
-        Way {
-            before: (enforce, ""),
-            after: ("mode = \"audit\"", ""),
-            named: "inbound: enforce -> audit",
-            hint: "site.toml:2",
-            words: &["--audit"],
-        },
-        Way {
-            before: (enforce, ""),
-            after: ("", ""),
-            named: "inbound: enforce -> audit",
-            hint: "below `schema`",
-            words: &["--allow-weaker"],
-        },
-        Way {
-            before: (enforce, ""),
-            after: (enforce, "mode = \"audit\""),
-            named: "inbound: enforce -> audit",
-            hint: "site.toml:14",
-            words: &["--audit"],
-        },
-        Way {
-            before: ("mode = \"enforce\"\noutbound = \"enforce\"", ""),
-            after: ("mode = \"enforce\"\noutbound = \"audit\"", ""),
-            named: "outbound: enforce -> audit",
-            hint: "site.toml:3",
-            words: &["--outbound", "audit"],
-        },
-        Way {
-            before: (enforce, ""),
-            after: (enforce, "audit_ports = [\"udp/7003\"]"),
-            named: "udp/7003-7003",
-            hint: "--allow-weaker",
-            words: &["--allow-weaker"],
-        },
-        Way {
-            before: ("mode = \"enforce\"\nstrict_fragments = true", ""),
-            after: (enforce, ""),
-            named: "fragments",
-            hint: "--allow-weaker",
-            words: &["--allow-weaker"],
-        },
-    ] {
-        let site = Site::new()?;
-        site.write(way.before.0, way.before.1)?;
-        site.load(&[])?.success()?;
-        let before = site.effective()?;
-        site.write(way.after.0, way.after.1)?;
+    let site = Site::new()?;
+    let name = site.guarded.interface().to_owned();
+    let write = |(head, host): (&str, &str)| site.write(head, &host.replace("IF", &name));
+    for (loads, way) in (1_u64..).step_by(2).zip(ways()) {
+        write(way.before)?;
+        site.load(&["--allow-weaker"])?.success()?;
+        write(way.after)?;
         let refused = site.load(&[])?;
-        ensure!(refused.code() == 2, "{}: {refused:?}", way.named);
+        ensure!(refused.code() == 2, "{:?}: {refused:?}", way.after);
         for part in [way.named, way.hint, "nothing was changed"] {
             ensure!(refused.stderr.contains(part), "{part}: {refused:?}");
         }
-        ensure!(site.effective()? == before, "{}: it changed", way.named);
         let status = site.guarded.status()?.context("a guard")?;
-        ensure!(status["generation"] == 1, "{}: {status}", way.named);
+        ensure!(status["generation"] == loads, "{}: {status}", way.named);
         site.load(way.words)?.success()?;
-        // From here on it is no weaker than what is in force.
-        site.load(&[])?.success()?;
     }
+    // From here on it is no weaker than what is in force, and what is stricter takes no word.
+    site.load(&[])?.success()?;
+    write((ENFORCE, ""))?;
+    site.load(&[])?.success()?;
+    // Back to what drops less: it is said.
+    let back = site.run(&["rollback", "--interface", &name])?.success()?;
+    ensure!(
+        back.stderr.contains("scope all -> host-addresses"),
+        "{back}"
+    );
     Ok(())
 }
 

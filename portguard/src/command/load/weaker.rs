@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use portguard_common::ethertypes;
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_policy::error::Fault;
@@ -21,6 +22,8 @@ pub(super) enum What {
     AuditRows,
     Fragments,
     Ethertypes,
+    ListedEthertypes,
+    Scope,
 }
 
 /// One of the ways in which a policy is weaker than what is in force.
@@ -83,6 +86,23 @@ pub(in crate::command) fn weaker(before: &Live, next: &Policy) -> Vec<Weaker> {
         }
         if old.strict_ethertypes && !new.strict_ethertypes {
             add(What::Ethertypes, "other EtherTypes pass".to_owned());
+        }
+        let more = new.ethertypes & !old.ethertypes;
+        if old.strict_ethertypes && new.strict_ethertypes && more != 0 {
+            let names: BTreeSet<&str> = (0..)
+                .zip(ethertypes::ALL)
+                .filter(|(index, _)| more >> index & 1 == 1)
+                .map(|(_, one)| one.name)
+                .collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            let words = format!("EtherTypes that pass: {}", names.join(", "));
+            add(What::ListedEthertypes, words);
+        }
+        if old.host_addresses.is_none() && new.host_addresses.is_some() {
+            add(
+                What::Scope,
+                "what is for others passes unjudged: scope all -> host-addresses".to_owned(),
+            );
         }
     }
     found
@@ -174,9 +194,12 @@ impl Words {
             let (keep, weaken) = match one.what {
                 What::Inbound => (&self.mode, "--audit"),
                 What::Outbound => (&self.outbound_mode, "--outbound audit"),
-                What::AuditPorts | What::AuditRows | What::Fragments | What::Ethertypes => {
-                    (&self.others, "--allow-weaker")
-                }
+                What::AuditPorts
+                | What::AuditRows
+                | What::Fragments
+                | What::Ethertypes
+                | What::ListedEthertypes
+                | What::Scope => (&self.others, "--allow-weaker"),
             };
             let hint = format!("{keep} to keep the policy in force, or use `{weaken}`");
             if !hints.contains(&hint) {
