@@ -49,6 +49,8 @@ mod guard;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod living;
 #[cfg(test)]
 mod monitoring;
@@ -61,6 +63,8 @@ mod newcomers;
 mod output;
 #[cfg(test)]
 mod overlay;
+#[cfg(test)]
+mod own;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]

@@ -2,7 +2,11 @@
 //! both ways.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -297,5 +301,33 @@ fn units_containers_and_traffic_both_ways_are_named() -> Result<()> {
         assert!(text.contains(&words), "{words}: {text}");
     }
     drop(service);
+    Ok(())
+}
+
+/// A process may have any name: it is shown as far as it is text, and does nothing to a terminal.
+#[test]
+fn names_of_processes_need_not_be_text() -> Result<()> {
+    const NAME: &[u8] = b"s\xff\x1b[2Jx";
+    let guarded = Guarded::new()?;
+    Site::new("audit")?.load(&guarded, &["--audit"])?;
+    let found = std::env::var_os("PATH").context("PATH")?;
+    let busybox = std::env::split_paths(&found).map(|folder| folder.join("busybox"));
+    let busybox = busybox.into_iter().find(|file| file.exists());
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join(OsStr::from_bytes(NAME));
+    symlink(busybox.context("busybox")?, &program)?;
+    let mut command = Command::new(&program);
+    let port = SERVICE.to_string();
+    command.arg0("httpd").args(["-f", "-p", &port, "-h", "/"]);
+    let _service = serve(&guarded.link.left.host, &mut command, SERVICE)?;
+    let (_, answer) = drift(&guarded)?;
+    let process = &item(&answer, "in", SERVICE)?["listeners"][0]["processes"][0];
+    ensure!(process["name"] == "s\u{fffd}\u{1b}[2Jx", "{process}");
+    let args = ["drift", "--interface", guarded.interface()].map(str::to_owned);
+    let text = guarded.run(&args, None)?.stdout;
+    ensure!(
+        text.contains("s\u{fffd}") && !text.contains('\u{1b}'),
+        "{text:?}"
+    );
     Ok(())
 }

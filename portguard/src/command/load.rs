@@ -309,6 +309,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
     let policies: Vec<Policy> = stored.iter().map(|one| one.policy.clone()).collect();
     // Where nobody is there to answer, who has a session does not keep the host open.
     let force = args.safety.force || operator::connection().is_none();
+    safety::check_links(force, &interfaces, &policies)?;
     safety::check_scope(force, &interfaces, &policies)?;
     let cuts = force || args.safety.cut_sessions;
     let safety = safety::check(force, cuts, &interfaces, &policies)?;

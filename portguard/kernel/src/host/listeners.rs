@@ -268,11 +268,15 @@ fn owners(only: Option<&BTreeSet<i32>>) -> HashMap<u64, Vec<Process>> {
 }
 
 fn tell(process: &Proc) -> Process {
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", process.pid));
+    // A process may call itself anything.
+    let name = std::fs::read(format!("/proc/{}/comm", process.pid));
     let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid));
     Process {
         pid: process.pid,
-        name: name.map_or_else(|_gone| "?".to_owned(), |name| name.trim().to_owned()),
+        name: name.map_or_else(
+            |_gone| "?".to_owned(),
+            |name| String::from_utf8_lossy(&name).trim().to_owned(),
+        ),
         unit: groups.ok().and_then(|groups| unit(&groups)),
     }
 }

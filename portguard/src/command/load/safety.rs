@@ -15,7 +15,7 @@ use portguard_kernel::generation::{live, takes_over};
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::interface::Interface;
-use portguard_kernel::host::links::{self, Speaks};
+use portguard_kernel::host::links::{self, Link, Speaks};
 use portguard_kernel::host::operator;
 use portguard_kernel::host::sessions::{Arriving, Known, Sorted, sort};
 use portguard_kernel::host::sockets::{Began, Session, sessions};
@@ -23,7 +23,7 @@ use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
 use portguard_policy::human::{count, plain};
-use portguard_policy::policy::{Grant, GrantKind, Outbound, Policy};
+use portguard_policy::policy::{Grant, GrantKind, Outbound, Policy, Settings};
 
 /// Deadline of those who enforce over SSH and say nothing.
 const DEFAULT: Duration = Duration::from_mins(2);
@@ -178,24 +178,10 @@ pub(super) fn check_links(
     let links = links::all().unwrap_or_default();
     for (interface, policy) in interfaces.iter().zip(policies) {
         let settings = &policy.settings;
-        let Some(link) = links.iter().find(|link| link.index == interface.index) else {
-            continue;
-        };
-        let master = links.iter().find(|one| Some(one.index) == link.master);
-        let on = [Some(link), master].into_iter().flatten();
-        for (of, speaks) in on.filter_map(|one| Some((one, one.speaks?))) {
-            let (number, name) = match speaks {
-                Speaks::Lacp => (ethertypes::LACP, "lacp"),
-                Speaks::Stp => (ethertypes::STP, "stp"),
-            };
-            if !settings.strict_ethertypes
-                || settings.ethertypes >> ethertypes::index(number) & 1 == 1
-            {
-                continue;
-            }
+        for (of, name) in dropped(&links, interface.index, settings) {
             let fault = Fault::usage(format!(
                 "`{}` needs {name}, which `strict_ethertypes` drops on `{}`",
-                plain(&of.name),
+                plain(of),
                 plain(&interface.name)
             ))
             .hint(format!(
@@ -209,6 +195,26 @@ pub(super) fn check_links(
         }
     }
     Ok(())
+}
+
+/// What an interface, or that of which it is a part, speaks below IP and the settings drop: each by who speaks it.
+fn dropped<'a>(
+    links: &'a [Link],
+    interface: u32,
+    settings: &Settings,
+) -> Vec<(&'a str, &'static str)> {
+    let link = links.iter().find(|link| link.index == interface);
+    let master = link.and_then(|link| links.iter().find(|one| Some(one.index) == link.master));
+    let on = [link, master].into_iter().flatten();
+    on.filter_map(|one| {
+        let (number, name) = match one.speaks? {
+            Speaks::Lacp => (ethertypes::LACP, "lacp"),
+            Speaks::Stp => (ethertypes::STP, "stp"),
+        };
+        let passes = settings.ethertypes >> ethertypes::index(number) & 1 == 1;
+        (settings.strict_ethertypes && !passes).then_some((one.name.as_str(), name))
+    })
+    .collect()
 }
 
 /// Refuses to pass what is for others where something takes it to this host's own sockets: nobody would judge it then.
@@ -441,5 +447,56 @@ pub(super) fn tell_passing(interface: &Interface, safety: &Safety) {
             err,
             "warning: {name}: this host forwards packets, but connection tracking lists no connections now: any that hosts behind it opened before the guard are not known, and packets for them are let in only where the policy documents them"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, master: Option<u32>, speaks: Option<Speaks>) -> Link {
+        Link {
+            index,
+            name: format!("if{index}"),
+            master,
+            speaks,
+            ..Link::default()
+        }
+    }
+
+    /// Members and what they are part of need the same, whichever of them is guarded.
+    #[test]
+    fn what_a_bond_or_a_bridge_needs_is_named_on_all_that_carry_it() {
+        let links = [
+            link(2, Some(3), None),
+            link(3, None, Some(Speaks::Lacp)),
+            link(4, Some(5), None),
+            link(5, None, Some(Speaks::Stp)),
+            link(6, Some(7), None),
+            link(7, None, None),
+        ];
+        let bit = |number| 1 << ethertypes::index(number);
+        let settings = |strict, list| Settings {
+            strict_ethertypes: strict,
+            ethertypes: list,
+            ..Settings::default()
+        };
+        for (interface, of, name, number) in [
+            (2, "if3", "lacp", ethertypes::LACP),
+            (3, "if3", "lacp", ethertypes::LACP),
+            (4, "if5", "stp", ethertypes::STP),
+            (5, "if5", "stp", ethertypes::STP),
+        ] {
+            let others = u32::MAX ^ bit(number);
+            assert_eq!(
+                dropped(&links, interface, &settings(true, others)),
+                [(of, name)]
+            );
+            assert!(dropped(&links, interface, &settings(true, bit(number))).is_empty());
+            assert!(dropped(&links, interface, &settings(false, 0)).is_empty());
+        }
+        for interface in [6, 7, 8] {
+            assert!(dropped(&links, interface, &settings(true, 0)).is_empty());
+        }
     }
 }
