@@ -1,5 +1,6 @@
 //! Which conversations are the host's: begun by it, known for as long as they last, and nobody else's.
 
+mod audited;
 mod containers;
 mod edges;
 mod equals;
@@ -7,6 +8,7 @@ mod forwarded;
 mod gateway;
 mod held;
 mod services;
+mod through;
 mod translated;
 
 use std::io::{Read as _, Write as _};

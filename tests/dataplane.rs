@@ -1,5 +1,7 @@
 //! What the loaded programs do beyond a verdict: flows, segments, deadlines, events. All by test run.
 
+mod openings;
+
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{TestRun as _, TestRunOptions};
 use portguard_common::abi::{Counter, EVENT_HEAD, Event, TalkerSet, control, slot};
