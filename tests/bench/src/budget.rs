@@ -20,6 +20,8 @@ pub(crate) struct Line {
     ratio: Option<f64>,
     milliseconds: Option<f64>,
     mebibytes: Option<f64>,
+    /// Where it stands what was tried to keep it: a file, `#`, and the section.
+    tried: Option<String>,
 }
 
 /// All of them.
@@ -59,6 +61,11 @@ impl Budgets {
             );
         }
         Ok(budgets)
+    }
+
+    /// Where it stands what was tried to keep a budget.
+    pub(crate) fn tried(&self, case: &str) -> Option<&str> {
+        self.line(case)?.tried.as_deref()
     }
 
     fn line(&self, case: &str) -> Option<&Line> {
@@ -133,6 +140,29 @@ mod tests {
         ));
         assert!(fits("*", ""));
         assert!(!fits("flow/v?-tcp-no-flow", "flow/v4-tcp-no-flow-syn"));
+    }
+
+    /// As the sites that show Markdown make it.
+    fn anchor(title: &str) -> String {
+        let kept = title
+            .chars()
+            .filter(|one| one.is_alphanumeric() || " -_".contains(*one));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    }
+
+    #[test]
+    fn what_was_tried_can_be_read() {
+        for line in Budgets::read().unwrap().line {
+            let Some(tried) = line.tried else { continue };
+            let (file, section) = tried.split_once('#').unwrap();
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../..")
+                .join(file);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let titles = text.lines().filter(|line| line.starts_with('#'));
+            let found = titles.map(|line| anchor(line.trim_start_matches('#').trim()));
+            assert!(found.into_iter().any(|title| title == section), "{tried}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -28,6 +29,9 @@ pub(crate) struct Cli {
     /// Rounds at most, each of one visit to each case that is not measured well enough
     #[arg(long)]
     rounds: Option<u32>,
+    /// End after so long: every case is visited once, and some less often than it takes
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(3..=240))]
+    minutes: u64,
     /// Write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -50,6 +54,7 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn run(&self) -> Result<()> {
+        LazyLock::force(&BEGUN);
         if let Some(path) = &self.docs_from {
             return docs::write(&Run::read(path)?, Path::new("docs"));
         }
@@ -80,16 +85,16 @@ impl Cli {
             run.control = control::run(self.quick)?;
         }
         if extent.wants(&["conversations/"]) {
-            let seconds = if self.quick { 3 } else { 30 };
+            let seconds = if self.quick { 3 } else { 10 };
             run.control.extend(held::run(Duration::from_secs(seconds))?);
         }
         if extent.wants(&["live/"]) {
-            run.live = live::run(if self.quick { 3 } else { 11 })?;
+            run.live = live::run(if self.quick { 3 } else { 11 }, self.part(Part::Live))?;
         }
         if extent.wants(&["scaling/"]) {
             run.scaling = scaling::run(if self.quick { 5 } else { 21 })?;
             say("several receive queues");
-            run.queues = scaling::queues(if self.quick { 3 } else { 11 })?;
+            run.queues = scaling::queues(if self.quick { 3 } else { 9 })?;
         }
         self.test_runs(&mut run, &extent, &budgets)?;
         run.judge(&budgets);
@@ -111,6 +116,16 @@ impl Cli {
         self.kept.join(Path::new(name).with_extension("json"))
     }
 
+    /// When a part has to end.
+    fn part(&self, part: Part) -> Instant {
+        let all = Duration::from_secs(60 * self.minutes);
+        match part {
+            Part::Live => Instant::now() + all / 4,
+            // Some seconds are for what is written in the end.
+            Part::TestRuns => *BEGUN + all.saturating_sub(Duration::from_secs(10)),
+        }
+    }
+
     fn effort(&self) -> Effort {
         let rounds = if self.quick { 3 } else { 30 };
         Effort {
@@ -128,7 +143,8 @@ impl Cli {
         measure::stay_on(0)?;
         let effort = self.effort();
         let count = plan.cases.len();
-        let costs = measure::all(&mut plan, effort, |round, unsettled| {
+        let until = self.part(Part::TestRuns);
+        let costs = measure::all(&mut plan, effort, until, |round, unsettled| {
             if unsettled > 0 {
                 let last = effort.rounds;
                 say(&format!(
@@ -142,7 +158,19 @@ impl Cli {
     }
 }
 
-/// Says how far it is. Nobody listening is no failure.
+/// What takes as long as it may.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Live,
+    TestRuns,
+}
+
+/// When this run began.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Says how far it is, and after how long. Nobody listening is no failure.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let seconds = BEGUN.elapsed().as_secs();
+    let (minutes, seconds) = (seconds / 60, seconds % 60);
+    let _ = writeln!(io::stderr().lock(), "{minutes}:{seconds:02} {line}");
 }

@@ -12,7 +12,7 @@ mod traffic;
 pub(crate) use stage::{Stage, cpus};
 pub(crate) use traffic::Traffic;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
@@ -27,6 +27,10 @@ use peers::Peer;
 
 /// How long each measurement takes.
 const RUN: Duration = Duration::from_millis(300);
+/// Rounds that there are however long they take.
+const LEAST: u32 = 3;
+/// A measurement may fail because something else had the CPU; so many at once, and a case is given up.
+const FAILURES: u32 = 3;
 
 /// The programs, by name; cases refer to them by index.
 struct Programs(Vec<(&'static str, Program)>);
@@ -105,8 +109,45 @@ const CASES: [Case; 8] = {
     ]
 };
 
-/// Measures all; those that are absent are named with the reason.
-pub(crate) fn run(rounds: u32) -> Result<Vec<Live>> {
+/// A case, and what came of it.
+struct Measured {
+    case: Case,
+    samples: Vec<Sample>,
+    /// The last failures, with none that succeeded since.
+    failures: u32,
+    why: String,
+}
+
+impl Measured {
+    const fn new(case: Case) -> Self {
+        Self {
+            case,
+            samples: Vec::new(),
+            failures: 0,
+            why: String::new(),
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.failures >= FAILURES
+    }
+
+    fn add(&mut self, sample: Result<Sample>) {
+        match sample {
+            Ok(sample) => {
+                self.samples.push(sample);
+                self.failures = 0;
+            }
+            Err(error) => {
+                self.failures += 1;
+                self.why = format!("{error:#}");
+            }
+        }
+    }
+}
+
+/// Measures all, for as many rounds as there is time; those that are absent are named with the reason.
+pub(crate) fn run(rounds: u32, until: Instant) -> Result<Vec<Live>> {
     let stage = Stage::new()?;
     let mut programs = Programs::load()?;
     let mut cases = CASES.to_vec();
@@ -120,36 +161,37 @@ pub(crate) fn run(rounds: u32) -> Result<Vec<Live>> {
             }),
         }
     }
-    let mut measured: Vec<(Case, Vec<Sample>)> =
-        cases.into_iter().map(|case| (case, Vec::new())).collect();
+    let mut measured: Vec<Measured> = cases.into_iter().map(Measured::new).collect();
     let mut rng = Rng::new();
     for round in 0..rounds {
+        if round >= LEAST && Instant::now() >= until {
+            say(&format!("live: {round} rounds, the time for it is over"));
+            break;
+        }
         say(&format!("live, round {} of {rounds}", round + 1));
         rng.shuffle(&mut measured);
-        measured.retain_mut(
-            |(case, samples)| match sample(&stage, &mut programs, *case) {
-                Ok(sample) => {
-                    samples.push(sample);
-                    true
-                }
-                Err(error) => {
-                    results.push(Live::absent(&case.name(), &format!("{error:#}")));
-                    false
-                }
-            },
-        );
+        for one in measured.iter_mut().filter(|one| !one.is_given_up()) {
+            one.add(sample(&stage, &mut programs, one.case));
+        }
     }
+    measured.retain(|one| {
+        let is_measured = !one.samples.is_empty();
+        if !is_measured {
+            results.push(Live::absent(&one.case.name(), &one.why));
+        }
+        is_measured
+    });
     for (title, traffic) in [
         ("bare drop", Traffic::Denied),
         ("bare pass, allowed", Traffic::Allowed),
     ] {
-        let of = measured.iter().filter(|(case, _)| case.traffic == traffic);
-        let bares = sorted(of.flat_map(|(_, samples)| samples.iter().map(|one| one.bare)));
+        let of = measured.iter().filter(|one| one.case.traffic == traffic);
+        let bares = sorted(of.flat_map(|one| one.samples.iter().map(|one| one.bare)));
         if !bares.is_empty() {
             results.push(Live::of(title, &bares, &[1.0], &[]));
         }
     }
-    for (case, samples) in &measured {
+    for Measured { case, samples, .. } in &measured {
         let ratios = sorted(samples.iter().map(|one| one.bare / one.guarded));
         let touching = samples.iter();
         let touching = touching.filter_map(|one| Some(one.touching? / one.guarded));

@@ -1,6 +1,7 @@
 //! Rounds of visits: each case, between timings of the program that does nothing with the same frames.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
@@ -8,6 +9,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use portguard_kernel::bench::{Attached, Campaign, Cost, Effort, Stand};
 
+use crate::cli::say;
 use crate::plan::{ANY, Case, Plan};
 use crate::programs::{Hook, Program, reference, varied};
 
@@ -33,10 +35,12 @@ pub(crate) fn stay_on(cpu: usize) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one CPU")
 }
 
-/// Measures all cases of a plan. `progress` hears of each round, and how many cases it has.
+/// Measures all cases of a plan, each once at least, and more often `until` then. `progress` hears of each round, and how many cases
+/// it has.
 pub(crate) fn all(
     plan: &mut Plan,
     effort: Effort,
+    until: Instant,
     mut progress: impl FnMut(u32, usize),
 ) -> Result<Vec<Cost>> {
     let mut bare: BTreeMap<Hook, usize> = BTreeMap::new();
@@ -82,11 +86,18 @@ pub(crate) fn all(
                 }),
         );
     let mut rng = Rng::new();
+    let is_over = |round: u32| round > 0 && Instant::now() >= until;
     for round in 0..effort.rounds {
+        if is_over(round) {
+            break;
+        }
         let mut cases = campaign.unsettled();
         progress(round, cases.len());
         rng.shuffle(&mut cases);
         for index in cases {
+            if is_over(round) {
+                break;
+            }
             let (Some(cell), Some(case)) = (cells.get_mut(index), plan.cases.get(index)) else {
                 continue;
             };
@@ -104,6 +115,12 @@ pub(crate) fn all(
                     .time(&case.frame, effort.repeat)
             })?;
         }
+    }
+    let left = campaign.unsettled().len();
+    if left > 0 {
+        say(&format!(
+            "{left} cases were disturbed too often: they count with what there is"
+        ));
     }
     Ok(campaign.costs())
 }

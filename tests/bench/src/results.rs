@@ -72,6 +72,38 @@ pub(crate) struct Figure {
 pub(crate) struct Against {
     pub(crate) reference: String,
     pub(crate) times: f64,
+    /// What that costs in the same run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) net: Option<f64>,
+}
+
+/// A figure beyond its budget.
+#[derive(Debug)]
+pub(crate) struct Missed {
+    pub(crate) name: String,
+    /// In times of what `of` names.
+    pub(crate) ratio: f64,
+    /// What that may be.
+    pub(crate) budget: f64,
+    pub(crate) of: String,
+}
+
+impl Missed {
+    fn new(name: &str, ratio: f64, budget: f64, of: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ratio,
+            budget,
+            of: of.trim_start_matches("reference/").to_owned(),
+        }
+    }
+}
+
+impl Figure {
+    /// In times of what it is compared with.
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        Some(self.net / self.against.as_ref()?.net?)
+    }
 }
 
 /// How a series grew.
@@ -214,6 +246,7 @@ impl Run {
                 against: against.map(|(reference, times)| Against {
                     reference: reference.to_owned(),
                     times,
+                    net: None,
                 }),
                 budget: None,
                 met: None,
@@ -227,6 +260,9 @@ impl Run {
         for figure in &mut self.costs {
             let judged =
                 budgets.judge_cost(&figure.name, figure.net, |name| nets.get(name).copied());
+            if let Some(against) = &mut figure.against {
+                against.net = nets.get(&against.reference).copied();
+            }
             figure.budget = judged.map(|judged| judged.budget);
             figure.met = judged.map(|judged| judged.met);
         }
@@ -283,6 +319,44 @@ impl Run {
             quantity.budget = judged.map(|judged| judged.budget);
             quantity.met = judged.map(|judged| judged.met);
         }
+    }
+
+    /// What is beyond its budget, as ratios: to a reference, to the smallest policy, to a bare drop, to what it may be.
+    pub(crate) fn missed(&self) -> Vec<Missed> {
+        let costs = self.costs.iter().filter(|one| one.met == Some(false));
+        let costs = costs.map(|one| {
+            let of = one
+                .against
+                .as_ref()
+                .map_or("", |against| &against.reference);
+            let budget = one
+                .against
+                .as_ref()
+                .map_or(f64::NAN, |against| against.times);
+            Missed::new(&one.name, one.ratio().unwrap_or(f64::NAN), budget, of)
+        });
+        let growth = self.growth.iter().filter(|one| one.met == Some(false));
+        let growth = growth.map(|one| {
+            let of = format!("that of {}", one.from);
+            Missed::new(&one.name, one.times, one.budget.unwrap_or(f64::NAN), &of)
+        });
+        let live = self.live.iter().filter(|one| one.met == Some(false));
+        let live = live.map(|one| {
+            let (ratio, budget) = (one.ratio.unwrap_or(f64::NAN), one.budget);
+            Missed::new(
+                &one.name,
+                ratio,
+                budget.unwrap_or(f64::NAN),
+                "a bare drop's rate",
+            )
+        });
+        let control = self.control.iter().filter(|one| one.met == Some(false));
+        let control = control.map(|one| {
+            let budget = one.budget.unwrap_or(f64::NAN);
+            let of = format!("{budget} {}", one.unit);
+            Missed::new(&one.name, one.value / budget, 1.0, &of)
+        });
+        costs.chain(growth).chain(live).chain(control).collect()
     }
 
     /// All verdicts: whether each budget that applies was met.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
 
+use crate::budget::Budgets;
 use crate::results::{Figure, Run};
 
 /// All tables of a run; with another one, how much has changed since.
@@ -96,11 +97,32 @@ pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io:
     }
     let verdicts = run.verdicts();
     let met = verdicts.iter().filter(|met| **met).count();
-    writeln!(out, "\n{met} of {} budgets met", verdicts.len())
+    writeln!(out, "\n{met} of {} budgets met", verdicts.len())?;
+    missed(out, run)
+}
+
+/// What is beyond its budget, and where it stands what was tried.
+fn missed(out: &mut dyn Write, run: &Run) -> io::Result<()> {
+    let budgets = Budgets::read().map_err(io::Error::other)?;
+    for one in run.missed() {
+        writeln!(
+            out,
+            "missed: {}: {:.3} times {}, budget {}; {}",
+            one.name,
+            one.ratio,
+            one.of,
+            one.budget,
+            match budgets.tried(&one.name) {
+                Some(tried) => format!("what was tried: {tried}"),
+                None => "nothing was tried yet".to_owned(),
+            }
+        )?;
+    }
+    Ok(())
 }
 
 fn control(run: &Run) -> Table {
-    let mut table = new(&["what", "value", "", "budget", ""]);
+    let mut table = new(&["what", "value", "", "budget", "of it", ""]);
     for one in &run.control {
         table.add_row(vec![
             Cell::new(&one.name),
@@ -109,6 +131,10 @@ fn control(run: &Run) -> Table {
             right(
                 one.budget
                     .map_or(String::new(), |budget| format!("{budget}")),
+            ),
+            right(
+                one.budget
+                    .map_or(String::new(), |budget| format!("{:.2}", one.value / budget)),
             ),
             verdict(one.met),
         ]);
@@ -155,7 +181,18 @@ fn live(run: &Run) -> Table {
 }
 
 fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
-    let mut head = vec!["case", "net", "±", "budget", "", "raw", "bare", "counted"];
+    let mut head = vec![
+        "case",
+        "net",
+        "±",
+        "reference",
+        "times it",
+        "budget",
+        "",
+        "raw",
+        "bare",
+        "counted",
+    ];
     if against.is_some() {
         head.push("before");
         head.push("change");
@@ -170,10 +207,23 @@ fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
             Cell::new(name),
             right(format!("{:.1}", figure.net)),
             right(format!("{:.1}", figure.spread)),
+            right(figure.against.as_ref().map_or(String::new(), |against| {
+                let net = against.net.unwrap_or(f64::NAN);
+                format!(
+                    "{} {net:.1}",
+                    against.reference.trim_start_matches("reference/")
+                )
+            })),
             right(
                 figure
-                    .budget
-                    .map_or(String::new(), |budget| format!("{budget:.1}")),
+                    .ratio()
+                    .map_or(String::new(), |ratio| format!("{ratio:.2}")),
+            ),
+            right(
+                figure
+                    .against
+                    .as_ref()
+                    .map_or(String::new(), |against| format!("{}", against.times)),
             ),
             verdict(figure.met),
             right(format!("{:.1}", figure.raw)),

@@ -4,6 +4,7 @@ mod first;
 
 use std::fmt::Write as _;
 
+use crate::budget::Budgets;
 use crate::results::{Figure, Run};
 use crate::table::counted;
 
@@ -67,31 +68,27 @@ fn summary(run: &Run) -> String {
 
 /// What is beyond its budget.
 fn missed(run: &Run) -> String {
-    let mut lines = Vec::new();
-    for one in run.costs.iter().filter(|one| one.met == Some(false)) {
-        lines.push((name(one), format!("{:.1} ns", one.net), one.budget));
-    }
-    for one in run.growth.iter().filter(|one| one.met == Some(false)) {
-        let name = format!("{}, {} to {}", one.name, one.from, one.to);
-        lines.push((name, format!("{:.2} times", one.times), one.budget));
-    }
-    for one in run.live.iter().filter(|one| one.met == Some(false)) {
-        let ratio = one.ratio.unwrap_or(f64::NAN);
-        lines.push((one.name.clone(), format!("{ratio:.2}"), one.budget));
-    }
-    for one in run.control.iter().filter(|one| one.met == Some(false)) {
-        let value = format!("{:.1} {}", one.value, one.unit);
-        lines.push((one.name.clone(), value, one.budget));
-    }
-    if lines.is_empty() {
+    let missed = run.missed();
+    if missed.is_empty() {
         return "Nothing is beyond its budget.".to_owned();
     }
-    let mut text =
-        "Beyond their budgets:\n\n| figure | measured | budget |\n| --- | ---: | ---: |\n"
-            .to_owned();
-    for (name, measured, budget) in lines {
-        let budget = self::budget(budget);
-        let _ = writeln!(text, "| `{name}` | {measured} | {budget} |");
+    let mut text = "Beyond their budgets, and what was tried:\n\n\
+         | figure | times | of | budget | tried |\n| --- | ---: | --- | ---: | --- |\n"
+        .to_owned();
+    let budgets = Budgets::read().ok();
+    for one in missed {
+        let tried = budgets
+            .as_ref()
+            .and_then(|budgets| budgets.tried(&one.name));
+        let tried = tried.map_or("nothing yet".to_owned(), |tried| {
+            let path = tried.trim_start_matches("docs/");
+            format!("[here]({})", path.trim_start_matches("performance.md"))
+        });
+        let _ = writeln!(
+            text,
+            "| `{}` | {:.3} | `{}` | {} | {tried} |",
+            one.name, one.ratio, one.of, one.budget
+        );
     }
     text
 }
@@ -121,19 +118,22 @@ fn budget(budget: Option<f64>) -> String {
 
 fn costs(figures: &[&Figure]) -> String {
     let mut text =
-        "| packets | net ns | ± | budget | | times | raw ns | counted |\n| --- | ---: | ---: | ---: | --- | --- | ---: | ---: |\n"
+        "| packets | net ns | ± | reference, ns | times it | budget | | raw ns | counted |\n| --- | ---: | ---: | --- | ---: | ---: | --- | ---: | ---: |\n"
             .to_owned();
     for one in figures {
         let _ = writeln!(
             text,
-            "| `{}` | {:.1} | {:.1} | {} | {} | {} | {:.1} | {} |",
+            "| `{}` | {:.1} | {:.1} | {} | {} | {} | {} | {:.1} | {} |",
             name(one),
             one.net,
             one.spread,
-            one.budget
-                .map_or(String::new(), |budget| format!("{budget:.1}")),
-            word(one.met),
             against(one),
+            one.ratio()
+                .map_or(String::new(), |ratio| format!("{ratio:.2}")),
+            one.against
+                .as_ref()
+                .map_or(String::new(), |against| budget(Some(against.times))),
+            word(one.met),
             one.raw,
             counted(one)
         );
@@ -141,11 +141,11 @@ fn costs(figures: &[&Figure]) -> String {
     text
 }
 
-/// How many times its reference it may cost.
+/// What it is compared with, and what that costs.
 fn against(figure: &Figure) -> String {
     figure.against.as_ref().map_or(String::new(), |against| {
         let reference = against.reference.trim_start_matches("reference/");
-        format!("{} x `{reference}`", budget(Some(against.times)))
+        format!("`{reference}` {:.1}", against.net.unwrap_or(f64::NAN))
     })
 }
 
@@ -198,15 +198,18 @@ fn queues(run: &Run) -> String {
 }
 
 fn control(run: &Run) -> String {
-    let mut text = "| what | measured | budget | |\n| --- | ---: | ---: | --- |\n".to_owned();
+    let mut text =
+        "| what | measured | budget | of it | |\n| --- | ---: | ---: | ---: | --- |\n".to_owned();
     for one in &run.control {
         let _ = writeln!(
             text,
-            "| `{}` | {:.1} {} | {} | {} |",
+            "| `{}` | {:.1} {} | {} | {} | {} |",
             one.name,
             one.value,
             one.unit,
             budget(one.budget),
+            one.budget
+                .map_or(String::new(), |budget| format!("{:.2}", one.value / budget)),
             word(one.met)
         );
     }

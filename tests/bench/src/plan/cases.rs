@@ -152,7 +152,19 @@ fn references(plan: &mut Plan, extent: &Extent) -> Result<()> {
             answer,
         ));
     }
+    let frame = tcp(ends(true), (40_000, CLOSED), SYN).build();
+    let title = "reference/lean-v6-random";
+    let random = hot(Group::Reference, lean, title, frame, DROP);
+    let ways = random_hosts(&mut Rng::with_seed(1));
+    plan.push(turns(random, ways, BOTH6));
     Ok(())
+}
+
+/// IPv6 sources and ports at random.
+fn random_hosts(rng: &mut Rng) -> Vec<Variation> {
+    (0..WAYS)
+        .map(|_| Variation::new(host6(rng).into(), rng.u16(1024..), rng.u16(8192..)))
+        .collect()
 }
 
 /// Ports alone decide.
@@ -250,11 +262,9 @@ fn port(plan: &mut Plan) -> Result<()> {
         .collect();
     let name = "v4-random-ports-and-sources";
     plan.push(turns(case(name, &deny, DROP), ways, BOTH4));
-    let ways = (0..WAYS)
-        .map(|_| Variation::new(host6(&mut rng).into(), rng.u16(1024..), rng.u16(8192..)))
-        .collect();
     let frame = tcp(ends(true), (40_000, CLOSED), SYN).build();
     let name = "v6-random-ports-and-sources";
+    let ways = random_hosts(&mut rng);
     plan.push(turns(case(name, &frame, DROP), ways, BOTH6));
     let cold = Places {
         cold: true,

@@ -6,7 +6,7 @@ use super::{BESIDE, DRIVER};
 use crate::results::{Live, Run};
 
 /// Packets as people think of them: with the figure, and that of the reference.
-const PACKETS: [(&str, &str, &str); 10] = [
+const PACKETS: [(&str, &str, &str); 11] = [
     ("TCP, denied", "port/v4-tcp-deny", "reference/lean"),
     ("TCP, allowed", "port/v4-tcp-allow", "reference/lean-allow"),
     ("UDP, denied", "port/v4-udp-deny", "reference/lean"),
@@ -21,8 +21,21 @@ const PACKETS: [(&str, &str, &str); 10] = [
         "port/v4-random-ports-and-sources",
         "reference/lean-random-ports",
     ),
-    ("answer to what the host asked", "flow/v4-tcp-reply", ""),
-    ("one of 1,000 prefixes, allowed", "source/v4-allow", ""),
+    (
+        "the same, IPv6",
+        "port/v6-random-ports-and-sources",
+        "reference/lean-v6-random",
+    ),
+    (
+        "answer to what the host asked",
+        "flow/v4-tcp-reply",
+        "reference/lean",
+    ),
+    (
+        "one of 1,000 prefixes, allowed",
+        "source/v4-allow",
+        "reference/lean-allow",
+    ),
     (
         "IPv6 at random beside 100,000 prefixes",
         "source100k/v6-spoofed",
