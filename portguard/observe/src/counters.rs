@@ -10,6 +10,7 @@ mod space;
 
 pub use causes::CauseCount;
 pub use portless::Portless;
+pub(crate) use report::totals;
 pub use report::{Count, Packets, PeerCount, PortCount, ReasonCount, Report, RowCount};
 pub use reset::Reset;
 pub use snapshot::{Keyed, Snapshot};

@@ -16,7 +16,7 @@ use portguard_kernel::host::listeners::{Listener, Namespace};
 use portguard_kernel::host::nat::{Published, Unread};
 use portguard_policy::catalog::Transport;
 use portguard_policy::explain::Near;
-use portguard_policy::image::{Span, spans};
+use portguard_policy::image::{Span, covering, spans};
 use portguard_policy::policy::{GrantKind, Policy};
 
 use item::{blank, document, look};
@@ -107,7 +107,7 @@ pub fn compare(policy: &Policy, views: &Views<'_>) -> Vec<Item> {
                 .iter()
                 .filter_map(|span| outwards(policy, views, seen, span)),
         );
-        traffic(policy, views, (&inbound, &outbound), &mut items);
+        traffic(policy, views, seen, (&inbound, &outbound), &mut items);
     }
     items.sort_by_key(|item| {
         (
@@ -255,6 +255,7 @@ fn undocumented_published(views: &Views<'_>, seen: &Seen<'_>, open: &[Span<'_>])
 fn traffic(
     policy: &Policy,
     views: &Views<'_>,
+    all: &Seen<'_>,
     (inbound, outbound): (&[Span<'_>], &[Span<'_>]),
     items: &mut Vec<Item>,
 ) {
@@ -266,7 +267,10 @@ fn traffic(
         served.add(item, at);
     }
     for sight in views.seen {
-        let seen = &Seen::new(std::slice::from_ref(sight), &views.listeners);
+        // There are as many counts as ports: of one interface alone they are there already.
+        let own = (views.seen.len() > 1)
+            .then(|| Seen::new(std::slice::from_ref(sight), &views.listeners));
+        let seen = own.as_ref().unwrap_or(all);
         let name = &sight.report.name;
         for finding in &sight.findings {
             if finding.kind == Kind::WithoutPort {
@@ -286,11 +290,8 @@ fn traffic(
                 } else {
                     inbound
                 };
-                let of = |span: &&Span<'_>| {
-                    span.transport == item.transport
-                        && (span.first..=span.last).contains(&item.port_first)
-                };
-                if let Some(span) = open.iter().find(of) {
+                let port = (item.port_first, item.port_first);
+                if let Some(span) = covering(open, item.transport, port) {
                     item.rows.clear();
                     document(&mut item, policy, span);
                 }
@@ -350,8 +351,7 @@ impl Served {
 }
 
 fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {
-    open.iter()
-        .any(|span| span.transport == transport && (span.first..=span.last).contains(&port))
+    covering(open, transport, (port, port)).is_some()
 }
 
 fn transport_of(name: &str) -> Option<Transport> {

@@ -18,6 +18,7 @@ use portguard_common::reason::{Direction, Reason};
 use portguard_kernel::error::{Context as _, Error, Kind};
 use serde::{Deserialize, Serialize};
 
+use crate::counters::totals;
 use crate::observe::Observed;
 use crate::talkers::{Crowd, Deed, Talker, Talkers, network, whom};
 use portguard_kernel::store;
@@ -359,7 +360,7 @@ pub fn gather(observed: &Observed, now: u64) -> portguard_kernel::Result<Evidenc
         loaded_at: meta.loaded_at,
         is_first: meta.number == 1,
         made: observed.counters_made().unwrap_or(meta.loaded_at * SECOND),
-        packets: observed.report(true).totals.packets,
+        packets: totals(meta, &observed.raw).0.packets,
         talkers: &talkers,
         now,
     };

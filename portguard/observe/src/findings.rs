@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::counters::Report;
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::{Catalog, Transport};
-use portguard_policy::explain::{self, Near};
+use portguard_policy::explain::{LeftOut, Near};
 use portguard_policy::policy::Policy;
 
 use ledger::Ledger;
@@ -216,9 +216,10 @@ pub fn findings(
 
 /// Names the rows that document a port and open nothing here: what has such a row is not undocumented, but left out.
 pub fn name_left_out(findings: &mut [Finding], policy: &Policy, catalog: &Catalog) {
+    let left_out = LeftOut::new(policy, catalog);
     for finding in findings.iter_mut().filter(|one| one.may_be_left_out()) {
         if let (Some(transport), Some(port)) = (finding.transport, finding.port_first) {
-            finding.left_out = explain::left_out(policy, catalog, (transport, port));
+            finding.left_out = left_out.at((transport, port));
         }
     }
 }

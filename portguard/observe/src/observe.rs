@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use portguard_common::reason::Direction;
 use portguard_kernel::error::{Context as _, Error, Kind};
 
-use crate::counters::{Report, Snapshot};
+use crate::counters::{Report, Snapshot, totals};
 use crate::drift::Sight;
 use crate::events::stream::booted;
 use crate::findings::{Finding, Sockets, findings, name_left_out};
@@ -120,21 +120,28 @@ pub fn not_guarded(name: &str) -> Error {
 /// # Errors
 /// If one is named that is not guarded, and what the system refuses.
 pub fn interfaces(only: Option<&str>) -> portguard_kernel::Result<Vec<Observed>> {
-    let mut found = Vec::new();
-    for Guard { name, layout, live } in guards(only)? {
+    guards(only)?.into_iter().map(Guard::observe).collect()
+}
+
+impl Guard {
+    /// Looks at what it counted.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn observe(self) -> portguard_kernel::Result<Observed> {
+        let Self { name, layout, live } = self;
         let shared = layout.shared();
         let (raw, talkers) = look(&name, &live, &shared)?;
         let resets = Resets::read(&shared)?;
-        found.push(Observed {
+        Ok(Observed {
             name,
             layout,
             live,
             raw,
             talkers,
             resets,
-        });
+        })
     }
-    Ok(found)
 }
 
 /// The counters, and the talkers, of one moment: they are two maps, and packets come between two looks.
@@ -147,9 +154,9 @@ fn look(name: &str, live: &Live, shared: &Path) -> portguard_kernel::Result<(Sna
             .with_context(|| format!("cannot read the top talkers of `{name}`"))?;
         let raw = Snapshot::read(shared, live.meta.directory.cells.len())
             .with_context(|| format!("cannot read the counters of `{name}`"))?;
-        let violations = Report::new(name, &live.meta, &raw).violations.packets;
+        let (_, violations) = totals(&live.meta, &raw);
         // What is missing is more than may have come between, or nothing.
-        let missing = violations.saturating_sub(talkers.attributed);
+        let missing = violations.packets.saturating_sub(talkers.attributed);
         if tries == 0 || !(1..=BETWEEN).contains(&missing) {
             return Ok((raw, talkers));
         }

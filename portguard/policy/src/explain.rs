@@ -26,7 +26,7 @@ use crate::cells::Directory;
 use crate::image::{Image, TooLarge};
 use crate::policy::{Grant, Outbound, Policy};
 
-pub use nearest::{Near, left_out, nearest};
+pub use nearest::{LeftOut, Near, nearest};
 
 /// Answers for one policy.
 #[derive(Debug)]

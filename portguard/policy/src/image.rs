@@ -30,7 +30,7 @@ use crate::cells::Directory;
 use crate::policy::{Grant, GrantKind, Outbound, Policy};
 
 pub(crate) use sweep::SINGLE_PORTS;
-pub use sweep::{Span, Variant, spans};
+pub use sweep::{Span, Variant, covering, spans};
 
 /// What a generation's maps hold.
 #[derive(Clone)]

@@ -22,7 +22,7 @@ use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::explain;
+use portguard_policy::explain::LeftOut;
 use portguard_policy::human::{count, grouped, plain, time};
 use portguard_policy::policy::{Omitted, Policy};
 
@@ -182,8 +182,9 @@ pub(super) fn gather(policy: &Policy, catalog: &Catalog, seen: &[Sight]) -> anyh
     let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
     let listeners = listeners().context("cannot read what listens")?;
     let places = listeners.iter().map(|one| (one.transport, one.port));
+    let left_out = LeftOut::new(policy, catalog);
     let left_out = places.filter_map(|place| {
-        let rows = explain::left_out(policy, catalog, place);
+        let rows = left_out.at(place);
         (!rows.is_empty()).then_some((place, rows))
     });
     let views = Views {

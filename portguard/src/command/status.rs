@@ -1,6 +1,5 @@
 //! `portguard status`: what is in force.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::moved;
 use portguard_kernel::store;
 use portguard_kernel::tunnels;
-use portguard_observe::observe;
+use portguard_observe::observe::{self, Guard};
 use portguard_policy::domains::Answers;
 use portguard_policy::error::Exit;
 use portguard_policy::human::{bytes, count, grouped, plain, time};
@@ -130,22 +129,16 @@ struct Counted {
     findings: usize,
 }
 
-/// By interface.
-fn counted() -> BTreeMap<String, Counted> {
-    // What cannot be counted has its warning, and is in force all the same.
-    let observed = observe::interfaces(None).unwrap_or_default();
-    let each = observed.into_iter().filter_map(|one| {
-        let report = one.report(false);
-        let counted = Counted {
-            since: report.since,
-            packets: report.totals.packets,
-            bytes: report.totals.bytes,
-            violations: report.violations.packets,
-            findings: one.findings(false).ok()?.len(),
-        };
-        Some((one.name, counted))
-    });
-    each.collect()
+/// What cannot be counted has its warning, and is in force all the same.
+fn counted(guard: Guard) -> Option<Counted> {
+    let sight = guard.observe().ok()?.sight(None, false).ok()?;
+    Some(Counted {
+        since: sight.report.since,
+        packets: sight.report.totals.packets,
+        bytes: sight.report.totals.bytes,
+        violations: sight.report.violations.packets,
+        findings: sight.findings.len(),
+    })
 }
 
 /// Names with their addresses, a line each; those without any together.
@@ -191,11 +184,10 @@ struct Programs {
 /// What the system refuses.
 pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let guards = observe::guards(None)?.into_iter();
-    let mut counted = counted();
     let interfaces = guards
         .map(|guard| {
-            let counted = counted.remove(&guard.name);
-            describe(guard.name, guard.live, counted)
+            let (name, live) = (guard.name.clone(), guard.live.clone());
+            describe(name, live, counted(guard))
         })
         .collect();
     if args.json {

@@ -45,8 +45,10 @@ pub fn diversions(interface: &str) -> Vec<String> {
             .filter_map(|rule| diverts(rule, &local, behind));
         found.extend(diverting.map(|why| format!("`{name} rule` {why}")));
     }
-    if !above::are_known() {
-        let apart = apart(interface).into_iter();
+    let apart = apart(interface);
+    // What the kernel says of its structures is long: it is asked where there is something to say.
+    if !apart.is_empty() && !above::are_known() {
+        let apart = apart.into_iter();
         found.extend(apart.map(|(name, why)| {
             format!(
                 "`{name}` may have routes of its own ({why}), and the kernel does not tell programs of interfaces that stand on \
@@ -88,9 +90,6 @@ fn apart(interface: &str) -> Vec<(String, String)> {
 /// What passes through an interface and may be judged all the same, since the kernel may route it as come by another: as what a
 /// person wants to read.
 pub fn doubtful(interface: &str) -> Vec<String> {
-    if !above::are_known() {
-        return Vec::new();
-    }
     let apart = apart(interface).into_iter();
     let mut found: Vec<String> = apart
         .map(|(name, why)| {
@@ -115,6 +114,9 @@ pub fn doubtful(interface: &str) -> Vec<String> {
         found.push(format!(
             "{count} interfaces stand on each other here, and no more than {ASKED} are asked for: all that arrives is judged"
         ));
+    }
+    if !found.is_empty() && !above::are_known() {
+        return Vec::new();
     }
     found
 }

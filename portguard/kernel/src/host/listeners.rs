@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
+use nix::fcntl::readlinkat;
+
 use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries, UdpState};
-use procfs::process::{FDTarget, Process as Proc, all_processes};
+use procfs::process::{Process as Proc, all_processes};
 use procfs::{FromBufReadSI as _, current_system_info};
 use serde::Serialize;
+
+use crate::host::sockets::bound;
 
 use portguard_policy::catalog::Transport;
 
@@ -63,7 +67,7 @@ struct Socket {
 pub fn listeners() -> io::Result<Vec<Listener>> {
     let owners = owners(None);
     let mut found: BTreeMap<(Transport, u16, IpAddr), BTreeSet<Process>> = BTreeMap::new();
-    for socket in sockets("/proc/thread-self/net")? {
+    for socket in own()? {
         let place = (socket.transport, socket.local.port(), socket.local.ip());
         let processes = found.entry(place).or_default();
         processes.extend(owners.get(&socket.inode).into_iter().flatten().cloned());
@@ -85,7 +89,7 @@ pub fn listeners() -> io::Result<Vec<Listener>> {
 /// # Errors
 /// If the kernel's tables cannot be read.
 pub fn listening() -> io::Result<BTreeSet<(Transport, u16)>> {
-    let all = sockets("/proc/thread-self/net")?.into_iter();
+    let all = own()?.into_iter();
     Ok(all
         .map(|socket| Listener {
             transport: socket.transport,
@@ -176,6 +180,25 @@ pub fn ephemeral() -> (u16, u16) {
         .unwrap_or((32_768, 60_999))
 }
 
+/// Those of the network namespace of the calling thread. As text, all that there are would be written and read, those of
+/// connections too.
+fn own() -> io::Result<Vec<Socket>> {
+    const HERE: &str = "/proc/thread-self/net";
+    let Ok(bound) = bound() else {
+        return sockets(HERE);
+    };
+    let mut found: Vec<Socket> = bound
+        .into_iter()
+        .map(|(transport, local, inode)| Socket {
+            transport,
+            local,
+            inode,
+        })
+        .collect();
+    sctp_of(HERE, &mut found)?;
+    Ok(found)
+}
+
 fn sockets(directory: &str) -> io::Result<Vec<Socket>> {
     let open = |name: &str| File::open(format!("{directory}/{name}")).map(BufReader::new);
     let mut found = Vec::new();
@@ -217,12 +240,21 @@ fn sockets(directory: &str) -> io::Result<Vec<Socket>> {
                 }),
         );
     }
-    if let Some(file) = or_none(open("sctp/eps"))? {
-        for line in file.lines().skip(1) {
-            found.extend(sctp(&line?));
-        }
-    }
+    sctp_of(directory, &mut found)?;
     Ok(found)
+}
+
+fn sctp_of(directory: &str, found: &mut Vec<Socket>) -> io::Result<()> {
+    let file = or_none(File::open(format!("{directory}/sctp/eps")))?;
+    for line in file
+        .map(BufReader::new)
+        .into_iter()
+        .flat_map(BufRead::lines)
+        .skip(1)
+    {
+        found.extend(sctp(&line?));
+    }
+    Ok(())
 }
 
 /// A line of the endpoint table: `ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS...`, where state 10 listens.
@@ -252,19 +284,38 @@ fn owners(only: Option<&BTreeSet<i32>>) -> HashMap<u64, Vec<Process>> {
         if only.is_some_and(|only| !only.contains(&process.pid)) {
             continue;
         }
-        let Ok(files) = process.fd() else { continue };
+        let Ok(inodes) = inodes(process.pid) else {
+            continue;
+        };
         let mut told: Option<Process> = None;
-        for file in files.flatten() {
-            if let FDTarget::Socket(inode) = file.target {
-                let told = told.get_or_insert_with(|| tell(&process));
-                let of_socket = owners.entry(inode).or_default();
-                if of_socket.last() != Some(told) {
-                    of_socket.push(told.clone());
-                }
+        for inode in inodes {
+            let told = told.get_or_insert_with(|| tell(&process));
+            let of_socket = owners.entry(inode).or_default();
+            if of_socket.last() != Some(told) {
+                of_socket.push(told.clone());
             }
         }
     }
     owners
+}
+
+/// The inodes of the sockets that a process has open: of each file one question, since there may be as many as ports.
+fn inodes(pid: i32) -> io::Result<Vec<u64>> {
+    let path = format!("/proc/{pid}/fd");
+    let directory = File::open(&path)?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&path)?.flatten() {
+        // A file may have been closed since.
+        let Ok(target) = readlinkat(&directory, entry.file_name().as_os_str()) else {
+            continue;
+        };
+        let inode = target.to_str().and_then(|target| {
+            let inode = target.strip_prefix("socket:[")?.strip_suffix(']')?;
+            inode.parse().ok()
+        });
+        found.extend::<Option<u64>>(inode);
+    }
+    Ok(found)
 }
 
 fn tell(process: &Proc) -> Process {

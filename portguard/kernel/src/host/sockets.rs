@@ -9,7 +9,7 @@ use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{
-    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
+    ExtensionFlags, InetRequest, InetResponse, InetResponseHeader, SocketId, StateFlags,
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
@@ -368,11 +368,38 @@ impl Counts {
     }
 }
 
-fn dump(family: u8, protocol: u8, states: StateFlags) -> crate::Result<Vec<Dumped>> {
+/// What others may reach: TCP sockets that listen, and those of UDP that are connected to nobody, with their inodes.
+///
+/// # Errors
+/// If the kernel does not show its socket tables.
+pub(super) fn bound() -> crate::Result<Vec<(Transport, SocketAddr, u64)>> {
+    let mut found = Vec::new();
+    for (transport, protocol, states) in [
+        (Transport::Tcp, IPPROTO_TCP, StateFlags::LISTEN),
+        (Transport::Udp, IPPROTO_UDP, StateFlags::CLOSE),
+    ] {
+        for family in [AF_INET, AF_INET6] {
+            let all = ask(family, protocol, states.clone(), ExtensionFlags::empty())?;
+            found.extend(all.into_iter().map(|response| {
+                let id = &response.header.socket_id;
+                let local = SocketAddr::new(id.source_address, id.source_port);
+                (transport, local, response.header.inode.into())
+            }));
+        }
+    }
+    Ok(found)
+}
+
+fn ask(
+    family: u8,
+    protocol: u8,
+    states: StateFlags,
+    extensions: ExtensionFlags,
+) -> crate::Result<Vec<InetResponse>> {
     let question = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol,
-        extensions: ExtensionFlags::INFO,
+        extensions,
         states,
         socket_id: if family == AF_INET {
             SocketId::new_v4()
@@ -388,12 +415,20 @@ fn dump(family: u8, protocol: u8, states: StateFlags) -> crate::Result<Vec<Dumpe
         .hint("load its modules: `modprobe -a inet_diag tcp_diag udp_diag`")
         .caused_by(error)
     })?;
-    Ok(answers
+    let responses = answers.into_iter().filter_map(|answer| {
+        let SockDiagMessage::InetResponse(response) = answer else {
+            return None;
+        };
+        Some(*response)
+    });
+    Ok(responses.collect())
+}
+
+fn dump(family: u8, protocol: u8, states: StateFlags) -> crate::Result<Vec<Dumped>> {
+    let all = ask(family, protocol, states, ExtensionFlags::INFO)?;
+    Ok(all
         .into_iter()
-        .filter_map(|answer| {
-            let SockDiagMessage::InetResponse(response) = answer else {
-                return None;
-            };
+        .map(|response| {
             let id = &response.header.socket_id;
             let counts = response.nlas.iter().find_map(|attribute| {
                 let Nla::TcpInfo(info) = attribute else {
@@ -401,13 +436,13 @@ fn dump(family: u8, protocol: u8, states: StateFlags) -> crate::Result<Vec<Dumpe
                 };
                 Counts::read(&response.header, info)
             });
-            Some(Dumped {
+            Dumped {
                 local: SocketAddr::new(plain(id.source_address), id.source_port),
                 remote: SocketAddr::new(plain(id.destination_address), id.destination_port),
                 cookie: u64::from_ne_bytes(id.cookie),
                 interface: id.interface_id,
                 is_opener: counts.is_some_and(|counts| counts.is_opener()),
-            })
+            }
         })
         .collect())
 }

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::causes::{CauseCount, causes};
 use super::peers::peers;
-use super::space::{direction, space_of, transport};
+use super::space::{direction, space_named, transport, transport_of};
 use super::{Reset, Snapshot};
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::cells::Cell;
-use portguard_policy::image::spans;
+use portguard_policy::image::{covering, spans};
 use portguard_policy::policy::Outbound;
 
 /// Packets and bytes, as JSON.
@@ -197,17 +197,7 @@ impl Report {
     /// Tells a snapshot in the words of the generation in force.
     pub fn new(name: &str, meta: &Meta, snapshot: &Snapshot) -> Self {
         let reasons = reasons(meta, snapshot);
-        let (mut totals, mut violations) = (Count::default(), Count::default());
-        for reason in &reasons {
-            let counter = Counter {
-                packets: reason.packets,
-                bytes: reason.bytes,
-            };
-            totals.add(counter);
-            if reason.violation {
-                violations.add(counter);
-            }
-        }
+        let (totals, violations) = sums(&reasons);
         Self {
             name: name.to_owned(),
             warnings: Vec::new(),
@@ -235,6 +225,26 @@ impl Report {
             peers: peers(meta, snapshot),
         }
     }
+}
+
+/// All packets, and violations among them: what a report says of both, without what takes longer.
+pub(crate) fn totals(meta: &Meta, snapshot: &Snapshot) -> (Count, Count) {
+    sums(&reasons(meta, snapshot))
+}
+
+fn sums(reasons: &[ReasonCount]) -> (Count, Count) {
+    let (mut totals, mut violations) = (Count::default(), Count::default());
+    for reason in reasons {
+        let counter = Counter {
+            packets: reason.packets,
+            bytes: reason.bytes,
+        };
+        totals.add(counter);
+        if reason.violation {
+            violations.add(counter);
+        }
+    }
+    (totals, violations)
 }
 
 fn reasons(meta: &Meta, snapshot: &Snapshot) -> Vec<ReasonCount> {
@@ -272,7 +282,10 @@ fn reasons(meta: &Meta, snapshot: &Snapshot) -> Vec<ReasonCount> {
 }
 
 fn ports(meta: &Meta, snapshot: &Snapshot) -> Vec<PortCount> {
+    // There may be as many as there are ports: none is kept twice, and no room is made for more.
     let mut lines: BTreeMap<PortPlace, PortCount> = BTreeMap::new();
+    let mut all: Vec<PortCount> =
+        Vec::with_capacity(snapshot.violations.len() + meta.directory.cells.len());
     let line = |egress, space, first, last| PortCount {
         direction: direction(egress).name(),
         transport: transport(space, first),
@@ -305,21 +318,26 @@ fn ports(meta: &Meta, snapshot: &Snapshot) -> Vec<PortCount> {
         let (Ok(space), number) = (u8::try_from(key.space()), key.number()) else {
             continue;
         };
-        let entry = lines
-            .entry((egress, space, number, number))
-            .or_insert_with(|| line(egress, space, number, number));
-        entry.violations.packets += packets;
+        let place = (egress, space, number, number);
+        let violations = Packets { packets };
+        if let Some(entry) = lines.get_mut(&place) {
+            entry.violations = violations;
+        } else if packets > 0 {
+            let line = line(egress, space, number, number);
+            all.push(PortCount { violations, ..line });
+        }
     }
+    all.extend(lines.into_values());
+    all.sort_unstable_by_key(place_of);
     let open = [spans(&meta.policy.inbound), spans(&meta.policy.outbound)];
-    for (&(egress, space, first, last), entry) in &mut lines {
+    for entry in &mut all {
+        let (egress, space, first, last) = place_of(entry);
         let spans = open
             .get(usize::from(egress))
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let covering = spans.iter().find(|span| {
-            space_of(span.transport) == space && span.first <= first && last <= span.last
-        });
-        if let Some(span) = covering {
+        let of = transport_of(space);
+        if let Some(span) = of.and_then(|of| covering(spans, of, (first, last))) {
             entry.documented = true;
             for grant in &span.grants {
                 if !entry.rows.contains(&grant.row) {
@@ -332,10 +350,19 @@ fn ports(meta: &Meta, snapshot: &Snapshot) -> Vec<PortCount> {
         }
         entry.rows.sort();
     }
-    lines
-        .into_values()
-        .filter(|line| line.documented || line.passed.packets > 0 || line.violations.packets > 0)
-        .collect()
+    all.retain(|line| line.documented || line.passed.packets > 0 || line.violations.packets > 0);
+    all
+}
+
+/// Where a count stands among others: by direction, transport and port.
+fn place_of(line: &PortCount) -> PortPlace {
+    let last = line.port_last.unwrap_or(line.port);
+    (
+        line.direction == direction(true).name(),
+        space_named(line.transport),
+        line.port,
+        last,
+    )
 }
 
 fn rows(meta: &Meta, snapshot: &Snapshot) -> Vec<RowCount> {

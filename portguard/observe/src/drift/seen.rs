@@ -16,8 +16,8 @@ type Place = (&'static str, Transport, u16);
 /// What listens, and the counters and talkers of some interfaces, to be found by port.
 pub(super) struct Seen<'v> {
     listeners: BTreeMap<(Transport, u16), Vec<&'v Listener>>,
-    /// Counts of one port.
-    single: BTreeMap<Place, Vec<&'v PortCount>>,
+    /// Counts of one port, in order: as many as there are ports, at each interface.
+    single: Vec<(Place, &'v PortCount)>,
     /// Counts of a range, which only documents have.
     wide: Vec<(Transport, RangeInclusive<u16>, &'v PortCount)>,
     /// With their places among all, heaviest first.
@@ -28,7 +28,7 @@ impl<'v> Seen<'v> {
     pub(super) fn new(sights: &'v [Sight], listeners: &'v [Listener]) -> Self {
         let mut seen = Self {
             listeners: BTreeMap::new(),
-            single: BTreeMap::new(),
+            single: Vec::new(),
             wide: Vec::new(),
             talkers: BTreeMap::new(),
         };
@@ -44,9 +44,10 @@ impl<'v> Seen<'v> {
                 seen.wide.push((transport, line.port..=last, line));
             } else {
                 let place = (line.direction, transport, line.port);
-                seen.single.entry(place).or_default().push(line);
+                seen.single.push((place, line));
             }
         }
+        seen.single.sort_unstable_by_key(|(place, _)| *place);
         let mut talkers: Vec<&TopTalker> = sights.iter().flat_map(|sight| &sight.talkers).collect();
         talkers.sort_by_key(|talker| Reverse(talker.packets));
         for (index, talker) in talkers.into_iter().enumerate() {
@@ -78,14 +79,20 @@ impl<'v> Seen<'v> {
         (first, last): (u16, u16),
     ) -> impl Iterator<Item = &'v PortCount> {
         let places = (direction, transport, first)..=(direction, transport, last);
-        let single = self.single.range(places).flat_map(|(_, lines)| lines);
+        let begin = self
+            .single
+            .partition_point(|(place, _)| place < places.start());
+        let single = self.single.iter().skip(begin);
+        let single = single.take_while(move |(place, _)| place <= places.end());
         let wide = self.wide.iter().filter(move |(of, range, line)| {
             *of == transport
                 && line.direction == direction
                 && *range.start() <= last
                 && first <= *range.end()
         });
-        single.copied().chain(wide.map(|(_, _, line)| *line))
+        single
+            .map(|(_, line)| *line)
+            .chain(wide.map(|(_, _, line)| *line))
     }
 
     /// The talkers of ports in a range, heaviest first.

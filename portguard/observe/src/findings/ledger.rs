@@ -23,10 +23,36 @@ pub(super) struct Port<'a> {
     pub(super) count: u64,
     /// Whether rows open it to others.
     pub(super) documented: bool,
-    /// These rows.
-    pub(super) rows: BTreeSet<&'a str>,
-    /// Who.
-    pub(super) talkers: Vec<&'a TopTalker>,
+    /// Of the few ports of which more is known than that: there may be as many as there are ports.
+    known: Option<Box<Known<'a>>>,
+}
+
+/// What is known of a port beside its count.
+#[derive(Default)]
+struct Known<'a> {
+    /// Rows that open it to others.
+    rows: BTreeSet<&'a str>,
+    /// Who sent to it.
+    talkers: Vec<&'a TopTalker>,
+}
+
+impl<'a> Port<'a> {
+    /// Rows that open it to others.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &'a str> {
+        let known = self.known.iter();
+        known.flat_map(|known| known.rows.iter().copied())
+    }
+
+    /// Who sent to it.
+    pub(super) fn talkers(&self) -> &[&'a TopTalker] {
+        self.known
+            .as_ref()
+            .map_or(&[], |known| known.talkers.as_slice())
+    }
+
+    fn known(&mut self) -> &mut Known<'a> {
+        self.known.get_or_insert_default()
+    }
 }
 
 /// One direction of one transport.
@@ -92,7 +118,8 @@ impl<'a> Ledger<'a> {
             port.count += line.violations.packets;
             port.documented |= line.documented;
             if line.documented {
-                port.rows.extend(line.rows.iter().map(String::as_str));
+                let rows = line.rows.iter().map(String::as_str);
+                port.known().rows.extend(rows);
             }
         }
         for talker in talkers {
@@ -107,7 +134,7 @@ impl<'a> Ledger<'a> {
                 None => half.to_clients.push(talker),
                 Some(port) => {
                     if let Some(port) = half.ports.get_mut(&port) {
-                        port.talkers.push(talker);
+                        port.known().talkers.push(talker);
                     }
                 }
             }

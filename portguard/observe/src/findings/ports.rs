@@ -12,16 +12,14 @@ use super::share::apportion;
 use crate::counters::Report;
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::Transport;
-use portguard_policy::image::{Span, spans};
+use portguard_policy::image::{Span, covering, spans};
 
 const IN: &str = "in";
 const OUT: &str = "out";
 
 /// Where a finding of a documented port belongs: rows open ranges, and who has no part in one tries all of it.
 fn place(open: &[Span<'_>], transport: Transport, port: u16) -> String {
-    let of =
-        |span: &&Span<'_>| span.transport == transport && (span.first..=span.last).contains(&port);
-    let first = open.iter().find(of).map_or(port, |span| span.first);
+    let first = covering(open, transport, (port, port)).map_or(port, |span| span.first);
     format!("{transport}/{first}")
 }
 
@@ -35,9 +33,8 @@ impl Entry {
     fn book(&mut self, (transport, number): (Transport, u16), port: &Port<'_>) {
         self.of_port(transport, number);
         self.violations += port.count;
-        self.rows
-            .extend(port.rows.iter().map(|row| (*row).to_owned()));
-        port.talkers.iter().for_each(|talker| self.add(talker));
+        self.rows.extend(port.rows().map(str::to_owned));
+        port.talkers().iter().for_each(|talker| self.add(talker));
     }
 }
 
@@ -78,7 +75,7 @@ pub(super) fn inbound(ledger: &mut Ledger<'_>) {
                 continue;
             }
             let is_listening = listens(transport, *number);
-            if is_picked(*number) && !is_listening && port.talkers.is_empty()
+            if is_picked(*number) && !is_listening && port.talkers().is_empty()
                 || is_client(transport, *number)
             {
                 rest.add(*number, port.count);
@@ -94,7 +91,7 @@ pub(super) fn inbound(ledger: &mut Ledger<'_>) {
                 entry.listening = true;
                 entry.book(place_here, port);
             } else if scanners.is_noise(place_here)
-                || (port.talkers.is_empty() && scanners.are_known())
+                || (port.talkers().is_empty() && scanners.are_known())
             {
                 ledger.entry(scan()).book(place_here, port);
             } else {
@@ -118,7 +115,7 @@ fn split(
     is_listening: bool,
 ) {
     let (theirs, others): (Vec<&TopTalker>, Vec<&TopTalker>) = port
-        .talkers
+        .talkers()
         .iter()
         .copied()
         .partition(|talker| talker.packets <= OFTEN && scanners.has(talker.peer.as_ref()));
@@ -138,9 +135,7 @@ fn split(
         entry.listening |= is_listening;
         entry.violations += part;
         entry.estimated |= is_told_apart && is_sampled;
-        entry
-            .rows
-            .extend(port.rows.iter().map(|row| (*row).to_owned()));
+        entry.rows.extend(port.rows().map(str::to_owned));
         for talker in talkers {
             entry.add(talker);
         }
@@ -160,15 +155,15 @@ fn from_elsewhere(
     }
     // Who opened a connection to such a port by its number is known there.
     let opened = |talker: &&TopTalker| {
-        let mut all = half.ports.values().flat_map(|port| &port.talkers);
+        let mut all = half.ports.values().flat_map(Port::talkers);
         talker.source_port.is_none() && all.any(|other| other.peer == talker.peer)
     };
     // Of those at both ends of which a client's port is, such as TFTP, the kernel keeps each.
     let each = half
         .ports
         .iter()
-        .filter(|(number, port)| rest.ports.contains(number) && !port.talkers.is_empty());
-    let each = each.flat_map(|(_, port)| port.talkers.iter().copied());
+        .filter(|(number, port)| rest.ports.contains(number) && !port.talkers().is_empty());
+    let each = each.flat_map(|(_, port)| port.talkers().iter().copied());
     let mut groups: BTreeMap<Option<Option<u16>>, Vec<&TopTalker>> = BTreeMap::new();
     let to_clients = other(&half.to_clients, "undocumented-peer");
     for talker in to_clients.filter(|one| !opened(one)).chain(each) {
@@ -249,7 +244,7 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
         for (number, port) in &half.ports {
             let place_here = (transport, *number);
             let is_answer = *number >= CLIENT_PORTS
-                && port.talkers.is_empty()
+                && port.talkers().is_empty()
                 && sent.is_empty()
                 && !answers.is_empty();
             if port.documented && is_answer {
@@ -267,16 +262,18 @@ pub(super) fn outbound(ledger: &mut Ledger<'_>) {
             }
             // To clients of this host, who may have any port.
             let is_client = if *number >= CLIENT_PORTS {
-                port.talkers.is_empty()
+                port.talkers().is_empty()
             } else {
-                *number >= 1024 && !port.talkers.is_empty() && port.talkers.iter().all(is_answered)
+                *number >= 1024
+                    && !port.talkers().is_empty()
+                    && port.talkers().iter().all(is_answered)
             };
             if is_client {
                 rest.add(*number, port.count);
                 continue;
             }
             // One peer that is sent to at many ports is one problem.
-            let mut peers = port.talkers.iter().map(|talker| talker.peer.as_ref());
+            let mut peers = port.talkers().iter().map(|talker| talker.peer.as_ref());
             let many = peers.find(|peer| scanners.has(*peer)).flatten();
             let cause = Cause {
                 direction: OUT,

@@ -43,7 +43,7 @@ impl<'a> Scanners<'a> {
                 if port.count <= OFTEN {
                     quiet.insert(place);
                 }
-                for talker in &port.talkers {
+                for talker in port.talkers() {
                     if let Some(peer) = &talker.peer {
                         tried.entry(peer).or_default().insert(place);
                     }

@@ -67,22 +67,71 @@ pub(super) fn of(
     }
 }
 
-/// Rows of the policy's own roles that print a port of this host and open nothing here, with the reason.
-pub fn left_out(
-    policy: &Policy,
-    catalog: &Catalog,
-    (transport, port): (Transport, u16),
-) -> Vec<Near> {
-    let asked = Asked {
-        policy,
-        catalog,
-        direction: Direction::Ingress,
-        transport,
-        port,
-        remote: Ipv4Addr::UNSPECIFIED.into(),
+/// Rows of a policy's own roles that open nothing here: looked up once, since a host may listen on every port.
+#[derive(Debug)]
+pub struct LeftOut<'a> {
+    policy: &'a Policy,
+    catalog: &'a Catalog,
+    rows: Vec<Unopened<'a>>,
+}
+
+/// A row that opens nothing, with its system and the reason.
+type Unopened<'a> = (&'a Omitted, &'a System, &'a Row);
+
+impl<'a> LeftOut<'a> {
+    /// Looks them up.
+    pub fn new(policy: &'a Policy, catalog: &'a Catalog) -> Self {
+        Self {
+            policy,
+            catalog,
+            rows: unopened(policy, catalog),
+        }
+    }
+
+    /// Those that print a port of this host, with the reason.
+    pub fn at(&self, (transport, port): (Transport, u16)) -> Vec<Near> {
+        let asked = Asked {
+            policy: self.policy,
+            catalog: self.catalog,
+            direction: Direction::Ingress,
+            transport,
+            port,
+            remote: Ipv4Addr::UNSPECIFIED.into(),
+        };
+        // What another device listens on, or only the host itself reaches, is no row for a listener here.
+        left_out(&self.rows, |row| {
+            asked.prints(row, u16::MAX).filter(|_| row.inert.is_none())
+        })
+    }
+}
+
+fn unopened<'a>(policy: &'a Policy, catalog: &'a Catalog) -> Vec<Unopened<'a>> {
+    let of = |omitted: &'a Omitted| {
+        let system = catalog.systems.get(omitted.row.split_once('/')?.0)?;
+        let row = system.rows.iter().find(|row| row.id == omitted.row)?;
+        Some((omitted, system, row))
     };
-    // What another device listens on, or only the host itself reaches, is no row for a listener here.
-    asked.left_out(|row| asked.prints(row, u16::MAX).filter(|_| row.inert.is_none()))
+    policy.omitted.iter().filter_map(of).collect()
+}
+
+/// A few rows that open nothing here, as far as they have a port.
+fn left_out(rows: &[Unopened<'_>], port_of: impl Fn(&Row) -> Option<String>) -> Vec<Near> {
+    let of = |(omitted, system, row): &Unopened<'_>| {
+        let ports = port_of(row)?;
+        Some(Near {
+            kind: "left-out",
+            row: row.id.clone(),
+            words: format!(
+                "left out here: {ports}, {} (row {}: {}: {})",
+                row.purpose, row.id, omitted.reason, omitted.detail
+            ),
+            port: ports,
+            peers: None,
+            left_out: Some(format!("{}: {}", omitted.reason, omitted.detail)),
+            citation: system.cite(row),
+        })
+    };
+    rows.iter().filter_map(of).take(EACH).collect()
 }
 
 /// Finds the nearest rows, the most telling first: of direction, transport, destination port and the other end.
@@ -100,11 +149,12 @@ pub fn nearest(
         remote,
     };
     let mut found = asked.same_port();
-    found.extend(asked.left_out(|row| asked.prints(row, u16::MAX)));
+    let unopened = unopened(policy, catalog);
+    found.extend(left_out(&unopened, |row| asked.prints(row, u16::MAX)));
     found.extend(asked.other_transport());
     found.extend(asked.same_peer(CLOSE));
     found.extend(asked.other_direction());
-    found.extend(asked.unnumbered());
+    found.extend(asked.unnumbered(&unopened));
     found.extend(asked.other_roles());
     found.extend(asked.other_systems());
     if found.is_empty() {
@@ -206,34 +256,8 @@ impl<'a> Asked<'a> {
             .collect()
     }
 
-    /// Rows of the host's own roles that open nothing here, as far as they have this port.
-    fn left_out(&self, port_of: impl Fn(&Row) -> Option<String>) -> Vec<Near> {
-        let of = |omitted: &Omitted| {
-            let (system, row) = self.row(&omitted.row)?;
-            let ports = port_of(row)?;
-            Some(Near {
-                kind: "left-out",
-                row: row.id.clone(),
-                words: format!(
-                    "left out here: {ports}, {} (row {}: {}: {})",
-                    row.purpose, row.id, omitted.reason, omitted.detail
-                ),
-                port: ports,
-                peers: None,
-                left_out: Some(format!("{}: {}", omitted.reason, omitted.detail)),
-                citation: system.cite(row),
-            })
-        };
-        self.policy
-            .omitted
-            .iter()
-            .filter_map(of)
-            .take(EACH)
-            .collect()
-    }
-
-    /// Of those, the rows whose number neither the document nor the site gives: any port may be theirs.
-    fn unnumbered(&self) -> Vec<Near> {
+    /// Of those that open nothing here, the rows whose number neither the document nor the site gives: any port may be theirs.
+    fn unnumbered(&self, unopened: &[Unopened<'_>]) -> Vec<Near> {
         // Whoever the row is not for learns nothing from a number that it lacks.
         let is_for = |peers| self.policy.admits(peers, self.remote);
         let lacks_number = |row: &Row| {
@@ -244,7 +268,7 @@ impl<'a> Asked<'a> {
             };
             self.policy.omitted.iter().any(is_it)
         };
-        self.left_out(|row| {
+        left_out(unopened, |row| {
             if self.prints(row, u16::MAX).is_some()
                 || !self.asks_for_a_number(row)
                 || !lacks_number(row)
@@ -254,12 +278,6 @@ impl<'a> Asked<'a> {
             let spec = row.ports.iter().find(|spec| spec.is_open())?;
             Some(format!("{}/{spec}", self.transport))
         })
-    }
-
-    fn row(&self, id: &str) -> Option<(&'a System, &'a Row)> {
-        let system = self.catalog.systems.get(id.split_once('/')?.0)?;
-        let row = system.rows.iter().find(|row| row.id == id)?;
-        Some((system, row))
     }
 
     /// Rows of roles of the same systems that this host does not have.

@@ -470,10 +470,10 @@ fn the_row_of_the_very_port_comes_first_though_it_opens_nothing_here() {
         ("left-out", "tcp/2181"),
         "{near:#?}"
     );
-    let rows = super::left_out(&policy, &catalog, (Transport::Tcp, 2181));
+    let rows = super::LeftOut::new(&policy, &catalog).at((Transport::Tcp, 2181));
     assert_eq!(rows, [near[0].clone()]);
     assert_eq!(
-        super::left_out(&policy, &catalog, (Transport::Tcp, 31_000)),
+        super::LeftOut::new(&policy, &catalog).at((Transport::Tcp, 31_000)),
         []
     );
     // Far ports of the same peer say little: one will do.

@@ -71,6 +71,17 @@ pub fn spans(grants: &[Grant]) -> Vec<Span<'_>> {
     result
 }
 
+/// The span that has all ports of a range, of those that [`spans`] made.
+pub fn covering<'s, 'a>(
+    spans: &'s [Span<'a>],
+    transport: Transport,
+    (first, last): (u16, u16),
+) -> Option<&'s Span<'a>> {
+    let after = spans.partition_point(|span| (span.transport, span.first) <= (transport, first));
+    let span = spans.get(after.checked_sub(1)?)?;
+    (span.transport == transport && last <= span.last).then_some(span)
+}
+
 /// A column of the admission matrix.
 pub(super) struct PeerClass {
     /// Variant by address class: 0 = not admitted, else the index into `grants` plus one.
