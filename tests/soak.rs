@@ -36,8 +36,9 @@ const OUTSIDE: u16 = 8001;
 /// Length of an Ethernet header.
 const HEADER: usize = 14;
 
-/// KiB that the agent may grow by: there are as many ports as noise may hit, and it knows each that was.
-const GROWTH: u64 = 192 << 10;
+/// KiB that the agent may grow by. It knows each port that was hit, of three transports: some 300 octets for each while it looks, and
+/// the C library keeps as much again for the next look.
+const GROWTH: u64 = 96 << 10;
 /// Files that it may have open beyond those of a moment before: its resolver asks by a dozen sockets, and it reads.
 const FILES: usize = 20;
 

@@ -67,6 +67,9 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Runs what CI runs, in the same order: lint, test, vm-test
     Ci,
+    /// Listens on TCP ports, for `bench --verbs`
+    #[command(hide = true)]
+    Listen(demo::verbs::ListenArgs),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Docs(args) => docs::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Ci => ci::run(),
+        Verb::Listen(args) => demo::verbs::listen(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

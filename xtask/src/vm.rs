@@ -59,7 +59,7 @@ pub(crate) fn run(args: &VmArgs) -> Result<()> {
         (!args.required || kernel.required)
             && (args.kernel.is_empty() || args.kernel.contains(&kernel.id))
     };
-    let tally = check(&all.into_iter().filter(chosen).collect::<Vec<_>>())?;
+    let tally = check(&all.into_iter().filter(chosen).collect::<Vec<_>>(), None)?;
     result(tally);
     if !tally.is_good() {
         bail!("not every kernel passed");
@@ -69,7 +69,14 @@ pub(crate) fn run(args: &VmArgs) -> Result<()> {
 
 /// All kernels, for `nightly`.
 pub(crate) fn everything() -> Result<Tally> {
-    check(&kernels::read()?)
+    check(&kernels::read()?, None)
+}
+
+/// One guard for so many seconds on every kernel that is supported, for `soak`.
+pub(crate) fn soak(seconds: u64) -> Result<Tally> {
+    let mut all = kernels::read()?;
+    all.retain(|kernel| kernel.supported);
+    check(&all, Some(seconds))
 }
 
 /// The required kernels, for `ci`.
@@ -79,10 +86,12 @@ pub(crate) fn required() -> Result<Tally> {
         &all.into_iter()
             .filter(|kernel| kernel.required)
             .collect::<Vec<_>>(),
+        None,
     )
 }
 
-fn check(kernels: &[Kernel]) -> Result<Tally> {
+/// Boots and judges; after the other checks with a soak of so many seconds, if it is wanted.
+fn check(kernels: &[Kernel], soak: Option<u64>) -> Result<Tally> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Missing::error(
             "the kernels of `vm-test` are for x86_64",
@@ -91,7 +100,7 @@ fn check(kernels: &[Kernel]) -> Result<Tally> {
     }
     let begun = Instant::now();
     setup::ensure(&setup::VM)?;
-    let guest = Guest::build()?;
+    let guest = Guest::build(soak)?;
     say(format_args!(
         "guest built, {:.1} s",
         begun.elapsed().as_secs_f64()
@@ -159,21 +168,30 @@ struct Guest {
     init: PathBuf,
     portguard: PathBuf,
     checks: Vec<String>,
+    /// Seconds of a soak.
+    soak: Option<u64>,
 }
 
+/// What says to the guest how long a soak is.
+const SOAK: &str = "PORTGUARD_SOAK_SECONDS";
+
 impl Guest {
-    fn build() -> Result<Self> {
+    fn build(soak: Option<u64>) -> Result<Self> {
         // With the tests, so that what `cargo xtask test` built is used: cargo unites features by what is asked for.
         let mut build = cargo();
         build.args(["build", "--workspace", "--bins", "--tests"]);
         step("building the programs", &mut build)?;
         let init = Self::strip("portguard-guest")?;
         let portguard = Self::strip("portguard")?;
-        let listed = capture(Command::new(&init).arg("--list"))?;
+        let mut list = Command::new(&init);
+        list.arg("--list");
+        list.envs(soak.map(|seconds| (SOAK, seconds.to_string())));
+        let listed = capture(&mut list)?;
         Ok(Self {
             init,
             portguard,
             checks: listed.lines().map(str::to_owned).collect(),
+            soak,
         })
     }
 

@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use crate::living::converses;
 use crate::program;
+use crate::soak;
 use crate::world::{OPEN, RESTRICTED, UNDOCUMENTED, World};
 
 /// A check: what it learns goes to [`World::facts`].
 type Check = fn(&mut World) -> Result<()>;
 
 /// Names are what the judge expects to read.
-pub(crate) const ALL: &[(&str, Check)] = &[
+const ALL: &[(&str, Check)] = &[
     ("verifier-refuses", |_| program::verifier_refuses()),
     ("egress-hook", egress_hook),
     ("load-audit", load_audit),
@@ -32,10 +33,16 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ("bond", bond),
 ];
 
-/// Frames of each kind.
-const FRAMES: usize = 10;
+/// Those, and the long one where it is wanted.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
+    let soak: Option<(&str, Check)> = soak::seconds().map(|_| ("soak", soak::soak as Check));
+    ALL.iter().copied().chain(soak)
+}
 
-fn many(world: &World, port: u16, marker: &str) -> Vec<Vec<u8>> {
+/// Frames of each kind.
+pub(crate) const FRAMES: usize = 10;
+
+pub(crate) fn many(world: &World, port: u16, marker: &str) -> Vec<Vec<u8>> {
     vec![world.datagram(port, marker).build(); FRAMES]
 }
 

@@ -1,7 +1,7 @@
 //! The only process of an emulated kernel: sets the machine up, checks the guard, writes what it saw, and powers off.
 //!
 //! The result goes line by line to the second serial port, for a judge outside that knows what must be there:
-//! `KERNEL release`, then `FACT name value`, `PASS name` or `FAIL name: why` in the order of [`checks::ALL`], then `END`.
+//! `KERNEL release`, then `FACT name value`, `PASS name` or `FAIL name: why` in the order of [`checks::all`], then `END`.
 //!
 //! `portguard-guest --list` names the checks; `portguard-guest --here PORTGUARD` runs them on this machine.
 #![expect(
@@ -17,6 +17,7 @@ mod checks;
 mod living;
 mod machine;
 mod program;
+mod soak;
 mod world;
 
 use std::io::{self, Write};
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn list() -> Result<bool> {
-    for (name, _) in checks::ALL {
+    for (name, _) in checks::all() {
         writeln!(io::stdout(), "{name}")?;
     }
     Ok(true)
@@ -64,7 +65,7 @@ fn report(portguard: &Path, out: &mut dyn Write) -> Result<bool> {
     writeln!(out, "KERNEL {}", release.release().to_string_lossy())?;
     let mut world = World::new(portguard)?;
     let mut good = true;
-    for (name, check) in checks::ALL {
+    for (name, check) in checks::all() {
         if !good {
             writeln!(out, "FAIL {name}: not reached")?;
             continue;

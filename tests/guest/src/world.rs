@@ -48,6 +48,11 @@ impl World {
         })
     }
 
+    /// The guard's program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.portguard
+    }
+
     /// Runs the guard's command line on the guarded host.
     pub(crate) fn portguard(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.portguard);

@@ -169,6 +169,11 @@ impl Stage {
         self.node.output(command, patience)
     }
 
+    /// Starts a command on the guarded host.
+    pub(super) fn start(&self, command: &mut Command) -> Result<Process> {
+        self.node.start(command)
+    }
+
     fn output(&self, arguments: &[&str]) -> Result<(bool, String, String)> {
         let mut command = Command::new(&self.program);
         command

@@ -1,5 +1,7 @@
 //! How long verbs take, as operators wait for them: whole processes of the program that is shipped, on the demo's host.
 
+mod ports;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -11,6 +13,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::attempt;
 use super::probes::probes;
 use super::stage::{INTERFACE, Stage};
+use ports::listen_everywhere;
+
+pub(crate) use ports::{ListenArgs, listen};
+
 use crate::shell::{capture, result};
 
 /// Runs of each verb; the median counts.
@@ -35,14 +41,52 @@ const VERBS: [(&str, Option<u64>); 14] = [
     ("load SITE --interface IF --audit", None),
 ];
 
+/// What `drift` may take on a host that listens on every port.
+const EVERYWHERE: u64 = 500;
+
 /// Times each verb, and writes the table into a page.
 pub(crate) fn measure(program: &Path, page: &Path) -> Result<()> {
     let stage = Stage::new(program.to_owned())?;
     stage.load("--audit")?;
     attempt(&stage, &probes())?;
-    let mut table = String::new();
-    let mut slow = Vec::new();
+    let mut times = Times::default();
     for (line, most) in VERBS {
+        times.add(&stage, program, (line, ""), most)?;
+    }
+    let everywhere = listen_everywhere(&stage)?;
+    let line = ("drift --json", " of a host that listens on every port");
+    times.add(&stage, program, line, Some(EVERYWHERE))?;
+    drop(everywhere);
+    let Times { table, slow } = times;
+    let text = format!(
+        "# How long verbs take\n\n\
+         A whole process each, from its start to its end, on a ThoughtSpot node with one guarded interface: median and quartiles of {RUNS} \
+         runs of the program that is shipped, on {}. `cargo xtask bench --verbs` measures it and writes this page.\n\n\
+         | verb | median | half of the runs | budget |\n| --- | ---: | --- | ---: |\n{table}",
+        machine()?
+    );
+    fs::write(page, text).with_context(|| format!("cannot write {}", page.display()))?;
+    result(table.trim_end());
+    ensure!(slow.is_empty(), "over budget: {}", slow.join(", "));
+    Ok(())
+}
+
+/// Lines of the table, and the verbs among them that are over their budgets.
+#[derive(Default)]
+struct Times {
+    table: String,
+    slow: Vec<String>,
+}
+
+impl Times {
+    /// Times a verb, about which there may be something to say.
+    fn add(
+        &mut self,
+        stage: &Stage,
+        program: &Path,
+        (line, about): (&str, &str),
+        most: Option<u64>,
+    ) -> Result<()> {
         let args = words(line);
         let mut times = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
@@ -61,27 +105,17 @@ pub(crate) fn measure(program: &Path, page: &Path) -> Result<()> {
         let shown = line.replace(" SITE", "").replace("IF", INTERFACE);
         let budget = most.map_or("-".to_owned(), |most| format!("{most} ms"));
         writeln!(
-            table,
-            "| `{shown}` | {} | {} to {} | {budget} |",
+            self.table,
+            "| `{shown}`{about} | {} | {} to {} | {budget} |",
             milliseconds(at(2)),
             milliseconds(at(1)),
             milliseconds(at(3))
         )?;
         if most.is_some_and(|most| at(2) > Duration::from_millis(most)) {
-            slow.push(shown);
+            self.slow.push(shown);
         }
+        Ok(())
     }
-    let text = format!(
-        "# How long verbs take\n\n\
-         A whole process each, from its start to its end, on a ThoughtSpot node with one guarded interface: median and quartiles of {RUNS} \
-         runs of the program that is shipped, on {}. `cargo xtask bench --verbs` measures it and writes this page.\n\n\
-         | verb | median | half of the runs | budget |\n| --- | ---: | --- | ---: |\n{table}",
-        machine()?
-    );
-    fs::write(page, text).with_context(|| format!("cannot write {}", page.display()))?;
-    result(table.trim_end());
-    ensure!(slow.is_empty(), "over budget: {}", slow.join(", "));
-    Ok(())
 }
 
 fn words(line: &str) -> Vec<&str> {

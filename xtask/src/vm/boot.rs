@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result};
 
 use super::fetch::Files;
 use super::kernels::Kernel;
-use super::{Guest, pack};
+use super::{Guest, SOAK, pack};
 use crate::workspace::target;
 
 /// The longest that a machine may take; many times what one needs, since a loaded host slows it down.
 const LIMIT: Duration = Duration::from_mins(10);
+/// A soak has three turns however short it is, each with a dozen loads.
+const TURNS: Duration = Duration::from_mins(20);
 
 /// What a machine left behind.
 #[derive(Debug)]
@@ -49,7 +51,14 @@ pub(super) fn boot(kernel: &Kernel, files: &Files, guest: &Guest) -> Result<Boot
     command.arg(format!("file:{}", result.display()));
     command.arg("-kernel").arg(&files.image);
     command.arg("-initrd").arg(&initrd);
-    command.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+    let soak = guest.soak.map(|seconds| format!(" {SOAK}={seconds}"));
+    let soak = soak.unwrap_or_default();
+    command.arg("-append");
+    command.arg(format!("console=ttyS0 panic=-1 quiet{soak}"));
+    let limit = LIMIT
+        + guest.soak.map_or(Duration::ZERO, |seconds| {
+            TURNS + Duration::from_secs(seconds)
+        });
     let mut child = command
         .stdin(Stdio::null())
         .stdout(File::create(&console)?)
@@ -59,7 +68,7 @@ pub(super) fn boot(kernel: &Kernel, files: &Files, guest: &Guest) -> Result<Boot
     let begun = Instant::now();
     let mut overdue = false;
     while child.try_wait()?.is_none() {
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > limit {
             overdue = true;
             child.kill()?;
             child.wait()?;

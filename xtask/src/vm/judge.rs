@@ -108,10 +108,15 @@ pub(super) fn judge(kernel: &Kernel, booted: &Booted, checks: &[String]) -> Repo
     }
     for check in checks {
         let passed = lines.contains(&format!("PASS {check}").as_str());
+        // What it learnt, where that has its name.
+        let facts = lines.iter().filter_map(|line| line.strip_prefix("FACT "));
+        let learnt = facts
+            .into_iter()
+            .find(|fact| fact.starts_with(&format!("{check} ")));
         report.add(
             kernel,
             passed,
-            || check.clone(),
+            || learnt.map_or_else(|| check.clone(), str::to_owned),
             || {
                 let why = lines
                     .iter()
