@@ -23,7 +23,7 @@ use portguard_common::abi::{
 };
 use portguard_common::addr::Addr;
 use portguard_common::config::Config;
-use portguard_common::conntrack::{PAGE_PORTS, Set};
+use portguard_common::conntrack::{PAGE_PORTS, SERVED_WORDS, Set};
 use portguard_common::reason::Direction;
 use portguard_common::tables::{Ending, Entry, Host6, Key, Leaf, Net6, Rule, Step, Tables};
 use portguard_common::talkers::SETS;
@@ -127,6 +127,10 @@ pub(crate) fn side(index: u32) -> u32 {
     // SAFETY: four bytes, read at once.
     unsafe { OUTSIDE.get(index) }.copied().unwrap_or(0)
 }
+
+/// UDP ports of services: see [`Tables::is_served`].
+#[btf_map]
+static SERVED: Array<u64, SERVED_WORDS> = Array::new();
 
 /// UDP sockets of this network namespace that serve, by their cookies: see [`portguard_common::track::owner`].
 #[btf_map]
@@ -480,6 +484,12 @@ impl Tables for Maps {
     #[inline(always)]
     fn is_held(&self, port: u16) -> bool {
         is_held(port)
+    }
+
+    #[inline(always)]
+    fn is_served(&self, port: u16) -> bool {
+        let word = SERVED.get(u32::from(port) / u64::BITS);
+        word.is_some_and(|word| word >> (u32::from(port) % u64::BITS) & 1 != 0)
     }
 
     #[inline(always)]

@@ -30,7 +30,14 @@ impl Theirs for Maps {
 
     #[inline(always)]
     fn write_theirs(&self, hashed: Hashed, own: Option<u64>) {
-        conversations::write_theirs(hashed, own, self.moment());
+        let at = self.moment();
+        let new = flow::cell(hashed.tag, Class::Datagrams, at.now);
+        conversations::write_theirs(hashed, own.map(|own| (own, new)), at);
+    }
+
+    #[inline(always)]
+    fn mark_asked(&self, hashed: Hashed, own: u64) {
+        conversations::write_theirs(hashed, Some((own, track::asked(own))), self.moment());
     }
 }
 

@@ -137,11 +137,6 @@ impl Sender for Sending {
     }
 
     #[inline(always)]
-    fn is_called(&self, _tuple: &Tuple, idle: u32) -> bool {
-        called(idle) != 0
-    }
-
-    #[inline(always)]
     fn note_service(&self, tuple: &Tuple) {
         if self.0.udp_socket(tuple.local_port.into()).is_some() {
             maps::note_service(self.0.socket(), track::owner::WAS_THERE);
@@ -165,7 +160,7 @@ fn may_end(ctx: *mut __sk_buff, is_reset: u32) -> u32 {
             Origin::Inside => true,
             Origin::SameSide => false,
             // Connection tracking takes no reset for one that fits no window.
-            Origin::OtherSide => tracked::of(ctx) != track::tracked::NO,
+            Origin::OtherSide => state(ctx) != track::tracked::NO,
         }
     } else {
         is_reset == 0 || hook.own_socket().is_some_and(hook::is_stream)
@@ -178,19 +173,26 @@ fn may_end(ctx: *mut __sk_buff, is_reset: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn passes(ctx: *mut __sk_buff) -> u32 {
-    let (Some(words), track::tracked::ASKS) = (OPENING.get_ptr(0), tracked::of(ctx)) else {
+    let (Some(words), track::tracked::ASKS) = (OPENING.get_ptr(0), state(ctx)) else {
         return 0;
     };
-    let Tuple {
-        space,
-        local,
-        local_port,
-        ..
-    } = tuple(words);
-    let (end, port) = tracked::first(ctx, local.v6).unwrap_or((local, local_port));
+    let leaves = tuple(words);
+    let came = tracked::first(ctx, &leaves).unwrap_or(Tuple {
+        local: leaves.remote,
+        remote: leaves.local,
+        local_port: leaves.remote_port,
+        remote_port: leaves.local_port,
+        ..leaves
+    });
     let maps = &Maps::alone();
-    let caller = track::caller(maps, space, end, port);
-    u32::from(!track::is_theirs(maps, caller, track::JUST_NOW))
+    let hashed = came.hash(maps.config().flow_key);
+    u32::from(!track::is_theirs(maps, hashed, track::JUST_NOW))
+}
+
+/// What connection tracking has of a packet, without the port.
+#[inline(always)]
+fn state(ctx: *mut __sk_buff) -> u32 {
+    tracked::of(ctx) & track::tracked::STATE
 }
 
 /// What is known of the socket whose question the packet filter gives another port; 0 = there is none.
@@ -199,7 +201,7 @@ extern "C" fn passes(ctx: *mut __sk_buff) -> u32 {
 extern "C" fn translated(ctx: *mut __sk_buff) -> u32 {
     let hook = Sent(ctx);
     match hook.own_udp_socket() {
-        Some(socket) if tracked::of(ctx) == track::tracked::ASKS => {
+        Some(socket) if state(ctx) == track::tracked::ASKS => {
             owner::of(socket) | maps::service(hook.socket())
         }
         _ => 0,
@@ -294,15 +296,6 @@ extern "C" fn opens(ctx: *mut __sk_buff) -> u32 {
     };
     let class = track::opens_as(&Maps::alone(), &opening, &Sending(Sent(ctx)));
     class.map_or(NOTHING, |class| class as u32)
-}
-
-/// See [`track::is_called`], for the packet that [`OPENING`] tells of.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn called(idle: u32) -> u32 {
-    OPENING.get_ptr(0).map_or(0, |words| {
-        track::is_called(&Maps::alone(), &tuple(words), idle).into()
-    })
 }
 
 /// Writes what [`opens`] decided.

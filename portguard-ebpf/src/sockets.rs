@@ -323,7 +323,8 @@ fn adopt(record: &Record) -> u32 {
             return record::KNOWN;
         }
         let own = conversations::theirs(hashed.set & at.mask).and_then(|set| set.find(hashed.tag));
-        return match conversations::write_theirs(hashed, own, at) {
+        let new = flow::cell(hashed.tag, Class::Datagrams, at.now);
+        return match conversations::write_theirs(hashed, own.map(|own| (own, new)), at) {
             Began::Lost => record::LOST,
             _ => record::DONE,
         };

@@ -10,6 +10,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::__sk_buff;
 use portguard_common::addr::Addr;
+use portguard_common::conntrack::Tuple;
 use portguard_common::track::tracked;
 
 use crate::owner;
@@ -32,6 +33,9 @@ static TRACKED: Place = Place(UnsafeCell::new(0));
 #[unsafe(link_section = ".rodata.first")]
 static FIRST: Place = Place(UnsafeCell::new(0));
 
+/// How far behind its address its port stands.
+const PORT: u32 = 16;
+
 /// The bits of that field that say of which end a packet is; the rest is the address of the connection.
 const INFO: u64 = 7;
 /// From here on it is of the end that answers.
@@ -47,29 +51,53 @@ pub(crate) extern "C" fn of(ctx: *mut __sk_buff) -> u32 {
     match field & INFO {
         info if field & !INFO == 0 || info >= NONE => tracked::NO,
         info if info >= ANSWERS => tracked::ANSWERS,
-        _ => tracked::ASKS,
+        _ => tracked::ASKS | sender_port(field) << tracked::PORT,
     }
 }
 
-/// The end that spoke first, before the packet filter gave it another; `None` where the kernel does not let it be read.
+/// The port of the end that spoke first, before the packet filter gave it another; 0 = the kernel does not let it be read.
 #[inline(always)]
-pub(crate) fn first(ctx: *mut __sk_buff, is_six: bool) -> Option<(Addr, u16)> {
+fn sender_port(field: u64) -> u32 {
+    let at = read(&FIRST);
+    let mut port = [0; 2];
+    if at == 0
+        || !owner::read(
+            (field & !INFO) as usize as *mut c_void,
+            at + PORT,
+            &mut port,
+        )
+    {
+        return 0;
+    }
+    u16::from_be_bytes(port).into()
+}
+
+/// The first packet of a connection as it came in, from this host's view, where `leaves` is it as it leaves; `None` where the
+/// kernel does not let it be read.
+#[inline(always)]
+pub(crate) fn first(ctx: *mut __sk_buff, leaves: &Tuple) -> Option<Tuple> {
     let at = read(&FIRST);
     let connection = field(ctx) & !INFO;
-    if at == 0 || connection == 0 {
+    // Address and port of who sends it, and of whom it is for; between them a number of the protocol.
+    let mut ends = [0; 38];
+    if at == 0 || !owner::read(connection as usize as *mut c_void, at, &mut ends) {
         return None;
     }
-    let mut end = [0; 18];
-    if !owner::read(connection as usize as *mut c_void, at, &mut end) {
-        return None;
-    }
-    let word = |from: usize| u64::from_be_bytes(*end[from..].first_chunk().unwrap_or(&[0; 8]));
-    let address = if is_six {
-        Addr::v6(word(0), word(8))
-    } else {
-        Addr::v4((word(0) >> 32) as u32)
+    let word = |from: usize| u64::from_be_bytes(*ends[from..].first_chunk().unwrap_or(&[0; 8]));
+    let address = |from: usize| {
+        if leaves.local.v6 {
+            Addr::v6(word(from), word(from + 8))
+        } else {
+            Addr::v4((word(from) >> 32) as u32)
+        }
     };
-    Some((address, u16::from_be_bytes([end[16], end[17]])))
+    Some(Tuple {
+        space: leaves.space,
+        local: address(20),
+        remote: address(0),
+        local_port: u16::from_be_bytes([ends[36], ends[37]]),
+        remote_port: u16::from_be_bytes([ends[16], ends[17]]),
+    })
 }
 
 /// The field; 0 = it is empty, or not known where it is.

@@ -10,13 +10,17 @@ use portguard_harness::net::Host;
 use portguard_harness::traffic::{connect, ping, receive_datagram, udp_socket};
 
 use super::CLOSED;
+use super::containers::{FORGOTTEN, forget_soon};
 use crate::guard::{Guarded, SHORT, SOON};
 use crate::living::sessions::says;
 use crate::living::town::Site;
 use crate::topology::{container, ip};
 
 /// Asked outside: by masquerade, by a fixed address, and by the container's own.
-const ASKED: [u16; 3] = [8502, 8503, 8504];
+const ASKED: [u16; 4] = [8502, 8503, ROUTED, NAMED];
+const ROUTED: u16 = 8504;
+/// Of which an outbound row knows, so that programs may ask it from ports of their choice.
+const NAMED: u16 = 8505;
 /// Published from the container: as they come, and masqueraded on the inner side.
 const PUBLISHED: [u16; 2] = [9998, 9997];
 
@@ -56,9 +60,16 @@ reason = "what containers offer"
 name = "asked"
 direction = "in"
 transport = ["tcp", "udp"]
-ports = ["8502-8504"]
+ports = ["8502-8505"]
 peers = ["10.99.0.0/24", "fd99::/64"]
 reason = "what containers ask"
+[[row]]
+name = "named"
+direction = "out"
+transport = "udp"
+ports = [8505]
+peers = ["10.77.0.2", "fd77::2"]
+reason = "what they ask from their own ports"
 [[host]]
 name = "house"
 addresses = ["10.77.0.1"]
@@ -288,6 +299,9 @@ impl Scene {
             self.next.set(self.next.get() + 1);
             // One that the kernel picks, and one that the program does.
             for port in [0, self.next.get()] {
+                if port != 0 && ASKED.contains(&to.port()) && to.port() != NAMED {
+                    continue;
+                }
                 let what = what(if port == 0 {
                     "udp"
                 } else {
@@ -316,6 +330,23 @@ impl Scene {
             .filter(|line| line.contains(" in ") && line.contains("undocumented-"))
             .collect::<Vec<_>>()
             .join("; "))
+    }
+
+    /// Connection tracking forgets, and sees the far end speak first: what the container began stays so, over a load, too. Only
+    /// what is not translated lives on without it.
+    fn survives_oblivion(&self, all: &mut [(String, Talk)]) -> Result<()> {
+        forget_soon(&self.guarded.link.left.host)?;
+        std::thread::sleep(FORGOTTEN);
+        for when in ["forgotten", "and after a load"] {
+            let routed = all
+                .iter_mut()
+                .filter(|(what, _)| what.contains(&format!(":{ROUTED},")));
+            for (what, talk) in routed {
+                ensure!(talk.lives()?, "{what}: {when}: {}", self.violations()?);
+            }
+            self.load("enforce")?;
+        }
+        Ok(())
     }
 
     fn strangers(&self) -> Result<Vec<Stranger>> {
@@ -389,6 +420,7 @@ fn holds(sides: Sides) -> Result<()> {
                 }
             }
         }
+        scene.survives_oblivion(&mut all)?;
         scene.run(&["unload"])?;
     }
     Ok(())

@@ -135,10 +135,6 @@ impl Sender for Packets<'_> {
         0
     }
 
-    fn is_called(&self, tuple: &Tuple, idle: u32) -> bool {
-        track::is_called(self.tables, tuple, idle)
-    }
-
     fn note_service(&self, _tuple: &Tuple) {}
 
     fn is_question(&self, tuple: &Tuple) -> bool {
@@ -159,6 +155,10 @@ impl Theirs for Tracked<'_> {
 
     fn write_theirs(&self, hashed: Hashed, own: Option<u64>) {
         self.write(true, hashed, own, Class::Datagrams);
+    }
+
+    fn mark_asked(&self, hashed: Hashed, own: u64) {
+        self.write(true, hashed, Some(own), Class::Forwarded);
     }
 }
 

@@ -22,6 +22,6 @@ pub use cell::{
 };
 pub use next::{Next, Said, next};
 pub use record::Record;
-pub use set::{PAGE_PORTS, Page, Place, Set, bpf_spin_lock, gives_way, home};
+pub use set::{PAGE_PORTS, Page, Place, SERVED_WORDS, Set, bpf_spin_lock, gives_way, home};
 pub(crate) use tuple::mix;
 pub use tuple::{Hashed, Tuple};

@@ -271,6 +271,12 @@ pub trait Tables {
     fn is_held(&self, _port: u16) -> bool {
         false
     }
+
+    /// Whether a UDP port is a service's: it is published from somebody behind this host, or was open.
+    #[inline(always)]
+    fn is_served(&self, _port: u16) -> bool {
+        false
+    }
     /// A set of the flow table, which others may be writing to: each cell is whole, the set as such need not be.
     fn flow_set(&self, index: u32) -> Option<&Set>;
     /// The cell of a conversation that its set had no room for, by [`super::conntrack::Hashed::key`].

@@ -30,6 +30,8 @@ pub trait Theirs: Tables {
     fn theirs(&self, hashed: Hashed) -> Option<u64>;
     /// Writes one, in place of the cell that it has or anew.
     fn write_theirs(&self, hashed: Hashed, own: Option<u64>);
+    /// Writes down that this host asks there, in the cell that it has: see [`note`].
+    fn mark_asked(&self, hashed: Hashed, own: u64);
 }
 
 /// What a packet that leaves says; `None` if it only answers.
@@ -75,8 +77,6 @@ pub trait Sender {
     fn tracked(&self) -> u32;
     /// What is known of the UDP socket that sends it: see [`owner`].
     fn owner(&self, tuple: &Tuple) -> u32;
-    /// See [`is_called`].
-    fn is_called(&self, tuple: &Tuple, idle: u32) -> bool;
     /// Notes that this socket serves.
     fn note_service(&self, tuple: &Tuple);
     /// Whether it asks in the protocol of the port that it goes to: see [`mod@crate::engine::question`].
@@ -116,7 +116,8 @@ pub mod owner {
     pub const NOTED: u32 = 8;
 }
 
-/// What connection tracking has of a packet.
+/// What connection tracking has of a packet: the low bits; and above [`tracked::PORT`] bits, if it asks, the port of the end
+/// behind this host, as that has it itself; 0 = not known.
 pub mod tracked {
     /// Nothing.
     pub const NO: u32 = 0;
@@ -124,6 +125,10 @@ pub mod tracked {
     pub const ASKS: u32 = 1;
     /// It answers.
     pub const ANSWERS: u32 = 2;
+    /// Bits of one of those.
+    pub const STATE: u32 = 3;
+    /// Bits below the port.
+    pub const PORT: u32 = 16;
 }
 
 /// Whether a packet that leaves for a `reason` says anything of a conversation. Answers of documented services do, too, but they
@@ -233,15 +238,14 @@ pub fn opens_as<T: Theirs + ?Sized>(
     }
     if opening.is_datagram {
         let said = Datagram::of(opening, sender, tables.config());
-        let is_called = |idle| sender.is_called(&tuple, idle);
-        match asks(
-            tables,
-            hashed,
-            &said,
-            || sender.is_question(&tuple),
-            is_called,
-        ) {
+        match asks(tables, hashed, &said, || sender.is_question(&tuple)) {
             asks::NO => return None,
+            asks::REFUSED => {
+                if let Some(own) = tables.theirs(hashed) {
+                    tables.mark_asked(hashed, own);
+                }
+                return None;
+            }
             asks::ANSWERS => {
                 sender.note_service(&tuple);
                 return None;
@@ -290,6 +294,10 @@ pub struct Datagram {
     pub is_forwarded: bool,
     /// If so, what connection tracking has of it: see [`tracked`].
     pub tracked: u32,
+    /// The port of who sends it, before the packet filter gave it another.
+    pub sender_port: u16,
+    /// Whether it spoke first, where the kernel does not let that port be read.
+    pub is_first: bool,
     /// When that was noted: see [`owner::NOTED`].
     pub noted: u32,
     /// The host's port.
@@ -302,6 +310,7 @@ pub struct Datagram {
 
 impl Datagram {
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "sixteen bits are left")]
     fn of(opening: &Opening, sender: &impl Sender, config: &Config) -> Self {
         let tuple = &opening.tuple;
         let port = tuple.local_port;
@@ -311,14 +320,20 @@ impl Datagram {
             (1, true) => (0, sender.tracked()),
             _ => (0, tracked::NO),
         };
-        let is_picked = is_picked(config, port, known);
+        let sender_port = match tracked >> tracked::PORT {
+            0 => port,
+            port => port as u16,
+        };
+        let is_picked = is_picked(config, sender_port, known);
         Self {
             space: tuple.space,
             is_documented: opening.is_documented,
             is_picked,
             is_service: known & owner::WAS_OPEN != 0 || known & owner::WAS_THERE != 0 && !is_picked,
             is_forwarded,
-            tracked,
+            tracked: tracked & tracked::STATE,
+            sender_port,
+            is_first: tracked == tracked::ASKS,
             noted: known >> owner::NOTED,
             port,
             peer: tuple.remote,
@@ -358,6 +373,8 @@ pub mod asks {
     pub const YES: u32 = 1;
     /// An answer to who was let in although nothing documents it.
     pub const ANSWERS: u32 = 2;
+    /// As a question it would be one, but the other end spoke first.
+    pub const REFUSED: u32 = 3;
 }
 
 /// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it: see
@@ -369,22 +386,20 @@ pub mod asks {
 /// ([`mod@crate::engine::question`]). Where both ends have the port of that protocol, as resolvers and time servers have
 /// among themselves, that alone decides.
 ///
-/// What is forwarded has no socket here, and its port may be the packet filter's choice. Where connection tracking has it, that
-/// knows who spoke first, and where not, the number of the port decides. It answers whoever called from the end that it goes to,
-/// by whatever address and port.
+/// What is forwarded has no socket here, and its port may be the packet filter's choice. Connection tracking knows the port
+/// that its sender has itself: that is judged as the host's own would be by its number, and what answers asks nothing.
 #[inline(always)]
 pub fn asks<T: Theirs + ?Sized>(
     tables: &T,
     hashed: Hashed,
     said: &Datagram,
     is_question: impl FnOnce() -> bool,
-    is_called: impl FnOnce(u32) -> bool,
 ) -> u32 {
     let config = tables.config();
-    // Connection tracking forgets, and then takes for the first whoever speaks next. What that end was not seen to begin is no
-    // answer to it.
-    let is_answer = said.tracked == tracked::ANSWERS && is_theirs(tables, hashed, config.tcp_idle);
-    let is_service = said.is_service || is_answer;
+    let is_answer = said.tracked == tracked::ANSWERS;
+    // A port that is published, or was ever open, is a service's, whoever connection tracking takes for the first.
+    let is_served = (said.is_forwarded || !said.is_picked) && tables.is_served(said.sender_port);
+    let is_service = said.is_service || is_answer || is_served;
     let is_picked = said.is_picked && !is_answer;
     let own = Key::port(said.space, said.port);
     let may_be_free = !is_service && tables.entry(Direction::Ingress, own).is_closed();
@@ -396,8 +411,7 @@ pub fn asks<T: Theirs + ?Sized>(
         && (is_client && !said.is_forwarded
             || tables.entry(Direction::Egress, asked).is_restricted());
     if !is_asked {
-        let is_first = said.tracked != tracked::NO;
-        let is_free = said.space != 1 || is_client || may_be_free && is_first;
+        let is_free = said.space != 1 || is_client || may_be_free && said.is_first;
         let is_question = (!is_free || said.is_forwarded) && said.is_documented && is_question();
         let is_among_equals = is_question && said.port == said.peer_port;
         // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
@@ -417,11 +431,14 @@ pub fn asks<T: Theirs + ?Sized>(
         } else {
             config.tcp_idle
         };
-        // What is forwarded may answer by other ends than it was called by.
-        let is_called = || said.is_forwarded && is_called(idle.min(config.udp_idle));
-        if !is_among_equals && (is_theirs(tables, hashed, idle) || is_called()) {
-            let is_answer = !may_ask && !is_picked && !is_service;
-            return if is_answer { asks::ANSWERS } else { asks::NO };
+        if !is_among_equals && is_theirs(tables, hashed, idle) {
+            return if said.space == 1 && (is_client || is_question) {
+                asks::REFUSED
+            } else if !may_ask && !is_picked && !is_service {
+                asks::ANSWERS
+            } else {
+                asks::NO
+            };
         }
         if !may_ask {
             return asks::NO;
@@ -452,47 +469,39 @@ pub fn is_theirs<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, idle: u32) -> b
 }
 
 /// Notes that the other end began this, or goes on with it. A late answer to what the host asked is nothing of that: says whether
-/// it is none.
+/// it is none. What comes where the host asks by itself may be its answer, and keeps nothing.
 #[inline(always)]
 pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
     if verdict::conversation(tables, hashed).is_some() {
         return false;
     }
     let own = tables.theirs(hashed);
-    let now = flow::now(tables.jiffies(), tables.config().tick_shift);
-    if own.is_none_or(|cell| flow::age(cell, now) != 0) {
+    let config = tables.config();
+    let now = flow::now(tables.jiffies(), config.tick_shift);
+    let stays = |cell: u64| {
+        let age = flow::age(cell, now);
+        age == 0 || is_asked(cell) && age <= u64::from(config.udp_idle)
+    };
+    if !own.is_some_and(stays) {
         tables.write_theirs(hashed, own);
     }
     true
 }
 
+/// The cell of what the other end began, and where the host asks, too.
+#[inline(always)]
+pub const fn asked(cell: u64) -> u64 {
+    flow::cell(flow::tag(cell), Class::Forwarded, cell)
+}
+
+/// Whether it is such a cell.
+#[inline(always)]
+const fn is_asked(cell: u64) -> bool {
+    matches!(Class::of(cell), Class::Forwarded)
+}
+
 /// As [`is_theirs`] has it: what was let in as a violation and leaves again was noted the moment before.
 pub const JUST_NOW: u32 = 1;
-
-/// Whether somebody here was called from the end that a packet goes to, less than so many units ago.
-#[inline(always)]
-pub fn is_called<T: Theirs + ?Sized>(tables: &T, tuple: &Tuple, idle: u32) -> bool {
-    let end = caller(tables, tuple.space, tuple.remote, tuple.remote_port);
-    is_theirs(tables, end, idle)
-}
-
-/// The key of whoever called somebody here from this end, whomever: who is called may answer from another address or port.
-#[inline(always)]
-pub fn caller<T: Tables + ?Sized>(tables: &T, space: u32, end: Addr, port: u16) -> Hashed {
-    let nobody = Addr {
-        v6: end.v6,
-        high: 0,
-        low: 0,
-    };
-    let tuple = Tuple {
-        space,
-        local: nobody,
-        remote: end,
-        local_port: 0,
-        remote_port: port,
-    };
-    tuple.hash(tables.config().flow_key)
-}
 
 /// Whether a packet that is let in, although nothing documents it, may begin a conversation of the other end's.
 #[inline(always)]
@@ -522,16 +531,8 @@ pub fn note_received<T: Conversations + ?Sized, S: Subject>(tables: &T, packet: 
     let hashed = tuple.hash(tables.config().flow_key);
     if packet.protocol() == protocol::TCP {
         tables.end_closed(hashed);
-    } else if !tables.note_theirs(hashed) {
-        return;
     }
-    let Tuple {
-        space,
-        remote,
-        remote_port,
-        ..
-    } = tuple;
-    tables.note_theirs(caller(tables, space, remote, remote_port));
+    tables.note_theirs(hashed);
 }
 
 /// The cell of a conversation that is closed, and whose ports the other end uses again.

@@ -4,7 +4,7 @@
 //! /sys/fs/bpf/portguard/conversations-v2/7-4026531840/   cookie and inode of the network namespace
 //!     FLOWS SPILLED THEIRS                               the tables, see `portguard_common::conntrack`
 //!     ENDS_WITH                                          what ends when a TCP socket closes
-//!     OUTSIDE SERVICES                                   interfaces and sockets that begin none
+//!     OUTSIDE SERVICES SERVED                            interfaces, sockets and ports that begin none
 //!     HELD BOUND                                         ports that the host's UDP sockets have, and which has which
 //!     NAMESPACE COUNTS                                   what the socket programs need and count
 //!     sockets bind4 bind6 close                          their links, on the root of cgroup v2
@@ -25,6 +25,7 @@ mod outside;
 mod programs;
 mod read;
 mod repin;
+mod served;
 mod services;
 
 use std::collections::BTreeSet;

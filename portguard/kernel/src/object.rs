@@ -36,7 +36,7 @@ pub const EGRESS: &str = "portguard_tc";
 pub const SHARED: [&str; 6] = ["CELLS", "VIOLATIONS", "CARRY", "SLOTS", "TALKERS", "EVENTS"];
 
 /// Maps that all guards of a network namespace share: the conversations of the host.
-pub const NAMESPACE: [&str; 7] = [
+pub const NAMESPACE: [&str; 8] = [
     "FLOWS",
     "THEIRS",
     "SPILLED",
@@ -44,6 +44,7 @@ pub const NAMESPACE: [&str; 7] = [
     "HELD",
     "OUTSIDE",
     "SERVICES",
+    "SERVED",
 ];
 
 /// A generation's own tables, beside its globals.

@@ -21,6 +21,9 @@ pub struct bpf_spin_lock {
     val: u32,
 }
 
+/// Words of 64 ports each, of the ports of services.
+pub const SERVED_WORDS: usize = 65_536 / 64;
+
 /// Ports of a [`Page`].
 pub const PAGE_PORTS: usize = 1024;
 

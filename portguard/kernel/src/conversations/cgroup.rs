@@ -1,6 +1,7 @@
 //! The root of cgroup v2, where socket programs hang.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::machine;
@@ -10,8 +11,19 @@ pub(crate) fn root() -> Result<File, String> {
     let mounts = machine::mounts()
         .map_err(|error| format!("`/proc/thread-self/mountinfo` cannot be read: {error}"))?;
     let path = find(&mounts).ok_or_else(|| "cgroup v2 is not mounted".to_owned())?;
-    File::open(&path).map_err(|error| format!("`{}` cannot be opened: {error}", path.display()))
+    let path = path.display();
+    let root = File::open(path.to_string())
+        .map_err(|error| format!("`{path}` cannot be opened: {error}"))?;
+    match root.metadata().map(|found| found.ino()) {
+        Ok(ROOT) => Ok(root),
+        _ => Err(format!(
+            "`{path}` is not the root of cgroup v2, but that of a namespace (a container, or `unshare -C`)"
+        )),
+    }
 }
+
+/// The inode of the root of cgroup v2, which no other group has.
+const ROOT: u64 = 1;
 
 /// The mount point of cgroup v2, by a table of mounts: the one that shows most of the tree.
 fn find(mounts: &str) -> Option<PathBuf> {

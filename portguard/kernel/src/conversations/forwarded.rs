@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use portguard_common::conntrack::{Class, Record, Tuple, record};
 use portguard_common::packet::{protocol, space};
@@ -13,6 +13,7 @@ use portguard_policy::policy::Policy;
 use super::Namespace;
 use super::adopt::{Writer, tuple};
 use super::outside::{self, Sides};
+use super::served::Served;
 use crate::host::arrivals::route;
 use crate::host::links;
 use crate::host::sockets::{Began, Session, streams};
@@ -46,7 +47,7 @@ pub struct Passing {
 pub fn passing(interface: u32, coming: &[u32], policy: &Policy) -> crate::Result<Passing> {
     let own = links::above(&links::all()?, [interface]);
     let ways = Ways::new(outside::outside(coming)?, policy, route);
-    Ok(ways.sort(&tracked_or_none(), &own))
+    Ok(ways.sort(&tracked_or_none(), Some(&own)))
 }
 
 /// So many conversations of datagrams are looked at: anybody can forge some.
@@ -64,7 +65,7 @@ pub(crate) fn take_over(
 ) -> crate::Result<()> {
     let ways = Ways::new(outside::outside(coming)?, policy, route);
     let all = tracked_or_none();
-    let mut found = ways.sort(&all, &ways.outside.keys().copied().collect());
+    let mut found = ways.sort(&all, None);
     if namespace.follows_sockets() && !found.translated.is_empty() {
         let sockets = streams()?;
         for (session, ends) in &mut found.translated {
@@ -81,43 +82,18 @@ pub(crate) fn take_over(
         })?;
         lost += usize::from(done == record::LOST);
     }
-    let datagrams = ways.datagrams(&all);
-    note(&mut writer, &datagrams.outside)?;
-    for one in datagrams.inside {
+    let served = Served::by([policy]);
+    let Datagrams { inside, outside } = ways.datagrams(&all, |port| served.has(port));
+    for one in outside {
+        writer.write(&record_of(&one, record::THEIRS, Class::Datagrams))?;
+    }
+    for one in inside {
         writer.write(&record_of(&one, record::OURS, Class::Forwarded))?;
     }
     if lost > 0 {
         notice::warn(&format!(
             "there was no room for {lost} connections that others began behind this host: the site's `flows` is too small"
         ));
-    }
-    Ok(())
-}
-
-/// Notes who called somebody behind this host: a policy that lets them in does not, and that which is `to` be in force may not
-/// let them in.
-pub(super) fn note_callers(namespace: &Namespace, to: &Policy) -> crate::Result<()> {
-    let ways = Ways::new(outside::outside(&[])?, to, route);
-    let found = ways.datagrams(&tracked_or_none());
-    note(&mut Writer::open(namespace.directory())?, &found.outside)
-}
-
-/// Writes who called, and for whichever end here. What is known to be begun here is no call, whatever connection tracking says.
-fn note(writer: &mut Writer, calls: &[Tuple]) -> crate::Result<()> {
-    let mut callers = BTreeSet::new();
-    for call in calls {
-        let done = writer.write(&record_of(call, record::THEIRS, Class::Datagrams))?;
-        if done != record::KNOWN {
-            callers.insert((IpAddr::from(call.remote), call.remote_port));
-        }
-    }
-    for (address, port) in callers {
-        let nobody: IpAddr = match address {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let call = datagram(SocketAddr::new(address, port), SocketAddr::new(nobody, 0));
-        writer.write(&record_of(&call, record::THEIRS, Class::Datagrams))?;
     }
     Ok(())
 }
@@ -198,51 +174,58 @@ impl<'a, R: Fn(IpAddr) -> Option<u32>> Ways<'a, R> {
             && (!self.is_judged(to.ip()) || is_granted(self.policy, &probe))
     }
 
-    /// Those that were answered come first. What goes to a caller was begun by it, whoever connection tracking takes for the
-    /// first.
-    fn datagrams(&self, all: &[Tracked]) -> Datagrams {
-        let mut passing: Vec<&Tracked> = all
-            .iter()
-            .filter(|one| one.transport == Transport::Udp)
-            .collect();
-        passing.sort_by_key(|one| !one.is_answered);
-        let (mut callers, mut answered) = (BTreeSet::new(), Vec::new());
+    /// What leaves from a port that `is_served` begins nothing, so that its callers do not matter. By which interface packets go
+    /// is not asked where it does not: marks and sources may send them another way than to the address alone.
+    fn datagrams(&self, all: &[Tracked], is_served: impl Fn(u16) -> bool) -> Datagrams {
         let mut found = Datagrams::default();
-        for one in passing.into_iter().take(DATAGRAMS) {
-            let (goes, from) = (self.by(one.answer.0.ip()), self.by(one.first.0.ip()));
-            let is_inside = from != Some(LOOPBACK) && self.side(from).is_none() || self.passes(one);
-            if self.side(from).is_some() && goes != Some(LOOPBACK) && !is_inside {
-                let (remote, local) = one.first;
-                callers.insert(remote);
+        let mut looked_at = 0;
+        for one in all.iter().filter(|one| one.transport == Transport::Udp) {
+            let ((remote, local), inside) = (one.first, one.answer.0);
+            let is_published = self.by(local.ip()) == Some(LOOPBACK);
+            if is_published && is_served(local.port()) || is_served(remote.port()) {
+                continue;
+            }
+            looked_at += 1;
+            if looked_at > DATAGRAMS {
+                notice::warn(&format!(
+                    "connection tracking lists many conversations of datagrams, and only {DATAGRAMS} are known from now on: the others go on once they ask again"
+                ));
+                break;
+            }
+            let (goes, from) = (self.by(inside.ip()), self.by(remote.ip()));
+            if goes == Some(LOOPBACK) || from == Some(LOOPBACK) {
+                continue;
+            }
+            // What is published may be called by an interface that only marks or sources tell.
+            let is_call = self.side(from).is_some() || is_published;
+            if is_call && !self.passes(one) {
                 found.outside.push(datagram(remote, local));
-            } else if self.side(goes).is_some() && from.is_some() && is_inside && one.is_answered {
-                answered.push(one.answer);
+            } else if from.is_some() {
+                found.inside.push(datagram(inside, one.answer.1));
             }
         }
-        answered.retain(|(remote, _)| !callers.contains(remote));
-        let answered = answered.into_iter();
-        found.inside = answered
-            .map(|(remote, local)| datagram(remote, local))
-            .collect();
         found
     }
 
-    /// Sorts connections that pass by some interfaces, which are among those outside.
-    fn sort(&self, all: &[Tracked], own: &BTreeSet<u32>) -> Passing {
+    /// Sorts connections that pass by some interfaces, which are among those outside; or of all that pass, those that may.
+    fn sort(&self, all: &[Tracked], own: Option<&BTreeSet<u32>>) -> Passing {
         let mut found = Passing {
             is_tracked: !all.is_empty(),
             ..Passing::default()
         };
-        let is_own = |by: Option<u32>| by.is_some_and(|by| own.contains(&by));
+        let is_own = |by: Option<u32>| by.is_some_and(|by| own.is_none_or(|own| own.contains(&by)));
         for one in all {
             // What nobody answers may be forged, each by another sender: nothing is asked about those.
             if one.transport != Transport::Tcp || !one.is_open || !one.is_answered {
                 continue;
             }
             let (goes, from) = (self.by(one.answer.0.ip()), self.by(one.first.0.ip()));
-            let leaves = is_own(goes) && self.is_judged(one.answer.1.ip());
-            let arrives =
-                is_own(from) && goes != Some(LOOPBACK) && self.is_judged(one.first.1.ip());
+            let leaves =
+                is_own(goes) && goes != Some(LOOPBACK) && self.is_judged(one.answer.1.ip());
+            let arrives = own.is_some()
+                && is_own(from)
+                && goes != Some(LOOPBACK)
+                && self.is_judged(one.first.1.ip());
             let is_here = from == Some(LOOPBACK);
             // What no packet filter translates and comes from a socket here is known by that.
             if is_here && !is_translated(one) {
@@ -324,7 +307,7 @@ mod tests {
     }
 
     fn sorted(all: &[Tracked]) -> Passing {
-        ways(&Policy::default()).sort(all, &[OUTSIDE].into())
+        ways(&Policy::default()).sort(all, Some(&[OUTSIDE].into()))
     }
 
     #[test]
@@ -367,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn who_spoke_first_by_datagrams_is_known_and_who_answers_by_another_end_did_not() {
+    fn who_spoke_first_by_datagrams_is_known_and_what_is_served_asks_nothing() {
         const SERVER: &str = "192.0.2.1:443";
         const CALLER: &str = "192.0.2.7:5000";
         let udp = |first, answer| Tracked {
@@ -377,13 +360,13 @@ mod tests {
         };
         let asks = udp(["10.9.0.2:4000", SERVER], [SERVER, "10.1.0.1:50000"]);
         let called = udp([CALLER, "10.1.0.1:9999"], ["10.9.0.2:9999", CALLER]);
-        let other_end = udp(["10.9.0.3:9999", CALLER], [CALLER, "10.1.0.1:9998"]);
+        let other_end = udp(["10.9.0.3:9998", CALLER], [CALLER, "10.1.0.1:50001"]);
         let own = udp(
             ["192.0.2.8:53", "10.1.0.1:53"],
             ["10.1.0.1:53", "192.0.2.8:53"],
         );
         let policy = Policy::default();
-        let found = ways(&policy).datagrams(&[asks, called, other_end, own]);
+        let found = ways(&policy).datagrams(&[asks, called, other_end, own], |port| port == 9998);
         let ends = |all: &[Tuple]| -> Vec<String> {
             all.iter()
                 .map(|one| {
@@ -414,13 +397,13 @@ mod tests {
             policy.settings.host_addresses = is_scoped.then(Vec::new);
             let sides = Sides::from([(OUTSIDE, OUTSIDE), (BEHIND, BEHIND)]);
             let ways = Ways::new(sides, &policy, |to| Some(route(to)));
-            let [outer, inner] = [OUTSIDE, BEHIND].map(|of| ways.sort(&all, &[of].into()));
+            let [outer, inner] = [OUTSIDE, BEHIND].map(|of| ways.sort(&all, Some(&[of].into())));
             let count = usize::from(is_scoped);
             // The answer of a container that is published is for the caller.
             let counts = |found: &Passing| (found.inside.len(), found.outside.len());
             assert_eq!(counts(&outer), (count, 1));
             assert_eq!(counts(&inner), (0, 1 - count));
-            let found = ways.datagrams(&datagrams);
+            let found = ways.datagrams(&datagrams, |_| false);
             assert_eq!(
                 (found.inside.len(), found.outside.len()),
                 (count, 2 - count)
@@ -447,7 +430,7 @@ mod tests {
             asked.set(asked.get() + 1);
             Some(route(to))
         });
-        let found = ways.sort(&forged, &[OUTSIDE].into());
+        let found = ways.sort(&forged, Some(&[OUTSIDE].into()));
         assert_eq!((found.unclear.len(), asked.get()), (0, 0));
         let answered = Tracked {
             is_answered: true,

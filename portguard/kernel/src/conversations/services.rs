@@ -10,7 +10,8 @@ use portguard_common::track::owner::{NOTED, WAS_OPEN, WAS_THERE};
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
-use super::{find, forwarded, held, programs};
+use super::served::Served;
+use super::{find, held, programs};
 use crate::error::Context as _;
 use crate::flows;
 use crate::host::sessions::is_ours;
@@ -29,9 +30,7 @@ pub(crate) fn note_services(
     let Some(namespace) = find() else {
         return Ok(());
     };
-    if from.is_some() {
-        forwarded::note_callers(&namespace, to)?;
-    }
+    Served::by(from.into_iter().chain([to])).write(&namespace)?;
     let pin = namespace.directory().join("SERVICES");
     if !pin.exists() {
         return Ok(());
