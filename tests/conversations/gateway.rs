@@ -201,6 +201,13 @@ impl Scene {
         let guarded = Guarded::new()?;
         let (left, right) = (&guarded.link.left, &guarded.link.right);
         let container = container(&left.host, RULES)?;
+        // A slow machine takes longer to load than tracking keeps one question and its answer.
+        for key in [
+            "nf_conntrack_udp_timeout",
+            "nf_conntrack_udp_timeout_stream",
+        ] {
+            left.host.sysctl(&format!("net/netfilter/{key}"), "600")?;
+        }
         ip(
             &right.host,
             "",
@@ -327,7 +334,7 @@ impl Scene {
         let (_, said) = self.run(&["counters", "--by", "reason", "--violations"])?;
         Ok(said
             .lines()
-            .filter(|line| line.contains(" in ") && line.contains("undocumented-"))
+            .filter(|line| line.split_whitespace().any(|word| word == "in"))
             .collect::<Vec<_>>()
             .join("; "))
     }
