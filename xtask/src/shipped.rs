@@ -50,6 +50,7 @@ fn build(arch: Arch) -> Result<PathBuf> {
     setup::ensure(&[])?;
     let triple = arch.triple();
     let mut command = cargo();
+    let mut linker = None;
     if arch != Arch::here()? {
         let sysroot = setup::cross::ensure()?;
         command = setup::bpf_cargo();
@@ -58,18 +59,11 @@ fn build(arch: Arch) -> Result<PathBuf> {
             .env("RUSTC", setup::bpf_rustc()?)
             .env("PORTGUARD_CROSS", &triple)
             .env("PORTGUARD_SYSROOT", sysroot)
-            .env(format!("CC_{}", triple.replace('-', "_")), &gcc)
-            .arg("--config")
-            .arg(format!("target.{triple}.linker=\"{gcc}\""));
+            .env(format!("CC_{}", triple.replace('-', "_")), &gcc);
+        linker = Some(gcc);
     }
     command
-        .args(["build", "--release", "--locked", "--package", "portguard"])
-        .args(["--target", &triple])
-        .args(["--config", "profile.release.strip=\"symbols\""])
-        .arg("--config")
-        .arg(format!(
-            "target.{triple}.rustflags=[\"-Ctarget-feature=+crt-static\"]"
-        ))
+        .args(arguments(&triple, linker.as_deref()))
         .env("RUSTC_WRAPPER", root().join("xtask/rustc-remap.sh"))
         .env("PORTGUARD_ROOT", root())
         .env("PORTGUARD_CARGO_HOME", home("CARGO_HOME", ".cargo"))
@@ -80,6 +74,24 @@ fn build(arch: Arch) -> Result<PathBuf> {
         &mut command,
     )?;
     Ok(target().join(triple).join("release/portguard"))
+}
+
+/// What cargo is asked for. The subcommand comes first: of each table, cargo takes what `--config` says after it, and forgets what
+/// `--config` said before.
+fn arguments(triple: &str, linker: Option<&str>) -> Vec<String> {
+    let mut arguments: Vec<String> = ["build", "--release", "--locked", "--package", "portguard"]
+        .map(str::to_owned)
+        .into();
+    arguments.extend(["--target".to_owned(), triple.to_owned()]);
+    let linker = linker.map(|linker| format!("target.{triple}.linker=\"{linker}\""));
+    let settings = [
+        "profile.release.strip=\"symbols\"".to_owned(),
+        format!("target.{triple}.rustflags=[\"-Ctarget-feature=+crt-static\"]"),
+    ];
+    for setting in linker.into_iter().chain(settings) {
+        arguments.extend(["--config".to_owned(), setting]);
+    }
+    arguments
 }
 
 /// What a program calls itself.
@@ -104,4 +116,43 @@ pub(crate) fn epoch() -> Result<u64> {
         .context("neither SOURCE_DATE_EPOCH nor a git commit to take the time from")?;
     ensure!(!text.trim().is_empty(), "this repository has no commit");
     Ok(text.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// By cargo itself, with a linker that says what it is asked for: what is linked is linked by it, statically.
+    #[test]
+    fn cargo_heeds_every_setting() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("portguard-shipped-{}", std::process::id()));
+        fs::create_dir_all(folder.join("src"))?;
+        let manifest = "[package]\nname = \"portguard\"\nedition = \"2024\"\n[workspace]\n";
+        fs::write(folder.join("Cargo.toml"), manifest)?;
+        fs::write(
+            folder.join("Cargo.lock"),
+            "version = 4\n[[package]]\nname = \"portguard\"\nversion = \"0.0.0\"\n",
+        )?;
+        fs::write(folder.join("src/main.rs"), "fn main() {}\n")?;
+        let triple = Arch::here()?.triple();
+        let mut command = cargo();
+        command
+            .current_dir(&folder)
+            .env("CARGO_TARGET_DIR", folder.join("target"))
+            .args(arguments(&triple, Some("a-linker-of-its-own")))
+            .arg("--verbose");
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        fs::remove_dir_all(&folder)?;
+        for wanted in [
+            "linker=a-linker-of-its-own",
+            "strip=symbols",
+            "-Ctarget-feature=+crt-static",
+        ] {
+            ensure!(said.contains(wanted), "{wanted}: {said}");
+        }
+        Ok(())
+    }
 }
