@@ -7,11 +7,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::table::hanging;
+use super::unload::loads_again;
 use super::{print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
+use portguard_kernel::host::boot;
 use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::links;
 use portguard_kernel::pins::guarded::guarded;
@@ -308,8 +310,11 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
             writeln!(out, "no interface is guarded")?;
         }
         for name in store::all_off() {
-            let text = "stays off because of `unload --stay-off`; `portguard load` guards it again";
-            hanging(out, &format!("{}: ", plain(&name)), text)?;
+            let name = plain(&name);
+            let load = loads_again(&name);
+            let text =
+                format!("stays off because of `unload --stay-off`; `{load}` guards it again");
+            hanging(out, &format!("{name}: "), &text)?;
         }
         for interface in interfaces {
             in_force(out, interface)?;
@@ -381,6 +386,10 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
         for Unguarded { name, kind } in unguarded() {
             let kind = kind.map_or(String::new(), |kind| format!(" ({kind})"));
             writeln!(out, "{}: not guarded{kind}", plain(&name))?;
+        }
+        if boot::has_fleet() {
+            let words = "this host is of a fleet, whose agent loads the policy; `portguard fleet status` where the fleet is published";
+            hanging(out, "", words)?;
         }
         Ok(())
     })

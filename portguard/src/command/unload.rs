@@ -1,13 +1,14 @@
 //! `portguard unload`: remove exactly what `load` put there.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::stderr::stderr;
 use portguard_kernel::generation::publish::unload;
-use portguard_kernel::host::boot;
+use portguard_kernel::host::boot::{self, Return};
 use portguard_kernel::host::interface::canonical;
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::{self, Layout, Lock};
@@ -45,11 +46,16 @@ struct Answer {
     /// Interfaces that were guarded and are no longer.
     unloaded: Vec<String>,
     /// Those among them that the next boot guards again, or the fleet's agent.
-    comes_back: Vec<String>,
+    #[serde(serialize_with = "names")]
+    comes_back: BTreeMap<String, Return>,
     /// Those that stay unguarded until somebody loads a policy.
     stays_off: Vec<String>,
     /// Directories of pins that were stale.
     removed: Vec<String>,
+}
+
+fn names<S: Serializer>(back: &BTreeMap<String, Return>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(back.keys())
 }
 
 /// Unloads. Nothing loaded is fine where no interface was named, and a usage error where one was.
@@ -125,8 +131,8 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
                 .hint("`portguard status` lists the guarded interfaces")
                 .into());
         }
-        if found && !store::is_off(layout) && comes_back(layout, &name) {
-            answer.comes_back.push(name.clone());
+        if found && let Some(back) = comes_back(layout, &name) {
+            answer.comes_back.insert(name.clone(), back);
         }
         if found {
             answer.unloaded.push(name);
@@ -135,40 +141,53 @@ fn all(lock: &Lock, args: &UnloadArgs, answer: &mut Answer) -> anyhow::Result<()
     Ok(())
 }
 
-/// Whether the interface is guarded again by somebody else: the agent of a fleet, or the next boot, where a policy is stored
-/// and a unit that loads it is enabled.
-fn comes_back(layout: &Layout, name: &str) -> bool {
-    boot::has_fleet() || store::is_stored(layout) && boot::is_enabled(name)
+/// Who guards the interface again, unless it is to stay off.
+fn comes_back(layout: &Layout, name: &str) -> Option<Return> {
+    if store::is_off(layout) {
+        return None;
+    }
+    boot::comes_back(name, store::is_stored(layout))
+}
+
+/// What guards an interface again that was switched off. What a fleet's host enforces is on its disk, and no site file is beside it.
+pub(super) fn loads_again(name: &str) -> String {
+    if boot::has_fleet() {
+        format!("portguard load --last-good --switch-on --interface {name}")
+    } else {
+        "portguard load".to_owned()
+    }
 }
 
 fn tell(answer: &Answer, is_stale: bool) -> io::Result<()> {
     let mut err = stderr();
     for name in &answer.unloaded {
-        writeln!(err, "{}: no longer guarded", plain(name))?;
-        if answer.comes_back.contains(name) {
-            let who = if boot::has_fleet() {
-                "the fleet's agent guards it again, within seconds while it runs".to_owned()
-            } else {
-                let name = plain(name);
+        let back = answer.comes_back.get(name);
+        let is_off = answer.stays_off.contains(name);
+        let name = plain(name);
+        writeln!(err, "{name}: no longer guarded")?;
+        let who = match back {
+            Some(Return::Agent) => "the fleet's agent guards it again, within seconds".to_owned(),
+            Some(Return::AgentAtBoot) => {
+                "the fleet's agent guards it again once it runs, as from the next boot on"
+                    .to_owned()
+            }
+            Some(Return::Unit) => {
                 format!("the next boot guards it again (the unit portguard@{name} is enabled)")
-            };
-            writeln!(
-                err,
-                "  {who}: `portguard unload --interface {} --stay-off` keeps it off",
-                plain(name)
-            )?;
-        } else if !answer.stays_off.contains(name) {
-            writeln!(err, "  nothing will guard it again by itself")?;
-        }
+            }
+            None if is_off => continue,
+            None => {
+                writeln!(err, "  nothing will guard it again by itself")?;
+                continue;
+            }
+        };
+        writeln!(
+            err,
+            "  {who}: `portguard unload --interface {name} --stay-off` keeps it off"
+        )?;
     }
     for name in &answer.stays_off {
         let name = plain(name);
-        // What a fleet's host enforces is on its disk, and no site file is beside it.
-        let load = if boot::has_fleet() {
-            format!("portguard load --last-good --switch-on --interface {name}")
-        } else {
-            "portguard load".to_owned()
-        };
+        let load = loads_again(&name);
         writeln!(err, "{name}: stays off until `{load}`")?;
     }
     for directory in &answer.removed {

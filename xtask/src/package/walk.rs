@@ -44,6 +44,16 @@ peers = "any"
 reason = "tried by the test"
 "#;
 
+/// Makes it a host of a fleet that has published nothing yet. The key is an example.
+const FLEET: &str = "cd /root && rm -rf /srv/fleet && \
+    portguard fleet init town --store file:/srv/fleet --key RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3 && \
+    portguard fleet enroll node && \
+    mkdir -p /etc/portguard/fleet /etc/systemd/system/portguard-agent.service.d && \
+    cp enrolled/node/identity.json /etc/portguard/fleet && \
+    echo PORTGUARD_STORE=file:/srv/fleet >/etc/portguard/agent.conf && \
+    printf '[Service]\\nReadWritePaths=/srv/fleet\\n' >/etc/systemd/system/portguard-agent.service.d/store.conf && \
+    systemctl daemon-reload && systemctl enable --now portguard-agent.service";
+
 /// Walks through a package and a newer one of the same kind.
 pub(super) fn package(format: Format, package: &Path, newer: &Path) -> Result<()> {
     let lab = Lab::new()?;
@@ -213,10 +223,11 @@ impl Walk {
     fn remove(&self) -> Result<()> {
         self.debian
             .sh("PORTGUARD_ANY=1 portguard-fail-closed eth0")?;
-        self.debian.sh(match self.format {
+        let said = self.take(match self.format {
             Format::Deb => "apt-get remove --yes portguard",
             Format::Rpm => "rpm --erase portguard",
         })?;
+        ensure!(!said.contains("fleet"), "{said}");
         for gone in [
             "/usr/bin/portguard",
             "/sys/fs/bpf/portguard",
@@ -246,6 +257,16 @@ impl Walk {
         Ok(())
     }
 
+    /// Removes by a line of shell, and gives what was said: nothing that is not so any more once it is done.
+    fn take(&self, line: &str) -> Result<String> {
+        let said = self.debian.sh(&format!("{line} 2>&1"))?;
+        ensure!(said.contains("eth0: no longer guarded"), "{said}");
+        for untrue in ["guards it again", "stay enabled", "stay so", "stay-off"] {
+            ensure!(!said.contains(untrue), "`{untrue}`: {said}");
+        }
+        Ok(said)
+    }
+
     fn purge(&self) -> Result<()> {
         // Installed again it guards nothing by itself.
         self.put("newer")?;
@@ -253,10 +274,22 @@ impl Walk {
             !self.debian.has("/sys/fs/bpf/portguard/eth0")?,
             "a guard came back"
         );
+        self.debian.sh(FLEET)?;
+        // As long as the agent runs, that is what happens.
+        let said = self
+            .debian
+            .sh("portguard load --last-good --interface eth0 && portguard unload 2>&1")?;
+        ensure!(said.contains("the fleet's agent guards it again"), "{said}");
+        self.debian
+            .sh("portguard load --last-good --interface eth0")?;
+        let said = self.take(match self.format {
+            Format::Deb => "apt-get purge --yes portguard",
+            Format::Rpm => "rpm --erase portguard",
+        })?;
+        ensure!(said.contains("this host was of a fleet"), "{said}");
         if self.format == Format::Deb {
-            self.debian.sh("apt-get purge --yes portguard")?;
             for gone in ["/etc/portguard", "/var/lib/portguard"] {
-                ensure!(!self.debian.has(gone)?, "the purge left {gone}");
+                ensure!(!self.debian.has(gone)?, "the purge left {gone}: {said}");
             }
         }
         Ok(())
