@@ -1,5 +1,6 @@
 //! Lints over the site before anything is compiled: names that nobody knows, groups within themselves.
 
+pub(super) mod names;
 mod shared;
 
 use std::collections::BTreeSet;
@@ -162,69 +163,6 @@ impl<'a> Lint<'a, '_> {
                 Diagnostic::warning("no-effect", message),
                 "remove it, or use it",
             );
-        }
-    }
-
-    fn terms(&mut self) {
-        let site = self.site;
-        for (term, place) in site.terms() {
-            match term {
-                Term::Prefix(_) => {}
-                Term::Group(name) if site.groups.contains_key(name) => {}
-                Term::Group(name) => {
-                    let known: Vec<_> = site.groups.keys().map(String::as_str).collect();
-                    self.error(
-                        *place,
-                        "unknown-group",
-                        format!("there is no group `{name}`"),
-                        suggest(name, &known),
-                    );
-                }
-                Term::Role(id) => self.any_role(id, *place),
-                Term::Host(name) => {
-                    if site.host(name).is_none() {
-                        let known: Vec<_> =
-                            site.hosts.iter().map(|host| host.name.as_str()).collect();
-                        let message = format!("there is no host `{}`", name.escape_debug());
-                        self.error(*place, "unknown-host", message, suggest(name, &known));
-                    }
-                }
-                Term::Domain(name) => {
-                    if self.inputs.resolved.get(name).is_some_and(Vec::is_empty) {
-                        let message = format!(
-                            "domain `{}` does not resolve and matches nobody",
-                            name.escape_debug()
-                        );
-                        let hint = "check the name, or write its addresses";
-                        self.push(
-                            *place,
-                            Diagnostic::warning("unresolved-domain", message),
-                            hint,
-                        );
-                    }
-                }
-                Term::File(path) => {
-                    if !self.inputs.files.contains_key(path) {
-                        let message = format!("prefix file `{}` was not read", path.escape_debug());
-                        self.error(*place, "missing-file", message, "");
-                    }
-                }
-            }
-        }
-    }
-
-    /// A role named as a peer may be abstract.
-    fn any_role(&mut self, id: &str, place: Place) {
-        let id = id.split('@').next().unwrap_or(id);
-        let known = id.split_once('/').is_some_and(|(system, role)| {
-            self.inputs
-                .catalog
-                .systems
-                .get(system)
-                .is_some_and(|system| system.roles.contains_key(role))
-        });
-        if !known && let Err(diagnostic) = self.inputs.catalog.role(id) {
-            self.push(place, diagnostic, "");
         }
     }
 

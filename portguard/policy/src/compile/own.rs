@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::lint::names::is_mistyped;
 use super::{Compiler, endings};
 use crate::catalog::{Direction, Transport};
 use crate::diagnostic::{Diagnostic, Level};
@@ -120,7 +121,7 @@ impl<'a> Compiler<'a, '_> {
                     }
                     self.manage(access.transport, access.ports, peers, &place, &access.peers);
                 }
-                None => self.nobody("management", &place, Level::Error),
+                None => self.nobody("management", &access.peers, &place, Level::Error),
             }
         }
         // While there is another way in, it is no more than a mistake.
@@ -166,7 +167,12 @@ impl<'a> Compiler<'a, '_> {
         let baseline = &self.inputs.site.baseline;
         self.policy.echo = self.peers.said(&baseline.echo);
         if self.policy.echo.is_none() && baseline.echo != Who::None {
-            self.nobody("echo", &self.place_of(&baseline.echo), Level::Warning);
+            self.nobody(
+                "echo",
+                &baseline.echo,
+                &self.place_of(&baseline.echo),
+                Level::Warning,
+            );
         }
         if self.policy.echo.is_some() {
             let place = self.place_of(&baseline.echo);
@@ -185,7 +191,7 @@ impl<'a> Compiler<'a, '_> {
             };
             let Some(peers) = self.peers.said(who) else {
                 if *who != Who::None {
-                    self.nobody(name, &self.place_of(who), Level::Warning);
+                    self.nobody(name, who, &self.place_of(who), Level::Warning);
                 }
                 continue;
             };
@@ -221,7 +227,7 @@ impl<'a> Compiler<'a, '_> {
         for protocol in &baseline.protocols {
             let place = self.place(protocol.place, "baseline");
             let Some(peers) = self.peers.said(&protocol.peers) else {
-                self.nobody("protocols", &place, Level::Warning);
+                self.nobody("protocols", &protocol.peers, &place, Level::Warning);
                 continue;
             };
             let row = format!("site/protocol-{}", protocol.number);
@@ -315,7 +321,7 @@ impl<'a> Compiler<'a, '_> {
             self.policy
                 .omitted
                 .push(omit("no-peer", "its peers have no address".to_owned()));
-            self.nobody(&row.name, &place, Level::Warning);
+            self.nobody(&row.name, &row.peers, &place, Level::Warning);
             return;
         };
         let grants = if row.direction == Direction::Out {
@@ -336,7 +342,11 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    fn nobody(&mut self, what: &str, place: &str, level: Level) {
+    /// A name that nobody has is an error of its own, and this would only be its consequence.
+    fn nobody(&mut self, what: &str, who: &Who, place: &str, level: Level) {
+        if is_mistyped(self.inputs, who.terms(), &mut Vec::new()) {
+            return;
+        }
         let message = format!("the peers of `{what}` have no address");
         self.diagnostics
             .push(Diagnostic::new(level, "empty-peers", message).at(place));

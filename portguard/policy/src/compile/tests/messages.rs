@@ -103,6 +103,30 @@ fn names_that_nobody_knows_get_the_nearest() {
     }
 }
 
+/// One typo is one error, wherever a name stands and whatever its loss leaves without peers.
+#[test]
+fn a_name_that_nobody_has_is_reported_once() {
+    let admins = "admins = [\"10.9.0.0/24\", \"ops\"]";
+    for (from, to) in [
+        ("\"tcp/22=admins\"", "\"tcp/22=admnis\""),
+        (admins, "admins = [\"opps\"]"),
+        (admins, "admins = [\"host:nobody\"]"),
+        (admins, "admins = [\"role:acme/nothing\"]"),
+        (admins, "admins = [\"file:nothing.txt\"]"),
+    ] {
+        let reported = with(from, to);
+        let errors: Vec<_> = reported
+            .iter()
+            .filter(|line| line.contains("error["))
+            .collect();
+        assert_eq!(errors.len(), 1, "{to}: {reported:#?}");
+        assert!(
+            !reported.iter().any(|line| line.contains("empty-peers")),
+            "{to}: {reported:#?}"
+        );
+    }
+}
+
 #[test]
 fn circles_of_groups_are_reported_once() {
     let reported = with(
