@@ -60,6 +60,46 @@ fn explain(site: &Temporary, words: &[&str]) -> (Option<i32>, serde_json::Value)
     (output.status.code(), json(&output))
 }
 
+/// Where interfaces differ, no verdict is right for all of them.
+#[test]
+fn each_interface_has_its_verdict() {
+    let own =
+        "addresses = [\"10.9.0.1\"]\ninterfaces = { eth0 = {}, eth1 = { mode = \"audit\" } }\n";
+    let site = SITE.replacen("addresses = [\"10.9.0.1\"]\n", own, 1);
+    let site = Temporary::new(site.as_bytes());
+    let packet = ["tcp", "198.51.100.1", "9998"];
+    let base = ["explain", "-c", site.path(), "--host", "a"];
+    let said = run(&[&base[..], &packet].concat());
+    let shown = text(&said.stdout);
+    assert_eq!(said.status.code(), Some(1), "{shown}{}", text(&said.stderr));
+    let (eth0, eth1) = shown.split_once("eth1:\n").unwrap();
+    assert!(eth0.starts_with("eth0:\n"), "{shown}");
+    assert!(!eth0.contains("not dropped"), "{shown}");
+    assert!(eth1.contains("audit: counted, not dropped"), "{shown}");
+    // One document has one verdict.
+    let json = [&base[..], &["--json"], &packet].concat();
+    let refused = run(&json);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = text(&refused.stderr);
+    assert!(why.contains("`--interface`: eth0, eth1"), "{why}");
+    let one = run(&[&json[..], &["--interface", "eth1"]].concat());
+    assert_eq!(one.status.code(), Some(1), "{}", text(&one.stderr));
+    // Where they do not differ, there is one.
+    let alike = SITE.replacen(
+        "addresses = [\"10.9.0.1\"]\n",
+        "addresses = [\"10.9.0.1\"]\ninterfaces = { eth0 = {}, eth1 = {} }\n",
+        1,
+    );
+    let alike = Temporary::new(alike.as_bytes());
+    let base = ["explain", "-c", alike.path(), "--host", "a"];
+    let said = run(&[&base[..], &packet].concat());
+    assert!(
+        !text(&said.stdout).contains("eth1"),
+        "{}",
+        text(&said.stdout)
+    );
+}
+
 #[test]
 fn tuples_are_explained_by_row_and_exit_code() {
     let site = Temporary::new(SITE.as_bytes());

@@ -94,19 +94,31 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
         Some(named) => vec![named.clone()],
         None => in_force(args)?,
     };
-    match guarded.as_slice() {
-        [] => explain(args, None),
-        [only] => explain(args, Some(only)),
+    if guarded.is_empty() {
+        return selected(args);
+    }
+    each(args, &guarded, "--running", |name| running(args, name))
+}
+
+/// By the policy of each interface; several only for people.
+fn each(
+    args: &ExplainArgs,
+    interfaces: &[String],
+    flag: &str,
+    mut explain: impl FnMut(&str) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
+    match interfaces {
+        [only] => explain(only),
         several if args.json || args.pcap.is_some() => {
             Err(Fault::usage("which interface? Their policies differ")
-                .hint(format!("name one with `--running`: {}", several.join(", ")))
+                .hint(format!("name one with `{flag}`: {}", several.join(", ")))
                 .into())
         }
         several => {
             let mut exit = Exit::Ok;
             for name in several {
                 print(|out| writeln!(out, "{}:", plain(name)))?;
-                if explain(args, Some(name))? == Exit::Findings {
+                if explain(name)? == Exit::Findings {
                     exit = Exit::Findings;
                 }
             }
@@ -141,15 +153,31 @@ fn in_force(args: &ExplainArgs) -> anyhow::Result<Vec<String>> {
     Ok(names.take(if is_one { 1 } else { usize::MAX }).collect())
 }
 
-/// By what is in force on an interface, or by what the selection compiles to.
-fn explain(args: &ExplainArgs, running: Option<&str>) -> anyhow::Result<Exit> {
-    let Basis {
-        policy,
-        catalog,
-        effective,
-        hosts,
-    } = basis(args, running)?;
-    let mut explainer = Explainer::new(&policy, &catalog)
+/// By what the selection compiles to: for each interface, where the site has them differ.
+fn selected(args: &ExplainArgs) -> anyhow::Result<Exit> {
+    let loaded = args.selection.load(Resolving::WhenTold)?;
+    let hosts = Hosts::of(&loaded.site);
+    let by = |interface: Option<&str>| {
+        let policy = accept(loaded.compile(interface))?;
+        explain(args, &policy, &loaded.catalog, None, &hosts)
+    };
+    if args.interface.is_some() {
+        return by(args.interface.as_deref());
+    }
+    match loaded.apart() {
+        apart if apart.is_empty() => by(None),
+        apart => each(args, &apart, "--interface", |name| by(Some(name))),
+    }
+}
+
+fn explain(
+    args: &ExplainArgs,
+    policy: &Policy,
+    catalog: &Catalog,
+    effective: Option<&Effective>,
+    hosts: &Hosts,
+) -> anyhow::Result<Exit> {
+    let mut explainer = Explainer::new(policy, catalog)
         .map_err(|error| Fault::usage(error.to_string()).hint("narrow the site's own rows"))?;
     explainer.is_off = effective.is_some_and(|now| now.inbound == Strictness::Off);
     if let Some(path) = &args.pcap {
@@ -164,7 +192,7 @@ fn explain(args: &ExplainArgs, running: Option<&str>) -> anyhow::Result<Exit> {
                 })?;
             explainer.packet(&capture::packet(&bytes), args.direction())
         }
-        None => explainer.query(&query(args, &hosts)?),
+        None => explainer.query(&query(args, hosts)?),
     };
     if args.json {
         print_json(&answer)?;
@@ -198,27 +226,8 @@ fn exit(outcome: Outcome) -> Exit {
     }
 }
 
-/// What a packet is judged by.
-struct Basis {
-    policy: Policy,
-    catalog: Catalog,
-    /// What holds now, of a policy that is in force.
-    effective: Option<Effective>,
-    hosts: Hosts,
-}
-
-/// What is in force, or what the selection compiles to.
-fn basis(args: &ExplainArgs, running: Option<&str>) -> anyhow::Result<Basis> {
-    let Some(interface) = running else {
-        let loaded = args.selection.load(Resolving::WhenTold)?;
-        let compiled = loaded.compile(args.interface.as_deref());
-        return Ok(Basis {
-            policy: accept(compiled)?,
-            hosts: Hosts::of(&loaded.site),
-            catalog: loaded.catalog,
-            effective: None,
-        });
-    };
+/// By what is in force on an interface.
+fn running(args: &ExplainArgs, interface: &str) -> anyhow::Result<Exit> {
     let live = live(interface)?;
     for warning in &live.warnings {
         let _ = writeln!(stderr(), "warning: {}", plain_lines(warning));
@@ -241,12 +250,7 @@ fn basis(args: &ExplainArgs, running: Option<&str>) -> anyhow::Result<Basis> {
             site.map_or_else(|_| Hosts::default(), |loaded| Hosts::of(&loaded.site))
         }
     };
-    Ok(Basis {
-        policy,
-        catalog,
-        effective: Some(live.effective),
-        hosts,
-    })
+    explain(args, &policy, &catalog, Some(&live.effective), &hosts)
 }
 
 /// What is in force on an interface.

@@ -18,7 +18,7 @@ use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Fault;
 use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Outbound, Policy};
-use portguard_policy::site::{self, Flags, Mode, Site, Unresolved, UnresolvedPorts};
+use portguard_policy::site::{self, Flags, Host, Mode, Site, Unresolved, UnresolvedPorts};
 
 mod machine;
 #[cfg(test)]
@@ -233,14 +233,37 @@ impl Loaded {
         compiled
     }
 
+    /// The host's interfaces that the site names, if one of them has another policy than they all together; else none.
+    pub fn apart(&self) -> Vec<String> {
+        let mut hosts = self.site.hosts.iter();
+        if hosts.all(|host| host.interfaces.is_empty()) {
+            return Vec::new();
+        }
+        let policy = self.compile_alone(None).policy;
+        let host = policy.host.as_deref().and_then(|name| self.site.host(name));
+        match host {
+            Some(host) if self.differing(host, &policy).next().is_some() => {
+                host.interfaces.keys().cloned().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn differing<'a>(
+        &'a self,
+        host: &'a Host,
+        policy: &Policy,
+    ) -> impl Iterator<Item = &'a String> {
+        let own = policy.digest();
+        let interfaces = host.interfaces.keys();
+        interfaces.filter(move |name| self.compile_alone(Some(name)).policy.digest() != own)
+    }
+
     /// A note where interfaces of the host have policies of their own: what was compiled for none of them holds on none.
     fn interfaces_differ(&self, policy: &Policy) -> Option<Diagnostic> {
         let host = self.site.host(policy.host.as_deref()?)?;
-        let own = policy.digest();
-        let others: Vec<String> = host
-            .interfaces
-            .keys()
-            .filter(|name| self.compile_alone(Some(name)).policy.digest() != own)
+        let others: Vec<String> = self
+            .differing(host, policy)
             .map(|name| format!("`{}`", plain(name)))
             .collect();
         let first = host.interfaces.keys().next()?;
