@@ -10,7 +10,7 @@ mod svg;
 use std::fmt::Write as _;
 
 use portguard_observe::counters::{Report, Reset};
-use portguard_observe::drift::{Drift, Item};
+use portguard_observe::drift::Drift;
 use portguard_observe::findings::Finding;
 use portguard_observe::history::Sample;
 use portguard_observe::talkers::TopTalkers;
@@ -78,11 +78,6 @@ pub struct Guard {
 }
 
 impl Evidence {
-    /// Items that somebody should do something about.
-    fn to_act_on(&self) -> impl Iterator<Item = &Item> {
-        self.drift.items.iter().filter(|item| item.is_to_act_on())
-    }
-
     /// Whether documents, services and traffic agree.
     fn agrees(&self) -> bool {
         self.drift.findings() + self.drift.mismatches() == 0

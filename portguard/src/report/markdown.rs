@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Evidence;
 use super::matrix::lines;
+use portguard_observe::drift::Item;
 use portguard_observe::talkers::TopTalkers;
 use portguard_policy::human::{bytes, count, duration, grouped, plain, time};
 
@@ -91,31 +92,8 @@ pub fn markdown(evidence: &Evidence) -> String {
 fn findings(out: &mut String, evidence: &Evidence) {
     let portless = &evidence.drift.portless;
     let _ = writeln!(out, "\n## Findings: {}\n", evidence.drift.findings());
-    let mismatches = evidence.drift.mismatches();
-    if mismatches > 0 {
-        let _ = writeln!(
-            out,
-            "And {} between documents and services, without violations.\n",
-            count(mismatches as u64, "mismatch")
-        );
-    }
-    if evidence.to_act_on().next().is_some() {
-        out.push_str("| state | port | | listener | passed | violations | rows |\n|---|---|---|---|---:|---:|---|\n");
-    }
-    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
-    for item in evidence.to_act_on() {
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} | {} | {} | {} | {} |",
-            item.state.name(),
-            cell(&item.what()),
-            item.direction,
-            cell(&item.who()),
-            number(item.passed),
-            number(item.violations),
-            cell(&item.rows.join(", "))
-        );
-    }
+    let items = || evidence.drift.items.iter();
+    table(out, items().filter(|item| item.finding));
     if !portless.is_empty() {
         out.push_str(
             "\nWithout a port:\n\n| | what | reason | who | violations |\n|---|---|---|---|---:|\n",
@@ -132,6 +110,14 @@ fn findings(out: &mut String, evidence: &Evidence) {
             grouped(one.violations)
         );
     }
+    let mismatches = evidence.drift.mismatches();
+    if mismatches > 0 {
+        let _ = writeln!(
+            out,
+            "\n## Mismatches between documents and services, without violations: {mismatches}\n"
+        );
+        table(out, items().filter(|item| item.mismatch));
+    }
     if !evidence.drift.unread.is_empty() {
         out.push_str(
             "\nRules of the packet filter that were not understood, and may hand ports on:\n\n",
@@ -139,6 +125,28 @@ fn findings(out: &mut String, evidence: &Evidence) {
     }
     for one in &evidence.drift.unread {
         let _ = writeln!(out, "- {}: {}", cell(&one.rule.to_string()), cell(&one.why));
+    }
+}
+
+/// A line for each port; nothing where there are none.
+fn table<'a>(out: &mut String, items: impl Iterator<Item = &'a Item>) {
+    let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+    let mut items = items.peekable();
+    if items.peek().is_some() {
+        out.push_str("| state | port | | listener | passed | violations | rows |\n|---|---|---|---|---:|---:|---|\n");
+    }
+    for item in items {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            item.state.name(),
+            cell(&item.what()),
+            item.direction,
+            cell(&item.who()),
+            number(item.passed),
+            number(item.violations),
+            cell(&item.rows.join(", "))
+        );
     }
 }
 

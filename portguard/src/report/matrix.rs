@@ -2,7 +2,7 @@
 
 use portguard_observe::counters::PortCount;
 use portguard_policy::matrix::{Entry, sweep};
-use portguard_policy::policy::{Grant, GrantKind, Peers, Policy, RowFacts};
+use portguard_policy::policy::{GrantKind, RowFacts};
 
 use super::Guard;
 
@@ -45,9 +45,9 @@ fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Lin
     let mut peers = Vec::new();
     let mut rows: Vec<(&str, Option<&RowFacts>)> = Vec::new();
     for grant in &entry.grants {
-        let name = name(policy, grant);
-        if !peers.contains(&name) {
-            peers.push(name);
+        let words = policy.row_peers_words(&grant.row, grant.peers);
+        if !peers.contains(&words) {
+            peers.push(words);
         }
         let row = grant.row.as_str();
         if !rows.iter().any(|(known, _)| *known == row) {
@@ -87,12 +87,5 @@ fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Lin
         packets,
         bytes,
         violations,
-    }
-}
-
-fn name(policy: &Policy, grant: &Grant) -> String {
-    match grant.peers {
-        Peers::Any => "any".to_owned(),
-        Peers::Set(_) => policy.row_peers(&grant.row, grant.peers).0,
     }
 }
