@@ -1,5 +1,6 @@
 //! Asking name servers: IPv4 and IPv6 by themselves, so that a failure of one does not cost the addresses of the other.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use crate::notice;
 
 /// How long one question may take, before the next server is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long nothing may be heard at all, however many servers are silent.
+const LONGEST: Duration = Duration::from_secs(10);
 /// How long nobody is told that a name server takes its time.
 const QUIET: Duration = Duration::from_secs(1);
 /// Addresses of one name and family that are taken: no answer makes a policy large.
@@ -156,46 +159,67 @@ pub fn once(
         .enable_all()
         .build()
         .context("cannot ask name servers")?;
-    runtime.block_on(async {
-        let resolver = Resolver::new(server)?;
-        let mut asked = tokio::task::JoinSet::new();
-        let mut total = 0;
-        for name in names {
-            total += 1;
-            let resolver = resolver.clone();
-            asked.spawn(async move {
-                let answer = resolver.lookup(&name).await;
-                (name, answer)
-            });
-        }
-        let (mut answers, mut failures) = (Answers::new(), Vec::new());
-        let mut patience = std::pin::pin!(tokio::time::sleep(QUIET));
-        let mut is_said = false;
-        loop {
-            let asked = tokio::select! {
-                asked = asked.join_next() => asked,
-                () = &mut patience, if !is_said => {
-                    is_said = true;
-                    notice::say(&format!("waiting for a name server to answer ({} of {total} names so far)", answers.len()));
-                    continue;
-                }
-            };
-            let Some(asked) = asked else { break };
-            let (name, families) = asked.context("a question to a name server was interrupted")?;
-            let mut addresses = Vec::new();
-            for family in families {
-                match family {
-                    Ok((found, _)) => addresses.extend(found),
-                    Err(why) => failures.push((name.clone(), why)),
-                }
+    runtime.block_on(async { ask(&Resolver::new(server)?, names, LONGEST).await })
+}
+
+async fn ask(
+    resolver: &Resolver,
+    names: impl Iterator<Item = String>,
+    longest: Duration,
+) -> crate::Result<(Answers, Vec<(String, String)>)> {
+    let mut asked = tokio::task::JoinSet::new();
+    let mut open = BTreeSet::new();
+    for name in names {
+        open.insert(name.clone());
+        let resolver = resolver.clone();
+        asked.spawn(async move {
+            let answer = resolver.lookup(&name).await;
+            (name, answer)
+        });
+    }
+    let total = open.len();
+    let (mut answers, mut failures) = (Answers::new(), Vec::new());
+    let mut end = std::pin::pin!(tokio::time::sleep(longest));
+    let mut patience = std::pin::pin!(tokio::time::sleep(QUIET));
+    let mut is_said = false;
+    loop {
+        let asked = tokio::select! {
+            asked = asked.join_next() => asked,
+            () = &mut patience, if !is_said => {
+                is_said = true;
+                notice::say(&format!(
+                    "waiting for a name server to answer, at most {} s ({} of {total} names so far)",
+                    longest.as_secs(),
+                    answers.len()
+                ));
+                continue;
             }
-            addresses.sort_unstable();
-            answers.insert(name, addresses);
+            () = &mut end => break,
+        };
+        let Some(asked) = asked else { break };
+        let (name, families) = asked.context("a question to a name server was interrupted")?;
+        open.remove(&name);
+        let mut addresses = Vec::new();
+        if families.iter().any(Result::is_ok) {
+            end.as_mut().reset(tokio::time::Instant::now() + longest);
         }
-        failures.sort();
-        failures.dedup();
-        Ok((answers, failures))
-    })
+        for family in families {
+            match family {
+                Ok((found, _)) => addresses.extend(found),
+                Err(why) => failures.push((name.clone(), why)),
+            }
+        }
+        addresses.sort_unstable();
+        answers.insert(name, addresses);
+    }
+    for name in open {
+        let why = format!("no name server answered for {} s", longest.as_secs());
+        failures.push((name.clone(), why));
+        answers.insert(name, Vec::new());
+    }
+    failures.sort();
+    failures.dedup();
+    Ok((answers, failures))
 }
 
 /// Reads `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`.
@@ -220,6 +244,29 @@ mod tests {
         assert_eq!(server("192.0.2.1:5353"), Ok(([192, 0, 2, 1], 5353).into()));
         assert_eq!(server("[2001:db8::1]:54").map(|at| at.port()), Ok(54));
         assert!(server("ns.example.com").is_err());
+    }
+
+    /// However many names there are, and whoever is silent.
+    #[test]
+    fn nobody_is_waited_for_without_end() {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let begun = Instant::now();
+        let (answers, failures) = runtime
+            .block_on(async {
+                let resolver = Resolver::new(Some(silent.local_addr().unwrap()))?;
+                let names = ["a.example", "b.example"].map(str::to_owned);
+                ask(&resolver, names.into_iter(), Duration::from_millis(20)).await
+            })
+            .unwrap();
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        assert!(answers.len() == 2 && answers.values().all(Vec::is_empty));
+        let why = "no name server answered for 0 s".to_owned();
+        let of = |name: &str| (name.to_owned(), why.clone());
+        assert_eq!(failures, [of("a.example"), of("b.example")]);
     }
 
     #[test]
