@@ -108,6 +108,9 @@ struct Case {
     flows: Vec<Judged>,
 }
 
+/// The code of what only an audit of the new policy can answer.
+const CLOSES: &str = "closes";
+
 /// Why an interface is not promoted. The codes are stable.
 #[derive(Debug, Serialize)]
 struct Reason {
@@ -322,9 +325,9 @@ fn against(
             String::new()
         };
         against.push(Reason::new(
-            "closes",
+            CLOSES,
             format!(
-                "the new policy closes ports that the audited one admits, so there is no evidence of who uses them: {}{more}; load it in audit first",
+                "the new policy closes ports that the audited one admits, so there is no evidence of who uses them: {}{more}",
                 words.join("; ")
             ),
         ));
@@ -419,11 +422,11 @@ fn text(out: &mut dyn Write, case: &Case, verbose: bool) -> io::Result<()> {
     }
     for reason in &case.against {
         writeln!(out)?;
-        hanging(
-            out,
-            &format!("{}: ", case.interface),
-            &plain(&reason.message),
-        )?;
+        let mut words = plain(&reason.message);
+        if reason.code == CLOSES {
+            words.push_str("; load it in audit first");
+        }
+        hanging(out, &format!("{}: ", case.interface), &words)?;
     }
     if !case.against.is_empty() {
         let reasons = count(case.against.len() as u64, "reason");

@@ -136,7 +136,7 @@ impl Judgement {
         }
         if gate.closing == Closing::Refuse && !self.closes.is_empty() {
             return Some(format!(
-                "closes what is open now: {}",
+                "{} (`closing = \"allow\"` in [gate] closes them all the same)",
                 self.closes.join("; ")
             ));
         }

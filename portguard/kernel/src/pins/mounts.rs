@@ -53,10 +53,11 @@ fn private() -> Error {
         "this process has mounts of its own, without the BPF file system at `{MOUNT}`: a guard pinned in one that is mounted \
          now would end with them, unseen by others"
     ))
-    .hint(
-        "`ip netns exec NAME` makes such mounts; `nsenter --net=/run/netns/NAME portguard ...` enters the network \
-         namespace only",
-    )
+    .hint(format!(
+        "mount it for all, as root: `nsenter --target 1 --mount mount -t bpf bpf {MOUNT}`, and start this again (the agent: \
+         `systemctl restart portguard-agent`). Where `ip netns exec NAME` made these mounts: `nsenter --net=/run/netns/NAME \
+         portguard ...` enters the network namespace only"
+    ))
 }
 
 /// Whether this process sees other mounts than process 1, the machine's or the container's first.

@@ -110,6 +110,7 @@ fn violations(report: &Report) -> String {
             grouped(inwards),
             grouped(outwards)
         ),
+        (true, _) | (_, true) if report.violations.packets == 0 => format!("{total} to drop"),
         (true, _) | (_, true) => format!("{total}; now, they are dropped"),
         (false, false) => format!("{total} that enforcing would drop"),
     }
