@@ -33,83 +33,21 @@ pub mod top;
 pub(crate) mod traffic;
 pub mod unload;
 
-use std::io::{self, BufWriter, Write};
-
-use anyhow::Context;
-
-/// Writes to standard output, buffered. A reader that has seen enough (`| head`) is no error.
-fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-    let mut out = Ended {
-        inner: BufWriter::new(anstream::stdout().lock()),
-        newlines: 0,
-        is_begun: false,
-    };
-    match write(&mut out).and_then(|()| out.end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Ends in one newline, whatever is written: tables end in an empty line, for what may follow.
-struct Ended<W> {
-    inner: W,
-    /// Held back until something follows.
-    newlines: usize,
-    is_begun: bool,
-}
-
-impl<W: Write> Ended<W> {
-    fn end(&mut self) -> io::Result<()> {
-        if self.is_begun {
-            self.inner.write_all(b"\n")?;
-        }
-        self.inner.flush()
-    }
-}
-
-impl<W: Write> Write for Ended<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let last = bytes.iter().rposition(|byte| *byte != b'\n');
-        let kept = last.map_or(0, |last| last + 1);
-        let (text, newlines) = bytes.split_at(kept);
-        if !text.is_empty() {
-            for _ in 0..std::mem::take(&mut self.newlines) {
-                self.inner.write_all(b"\n")?;
-            }
-            self.inner.write_all(text)?;
-            self.is_begun = true;
-        }
-        self.newlines += newlines.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// One JSON document and a newline.
-fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
-    // Not by way of what takes colours out for people: there are none, and documents are of all sizes.
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let written = serde_json::to_writer_pretty(&mut out, document)
-        .map_err(io::Error::from)
-        .and_then(|()| writeln!(out))
-        .and_then(|()| out.flush());
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
-}
+use anyhow::Context as _;
 
 /// A number of things to show: of none there is nothing to see.
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "expected a whole number above 0".to_owned())
+}
+
+/// Does a job that waits.
+fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for events and signals")?
+        .block_on(job)
 }
 
 /// Completes when somebody interrupts or ends this process, who then gets to clean up and to say so with exit code 0.
@@ -123,30 +61,4 @@ fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_ends_in_one_newline() {
-        let ended = |parts: &[&str]| {
-            let mut out = Ended {
-                inner: Vec::new(),
-                newlines: 0,
-                is_begun: false,
-            };
-            for part in parts {
-                out.write_all(part.as_bytes()).unwrap();
-            }
-            out.end().unwrap();
-            String::from_utf8(out.inner).unwrap()
-        };
-        assert_eq!(ended(&[]), "");
-        assert_eq!(ended(&["\n"]), "");
-        assert_eq!(ended(&["a"]), "a\n");
-        assert_eq!(ended(&["a\n", "\n\n"]), "a\n");
-        assert_eq!(ended(&["a\n\nb", "\n", "\n", "c \n"]), "a\n\nb\n\nc \n");
-    }
 }

@@ -1,20 +1,15 @@
 //! What went wrong, for people on standard error, and for programs as JSON on standard output.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use crate::stderr::stderr;
+use crate::stdout::Versioned;
 use portguard_kernel::{Error, Kind};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{count, plain_lines};
 use serde::Serialize;
-
-/// The document that stands where the answer would.
-#[derive(Debug, Serialize)]
-struct Answer<'e> {
-    schema: u32,
-    error: Failure<'e>,
-}
 
 #[derive(Debug, Serialize)]
 struct Failure<'e> {
@@ -130,14 +125,9 @@ fn json(error: &anyhow::Error) {
     write(&failure);
 }
 
+/// Stands where the answer would.
 fn write(error: &Failure<'_>) {
-    let answer = Answer {
-        schema: 1,
-        error: Failure {
-            message: error.message.clone(),
-            ..*error
-        },
-    };
+    let answer = Versioned::of(BTreeMap::from([("error", error)]));
     if let Ok(text) = serde_json::to_string_pretty(&answer) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }

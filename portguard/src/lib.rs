@@ -10,3 +10,4 @@ pub(crate) mod fold;
 pub mod metrics;
 pub mod report;
 pub mod stderr;
+pub(crate) mod stdout;

@@ -27,8 +27,6 @@ const NEAREST: usize = 3;
 /// One event as it is written, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// Version of these fields.
-    pub schema: u32,
     /// RFC 3339, UTC.
     pub time: String,
     /// Interface.
@@ -118,7 +116,6 @@ impl<'a> Words<'a> {
             _ => Default::default(),
         };
         Line {
-            schema: 1,
             time: rfc3339(booted.saturating_add(event.time)),
             interface: self.interface.to_owned(),
             direction: direction.name(),

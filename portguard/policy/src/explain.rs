@@ -56,8 +56,6 @@ pub struct Query {
 /// What is done with a packet, and why. `explain --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// Version of this document.
-    pub schema: u32,
     /// What enforcing does, whatever the mode is.
     pub verdict: Outcome,
     /// Stable kebab-case name.
@@ -197,7 +195,6 @@ impl<'a> Explainer<'a> {
             Vec::new()
         };
         Answer {
-            schema: 1,
             verdict: outcome,
             reason,
             citations: rows.iter().map(|row| cited(self.policy, row)).collect(),

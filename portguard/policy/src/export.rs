@@ -11,7 +11,6 @@ use crate::policy::Policy;
 /// `export --format json`: the compiled policy, every grant and prefix of it.
 #[derive(Debug, Serialize)]
 pub struct Document<'a> {
-    schema: u32,
     digest: String,
     policy: &'a Policy,
 }
@@ -20,7 +19,6 @@ impl<'a> Document<'a> {
     /// Of a policy.
     pub fn new(policy: &'a Policy) -> Self {
         Self {
-            schema: 1,
             digest: policy.digest(),
             policy,
         }

@@ -95,11 +95,7 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<Exit> {
             tracing::error!("{error:#}");
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the agent")?;
-    runtime.block_on(agent(args))?;
+    super::block_on(agent(args))?;
     Ok(Exit::Ok)
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::table::Column::{Number, Prose, Whole};
 use super::table::{Grid, hanging};
-use super::{print, print_json};
 use crate::fold::{folded, width};
+use crate::stdout::{print, print_field};
 use portguard_kernel::bench::classes::classes;
 use portguard_kernel::bench::{Baseline, Effort, answer};
 use portguard_kernel::generation::{self, Live};
@@ -39,12 +39,6 @@ pub struct BenchArgs {
     /// Write JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Answer {
-    schema: u32,
-    interfaces: Vec<Interface>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,10 +94,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
         );
     }
     if args.json {
-        print_json(&Answer {
-            schema: 1,
-            interfaces,
-        })?;
+        print_field("interfaces", &interfaces)?;
     } else {
         text(&interfaces)?;
     }

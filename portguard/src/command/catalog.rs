@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::catalogs;
 use super::table::Column::{Number, Prose, Spare, Whole};
 use super::table::Grid;
-use super::{catalogs, print, print_json};
+use crate::stdout::{print, print_field};
 use portguard_policy::catalog::{Catalog, System};
 use portguard_policy::error::Exit;
 
@@ -100,12 +101,6 @@ pub fn run(args: &CatalogArgs) -> anyhow::Result<Exit> {
 }
 
 #[derive(Serialize)]
-struct ListJson<'a> {
-    schema: u32,
-    systems: Vec<SystemJson<'a>>,
-}
-
-#[derive(Serialize)]
 struct SystemJson<'a> {
     system: &'a str,
     name: &'a str,
@@ -155,10 +150,7 @@ fn list(catalog: &Catalog, json: bool) -> anyhow::Result<Exit> {
             rows: system.rows.len(),
             roles: roles_json(system),
         });
-        print_json(&ListJson {
-            schema: 1,
-            systems: systems.collect(),
-        })?;
+        print_field("systems", &systems.collect::<Vec<_>>())?;
         return Ok(Exit::Ok);
     }
     let mut table = Grid::new(&[

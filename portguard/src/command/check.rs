@@ -5,11 +5,11 @@ use std::io::{self, Write};
 
 use crate::failure;
 use crate::stderr::stderr;
+use crate::stdout::{print, print_json};
 
 use super::selection::{Resolving, SelectionArgs};
 use super::table::Column::{Below, Prose, Spare, Whole};
 use super::table::{Grid, hanging};
-use super::{print, print_json};
 use portguard_policy::diagnostic::{Diagnostic, Level};
 use portguard_policy::error::Exit;
 use portguard_policy::human::{count, plain_lines, time};

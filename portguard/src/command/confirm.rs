@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::load::weaker::weaker;
 use super::load::{keep, safety};
 use crate::stderr::stderr;
+use crate::stdout::print_field;
 use portguard_kernel::generation::confirm;
 use portguard_kernel::generation::publish::{before, roll_back};
 use portguard_kernel::generation::{self, Live};
@@ -60,7 +61,7 @@ pub struct RollbackArgs {
 /// If it is too late, or nothing is guarded.
 pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
     let lock = pins::lock()?;
-    let mut answer = Answer::default();
+    let mut interfaces = Vec::new();
     for (name, layout, live) in guarded(&lock, &args.interfaces)? {
         let is_confirmed = confirm::confirm(&lock, &layout, &live)?;
         let said = if is_confirmed {
@@ -74,15 +75,14 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
         if !args.json {
             tell(&name, &format!("generation {}: {said}", live.meta.number))?;
         }
-        answer.interfaces.push(Changed {
+        interfaces.push(Changed {
             name,
             generation: live.meta.number,
             confirmed: Some(is_confirmed),
             replaced: None,
         });
     }
-    answer.write(args.json)?;
-    Ok(Exit::Ok)
+    written(args.json, &interfaces)
 }
 
 /// Goes back.
@@ -91,7 +91,7 @@ pub fn confirm(args: &ConfirmArgs) -> anyhow::Result<Exit> {
 /// If there is nothing to go back to, and what the system refuses.
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
     let lock = pins::lock()?;
-    let mut answer = Answer::default();
+    let mut interfaces = Vec::new();
     let guarded = guarded(&lock, &args.interfaces)?;
     let mut loss = Vec::new();
     for (name, layout, live) in &guarded {
@@ -127,21 +127,14 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
         for one in loss {
             tell(&name, &format!("warning: less is dropped now: {one}"))?;
         }
-        answer.interfaces.push(Changed {
+        interfaces.push(Changed {
             name,
             generation: to.number,
             confirmed: None,
             replaced: Some(live.meta.number),
         });
     }
-    answer.write(args.json)?;
-    Ok(Exit::Ok)
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Answer {
-    schema: u32,
-    interfaces: Vec<Changed>,
+    written(args.json, &interfaces)
 }
 
 /// What is in force now.
@@ -157,14 +150,11 @@ struct Changed {
     replaced: Option<u64>,
 }
 
-impl Answer {
-    fn write(mut self, as_json: bool) -> anyhow::Result<()> {
-        self.schema = 1;
-        if as_json {
-            super::print_json(&self)?;
-        }
-        Ok(())
+fn written(as_json: bool, interfaces: &[Changed]) -> anyhow::Result<Exit> {
+    if as_json {
+        print_field("interfaces", &interfaces)?;
     }
+    Ok(Exit::Ok)
 }
 
 fn tell(name: &str, what: &str) -> io::Result<()> {

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use self::text::Rates;
-use super::{catalogs, print, print_json, traffic};
+use super::{catalogs, traffic};
+use crate::stdout::{is_read, json_line, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind, name_left_out, without_scans};
@@ -86,7 +86,6 @@ pub enum By {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     /// When it was read.
     #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     time: u64,
@@ -97,7 +96,6 @@ impl Answer {
     fn new(args: &CountersArgs, observed: &[Observed]) -> anyhow::Result<Self> {
         let all = observed.iter().map(|one| narrowed(one, args));
         Ok(Self {
-            schema: 1,
             time: now(),
             interfaces: all.collect::<anyhow::Result<_>>()?,
         })
@@ -264,11 +262,7 @@ fn screen(
 
 /// Redraws on a terminal, appends elsewhere; ends well when interrupted.
 fn watch(args: &CountersArgs, every: Duration) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot wait for time and signals")?;
-    runtime.block_on(async {
+    super::block_on(async {
         let mut stop = std::pin::pin!(super::interrupted()?);
         let mut clock = tokio::time::interval(every);
         let mut before: Option<Before> = None;
@@ -279,9 +273,9 @@ fn watch(args: &CountersArgs, every: Duration) -> anyhow::Result<Exit> {
             }
             let observed = observe::interfaces(args.interface.as_deref())?;
             if args.json {
-                let mut line = serde_json::to_vec(&Answer::new(args, &observed)?)?;
-                line.push(b'\n');
-                if !append(&line)? {
+                let mut line = Vec::new();
+                json_line(&mut line, &Answer::new(args, &observed)?)?;
+                if !append(&[&line])? {
                     return Ok(Exit::Ok);
                 }
                 continue;
@@ -351,36 +345,19 @@ pub(super) fn lines(interface: Option<&str>, every: Duration) -> anyhow::Result<
 }
 
 /// Says whether anybody still reads.
-fn append(line: &[u8]) -> anyhow::Result<bool> {
+fn append(parts: &[&[u8]]) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
-    match out.write_all(line).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        result => {
-            result.context("cannot write to standard output")?;
-            Ok(true)
-        }
-    }
+    let written = parts.iter().try_for_each(|part| out.write_all(part));
+    is_read(written.and_then(|()| out.flush()))
 }
 
 /// Says whether anybody still reads.
 fn redraw(drawn: &[u8]) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
     // Home, then erase what is below: flickers less than erasing first, and needs no colour.
-    let (before, after): (&[u8], &[u8]) = if out.is_terminal() {
-        (b"\x1b[H\x1b[J", b"")
+    if io::stdout().is_terminal() {
+        append(&[b"\x1b[H\x1b[J", drawn])
     } else {
-        (b"", b"\n")
-    };
-    let written = [before, drawn, after]
-        .iter()
-        .try_for_each(|part| out.write_all(part))
-        .and_then(|()| out.flush());
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        result => {
-            result.context("cannot write to standard output")?;
-            Ok(true)
-        }
+        append(&[drawn, b"\n"])
     }
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
-use super::{print, print_json};
 use crate::fold::{folded, width};
+use crate::stdout::{print, print_json};
 use portguard_observe::observe::{self, Guard};
 use portguard_policy::diff::{Difference, diff};
 use portguard_policy::error::{Exit, Fault};
@@ -39,7 +39,6 @@ pub struct DiffArgs {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     same: bool,
     comparisons: Vec<Comparison>,
 }
@@ -80,11 +79,7 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
     };
     let same = comparisons.iter().all(|one| one.difference.same);
     if args.json {
-        print_json(&Answer {
-            schema: 1,
-            same,
-            comparisons,
-        })?;
+        print_json(&Answer { same, comparisons })?;
     } else {
         print(|out| {
             for one in &comparisons {

@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 
 use crate::stderr::stderr;
+use crate::stdout::{print, print_json};
 use clap::Args;
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
 use super::table::hanging;
-use super::{print, print_json};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::pins::bpffs::Layout;
@@ -34,7 +34,6 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     host: Vec<Check>,
     interfaces: Vec<Examined>,
 }
@@ -56,7 +55,6 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
         .map(|name| Interface::find(name))
         .collect::<Result<_, _>>()?;
     let answer = Answer {
-        schema: 1,
         host: check_host(),
         interfaces: interfaces
             .iter()

@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::catalogs;
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs, USUAL_SITE};
 use super::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
 use super::table::{Grid, hanging, wrapped};
-use super::{catalogs, print, print_json};
 use crate::fold::width;
 use crate::stderr::stderr;
+use crate::stdout::{print, print_json};
 use portguard_kernel::host::clients::clients;
 use portguard_kernel::host::listeners::{elsewhere, ephemeral, listeners};
 use portguard_kernel::host::nat::{self, Unread, World};
@@ -56,7 +57,6 @@ pub struct DriftArgs {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     roles: Vec<String>,
     digest: String,
     interfaces: Vec<String>,
@@ -126,7 +126,6 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
         *states.entry(item.state.name()).or_default() += 1;
     }
     let answer = Answer {
-        schema: 1,
         roles: policy.roles.clone(),
         digest,
         interfaces: seen().map(|report| report.name.clone()).collect(),

@@ -2,16 +2,17 @@
 
 mod filter;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::stderr::stderr;
+use crate::stdout::{is_read, json_line};
 use anyhow::Context as _;
 use clap::Args;
 use portguard_common::abi::{Event, slot};
-use serde::Serialize;
 
 use self::filter::Filter;
 use super::catalogs;
@@ -85,11 +86,7 @@ pub fn run(args: &EventsArgs) -> anyhow::Result<Exit> {
             Some(Capture::new(BufWriter::new(file), &names)?)
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot wait for events")?;
-    runtime.block_on(listen(
+    super::block_on(listen(
         args,
         &observed,
         Sink {
@@ -111,13 +108,6 @@ struct Sink<'f> {
     width: Option<usize>,
 }
 
-/// A line of JSON that is no event.
-#[derive(Serialize)]
-struct Told<'s> {
-    schema: u32,
-    summary: &'s Summary,
-}
-
 impl Sink<'_> {
     /// Says whether anybody still reads.
     fn write(&mut self, listener: &mut Listener<'_>, events: &[Event]) -> anyhow::Result<bool> {
@@ -133,23 +123,19 @@ impl Sink<'_> {
             if let Some(capture) = &mut self.capture {
                 capture.write(index, event, &line, booted)?;
             }
-            if let Err(error) = self.print(&mut out, &line) {
-                return ended(error);
+            if !is_read(self.print(&mut out, &line))? {
+                return Ok(false);
             }
         }
         if let Some(capture) = &mut self.capture {
             capture.flush().context("cannot write the capture file")?;
         }
-        match out.flush() {
-            Ok(()) => Ok(true),
-            Err(error) => ended(error),
-        }
+        is_read(out.flush())
     }
 
-    fn print(&self, out: &mut impl io::Write, line: &Line) -> io::Result<()> {
+    fn print(&self, out: &mut dyn io::Write, line: &Line) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut *out, line)?;
-            writeln!(out)
+            json_line(out, line)
         } else {
             writeln!(out, "{}", folded(&plain(&line.text()), self.width))
         }
@@ -161,23 +147,8 @@ impl Sink<'_> {
             return Ok(true);
         }
         let mut out = io::stdout().lock();
-        let written =
-            serde_json::to_writer(&mut out, &Told { schema: 1, summary }).map_err(io::Error::from);
-        match written
-            .and_then(|()| writeln!(out))
-            .and_then(|()| out.flush())
-        {
-            Ok(()) => Ok(true),
-            Err(error) => ended(error),
-        }
-    }
-}
-
-fn ended(error: io::Error) -> anyhow::Result<bool> {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        Ok(false)
-    } else {
-        Err(error).context("cannot write to standard output")
+        let written = json_line(&mut out, &BTreeMap::from([("summary", summary)]));
+        is_read(written.and_then(|()| out.flush()))
     }
 }
 

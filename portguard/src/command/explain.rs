@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure;
 use crate::stderr::stderr;
+use crate::stdout::{json_line, print, print_json};
 use anyhow::Context as _;
 use clap::Args;
 use portguard_common::packet::protocol;
@@ -17,9 +18,9 @@ use serde::Serialize;
 
 use self::names::Hosts;
 pub(super) use self::names::SERVICES;
+use super::catalogs;
 use super::selection::{INTERFACES_DIFFER, Resolving, SelectionArgs};
 use super::table::hanging;
-use super::{catalogs, print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_observe::observe;
@@ -361,22 +362,16 @@ fn query(args: &ExplainArgs, hosts: &Hosts) -> Result<Query, Fault> {
 /// A frame of a capture, `--json`.
 #[derive(Debug, Serialize)]
 struct FrameAnswer<'a> {
-    schema: u32,
     frame: u64,
     #[serde(flatten)]
-    answer: FrameBody<'a>,
+    judged: Option<Judged<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
 }
 
+/// An answer without the rows' citations.
 #[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum FrameBody<'a> {
-    Judged(&'a Unversioned<'a>),
-    Unknown { error: &'static str },
-}
-
-/// An answer whose schema is already said.
-#[derive(Debug, Serialize)]
-struct Unversioned<'a> {
+struct Judged<'a> {
     verdict: Outcome,
     reason: &'a str,
     rows: &'a [String],
@@ -387,12 +382,6 @@ struct Unversioned<'a> {
     #[serde(flatten)]
     packet: &'a portguard_policy::explain::Summary,
     nearest: &'a [portguard_policy::explain::Near],
-}
-
-#[derive(Debug, Serialize)]
-struct Sums {
-    schema: u32,
-    summary: Vec<Sum>,
 }
 
 #[derive(Debug, Serialize)]
@@ -475,7 +464,7 @@ fn one(
             .or_default() += 1;
     }
     let written = if args.json {
-        let body = answer.as_ref().map(|answer| Unversioned {
+        let judged = answer.as_ref().map(|answer| Judged {
             verdict: answer.verdict,
             reason: &answer.reason,
             rows: &answer.rows,
@@ -486,11 +475,9 @@ fn one(
             nearest: &answer.nearest,
         });
         let line = FrameAnswer {
-            schema: 1,
             frame: captured.number,
-            answer: body
-                .as_ref()
-                .map_or(FrameBody::Unknown { error: CUT }, FrameBody::Judged),
+            error: judged.is_none().then_some(CUT),
+            judged,
         };
         json_line(out, &line)
     } else {
@@ -523,8 +510,8 @@ fn summary(
                 reason: reason.clone(),
                 frames: *frames,
             })
-            .collect();
-        return json_line(out, &Sums { schema: 1, summary });
+            .collect::<Vec<_>>();
+        return json_line(out, &BTreeMap::from([("summary", summary)]));
     }
     writeln!(out)?;
     for ((direction, outcome, reason), frames) in sums {
@@ -535,9 +522,4 @@ fn summary(
         )?;
     }
     Ok(())
-}
-
-fn json_line(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, document)?;
-    writeln!(out)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::explain::accept;
 use super::selection::{Resolving, SelectionArgs};
-use super::{print, print_json};
+use crate::stdout::{print, print_json};
 use portguard_policy::error::Exit;
 use portguard_policy::export::{Document, ruleset};
 
@@ -36,7 +36,6 @@ pub struct ExportArgs {
 /// A ruleset, `--json`.
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     format: &'static str,
     text: String,
 }
@@ -62,7 +61,6 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
             let text = ruleset(&policy, args.interface.as_deref());
             if args.json {
                 print_json(&Answer {
-                    schema: 1,
                     format: "nftables",
                     text,
                 })?;

@@ -19,6 +19,9 @@ use portguard_fleet::store::etcd::is_open;
 use portguard_fleet::store::{AnyStore, StoreError};
 use portguard_policy::error::{Exit, Fault};
 
+use super::block_on;
+use crate::stderr::say;
+
 /// Publish one signed site for many hosts, and roll it out in waves
 ///
 /// `init`, `enroll` each host, `plan`, `sign`, `apply`; then `rollout start` and `status --wait confirmed`. Each host runs
@@ -105,7 +108,7 @@ fn store_fault(error: &StoreError) -> Fault {
 async fn warn_if_open(store: &AnyStore) {
     let AnyStore::Etcd(etcd) = store else { return };
     if is_open(etcd).await == Ok(true) {
-        project::eprint_line(
+        say(
             "warning: etcd's authorisation is off: whoever has any certificate of it, each host among them, can hold hosts, move \
              the rollout and withhold releases; `portguard fleet classes` turns it on",
         );
@@ -128,12 +131,4 @@ fn follow_fault(error: &FollowError) -> Fault {
             Fault::usage(error.to_string()).hint("`portguard fleet plan`, `sign`, `apply`")
         }
     }
-}
-
-/// Waits for something of the network on this thread.
-fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(job)
 }

@@ -10,7 +10,7 @@ use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
 use super::table::hanging;
-use super::{print, print_json};
+use crate::stdout::{print, print_field};
 use portguard_kernel::conversations::{self, MORE_ROOM};
 use portguard_kernel::flows::{Flows, Occupancy, units};
 use portguard_kernel::host::sessions::may_ask;
@@ -40,12 +40,6 @@ pub struct FlowsArgs {
     /// Write JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Answer {
-    schema: u32,
-    interfaces: Vec<Table>,
 }
 
 /// The flow table of one interface.
@@ -122,8 +116,7 @@ pub fn run(args: &FlowsArgs) -> anyhow::Result<Exit> {
     let known = |table: &Table| table.live.as_ref().is_some_and(|live| live.live);
     let is_missing = asked.is_some() && !interfaces.iter().any(known);
     if args.json {
-        let schema = 1;
-        print_json(&Answer { schema, interfaces })?;
+        print_field("interfaces", &interfaces)?;
     } else {
         text(&interfaces)?;
     }

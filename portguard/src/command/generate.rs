@@ -4,7 +4,8 @@ use clap::Args;
 use clap_complete::Shell;
 use serde::Serialize;
 
-use super::{complete, print, print_json};
+use super::complete;
+use crate::stdout::{print, print_json};
 use portguard_policy::error::Exit;
 
 /// Write a completion script for a shell
@@ -28,7 +29,6 @@ pub struct CompletionsArgs {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     shell: String,
     script: String,
 }
@@ -42,7 +42,6 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let script = complete::script(&shell);
     if args.json {
         print_json(&Answer {
-            schema: 1,
             shell,
             script: String::from_utf8_lossy(&script).into_owned(),
         })?;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::draft::{Admins, Draft, HostSpec, absolute, deployment, site_file};
-use super::{catalogs, print, setup};
+use super::{catalogs, setup};
+use crate::stdout::{print, print_json};
 use portguard_policy::error::{Exit, Fault};
 
 /// Write a commented site file for the roles of a host, or of several
@@ -44,7 +45,6 @@ pub struct InitArgs {
 
 #[derive(Debug, serde::Serialize)]
 struct Answer {
-    schema: u32,
     hosts: Vec<String>,
     text: String,
 }
@@ -76,8 +76,7 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     };
     let text = site_file(&catalog, &draft)?;
     if args.json {
-        super::print_json(&Answer {
-            schema: 1,
+        print_json(&Answer {
             hosts: draft.hosts.iter().map(|host| host.name.clone()).collect(),
             text,
         })?;

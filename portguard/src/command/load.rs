@@ -15,9 +15,9 @@ use self::safety::{Safety, SafetyArgs};
 use self::weaker::Words;
 use super::check::talk_briefly;
 use super::doctor::warn;
-use super::print_json;
 use super::selection::{Loaded, Resolving, STDIN, SelectionArgs};
 use crate::stderr::stderr;
+use crate::stdout::print_json;
 use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
@@ -92,7 +92,6 @@ pub enum XdpModeArg {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     loaded: Vec<LoadedInterface>,
     /// What a dry run would have loaded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -146,13 +145,11 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     })?;
     match done {
         Some(done) if args.json => print_json(&Answer {
-            schema: 1,
             loaded: done.interfaces,
             would_load: Vec::new(),
         })?,
         Some(done) => tell(&done),
         None if args.json => print_json(&Answer {
-            schema: 1,
             loaded: Vec::new(),
             would_load: would,
         })?,

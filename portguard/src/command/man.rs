@@ -9,7 +9,7 @@ use clap::Args;
 use clap_mangen::Man;
 use serde::Serialize;
 
-use super::{print, print_json};
+use crate::stdout::{print, print_json};
 use portguard_policy::error::Exit;
 
 /// The day that pages are of: the same version has the same bytes whenever it is built.
@@ -47,7 +47,6 @@ pub struct ManArgs {
 
 #[derive(Debug, Default, Serialize)]
 struct Answer {
-    schema: u32,
     /// Files that were written.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     written: Vec<String>,
@@ -62,10 +61,7 @@ struct Answer {
 pub fn run(args: &ManArgs, command: clap::Command) -> anyhow::Result<Exit> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
-    let mut answer = Answer {
-        schema: 1,
-        ..Answer::default()
-    };
+    let mut answer = Answer::default();
     if let Some(directory) = &args.out {
         answer.written = all(&command, directory)
             .with_context(|| format!("cannot write to `{}`", directory.display()))?;

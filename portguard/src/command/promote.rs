@@ -13,7 +13,7 @@ use super::selection::Loaded;
 use super::table::Column::{Number, Prose, SpareWhole, Whole};
 use super::table::{Grid, hanging};
 use super::traffic;
-use super::{print, print_json};
+use crate::stdout::{print, print_json};
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_kernel::generation::publish;
 use portguard_kernel::host::interface::Interface;
@@ -78,7 +78,6 @@ struct EvidenceArgs {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     promoted: bool,
     interfaces: Vec<Case>,
     loaded: Vec<LoadedInterface>,
@@ -148,7 +147,6 @@ pub fn run(args: &PromoteArgs) -> anyhow::Result<Exit> {
     let is_refused = cases.iter().any(|case| !case.against.is_empty());
     if load.json {
         print_json(&Answer {
-            schema: 1,
             promoted: done.is_some(),
             interfaces: cases,
             site_lines: done

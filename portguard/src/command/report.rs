@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{catalogs, drift, print};
+use super::{catalogs, drift};
 use crate::report::{Evidence, Guard, csv, html, markdown};
 use crate::stderr::stderr;
+use crate::stdout::{print, print_json};
 use portguard_observe::counters::Report;
 use portguard_observe::findings::{Finding, without_scans};
 use portguard_observe::history::{self, Sample};
@@ -80,7 +81,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
         Exit::Ok
     };
     if args.json {
-        super::print_json(&summary(&evidence))?;
+        print_json(&summary(&evidence))?;
         return Ok(exit);
     }
     let text = match args.format {
@@ -100,7 +101,6 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
 
 #[derive(Debug, Serialize)]
 struct Summary<'e> {
-    schema: u32,
     host: &'e str,
     kernel: &'e str,
     #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
@@ -125,7 +125,6 @@ struct Guarded<'e> {
 fn summary(evidence: &Evidence) -> Summary<'_> {
     let drift = &evidence.drift;
     Summary {
-        schema: 1,
         host: &evidence.host,
         kernel: &evidence.kernel,
         made_at: evidence.made_at,

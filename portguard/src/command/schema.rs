@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
-use super::{catalogs, print, print_json};
+use super::catalogs;
+use crate::stdout::{print, print_field};
 use portguard_policy::error::Exit;
 use portguard_policy::site;
 
@@ -28,12 +28,6 @@ pub struct SchemaArgs {
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Answer {
-    schema: u32,
-    text: String,
-}
-
 /// Prints it.
 ///
 /// # Errors
@@ -42,7 +36,7 @@ pub fn run(args: &SchemaArgs) -> anyhow::Result<Exit> {
     let catalog = catalogs::read(std::iter::empty(), &args.catalogs)?;
     let text = serde_json::to_string_pretty(&site::schema(&catalog))? + "\n";
     if args.json {
-        print_json(&Answer { schema: 1, text })?;
+        print_field("text", &text)?;
     } else {
         print(|out| out.write_all(text.as_bytes()))?;
     }

@@ -19,6 +19,7 @@ use super::catalogs;
 use super::draft::{Admins, Draft, absolute, deployment, site_file};
 use super::load::{self, LoadArgs};
 use crate::stderr::{say, stderr};
+use crate::stdout::print_json;
 use guess::Proposal;
 use peers::Seen;
 use portguard_kernel::generation::effective::Strictness;
@@ -81,7 +82,6 @@ pub struct SetupArgs {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     host: String,
     addresses: Vec<String>,
     interfaces: Vec<String>,
@@ -150,7 +150,6 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
     };
     let site = site_file(&catalog, &draft)?;
     let mut answer = Answer {
-        schema: 1,
         host: host.name.clone(),
         addresses: host.addresses.iter().map(ToString::to_string).collect(),
         left: interface::all()
@@ -179,7 +178,7 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         answer.units = enable(&answer.interfaces);
     }
     if args.json {
-        super::print_json(&answer)?;
+        print_json(&answer)?;
     } else {
         show::last_words(&answer, &args.output)?;
     }

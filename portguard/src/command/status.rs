@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::table::hanging;
 use super::unload::loads_again;
-use super::{print, print_json};
+use crate::stdout::{print, print_json};
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
@@ -41,7 +41,6 @@ pub struct StatusArgs {
 
 #[derive(Debug, Serialize)]
 struct Status {
-    schema: u32,
     /// Host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<String>,
@@ -194,7 +193,6 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         .collect();
     if args.json {
         print_json(&Status {
-            schema: 1,
             host: host(),
             interfaces,
             stays_off: store::all_off(),

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::{Serialize, Serializer};
 
 use crate::stderr::stderr;
+use crate::stdout::print_json;
 use portguard_kernel::generation::publish::unload;
 use portguard_kernel::host::boot::{self, Return};
 use portguard_kernel::host::interface::canonical;
@@ -42,7 +43,6 @@ pub struct UnloadArgs {
 
 #[derive(Debug, Default, Serialize)]
 struct Answer {
-    schema: u32,
     /// Interfaces that were guarded and are no longer.
     unloaded: Vec<String>,
     /// Those among them that the next boot guards again, or the fleet's agent.
@@ -64,17 +64,14 @@ fn names<S: Serializer>(back: &BTreeMap<String, Return>, to: S) -> Result<S::Ok,
 /// What the system refuses.
 pub fn run(args: &UnloadArgs) -> anyhow::Result<Exit> {
     let lock = pins::lock()?;
-    let mut answer = Answer {
-        schema: 1,
-        ..Answer::default()
-    };
+    let mut answer = Answer::default();
     if args.stale {
         answer.removed = sweep_stale(&lock, true)?;
     } else {
         all(&lock, args, &mut answer)?;
     }
     if args.json {
-        super::print_json(&answer)?;
+        print_json(&answer)?;
     } else {
         tell(&answer, args.stale)?;
     }

@@ -13,7 +13,6 @@ use crate::policy::{Compiled, GrantKind, Omitted, Outbound, Policy};
 /// `check --json`.
 #[derive(Debug, Serialize)]
 pub struct Matrix<'a> {
-    schema: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
     roles: &'a [String],
@@ -100,7 +99,6 @@ impl<'a> Matrix<'a> {
             Some(nets) => nets.iter().map(ToString::to_string).collect(),
         };
         Self {
-            schema: 1,
             host: policy.host.as_deref(),
             roles: &policy.roles,
             systems: &policy.systems,
@@ -257,7 +255,7 @@ mod tests {
         };
         let found = serde_json::to_value(Matrix::new(&compiled)).unwrap();
         let wanted = serde_json::json!({
-            "schema": 1, "roles": [], "systems": ["acme"], "mode": "audit", "outbound_mode": "audit",
+            "roles": [], "systems": ["acme"], "mode": "audit", "outbound_mode": "audit",
             "inbound": [{"transport": "tcp", "port_first": 80, "port_last": 80, "rows": ["acme/a", "acme/b"], "sources": ["10.0.0.0/24"]},
                 {"transport": "tcp", "port_first": 81, "port_last": 81, "rows": ["acme/a"], "ends": {"acme/a": "2027-02-01T00:00:00Z"}, "sources": ["any"]}],
             "outbound": [{"transport": "tcp", "port_first": 53, "port_last": 53, "rows": ["baseline/dns"], "destinations": ["any"]}],

@@ -10,7 +10,6 @@ use portguard_policy::catalog::{Condition, Inert, Peer, PeerClass, Row, System, 
 /// The rows of a system or of one of its roles, and all that they refer to.
 #[derive(Serialize)]
 pub(super) struct ShowJson<'a> {
-    schema: u32,
     system: &'a str,
     name: &'a str,
     document: &'a str,
@@ -141,7 +140,6 @@ pub(super) fn document<'a>(system: &'a System, rows: &[&'a Row]) -> ShowJson<'a>
         )
     });
     ShowJson {
-        schema: 1,
         system: id,
         name,
         document,
@@ -246,7 +244,6 @@ mod tests {
     #[test]
     fn json_has_every_field_of_the_contract() {
         let document = shown("thoughtspot");
-        assert_eq!(document["schema"], 1);
         assert_eq!(document["system"], "thoughtspot");
         assert_eq!(document["document"], "ThoughtSpot: Network ports");
         let mut row = row(&document, "thoughtspot/outbound-influxcloud-8086");

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::{json, print, print_json};
+use super::json;
 use crate::command::table::Column::{Below, Prose, Spare, Whole};
 use crate::command::table::{Grid, hanging};
+use crate::stdout::{print, print_json};
 use portguard_policy::catalog::{Catalog, Row, System};
 use portguard_policy::diagnostic::Rejected;
 use portguard_policy::error::Exit;

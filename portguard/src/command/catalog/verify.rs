@@ -6,21 +6,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{print, print_json};
 use crate::command::table::hanging;
 use crate::failure;
 use crate::stderr::stderr;
+use crate::stdout::{print, print_field};
 use portguard_policy::catalog::{
     Catalog, LoadError, System, catalog_files, embedded_files, load_str, read_file,
 };
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::Exit;
-
-#[derive(Serialize)]
-struct VerifyJson {
-    schema: u32,
-    files: Vec<FileJson>,
-}
 
 /// One file: counts where it is good, diagnostics where not.
 #[derive(Serialize)]
@@ -74,7 +68,7 @@ pub(super) fn run(directories: &[PathBuf], paths: &[PathBuf], json: bool) -> any
         .flat_map(|file| file.diagnostics.clone())
         .partition(|one| one.level == Level::Error);
     if json {
-        print_json(&VerifyJson { schema: 1, files })?;
+        print_field("files", &files)?;
         return Ok(if findings.is_empty() {
             Exit::Ok
         } else {

@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::command::table::hanging;
-use crate::command::{print, print_json};
 use crate::stderr::stderr;
+use crate::stdout::{print, print_field};
 use portguard_kernel::pins;
 use portguard_observe::counters::Reset;
 use portguard_observe::observe;
@@ -36,12 +36,6 @@ pub(super) struct ResetArgs {
     /// Write JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    schema: u32,
-    interfaces: Vec<Record>,
 }
 
 #[derive(Serialize)]
@@ -74,8 +68,7 @@ pub(super) fn run(args: &ResetArgs) -> anyhow::Result<Exit> {
         interfaces.push(Record { name, resets });
     }
     if args.json {
-        let schema = 1;
-        print_json(&Answer { schema, interfaces })?;
+        print_field("interfaces", &interfaces)?;
     } else if args.list {
         list(&interfaces)?;
     } else {

@@ -127,7 +127,6 @@ mod tests {
 
     fn line(direction: &'static str, port: u16) -> Line {
         Line {
-            schema: 1,
             time: String::new(),
             interface: "eth0".to_owned(),
             direction,

@@ -8,9 +8,10 @@ use portguard_fleet::store::{Address, Etcd, Files};
 use portguard_policy::error::{Exit, Fault};
 use serde::Serialize;
 
-use super::project::{ProjectArgs, eprint_line};
+use super::project::ProjectArgs;
 use super::{block_on, store_fault};
-use crate::command::print_json;
+use crate::stderr::say;
+use crate::stdout::print_field;
 
 /// Make the classes of certificates in etcd, and turn its authorisation on
 ///
@@ -45,12 +46,6 @@ struct Class {
     writes: Vec<&'static str>,
 }
 
-#[derive(Debug, Serialize)]
-struct Made {
-    schema: u32,
-    classes: Vec<Class>,
-}
-
 /// Makes them.
 pub(super) fn run(args: &ClassesArgs) -> anyhow::Result<Exit> {
     let Address::Etcd(hosts) = args.project.open()?.address()? else {
@@ -69,21 +64,16 @@ pub(super) fn run(args: &ClassesArgs) -> anyhow::Result<Exit> {
             .await
             .map_err(|error| store_fault(&error).into())
     })?;
-    let made = Made {
-        schema: 1,
-        classes: classes()
-            .into_iter()
-            .map(|(name, writes)| Class { name, writes })
-            .collect(),
-    };
+    let classes: Vec<Class> = classes()
+        .into_iter()
+        .map(|(name, writes)| Class { name, writes })
+        .collect();
     if args.json {
-        print_json(&made)?;
+        print_field("classes", &classes)?;
         return Ok(Exit::Ok);
     }
-    eprint_line(
-        "etcd goes by the common names of certificates now; each class reads everything, and",
-    );
-    for class in &made.classes {
+    say("etcd goes by the common names of certificates now; each class reads everything, and");
+    for class in &classes {
         let writes: Vec<&str> = class
             .writes
             .iter()
@@ -100,7 +90,7 @@ pub(super) fn run(args: &ClassesArgs) -> anyhow::Result<Exit> {
         } else {
             writes.join(", ")
         };
-        eprint_line(&format!("  {:<22} writes {writes}", class.name));
+        say(&format!("  {:<22} writes {writes}", class.name));
     }
     Ok(Exit::Ok)
 }

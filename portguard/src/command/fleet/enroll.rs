@@ -13,9 +13,10 @@ use portguard_policy::error::{Exit, Fault};
 use serde::Serialize;
 
 use super::host::{Enrolled, IDENTITY};
-use super::project::{ProjectArgs, eprint_line, name, write};
+use super::project::{ProjectArgs, name, write};
 use super::{block_on, follow_fault, store_fault};
-use crate::command::print_json;
+use crate::stderr::say;
+use crate::stdout::print_json;
 
 /// Give a host its own key, and write what to put on it
 #[derive(Debug, Args)]
@@ -39,7 +40,6 @@ pub(super) struct EnrollArgs {
 
 #[derive(Debug, Serialize)]
 struct Keyed {
-    schema: u32,
     host: String,
     key: String,
     /// The file that goes to the host.
@@ -67,7 +67,7 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
             .into());
     }
     if project.names(host) == Some(false) {
-        eprint_line(&format!(
+        say(&format!(
             "warning: the site has no host `{host}` yet: until it has, the host is in no release"
         ));
     }
@@ -82,14 +82,13 @@ pub(super) fn enroll(args: &EnrollArgs) -> anyhow::Result<Exit> {
     write(&public, format!("{}\n", key.public()).as_bytes())?;
     if args.json {
         print_json(&Keyed {
-            schema: 1,
             host: host.clone(),
             key: key.public(),
             identity: path.display().to_string(),
         })?;
         return Ok(Exit::Ok);
     }
-    eprint_line(&format!(
+    say(&format!(
         "{host}: next, on the host: {} becomes /etc/portguard/fleet/{IDENTITY} (0600){}; PORTGUARD_STORE in /etc/portguard/agent.conf says where the store is; `systemctl enable --now portguard-agent`. Then delete it here, and `plan`: the host counts from the next release on",
         path.display(),
         match project.address()? {
@@ -144,7 +143,6 @@ pub(super) struct RevokeArgs {
 
 #[derive(Debug, Serialize)]
 struct Revoked {
-    schema: u32,
     host: String,
     key: String,
     because: String,
@@ -203,14 +201,13 @@ pub(super) fn revoke(args: &RevokeArgs) -> anyhow::Result<Exit> {
     }
     if args.json {
         print_json(&Revoked {
-            schema: 1,
             host: args.host.clone(),
             key,
             because: args.because.clone(),
         })?;
         return Ok(Exit::Ok);
     }
-    eprint_line(&format!(
+    say(&format!(
         "{}: revoked; revoke its certificate, too, where it has one of its own",
         args.host
     ));

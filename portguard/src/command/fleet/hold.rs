@@ -10,10 +10,11 @@ use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
 use serde::Serialize;
 
-use super::project::{ProjectArgs, eprint_line, name, seconds};
+use super::project::{ProjectArgs, name, seconds};
 use super::said::moment;
 use super::{block_on, follow_fault, store_fault};
-use crate::command::print_json;
+use crate::stderr::say;
+use crate::stdout::print_json;
 
 /// Leave a host as it is
 ///
@@ -59,7 +60,6 @@ pub(super) struct UnholdArgs {
 /// How a host is held now.
 #[derive(Debug, Serialize)]
 struct Answer {
-    schema: u32,
     host: String,
     held: bool,
     /// Whether this verb changed anything.
@@ -117,7 +117,6 @@ fn set(project: &ProjectArgs, host: &str, hold: Option<&Hold>, json: bool) -> an
     project.keep_trust(&trust);
     if json {
         print_json(&Answer {
-            schema: 1,
             host: host.to_owned(),
             held: hold.is_some(),
             changed,
@@ -127,7 +126,7 @@ fn set(project: &ProjectArgs, host: &str, hold: Option<&Hold>, json: bool) -> an
         })?;
         return Ok(Exit::Ok);
     }
-    eprint_line(&match hold {
+    say(&match hold {
         Some(hold) => format!("{host}: held by {}", plain(&hold.words())),
         None if changed => format!("{host}: goes on"),
         None => format!("{host}: was not held"),

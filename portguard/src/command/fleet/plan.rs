@@ -14,10 +14,10 @@ use serde::Serialize;
 
 pub(super) use diff::{DiffArgs, diff};
 
-use super::project::{Project, ProjectArgs, eprint_line};
+use super::project::{Project, ProjectArgs};
 use super::{block_on, follow_fault, store_fault, warn_if_open};
 use crate::command::selection::{Resolving, SelectionArgs};
-use crate::command::{print, print_json};
+use crate::stdout::{print, print_json};
 use before::{Before, look};
 use compile::{compile_all, endpoints};
 use diff::differences;
@@ -51,7 +51,6 @@ pub(super) struct PlanArgs {
 
 #[derive(Debug, Serialize)]
 struct Planned {
-    schema: u32,
     serial: u64,
     hosts: usize,
     enforcing: usize,
@@ -89,7 +88,6 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     project.take_draft()?;
     let (changed, added, removed) = differences(before.as_ref(), &hosts);
     let planned = Planned {
-        schema: 1,
         serial: manifest.serial,
         hosts: hosts.len(),
         enforcing: hosts.values().filter(|host| host.enforce).count(),

@@ -15,7 +15,8 @@ use portguard_policy::site::Site;
 use serde::{Deserialize, Serialize};
 
 use super::store_fault;
-use crate::command::print_json;
+use crate::stderr::say;
+use crate::stdout::print_json;
 
 /// The file that makes a directory a fleet's.
 const FILE: &str = "fleet.toml";
@@ -262,7 +263,7 @@ impl Project {
             replace(&path, &serde_json::to_vec_pretty(trust)?)
         };
         if let Err(error) = keep() {
-            eprint_line(&format!(
+            say(&format!(
                 "warning: cannot write {}: {error}: an older release may count as the newest here",
                 path.display()
             ));
@@ -394,7 +395,6 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 /// What `init` made.
 #[derive(Debug, Serialize)]
 struct Made {
-    schema: u32,
     fleet: String,
     config: String,
     store: String,
@@ -479,7 +479,6 @@ confirm = "2m"
     write(&path, text.as_bytes())?;
     if args.json {
         print_json(&Made {
-            schema: 1,
             fleet: args.fleet.clone(),
             config: path.display().to_string(),
             store: args.store.to_string(),
@@ -495,14 +494,9 @@ confirm = "2m"
             site.display()
         )
     };
-    eprint_line(&format!(
+    say(&format!(
         "wrote {}; next:{site} `portguard fleet enroll HOST` for each host, then `plan`",
         path.display()
     ));
     Ok(Exit::Ok)
-}
-
-/// Says it to a person; nobody there is no reason to fail.
-pub(super) fn eprint_line(text: &str) {
-    crate::stderr::say(text);
 }

@@ -15,11 +15,13 @@ use portguard_observe::evidence::accept::who;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
 
-use super::project::{ProjectArgs, eprint_line};
+use super::project::ProjectArgs;
 use super::said::{Said, folded, line};
 use super::sign::{signed_order, write_order};
 use super::{block_on, follow_fault, store_fault};
-use crate::command::{interrupted, print, print_json};
+use crate::command::interrupted;
+use crate::stderr::say;
+use crate::stdout::{json_line, print, print_json};
 
 /// How often a controller looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -167,7 +169,7 @@ fn request(args: &AskArgs, what: Request) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&Said::of(&position, &waves))?;
     } else {
-        eprint_line(&line(&position, &waves));
+        say(&line(&position, &waves));
     }
     Ok(Exit::Ok)
 }
@@ -198,8 +200,7 @@ fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
         for event in &events {
             let waves = named.get(&event.serial).map_or(&[][..], Vec::as_slice);
             if args.json {
-                serde_json::to_writer(&mut *out, &Said::of(event, waves))?;
-                writeln!(out)?;
+                json_line(out, &Said::of(event, waves))?;
             } else {
                 writeln!(out, "{}", folded(&line(event, waves)))?;
             }
@@ -221,7 +222,7 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
         let mut say = |text: String| {
             if text != last {
                 // A reason is what some host says.
-                eprint_line(&plain(&text));
+                say(&plain(&text));
             }
             last = text;
         };

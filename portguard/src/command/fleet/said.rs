@@ -9,7 +9,6 @@ use crate::fold::{self, width};
 /// What a position says.
 #[derive(Debug, Serialize)]
 pub(super) struct Said {
-    schema: u32,
     serial: u64,
     phase: &'static str,
     wave: u32,
@@ -34,7 +33,6 @@ impl Said {
     pub(super) fn of(position: &Position, waves: &[String]) -> Self {
         let order = position.order.iter();
         Self {
-            schema: 1,
             serial: position.serial,
             phase: position.phase.name(),
             wave: position.wave.saturating_add(1),

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::project::{ProjectArgs, name, seconds, write};
 use super::said::moment;
 use super::{block_on, follow_fault, store_fault};
-use crate::command::{print, print_json};
+use crate::stdout::{json_line, print, print_json};
 
 /// What is older does not count: it may be a replay, or the host's last.
 const OLD: u64 = 3600;
@@ -44,9 +44,9 @@ pub(super) struct EvidenceArgs {
 }
 
 /// What a host says of an interface.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
+#[serde(remote = "Evidence")]
 struct Word {
-    schema: u32,
     host: String,
     interface: String,
     serial: u64,
@@ -65,28 +65,8 @@ struct Word {
     left_off: u64,
 }
 
-impl From<Evidence> for Word {
-    fn from(one: Evidence) -> Self {
-        Self {
-            schema: 1,
-            host: one.host,
-            interface: one.interface,
-            serial: one.serial,
-            at: one.at,
-            since: one.since,
-            effective: one.effective,
-            watched_seconds: one.watched_seconds,
-            reasons: one.reasons,
-            violations: one.violations,
-            against: one.against,
-            causes: one.causes,
-            listening: one.listening,
-            used: one.used,
-            unused: one.unused,
-            left_off: one.left_off,
-        }
-    }
-}
+#[derive(Debug, Serialize)]
+struct Line(#[serde(serialize_with = "Word::serialize")] Evidence);
 
 /// Add up what all hosts counted, by reason
 ///
@@ -147,7 +127,6 @@ struct Which {
 /// Everything that hosts said.
 #[derive(Debug, Serialize)]
 struct Said {
-    schema: u32,
     fleet: String,
     serial: u64,
     /// Hosts that are selected.
@@ -192,14 +171,8 @@ pub(super) fn evidence(args: &EvidenceArgs) -> anyhow::Result<Exit> {
         Ok(all)
     })?;
     let has_causes = all.iter().any(|one| !one.causes.is_empty());
-    let words: Vec<Word> = all.into_iter().map(Word::from).collect();
-    print(|out| {
-        for one in &words {
-            serde_json::to_writer(&mut *out, one)?;
-            writeln!(out)?;
-        }
-        Ok(())
-    })?;
+    let lines: Vec<Line> = all.into_iter().map(Line).collect();
+    print(|out| lines.iter().try_for_each(|line| json_line(out, line)))?;
     Ok(if has_causes { Exit::Findings } else { Exit::Ok })
 }
 
@@ -291,7 +264,6 @@ impl Which {
                 None => Vec::new(),
             };
             let said = Said {
-                schema: 1,
                 fleet: found.manifest.fleet.clone(),
                 serial: found.manifest.serial,
                 selected,

@@ -18,9 +18,10 @@ use portguard_observe::evidence::accept::who;
 use portguard_policy::error::{Exit, Fault};
 use serde::Serialize;
 
-use super::project::{Project, ProjectArgs, eprint_line, write};
+use super::project::{Project, ProjectArgs, write};
 use super::{block_on, follow_fault, store_fault, warn_if_open};
-use crate::command::print_json;
+use crate::stderr::say;
+use crate::stdout::print_json;
 
 /// What is signed.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -55,7 +56,6 @@ const ORDER: &str = "order.txt";
 
 #[derive(Debug, Serialize)]
 struct Signed {
-    schema: u32,
     /// What is signed, in words.
     what: String,
     signature: String,
@@ -130,7 +130,6 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
     let threshold = keys.threshold;
     if args.json {
         print_json(&Signed {
-            schema: 1,
             what: comment,
             signature: out.display().to_string(),
             signatures: signed,
@@ -138,7 +137,7 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<Exit> {
         })?;
         return Ok(Exit::Ok);
     }
-    eprint_line(&format!(
+    say(&format!(
         "{comment}: {signed} of {threshold} signatures; {}",
         out.display()
     ));
@@ -228,7 +227,6 @@ pub(super) struct ApplyArgs {
 
 #[derive(Debug, Serialize)]
 struct Applied {
-    schema: u32,
     serial: u64,
     phase: &'static str,
     signed_by: Vec<String>,
@@ -286,14 +284,13 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
     let signed_by: Vec<String> = release.signatures.ids().map(str::to_owned).collect();
     if args.json {
         print_json(&Applied {
-            schema: 1,
             serial: manifest.serial,
             phase: position.phase.name(),
             signed_by,
         })?;
     } else {
         let already = if is_new { "" } else { " already" };
-        eprint_line(&format!(
+        say(&format!(
             "release {} is published{already}, signed by {}; the rollout is {}",
             manifest.serial,
             signed_by.join(", "),
@@ -368,7 +365,7 @@ fn signatures(directory: &Path, known: &BTreeSet<String>) -> anyhow::Result<Sign
             .add(&text)
             .map_err(|why| Fault::usage(format!("{}: {why}", path.display())))?;
         for stranger in signatures.retain(known) {
-            eprint_line(&format!(
+            say(&format!(
                 "warning: {}: hosts do not go by key {stranger}: the signature is left out",
                 path.display()
             ));

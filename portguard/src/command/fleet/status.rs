@@ -18,11 +18,13 @@ use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::{duration, plain};
 use serde::Serialize;
 
-use super::project::{ProjectArgs, eprint_line, seconds};
+use super::project::{ProjectArgs, seconds};
 use super::said::{Said, folded, wave};
 use super::{block_on, follow_fault};
+use crate::command::interrupted;
 use crate::command::table::{Column, Grid};
-use crate::command::{interrupted, print, print_json};
+use crate::stderr::say;
+use crate::stdout::{Versioned, json_line, print, print_json};
 use wait::{Wait, Waited};
 
 /// How often to look while waiting.
@@ -62,12 +64,11 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    schema: u32,
     fleet: String,
     serial: u64,
     #[serde(serialize_with = "portguard_policy::human::seconds::serialize")]
     valid_until: u64,
-    position: Said,
+    position: Versioned<Said>,
     /// What a rollout that is under way waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits: Option<String>,
@@ -192,17 +193,14 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
 
 fn show(args: &StatusArgs, report: &Report) -> anyhow::Result<()> {
     if args.json && args.watch {
-        return print(|out| {
-            serde_json::to_writer(&mut *out, report)?;
-            writeln!(out)
-        });
+        return print(|out| json_line(out, report));
     }
     if args.json {
         return print_json(report);
     }
     text(report)?;
     if let Some(why) = report.waited.as_ref().and_then(Waited::complaint) {
-        eprint_line(&plain(&why));
+        say(&plain(&why));
     }
     Ok(())
 }
@@ -249,7 +247,7 @@ async fn watch(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> anyhow
                 last = now;
             }
             Err(error) if !error.may_pass() => return Err(error.fault().into()),
-            Err(error) => eprint_line(&error.fault().to_string()),
+            Err(error) => say(&error.fault().to_string()),
         }
         tokio::select! {
             () = &mut stop => return Ok(()),
@@ -341,11 +339,10 @@ async fn look(args: &StatusArgs, store: &AnyStore, trust: &mut Trust) -> Result<
     let waves = manifest.plan.wave.iter();
     let names: Vec<String> = waves.map(|wave| wave.name.clone()).collect();
     Ok(Report {
-        schema: 1,
         fleet: manifest.fleet.clone(),
         serial: manifest.serial,
         valid_until: manifest.valid_until,
-        position: Said::of(&position, &names),
+        position: Versioned::of(Said::of(&position, &names)),
         waits,
         states,
         hosts,

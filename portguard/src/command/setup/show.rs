@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::Answer;
 use super::guess::Proposal;
-use crate::command::print;
 use crate::command::table::hanging;
 use crate::stderr::stderr;
+use crate::stdout::print;
 use portguard_policy::human::plain;
 
 /// The proposal.

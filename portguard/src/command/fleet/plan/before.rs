@@ -14,7 +14,8 @@ use portguard_policy::error::Fault;
 
 use super::super::project::Project;
 use super::super::sign::MANIFEST;
-use super::{block_on, eprint_line, follow_fault, store_fault, warn_if_open};
+use super::{block_on, follow_fault, store_fault, warn_if_open};
+use crate::stderr::say;
 
 /// The release that is published, or, where that cannot be read, the last one that was believed here.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ pub(super) fn look(project: &Project, repair: bool) -> anyhow::Result<Option<Bef
                 | FollowError::Store(StoreError::Invalid(_) | StoreError::TooLarge(_)),
                 Some((serial, hash)),
             ) if repair => {
-                eprint_line(&format!(
+                say(&format!(
                     "{error}: going on from release {serial}, the last that this directory saw"
                 ));
                 recover(project, &store, &trust, *serial, hash)

@@ -13,8 +13,9 @@ use portguard_policy::error::Fault;
 use portguard_policy::policy::{Compiled, GrantKind, Outbound, Peers, Policy};
 use portguard_policy::site::Host;
 
-use super::super::project::{Project, eprint_line};
+use super::super::project::Project;
 use crate::command::selection::Loaded;
+use crate::stderr::say;
 
 /// All hosts of the site, on all processors; the documents are parsed once, and what hosts have in common is made once for
 /// each processor.
@@ -117,7 +118,7 @@ fn entry(
             .filter(|one| one.level == Level::Error)
             .collect();
         if !errors.is_empty() {
-            eprint_line(&format!("host `{name}`, interface `{interface}`:"));
+            say(&format!("host `{name}`, interface `{interface}`:"));
             return Err(Rejected(errors).into());
         }
         let policy = compiled.policy;
@@ -131,7 +132,7 @@ fn entry(
                         .into(),
                 );
             }
-            eprint_line(&format!(
+            say(&format!(
                 "warning: host `{name}`, interface `{interface}`: {cut}"
             ));
         }

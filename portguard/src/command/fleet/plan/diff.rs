@@ -9,7 +9,7 @@ use super::super::project::ProjectArgs;
 use super::super::sign::{CHUNKS, read_manifest};
 use super::stage::read;
 use super::{Before, look};
-use crate::command::{print, print_json};
+use crate::stdout::{print, print_json};
 
 /// Show which hosts the planned release changes
 ///
@@ -46,7 +46,6 @@ pub(super) fn differences<'a>(
 
 #[derive(Debug, Serialize)]
 struct Differences {
-    schema: u32,
     from: Option<u64>,
     to: u64,
     changed: Vec<String>,
@@ -69,7 +68,6 @@ pub(in crate::command::fleet) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
     let own = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let (changed, added, removed) = differences(before.as_ref(), &hosts);
     let found = Differences {
-        schema: 1,
         from: before.as_ref().map(|before| before.serial),
         to: manifest.serial,
         changed: own(changed),

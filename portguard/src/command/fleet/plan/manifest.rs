@@ -10,9 +10,10 @@ use portguard_fleet::{Hash, now};
 use portguard_policy::error::Fault;
 use serde::Serialize;
 
-use super::super::project::{Project, eprint_line, seconds, write};
+use super::super::project::{Project, seconds, write};
 use super::super::sign::{CHUNKS, MANIFEST};
 use super::Before;
+use crate::stderr::say;
 
 /// Hosts that are named; the rest is counted.
 const NAMED: usize = 5;
@@ -91,9 +92,7 @@ pub(super) fn manifest(
     if last.is_some_and(|last| last.keys != keys) {
         keys.version += 1;
         key_changes.push(serial);
-        eprint_line(
-            "the keys change with this release: the old ones sign it, the new ones the next",
-        );
+        say("the keys change with this release: the old ones sign it, the new ones the next");
     }
     let now = now();
     Ok(Manifest {
