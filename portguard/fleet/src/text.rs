@@ -14,12 +14,7 @@ pub struct Hash(String);
 impl Hash {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        use std::fmt::Write as _;
-        let mut text = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text)
+        Self(format!("{:x}", Sha256::digest(bytes)))
     }
 
     /// The digits.

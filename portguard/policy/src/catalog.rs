@@ -26,6 +26,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::human::range;
 pub use load::{
     LoadError, MAX_FILE_BYTES, catalog_files, embedded_files, load_bytes, load_str, read_file,
 };
@@ -357,8 +358,7 @@ impl fmt::Display for Direction {
 impl fmt::Display for PortSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Range(first, last) if first == last => write!(f, "{first}"),
-            Self::Range(first, last) => write!(f, "{first}-{last}"),
+            Self::Range(first, last) => f.write_str(&range(*first, *last)),
             Self::Offset { base, role } => write!(f, "{base}+offset({role})"),
             Self::Dynamic => f.write_str("dynamic"),
             Self::Random => f.write_str("random"),

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::catalog::{Catalog, Direction, Peer, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
+use crate::human::some;
 use crate::policy::{Compiled, Grant, Outbound, Policy, Settings};
 use crate::site::{Mode, Site};
 
@@ -307,15 +308,7 @@ fn named_hosts(inventory: &Inventory<'_>, policy: &Policy) -> BTreeMap<IpAddr, S
 
 /// `a`, `b`, and 3 more.
 fn some_of(names: &[String]) -> String {
-    let shown: Vec<_> = names
-        .iter()
-        .take(5)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    match names.len().saturating_sub(shown.len()) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    some(names.iter().map(|name| format!("`{name}`")), 5, ", ")
 }
 
 /// Whether any of these rows is judged in a direction that enforces: what is unclear there would be dropped or let

@@ -112,3 +112,19 @@ impl fmt::Display for Rejected {
 }
 
 impl std::error::Error for Rejected {}
+
+impl Rejected {
+    /// What is no error; else all that is.
+    ///
+    /// # Errors
+    /// If there is an error among them.
+    pub fn unless_fine(all: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Self> {
+        let (errors, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| one.level == Level::Error);
+        if errors.is_empty() {
+            Ok(others)
+        } else {
+            Err(Self(errors))
+        }
+    }
+}

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::catalog::Transport;
+use crate::human::range;
 use crate::image::{Span, spans};
 use crate::policy::{Grant, GrantKind, Peers, Policy};
 use reach::Reach;
@@ -344,11 +345,7 @@ impl Access {
 }
 
 fn ports(transport: Transport, first: u16, last: u16) -> String {
-    if first == last {
-        format!("{transport}/{first}")
-    } else {
-        format!("{transport}/{first}-{last}")
-    }
+    format!("{transport}/{}", range(first, last))
 }
 
 /// Settings and what else makes two policies differ, by the names that they have in JSON.

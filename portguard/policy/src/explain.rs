@@ -358,14 +358,14 @@ const fn space(transport: Transport) -> u32 {
 /// Grants for a port, whoever they are for.
 fn covering(grants: &[Grant], number: u8, port: u16) -> impl Iterator<Item = &Grant> {
     let transport = transport_of(number);
-    grants.iter().filter(move |grant| {
-        Some(grant.transport) == transport && (grant.first..=grant.last).contains(&port)
-    })
+    grants
+        .iter()
+        .filter(move |grant| Some(grant.transport) == transport && grant.covers(port))
 }
 
 /// What is known of a row; the baseline's echo has no facts of its own.
 fn cited(policy: &Policy, row: &str) -> Cited {
-    let facts = policy.rows.iter().find(|facts| facts.id == row);
+    let facts = policy.facts(row);
     let (purpose, citation) = facts.map_or(("who may ping", "baseline"), |facts| {
         (facts.purpose.as_str(), facts.citation.as_str())
     });

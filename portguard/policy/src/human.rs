@@ -1,5 +1,7 @@
 //! Numbers and times as people read them, and as JSON has them.
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 
 /// `1,234,567`: exact, in groups of three.
@@ -23,6 +25,27 @@ pub fn count(number: u64, thing: &str) -> String {
         _ => "s",
     };
     format!("{} {thing}{plural}", grouped(number))
+}
+
+/// `443`, `8000-8010`: from one to another, both of it.
+pub fn range<T: Into<u64>>(first: T, last: T) -> String {
+    let (first, last) = (first.into(), last.into());
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
+    }
+}
+
+/// `a, b and 3 more`: the first few of many.
+pub fn some<T: Display>(all: impl IntoIterator<Item = T>, most: usize, between: &str) -> String {
+    let mut all = all.into_iter();
+    let shown: Vec<String> = all.by_ref().take(most).map(|one| one.to_string()).collect();
+    let shown = shown.join(between);
+    match all.count() {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// `1.5 MiB`: three digits or so.

@@ -292,9 +292,7 @@ pub(crate) fn dhcp_only(inbound: &[Grant]) -> u32 {
     for (bit, client, _) in dhcp::PORTS {
         let mut opened = inbound
             .iter()
-            .filter(|grant| {
-                grant.transport == Transport::Udp && (grant.first..=grant.last).contains(&client)
-            })
+            .filter(|grant| grant.transport == Transport::Udp && grant.covers(client))
             .peekable();
         if opened.peek().is_some() && opened.all(|grant| grant.kind == GrantKind::Baseline) {
             bits |= bit;

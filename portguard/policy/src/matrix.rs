@@ -1,12 +1,11 @@
 //! The effective matrix: overlapping grants swept into disjoint ranges of ports, as `check` shows them.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::Transport;
+use crate::human::some;
 use crate::image::{Span, spans};
 use crate::policy::{Grant, GrantKind, Peers, Policy};
 
@@ -19,22 +18,9 @@ const SHOWN_PREFIXES: usize = 4;
 /// Names of peers that one sentence lists.
 const SHOWN_NAMES: usize = 6;
 
-/// A range of ports in which every port is open to the same peers for the same reasons.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// TCP, UDP or SCTP.
-    pub transport: Transport,
-    /// First port.
-    pub first: u16,
-    /// Last port, inclusive.
-    pub last: u16,
-    /// The grants that cover it, in the policy's order.
-    pub grants: Vec<&'a Grant>,
-}
-
 /// Sweeps grants into disjoint entries, by transport and port; neighbours that are open for the same reasons are one.
-pub fn sweep(grants: &[Grant]) -> Vec<Entry<'_>> {
-    let mut entries: Vec<Entry<'_>> = Vec::new();
+pub fn sweep(grants: &[Grant]) -> Vec<Span<'_>> {
+    let mut entries: Vec<Span<'_>> = Vec::new();
     for Span {
         transport,
         first,
@@ -70,7 +56,7 @@ pub fn sweep(grants: &[Grant]) -> Vec<Entry<'_>> {
             {
                 entry.last = last;
             }
-            _ => entries.push(Entry {
+            _ => entries.push(Span {
                 transport,
                 first,
                 last,
@@ -88,7 +74,7 @@ fn reasons<'a>(grants: &'a [&'a Grant]) -> BTreeSet<(Peers, &'a str, Option<u64>
         .collect()
 }
 
-impl Entry<'_> {
+impl Span<'_> {
     /// All prefixes that any of the grants names; `None` = any.
     pub fn prefixes(&self, policy: &Policy) -> Option<Vec<IpNet>> {
         let mut sets = BTreeSet::new();
@@ -98,9 +84,7 @@ impl Entry<'_> {
                 Peers::Set(index) => sets.insert(index),
             };
         }
-        let mut sets = sets
-            .into_iter()
-            .filter_map(|index| policy.sets.get(index as usize));
+        let mut sets = sets.into_iter().filter_map(|index| policy.set(index));
         match (sets.next(), sets.next()) {
             (Some(only), None) => Some(only.prefixes.clone()),
             (first, second) => {
@@ -118,12 +102,7 @@ impl Policy {
     pub fn digest(&self) -> String {
         // A policy is plain data: no map with other keys than strings, no number that JSON lacks.
         let json = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(&json)
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+        format!("{:x}", Sha256::digest(&json))
     }
 
     /// Whether an address is among the peers.
@@ -132,7 +111,7 @@ impl Policy {
             return true;
         };
         // Prefixes are sorted, and none is within another: only the last that starts before the address can hold it.
-        self.sets.get(index as usize).is_some_and(|set| {
+        self.set(index).is_some_and(|set| {
             let after = set.prefixes.partition_point(|net| net.network() <= address);
             let before = after.checked_sub(1).and_then(|at| set.prefixes.get(at));
             before.is_some_and(|net| net.contains(&address))
@@ -156,7 +135,7 @@ impl Policy {
             .map(|grant| grant.row.as_str())
             .collect();
         let whom = |row: &&str| {
-            let facts = self.rows.iter().find(|facts| facts.id == **row)?;
+            let facts = self.facts(row)?;
             (!facts.peers.is_empty()).then_some(facts.peers.as_str())
         };
         let named: BTreeSet<&str> = rows.iter().filter_map(whom).collect();
@@ -165,17 +144,10 @@ impl Policy {
         }
         let number = rows.iter().filter(|row| whom(row).is_some()).count() as u64;
         let verb = if number == 1 { "is" } else { "are" };
-        let shown: Vec<&str> = named.iter().copied().take(SHOWN_NAMES).collect();
-        let more = named.len().saturating_sub(SHOWN_NAMES);
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
         Some(format!(
-            "{} {verb} open to any, since the site does not say who these are, or says \"any\": {}{more}",
+            "{} {verb} open to any, since the site does not say who these are, or says \"any\": {}",
             crate::human::count(number, "documented row"),
-            shown.join("; ")
+            some(named, SHOWN_NAMES, "; ")
         ))
     }
 
@@ -194,7 +166,7 @@ impl Policy {
         let Peers::Set(index) = peers else {
             return (String::new(), "any".to_owned());
         };
-        let Some(set) = self.sets.get(index as usize) else {
+        let Some(set) = self.set(index) else {
             return (String::new(), "nobody".to_owned());
         };
         let mut members: Vec<String> = Vec::new();
@@ -209,13 +181,8 @@ impl Policy {
                 members.push(name);
             }
         }
-        let more = members.len().saturating_sub(SHOWN_PREFIXES);
-        members.truncate(SHOWN_PREFIXES);
-        let mut text = members.join(", ");
-        if more > 0 {
-            text = format!("{text} and {more} more");
-        }
-        let facts = row.and_then(|row| self.rows.iter().find(|facts| facts.id == row));
+        let text = some(members, SHOWN_PREFIXES, ", ");
+        let facts = row.and_then(|row| self.facts(row));
         let own = facts.map(|facts| &facts.peers);
         let words = own.filter(|own| !own.is_empty()).unwrap_or(&set.name);
         (words.clone(), text)
@@ -226,7 +193,7 @@ impl Policy {
         match peers {
             Peers::Any => vec!["any".to_owned()],
             Peers::Set(index) => {
-                let set = self.sets.get(index as usize);
+                let set = self.set(index);
                 set.into_iter()
                     .flat_map(|set| &set.prefixes)
                     .map(ToString::to_string)
@@ -247,6 +214,7 @@ fn with_words(words: &str, members: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Transport;
     use crate::policy::RowFacts;
 
     fn grant(first: u16, last: u16, row: &str) -> Grant {
@@ -263,7 +231,7 @@ mod tests {
     }
 
     fn swept(grants: &[Grant]) -> Vec<String> {
-        let rows = |entry: &Entry<'_>| {
+        let rows = |entry: &Span<'_>| {
             entry
                 .grants
                 .iter()

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use portguard_common::reason::Direction;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
 use crate::domains::{Answers, Domains};
+use crate::human::range;
 
 /// The effective matrix of one host. Deterministic: same inputs, equal value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,8 +50,31 @@ pub struct Policy {
 
 impl Policy {
     /// Where a row stands: its id in the catalog, or where the site has it.
+    /// What is known of a row.
+    pub fn facts(&self, row: &str) -> Option<&RowFacts> {
+        self.rows.iter().find(|facts| facts.id == row)
+    }
+
+    /// Whether a row is only audited.
+    pub fn is_audited(&self, row: &str) -> bool {
+        self.facts(row).is_some_and(|facts| facts.audit)
+    }
+
+    /// A set of peers.
+    pub fn set(&self, index: u32) -> Option<&PeerSet> {
+        self.sets.get(usize::try_from(index).ok()?)
+    }
+
+    /// What is open in a direction.
+    pub fn grants(&self, direction: Direction) -> &[Grant] {
+        match direction {
+            Direction::Ingress => &self.inbound,
+            Direction::Egress => &self.outbound,
+        }
+    }
+
     pub(crate) fn place_of(&self, row: &str) -> String {
-        match self.rows.iter().find(|facts| facts.id == row) {
+        match self.facts(row) {
             Some(facts) if facts.role.is_none() => facts.citation.clone(),
             _ => row.to_owned(),
         }
@@ -121,6 +146,18 @@ pub struct Grant {
     /// Grants end; none begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+}
+
+impl Grant {
+    /// Whether it is of this port.
+    pub fn covers(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    /// `tcp/443`, `udp/8000-8010`.
+    pub fn ports(&self) -> String {
+        format!("{}/{}", self.transport, range(self.first, self.last))
+    }
 }
 
 /// A protocol without ports.
@@ -203,6 +240,24 @@ pub enum Outbound {
     Audit,
     /// Drop.
     Enforce,
+}
+
+impl Outbound {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Audit => "audit",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+impl Settings {
+    /// What is done with what arrives: `audit` or `enforce`.
+    pub const fn mode(&self) -> &'static str {
+        if self.enforce { "enforce" } else { "audit" }
+    }
 }
 
 impl Default for Settings {

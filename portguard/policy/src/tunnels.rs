@@ -159,7 +159,7 @@ pub fn open(policy: &Policy) -> Vec<Open> {
                 Transport::Udp => kind.udp,
                 Transport::Sctp => &[],
             };
-            let among = |port: &&u16| (grant.first..=grant.last).contains(*port);
+            let among = |port: &&u16| grant.covers(**port);
             let is_row = kind.rows.contains(&grant.row.as_str());
             let own = is_row.then_some(&grant.first);
             found.extend(ports.iter().filter(among).chain(own).map(|port| Open {

@@ -145,16 +145,7 @@ fn text(out: &mut dyn Write, compiled: &Compiled, verbose: bool) -> io::Result<(
     } else {
         policy.roles.join(", ")
     };
-    let inbound = if policy.settings.enforce {
-        "enforce"
-    } else {
-        "audit"
-    };
-    let outbound = match policy.settings.outbound {
-        Outbound::Off => "off",
-        Outbound::Audit => "audit",
-        Outbound::Enforce => "enforce",
-    };
+    let (inbound, outbound) = (policy.settings.mode(), policy.settings.outbound.name());
     writeln!(
         out,
         "{} ({}): inbound {inbound}, outbound {outbound}",
@@ -239,13 +230,9 @@ fn grants((policy, verbose): (&Policy, bool), grants: &[Grant], direction: &'sta
     }
     let mut table = Grid::new(&columns);
     for entry in sweep(grants) {
-        let ports = if entry.first == entry.last {
-            format!("{}/{}", entry.transport, entry.first)
-        } else {
-            format!("{}/{}-{}", entry.transport, entry.first, entry.last)
-        };
+        let ports = entry.ports();
         for grant in &entry.grants {
-            let facts = policy.rows.iter().find(|facts| facts.id == grant.row);
+            let facts = policy.facts(&grant.row);
             let (purpose, citation, audit) = facts.map_or(("", "", false), |facts| {
                 (&facts.purpose, &facts.citation, facts.audit)
             });

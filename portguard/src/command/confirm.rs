@@ -114,11 +114,7 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
         if let Some(back) = generation::live(&layout)? {
             keep(&name, &back);
         }
-        let mode = if to.policy.settings.enforce {
-            "enforce"
-        } else {
-            "audit"
-        };
+        let mode = to.policy.settings.mode();
         if !args.json {
             let (now, gone) = (to.number, live.meta.number);
             let words = format!("generation {now} is in force again ({mode}); {gone} is gone");

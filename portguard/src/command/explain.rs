@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use crate::failure;
-use crate::stderr::stderr;
+use crate::stderr::{say, stderr};
 use crate::stdout::{json_line, print, print_json};
 use anyhow::Context as _;
 use clap::Args;
@@ -29,7 +29,7 @@ use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::capture::{self, CaptureError, Captured, End};
 use portguard_policy::explain::{Answer, Explainer, Outcome, Query};
-use portguard_policy::human::{plain, plain_lines};
+use portguard_policy::human::{count, plain, plain_lines};
 use portguard_policy::policy::{Outbound, Policy};
 
 /// Show the verdict for a packet, and the row behind it
@@ -263,13 +263,7 @@ fn live(interface: &str) -> anyhow::Result<Live> {
 
 /// The policy, unless the compiler refused it. Warnings are `check`'s to show: here they are counted.
 pub(super) fn accept(compiled: portguard_policy::policy::Compiled) -> Result<Policy, Rejected> {
-    let (errors, others): (Vec<_>, Vec<_>) = compiled
-        .diagnostics
-        .into_iter()
-        .partition(|diagnostic| diagnostic.level == Level::Error);
-    if !errors.is_empty() {
-        return Err(Rejected(errors));
-    }
+    let others = Rejected::unless_fine(compiled.diagnostics)?;
     let differ: Vec<&Diagnostic> = others
         .iter()
         .filter(|diagnostic| diagnostic.code == INTERFACES_DIFFER)
@@ -281,13 +275,12 @@ pub(super) fn accept(compiled: portguard_policy::policy::Compiled) -> Result<Pol
     let warnings = others
         .iter()
         .filter(|diagnostic| diagnostic.level == Level::Warning)
-        .count();
+        .count() as u64;
     if warnings > 0 {
-        let _ = writeln!(
-            stderr(),
-            "the policy has {warnings} warning{}: `portguard check` shows them",
-            if warnings == 1 { "" } else { "s" }
-        );
+        say(&format!(
+            "the policy has {}: `portguard check` shows them",
+            count(warnings, "warning")
+        ));
     }
     Ok(compiled.policy)
 }

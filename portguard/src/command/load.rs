@@ -131,11 +131,7 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
         for (interface, policy) in interfaces.iter().zip(policies) {
             would.push(WouldLoad {
                 interface: interface.name.clone(),
-                mode: if policy.settings.enforce {
-                    "enforce"
-                } else {
-                    "audit"
-                },
+                mode: policy.settings.mode(),
                 inbound: policy.inbound.len(),
                 outbound: policy.outbound.len(),
                 digest: policy.digest(),
@@ -513,11 +509,7 @@ fn dry_run(interfaces: &[Interface], policies: &[Compiled]) -> io::Result<()> {
 fn describe(interface: &Interface, live: &Live) -> LoadedInterface {
     LoadedInterface {
         interface: interface.name.clone(),
-        mode: if live.meta.policy.settings.enforce {
-            "enforce"
-        } else {
-            "audit"
-        },
+        mode: live.meta.policy.settings.mode(),
         xdp_mode: live.meta.xdp_mode.name(),
         generation: live.meta.number,
         digest: live.meta.digest.clone(),

@@ -25,7 +25,7 @@ use portguard_observe::observe;
 use portguard_policy::diff::diff;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::Explainer;
-use portguard_policy::human::{count, duration, grouped, now, plain, time};
+use portguard_policy::human::{count, duration, grouped, now, plain, some, time};
 use portguard_policy::policy::Policy;
 
 /// Seconds of a day: a window of that length has seen every hour.
@@ -304,29 +304,15 @@ fn against(
     // What was admitted until now was never counted as a violation, so that nobody knows who would miss it.
     let closed = diff(&evidence.policy, policy).closed;
     if !closed.is_empty() {
-        let rest = closed.len().saturating_sub(CLOSED);
-        let words: Vec<String> = closed
-            .iter()
-            .take(CLOSED)
-            .map(|change| {
-                format!(
-                    "{} {} of {}",
-                    change.direction,
-                    change.what,
-                    change.peers.join(", ")
-                )
-            })
-            .collect();
-        let more = if rest > 0 {
-            format!(" and {rest} more")
-        } else {
-            String::new()
-        };
+        let words = closed.iter().map(|change| {
+            let peers = change.peers.join(", ");
+            format!("{} {} of {peers}", change.direction, change.what)
+        });
         against.push(Reason::new(
             CLOSES,
             format!(
-                "the new policy closes ports that the audited one admits, so there is no evidence of who uses them: {}{more}",
-                words.join("; ")
+                "the new policy closes ports that the audited one admits, so there is no evidence of who uses them: {}",
+                some(words, CLOSED, "; ")
             ),
         ));
     }

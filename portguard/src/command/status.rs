@@ -277,11 +277,7 @@ fn in_force(out: &mut dyn Write, interface: &Interface) -> io::Result<()> {
         now.outbound
     )?;
     if !now.is_as_meant() {
-        let meant = match interface.outbound {
-            Outbound::Off => "off",
-            Outbound::Audit => "audit",
-            Outbound::Enforce => "enforce",
-        };
+        let meant = interface.outbound.name();
         let is_other = now.inbound.name() != interface.mode || now.outbound.name() != meant;
         if is_other {
             writeln!(

@@ -1,7 +1,8 @@
 //! The matrix with live numbers: one line a range of ports that the same rows open.
 
 use portguard_observe::counters::PortCount;
-use portguard_policy::matrix::{Entry, sweep};
+use portguard_policy::image::Span;
+use portguard_policy::matrix::sweep;
 use portguard_policy::policy::{GrantKind, RowFacts};
 
 use super::Guard;
@@ -40,7 +41,7 @@ pub(super) fn lines(guard: &Guard) -> Vec<Line<'_>> {
         .collect()
 }
 
-fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Line<'a> {
+fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Span<'a>) -> Line<'a> {
     let policy = &guard.policy;
     let mut peers = Vec::new();
     let mut rows: Vec<(&str, Option<&RowFacts>)> = Vec::new();
@@ -51,7 +52,7 @@ fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Lin
         }
         let row = grant.row.as_str();
         if !rows.iter().any(|(known, _)| *known == row) {
-            rows.push((row, policy.rows.iter().find(|facts| facts.id == row)));
+            rows.push((row, policy.facts(row)));
         }
     }
     let transport = entry.transport.to_string();
@@ -67,14 +68,9 @@ fn line<'a>(guard: &'a Guard, direction: &'static str, entry: &Entry<'a>) -> Lin
         bytes += port.passed.bytes;
         violations += port.violations.packets;
     }
-    let port = if entry.first == entry.last {
-        format!("{transport}/{}", entry.first)
-    } else {
-        format!("{transport}/{}-{}", entry.first, entry.last)
-    };
     Line {
         direction,
-        port,
+        port: entry.ports(),
         peers,
         rows,
         kind: entry

@@ -64,9 +64,7 @@ fn who(policy: &Policy, cell: &Cell) -> String {
         .filter_map(|(row, peers)| match (row, peers) {
             (_, Peers::Any) => Some("any".to_owned()),
             (Some(row), peers) => Some(policy.row_peers(row, peers).0),
-            (None, Peers::Set(index)) => {
-                policy.sets.get(index as usize).map(|set| set.name.clone())
-            }
+            (None, Peers::Set(index)) => policy.set(index).map(|set| set.name.clone()),
         })
         .collect();
     if names.is_empty() {

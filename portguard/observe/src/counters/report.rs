@@ -14,7 +14,6 @@ use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::cells::Cell;
 use portguard_policy::image::{covering, spans};
-use portguard_policy::policy::Outbound;
 
 /// Packets and bytes, as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -203,16 +202,8 @@ impl Report {
             warnings: Vec::new(),
             generation: meta.number,
             digest: meta.digest.clone(),
-            mode: if meta.policy.settings.enforce {
-                "enforce"
-            } else {
-                "audit"
-            },
-            outbound: match meta.policy.settings.outbound {
-                Outbound::Off => "off",
-                Outbound::Audit => "audit",
-                Outbound::Enforce => "enforce",
-            },
+            mode: meta.policy.settings.mode(),
+            outbound: meta.policy.settings.outbound.name(),
             effective: Effective::of(&meta.policy.settings),
             since: None,
             reset: None,
@@ -374,7 +365,7 @@ fn rows(meta: &Meta, snapshot: &Snapshot) -> Vec<RowCount> {
     }
     sums.into_iter()
         .map(|(row, Count { packets, bytes })| {
-            let facts = meta.policy.rows.iter().find(|facts| facts.id == row);
+            let facts = meta.policy.facts(row);
             RowCount {
                 row: row.to_owned(),
                 role: facts.and_then(|facts| facts.role.clone()),

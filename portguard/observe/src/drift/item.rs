@@ -103,7 +103,7 @@ pub(super) fn document(item: &mut Item, policy: &Policy, span: &Span<'_>) {
     let rows: BTreeSet<&str> = span.grants.iter().map(|grant| grant.row.as_str()).collect();
     for row in rows {
         item.rows.push(row.to_owned());
-        let Some(facts) = policy.rows.iter().find(|facts| facts.id == row) else {
+        let Some(facts) = policy.facts(row) else {
             continue;
         };
         for (list, text) in [

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::counters::{Report, Snapshot};
 use portguard_kernel::pins::meta::Meta;
-use portguard_policy::human::{grouped, rfc3339};
+use portguard_policy::human::{count, grouped, rfc3339};
 
 /// Counts what a listener of one interface is told.
 #[derive(Debug)]
@@ -113,11 +113,10 @@ impl Summary {
         if self.violations == 0 {
             return format!("{}: no violation", self.interface);
         }
-        let s = if self.violations == 1 { "" } else { "s" };
         format!(
-            "{}: {} violation{s}: {} shown, {} not sampled, {} lost",
+            "{}: {}: {} shown, {} not sampled, {} lost",
             self.interface,
-            grouped(self.violations),
+            count(self.violations, "violation"),
             grouped(self.shown),
             grouped(self.not_sampled),
             grouped(self.lost)

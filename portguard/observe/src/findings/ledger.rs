@@ -229,7 +229,7 @@ impl Entry {
         let admits = |port: u16, peer: Option<IpNet>| {
             grants.iter().any(|grant| {
                 Some(grant.transport) == self.transport
-                    && (grant.first..=grant.last).contains(&port)
+                    && grant.covers(port)
                     && match peer {
                         None => grant.peers == Peers::Any,
                         Some(net) => [net.network(), net.broadcast()]

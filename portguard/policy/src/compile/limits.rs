@@ -89,7 +89,7 @@ fn names(policy: &Policy, grant: &Grant) -> usize {
     let Peers::Set(set) = grant.peers else {
         return 0;
     };
-    let set = policy.sets.get(set as usize);
+    let set = policy.set(set);
     set.map_or(0, |set| set.prefixes.len())
 }
 

@@ -8,6 +8,7 @@ use super::lint::names::is_mistyped;
 use super::{Compiler, endings};
 use crate::catalog::{Direction, Transport};
 use crate::diagnostic::{Diagnostic, Level};
+use crate::human::range;
 use crate::policy::{Grant, GrantKind, Omitted, Outbound, Peers, ProtocolGrant, RowFacts};
 use crate::site::{Mode, OwnRow, Place, Who, end_of_day};
 
@@ -73,15 +74,6 @@ fn is_example(net: &IpNet) -> bool {
     EXAMPLES.iter().any(|example| example.contains(net))
 }
 
-/// `22`, or `7000-7010`.
-fn number((first, last): (u16, u16)) -> String {
-    if first == last {
-        first.to_string()
-    } else {
-        format!("{first}-{last}")
-    }
-}
-
 impl<'a> Compiler<'a, '_> {
     pub(super) fn management(&mut self) {
         let Some(management) = &self.inputs.site.management else {
@@ -116,7 +108,7 @@ impl<'a> Compiler<'a, '_> {
                 Some(peers) => {
                     let prefixes = self.peers.sets.prefixes(peers);
                     if !prefixes.is_empty() && prefixes.iter().all(is_example) {
-                        let ports = number(access.ports);
+                        let ports = range(access.ports.0, access.ports.1);
                         examples.push((format!("{}/{ports}", access.transport), place.clone()));
                     }
                     self.manage(access.transport, access.ports, peers, &place, &access.peers);
@@ -149,7 +141,7 @@ impl<'a> Compiler<'a, '_> {
         place: &str,
         who: &Who,
     ) {
-        let ports = number((first, last));
+        let ports = range(first, last);
         let row = format!("management/{transport}-{ports}");
         self.facts(&row, "management access", place, who);
         self.policy.inbound.push(Grant {

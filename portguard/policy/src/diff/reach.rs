@@ -24,7 +24,7 @@ impl Reach {
             let Peers::Set(index) = peers else {
                 return Self::Any;
             };
-            let set = policy.sets.get(*index as usize);
+            let set = policy.set(*index);
             ranges.extend(
                 set.into_iter()
                     .flat_map(|set| set.prefixes.iter().map(range)),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Change, Difference, RowChange, SettingChange};
+use crate::human::some;
 
 /// Prefixes that are printed; JSON has all.
 const SHOWN: usize = 6;
@@ -71,7 +72,7 @@ impl Change {
         let except = if self.except.is_empty() {
             String::new()
         } else {
-            format!(" but {}", some(&self.except))
+            format!(" but {}", some(&self.except, SHOWN, ", "))
         };
         let preposition = match (self.direction, verb) {
             ("out", _) => "towards",
@@ -81,18 +82,8 @@ impl Change {
             "{} {} {verb} {preposition} {}{except} ({rows} {})",
             self.direction,
             self.what,
-            some(&self.peers),
+            some(&self.peers, SHOWN, ", "),
             self.rows.join(", ")
         )
-    }
-}
-
-fn some(prefixes: &[String]) -> String {
-    let shown = prefixes
-        .get(..SHOWN.min(prefixes.len()))
-        .unwrap_or_default();
-    match prefixes.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
     }
 }

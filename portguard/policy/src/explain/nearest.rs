@@ -166,10 +166,7 @@ pub fn nearest(
 
 impl<'a> Asked<'a> {
     fn grants(&self) -> &'a [Grant] {
-        match self.direction {
-            Direction::Ingress => &self.policy.inbound,
-            Direction::Egress => &self.policy.outbound,
-        }
+        self.policy.grants(self.direction)
     }
 
     fn near(&self, kind: &'static str, grant: &Grant) -> Near {
@@ -179,7 +176,7 @@ impl<'a> Asked<'a> {
             Direction::Ingress => "is open to",
             Direction::Egress => "may be sent to",
         };
-        let ports = ports(grant);
+        let ports = grant.ports();
         let words = match (kind, self.direction) {
             ("same-port-other-peer", _) => {
                 format!("same port, other peers: {ports} {open} {peers}")
@@ -211,7 +208,7 @@ impl<'a> Asked<'a> {
     fn same_port(&self) -> Vec<Near> {
         self.grants()
             .iter()
-            .filter(|grant| grant.transport == self.transport && covers(grant, self.port))
+            .filter(|grant| grant.transport == self.transport && grant.covers(self.port))
             .take(EACH)
             .map(|grant| self.near("same-port-other-peer", grant))
             .collect()
@@ -232,7 +229,7 @@ impl<'a> Asked<'a> {
         let mut candidates: Vec<(u16, &Grant)> = self
             .grants()
             .iter()
-            .filter(|grant| grant.transport == self.transport && !covers(grant, self.port))
+            .filter(|grant| grant.transport == self.transport && !grant.covers(self.port))
             .map(|grant| (distance(grant, self.port), grant))
             .filter(|(distance, grant)| *distance <= furthest && is_telling(*distance, grant))
             .filter(|(_, grant)| self.policy.admits(grant.peers, self.remote))
@@ -386,29 +383,11 @@ fn narrow_first<'g>(
     grants: impl Iterator<Item = &'g Grant>,
     port: u16,
 ) -> impl Iterator<Item = &'g Grant> {
-    let mut found: Vec<&Grant> = grants.filter(|grant| covers(grant, port)).collect();
+    let mut found: Vec<&Grant> = grants.filter(|grant| grant.covers(port)).collect();
     found.sort_by_key(|grant| grant.last - grant.first);
     found.into_iter().take(EACH)
 }
 
-fn covers(grant: &Grant, port: u16) -> bool {
-    (grant.first..=grant.last).contains(&port)
-}
-
 fn distance(grant: &Grant, port: u16) -> u16 {
     grant.first.abs_diff(port).min(grant.last.abs_diff(port))
-}
-
-fn ports(grant: &Grant) -> String {
-    let Grant {
-        transport,
-        first,
-        last,
-        ..
-    } = grant;
-    if first == last {
-        format!("{transport}/{first}")
-    } else {
-        format!("{transport}/{first}-{last}")
-    }
 }

@@ -33,6 +33,7 @@ use portguard_common::config::dhcp;
 use portguard_common::reason::{Direction, Reason};
 
 use crate::catalog::Transport;
+use crate::human::range;
 use crate::image::{dhcp_only, spans};
 use crate::policy::{Outbound, Peers, Policy};
 
@@ -136,7 +137,7 @@ impl Table<'_> {
             return vec![String::new()];
         };
         self.sets.insert(index);
-        let set = self.policy.sets.get(index as usize);
+        let set = self.policy.set(index);
         let has = |v6: bool| set.is_some_and(|set| set.prefixes.iter().any(|net| is_v6(net) == v6));
         let mut matches = Vec::new();
         if has(false) {
@@ -261,10 +262,7 @@ impl Table<'_> {
 
     /// The map of one transport and the chains that it leads to; whether there are any.
     fn ports(&mut self, side: &Side<'_>, transport: Transport) -> bool {
-        let grants = match side.direction {
-            Direction::Ingress => &self.policy.inbound,
-            Direction::Egress => &self.policy.outbound,
-        };
+        let grants = self.policy.grants(side.direction);
         let name = side.name();
         let mut chains: BTreeMap<Vec<(Peers, &str)>, String> = BTreeMap::new();
         let mut elements = Vec::new();
@@ -304,7 +302,7 @@ impl Table<'_> {
             is_open |= *peers == Peers::Any;
         }
         if !is_open {
-            let stays = meaning.iter().all(|(_, row)| self.is_audit(row));
+            let stays = meaning.iter().all(|(_, row)| self.policy.is_audited(row));
             rules.push(format!(
                 "goto {}_peer{}",
                 side.name(),
@@ -312,13 +310,6 @@ impl Table<'_> {
             ));
         }
         self.chain(chain, &rules);
-    }
-
-    fn is_audit(&self, row: &str) -> bool {
-        self.policy
-            .rows
-            .iter()
-            .any(|facts| facts.audit && facts.id == row)
     }
 
     /// What the host answers from its documented ports: by the source port, to those who may ask.
@@ -355,14 +346,6 @@ impl Table<'_> {
         );
         render::elements(&mut self.maps, elements);
         let _ = writeln!(self.maps, "\t}}");
-    }
-}
-
-fn range(first: u16, last: u16) -> String {
-    if first == last {
-        first.to_string()
-    } else {
-        format!("{first}-{last}")
     }
 }
 

@@ -10,6 +10,7 @@ use super::classes::Classes;
 use super::endings::{Endings, times};
 use crate::catalog::Transport;
 use crate::cells::{Cell, Directory};
+use crate::human::range;
 use crate::policy::{Grant, GrantKind, Peers, Policy};
 
 /// Ports of one transport that the same grants cover, in precedence order.
@@ -23,6 +24,18 @@ pub struct Span<'a> {
     pub last: u16,
     /// The grants; never empty.
     pub grants: Vec<&'a Grant>,
+}
+
+impl Span<'_> {
+    /// Whether it has this port.
+    pub fn covers(&self, transport: Transport, port: u16) -> bool {
+        self.transport == transport && (self.first..=self.last).contains(&port)
+    }
+
+    /// `tcp/443`, `udp/8000-8010`.
+    pub fn ports(&self) -> String {
+        format!("{}/{}", self.transport, range(self.first, self.last))
+    }
 }
 
 /// Which grants of a span an address class has.
@@ -246,8 +259,11 @@ impl<'a> Builder<'a> {
                     .unwrap_or_default(),
             )
         };
-        let is_audit =
-            !item.grants.is_empty() && item.grants.iter().all(|(_, _, row)| self.is_audit_row(row));
+        let is_audit = !item.grants.is_empty()
+            && item
+                .grants
+                .iter()
+                .all(|(_, _, row)| self.policy.is_audited(row));
         let ranges: Vec<(u16, u16)> = if count * variants.len() <= SINGLE_PORTS {
             (item.first..=item.last).map(|port| (port, port)).collect()
         } else {
@@ -299,13 +315,6 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(())
-    }
-
-    fn is_audit_row(&self, row: &str) -> bool {
-        self.policy
-            .rows
-            .iter()
-            .any(|facts| facts.audit && facts.id == row)
     }
 
     /// The column for a list of peers: which of them each address class is among.

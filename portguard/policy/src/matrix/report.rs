@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Entry, sweep};
+use super::sweep;
 use crate::catalog::Transport;
 use crate::diagnostic::Diagnostic;
 use crate::human;
+use crate::image::Span;
 use crate::policy::{Compiled, GrantKind, Omitted, Outbound, Policy};
 
 /// `check --json`.
@@ -94,7 +95,7 @@ impl<'a> Matrix<'a> {
             policy,
             diagnostics,
         } = compiled;
-        let peers = |entry: &Entry<'_>| match entry.prefixes(policy) {
+        let peers = |entry: &Span<'_>| match entry.prefixes(policy) {
             None => vec!["any".to_owned()],
             Some(nets) => nets.iter().map(ToString::to_string).collect(),
         };
@@ -102,11 +103,7 @@ impl<'a> Matrix<'a> {
             host: policy.host.as_deref(),
             roles: &policy.roles,
             systems: &policy.systems,
-            mode: if policy.settings.enforce {
-                "enforce"
-            } else {
-                "audit"
-            },
+            mode: policy.settings.mode(),
             outbound_mode: policy.settings.outbound,
             inbound: sweep(&policy.inbound)
                 .iter()
@@ -144,7 +141,7 @@ impl<'a> Matrix<'a> {
 }
 
 impl<'a> PortRange<'a> {
-    fn of(entry: &Entry<'a>) -> Self {
+    fn of(entry: &Span<'a>) -> Self {
         let mut last: BTreeMap<&str, u64> = BTreeMap::new();
         for grant in &entry.grants {
             let end = last.entry(&grant.row).or_default();

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::{Access, Place};
 use crate::catalog::Transport;
+use crate::human::range;
 
 /// One way to name peers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,11 +237,7 @@ pub(super) fn is_name(text: &str) -> bool {
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
+        f.write_str(&range(self.first, self.last))
     }
 }
 

@@ -112,9 +112,7 @@ impl Seen<'_> {
                     if !is_closed(policy, grant, is_sent, (own, other), theirs) {
                         continue;
                     }
-                    let has_row = theirs
-                        .iter()
-                        .any(|one| one.rows.iter().any(|facts| facts.id == grant.row));
+                    let has_row = theirs.iter().any(|one| one.facts(&grant.row).is_some());
                     if !self.is_far_end(grant, index, has_row) {
                         continue;
                     }
@@ -122,7 +120,7 @@ impl Seen<'_> {
                         row: grant.row.clone(),
                         is_ours,
                         is_sent,
-                        ports: ports(grant),
+                        ports: grant.ports(),
                         why: self.why(grant, index, is_ours, is_sent, theirs),
                         is_documented: grant.kind == GrantKind::Documented,
                         // Such a host is guarded only if a document has a role for it.
@@ -276,14 +274,6 @@ fn report(found: Found) -> Vec<Diagnostic> {
         );
     }
     all
-}
-
-fn ports(grant: &Grant) -> String {
-    if grant.first == grant.last {
-        format!("{}/{}", grant.transport, grant.first)
-    } else {
-        format!("{}/{}-{}", grant.transport, grant.first, grant.last)
-    }
 }
 
 /// What a host opens of the same ports.

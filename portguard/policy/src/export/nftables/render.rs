@@ -26,10 +26,7 @@ impl Table<'_> {
             "\ntable inet portguard\ndelete table inet portguard\n\ntable inet portguard {\n",
         );
         for name in counters {
-            if let Some(facts) = name
-                .split_once('/')
-                .and_then(|(_, row)| policy.rows.iter().find(|facts| facts.id == row))
-            {
+            if let Some(facts) = name.split_once('/').and_then(|(_, row)| policy.facts(row)) {
                 let _ = writeln!(
                     out,
                     "\t# {}: {}",
@@ -40,7 +37,7 @@ impl Table<'_> {
             let _ = writeln!(out, "\tcounter {name} {{}}");
         }
         for index in sets {
-            let Some(set) = policy.sets.get(index as usize) else {
+            let Some(set) = policy.set(index) else {
                 continue;
             };
             for (v6, family) in [(false, 4), (true, 6)] {

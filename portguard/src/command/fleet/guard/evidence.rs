@@ -1,6 +1,7 @@
 //! What the verbs say was seen here, as the fleet has it.
 
 use portguard_fleet::evidence::{Cause, Evidence};
+use portguard_policy::human::range;
 use serde_json::Value;
 
 /// Of `report --json` and `drift --json --findings`.
@@ -59,10 +60,7 @@ fn cause(finding: &Value) -> Cause {
 /// `tcp/8080 java`.
 fn service(item: &Value) -> String {
     let first = number(item, "port_first");
-    let ports = match number(item, "port_last") {
-        last if last == first => first.to_string(),
-        last => format!("{first}-{last}"),
-    };
+    let ports = range(first, number(item, "port_last"));
     let process = list(item, "listeners")
         .flat_map(|listener| list(listener, "processes"))
         .map(|process| text(process, "name"))

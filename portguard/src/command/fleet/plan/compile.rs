@@ -8,9 +8,9 @@ use portguard_fleet::release::{HostEntry, Shard};
 use portguard_fleet::store::Address;
 use portguard_policy::catalog::Transport;
 use portguard_policy::compile::{self, Batch, Inputs, Selection};
-use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
+use portguard_policy::diagnostic::Rejected;
 use portguard_policy::error::Fault;
-use portguard_policy::policy::{Compiled, GrantKind, Outbound, Peers, Policy};
+use portguard_policy::policy::{Compiled, GrantKind, Outbound, Policy};
 use portguard_policy::site::Host;
 
 use super::super::project::Project;
@@ -29,13 +29,7 @@ pub(super) fn compile_all(
     if hosts.is_empty() {
         return Err(Fault::usage("the site has no `[[host]]`").into());
     }
-    let errors: Vec<Diagnostic> = compile::review_site(&loaded.inputs(None), &[])
-        .into_iter()
-        .filter(|one| one.level == Level::Error)
-        .collect();
-    if !errors.is_empty() {
-        return Err(Rejected(errors).into());
-    }
+    Rejected::unless_fine(compile::review_site(&loaded.inputs(None), &[]))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let each = hosts.len().div_ceil(workers);
     let compiled: anyhow::Result<Vec<Shard>> = std::thread::scope(|scope| {
@@ -112,14 +106,9 @@ fn entry(
     }
     for interface in interfaces {
         let compiled = compile(&interface);
-        let errors: Vec<Diagnostic> = compiled
-            .diagnostics
-            .into_iter()
-            .filter(|one| one.level == Level::Error)
-            .collect();
-        if !errors.is_empty() {
+        if let Err(rejected) = Rejected::unless_fine(compiled.diagnostics) {
             say(&format!("host `{name}`, interface `{interface}`:"));
-            return Err(Rejected(errors).into());
+            return Err(rejected.into());
         }
         let policy = compiled.policy;
         for cut in cuts(&policy, endpoints) {
@@ -160,16 +149,8 @@ fn cuts(policy: &Policy, endpoints: &[SocketAddr]) -> Vec<String> {
     let admits = |endpoint: &SocketAddr| {
         policy.outbound.iter().any(|rule| {
             rule.transport == Transport::Tcp
-                && (rule.first..=rule.last).contains(&endpoint.port())
-                && match rule.peers {
-                    Peers::Any => true,
-                    Peers::Set(index) => policy
-                        .sets
-                        .get(usize::try_from(index).unwrap_or(usize::MAX))
-                        .is_some_and(|set| {
-                            set.prefixes.iter().any(|net| net.contains(&endpoint.ip()))
-                        }),
-                }
+                && rule.covers(endpoint.port())
+                && policy.admits(rule.peers, endpoint.ip())
         })
     };
     if settings.outbound == Outbound::Enforce {

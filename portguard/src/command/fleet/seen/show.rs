@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use portguard_fleet::now;
-use portguard_policy::human::{count, duration, grouped, plain};
+use portguard_policy::human::{count, duration, grouped, plain, some};
 
 use super::super::said::folded;
 use super::Said;
@@ -16,14 +16,7 @@ const NAMED: usize = 3;
 
 /// Names, and how many more there are.
 pub(super) fn names(all: &BTreeSet<String>) -> String {
-    let shown: Vec<String> = all.iter().take(NAMED).map(|name| plain(name)).collect();
-    let more = all.len().saturating_sub(shown.len());
-    let shown = shown.join(", ");
-    if more > 0 {
-        format!("{shown} and {more} more")
-    } else {
-        shown
-    }
+    some(all.iter().map(|name| plain(name)), NAMED, ", ")
 }
 
 pub(super) fn head(said: &Said) -> String {
