@@ -136,7 +136,7 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     if let Some(drift) = &seen.drift {
         let name = "portguard_drift_ports";
         text.gauge(name, "Ports by how document, listeners and traffic agree.");
-        for state in State::ALL {
+        for &state in State::ALL {
             let is_to_act_on = if state.is_to_act_on() {
                 "true"
             } else {
@@ -170,7 +170,7 @@ fn findings(text: &mut Text, observed: &[Observed]) {
         let Ok(findings) = one.findings(true) else {
             continue;
         };
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             let of = findings.iter().filter(|finding| finding.kind == kind);
             let (number, packets) = of.fold((0_u64, 0), |(number, packets), finding| {
                 (number + 1, packets + finding.violations)

@@ -300,7 +300,7 @@ fn head(system: &System, deployment: Option<&str>, outside: Ipv4Addr) -> String 
         "choices = {{ {} }}",
         choices.collect::<Vec<_>>().join(", ")
     ));
-    let classes = PeerClass::ALL.into_iter().filter(|class| {
+    let classes = PeerClass::ALL.iter().copied().filter(|class| {
         *class != PeerClass::ClusterMembers && rows.iter().any(|row| row.class == Some(*class))
     });
     let classes: Vec<_> = classes

@@ -27,8 +27,22 @@ pub(crate) const SKEW: u64 = 60;
 const REASON: usize = 240;
 
 /// Where a host is with the release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum State {
     /// It has not said anything of this release.
     Pending,
@@ -56,35 +70,11 @@ pub enum State {
 
 impl State {
     /// All of them, in order.
-    pub const ALL: [Self; 11] = [
-        Self::Pending,
-        Self::Fetched,
-        Self::Verified,
-        Self::Audit,
-        Self::Ready,
-        Self::Enforcing,
-        Self::Confirmed,
-        Self::Failed,
-        Self::Held,
-        Self::Reverted,
-        Self::Silent,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As scripts and people read it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Fetched => "fetched",
-            Self::Verified => "verified",
-            Self::Audit => "audit",
-            Self::Ready => "ready",
-            Self::Enforcing => "enforcing",
-            Self::Confirmed => "confirmed",
-            Self::Failed => "failed",
-            Self::Held => "held",
-            Self::Reverted => "reverted",
-            Self::Silent => "silent",
-        }
+        self.into()
     }
 
     /// Whether it counts against `max_failed`.

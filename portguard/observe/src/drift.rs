@@ -354,14 +354,5 @@ fn is_open(open: &[Span<'_>], (transport, port): (Transport, u16)) -> bool {
     covering(open, transport, (port, port)).is_some()
 }
 
-fn transport_of(name: &str) -> Option<Transport> {
-    match name {
-        "tcp" => Some(Transport::Tcp),
-        "udp" => Some(Transport::Udp),
-        "sctp" => Some(Transport::Sctp),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -146,18 +146,14 @@ impl<'a> Words<'a> {
             Direction::Ingress => &self.inbound,
             Direction::Egress => &self.outbound,
         };
-        let here = spans.iter().filter(|span| {
-            number(span.transport) == protocol && (span.first..=span.last).contains(&port)
-        });
+        let here = spans
+            .iter()
+            .filter(|span| Transport::from_repr(protocol).is_some_and(|of| span.covers(of, port)));
         unique(here.flat_map(names).collect())
     }
 
     fn nearest(&self, direction: Direction, event: &Event, port: u16) -> Vec<Near> {
-        let transport = match event.protocol {
-            protocol::TCP => Transport::Tcp,
-            protocol::UDP => Transport::Udp,
-            _ => Transport::Sctp,
-        };
+        let transport = Transport::from_repr(event.protocol).unwrap_or(Transport::Sctp);
         let remote = match direction {
             Direction::Ingress => event.source,
             Direction::Egress => event.destination,
@@ -190,21 +186,10 @@ fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP)
 }
 
-fn number(transport: Transport) -> u8 {
-    match transport {
-        Transport::Tcp => protocol::TCP,
-        Transport::Udp => protocol::UDP,
-        Transport::Sctp => protocol::SCTP,
-    }
-}
-
 fn transport(number: u8) -> String {
     match number {
-        protocol::TCP => "tcp".to_owned(),
-        protocol::UDP => "udp".to_owned(),
-        protocol::SCTP => "sctp".to_owned(),
         protocol::ICMP | protocol::ICMPV6 => "icmp".to_owned(),
-        other => other.to_string(),
+        other => Transport::from_repr(other).map_or(other.to_string(), |one| one.to_string()),
     }
 }
 

@@ -28,8 +28,21 @@ use ledger::Ledger;
 const PEERS: usize = 64;
 
 /// What kind of problem it is. The names are stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Kind {
     /// Packets to a port that no row opens.
     UndocumentedPort,
@@ -52,29 +65,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::UndocumentedPort,
-        Self::UndocumentedPeer,
-        Self::Scan,
-        Self::AnswersFromElsewhere,
-        Self::UndocumentedDestinationPort,
-        Self::UndocumentedDestination,
-        Self::UndocumentedAnswers,
-        Self::WithoutPort,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::UndocumentedPort => "undocumented-port",
-            Self::UndocumentedPeer => "undocumented-peer",
-            Self::Scan => "scan",
-            Self::AnswersFromElsewhere => "answers-from-elsewhere",
-            Self::UndocumentedDestinationPort => "undocumented-destination-port",
-            Self::UndocumentedDestination => "undocumented-destination",
-            Self::UndocumentedAnswers => "undocumented-answers",
-            Self::WithoutPort => "without-port",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

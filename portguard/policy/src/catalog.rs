@@ -24,6 +24,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
+use portguard_common::packet::{self, protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::human::range;
@@ -194,7 +195,8 @@ pub struct Row {
 }
 
 /// From the role's own view: does it accept the connection, or open it?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Direction {
     /// The role listens.
     In,
@@ -205,15 +207,43 @@ pub enum Direction {
 }
 
 /// Transports that have ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::FromRepr,
+)]
+#[repr(u8)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Transport {
     /// TCP, IP protocol 6.
-    Tcp,
+    Tcp = protocol::TCP,
     /// UDP, IP protocol 17.
-    Udp,
+    Udp = protocol::UDP,
     /// SCTP, IP protocol 132.
-    Sctp,
+    Sctp = protocol::SCTP,
+}
+
+impl Transport {
+    /// Its number among the protocols of IP.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Where its ports stand among the keys of the tables.
+    pub const fn space(self) -> u32 {
+        packet::space(self.number())
+    }
 }
 
 /// A port expression.
@@ -260,7 +290,20 @@ pub enum Peer {
 }
 
 /// What kind of peer a row lacks that prints none: each kind has an answer of its own in the site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum PeerClass {
     /// Users of what the product is there for.
     PublicService,
@@ -308,7 +351,8 @@ pub struct Citation {
 }
 
 /// Why a row opens nothing on a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Inert {
     /// On a management controller beside the host's own network stack (IPMI).
     OutOfBand,
@@ -332,26 +376,6 @@ impl PortSpec {
             Self::Range(first, last) => Some(first..=last),
             Self::Offset { .. } | Self::Dynamic | Self::Random | Self::Unprinted => None,
         }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        })
-    }
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::In => "in",
-            Self::Out => "out",
-            Self::Both => "both",
-        })
     }
 }
 

@@ -79,8 +79,9 @@ pub struct Answer {
 }
 
 /// `pass` or `drop`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Outcome {
     /// Passes.
     Pass,
@@ -123,11 +124,8 @@ pub struct Cited {
 
 impl Outcome {
     /// `pass` or `drop`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Drop => "drop",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -273,13 +271,13 @@ impl<'a> Explainer<'a> {
 
     /// A port that nothing documented listens on: what comes from one that is may be a reply, and is judged so.
     fn meaningless_port(&self, number: u8) -> u16 {
-        let Some(transport) = transport_of(number) else {
+        let Some(transport) = Transport::from_repr(number) else {
             return EPHEMERAL;
         };
         (EPHEMERAL..=u16::MAX)
             .chain((0..EPHEMERAL).rev())
             .find(|port| {
-                let key = Key::port(space(transport), *port);
+                let key = Key::port(transport.space(), *port);
                 self.image.entry(Direction::Ingress, key).is_closed()
             })
             .unwrap_or(EPHEMERAL)
@@ -338,26 +336,9 @@ fn remote(packet: &Packet, direction: Direction) -> IpAddr {
     })
 }
 
-fn transport_of(number: u8) -> Option<Transport> {
-    match number {
-        protocol::TCP => Some(Transport::Tcp),
-        protocol::UDP => Some(Transport::Udp),
-        protocol::SCTP => Some(Transport::Sctp),
-        _ => None,
-    }
-}
-
-const fn space(transport: Transport) -> u32 {
-    match transport {
-        Transport::Tcp => 0,
-        Transport::Udp => 1,
-        Transport::Sctp => 2,
-    }
-}
-
 /// Grants for a port, whoever they are for.
 fn covering(grants: &[Grant], number: u8, port: u16) -> impl Iterator<Item = &Grant> {
-    let transport = transport_of(number);
+    let transport = Transport::from_repr(number);
     grants
         .iter()
         .filter(move |grant| Some(grant.transport) == transport && grant.covers(port))
@@ -385,7 +366,7 @@ impl Summary {
             (Shape::NonIp, kind) => format!("ethertype {kind:#06x}"),
             (_, ethertype::ARP) => "arp".to_owned(),
             (Shape::Malformed(_), _) if !has_addresses => "frame".to_owned(),
-            _ => match (packet.protocol, transport_of(packet.protocol)) {
+            _ => match (packet.protocol, Transport::from_repr(packet.protocol)) {
                 (_, Some(transport)) => transport.to_string(),
                 (protocol::ICMP, _) => "icmp".to_owned(),
                 (protocol::IGMP, _) => "igmp".to_owned(),

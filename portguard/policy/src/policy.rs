@@ -230,8 +230,11 @@ pub struct Settings {
 }
 
 /// What egress does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Outbound {
     /// No egress program: replies to the host's own connections are not known, so ingress may not enforce.
     Off,
@@ -244,12 +247,8 @@ pub enum Outbound {
 
 impl Outbound {
     /// As it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Audit => "audit",
-            Self::Enforce => "enforce",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

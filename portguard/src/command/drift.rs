@@ -303,7 +303,7 @@ fn text(out: &mut dyn Write, answer: &Answer, top: usize) -> io::Result<()> {
     }
     let is_several = answer.interfaces.len() > 1;
     let mut left_out = 0;
-    for state in State::ALL {
+    for &state in State::ALL {
         let mut of: Vec<&Item> = answer
             .items
             .iter()

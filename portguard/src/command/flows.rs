@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use clap::Args;
 use portguard_common::abi::{Config, Set, slot};
 use portguard_common::conntrack::{Tuple, WAYS};
-use portguard_common::packet::{protocol, space};
 use serde::Serialize;
 
 use super::table::hanging;
@@ -132,17 +131,9 @@ fn tuple(words: &[String]) -> Result<(Tuple, Transport), Fault> {
     let [transport, local, remote] = words else {
         return Err(wrong("`--live` needs a protocol and two ends".to_owned()));
     };
-    let (protocol, transport) = match transport.as_str() {
-        "tcp" => (protocol::TCP, Transport::Tcp),
-        "udp" => (protocol::UDP, Transport::Udp),
-        "sctp" => (protocol::SCTP, Transport::Sctp),
-        _ => {
-            return Err(wrong(format!(
-                "`{}` is not tcp, udp or sctp",
-                plain(transport)
-            )));
-        }
-    };
+    let transport: Transport = transport
+        .parse()
+        .map_err(|_error| wrong(format!("`{}` is not tcp, udp or sctp", plain(transport))))?;
     let end = |text: &str| -> Result<SocketAddr, Fault> {
         text.parse()
             .map_err(|error| wrong(format!("`{}` is not ADDRESS:PORT: {error}", plain(text))))
@@ -156,7 +147,7 @@ fn tuple(words: &[String]) -> Result<(Tuple, Transport), Fault> {
         )));
     }
     let tuple = Tuple {
-        space: space(protocol),
+        space: transport.space(),
         local: ours.into(),
         remote: theirs.into(),
         local_port: local.port(),

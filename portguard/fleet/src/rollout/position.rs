@@ -47,8 +47,9 @@ pub fn rollback_order(fleet: &str, serial: u64, target: &Target) -> String {
 }
 
 /// What is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Phase {
     /// Published; everybody audits, nobody may enforce yet.
     Auditing,
@@ -71,16 +72,7 @@ pub enum Phase {
 impl Phase {
     /// As scripts and people read it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Auditing => "auditing",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Halted => "halted",
-            Self::RollingBack => "rolling-back",
-            Self::RolledBack => "rolled-back",
-            Self::Aborted => "aborted",
-            Self::Done => "done",
-        }
+        self.into()
     }
 
     /// Whether hosts are to go back: who comes late, too.

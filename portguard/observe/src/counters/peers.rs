@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::space::{direction, is_echo, space_of};
+use super::space::{direction, is_echo};
 use super::{Count, PeerCount, Snapshot};
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::cells::Cell;
@@ -43,15 +43,11 @@ fn who(policy: &Policy, cell: &Cell) -> String {
             .map(|peers| (None, peers))
             .collect()
     } else {
-        let grants = if cell.egress {
-            &policy.outbound
-        } else {
-            &policy.inbound
-        };
+        let grants = policy.grants(direction(cell.egress));
         grants
             .iter()
             .filter(|grant| {
-                space_of(grant.transport) == cell.space
+                grant.transport.space() == u32::from(cell.space)
                     && grant.first <= cell.first
                     && cell.last <= grant.last
                     && is_of(&grant.row)

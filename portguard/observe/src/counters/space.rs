@@ -16,7 +16,7 @@ pub(super) fn direction(egress: bool) -> Direction {
 /// The transport that has a space of keys.
 pub(super) fn transport_of(space: u8) -> Option<Transport> {
     let all = [Transport::Tcp, Transport::Udp, Transport::Sctp];
-    all.into_iter().find(|one| space_of(*one) == space)
+    all.into_iter().find(|one| one.space() == u32::from(space))
 }
 
 /// The space of keys of what [`transport`] named.
@@ -26,15 +26,6 @@ pub(super) fn space_named(name: &str) -> u8 {
         "udp" => 1,
         "sctp" => 2,
         _ => 3,
-    }
-}
-
-/// The space of keys that a transport has.
-pub(super) fn space_of(transport: Transport) -> u8 {
-    match transport {
-        Transport::Tcp => 0,
-        Transport::Udp => 1,
-        Transport::Sctp => 2,
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{Sight, transport_of};
+use super::Sight;
 use crate::counters::PortCount;
 use crate::talkers::TopTalker;
 use portguard_kernel::host::listeners::Listener;
@@ -37,7 +37,7 @@ impl<'v> Seen<'v> {
             seen.listeners.entry(place).or_default().push(one);
         }
         for line in sights.iter().flat_map(|sight| &sight.report.ports) {
-            let Some(transport) = transport_of(line.transport) else {
+            let Ok(transport) = line.transport.parse() else {
                 continue;
             };
             if let Some(last) = line.port_last {
@@ -51,7 +51,7 @@ impl<'v> Seen<'v> {
         let mut talkers: Vec<&TopTalker> = sights.iter().flat_map(|sight| &sight.talkers).collect();
         talkers.sort_by_key(|talker| Reverse(talker.packets));
         for (index, talker) in talkers.into_iter().enumerate() {
-            if let Some(transport) = transport_of(talker.transport) {
+            if let Ok(transport) = talker.transport.parse() {
                 let Some(port) = talker.port else { continue };
                 let place = (talker.direction, transport, port);
                 seen.talkers.entry(place).or_default().push((index, talker));

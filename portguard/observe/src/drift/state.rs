@@ -3,8 +3,20 @@
 use serde::Serialize;
 
 /// How document, listeners and traffic agree about a port. The names are stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum State {
     /// Somebody listens, and the rows of this host's roles that print the port open nothing here.
     ListeningLeftOut,
@@ -48,51 +60,11 @@ pub enum State {
 
 impl State {
     /// All states, those to act on first.
-    pub const ALL: [Self; 19] = [
-        Self::ListeningLeftOut,
-        Self::ListeningUndocumented,
-        Self::PublishedUndocumented,
-        Self::RedirectedUndocumented,
-        Self::UndocumentedTrafficSeen,
-        Self::UndocumentedPeerSeen,
-        Self::Scan,
-        Self::AnswersFromElsewhere,
-        Self::UndocumentedAnswers,
-        Self::DocumentedNotListening,
-        Self::DocumentedLoopbackOnly,
-        Self::DocumentedUsed,
-        Self::DocumentedListeningUnused,
-        Self::DocumentedListening,
-        Self::DocumentedPublished,
-        Self::DocumentedRedirected,
-        Self::DocumentedNeverUsed,
-        Self::LoopbackOnly,
-        Self::EphemeralSocket,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ListeningLeftOut => "listening-left-out",
-            Self::ListeningUndocumented => "listening-undocumented",
-            Self::PublishedUndocumented => "published-undocumented",
-            Self::RedirectedUndocumented => "redirected-undocumented",
-            Self::UndocumentedTrafficSeen => "undocumented-traffic-seen",
-            Self::UndocumentedPeerSeen => "undocumented-peer-seen",
-            Self::Scan => "scan",
-            Self::AnswersFromElsewhere => "answers-from-elsewhere",
-            Self::DocumentedNotListening => "documented-not-listening",
-            Self::DocumentedLoopbackOnly => "documented-loopback-only",
-            Self::DocumentedUsed => "documented-used",
-            Self::DocumentedListeningUnused => "documented-listening-unused",
-            Self::DocumentedListening => "documented-listening",
-            Self::DocumentedPublished => "documented-published",
-            Self::DocumentedRedirected => "documented-redirected",
-            Self::DocumentedNeverUsed => "documented-never-used",
-            Self::LoopbackOnly => "loopback-only",
-            Self::EphemeralSocket => "ephemeral-socket",
-            Self::UndocumentedAnswers => "undocumented-answers",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// What it means, and what to do about it.

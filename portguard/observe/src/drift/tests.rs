@@ -431,7 +431,7 @@ fn without_a_guard_nothing_is_said_of_traffic() {
 fn states_to_act_on_come_first_in_the_list() {
     let first = State::ALL.iter().map(|state| state.is_to_act_on());
     assert!(first.is_sorted_by(|a, b| a >= b));
-    for state in State::ALL {
+    for &state in State::ALL {
         let json = serde_json::to_value(state).unwrap();
         assert_eq!(json, state.name());
         assert!(!state.meaning().is_empty());

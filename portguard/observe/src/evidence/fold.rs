@@ -31,7 +31,7 @@ pub(super) fn fold(causes: &[Cause], findings: &[Finding], sockets: &Sockets) ->
         !is_quiet(cause, sockets)
             || of(Kind::UndocumentedPort).any(|finding| {
                 let ports = finding.port_first.zip(finding.port_last);
-                finding.transport.map(number) == Some(cause.protocol)
+                finding.transport.map(Transport::number) == Some(cause.protocol)
                     && ports.is_some_and(|(first, last)| (first..=last).contains(&cause.port))
             })
     };
@@ -102,13 +102,9 @@ fn is_client(port: u16, sockets: &Sockets) -> bool {
 
 /// Whether nobody listens there and few packets came, as far as causes tell.
 fn is_quiet(cause: &Cause, sockets: &Sockets) -> bool {
-    let transport = match cause.protocol {
-        protocol::TCP => Transport::Tcp,
-        protocol::UDP => Transport::Udp,
-        protocol::SCTP => Transport::Sctp,
-        _ => return false,
-    };
-    !sockets.serve(transport, cause.port) && cause.packets.total() <= OFTEN
+    let transport = Transport::from_repr(cause.protocol);
+    transport.is_some_and(|transport| !sockets.serve(transport, cause.port))
+        && cause.packets.total() <= OFTEN
 }
 
 /// Who tried many ports, also in a time of which no counters are left: before the last boot, or before the guard was removed.
@@ -126,12 +122,4 @@ fn scanners(causes: &[Cause], sockets: &Sockets) -> BTreeSet<IpNet> {
     }
     let many = tried.into_iter().filter(|(_, ports)| ports.len() >= PORTS);
     many.map(|(peer, _)| peer).collect()
-}
-
-pub(super) fn number(transport: Transport) -> u8 {
-    match transport {
-        Transport::Tcp => protocol::TCP,
-        Transport::Udp => protocol::UDP,
-        Transport::Sctp => protocol::SCTP,
-    }
 }

@@ -16,8 +16,9 @@ use portguard_policy::explain::{Explainer, Near, Outcome, Query};
 use portguard_policy::policy::{Outbound, Peers, Policy};
 
 /// What becomes of a cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// It would be dropped, and nobody has said that it may.
     Unexplained,
@@ -33,14 +34,8 @@ pub enum State {
 
 impl State {
     /// In one word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unexplained => "unexplained",
-            Self::Accepted => "accepted",
-            Self::Dropped => "dropped",
-            Self::Audit => "audit",
-            Self::Admitted => "admitted",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -262,7 +257,7 @@ fn unknown_peers<'a>(
             } else {
                 Direction::Egress
             },
-            protocol: super::fold::number(transport),
+            protocol: transport.number(),
             remote: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port,
             from_port: None,

@@ -108,7 +108,7 @@ impl<'a> Ledger<'a> {
         sockets: &'a Sockets,
     ) -> Self {
         let mut halves: BTreeMap<Side, Half<'a>> = BTreeMap::new();
-        let of = |line: &'a PortCount| Some((line.direction, transport(line.transport)?));
+        let of = |line: &'a PortCount| Some((line.direction, line.transport.parse().ok()?));
         for line in reports.iter().flat_map(|report| &report.ports) {
             let Some(side) = of(line).filter(|_| line.violations.packets > 0) else {
                 continue;
@@ -123,7 +123,7 @@ impl<'a> Ledger<'a> {
             }
         }
         for talker in talkers {
-            let Some(transport) = transport(talker.transport) else {
+            let Ok(transport) = talker.transport.parse() else {
                 continue;
             };
             // Without a counter there is nothing to tell about: it is of a moment later than the counters.
@@ -162,15 +162,6 @@ impl<'a> Ledger<'a> {
             .collect();
         all.sort_by_key(|finding| Reverse(finding.violations));
         all
-    }
-}
-
-pub(super) fn transport(name: &str) -> Option<Transport> {
-    match name {
-        "tcp" => Some(Transport::Tcp),
-        "udp" => Some(Transport::Udp),
-        "sctp" => Some(Transport::Sctp),
-        _ => None,
     }
 }
 

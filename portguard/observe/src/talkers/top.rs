@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use portguard_common::packet::protocol;
 use portguard_common::sampler::{RATE, SAMPLED_ALL};
 use serde::Serialize;
 
@@ -211,7 +210,7 @@ impl TopTalker {
     }
 
     fn look_near(&mut self, talker: &Talker, policy: &Policy, catalog: &Catalog) {
-        if let Some(transport) = carrier(talker.protocol).filter(|_| self.has_port()) {
+        if let Some(transport) = Transport::from_repr(talker.protocol).filter(|_| self.has_port()) {
             let Some(port) = self.port else { return };
             let asked = (talker.direction, transport, port, talker.peer);
             self.nearest = explain::nearest(policy, catalog, asked);
@@ -275,15 +274,6 @@ pub(crate) fn name(net: IpNet) -> String {
         net.addr().to_string()
     } else {
         net.to_string()
-    }
-}
-
-fn carrier(number: u8) -> Option<Transport> {
-    match number {
-        protocol::TCP => Some(Transport::Tcp),
-        protocol::UDP => Some(Transport::Udp),
-        protocol::SCTP => Some(Transport::Sctp),
-        _ => None,
     }
 }
 

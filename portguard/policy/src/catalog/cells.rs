@@ -146,16 +146,9 @@ fn domain(name: &str) -> Parsed<Peer> {
 
 /// `tcp`, `udp` or `sctp`.
 pub(super) fn transport(cell: &str) -> Parsed<Transport> {
-    match cell {
-        "tcp" => Ok(Transport::Tcp),
-        "udp" => Ok(Transport::Udp),
-        "sctp" => Ok(Transport::Sctp),
-        _ => Err(unknown(
-            "transport",
-            cell,
-            ["tcp", "udp", "sctp"].into_iter(),
-        )),
-    }
+    let known = ["tcp", "udp", "sctp"].into_iter();
+    cell.parse()
+        .map_err(|_error| unknown("transport", cell, known))
 }
 
 /// `out-of-band`, `loopback`, `other-device` or `no-number`.
@@ -172,10 +165,7 @@ pub(super) fn inert(cell: &str) -> Parsed<Inert> {
 
 /// `public-service`, `administration`, `cluster-members`, `infrastructure` or `monitoring`.
 pub(super) fn class(cell: &str) -> Parsed<PeerClass> {
-    let found = PeerClass::ALL
-        .into_iter()
-        .find(|class| class.as_str() == cell);
-    found.ok_or_else(|| {
+    cell.parse().map_err(|_error| {
         let known = PeerClass::ALL.iter().map(|class| class.as_str());
         unknown("class of peers", cell, known)
     })

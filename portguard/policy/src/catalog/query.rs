@@ -183,23 +183,11 @@ impl std::fmt::Display for Peer {
 
 impl PeerClass {
     /// All of them, in the order in which a site is asked.
-    pub const ALL: [Self; 5] = [
-        Self::PublicService,
-        Self::Administration,
-        Self::ClusterMembers,
-        Self::Infrastructure,
-        Self::Monitoring,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Stable kebab-case name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PublicService => "public-service",
-            Self::Administration => "administration",
-            Self::ClusterMembers => "cluster-members",
-            Self::Infrastructure => "infrastructure",
-            Self::Monitoring => "monitoring",
-        }
+        self.into()
     }
 
     /// In words, as what a row is there for.
@@ -217,12 +205,7 @@ impl PeerClass {
 impl Inert {
     /// Stable kebab-case name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OutOfBand => "out-of-band",
-            Self::Loopback => "loopback",
-            Self::OtherDevice => "other-device",
-            Self::NoNumber => "no-number",
-        }
+        self.into()
     }
 }
 

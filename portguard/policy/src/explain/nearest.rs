@@ -7,7 +7,7 @@ use portguard_common::packet::{Packet, Shape};
 use portguard_common::reason::Direction;
 use serde::Serialize;
 
-use super::{cited, remote, transport_of};
+use super::{cited, remote};
 use crate::catalog::{self, Catalog, PortSpec, Row, System, Transport};
 use crate::policy::{Grant, GrantKind, Omitted, Peers, Policy};
 
@@ -58,7 +58,7 @@ pub(super) fn of(
     packet: &Packet,
     direction: Direction,
 ) -> Vec<Near> {
-    match (packet.shape, transport_of(packet.protocol)) {
+    match (packet.shape, Transport::from_repr(packet.protocol)) {
         (Shape::Ports, Some(transport)) => {
             let (port, remote) = (packet.destination_port, remote(packet, direction));
             nearest(policy, catalog, (direction, transport, port, remote))

@@ -170,18 +170,13 @@ impl<'a> Builder<'a> {
         let mut table = vec![0u16; Key::COUNT as usize];
         if !egress {
             for &(transport, first, last) in &policy.settings.audit_ports {
-                let space = u32::from(space(transport));
+                let space = transport.space();
                 for port in first..=last {
                     put(&mut table, Key::port(space, port).0, Entry::AUDIT);
                 }
             }
         }
-        let grants = if egress {
-            &policy.outbound
-        } else {
-            &policy.inbound
-        };
-        for span in spans(grants) {
+        for span in spans(policy.grants(direction)) {
             let grants = span
                 .grants
                 .iter()
@@ -192,7 +187,7 @@ impl<'a> Builder<'a> {
                 &mut table,
                 &Item {
                     egress,
-                    space: space(span.transport),
+                    space: u8::try_from(span.transport.space()).unwrap_or(u8::MAX),
                     first: span.first,
                     last: span.last,
                     grants,
@@ -443,14 +438,6 @@ fn cell(item: &Item<'_>, first: u16, last: u16, variant: &Variant) -> Cell {
         last,
         kind,
         rows,
-    }
-}
-
-fn space(transport: Transport) -> u8 {
-    match transport {
-        Transport::Tcp => 0,
-        Transport::Udp => 1,
-        Transport::Sctp => 2,
     }
 }
 

@@ -272,16 +272,13 @@ fn port(text: &str) -> Result<u16, Fault> {
 
 /// A transport's name.
 pub(super) fn transport(text: &str) -> Result<Transport, Fault> {
-    match text {
-        "tcp" => Ok(Transport::Tcp),
-        "udp" => Ok(Transport::Udp),
-        "sctp" => Ok(Transport::Sctp),
-        _ => Err(Fault::new(
+    text.parse().map_err(|_error| {
+        Fault::new(
             "bad-transport",
             format!("`{}` is not a transport with ports", text.escape_debug()),
             "write `tcp`, `udp` or `sctp`",
-        )),
-    }
+        )
+    })
 }
 
 /// `tcp/8000-9000`.

@@ -117,7 +117,7 @@ pub(super) fn unprinted(
     if let Some(value) = fields.take("default") {
         general = who(reader, value, "default");
     }
-    for class in PeerClass::ALL {
+    for &class in PeerClass::ALL {
         if let Some(value) = fields.take(class.as_str()) {
             let place = reader.place_of(&value);
             if let Some(found) = who(reader, value, class.as_str()) {

@@ -71,7 +71,7 @@ fn unprinted(text: &mut String, system: &System, rows: &[&Row]) {
         );
         add(text, "# unprinted_peers.default = [\"admins\"]");
     }
-    for class in PeerClass::ALL {
+    for &class in PeerClass::ALL {
         let lacking = of(Some(class));
         if lacking.is_empty() {
             continue;

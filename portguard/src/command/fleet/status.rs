@@ -47,7 +47,7 @@ pub(super) struct StatusArgs {
     #[arg(short = 'l', long = "selector", value_name = "SELECTOR")]
     selector: Option<Selector>,
     /// Wait until all of them are there, or cannot come there
-    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.map(State::name)))]
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.iter().map(|one| one.name())))]
     wait: Option<String>,
     /// For how long
     #[arg(long, value_name = "DUR", default_value = "10m", value_parser = seconds)]
@@ -175,7 +175,10 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         until(args, &store, &mut trust, wanted).await
     })?;
     project.keep_trust(&trust);
-    let trouble = State::ALL.into_iter().filter(|state| state.is_trouble());
+    let trouble = State::ALL
+        .iter()
+        .copied()
+        .filter(|state| state.is_trouble());
     // Who went back because the publishers wanted it is no trouble.
     let is_asked = |state| state == State::Reverted && report.at.phase.is_back();
     let trouble: usize = trouble

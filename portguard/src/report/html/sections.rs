@@ -178,7 +178,7 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
             "<p><span class=\"mark good\">none</span> Documents, services and traffic agree.</p>",
         );
     }
-    for state in State::ALL {
+    for &state in State::ALL {
         let mut items: Vec<&Item> = evidence
             .drift
             .items
@@ -208,7 +208,8 @@ pub(super) fn drift(page: &mut String, evidence: &Evidence) {
     }
     without_port(page, evidence);
     let quiet: Vec<String> = State::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|state| !state.is_to_act_on())
         .filter_map(|state| {
             let count = evidence

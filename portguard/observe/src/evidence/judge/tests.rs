@@ -160,7 +160,7 @@ fn answers_from_elsewhere_get_a_row_that_lets_the_next_one_in() {
 
 #[test]
 fn whatever_is_unexplained_can_be_accepted_as_it_is_called() {
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         for (last, source_port) in [(9_000, None), (9_005, None), (9_000, Some(161))] {
             for direction in ["in", "out"] {
                 let finding = Finding {

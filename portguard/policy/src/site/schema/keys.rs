@@ -176,7 +176,8 @@ pub(super) fn site() -> Table {
 
 fn unprinted() -> Kind {
     let mut keys = vec![key("default", Peers, "For rows of the other classes")];
-    keys.extend(PeerClass::ALL.map(|class| key(class.as_str(), Peers, class.title())));
+    let classes = PeerClass::ALL.iter();
+    keys.extend(classes.map(|class| key(class.as_str(), Peers, class.title())));
     or(Peers, Kind::Table(Table(keys)))
 }
 

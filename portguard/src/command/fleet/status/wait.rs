@@ -45,7 +45,10 @@ impl Waited {
 
 /// A state by its name.
 pub(super) fn state(name: &str) -> Option<State> {
-    State::ALL.into_iter().find(|state| state.name() == name)
+    State::ALL
+        .iter()
+        .copied()
+        .find(|state| state.name() == name)
 }
 
 /// Waiting for one.

@@ -181,7 +181,7 @@ pub(super) fn say(catalog: &Catalog, draft: &Draft, site: &mut Site, extra: &Ext
             },
         ),
         4 => {
-            let class = pick(&PeerClass::ALL, extra.at).unwrap();
+            let class = pick(PeerClass::ALL, extra.at).unwrap();
             said.unprinted_classes.insert(class, (who, PLACE));
             return;
         }

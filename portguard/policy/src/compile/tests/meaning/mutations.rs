@@ -143,7 +143,7 @@ fn peers(system: &System, row: &Row, changes: &mut Vec<Mutation>) {
             row.peers.push(other.clone());
         });
     }
-    for class in PeerClass::ALL {
+    for &class in PeerClass::ALL {
         if row.class.is_some() && row.class != Some(class) {
             push(row, changes, format!("class {}", class.as_str()), |row| {
                 row.class = Some(class);

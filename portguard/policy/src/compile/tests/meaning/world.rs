@@ -120,7 +120,7 @@ impl World {
             said.peers.insert(group.clone(), (these(&net), place));
             outside.insert(format!("@{group}"), net);
         }
-        for (class, last) in PeerClass::ALL.into_iter().zip(1..) {
+        for (&class, last) in PeerClass::ALL.iter().zip(1..) {
             let net = format!("198.18.1.{last}/32");
             said.unprinted_classes.insert(class, (these(&net), place));
             outside.insert(format!("?{}", class.as_str()), net);
