@@ -231,7 +231,6 @@ impl Watched {
 }
 
 fn answer(request: &Request, seen: &Seen) -> Response {
-    const PLAIN: &str = "text/plain; charset=utf-8";
     match request.path.as_str() {
         "/metrics" => match observe::interfaces(None) {
             Ok(observed) => {
@@ -248,16 +247,8 @@ fn answer(request: &Request, seen: &Seen) -> Response {
             Ok(observed) => health(&observed, &seen.names),
             Err(error) => failed(&error),
         },
-        "/" => Response {
-            status: "200 OK",
-            media_type: PLAIN,
-            body: "portguard agent: /metrics, /healthz\n".to_owned(),
-        },
-        _ => Response {
-            status: "404 Not Found",
-            media_type: PLAIN,
-            body: "404 Not Found\n".to_owned(),
-        },
+        "/" => Response::plain("200 OK", "portguard agent: /metrics, /healthz\n".to_owned()),
+        _ => Response::plain("404 Not Found", "404 Not Found\n".to_owned()),
     }
 }
 
@@ -274,29 +265,18 @@ fn health(observed: &[observe::Observed], names: &metrics::Names) -> Response {
         })
         .collect();
     troubles.extend(names.names.iter().filter_map(metrics::Name::trouble));
-    let (status, body) = if observed.is_empty() {
-        (
-            "503 Service Unavailable",
-            "no interface is guarded\n".to_owned(),
-        )
-    } else if troubles.is_empty() {
-        ("200 OK", "ok\n".to_owned())
+    if observed.is_empty() {
+        troubles = vec!["no interface is guarded".to_owned()];
+    }
+    if troubles.is_empty() {
+        Response::plain("200 OK", "ok\n".to_owned())
     } else {
-        ("503 Service Unavailable", troubles.join("\n") + "\n")
-    };
-    Response {
-        status,
-        media_type: "text/plain; charset=utf-8",
-        body,
+        Response::plain("503 Service Unavailable", troubles.join("\n") + "\n")
     }
 }
 
 fn failed(error: &portguard_kernel::Error) -> Response {
-    Response {
-        status: "500 Internal Server Error",
-        media_type: "text/plain; charset=utf-8",
-        body: format!("{error:#}\n"),
-    }
+    Response::plain("500 Internal Server Error", format!("{error:#}\n"))
 }
 
 /// Tells the service manager, where one asked to be told; nothing depends on it.

@@ -33,9 +33,11 @@ pub(crate) enum Column {
     SpareWhole,
     /// Wraps between words; below the record, over the whole width, where there is no room beside the others.
     Below,
+    /// Not shown.
+    Hidden,
 }
 
-use Column::{Below, Number, Prose, Spare, SpareWhole, Whole};
+use Column::{Below, Hidden, Number, Prose, Spare, SpareWhole, Whole};
 
 /// Rows below a header.
 #[derive(Debug)]
@@ -93,7 +95,9 @@ impl Grid {
             .iter()
             .enumerate()
             // A column that says nothing takes no room.
-            .filter(|(index, _)| self.rows.is_empty() || !is_empty(*index))
+            .filter(|(index, (_, kind))| {
+                *kind != Hidden && (self.rows.is_empty() || !is_empty(*index))
+            })
             .map(|(index, (_, kind))| (index, *kind, longest(index, chars)))
             .collect();
         let Some(width) = self.width else {
@@ -105,7 +109,7 @@ impl Grid {
         };
         loop {
             let least = |(index, kind, whole): &(usize, Column, usize)| match kind {
-                Whole | Number | SpareWhole => *whole,
+                Whole | Number | SpareWhole | Hidden => *whole,
                 Prose | Spare | Below => longest(*index, longest_word).max(PROSE).min(*whole),
             };
             let taken = GAP * shown.len().saturating_sub(1);

@@ -61,20 +61,24 @@ pub(super) struct Response {
     pub(super) body: String,
 }
 
+impl Response {
+    /// Text.
+    pub(super) const fn plain(status: &'static str, body: String) -> Self {
+        Self {
+            status,
+            media_type: "text/plain; charset=utf-8",
+            body,
+        }
+    }
+}
+
 /// Reads one request, answers, and closes. What goes wrong with a peer is the peer's affair.
 async fn serve(mut peer: TcpStream, answer: impl FnOnce(&Request) -> Response) {
     let _ = tokio::time::timeout(PATIENCE, async {
         let head = tokio::time::timeout(TO_ASK, read(&mut peer)).await??;
         let (response, is_head) = match parse(&head) {
             Ok(request) => (answer(&request), request.is_head),
-            Err(status) => {
-                let response = Response {
-                    status,
-                    media_type: "text/plain; charset=utf-8",
-                    body: format!("{status}\n"),
-                };
-                (response, false)
-            }
+            Err(status) => (Response::plain(status, format!("{status}\n")), false),
         };
         let head = format!(
             "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\

@@ -3,12 +3,14 @@
 use std::io::{self, Write};
 
 use super::{By, Shown};
-use crate::command::table::Column::{Number, Prose, Spare, SpareWhole, Whole};
-use crate::command::table::{Grid, hanging, wrapped};
+use crate::command::table::Column::{Hidden, Number, Prose, Spare, SpareWhole, Whole};
+use crate::command::table::{Column, Grid, hanging, wrapped};
 use crate::command::traffic;
 use crate::fold::width;
 use portguard_kernel::generation::effective::Strictness;
-use portguard_observe::counters::{CauseCount, PortCount, Report, RowCount};
+use portguard_observe::counters::{
+    CauseCount, PeerCount, PortCount, ReasonCount, Report, RowCount,
+};
 use portguard_observe::talkers::TopTalkers;
 use portguard_policy::human::{bytes, count, duration, grouped, now, plain};
 
@@ -33,6 +35,18 @@ impl Rates<'_> {
             format!("{rate:.0}")
         }
     }
+}
+
+/// The column of rates.
+const fn per_second(rates: Option<&Rates<'_>>) -> Column {
+    if rates.is_some() { Number } else { Hidden }
+}
+
+/// A cell of what came since the last look; empty where nobody looked before.
+fn rate(rates: Option<&Rates<'_>>, packets: impl FnOnce(&Report) -> Option<u64>) -> String {
+    rates.map_or(String::new(), |rates| {
+        rates.tell(packets(rates.delta).unwrap_or(0))
+    })
 }
 
 /// One interface.
@@ -117,17 +131,16 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
 
 fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::Result<()> {
     let report = &shown.report;
-    let mut header = vec![("", Whole), ("port", Whole), ("passed", Number)];
-    if rates.is_some() {
-        header.push(("passed/s", Number));
-    }
-    header.extend([
+    let mut lines = Grid::new(&[
+        ("", Whole),
+        ("port", Whole),
+        ("passed", Number),
+        ("passed/s", per_second(rates)),
         ("violations", Number),
         ("rows", Prose),
         ("purpose", Spare),
         ("bytes", SpareWhole),
     ]);
-    let mut lines = Grid::new(&header);
     let documented = report.ports.iter();
     let documented: Vec<&PortCount> = documented
         .filter(|port| port.documented || port.passed.packets > 0)
@@ -136,22 +149,20 @@ fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::R
         return writeln!(out, "no documented port\n");
     }
     for port in documented {
-        let mut cells = vec![
+        let rate = rate(rates, |delta| {
+            let same = delta.ports.iter().find(|other| other.is_same(port))?;
+            Some(same.passed.packets)
+        });
+        lines.row([
             port.direction.to_owned(),
             port.name(),
             grouped(port.passed.packets),
-        ];
-        if let Some(rates) = rates {
-            let delta = rates.delta.ports.iter().find(|other| other.is_same(port));
-            cells.push(rates.tell(delta.map_or(0, |delta| delta.passed.packets)));
-        }
-        cells.extend([
+            rate,
             grouped(port.violations.packets),
             plain(&port.rows.join(", ")),
             plain(&purposes(&shown.rows, port)),
             bytes(port.passed.bytes),
         ]);
-        lines.row(cells);
     }
     writeln!(out, "{lines}")
 }
@@ -181,26 +192,29 @@ fn purposes(rows: &[RowCount], port: &PortCount) -> String {
 }
 
 fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec![("row", Whole), ("packets", Number), ("bytes", Number)];
-    if rates.is_some() {
-        header.push(("packets/s", Number));
-    }
-    header.extend([
+    let mut lines = Grid::new(&[
+        ("row", Whole),
+        ("packets", Number),
+        ("bytes", Number),
+        ("packets/s", per_second(rates)),
         ("purpose", Prose),
         ("role", SpareWhole),
         ("document", Spare),
     ]);
-    let mut lines = Grid::new(&header);
     for row in &report.rows {
-        let mut cells = vec![plain(&row.row), grouped(row.packets), bytes(row.bytes)];
-        if let Some(rates) = rates {
-            let delta = rates.delta.rows.iter().find(|other| other.row == row.row);
-            cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
-        }
-        cells.push(plain(&row.purpose));
-        cells.push(plain(row.role.as_deref().unwrap_or_default()));
-        cells.push(plain(&row.citation));
-        lines.row(cells);
+        let rate = rate(rates, |delta| {
+            let same = delta.rows.iter().find(|other| other.row == row.row)?;
+            Some(same.packets)
+        });
+        lines.row([
+            plain(&row.row),
+            grouped(row.packets),
+            bytes(row.bytes),
+            rate,
+            plain(&row.purpose),
+            plain(row.role.as_deref().unwrap_or_default()),
+            plain(&row.citation),
+        ]);
     }
     writeln!(out, "{lines}")
 }
@@ -209,34 +223,28 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
     if report.peers.is_empty() {
         return writeln!(out, "no packet of a documented peer\n");
     }
-    let mut header = vec![
+    let mut lines = Grid::new(&[
         ("", Whole),
         ("peers", Prose),
         ("packets", Number),
         ("bytes", Number),
-    ];
-    if rates.is_some() {
-        header.push(("packets/s", Number));
-    }
-    header.push(("rows", Prose));
-    let mut lines = Grid::new(&header);
+        ("packets/s", per_second(rates)),
+        ("rows", Prose),
+    ]);
     for peer in &report.peers {
-        let mut cells = vec![
+        let rate = rate(rates, |delta| {
+            let is_same =
+                |other: &&PeerCount| other.peers == peer.peers && other.direction == peer.direction;
+            Some(delta.peers.iter().find(is_same)?.packets)
+        });
+        lines.row([
             peer.direction.to_owned(),
             plain(&peer.peers),
             grouped(peer.packets),
             bytes(peer.bytes),
-        ];
-        if let Some(rates) = rates {
-            let delta = rates
-                .delta
-                .peers
-                .iter()
-                .find(|other| other.peers == peer.peers && other.direction == peer.direction);
-            cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
-        }
-        cells.push(plain(&peer.rows.join(", ")));
-        lines.row(cells);
+            rate,
+            plain(&peer.rows.join(", ")),
+        ]);
     }
     writeln!(out, "{lines}")
 }
@@ -299,17 +307,14 @@ fn talkers(out: &mut dyn Write, top_talkers: &TopTalkers) -> io::Result<()> {
 }
 
 fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    let mut header = vec![
+    let mut lines = Grid::new(&[
         ("", Whole),
         ("reason", Whole),
         ("packets", Number),
         ("bytes", Number),
-    ];
-    if rates.is_some() {
-        header.push(("packets/s", Number));
-    }
-    header.push(("verdict", Whole));
-    let mut lines = Grid::new(&header);
+        ("packets/s", per_second(rates)),
+        ("verdict", Whole),
+    ]);
     for reason in &report.reasons {
         let mode = if reason.direction == "out" {
             report.effective.outbound
@@ -321,21 +326,20 @@ fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> i
             (true, Strictness::Enforce) => "drop",
             (true, _) => "would drop",
         };
-        let mut cells = vec![
+        let rate = rate(rates, |delta| {
+            let is_same = |other: &&ReasonCount| {
+                other.reason == reason.reason && other.direction == reason.direction
+            };
+            Some(delta.reasons.iter().find(is_same)?.packets)
+        });
+        lines.row([
             reason.direction.to_owned(),
             reason.reason.clone(),
             grouped(reason.packets),
             bytes(reason.bytes),
-        ];
-        if let Some(rates) = rates {
-            let delta =
-                rates.delta.reasons.iter().find(|other| {
-                    other.reason == reason.reason && other.direction == reason.direction
-                });
-            cells.push(rates.tell(delta.map_or(0, |delta| delta.packets)));
-        }
-        cells.push(verdict.to_owned());
-        lines.row(cells);
+            rate,
+            verdict.to_owned(),
+        ]);
         let inner = report
             .causes
             .iter()
