@@ -45,8 +45,6 @@ pub const LLC: u16 = 0;
 pub(crate) const HEADER: usize = 14;
 /// Length of a VLAN tag.
 pub(crate) const TAG: usize = 4;
-/// VLAN tags that are walked.
-pub const MAX_VLAN_TAGS: usize = 2;
 
 /// Whether an EtherType announces a VLAN tag.
 #[inline(always)]

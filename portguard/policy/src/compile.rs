@@ -258,10 +258,7 @@ impl<'a, 'd> Compiler<'a, 'd> {
             let diagnostic = Diagnostic::new(level, code, message).hint(hint);
             let place = site.and_then(|site| self.inputs.site.at(site.place));
             self.diagnostics
-                .push(match place.or_else(|| rows.first().cloned()) {
-                    Some(place) => diagnostic.at(place),
-                    None => diagnostic,
-                });
+                .push(diagnostic.at_known(place.or_else(|| rows.first().cloned())));
         }
     }
 

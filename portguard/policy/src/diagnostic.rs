@@ -65,6 +65,15 @@ impl Diagnostic {
         Self::new(Level::Warning, code, message)
     }
 
+    /// Says where, if that is known.
+    #[must_use]
+    pub fn at_known(self, location: Option<String>) -> Self {
+        match location {
+            Some(location) => self.at(location),
+            None => self,
+        }
+    }
+
     /// Says where.
     #[must_use]
     pub fn at(mut self, location: impl Into<String>) -> Self {

@@ -469,24 +469,6 @@ impl Site {
 }
 
 impl SystemSite {
-    /// A system of which the site says nothing.
-    pub const EMPTY: Self = Self {
-        deployment: None,
-        version: None,
-        options: BTreeMap::new(),
-        without: BTreeMap::new(),
-        choices: BTreeMap::new(),
-        peers: BTreeMap::new(),
-        unprinted_peers: None,
-        unprinted_classes: BTreeMap::new(),
-        offsets: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        rows: BTreeMap::new(),
-        cluster: Vec::new(),
-        clusters: BTreeMap::new(),
-        place: Place { line: 0, column: 0 },
-    };
-
     /// One part of what is said of a row, by its full id: what is said of its end goes before what is said of the whole.
     pub fn of_row<'s, T>(
         &'s self,

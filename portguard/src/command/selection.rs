@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::catalogs;
 use crate::stderr::stderr;
+pub(super) use machine::hostname;
 use portguard_kernel::host::resolve;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
@@ -349,7 +350,7 @@ impl SelectionArgs {
             catalogs: directories.iter().map(|dir| absolute(dir)).collect(),
             config,
             local_addresses: machine::addresses(),
-            hostname: machine::hostname(),
+            hostname: hostname(),
             resolved: BTreeMap::new(),
             files,
             today: machine::now(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::selection::hostname;
 use super::table::hanging;
 use super::unload::loads_again;
 use crate::stdout::{print, print_json};
@@ -165,12 +166,6 @@ fn domains(out: &mut dyn Write, all: &Answers) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of this machine, if the kernel tells it.
-fn host() -> Option<String> {
-    let system = nix::sys::utsname::uname().ok()?;
-    Some(system.nodename().to_string_lossy().into_owned())
-}
-
 #[derive(Debug, Serialize)]
 struct Programs {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,7 +188,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         .collect();
     if args.json {
         print_json(&Status {
-            host: host(),
+            host: hostname(),
             interfaces,
             stays_off: store::all_off(),
             moved_here: moved::here().into_iter().map(|one| one.interface).collect(),
@@ -312,7 +307,7 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
         }
         for interface in interfaces {
             in_force(out, interface)?;
-            if let Some(host) = host() {
+            if let Some(host) = hostname() {
                 writeln!(out, "  host        {}", plain(&host))?;
             }
             let roles = match interface.roles.as_slice() {

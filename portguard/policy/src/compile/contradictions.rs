@@ -105,11 +105,8 @@ impl<'a> Compiler<'a, '_> {
                     format!("the change-over of `{choice}` ended on {until}: only {last} holds");
                 let hint = format!("write `{choice} = \"{last}\"`");
                 let diagnostic = Diagnostic::warning("change-over-ended", message).hint(hint);
-                let place = self.inputs.site.at(chosen.place);
-                self.diagnostics.push(match place {
-                    Some(place) => diagnostic.at(place),
-                    None => diagnostic,
-                });
+                self.diagnostics
+                    .push(diagnostic.at_known(self.inputs.site.at(chosen.place)));
             }
         }
     }
@@ -165,11 +162,8 @@ impl<'a> Compiler<'a, '_> {
             );
             let hint = "change these rows as well if they are about the same program";
             let diagnostic = Diagnostic::new(Level::Note, "port-stays-open", message).hint(hint);
-            let place = self.inputs.site.at(place);
-            self.diagnostics.push(match place {
-                Some(place) => diagnostic.at(place),
-                None => diagnostic,
-            });
+            self.diagnostics
+                .push(diagnostic.at_known(self.inputs.site.at(place)));
         }
     }
 
@@ -254,10 +248,8 @@ impl<'a> Compiler<'a, '_> {
         for (place, level, message) in found {
             let hint = "do the same for these rows if one program listens for all of them";
             let diagnostic = Diagnostic::new(level, "port-stays-open", message).hint(hint);
-            self.diagnostics.push(match self.inputs.site.at(place) {
-                Some(place) => diagnostic.at(place),
-                None => diagnostic,
-            });
+            self.diagnostics
+                .push(diagnostic.at_known(self.inputs.site.at(place)));
         }
     }
 

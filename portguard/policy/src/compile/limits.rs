@@ -42,10 +42,7 @@ pub(super) fn policy(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
         ),
     };
     let diagnostic = Diagnostic::error("policy-too-large", error.to_string()).hint(hint);
-    diagnostics.push(match row {
-        Some(grant) => diagnostic.at(policy.place_of(&grant.row)),
-        None => diagnostic,
-    });
+    diagnostics.push(diagnostic.at_known(row.map(|grant| policy.place_of(&grant.row))));
 }
 
 /// Whether a policy surely has room, by sums that cost nothing: most do, and an image takes a thousand times as long.

@@ -190,11 +190,8 @@ impl Compiler<'_, '_> {
                     change.key
                 );
                 let diagnostic = Diagnostic::error("one-port-for-several", message).hint(hint);
-                let place = self.inputs.site.at(change.place);
-                self.diagnostics.push(match place {
-                    Some(place) => diagnostic.at(place),
-                    None => diagnostic,
-                });
+                self.diagnostics
+                    .push(diagnostic.at_known(self.inputs.site.at(change.place)));
             }
         }
     }

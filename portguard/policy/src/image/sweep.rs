@@ -195,6 +195,14 @@ impl<'a> Builder<'a> {
                 },
             )?;
         }
+        let protocol = |number, grants| Item {
+            egress,
+            space: 3,
+            first: number,
+            last: number,
+            grants,
+            ends: Vec::new(),
+        };
         let mut protocols: BTreeMap<u8, Vec<(GrantKind, Peers, &str)>> = BTreeMap::new();
         for grant in &policy.protocols {
             let grants = protocols.entry(grant.protocol).or_default();
@@ -202,17 +210,7 @@ impl<'a> Builder<'a> {
         }
         for (number, grants) in protocols {
             let number = u16::from(number);
-            self.place(
-                &mut table,
-                &Item {
-                    egress,
-                    space: 3,
-                    first: number,
-                    last: number,
-                    grants,
-                    ends: Vec::new(),
-                },
-            )?;
+            self.place(&mut table, &protocol(number, grants))?;
         }
         // The host may always ping; who may ping the host is the site's choice.
         let echo = if egress {
@@ -223,17 +221,7 @@ impl<'a> Builder<'a> {
         if let Some(peers) = echo {
             let number = Key::ECHO.number();
             let grants = vec![(GrantKind::Baseline, peers, "baseline/echo")];
-            self.place(
-                &mut table,
-                &Item {
-                    egress,
-                    space: 3,
-                    first: number,
-                    last: number,
-                    grants,
-                    ends: Vec::new(),
-                },
-            )?;
+            self.place(&mut table, &protocol(number, grants))?;
         }
         Ok(table)
     }

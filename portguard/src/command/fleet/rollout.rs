@@ -20,6 +20,7 @@ use super::said::{Said, folded, line};
 use super::sign::{signed_order, write_order};
 use super::{block_on, follow_fault, store_fault};
 use crate::command::interrupted;
+use crate::command::selection::hostname;
 use crate::stderr::say;
 use crate::stdout::{json_line, print, print_json};
 
@@ -215,7 +216,8 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
     let project = project.open()?;
     let store = project.store()?;
     let mut trust = project.trust()?;
-    let me = format!("controller {}@{}", std::process::id(), hostname());
+    let host = hostname().unwrap_or_else(|| "unknown".to_owned());
+    let me = format!("controller {}@{}", std::process::id(), host);
     block_on(async {
         let mut stop = std::pin::pin!(interrupted()?);
         let mut last = String::new();
@@ -275,11 +277,4 @@ fn control(project: &ProjectArgs) -> anyhow::Result<Exit> {
         Ok(())
     })?;
     Ok(Exit::Ok)
-}
-
-fn hostname() -> String {
-    nix::unistd::gethostname().map_or_else(
-        |_| "unknown".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use portguard_policy::human::rfc3339;
 
 /// The kernel's host name.
-pub(super) fn hostname() -> Option<String> {
+pub(in crate::command) fn hostname() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();
     (!name.is_empty() && name != "(none)").then(|| name.to_owned())

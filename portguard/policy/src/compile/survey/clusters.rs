@@ -91,8 +91,5 @@ fn conflict(
     );
     let place = host.cluster.first().map_or(host.place, |(_, place)| *place);
     let diagnostic = Diagnostic::error("clusters-differ", message).hint(hint);
-    Some(match inputs.site.at(place) {
-        Some(place) => diagnostic.at(place),
-        None => diagnostic,
-    })
+    Some(diagnostic.at_known(inputs.site.at(place)))
 }

@@ -30,7 +30,7 @@ fn every_row_of_every_role_is_granted_or_listed_with_a_reason() {
                 system.id.clone(),
                 SystemSite {
                     deployment,
-                    ..SystemSite::EMPTY
+                    ..SystemSite::default()
                 },
             );
             let mut inputs = inputs(&catalog, &site, Selection::Roles(vec![id.clone()]));

@@ -46,9 +46,11 @@ fn site() -> impl Strategy<Value = Site> {
             },
         );
         let these = || Who::These(Terms(vec![(Term::Group("g".to_owned()), place)]));
-        let mut acme = SystemSite::EMPTY;
-        acme.deployment = said[0].then(|| ("clustered".to_owned(), place));
-        acme.version = said[1].then(|| (vec![4, 5], place));
+        let mut acme = SystemSite {
+            deployment: said[0].then(|| ("clustered".to_owned(), place)),
+            version: said[1].then(|| (vec![4, 5], place)),
+            ..SystemSite::default()
+        };
         if said[2] {
             acme.choices.insert(
                 "mail".to_owned(),

@@ -9,8 +9,7 @@ use proptest::prelude::*;
 use super::draft::{Draft, PLACE, address, of_draft, pick};
 use crate::catalog::{Catalog, Direction, Peer, PeerClass, System, Transport};
 use crate::site::{
-    Access, Group, Interface, Management, OwnRow, Ports, RowSite, Site, SystemSite, Term, Terms,
-    Who,
+    Access, Group, Interface, Management, OwnRow, Ports, RowSite, Site, Term, Terms, Who,
 };
 
 /// Who is meant: how it is written, which host, which role.
@@ -144,10 +143,7 @@ pub(super) fn say(catalog: &Catalog, draft: &Draft, site: &mut Site, extra: &Ext
         _ => {}
     }
     let said = match of {
-        Some(of) => site.hosts[of]
-            .systems
-            .entry(system.id.clone())
-            .or_insert(SystemSite::EMPTY),
+        Some(of) => site.hosts[of].systems.entry(system.id.clone()).or_default(),
         None => site.systems.get_mut(&system.id).unwrap(),
     };
     let off = Some("spare".to_owned());

@@ -84,7 +84,7 @@ pub(super) fn pick<T: Clone>(all: &[T], at: u8) -> Option<T> {
 }
 
 fn said(system: &System, words: &Words) -> SystemSite {
-    let mut said = SystemSite::EMPTY;
+    let mut said = SystemSite::default();
     let deployments: Vec<_> = system.deployments.keys().cloned().collect();
     said.deployment = pick(&deployments, words.deployment).map(|name| (name, PLACE));
     said.version = words

@@ -113,7 +113,7 @@ impl World {
                 site.hosts.push(host);
             }
         }
-        let mut said = SystemSite::EMPTY;
+        let mut said = SystemSite::default();
         let mut outside = BTreeMap::from([("multicast".to_owned(), "multicast".to_owned())]);
         for (group, last) in system.groups.keys().zip(1..) {
             let net = format!("198.18.0.{last}/32");
