@@ -5,6 +5,7 @@ mod enroll;
 mod guard;
 mod hold;
 pub(super) mod host;
+mod init;
 mod plan;
 mod project;
 mod rollout;
@@ -39,7 +40,7 @@ pub struct FleetArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Init(project::InitArgs),
+    Init(init::InitArgs),
     Classes(classes::ClassesArgs),
     Enroll(enroll::EnrollArgs),
     Revoke(enroll::RevokeArgs),
@@ -64,7 +65,7 @@ enum Verb {
 /// Whatever it could not do.
 pub fn run(args: &FleetArgs) -> anyhow::Result<Exit> {
     match &args.verb {
-        Verb::Init(args) => project::init(args),
+        Verb::Init(args) => init::init(args),
         Verb::Classes(args) => classes::run(args),
         Verb::Enroll(args) => enroll::enroll(args),
         Verb::Revoke(args) => enroll::revoke(args),
