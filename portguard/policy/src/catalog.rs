@@ -16,8 +16,6 @@ mod report;
 mod rows;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod vendor_tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

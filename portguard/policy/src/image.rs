@@ -6,10 +6,10 @@
 mod classes;
 mod endings;
 mod hosts;
-#[cfg(test)]
-mod laws;
 mod nets;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::fmt;

@@ -2,6 +2,7 @@
 
 mod damage;
 mod errors;
+mod vendors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

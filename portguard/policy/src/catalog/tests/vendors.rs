@@ -6,7 +6,7 @@ mod nexthink;
 mod thoughtspot;
 mod wso2;
 
-use super::{Catalog, Direction, Peer, PortSpec, Row, System};
+use crate::catalog::{Catalog, Direction, Peer, PortSpec, Row, System};
 
 fn system(id: &str) -> System {
     let mut catalog = Catalog::embedded().unwrap();
