@@ -161,11 +161,15 @@ pub(crate) fn spill(hashed: Hashed, class: Class, at: Moment) -> Began {
 
 /// Writes a conversation of the other end: in place of the cell that it has, with its content, or as one that begins.
 #[inline(always)]
-pub(crate) fn write_theirs(hashed: Hashed, own: Option<(u64, u64)>, at: Moment) -> Began {
+pub(crate) fn write_theirs(
+    hashed: Hashed,
+    own: Option<(u64, u64)>,
+    class: Class,
+    at: Moment,
+) -> Began {
     let Some(set) = THEIRS.get_ptr_mut(hashed.set & at.mask) else {
         return Began::Lost;
     };
-    let class = Class::Datagrams;
     match own {
         Some((own, new)) => {
             exchange(set, flow::home(hashed.tag), own, new);

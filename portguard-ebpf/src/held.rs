@@ -82,9 +82,11 @@ pub(crate) fn hold(cookie: u64, port: u16) {
     if before.is_some() {
         release(cookie);
     }
-    // Where there is no room for it, its port stays counted until there is a list of sockets again.
-    let is_taken = BOUND.insert(cookie, u32::from(port), BPF_NOEXIST.into()) == Err(-EEXIST);
-    if !is_taken {
+    // Where there is no room for it, it is not counted: nobody would count it back.
+    if BOUND
+        .insert(cookie, u32::from(port), BPF_NOEXIST.into())
+        .is_ok()
+    {
         count(port, 1);
     }
 }
@@ -118,6 +120,3 @@ fn count(port: u16, more: u32) {
         bpf_spin_unlock((&raw mut (*page).lock).cast());
     }
 }
-
-/// The kernel has this entry already.
-const EEXIST: i32 = 17;

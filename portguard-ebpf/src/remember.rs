@@ -30,15 +30,25 @@ impl Theirs for Maps {
 
     #[inline(always)]
     fn write_theirs(&self, hashed: Hashed, own: Option<u64>) {
-        let at = self.moment();
-        let new = flow::cell(hashed.tag, Class::Datagrams, at.now);
-        conversations::write_theirs(hashed, own.map(|own| (own, new)), at);
+        write_theirs(hashed, own, Class::Datagrams, self.moment());
     }
 
     #[inline(always)]
     fn mark_asked(&self, hashed: Hashed, own: u64) {
-        conversations::write_theirs(hashed, Some((own, track::asked(own))), self.moment());
+        let own = Some((own, track::asked(own)));
+        conversations::write_theirs(hashed, own, Class::Forwarded, self.moment());
     }
+
+    #[inline(always)]
+    fn write_first(&self, hashed: Hashed, own: Option<u64>) {
+        write_theirs(hashed, own, Class::Closing, self.moment());
+    }
+}
+
+#[inline(always)]
+fn write_theirs(hashed: Hashed, own: Option<u64>, class: Class, at: Moment) {
+    let new = flow::cell(hashed.tag, class, at.now);
+    conversations::write_theirs(hashed, own.map(|own| (own, new)), class, at);
 }
 
 impl Conversations for Maps {

@@ -324,7 +324,12 @@ fn adopt(record: &Record) -> u32 {
         }
         let own = conversations::theirs(hashed.set & at.mask).and_then(|set| set.find(hashed.tag));
         let new = flow::cell(hashed.tag, Class::Datagrams, at.now);
-        return match conversations::write_theirs(hashed, own.map(|own| (own, new)), at) {
+        return match conversations::write_theirs(
+            hashed,
+            own.map(|own| (own, new)),
+            Class::Datagrams,
+            at,
+        ) {
             Began::Lost => record::LOST,
             _ => record::DONE,
         };

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Output;
 use portguard_harness::traffic::{UdpEcho, receive_datagram, udp_socket, udp_socket_on};
 
-use super::counted;
+use super::{counted, is_answered};
 use crate::guard::{Guarded, LONG, SHORT, SOON};
+use crate::living::town::Site;
 
 /// How ports are picked on a host: settings of the kernel, and the first port of the services.
 pub(super) const PICKING: [(&str, &str, u16); 3] = [
@@ -296,4 +297,65 @@ impl Drop for Scene {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.site);
     }
+}
+
+/// A site without rows of its own, or with one more.
+const PLAIN: &str = r#"
+schema = 1
+mode = "MODE"
+unprinted_peers = "any"
+catalogs = ["matrices"]
+[management]
+none = true
+MORE
+[[host]]
+name = "house"
+addresses = ["10.77.0.1"]
+roles = ["town/house"]
+"#;
+
+const ROW: &str = r#"[[row]]
+name = "asks"
+direction = "out"
+transport = "udp"
+ports = [8001]
+peers = "any"
+reason = "what audit showed"
+"#;
+
+/// Audit shows what a program asks, the row is written, and then it is enforced: the program is still the one that asks.
+#[test]
+fn a_row_that_is_written_later_lets_ask_who_spoke_first() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let (left, right) = (&guarded.link.left, &guarded.link.right);
+    let load = |mode: &str, more: &str| -> Result<()> {
+        let text = PLAIN.replace("MODE", mode).replace("MORE", more);
+        Site::of(&text)?.load(&guarded, &[&format!("--{mode}"), "--force"])?;
+        Ok(())
+    };
+    load("audit", "")?;
+    let families = left.both().into_iter().zip(right.both());
+    let mut programs = Vec::new();
+    for (own, theirs) in families {
+        let server = UdpEcho::start(&right.host, SocketAddr::new(theirs, 8001))?;
+        let program = left.host.run(|| udp_socket(SocketAddr::new(own, 7070)))?;
+        for _ in 0..3 {
+            ensure!(is_answered(&program, server.address(), SOON)?);
+        }
+        programs.push((program, server));
+    }
+    let before = counted(&guarded, "undocumented-port")?;
+    ensure!(before == 6, "by no row: {before}");
+    for mode in ["audit", "enforce"] {
+        load(mode, ROW)?;
+        for (program, server) in &programs {
+            for _ in 0..3 {
+                let answered = is_answered(program, server.address(), SOON)?;
+                ensure!(answered, "{mode}, {}", server.address());
+            }
+        }
+    }
+    let after = counted(&guarded, "undocumented-port")?;
+    ensure!(before == after, "by its row: {before} {after}");
+    Ok(())
 }

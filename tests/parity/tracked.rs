@@ -157,6 +157,10 @@ impl Theirs for Tracked<'_> {
         self.write(true, hashed, own, Class::Datagrams);
     }
 
+    fn write_first(&self, hashed: Hashed, own: Option<u64>) {
+        self.write(true, hashed, own, Class::Closing);
+    }
+
     fn mark_asked(&self, hashed: Hashed, own: u64) {
         self.write(true, hashed, Some(own), Class::Forwarded);
     }

@@ -32,6 +32,8 @@ pub trait Theirs: Tables {
     fn write_theirs(&self, hashed: Hashed, own: Option<u64>);
     /// Writes down that this host asks there, in the cell that it has: see [`note`].
     fn mark_asked(&self, hashed: Hashed, own: u64);
+    /// Writes down that this host spoke first, in place of the cell that it has or anew.
+    fn write_first(&self, hashed: Hashed, own: Option<u64>);
 }
 
 /// What a packet that leaves says; `None` if it only answers.
@@ -250,6 +252,10 @@ pub fn opens_as<T: Theirs + ?Sized>(
                 sender.note_service(&tuple);
                 return None;
             }
+            asks::FIRST => {
+                note_first(tables, hashed);
+                return None;
+            }
             _ => {}
         }
     }
@@ -375,6 +381,8 @@ pub mod asks {
     pub const ANSWERS: u32 = 2;
     /// As a question it would be one, but the other end spoke first.
     pub const REFUSED: u32 = 3;
+    /// No question by this policy; but a socket of this host spoke first, so that what comes back is an answer.
+    pub const FIRST: u32 = 4;
 }
 
 /// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it: see
@@ -441,7 +449,8 @@ pub fn asks<T: Theirs + ?Sized>(
             };
         }
         if !may_ask {
-            return asks::NO;
+            let may_be_client = !said.is_forwarded && !is_service;
+            return if may_be_client { asks::FIRST } else { asks::NO };
         }
     }
     // What leaves from a port that the peer may use needs no state.
@@ -457,7 +466,7 @@ pub fn asks<T: Theirs + ?Sized>(
 #[inline(always)]
 pub fn is_theirs<T: Theirs + ?Sized>(tables: &T, hashed: Hashed, idle: u32) -> bool {
     let facts = tables.config();
-    let Some(cell) = tables.theirs(hashed) else {
+    let Some(cell) = tables.theirs(hashed).filter(|cell| !is_first(*cell)) else {
         return false;
     };
     let now = || flow::now(tables.jiffies(), facts.tick_shift);
@@ -480,7 +489,8 @@ pub fn note<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) -> bool {
     let now = flow::now(tables.jiffies(), config.tick_shift);
     let stays = |cell: u64| {
         let age = flow::age(cell, now);
-        age == 0 || is_asked(cell) && age <= u64::from(config.udp_idle)
+        let is_ours = is_asked(cell) || is_first(cell);
+        age == 0 || is_ours && age <= u64::from(config.udp_idle)
     };
     if !own.is_some_and(stays) {
         tables.write_theirs(hashed, own);
@@ -498,6 +508,22 @@ pub const fn asked(cell: u64) -> u64 {
 #[inline(always)]
 const fn is_asked(cell: u64) -> bool {
     matches!(Class::of(cell), Class::Forwarded)
+}
+
+/// Whether a cell is one of this host's, which spoke first.
+#[inline(always)]
+const fn is_first(cell: u64) -> bool {
+    matches!(Class::of(cell), Class::Closing)
+}
+
+/// Notes that a socket of this host spoke first, unless the other end is known to have.
+#[inline(always)]
+fn note_first<T: Theirs + ?Sized>(tables: &T, hashed: Hashed) {
+    let own = tables.theirs(hashed);
+    let now = flow::now(tables.jiffies(), tables.config().tick_shift);
+    if own.is_none_or(|cell| is_first(cell) && flow::age(cell, now) != 0) {
+        tables.write_first(hashed, own);
+    }
 }
 
 /// As [`is_theirs`] has it: what was let in as a violation and leaves again was noted the moment before.
