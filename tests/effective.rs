@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_harness::net::{End, Host, Lab, Link, Output};
+use portguard_harness::net::{End, Host, Lab, Link, Output, Process, unique_name};
+use portguard_kernel::hook::holder::xdp_programs;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::identity::Namespace;
 use serde_json::Value;
@@ -297,7 +298,18 @@ fn an_interface_that_was_moved_away_is_not_guarded() -> Result<()> {
     )?;
     let _link = again(&guarded)?;
     gone(&guarded, "another network namespace")?;
-    the_agent_reattaches(&guarded)
+    run(&guarded, &["agent", "--once"])?.success()?;
+    every_view_says(
+        &guarded,
+        &Wanted {
+            name: guarded.interface(),
+            inbound: "enforce",
+            outbound: "enforce",
+            because: None,
+        },
+    )?;
+    run(&guarded, &["unload"])?.success()?;
+    Ok(())
 }
 
 #[test]
@@ -349,6 +361,102 @@ fn an_interface_that_was_moved_away_with_its_guard_is_told_in_both_namespaces() 
     guarded.unload()?.success()?;
     let said = there(&["status"])?.success()?;
     ensure!(said.stdout.contains("no interface is guarded"), "{said}");
+    Ok(())
+}
+
+/// Moves the guarded interface to another namespace, and makes one of its name.
+fn moved(guarded: &Guarded) -> Result<(Host, Process, Link)> {
+    let elsewhere = Lab::new()?.host("elsewhere")?;
+    let sleeper = elsewhere.start(Command::new("sleep").arg("60"))?;
+    let process = sleeper.id().to_string();
+    let name = guarded.interface();
+    ip(guarded, &["link", "set", name, "netns", &process])?;
+    let link = again(guarded)?;
+    Ok((elsewhere, sleeper, link))
+}
+
+/// Whatever is done where an interface came from with its guard: that guard goes on until it is ended in so many words, and who
+/// has its name there is guarded beside it.
+#[test]
+fn a_guard_that_moved_goes_on_whatever_is_loaded_where_it_came_from() -> Result<()> {
+    let state = std::env::temp_dir().join(unique_name("state"));
+    for verb in [
+        "load",
+        "agent",
+        "last-good",
+        "rename",
+        "rollback",
+        "confirm",
+    ] {
+        let guarded = Guarded::new()?;
+        let name = guarded.interface().to_owned();
+        let portguard = |args: &[&str]| {
+            let mut command = Guarded::command(args);
+            command.env("STATE_DIRECTORY", &state);
+            guarded.link.left.host.output(&mut command, LONG)
+        };
+        portguard(&load_there(&name))?.success()?;
+        if verb == "rollback" {
+            portguard(&load_there(&name))?.success()?;
+        }
+        let (elsewhere, _sleeper, _link) = moved(&guarded)?;
+        let program = || -> Result<Vec<u32>> {
+            let index = elsewhere.index(&name)?;
+            elsewhere.run(|| Ok(xdp_programs(index)?))
+        };
+        let before = program()?;
+        ensure!(before.len() == 1, "{verb}: {before:?}");
+        let mut is_beside = true;
+        match verb {
+            "load" => drop(portguard(&load_there(&name))?.success()?),
+            "agent" => drop(portguard(&["agent", "--once"])?.success()?),
+            "last-good" => {
+                portguard(&["load", "--last-good", "--interface", &name])?.success()?;
+            }
+            "rename" => {
+                ip(&guarded, &["link", "set", &name, "down"])?;
+                ip(&guarded, &["link", "set", &name, "name", "other0"])?;
+                portguard(&load_there("other0"))?.success()?;
+                ip(&guarded, &["link", "set", "other0", "down"])?;
+                ip(&guarded, &["link", "set", "other0", "name", &name])?;
+                portguard(&load_there(&name))?.success()?;
+            }
+            "rollback" => {
+                let refused = portguard(&["rollback"])?;
+                ensure!(refused.code() == 2, "{refused}");
+                let said = &refused.stderr;
+                ensure!(said.contains("another network namespace"), "{refused}");
+                ensure!(said.contains("portguard unload"), "{refused}");
+                is_beside = false;
+            }
+            _ => {
+                portguard(&["confirm"])?.success()?;
+                is_beside = false;
+            }
+        }
+        ensure!(program()? == before, "{verb}: {:?}", program()?);
+        let status = json(&portguard(&["status", "--json"])?.success()?)?;
+        let found = status["interfaces"].as_array().context("interfaces")?;
+        let said = |name: &str| {
+            let one = found.iter().find(|one| one["name"] == name);
+            one.map(|one| one["effective"]["inbound"].clone())
+        };
+        let aside = format!("{name}:moved");
+        if is_beside {
+            ensure!(said(&name) == Some("enforce".into()), "{verb}: {status}");
+            ensure!(said(&aside) == Some("enforce".into()), "{verb}: {status}");
+            // By that name it is ended, and the other one stays.
+            portguard(&["unload", "--interface", &aside])?.success()?;
+            let status = json(&portguard(&["status", "--json"])?.success()?)?;
+            let left = status["interfaces"].as_array().context("interfaces")?;
+            ensure!(left.len() == 1 && left[0]["name"] == *name, "{status}");
+        } else {
+            ensure!(said(&name) == Some("off".into()), "{verb}: {status}");
+        }
+        portguard(&["unload"])?.success()?;
+        ensure!(program()?.is_empty(), "{verb}: {:?}", program()?);
+    }
+    std::fs::remove_dir_all(state)?;
     Ok(())
 }
 

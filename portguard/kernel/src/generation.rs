@@ -1,5 +1,6 @@
 //! Generations: what is in force, and what is left of those that were. [`prepare()`] makes the next.
 
+pub(crate) mod aside;
 pub mod confirm;
 pub mod deadline;
 pub mod effective;

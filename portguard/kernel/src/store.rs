@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Kind};
-use crate::generation::Live;
+use crate::generation::{Live, aside};
 use crate::pins::bpffs::Layout;
 use crate::pins::meta::XdpModeName;
 use portguard_policy::policy::Policy;
@@ -126,7 +126,9 @@ fn file(directory: &Path, interface: &str) -> PathBuf {
 /// If the disk refuses; what was stored before is still there then.
 pub fn keep(layout: &Layout, live: &Live) -> crate::Result<bool> {
     let (interface, _) = layout.interface();
-    let Some(directory) = directory(layout).filter(|_| live.is_confirmed) else {
+    let Some(directory) =
+        directory(layout).filter(|_| live.is_confirmed && !aside::is_aside(layout))
+    else {
         return Ok(false);
     };
     let stored = Stored {

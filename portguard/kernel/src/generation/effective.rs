@@ -63,6 +63,9 @@ pub struct Effective {
     /// Rows that end by themselves, by time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endings: Vec<RowEnding>,
+    /// Its interface is in another network namespace now, where it goes on.
+    #[serde(skip)]
+    pub is_elsewhere: bool,
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
@@ -116,6 +119,7 @@ impl Effective {
             because: None,
             until: None,
             endings: Vec::new(),
+            is_elsewhere: false,
         }
     }
 
@@ -161,7 +165,7 @@ impl Effective {
             ),
             Attachment::Moved => because.push(
                 "the interface that this guard was attached to is in another network namespace now, where the guard goes on: \
-                 load again for the one that has its name here, or `portguard unload`, either of which ends it there"
+                 `portguard load` guards the one that has its name here, beside it; `portguard unload` ends it there"
                     .to_owned(),
             ),
             Attachment::Other => because.push("another generation's program runs: load again".to_owned()),
@@ -179,6 +183,7 @@ impl Effective {
             };
             because.push(words.to_owned());
         }
+        now.is_elsewhere = matches!(ingress, Attachment::Away | Attachment::Moved);
         now.because = (!because.is_empty()).then(|| because.join("; "));
         now
     }

@@ -17,6 +17,7 @@ use crate::error::{Context as _, Error, Kind};
 use crate::fault::step;
 use crate::generation::program_of;
 use crate::hook::attach::{self, Attached};
+use crate::hook::holder;
 use crate::host::interface::Interface;
 use crate::object;
 use crate::pins::bpffs::{Layout, remove};
@@ -37,7 +38,12 @@ pub struct Other {
 pub fn other(layout: &Layout, interface: &Interface) -> crate::Result<Option<Other>> {
     for other in layout.of_other_versions() {
         let link = attach::inspect(&other.link(Direction::Ingress))?;
-        if let Some(ingress) = link.filter(|link| link.ifindex == interface.index) {
+        let is_it = |link: &Attached| {
+            link.ifindex == interface.index
+                && holder::xdp_programs(interface.index)
+                    .is_ok_and(|programs| programs.contains(&link.program))
+        };
+        if let Some(ingress) = link.filter(is_it) {
             return Ok(Some(Other {
                 layout: other,
                 ingress,

@@ -11,6 +11,7 @@ use portguard_common::reason::Direction;
 use crate::conversations::{self, Adopted, Namespace};
 use crate::error::{Context as _, Error, Kind};
 use crate::fault::step;
+use crate::generation::aside;
 use crate::generation::confirm;
 use crate::generation::deadline;
 use crate::generation::endings;
@@ -74,6 +75,8 @@ pub struct Prepared {
     pub(crate) replaces: bool,
     /// What was taken over, where this is the first guard of its network namespace.
     adopted: Option<Adopted>,
+    /// The guard that had its name, and goes on in another network namespace.
+    aside: Option<Layout>,
 }
 
 impl Prepared {
@@ -95,6 +98,9 @@ impl Prepared {
     /// Removes what was prepared.
     pub fn withdraw(&self) {
         discard(&self.layout, self.meta.number, self.previous.is_none());
+        if let Some(aside) = &self.aside {
+            aside::put_back(&self.layout, aside);
+        }
     }
 }
 
@@ -139,6 +145,7 @@ pub(crate) fn prepare_from(
         migrate::refuse(&layout, interface)?;
     }
     let other = migrate::other(&layout, interface)?;
+    let aside = aside::make_room(&layout)?;
     let previous = live(&layout)?;
     let number = if let Some(live) = &previous {
         sweep(&layout, &live.kept())?;
@@ -164,8 +171,15 @@ pub(crate) fn prepare_from(
     );
     if result.is_err() {
         discard(&layout, number, is_first);
+        if let Some(aside) = &aside {
+            aside::put_back(&layout, aside);
+        }
     }
-    result.map(|prepared| Prepared { other, ..prepared })
+    result.map(|prepared| Prepared {
+        other,
+        aside,
+        ..prepared
+    })
 }
 
 /// Whether nothing noted so far what others behind this host send by an interface, so that it has to be taken over: what is in
@@ -328,6 +342,7 @@ fn prepare_next(
         meta,
         previous,
         other: None,
+        aside: None,
         replaces: false,
     })
 }

@@ -103,6 +103,14 @@ impl Prepared {
         self.replaces = attached.is_some_and(|link| {
             link.ifindex == self.interface.index && effective::runs(&self.layout, link)
         });
+        if !self.replaces && attached.is_some_and(|link| link.ifindex != 0) && self.other.is_none()
+        {
+            let what = format!(
+                "the guarded interface `{}` was renamed or moved meanwhile",
+                self.interface.name
+            );
+            return Err(Error::new(Kind::Busy, what).hint("load again"));
+        }
         if self.replaces && !self.is_same_mode() {
             return Err(Error::new(
                 Kind::Unsuitable,
@@ -266,6 +274,14 @@ pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<Me
         )
         .hint("`portguard unload` stops guarding"));
     };
+    if live.effective.is_elsewhere {
+        let what = format!(
+            "the interface that was `{name}` is in another network namespace now, where its guard goes on"
+        );
+        return Err(Error::new(Kind::Unsuitable, what).hint(format!(
+            "`portguard unload --interface {name}` here ends it; then load it there"
+        )));
+    }
     let interface = Interface::find(&name)?;
     let directory = layout.generation(number);
     let mut to = Meta::read(&directory.join("meta"))?;

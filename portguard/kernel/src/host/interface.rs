@@ -25,7 +25,9 @@ impl Interface {
     /// # Errors
     /// [`Error`] with the names that there are.
     pub fn find(name: &str) -> Result<Self, Error> {
-        let index = if_nametoindex(name).ok().or_else(|| by_alternative(name));
+        // The kernel takes what is behind a colon for the label of an address, and looks for the rest.
+        let by_name = || if_nametoindex(name).ok().filter(|_| !name.contains(':'));
+        let index = by_name().or_else(|| by_alternative(name));
         let found = index.and_then(|index| {
             let name = Self::name_of(index)?;
             Some(Self { name, index })

@@ -6,11 +6,20 @@ use portguard_common::reason::Direction;
 
 use super::bpffs::{Layout, layouts, layouts_here};
 use super::identity::Namespace;
-use crate::hook::attach;
+use crate::hook::attach::{self, Attached};
+use crate::hook::holder;
 
 /// Their indices.
 pub fn guarded() -> BTreeSet<u32> {
-    layouts_here().iter().filter_map(attached).collect()
+    let links: Vec<Attached> = layouts_here().iter().filter_map(attached).collect();
+    if links.is_empty() {
+        return BTreeSet::new();
+    }
+    // An interface that is in another network namespace now has an index of that one.
+    let hooks = holder::all_xdp().unwrap_or_default();
+    let runs = |link: &Attached| hooks.iter().any(|(_, holder)| holder.id == link.program);
+    let here = links.into_iter().filter(runs);
+    here.map(|link| link.ifindex).collect()
 }
 
 /// Network namespaces in which an interface is guarded, but for the machine's first.
@@ -21,8 +30,8 @@ pub(crate) fn namespaces() -> BTreeSet<Namespace> {
     attached.filter_map(|layout| layout.namespace()).collect()
 }
 
-/// The interface that a guard is attached to.
-fn attached(layout: &Layout) -> Option<u32> {
+/// What a guard is attached by, if its interface is not gone.
+fn attached(layout: &Layout) -> Option<Attached> {
     let link = attach::inspect(&layout.link(Direction::Ingress)).ok()??;
-    (link.ifindex != 0).then_some(link.ifindex)
+    (link.ifindex != 0).then_some(link)
 }

@@ -13,7 +13,6 @@ use crate::generation::publish::publish;
 use crate::generation::{self, Live, Options, live};
 use crate::hook::attach;
 use crate::host::interface::Interface;
-use crate::notice;
 use crate::pins::bpffs::{self, Lock};
 use crate::recovery::reconcile::reconcile;
 
@@ -37,12 +36,6 @@ pub fn reattach(lock: &Lock) -> crate::Result<Vec<String>> {
             continue;
         };
         let Some(lost) = live(&layout)? else { continue };
-        if link.is_some_and(|link| link.ifindex != 0) {
-            notice::say(&format!(
-                "{name}: the interface that was moved to another network namespace is no longer guarded; the one that \
-                 has its name here is"
-            ));
-        }
         match again(lock, &interface, &lost) {
             Ok(()) => reattached.push(name),
             Err(error) => {

@@ -8,6 +8,7 @@ use portguard_common::reason::Direction;
 
 use crate::conversations;
 use crate::error::Context as _;
+use crate::generation::aside;
 use crate::generation::effective;
 use crate::hook::attach;
 use crate::host::interface::Interface;
@@ -58,6 +59,7 @@ fn follow_renames(_lock: &Lock) -> crate::Result<()> {
     }
     for (between, name, now) in aside {
         let target = Layout::of(&now).directory;
+        aside::make_room(&Layout::of(&now))?;
         if target.exists() {
             // The pins of an interface that had the name before and is gone: they guard nothing.
             bpffs::remove(&target)
@@ -97,6 +99,8 @@ pub fn sweep_stale(_lock: &Lock, all: bool) -> crate::Result<Vec<String>> {
     let alive = namespaces::alive(&others.chain(locked).collect());
     for (layout, is_here) in idle.into_iter().zip(here) {
         let is_stale = match layout.namespace() {
+            // Nothing comes back by such a name.
+            _ if is_here && aside::is_aside(&layout) => true,
             _ if is_here => all && Interface::find(&layout.interface().0).is_err(),
             Some(namespace) => match alive.get(&namespace).copied().flatten() {
                 Some(alive) => !alive,
