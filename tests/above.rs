@@ -1,6 +1,9 @@
 //! A guard that passes what is for others, below interfaces for which the kernel has other routes: what those take for the
 //! host itself is judged, at every moment.
 
+mod link_addresses;
+mod routes;
+
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -139,13 +139,27 @@ pub mod above {
         pub const MASTER: usize = 9;
         /// No place: whether the kernel's answers leave VRFs out.
         pub const HIDES_VRFS: usize = 10;
+        /// `rtnl_link_ops` of `struct net_device`.
+        pub const OPERATIONS: usize = 11;
+        /// `kind` of `struct rtnl_link_ops`.
+        pub const KIND: usize = 12;
+        /// What the driver keeps behind `struct net_device`.
+        pub const PRIVATE: usize = 13;
     }
     /// How many.
-    pub const WORDS: usize = 11;
+    pub const WORDS: usize = 14;
     /// The flag of a VRF.
     pub const IS_VRF: u64 = 1 << 18;
     /// As many interfaces are asked for, the one at the bottom among them.
     pub const ASKED: usize = 64;
+}
+
+/// The global `LOCAL`: what routes keep for the host, and what is judged though the kernel may route it otherwise.
+pub mod local {
+    /// As many prefixes fit.
+    pub const PREFIXES: usize = 256;
+    /// Words: how many prefixes there are, and four of each.
+    pub const WORDS: usize = 1 + 4 * PREFIXES;
 }
 
 /// The maps `NAMESPACE` and `COUNTS` of a network namespace's socket programs.

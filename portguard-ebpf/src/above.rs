@@ -26,8 +26,30 @@ static PLACES: Frozen<[u32; WORDS]> = Frozen::new([0; WORDS]);
 /// Interfaces that are walked at most, those of other network namespaces among them.
 const STEPS: usize = 256;
 
-/// Beside a number: it is part of what stands on it, or one below it is, so that it gets what is for the link address of that.
-const HANDED_ON: u64 = 1 << 32;
+/// Which link addresses an interface takes frames for, as the word beside its number.
+mod takes {
+    /// Its own.
+    pub(super) const OWN: u64 = 0;
+    /// Its own, and whichever the one below it takes: what that took stays so.
+    pub(super) const BELOW: u64 = 1;
+    /// Any.
+    pub(super) const ANY: u64 = 2;
+    /// None: what it gets is wrapped in something else.
+    pub(super) const NONE: u64 = 3;
+    /// Where it stands in the word, and behind it which of the list the one below is.
+    pub(super) const SHIFT: u32 = 32;
+    pub(super) const PARENT: u32 = 40;
+}
+
+/// Where a macvlan keeps what it stands on, and which frames it takes: its driver's own structure, which is as old as it.
+mod macvlan {
+    pub(super) const LOWER: u64 = 48;
+    pub(super) const MODE: u64 = 112;
+    /// Modes in which it takes frames for its own address only: private, vepa, bridge; and those from some senders, whoever they
+    /// are for.
+    pub(super) const OWN: [u32; 3] = [1, 2, 4];
+    pub(super) const SOURCE: u32 = 16;
+}
 
 /// The octets of a link address, as the first word at its place.
 const LINK_ADDRESS: u64 = 0xffff_ffff_ffff;
@@ -47,9 +69,12 @@ mod at {
     pub(super) const TURN: usize = 4;
     pub(super) const HEAD: usize = 5;
     pub(super) const ENTRY: usize = 6;
+    /// The link address that is asked for, and a bit for each that takes it.
+    pub(super) const ASKED_FOR: usize = 7;
+    pub(super) const TAKERS: usize = 8;
     /// The kernel's addresses of them.
-    pub(super) const DEVICES: usize = 8;
-    /// Their numbers, and [`super::HANDED_ON`].
+    pub(super) const DEVICES: usize = 9;
+    /// Their numbers, and [`super::takes`].
     pub(super) const INDICES: usize = DEVICES + ASKED;
     /// Their link addresses.
     pub(super) const ADDRESSES: usize = INDICES + ASKED;
@@ -84,14 +109,14 @@ impl List {
 
     /// Adds an interface; whether there was room.
     #[inline(always)]
-    fn push(self, device: u64, handed_on: u64) -> bool {
+    fn push(self, device: u64, takes: u64) -> bool {
         let count = self.get(at::COUNT) as usize;
         if count >= ASKED {
             return false;
         }
         self.set(at::DEVICES + (count & (ASKED - 1)), device);
         let index = u64::from(read(device + place(word::INDEX)) as u32);
-        self.set(at::INDICES + (count & (ASKED - 1)), index | handed_on);
+        self.set(at::INDICES + (count & (ASKED - 1)), index | takes);
         let address = read(read(device + place(word::ADDRESS))) & LINK_ADDRESS;
         self.set(at::ADDRESSES + (count & (ASKED - 1)), address);
         self.set(at::COUNT, count as u64 + 1);
@@ -120,18 +145,23 @@ impl List {
             self.turn(turn);
             return true;
         }
-        let device = read(entry - place(word::LIST));
+        let adjacent = entry - place(word::LIST);
+        let device = read(adjacent);
         let namespace = |device| read(device + place(word::NAMESPACE));
         // What another network namespace has of it goes there.
         if namespace(device) == namespace(self.get(at::DEVICE)) {
-            let below = self.get(at::INDICES + (self.get(at::TURN) as usize & (ASKED - 1)));
-            let is_master = read(entry + place(word::MASTER)) & 1;
-            let handed_on = is_master << 32 | below & HANDED_ON;
+            let turn = self.get(at::TURN) & (ASKED - 1) as u64;
+            let is_part = read(adjacent + place(word::MASTER)) & 1 != 0;
+            let takes = if is_part {
+                takes::BELOW
+            } else {
+                taken(device, self.get(at::DEVICES + turn as usize)).into()
+            };
             // Who is in a VRF is answered by its routes already, or never.
             let is_listed = if is_vrf(device) {
                 place(word::HIDES_VRFS) == 0
             } else {
-                self.push(device, handed_on)
+                self.push(device, takes << takes::SHIFT | turn << takes::PARENT)
             };
             if !is_listed {
                 self.set(at::COUNT, 0);
@@ -161,6 +191,44 @@ fn read(at: u64) -> u64 {
     // SAFETY: the helper reads whatever address it is given, or refuses, and then it writes zeros.
     unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 8, at as *const c_void) };
     word
+}
+
+/// The first octets of a text, and as many of a word.
+const fn text(text: &[u8; 8], length: u32) -> (u64, u64) {
+    (u64::from_le_bytes(*text), u64::MAX >> (64 - 8 * length))
+}
+
+/// Which link addresses an interface takes frames for that stands on another, and is none that the other is part of: see
+/// [`takes`]. A global function, which the verifier walks through once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn taken(device: u64, below: u64) -> u32 {
+    let kind = read(read(
+        read(device + place(word::OPERATIONS)) + place(word::KIND),
+    ));
+    let is = |(text, mask): (u64, u64)| kind & mask == text;
+    // It takes what is for addresses that are its own, by IP: those are the host's, unless it is in a VRF.
+    let is_ipvlan = is(text(b"ipvlan\0\0", 7)) || is(text(b"ipvtap\0\0", 7));
+    let head = device + place(word::UPPER);
+    let is_in_vrf = read(head) != head;
+    let takes = if is(text(b"macvlan\0", 8)) || is(text(b"macvtap\0", 8)) {
+        let own = device + place(word::PRIVATE);
+        let mode = read(own + macvlan::MODE) as u32;
+        if read(own + macvlan::LOWER) != below {
+            takes::ANY
+        } else if macvlan::OWN.contains(&mode) {
+            takes::OWN
+        } else if mode == macvlan::SOURCE {
+            takes::BELOW
+        } else {
+            takes::ANY
+        }
+    } else if is(text(b"vxlan\0\0\0", 6)) || is_ipvlan && !is_in_vrf {
+        takes::NONE
+    } else {
+        takes::BELOW
+    };
+    takes as u32
 }
 
 /// Lists the interface at [`at::DEVICE`] and those above it. A global function, which the verifier walks through once.
@@ -248,14 +316,40 @@ pub(crate) fn index(nth: usize) -> u32 {
     List::at_hand().map_or(0, |list| list.get(at::INDICES + (nth & (ASKED - 1))) as u32)
 }
 
-/// Whether an interface of the list gets what has this link address.
+/// Begins to ask who takes frames for a link address.
 #[inline(always)]
-pub(crate) fn gets(nth: usize, address: u64) -> bool {
-    List::at_hand().is_none_or(|list| {
-        let nth = nth & (ASKED - 1);
-        list.get(at::ADDRESSES + nth) == address
-            || list.get(at::INDICES + nth) & HANDED_ON != 0 && list.get(at::ADDRESSES) == address
-    })
+pub(crate) fn ask_for(address: u64) {
+    if let Some(list) = List::at_hand() {
+        list.set(at::ASKED_FOR, address);
+        list.set(at::TAKERS, 0);
+        takes_it(0);
+    }
+}
+
+/// Whether an interface of the list takes frames for the link address that is asked for; those before it must have been asked. A
+/// global function, which the verifier walks through once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn takes_it(nth: u64) -> u32 {
+    let Some(list) = List::at_hand() else {
+        return 1;
+    };
+    let nth = nth as usize & (ASKED - 1);
+    let word = list.get(at::INDICES + nth);
+    let how = word >> takes::SHIFT & 3;
+    let takers = list.get(at::TAKERS);
+    let is_below = takers >> (word >> takes::PARENT & (ASKED - 1) as u64) & 1 != 0;
+    let is_own = list.get(at::ADDRESSES + nth) == list.get(at::ASKED_FOR);
+    let is_one =
+        how == takes::ANY || how != takes::NONE && is_own || how == takes::BELOW && is_below;
+    list.set(at::TAKERS, takers | u64::from(is_one) << nth);
+    is_one.into()
+}
+
+/// Whether a link address is a group's, or all of a link's.
+#[inline(always)]
+pub(crate) const fn is_group(address: u64) -> bool {
+    address & 1 != 0
 }
 
 /// The link address of a frame that matters for a hook; `None` where frames have none.

@@ -29,6 +29,7 @@ mod event;
 mod frozen;
 mod guard;
 mod hook;
+mod local;
 mod maps;
 mod options;
 mod owner;

@@ -16,6 +16,7 @@ use portguard_common::addr::Addr;
 use crate::above::{self, Device};
 use crate::frozen;
 use crate::hook::{Received, Sent};
+use crate::local;
 
 /// What a look at the kernel's routes is asked and answered with: too large for the stack.
 #[btf_map]
@@ -133,6 +134,18 @@ fn ask(ctx: *mut c_void, ifindex: u32) -> u64 {
     answer.cast_unsigned()
 }
 
+/// Whether the packet of which the addresses are in [`ROUTE`] is for an address that some route keeps for this host.
+#[inline(always)]
+fn is_kept() -> bool {
+    let Some(route) = ROUTE.get_ptr_mut(0) else {
+        return true;
+    };
+    // SAFETY: as in `write`.
+    let to = unsafe { (&raw const (*route).to).read_volatile() };
+    let [high, low] = to;
+    local::has(high, low)
+}
+
 /// Whether the packet of which the addresses are in [`ROUTE`] is forwarded, whichever of the interfaces that it may be routed as
 /// come by: that of the hook, and all above it, since there may be other routes for those.
 #[inline(always)]
@@ -140,7 +153,12 @@ fn is_forwarded<H: Device>(hook: H) -> bool {
     if frozen::config().scoped == 0 {
         return false;
     }
-    if !FORWARDED.contains(&ask(hook.ctx(), hook.ifindex())) {
+    let address = above::address(hook);
+    // Whoever takes it takes it as sent to many, and that the kernel forwards to nobody.
+    if address.is_some_and(above::is_group) {
+        return false;
+    }
+    if is_kept() || !FORWARDED.contains(&ask(hook.ctx(), hook.ifindex())) {
         return false;
     }
     if !above::are_known() {
@@ -149,15 +167,17 @@ fn is_forwarded<H: Device>(hook: H) -> bool {
     let Some(count) = above::list(hook) else {
         return false;
     };
-    let address = above::address(hook);
+    if let Some(address) = address {
+        above::ask_for(address);
+    }
     for nth in 1..ASKED {
         if nth >= count {
             return true;
         }
         let answer = ask(hook.ctx(), above::index(nth));
-        // Whoever forwards nothing is not asked for what it keeps: that is what has its link address.
-        let is_for_it = || address.is_none_or(|address| above::gets(nth, address));
-        if !FORWARDED.contains(&answer) && (answer != FORWARDS_NOTHING || is_for_it()) {
+        // Whoever forwards nothing is not asked for what it keeps: that is all that it takes.
+        let is_taken = address.is_none() || above::takes_it(nth as u64) != 0;
+        if !FORWARDED.contains(&answer) && (answer != FORWARDS_NOTHING || is_taken) {
             return false;
         }
     }

@@ -10,6 +10,7 @@ pub mod interface;
 pub mod link;
 pub mod links;
 pub mod listeners;
+pub mod local;
 pub mod nat;
 pub mod netlink;
 pub mod operator;

@@ -11,6 +11,7 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
+use ipnet::IpNet;
 use portguard_common::abi::Config;
 use portguard_common::reason::Direction;
 
@@ -104,6 +105,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// The facts as loaded.
     pub facts: Config,
+    /// See [`crate::host::local`]; none where the policy judges all.
+    pub local: Vec<IpNet>,
 }
 
 /// Loads the object with an image; the maps named in [`SHARED`] are reused from `shared`, or created there, if given.

@@ -16,7 +16,7 @@ use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
 use portguard_kernel::host::boot;
 use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
-use portguard_kernel::host::links;
+use portguard_kernel::host::{links, local};
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::moved;
 use portguard_kernel::store;
@@ -229,6 +229,10 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         let judged = unforwarded(&name).into_iter();
         warnings.extend(judged.map(|(one, setting)| format!("{one}: `sysctl -w {setting}=1`")));
         warnings.extend(doubtful(&name));
+        warnings.extend(local::describe(&meta.local));
+        warnings.extend(local::since(&meta.local).into_iter().map(|prefix| {
+            format!("a route keeps {prefix} for this host since the load, and a rule may lead there: load again, so that it is judged")
+        }));
     }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(

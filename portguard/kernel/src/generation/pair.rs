@@ -8,6 +8,7 @@ use aya::maps::MapInfo;
 use crate::error::Context as _;
 use crate::generation::readback;
 use crate::generation::selftest::{self, Twin};
+use crate::host::local;
 use crate::object::memory;
 use crate::object::{self, HostFacts, Loaded, NAMESPACE, Placing, SHARED, TABLES, Tables};
 use portguard_policy::cells::Directory;
@@ -104,6 +105,7 @@ impl Pair {
         };
         let (own, others) = (&own.twin.image, &other_rest.twin.image);
         self.loaded.facts == other.loaded.facts
+            && self.loaded.local == other.loaded.local
             && own.inbound == others.inbound
             && own.outbound == others.outbound
             && own.rules == others.rules
@@ -124,6 +126,9 @@ impl Pair {
         // What the kernel allowed once, it allows again.
         facts.multi_buffer = self.loaded.facts.multi_buffer;
         if facts != self.loaded.facts || facts.deadline != 0 {
+            return Ok(false);
+        }
+        if facts.scoped != 0 && local::prefixes()? != self.loaded.local {
             return Ok(false);
         }
         let shared = SHARED.map(|name| (name, shared.join(name)));

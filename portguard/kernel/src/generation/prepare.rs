@@ -327,6 +327,7 @@ fn prepare_next(
         flow_sets: pair.loaded.facts.flow_mask + 1,
         site: options.site.clone(),
         catalogs: options.catalogs.clone(),
+        local: pair.loaded.local.clone(),
         policy: policy.clone(),
         directory: pair.directory()?.clone(),
     };

@@ -16,6 +16,9 @@ use crate::machine;
 /// The global of the guard that holds [`places`].
 pub(crate) const GLOBAL: &str = "PLACES";
 
+/// What the kernel aligns the memory of a driver behind that of its interface to.
+const ALIGNED: u32 = 32;
+
 /// Where programs find members of the kernel's structures: see [`word`].
 pub(crate) fn places() -> [u32; WORDS] {
     let mut places = [0; WORDS];
@@ -29,6 +32,8 @@ pub(crate) fn places() -> [u32; WORDS] {
         (word::FLAGS, "net_device", "priv_flags"),
         (word::ADDRESS, "net_device", "dev_addr"),
         (word::MASTER, "netdev_adjacent", "master"),
+        (word::OPERATIONS, "net_device", "rtnl_link_ops"),
+        (word::KIND, "rtnl_link_ops", "kind"),
     ] {
         let bits = match btf::member(structure, name) {
             Some(bits) => bits,
@@ -40,6 +45,10 @@ pub(crate) fn places() -> [u32; WORDS] {
             *place = bits / 8;
         }
     }
+    let (Some(size), Some(place)) = (btf::size("net_device"), places.get_mut(word::PRIVATE)) else {
+        return [0; WORDS];
+    };
+    *place = size.next_multiple_of(ALIGNED);
     if let Some(place) = places.get_mut(word::BUFFER_DEVICE) {
         // Behind two pointers, in a union that has no name. Programs see whether it is the interface that they run for.
         *place = 16;

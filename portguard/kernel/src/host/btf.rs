@@ -7,7 +7,7 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 13] = [
+const WANTED: [(&str, &str); 16] = [
     ("sock", "sk_userlocks"),
     ("sk_buff", "_nfct"),
     ("nf_conn", "tuplehash"),
@@ -21,7 +21,13 @@ const WANTED: [(&str, &str); 13] = [
     ("net_device", "dev_addr"),
     ("netdev_adjacent", "list"),
     ("netdev_adjacent", "master"),
+    ("net_device", "rtnl_link_ops"),
+    ("rtnl_link_ops", "kind"),
+    ("net_device", SIZE),
 ];
+
+/// In place of a member: all of the structure, of which the size is wanted.
+const SIZE: &str = "";
 
 /// Where one of them stands in its structure, in bits; `None` where the kernel does not say, or does not let programs read its
 /// memory. Its description is read once, for all of them.
@@ -38,6 +44,11 @@ pub(super) fn member(structure: &str, name: &str) -> Option<u32> {
     });
     let mut all = WANTED.iter().zip(found);
     all.find_map(|(wanted, found)| found.filter(|_| *wanted == (structure, name)))
+}
+
+/// How many octets one of the structures has.
+pub(super) fn size(structure: &str) -> Option<u32> {
+    member(structure, SIZE)
 }
 
 /// Walks the types one after the other, without keeping them: there are a hundred thousand, and a load has no time for all.
@@ -62,6 +73,10 @@ fn walk(btf: &[u8], wanted: &[(&str, &str)], found: &mut [Option<u32>]) -> Optio
         let members = at + 12;
         for ((structure, name), found) in wanted.iter().zip(&mut *found) {
             if kind != STRUCT || found.is_some() || !is_named(at, structure)? {
+                continue;
+            }
+            if *name == SIZE {
+                *found = word(at + 8);
                 continue;
             }
             for member in (0..count).map(|index| members + 12 * index) {

@@ -4,18 +4,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use portguard_common::abi::above::ASKED;
 
 use super::above;
 use super::links::{self, Link};
+use super::local::{OWN, is_kept, number, routes};
 use super::nat::{self, World};
-use super::netlink::request;
-use super::rules::rules;
+use super::rules::{rules, table};
 use crate::machine;
 
 /// All of them, for packets that come by an interface, each as what a person wants to read.
@@ -128,7 +125,8 @@ pub fn unforwarded(interface: &str) -> Vec<(String, String)> {
         let text = fs::read_to_string(format!("/proc/sys/net/{path}"));
         text.ok().map(|text| text.trim() != "0")
     };
-    let is_bridged = is_bridged(&links::all().unwrap_or_default(), interface);
+    let links = links::all().unwrap_or_default();
+    let (is_bridged, beside) = (is_bridged(&links, interface), beside(&links, interface));
     let mut found = Vec::new();
     for family in ["ipv4", "ipv6"] {
         let own = format!("{family}/conf/{interface}/forwarding");
@@ -143,10 +141,48 @@ pub fn unforwarded(interface: &str) -> Vec<(String, String)> {
             (false, true) => "what is forwarded",
             (false, false) => continue,
         };
-        let setting = format!("net.{}", own.replace('/', "."));
+        let setting = setting(family, interface);
         found.push((format!("{what} is judged, since `{setting}` is 0"), setting));
     }
+    for (family, name) in ["ipv4", "ipv6"]
+        .into_iter()
+        .flat_map(|family| beside.iter().map(move |name| (family, name)))
+    {
+        let of = |name: &str| is_on(&format!("{family}/conf/{name}/forwarding"));
+        if of(interface) == Some(true) && of(name) == Some(false) {
+            let setting = setting(family, name);
+            let what = format!(
+                "what is forwarded is judged, since `{name}` takes what `{interface}` does and `{setting}` is 0"
+            );
+            found.push((what, setting));
+        }
+    }
     found
+}
+
+/// The setting that has an interface forward, as `sysctl` is told.
+fn setting(family: &str, interface: &str) -> String {
+    if interface.contains('.') {
+        format!("net/{family}/conf/{interface}/forwarding")
+    } else {
+        format!("net.{family}.conf.{interface}.forwarding")
+    }
+}
+
+/// What stands on an interface and may take any frame that it takes: VLANs, since a card may hide the tags of frames, and `MACsec`.
+fn beside(links: &[Link], interface: &str) -> Vec<String> {
+    const KINDS: [&str; 2] = ["vlan", "macsec"];
+    let is_one = |link: &&Link| {
+        link.kind
+            .as_deref()
+            .is_some_and(|kind| KINDS.contains(&kind))
+    };
+    let own = links.iter().find(|link| link.name == interface);
+    let above = own.map_or_else(BTreeSet::new, |own| links::above(links, [own.index]));
+    let all = links.iter().filter(is_one);
+    all.filter(|link| above.contains(&link.index) && link.name != interface)
+        .map(|link| link.name.clone())
+        .collect()
 }
 
 /// Whether an interface is a port of a bridge that has others.
@@ -162,40 +198,11 @@ fn is_bridged(links: &[Link], interface: &str) -> bool {
 
 /// Tables, other than the kernel's own, that have routes to this host itself.
 fn local_tables(family: AddressFamily) -> BTreeSet<u32> {
-    const LOCAL: u32 = 255;
-    let mut question = RouteMessage::default();
-    question.header.address_family = family;
-    let question = RouteNetlinkMessage::GetRoute(question);
-    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).unwrap_or_default();
-    answers
-        .into_iter()
-        .filter_map(|answer| {
-            let RouteNetlinkMessage::NewRoute(route) = answer else {
-                return None;
-            };
-            let table = route.attributes.iter().find_map(|attribute| {
-                if let RouteAttribute::Table(table) = attribute {
-                    Some(*table)
-                } else {
-                    None
-                }
-            });
-            let table = table.unwrap_or(route.header.table.into());
-            (route.header.kind == RouteType::Local && table != LOCAL).then_some(table)
-        })
+    let routes = routes(family).unwrap_or_default().into_iter();
+    let kept = routes.filter(is_kept);
+    kept.map(|route| number(&route))
+        .filter(|table| *table != OWN)
         .collect()
-}
-
-/// The table that a rule leads to.
-fn table(rule: &RuleMessage) -> u32 {
-    let named = rule.attributes.iter().find_map(|attribute| {
-        if let RuleAttribute::Table(number) = attribute {
-            Some(*number)
-        } else {
-            None
-        }
-    });
-    named.unwrap_or_else(|| rule.header.table.into())
 }
 
 /// Why a rule leads to this host, or to what leads there `behind` it, by something that a guard cannot ask for; `None` if it
@@ -215,6 +222,10 @@ fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>, behind: Option<u32>) -> Op
         )]
         match attribute {
             RuleAttribute::FwMark(mark) if *mark != 0 => by.push("fwmark"),
+            // A mark of nothing, of which some bits count, is one.
+            RuleAttribute::FwMask(mask) if !by.contains(&"fwmark") && selects_none(rule, *mask) => {
+                by.push("fwmark");
+            }
             RuleAttribute::IpProtocol(_) => by.push("ipproto"),
             RuleAttribute::SourcePortRange(_) => by.push("sport"),
             RuleAttribute::DestinationPortRange(_) => by.push("dport"),
@@ -244,9 +255,38 @@ fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>, behind: Option<u32>) -> Op
     })
 }
 
+/// Whether a rule is for packets without a mark, by these bits of it.
+fn selects_none(rule: &RuleMessage, mask: u32) -> bool {
+    let has_mark =
+        |attribute: &RuleAttribute| matches!(attribute, RuleAttribute::FwMark(mark) if *mark != 0);
+    mask != 0 && mask != u32::MAX && !rule.attributes.iter().any(has_mark)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vlans_on_an_interface_take_what_it_takes() {
+        let link = |index: u32, name: &str, kind: &str, below: Option<u32>| Link {
+            index,
+            name: name.to_owned(),
+            kind: Some(kind.to_owned()),
+            below,
+            ..Link::default()
+        };
+        let links = [
+            link(2, "a0", "veth", None),
+            link(3, "a0.6", "vlan", Some(2)),
+            link(4, "mv0", "macvlan", Some(2)),
+            link(5, "b0", "veth", None),
+            link(6, "b0.6", "vlan", Some(5)),
+            link(7, "vx0", "vxlan", Some(2)),
+        ];
+        assert_eq!(beside(&links, "a0"), ["a0.6"]);
+        assert_eq!(setting("ipv4", "a0.6"), "net/ipv4/conf/a0.6/forwarding");
+        assert_eq!(setting("ipv6", "a0"), "net.ipv6.conf.a0.forwarding");
+    }
 
     #[test]
     fn a_rule_diverts_by_what_nobody_can_ask_for_and_to_this_host_only() {

@@ -1,7 +1,7 @@
 //! The kernel's routing rules.
 
 use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -21,4 +21,16 @@ pub(super) fn rules(family: AddressFamily) -> Vec<RuleMessage> {
         }
     });
     rules.collect()
+}
+
+/// The table that a rule leads to.
+pub(super) fn table(rule: &RuleMessage) -> u32 {
+    let named = rule.attributes.iter().find_map(|attribute| {
+        if let RuleAttribute::Table(number) = attribute {
+            Some(*number)
+        } else {
+            None
+        }
+    });
+    named.unwrap_or_else(|| rule.header.table.into())
 }

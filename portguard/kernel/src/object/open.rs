@@ -7,13 +7,14 @@ use std::thread;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
+use ipnet::IpNet;
 use portguard_common::abi::Config;
 
 use super::refusal::refused;
 use super::{EGRESS, HostFacts, INGRESS, Loaded, NAMESPACE, OBJECT, SHARED, TABLES, Tables};
 use crate::error::Context as _;
 use crate::flows;
-use crate::host::{above, owners};
+use crate::host::{above, local, owners};
 use crate::machine;
 use portguard_policy::image::Image;
 
@@ -46,6 +47,7 @@ impl Placing<'_> {
 pub struct Opened {
     ebpf: Ebpf,
     facts: Config,
+    local: Vec<IpNet>,
 }
 
 /// Loads with frames in several pieces, and where the kernel is too old for that, without.
@@ -87,6 +89,13 @@ pub fn open<const N: usize>(
     });
     let (asked, tracked, first) = (owners::bit(), owners::tracking(), owners::first());
     let places = above::places();
+    let is_scoped = objects.iter().any(|(facts, _)| facts.scoped != 0);
+    let kept = if is_scoped {
+        local::prefixes()?
+    } else {
+        Vec::new()
+    };
+    let words = local::words(&kept)?;
     // One loader for all: a new one reads the kernel's own types, which takes longer than all else here. Nothing in the object
     // depends on their layout.
     let mut loader = EbpfLoader::new();
@@ -96,6 +105,7 @@ pub fn open<const N: usize>(
         .override_global(owners::TRACKING, &tracked, true)
         .override_global(owners::FIRST, &first, true)
         .override_global(above::GLOBAL, places.as_slice(), true)
+        .override_global(local::GLOBAL, words.as_slice(), true)
         .override_global("IN", image.inbound.as_slice(), true)
         .override_global("OUT", image.outbound.as_slice(), true)
         .override_global("RULES", image.rules.as_slice(), true)
@@ -111,6 +121,7 @@ pub fn open<const N: usize>(
         opened.push(Opened {
             ebpf,
             facts: *facts,
+            local: kept.clone(),
         });
     }
     opened
@@ -193,8 +204,8 @@ impl Opened {
 
     /// What it is once [`verify`] has come back without an error.
     pub fn into_loaded(self) -> Loaded {
-        let Self { ebpf, facts } = self;
-        Loaded { ebpf, facts }
+        let Self { ebpf, facts, local } = self;
+        Loaded { ebpf, facts, local }
     }
 
     /// What the kernel has to take, the longest first.

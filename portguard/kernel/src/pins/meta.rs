@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
@@ -46,6 +47,9 @@ pub struct Meta {
     /// Directories of catalogs beside the embedded ones.
     #[serde(default)]
     pub catalogs: Vec<PathBuf>,
+    /// See [`crate::host::local`].
+    #[serde(default)]
+    pub local: Vec<IpNet>,
     /// The policy.
     pub policy: Policy,
     /// What the counter cells mean.

@@ -16,6 +16,7 @@ use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Link, Speaks};
+use portguard_kernel::host::local;
 use portguard_kernel::host::operator;
 use portguard_kernel::host::sessions::{Arriving, Known, Sorted, sort};
 use portguard_kernel::host::sockets::{Began, Session, sessions};
@@ -231,7 +232,8 @@ pub(super) fn check_scope(
             continue;
         }
         check_forwarding(force || !policy.settings.enforce, interface)?;
-        for one in doubtful(&interface.name) {
+        let kept = local::describe(&local::prefixes().unwrap_or_default());
+        for one in doubtful(&interface.name).into_iter().chain(kept) {
             let _ = writeln!(stderr(), "warning: {}: {one}", plain(&interface.name));
         }
         let found = diversions(&interface.name);

@@ -58,6 +58,7 @@ fn observed(passed: u64, violations: u64) -> Observed {
                 flow_sets: 1,
                 site: None,
                 catalogs: Vec::new(),
+                local: Vec::new(),
                 previous: None,
                 egress_hook: None,
                 policy: policy.clone(),

@@ -1,0 +1,152 @@
+//! What routes of any table keep for the host is judged, whatever leads there: rules go by more than a guard can ask for.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{PATIENCE, TAKEN, World};
+use crate::guard::{LONG, SOON};
+use crate::topology::ip;
+
+/// Rules that lead a stranger's datagram to such a route, and which of the two families they do it for.
+const LED: [(&str, &str, &[&str]); 7] = [
+    (
+        "by protocol",
+        "rule add ipproto udp lookup 100 pref 10
+         -6 rule add ipproto udp lookup 100 pref 10",
+        &TAKEN,
+    ),
+    (
+        "away by protocol",
+        "rule add not ipproto udp lookup main pref 10
+         rule add lookup 100 pref 20
+         -6 rule add not ipproto udp lookup main pref 10
+         -6 rule add lookup 100 pref 20",
+        &TAKEN,
+    ),
+    (
+        "by a mark that the packet filter sets",
+        "rule add not fwmark 0/0xff lookup 100 pref 10
+         -6 rule add not fwmark 0/0xff lookup 100 pref 10",
+        &TAKEN,
+    ),
+    (
+        "by a suppressor",
+        "-6 rule add lookup main suppress_prefixlength 0 pref 10
+         -6 rule add lookup 100 pref 20",
+        &[TAKEN[1]],
+    ),
+    (
+        "to other kinds of routes",
+        "route add broadcast 10.60.1.1 dev lo table 101
+         rule add ipproto udp lookup 101 pref 10",
+        &[TAKEN[0]],
+    ),
+    (
+        "before the kernel's own table",
+        "route add local 10.60.0.0/16 dev lo table local
+         -6 route add local fd60::/32 dev lo table local
+         route add default via 10.90.0.9 table 200
+         -6 route add default via fd90::9 table 200
+         rule add lookup local pref 100
+         rule del pref 0
+         rule add not ipproto udp lookup 200 pref 10
+         -6 rule add lookup local pref 100
+         -6 rule del pref 0
+         -6 rule add not ipproto udp lookup 200 pref 10",
+        &TAKEN,
+    ),
+    (
+        "by a port, past other rules",
+        "rule add ipproto udp dport 9990-9999 goto 30 pref 10
+         rule add lookup main pref 20
+         rule add lookup 100 pref 30
+         -6 rule add ipproto udp dport 9990-9999 goto 30 pref 10
+         -6 rule add lookup main pref 20
+         -6 rule add lookup 100 pref 30",
+        &TAKEN,
+    ),
+];
+
+const MARK: [&str; 3] = [
+    "add table inet t",
+    "add chain inet t p { type filter hook prerouting priority -150; }",
+    "add rule inet t p meta mark set 5",
+];
+
+#[test]
+fn what_any_route_keeps_for_the_host_is_judged_whatever_leads_there() -> Result<()> {
+    for (how, rules, least) in LED {
+        let world = World::new("")?;
+        let host = world.host();
+        ip(
+            host,
+            world.guarded.interface(),
+            "link set IF address 02:00:00:00:00:aa
+             addr add 10.77.0.7/24 dev IF
+             -6 addr add fd77::7/64 dev IF nodad",
+        )?;
+        // Whoever leads all but some packets away leads away what neighbours ask, too.
+        ip(
+            world.stranger(),
+            &world.guarded.link.right.name,
+            "neigh replace 10.77.0.7 lladdr 02:00:00:00:00:aa dev IF nud permanent
+             neigh replace fd77::7 lladdr 02:00:00:00:00:aa dev IF nud permanent",
+        )?;
+        if how.contains("mark") {
+            for line in MARK {
+                host.output(Command::new("nft").arg(line), LONG)?
+                    .success()?;
+            }
+        }
+        ip(host, "", rules)?;
+        // What is refused is asked for all the same.
+        let mut load = world.load_command();
+        load.arg("--force");
+        let said = host.output(&mut load, LONG)?.success()?;
+        let kept = "routes that the kernel does not ask first keep";
+        ensure!(said.stderr.contains(kept), "{how}: {said}");
+        world.is_held().with_context(|| how.to_owned())?;
+        world.guarded.unload()?.success()?;
+        let reached = world.reached(SOON)?;
+        ensure!(
+            least.iter().all(|address| reached.contains(address)),
+            "{how}: without a guard only {reached:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What comes later is said, and judged from the next load on.
+#[test]
+fn a_route_that_comes_later_is_said() -> Result<()> {
+    let world = World::new("")?;
+    let host = world.host();
+    world.load()?;
+    ip(
+        host,
+        "",
+        "-6 route add local fd70::/32 dev lo table 102
+         route add local 10.70.0.0/16 dev lo table 102",
+    )?;
+    let status = || -> Result<String> {
+        let status = world.guarded.run(&["status".to_owned()], None)?;
+        let words: Vec<_> = status
+            .success()?
+            .stdout
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        Ok(words.join(" "))
+    };
+    let said = status()?;
+    for prefix in ["10.70.0.0/16", "fd70::/32"] {
+        let words = format!("a route keeps {prefix} for this host since the load");
+        ensure!(said.contains(&words), "{said}");
+    }
+    world.load()?;
+    let said = status()?;
+    ensure!(!said.contains("since the load"), "{said}");
+    ensure!(world.reached(PATIENCE)?.is_empty());
+    Ok(())
+}
