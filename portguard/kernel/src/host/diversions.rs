@@ -10,7 +10,7 @@ use portguard_common::abi::above::ASKED;
 
 use super::above;
 use super::links::{self, Link};
-use super::local::{OWN, is_kept, number, routes};
+use super::local::{OWN, is_asked_first, is_kept, number, routes};
 use super::nat::{self, World};
 use super::rules::{rules, table};
 use crate::machine;
@@ -196,12 +196,13 @@ fn is_bridged(links: &[Link], interface: &str) -> bool {
     links.iter().any(is_bridge) && ports.count() > 1
 }
 
-/// Tables, other than the kernel's own, that have routes to this host itself.
+/// Tables that have routes to this host itself; the kernel's own where it is not asked first.
 fn local_tables(family: AddressFamily) -> BTreeSet<u32> {
     let routes = routes(family).unwrap_or_default().into_iter();
     let kept = routes.filter(is_kept);
+    let is_asked_first = is_asked_first(family);
     kept.map(|route| number(&route))
-        .filter(|table| *table != OWN)
+        .filter(|table| *table != OWN || !is_asked_first)
         .collect()
 }
 
@@ -259,7 +260,7 @@ fn diverts(rule: &RuleMessage, local: &BTreeSet<u32>, behind: Option<u32>) -> Op
 fn selects_none(rule: &RuleMessage, mask: u32) -> bool {
     let has_mark =
         |attribute: &RuleAttribute| matches!(attribute, RuleAttribute::FwMark(mark) if *mark != 0);
-    mask != 0 && mask != u32::MAX && !rule.attributes.iter().any(has_mark)
+    mask != 0 && !rule.attributes.iter().any(has_mark)
 }
 
 #[cfg(test)]
@@ -307,6 +308,11 @@ mod tests {
         // What a guard asks for with the addresses and the interface.
         let source = RuleAttribute::Source([10, 0, 0, 1].into());
         assert_eq!(diverts(&rule(100, vec![source]), &local), None);
+        // No mark at all, by some bits of it or by all.
+        for mask in [1, u32::MAX] {
+            let none = rule(100, vec![RuleAttribute::FwMask(mask)]);
+            assert!(diverts(&none, &local).is_some());
+        }
         let mut tos = rule(100, vec![RuleAttribute::FwMark(0)]);
         assert_eq!(diverts(&tos, &local), None);
         tos.header.tos = 16;

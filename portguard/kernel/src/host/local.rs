@@ -29,15 +29,17 @@ pub(super) const OWN: u32 = 255;
 pub fn prefixes() -> crate::Result<Vec<IpNet>> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let is_asked_first = rules(family).first().is_some_and(asks_all);
+        let is_asked_first = is_asked_first(family);
         for route in routes(family)? {
             let is_asked = is_asked_first && number(&route) == OWN && route.header.tos == 0;
             if is_kept(&route) && !is_asked {
-                found.extend(destination(&route).filter(|prefix| prefix.prefix_len() > 0));
+                found.extend(destination(&route));
             }
         }
     }
-    Ok(IpNet::aggregate(&found))
+    let mut found = IpNet::aggregate(&found);
+    found.retain(|prefix| prefix.prefix_len() > 0);
+    Ok(found)
 }
 
 /// What is judged by them, to be said.
@@ -58,6 +60,11 @@ pub fn describe(prefixes: &[IpNet]) -> Option<String> {
             named.join(", ")
         )
     })
+}
+
+/// Whether the kernel asks its own table before any rule decides.
+pub(super) fn is_asked_first(family: AddressFamily) -> bool {
+    rules(family).first().is_some_and(asks_all)
 }
 
 /// The destinations that came after these were looked up.
