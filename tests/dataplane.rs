@@ -1,5 +1,6 @@
 //! What the loaded programs do beyond a verdict: flows, segments, deadlines, events. All by test run.
 
+mod membership;
 mod openings;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};

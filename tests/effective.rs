@@ -1,5 +1,9 @@
 //! One effective state: whatever weakens a guard, every view says what really happens to packets.
 
+mod names;
+mod untrusted;
+mod views;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

@@ -428,14 +428,13 @@ fn specified() -> Result<BTreeSet<(String, String)>> {
     Ok(pairs)
 }
 
-/// Only a name that was somewhere can be elsewhere. There is nothing to go back to, or to unload, where nothing was loaded; what lapses over an enforcing policy goes back by
-/// itself; and what drops nothing needs no confirmation.
+/// Only a name that was somewhere can be elsewhere. There is nothing to go back to, or to unload, where nothing was loaded; and
+/// what has lapsed over an enforcing policy went back by itself.
 fn exists(from: &str, to: &str) -> bool {
     let goes_back = to.starts_with("rollback") || to.starts_with("lapse");
     match from {
         _ if to == "name elsewhere" => from == "open to a name",
         "not guarded" => !goes_back && !to.starts_with("unload"),
-        "audit" => !to.starts_with("lapse"),
         "enforce, lapsed" => !goes_back,
         _ => true,
     }

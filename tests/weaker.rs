@@ -287,6 +287,53 @@ fn the_last_good_policy_is_loaded_whoever_has_a_session() -> Result<()> {
     Ok(())
 }
 
+/// By somebody who is there, it is looked at as any other: the session by which he is there, and the deadline.
+#[test]
+fn the_last_good_policy_cuts_off_nobody_who_loads_it() -> Result<()> {
+    let site = Site::new()?;
+    let name = site.guarded.interface().to_owned();
+    let last_good = |more: &[&str]| -> Result<Output> {
+        let args = [&["load", "--last-good", "--interface", &name], more].concat();
+        let mut command = Guarded::command(&args);
+        command.env("STATE_DIRECTORY", &site.directory);
+        command.env("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22");
+        site.guarded.link.left.host.output(&mut command, LONG)
+    };
+    let unload = || site.run(&["unload", "--interface", &name])?.success();
+    let left = || -> Result<Option<u64>> {
+        let status = site.guarded.status()?.context("a guard")?;
+        Ok(status["confirm_seconds_left"].as_u64())
+    };
+    site.write(ENFORCE, "")?;
+    site.load(&[])?.success()?;
+    unload()?;
+    let refused = last_good(&[])?;
+    ensure!(
+        refused.code() == 2 && refused.stderr.contains("your own SSH connection"),
+        "{refused}"
+    );
+    ensure!(site.guarded.status()?.is_none());
+    last_good(&["--force", "--confirm-within", "0"])?.success()?;
+    ensure!(left()?.is_none());
+    unload()?;
+    // With a way in it is loaded, and gives way unless somebody confirms.
+    let way_in = ROW
+        .replace("udp", "tcp")
+        .replace("7003", "22")
+        .replace("192.0.2.1", "10.77.0.0/24");
+    site.write(ENFORCE, &way_in)?;
+    site.load(&[])?.success()?;
+    unload()?;
+    let loaded = last_good(&[])?.success()?;
+    ensure!(loaded.stderr.contains("stays open"), "{loaded}");
+    ensure!(
+        left()?.is_some_and(|left| (60..=120).contains(&left)),
+        "{:?}",
+        left()?
+    );
+    Ok(())
+}
+
 #[test]
 fn what_is_switched_off_stays_off_until_somebody_loads() -> Result<()> {
     let site = Site::new()?;

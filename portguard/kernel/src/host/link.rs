@@ -56,3 +56,77 @@ pub(crate) fn kind(link: &LinkMessage) -> Option<String> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::InfoKind;
+
+    use super::*;
+
+    /// An interface of this kind, by the kernel's number of its link type.
+    fn link(layer: u16, kind: &str) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.link_layer_type = LinkLayerType::from(layer);
+        if !kind.is_empty() {
+            let info = vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))];
+            link.attributes = vec![LinkAttribute::LinkInfo(info)];
+        }
+        link
+    }
+
+    /// Link types as `if_arp.h` numbers them.
+    mod layer {
+        pub(super) const ETHER: u16 = 1;
+        pub(super) const INFINIBAND: u16 = 32;
+        pub(super) const PPP: u16 = 512;
+        pub(super) const RAWIP: u16 = 519;
+        pub(super) const TUNNEL: u16 = 768;
+        pub(super) const TUNNEL6: u16 = 769;
+        pub(super) const LOOPBACK: u16 = 772;
+        pub(super) const SIT: u16 = 776;
+        pub(super) const GRE: u16 = 778;
+        pub(super) const GRE6: u16 = 823;
+        pub(super) const NONE: u16 = 65_534;
+    }
+
+    #[test]
+    fn interfaces_are_taken_by_what_their_frames_start_with() {
+        for (number, kind, start) in [
+            (layer::ETHER, "", Start::Ethernet),
+            (layer::ETHER, "veth", Start::Ethernet),
+            (layer::ETHER, "tun", Start::Ethernet),
+            (layer::ETHER, "gretap", Start::Ethernet),
+            (layer::LOOPBACK, "", Start::Ethernet),
+            (layer::NONE, "tun", Start::Ip),
+            (layer::NONE, "wireguard", Start::Ip),
+            (layer::PPP, "ppp", Start::Ip),
+            (layer::PPP, "", Start::Ip),
+        ] {
+            assert_eq!(of(&link(number, kind)), Ok(start), "{number} {kind}");
+        }
+    }
+
+    #[test]
+    fn tunnels_whose_frames_start_with_who_knows_what_are_refused_by_name() {
+        for (number, kind) in [
+            (layer::TUNNEL, "ipip"),
+            (layer::TUNNEL6, "ip6tnl"),
+            (layer::SIT, "sit"),
+            (layer::GRE, "gre"),
+            (layer::GRE6, "ip6gre"),
+            (layer::NONE, "xfrm"),
+            (layer::NONE, "ipvlan"),
+            (layer::NONE, "netkit"),
+            (layer::TUNNEL, "vti"),
+            (layer::RAWIP, "rmnet"),
+            (layer::INFINIBAND, "ipoib"),
+        ] {
+            assert_eq!(of(&link(number, kind)), Err(kind.to_owned()), "{number}");
+        }
+        assert_eq!(of(&link(32, "")), Err("link type 32".to_owned()));
+        assert_eq!(
+            of(&link(layer::NONE, "")),
+            Err("link type 65534".to_owned())
+        );
+    }
+}

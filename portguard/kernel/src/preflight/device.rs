@@ -374,3 +374,40 @@ fn features(interface: &Interface) -> Vec<Check> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets that are merged beyond 64 KiB are said of what runs in the stack, and of a driver only as a note.
+    #[test]
+    fn packets_beyond_64_kib_are_said_where_generic_xdp_gets_them() {
+        let grade = |driver: Option<&str>, start, largest| {
+            let facts = Facts {
+                kind: None,
+                driver: driver.map(str::to_owned),
+                master: None,
+                mtu: 1500,
+                queues: 1,
+                largest,
+                start: Ok(start),
+            };
+            merged(&facts).grade
+        };
+        for driver in [Some("veth"), Some("e1000"), None] {
+            for start in [Start::Ethernet, Start::Ip] {
+                assert_eq!(grade(driver, start, 0), Grade::Ok);
+                assert_eq!(grade(driver, start, 65_536), Grade::Ok);
+            }
+        }
+        assert_eq!(grade(Some("veth"), Start::Ethernet, 185_000), Grade::Note);
+        for (driver, start) in [
+            (Some("e1000"), Start::Ethernet),
+            (None, Start::Ethernet),
+            (Some("tun"), Start::Ip),
+        ] {
+            assert_eq!(grade(driver, start, 65_537), Grade::Warning, "{driver:?}");
+            assert_eq!(grade(driver, start, 185_000), Grade::Warning, "{driver:?}");
+        }
+    }
+}

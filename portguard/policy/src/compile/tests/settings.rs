@@ -1,6 +1,8 @@
 //! Changed listeners, numbers that are given, and no setting without effect.
 
-use super::asks::{codes, line_of, messages_of, named, of};
+use std::net::IpAddr;
+
+use super::asks::{Ask, ask, codes, line_of, messages_of, named, of};
 use super::fixture::{compiled_site, lines, messages};
 use crate::catalog::Catalog;
 use crate::compile::Selection;
@@ -717,4 +719,89 @@ fn a_host_with_rows_of_its_own_needs_no_role() {
             .collect();
         assert_eq!(found, [level], "{text}");
     }
+}
+
+/// Two hosts of a site, each with the lines of its own.
+fn two(head: &str, first: &str) -> String {
+    format!(
+        "{head}\nunprinted_peers = \"none\"\n[systems.wso2]\n[[host]]\nname = \"h\"\naddresses = [\"10.1.0.1\"]\n\
+         roles = [\"wso2/esb\"]\n{first}\n[[host]]\nname = \"o\"\naddresses = [\"10.1.0.2\", \"fd01::2\"]\nroles = [\"wso2/esb\"]\n"
+    )
+}
+
+/// Addresses of the machine that compiles say which host it is, and are in no policy.
+#[test]
+fn a_policy_is_the_same_on_whatever_machine_it_is_compiled() {
+    for scope in ["scope = \"all\"", "scope = \"host-addresses\""] {
+        let text = two(scope, "");
+        for host in ["h", "o"] {
+            let on = |addresses: &[IpAddr]| {
+                let host = Selection::Name(host.to_owned());
+                let compiled = ask(
+                    &text,
+                    Ask {
+                        host,
+                        interface: None,
+                        addresses,
+                        today: "2026-11-28",
+                    },
+                );
+                assert!(!compiled.policy.inbound.is_empty());
+                (compiled.policy.digest(), compiled.policy)
+            };
+            let here = on(&[]);
+            // Its own, those of the other host, and some that are nobody's.
+            for addresses in [
+                &["10.1.0.1"][..],
+                &["10.1.0.2", "fd01::2"],
+                &["192.0.2.9", "2001:db8::9", "127.0.0.1"],
+            ] {
+                let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+                assert_eq!(on(&addresses), here, "{scope}, {host}: {addresses:?}");
+            }
+        }
+    }
+}
+
+/// A role, or an interface, that is left in audit is what its rows, or the host, would be.
+#[test]
+fn what_is_left_in_audit_is_the_same_by_whatever_word() {
+    let at = |text: &str, interface: &str| {
+        let host = Selection::Name("h".to_owned());
+        let compiled = ask(
+            text,
+            Ask {
+                host,
+                interface: Some(interface),
+                addresses: &[],
+                today: "2026-11-28",
+            },
+        );
+        compiled.policy
+    };
+    let plain = two("", "");
+    let enforces = at(&plain, "eth0");
+    assert!(enforces.settings.enforce && enforces.rows.iter().all(|row| !row.audit));
+    let by_host = two("", "mode = \"audit\"");
+    let by_interface = two(
+        "",
+        "interfaces = { eth0 = { mode = \"audit\" }, eth1 = {} }",
+    );
+    let audits = at(&by_host, "eth0");
+    assert!(!audits.settings.enforce);
+    assert_eq!(at(&by_interface, "eth0").digest(), audits.digest());
+    assert_eq!(at(&by_interface, "eth1").digest(), enforces.digest());
+    // Each row of the role, and nothing else.
+    let by_role = at(&two("", "audit_roles = [\"wso2/esb\"]"), "eth0");
+    assert!(by_role.settings.enforce);
+    let of_role = by_role
+        .rows
+        .iter()
+        .filter(|row| row.id.starts_with("wso2/"));
+    assert!(of_role.clone().count() > 0 && of_role.clone().all(|row| row.audit));
+    let mut rows = by_role.clone();
+    for row in &mut rows.rows {
+        row.audit = false;
+    }
+    assert_eq!(rows.digest(), enforces.digest());
 }

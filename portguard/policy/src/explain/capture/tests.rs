@@ -149,7 +149,7 @@ fn a_check_sequence_at_the_end_of_frames_is_no_other_link() {
         }
     }
     // Whatever the bits, what is no Ethernet is none.
-    let other = ORDERS[0].classic(0xa1b2_c3d4, 0x2400_0000 | 105, &two());
+    let other = ORDERS[0].classic(0xa1b2_c3d4, 0x2400_0000 | 0x69, &two());
     let refused = ports(&other).unwrap_err().to_string();
     assert!(refused.starts_with("link type 105 "), "{refused}");
 }
