@@ -38,7 +38,7 @@ const HEADER: usize = 14;
 
 /// KiB that the agent may grow by. It knows each port that was hit, of three transports: some 300 octets for each while it looks, and
 /// the C library keeps as much again for the next look.
-const GROWTH: u64 = 96 << 10;
+const GROWTH: u64 = 80 << 10;
 /// Files that it may have open beyond those of a moment before: its resolver asks by a dozen sockets, and it reads.
 const FILES: usize = 20;
 
