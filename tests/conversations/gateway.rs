@@ -306,7 +306,9 @@ impl Scene {
             self.next.set(self.next.get() + 1);
             // One that the kernel picks, and one that the program does.
             for port in [0, self.next.get()] {
-                if port != 0 && ASKED.contains(&to.port()) && to.port() != NAMED {
+                // From such a port, a row has to name whom it asks.
+                let is_called = PUBLISHED.contains(&to.port()) && self.sides == Sides::Outer;
+                if port != 0 && to.port() != NAMED && !is_called {
                     continue;
                 }
                 let what = what(if port == 0 {
@@ -334,7 +336,7 @@ impl Scene {
         let (_, said) = self.run(&["counters", "--by", "reason", "--violations"])?;
         Ok(said
             .lines()
-            .filter(|line| line.split_whitespace().any(|word| word == "in"))
+            .filter(|line| line.trim_start().starts_with("in "))
             .collect::<Vec<_>>()
             .join("; "))
     }

@@ -178,26 +178,27 @@ impl<'a, R: Fn(IpAddr) -> Option<u32>> Ways<'a, R> {
     /// is not asked where it does not: marks and sources may send them another way than to the address alone.
     fn datagrams(&self, all: &[Tracked], is_served: impl Fn(u16) -> bool) -> Datagrams {
         let mut found = Datagrams::default();
-        let mut looked_at = 0;
-        for one in all.iter().filter(|one| one.transport == Transport::Udp) {
+        let is_published = |one: &Tracked| self.by(one.first.1.ip()) == Some(LOOPBACK);
+        let (calls, others): (Vec<&Tracked>, Vec<&Tracked>) = all
+            .iter()
+            .filter(|one| one.transport == Transport::Udp && !is_served(one.first.0.port()))
+            .partition(|one| is_published(one) && is_served(one.first.1.port()));
+        let left = (calls.len() + others.len()).saturating_sub(DATAGRAMS);
+        if left > 0 {
+            notice::warn(&format!(
+                "connection tracking lists {left} conversations of datagrams more than are looked at: who has one of them is answered once it asks again"
+            ));
+        }
+        // Those who call services are known by that, mostly, and may be many.
+        for one in others.into_iter().chain(calls).take(DATAGRAMS) {
             let ((remote, local), inside) = (one.first, one.answer.0);
-            let is_published = self.by(local.ip()) == Some(LOOPBACK);
-            if is_published && is_served(local.port()) || is_served(remote.port()) {
-                continue;
-            }
-            looked_at += 1;
-            if looked_at > DATAGRAMS {
-                notice::warn(&format!(
-                    "connection tracking lists many conversations of datagrams, and only {DATAGRAMS} are known from now on: the others go on once they ask again"
-                ));
-                break;
-            }
             let (goes, from) = (self.by(inside.ip()), self.by(remote.ip()));
             if goes == Some(LOOPBACK) || from == Some(LOOPBACK) {
                 continue;
             }
             // What is published may be called by an interface that only marks or sources tell.
-            let is_call = self.side(from).is_some() || is_published;
+            let is_known = is_published(one) && is_served(local.port());
+            let is_call = self.side(from).is_some() || is_published(one) && !is_known;
             if is_call && !self.passes(one) {
                 found.outside.push(datagram(remote, local));
             } else if from.is_some() {
