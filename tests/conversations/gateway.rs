@@ -336,7 +336,8 @@ impl Scene {
         let (_, said) = self.run(&["counters", "--by", "reason", "--violations"])?;
         Ok(said
             .lines()
-            .filter(|line| line.trim_start().starts_with("in "))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|line| line.starts_with("in "))
             .collect::<Vec<_>>()
             .join("; "))
     }
