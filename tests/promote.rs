@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Output;
+use portguard_harness::traffic::{TcpEcho, connect, exchange_tcp};
 use serde_json::Value;
 
-use crate::guard::{Guarded, LONG, eventually};
+use crate::guard::{Guarded, LONG, SOON, eventually};
 
 /// Open, and not.
 const OPEN: u16 = 7020;
@@ -212,5 +213,49 @@ fn evidence_outlives_reloads_and_boots() -> Result<()> {
     ensure!(output.code() == 1, "{output}");
     let flow = flow(&answer, "udp/7021")?;
     ensure!(flow["packets"] == 7, "{flow}");
+    Ok(())
+}
+
+/// What the host itself had open before it was audited is its own: no violation, and nothing to explain.
+#[test]
+fn what_was_open_before_the_audit_is_no_evidence_against_enforcing() -> Result<()> {
+    let audited = Audited::new()?;
+    let (left, right) = (&audited.guarded.link.left, &audited.guarded.link.right);
+    let mut open = Vec::new();
+    for theirs in right.both() {
+        let server = TcpEcho::start(&right.host, SocketAddr::new(theirs, 0))?;
+        let own = left.host.run(|| connect(server.address(), SOON).stream())?;
+        open.push((server, own));
+    }
+    audited.load(&[OPEN])?;
+    for (_, own) in &mut open {
+        for _ in 0..5 {
+            ensure!(exchange_tcp(own, b"still here", SOON)?);
+        }
+    }
+    // They may end as well.
+    drop(open.pop());
+    audited.knock(OPEN, 20)?;
+    let counters = audited.run(&["counters", "--json"].map(str::to_owned))?;
+    let counters: Value = serde_json::from_str(&counters.success()?.stdout)?;
+    // Outbound, what it sends may well be undocumented.
+    let is_inbound = |one: &&Value| one["direction"] == "in";
+    let findings = counters["interfaces"][0]["findings"].as_array();
+    let inbound = findings.context("findings")?.iter().find(is_inbound);
+    ensure!(inbound.is_none(), "{inbound:?}");
+    let lax = ["--window", "0", "--min-packets", "10", "--dry-run"];
+    let (_, answer) = audited.promote(&[OPEN], &lax)?;
+    let flows = answer["interfaces"][0]["flows"].as_array();
+    let inbound = flows.context("flows")?.iter().find(is_inbound);
+    ensure!(inbound.is_none(), "{inbound:?}");
+    // Whatever is kept of it is for root only.
+    let mut kept = 0;
+    for file in std::fs::read_dir(&audited.state)? {
+        let (path, facts) = file.map(|file| (file.path(), file.metadata()))?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&facts?.permissions());
+        ensure!(mode & 0o777 == 0o600, "{}: {mode:o}", path.display());
+        kept += 1;
+    }
+    ensure!(kept > 1, "{kept} files");
     Ok(())
 }
