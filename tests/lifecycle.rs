@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use portguard_common::tables::Key;
 use portguard_harness::net::{End, Interface, Lab, unique_name};
 use portguard_harness::traffic::{UdpEcho, receive_datagram};
@@ -403,6 +403,41 @@ fn the_agent_guards_an_interface_that_comes_back() -> Result<()> {
     })?;
     let _servers = echoes(&guarded)?;
     ensure!(guarded.open(&ALL)? == [BOTH, FIRST], "{}", agent.stderr());
+    Ok(())
+}
+
+/// An interface goes, comes back, and what fails or dies while it is guarded again is tried again: nothing is forgotten.
+#[test]
+fn a_guard_that_cannot_be_put_back_is_put_back_later() -> Result<()> {
+    let mut guarded = Guarded::new()?;
+    let (left, right) = (guarded.link.left.clone(), guarded.link.right.clone());
+    guarded.load("--enforce", &[BOTH, FIRST], &[])?;
+    let lab = Lab::new()?;
+    let back = || lab.connect(&left.host, &end(&left), &right.host, &end(&right));
+    let steps = ["prepared", "egress", "ingress", "swapped", "published"];
+    let faults = steps
+        .iter()
+        .flat_map(|step| ["fail", "kill"].map(|way| format!("{step}:{way}")));
+    for fault in faults {
+        left.host.delete_interface(&left.name)?;
+        guarded.link = back()?;
+        let agent = guarded.start(&["agent".to_owned()], Some(&fault))?;
+        if fault.ends_with("kill") {
+            agent.output(LONG)?;
+        } else {
+            eventually("a failure", || Ok(agent.stderr().contains("cannot guard")))?;
+            // The interface goes once more, before anybody tries again.
+            left.host.delete_interface(&left.name)?;
+            guarded.link = back()?;
+            drop(agent);
+        }
+        let agent = guarded.start(&["agent".to_owned()], None)?;
+        let _servers = echoes(&guarded)?;
+        eventually(&format!("the guard's return after {fault}"), || {
+            Ok(guarded.open(&ALL)? == [BOTH, FIRST])
+        })
+        .with_context(|| agent.stderr())?;
+    }
     Ok(())
 }
 

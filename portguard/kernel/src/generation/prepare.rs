@@ -71,8 +71,8 @@ pub struct Prepared {
     pub(crate) previous: Option<Live>,
     /// Another version's guard, whose place it takes.
     pub(crate) other: Option<migrate::Other>,
-    /// Whether the swap replaced a program, rather than attached one where there was none.
-    pub(crate) replaces: bool,
+    /// What the swap found on the hook.
+    pub(crate) found: Found,
     /// What was taken over, where this is the first guard of its network namespace.
     adopted: Option<Adopted>,
     /// The guard that had its name, and goes on in another network namespace.
@@ -344,8 +344,19 @@ fn prepare_next(
         previous,
         other: None,
         aside: None,
-        replaces: false,
+        found: Found::Nothing,
     })
+}
+
+/// What a swap finds where it attaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No program of ours.
+    Nothing,
+    /// One of ours, which is replaced.
+    Guarded,
+    /// The pin of an attachment to an interface that went.
+    Lost,
 }
 
 /// Standby programs, given this image, if they will do; others that are loaded for it.

@@ -1,7 +1,7 @@
 //! Putting prepared generations in force, all or none, and removing a guard.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
@@ -13,6 +13,7 @@ use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::endings;
 use crate::generation::pair::Pair;
+use crate::generation::prepare::Found;
 use crate::generation::{Live, Prepared, explained, program_of, sweep};
 use crate::generation::{marker, migrate};
 use crate::hook::attach;
@@ -79,6 +80,7 @@ fn swap_all(prepared: &mut [Prepared]) -> crate::Result<()> {
         }
         done += 1;
     }
+    let outcome = outcome.and_then(|()| prepared.iter().try_for_each(Prepared::settle));
     let Err(error) = outcome else {
         return Ok(());
     };
@@ -100,18 +102,24 @@ impl Prepared {
         let pin = self.holder().link(Direction::Ingress);
         let attached = attach::inspect(&pin)?;
         // A link whose interface is gone, or that holds another interface which had the name before, guards nothing here.
-        self.replaces = attached.is_some_and(|link| {
-            link.ifindex == self.interface.index && effective::runs(&self.layout, link)
-        });
-        if !self.replaces && attached.is_some_and(|link| link.ifindex != 0) && self.other.is_none()
-        {
-            let what = format!(
-                "the guarded interface `{}` was renamed or moved meanwhile",
-                self.interface.name
-            );
-            return Err(Error::new(Kind::Busy, what).hint("load again"));
-        }
-        if self.replaces && !self.is_same_mode() {
+        self.found = match attached {
+            None => Found::Nothing,
+            Some(link) if link.ifindex == 0 => Found::Lost,
+            Some(link)
+                if link.ifindex == self.interface.index && effective::runs(&self.layout, link) =>
+            {
+                Found::Guarded
+            }
+            Some(_) if self.other.is_some() => Found::Nothing,
+            Some(_) => {
+                let what = format!(
+                    "the guarded interface `{}` was renamed or moved meanwhile",
+                    self.interface.name
+                );
+                return Err(Error::new(Kind::Busy, what).hint("load again"));
+            }
+        };
+        if self.found == Found::Guarded && !self.is_same_mode() {
             return Err(Error::new(
                 Kind::Unsuitable,
                 "the XDP mode cannot be changed while the guard is loaded",
@@ -150,16 +158,17 @@ impl Prepared {
             )?;
         }
         step("egress")?;
+        let new = self.attached_at();
         let program = self.pair.loaded.ingress()?;
-        if self.replaces {
+        if self.found == Found::Guarded {
             attach::replace_xdp(program, pin)?;
         } else {
-            attach::detach(pin)?;
+            attach::detach(&new)?;
             attach::attach_xdp(
                 program,
                 &self.interface,
                 self.meta.xdp_mode,
-                pin,
+                &new,
                 hidden::occupied,
             )?;
         }
@@ -173,6 +182,25 @@ impl Prepared {
         step("ingress")?;
         marker::end(&self.layout)?;
         step("swapped")
+    }
+
+    /// Where a new ingress attachment is pinned. That of an interface which went keeps its pin until the guard is whole again:
+    /// a guard without one is taken for remains, and whatever fails now must be tried again.
+    fn attached_at(&self) -> PathBuf {
+        if self.found == Found::Lost {
+            self.layout.returning()
+        } else {
+            self.holder().link(Direction::Ingress)
+        }
+    }
+
+    /// Lets a new attachment take the place of the one whose interface went.
+    fn settle(&self) -> crate::Result<()> {
+        if self.found == Found::Lost {
+            fs::rename(self.attached_at(), self.holder().link(Direction::Ingress))
+                .context("cannot put the attachment in its place")?;
+        }
+        Ok(())
     }
 
     /// Whose links are replaced: another version's, where it is migrated.
@@ -199,14 +227,14 @@ impl Prepared {
             return migrate::undo(other);
         }
         match &self.previous {
-            Some(live) if self.replaces => revert(
+            Some(live) if self.found == Found::Guarded => revert(
                 &self.layout,
                 &self.interface,
                 &live.meta,
                 self.meta.egress_hook,
             ),
             _ => {
-                attach::detach(&self.layout.link(Direction::Ingress))?;
+                attach::detach(&self.attached_at())?;
                 let pin = self.layout.link(Direction::Egress);
                 egress::clear(&self.interface, self.meta.egress_hook, &pin).map(drop)
             }
@@ -312,6 +340,7 @@ pub fn unload(_lock: &Lock, layout: &Layout) -> crate::Result<bool> {
             .is_ok_and(|meta| meta.egress_hook == Some(EgressHook::Clsact))
     });
     let mut found = attach::detach(&layout.link(Direction::Ingress))?;
+    found |= attach::detach(&layout.returning())?;
     step("unload-ingress")?;
     found |= attach::detach(&layout.link(Direction::Egress))?;
     if let Ok(interface) = Interface::find(&name)

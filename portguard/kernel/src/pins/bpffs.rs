@@ -4,6 +4,7 @@
 //! /sys/fs/bpf/portguard/v1/eth0/          one directory an interface ("." is written "%2e"; a network
 //!     shared/CELLS ...                     namespace that is not the first is added as "@COOKIE-INODE")
 //!     link_in, link_out                    the attachments: what these links run is in force
+//!     link_returning                       there while an interface that went and came back is guarded again
 //!     gen-7/in, gen-7/out, gen-7/meta ...  a generation: its programs, and what it is made of
 //!     swapping/                            there while a tool replaces first one and then the other attachment
 //! ```
@@ -111,6 +112,11 @@ impl Layout {
     /// The pin of an attachment.
     pub fn link(&self, direction: Direction) -> PathBuf {
         self.directory.join(format!("link_{}", direction.name()))
+    }
+
+    /// The pin of an ingress attachment that takes the place of one whose interface went, until the guard is whole.
+    pub fn returning(&self) -> PathBuf {
+        self.directory.join("link_returning")
     }
 
     /// A generation's directory.
