@@ -194,8 +194,8 @@ fn read(at: u64) -> u64 {
 }
 
 /// The first octets of a text, and as many of a word.
-const fn text(text: &[u8; 8], length: u32) -> (u64, u64) {
-    (u64::from_le_bytes(*text), u64::MAX >> (64 - 8 * length))
+const fn text(text: [u8; 8], length: u32) -> (u64, u64) {
+    (u64::from_le_bytes(text), u64::MAX >> (64 - 8 * length))
 }
 
 /// Which link addresses an interface takes frames for that stands on another, and is none that the other is part of: see
@@ -208,10 +208,10 @@ extern "C" fn taken(device: u64, below: u64) -> u32 {
     ));
     let is = |(text, mask): (u64, u64)| kind & mask == text;
     // It takes what is for addresses that are its own, by IP: those are the host's, unless it is in a VRF.
-    let is_ipvlan = is(text(b"ipvlan\0\0", 7)) || is(text(b"ipvtap\0\0", 7));
+    let is_ipvlan = is(text(*b"ipvlan\0\0", 7)) || is(text(*b"ipvtap\0\0", 7));
     let head = device + place(word::UPPER);
     let is_in_vrf = read(head) != head;
-    let takes = if is(text(b"macvlan\0", 8)) || is(text(b"macvtap\0", 8)) {
+    let takes = if is(text(*b"macvlan\0", 8)) || is(text(*b"macvtap\0", 8)) {
         let own = device + place(word::PRIVATE);
         let mode = read(own + macvlan::MODE) as u32;
         if read(own + macvlan::LOWER) != below {
@@ -223,7 +223,7 @@ extern "C" fn taken(device: u64, below: u64) -> u32 {
         } else {
             takes::ANY
         }
-    } else if is(text(b"vxlan\0\0\0", 6)) || is_ipvlan && !is_in_vrf {
+    } else if is(text(*b"vxlan\0\0\0", 6)) || is_ipvlan && !is_in_vrf {
         takes::NONE
     } else {
         takes::BELOW

@@ -83,7 +83,10 @@ pub(crate) fn first(ctx: *mut __sk_buff, leaves: &Tuple) -> Option<Tuple> {
     if at == 0 || !owner::read(connection as usize as *mut c_void, at, &mut ends) {
         return None;
     }
-    let word = |from: usize| u64::from_be_bytes(*ends[from..].first_chunk().unwrap_or(&[0; 8]));
+    let word = |from: usize| {
+        let octets = ends.get(from..).and_then(<[u8]>::first_chunk);
+        u64::from_be_bytes(*octets.unwrap_or(&[0; 8]))
+    };
     let address = |from: usize| {
         if leaves.local.v6 {
             Addr::v6(word(from), word(from + 8))

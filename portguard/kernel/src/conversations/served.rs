@@ -10,8 +10,8 @@ use portguard_policy::policy::Policy;
 
 use super::Namespace;
 use crate::error::Context as _;
-use crate::host::listeners::ephemeral;
 use crate::host::nat::{self, World};
+use crate::host::owners::ephemeral;
 use crate::pins::namespaces::is_forwarding;
 
 /// A range that is longer is not taken for services' where the kernel picks ports for clients.

@@ -3,7 +3,7 @@
 use crate::clock::tick_shift;
 use crate::conversations::Namespace;
 use crate::host::link::Start;
-use crate::host::listeners::ephemeral;
+use crate::host::owners::ephemeral;
 use crate::object::HostFacts;
 
 /// What only this host knows: how the interface's frames start, and the key and the clock of the table of conversations,

@@ -20,6 +20,7 @@ use crate::generation::migrate;
 use crate::generation::pair::{Pair, Place};
 use crate::generation::publish::unload;
 use crate::generation::{Live, live, sweep};
+use crate::hook::attach::Found;
 use crate::hook::egress::EgressHook;
 use crate::hook::holder;
 use crate::host::interface::Interface;
@@ -346,17 +347,6 @@ fn prepare_next(
         aside: None,
         found: Found::Nothing,
     })
-}
-
-/// What a swap finds where it attaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// No program of ours.
-    Nothing,
-    /// One of ours, which is replaced.
-    Guarded,
-    /// The pin of an attachment to an interface that went.
-    Lost,
 }
 
 /// Standby programs, given this image, if they will do; others that are loaded for it.

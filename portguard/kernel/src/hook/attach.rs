@@ -25,6 +25,17 @@ pub struct Attached {
     pub ifindex: u32,
 }
 
+/// What a swap finds where it attaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No program of ours.
+    Nothing,
+    /// One of ours, which is replaced.
+    Guarded,
+    /// The pin of an attachment to an interface that went.
+    Lost,
+}
+
 /// Looks at a pinned link; `None` if there is no pin.
 ///
 /// # Errors

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::listeners::ephemeral;
-use crate::host::owners::{Owner, Owners};
+use crate::host::owners::{Owner, Owners, ephemeral};
 use crate::host::sockets::services;
 
 /// The UDP ports of this network namespace that clients have: the kernel picked them, for all sockets that hear whoever comes.

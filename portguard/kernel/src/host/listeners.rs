@@ -169,17 +169,6 @@ fn own_v6(table: &str) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// Ports that the kernel picks for sockets that did not ask for one.
-pub fn ephemeral() -> (u16, u16) {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-    text.ok()
-        .and_then(|text| {
-            let mut words = text.split_whitespace().map(str::parse);
-            Some((words.next()?.ok()?, words.next()?.ok()?))
-        })
-        .unwrap_or((32_768, 60_999))
-}
-
 /// Those of the network namespace of the calling thread. As text, all that there are would be written and read, those of
 /// connections too.
 fn own() -> io::Result<Vec<Socket>> {

@@ -14,9 +14,8 @@ use netlink_packet_sock_diag::inet::{
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::error::{Error, Kind};
-use crate::host::listeners::ephemeral;
 use crate::host::netlink::request;
-use crate::host::owners::{Owner, Owners};
+use crate::host::owners::{Owner, Owners, ephemeral};
 use crate::host::tracked;
 use portguard_policy::catalog::Transport;
 

@@ -2,7 +2,7 @@
 
 use super::{Check, Grade};
 use crate::conversations::cgroup;
-use crate::host::{listeners, owners};
+use crate::host::owners;
 use crate::machine::{self, Feature};
 
 /// What no guard can do without.
@@ -92,7 +92,7 @@ pub(super) fn ports() -> Check {
     } else {
         "the kernel lets no program read its structures".to_owned()
     };
-    let (first, last) = listeners::ephemeral();
+    let (first, last) = owners::ephemeral();
     let found = format!("{because}: UDP services on ports {first}-{last} look like clients");
     Check::new("udp-ports", why, Grade::Warning, found).todo(format!(
         "boot a kernel with CONFIG_DEBUG_INFO_BTF that is not locked down, or have UDP services listen below {first}"
