@@ -120,6 +120,10 @@ fn what_diverts_packets_for_others_is_refused_in_enforce_and_said_in_audit() -> 
         );
         let status = host.status()?;
         ensure!(status.contains("are not judged"), "{what}: {status}");
+        // All views have it, so the agent's metrics and `/healthz` as well.
+        let counters = ["counters", "--json"].map(str::to_owned);
+        let counters = host.guarded.run(&counters, None)?.success()?.stdout;
+        ensure!(counters.contains("are not judged"), "{what}: {counters}");
     }
     Ok(())
 }

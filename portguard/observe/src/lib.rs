@@ -10,4 +10,5 @@ pub mod findings;
 pub mod history;
 pub mod observe;
 pub mod resets;
+mod scope;
 pub mod talkers;

@@ -12,6 +12,7 @@ use crate::drift::Sight;
 use crate::events::stream::booted;
 use crate::findings::{Finding, Sockets, findings, name_left_out};
 use crate::resets::Resets;
+use crate::scope;
 use crate::talkers::{Talkers, TopTalkers};
 use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
@@ -103,7 +104,8 @@ pub fn guards(only: Option<&str>) -> portguard_kernel::Result<Vec<Guard>> {
     let mut found = Vec::new();
     for layout in layouts(only)? {
         let name = called(&layout);
-        if let Some(live) = generation::live(&layout)? {
+        if let Some(mut live) = generation::live(&layout)? {
+            live.warnings.extend(scope::doubts(&name, &live.meta));
             found.push(Guard { name, layout, live });
         }
     }

@@ -15,7 +15,6 @@ use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::hook::egress::EgressHook;
 use portguard_kernel::host::boot;
-use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
 use portguard_kernel::host::{links, local};
 use portguard_kernel::pins::guarded::guarded;
 use portguard_kernel::pins::moved;
@@ -221,18 +220,7 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
     let settings = &meta.policy.settings;
     warnings.extend(tunnels::unjudged(&meta.policy));
     if settings.host_addresses.is_some() {
-        warnings.extend(diversions(&name).into_iter().map(|one| {
-            format!(
-                "{one}: packets for others that it takes are not judged; write `scope = \"all\"`"
-            )
-        }));
-        let judged = unforwarded(&name).into_iter();
-        warnings.extend(judged.map(|(one, setting)| format!("{one}: `sysctl -w {setting}=1`")));
-        warnings.extend(doubtful(&name));
         warnings.extend(local::describe(&meta.local));
-        warnings.extend(local::since(&meta.local).into_iter().map(|prefix| {
-            format!("a route keeps {prefix} for this host since the load, and a rule may lead there: load again, so that it is judged")
-        }));
     }
     if meta.version != env!("CARGO_PKG_VERSION") {
         warnings.push(format!(
