@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use anyhow::{Context as _, Result, ensure};
+use portguard_fleet::now;
 use portguard_harness::frames::{Frame, Ipv6, Udp};
 use portguard_harness::traffic::PacketSocket;
-use portguard_policy::human::{now, rfc3339};
+use portguard_policy::human::rfc3339;
 use serde_json::Value;
 
 use super::{PORT, caller, json};

@@ -177,13 +177,6 @@ pub mod seconds {
     }
 }
 
-/// Seconds since the Unix epoch, now.
-pub fn now() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
 /// Without control characters: names come from files, processes and interfaces, and the reader's terminal obeys.
 pub fn plain(text: &str) -> String {
     text.chars()

@@ -25,6 +25,7 @@ use self::newcomers::Newcomers;
 use self::refresh::{NamesArgs, Refresher};
 use super::{catalogs, drift};
 use crate::metrics::{self, Format, Found, Seen};
+use portguard_fleet::now;
 use portguard_kernel::conversations;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::generation::endings;
@@ -32,7 +33,6 @@ use portguard_observe::evidence;
 use portguard_observe::history::{self, Sample};
 use portguard_observe::observe;
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::now;
 
 /// How soon the agent puts right what a tool left half done that died.
 const TORN_EVERY: Duration = Duration::from_secs(1);

@@ -15,12 +15,12 @@ use self::text::Rates;
 use super::{catalogs, traffic};
 use crate::stdout::{is_read, json_line, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
+use portguard_fleet::now;
 use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind, name_left_out, without_scans};
 use portguard_observe::observe::{self, Observed};
 use portguard_observe::talkers::TopTalkers;
 use portguard_policy::error::Exit;
-use portguard_policy::human::now;
 
 /// Talkers that are listed unless `--top` says more.
 const TALKERS: usize = 20;

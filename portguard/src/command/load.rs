@@ -18,6 +18,7 @@ use super::doctor::warn;
 use super::selection::{Loaded, Resolving, STDIN, SelectionArgs};
 use crate::stderr::stderr;
 use crate::stdout::print_json;
+use portguard_fleet::now;
 use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
@@ -37,7 +38,7 @@ use portguard_kernel::store::{self, Stored};
 use portguard_observe::{evidence, observe};
 use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::{now, plain};
+use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Policy};
 
 /// Guard network interfaces by the documented matrix

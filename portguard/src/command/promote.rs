@@ -12,6 +12,7 @@ use super::load::{self, LoadArgs, LoadedInterface};
 use super::selection::Loaded;
 use super::traffic;
 use crate::stdout::{print, print_json};
+use portguard_fleet::now;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_kernel::generation::publish;
 use portguard_kernel::host::interface::Interface;
@@ -23,7 +24,7 @@ use portguard_observe::observe;
 use portguard_policy::diff::diff;
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::Explainer;
-use portguard_policy::human::{count, duration, grouped, now, some};
+use portguard_policy::human::{count, duration, grouped, some};
 use portguard_policy::policy::Policy;
 
 /// Seconds of a day: a window of that length has seen every hour.

@@ -12,13 +12,14 @@ use super::{catalogs, drift};
 use crate::report::{Evidence, Guard, csv, html, markdown};
 use crate::stderr::stderr;
 use crate::stdout::{print, print_json};
+use portguard_fleet::now;
 use portguard_observe::counters::Report;
 use portguard_observe::findings::{Finding, without_scans};
 use portguard_observe::history::{self, Sample};
 use portguard_observe::observe::{self, Observed};
 use portguard_observe::talkers::TopTalkers;
 use portguard_policy::error::{Exit, Fault};
-use portguard_policy::human::{now, plain};
+use portguard_policy::human::plain;
 
 /// Callers that a report lists by interface.
 const TALKERS: usize = 25;

@@ -9,13 +9,13 @@ use tokio::task::JoinSet;
 use super::names::{Bounds, Names, News};
 use crate::command::load::keep;
 use crate::metrics;
+use portguard_fleet::now;
 use portguard_kernel::generation;
 use portguard_kernel::generation::refresh::{Refreshed, provide, refresh};
 use portguard_kernel::generation::standby::Standby;
 use portguard_kernel::host::resolve::{Answer, Resolver, server};
 use portguard_observe::observe;
 use portguard_policy::domains::Domains;
-use portguard_policy::human::now;
 
 /// How long to wait where no name is due.
 const IDLE: Duration = Duration::from_hours(1);

@@ -9,11 +9,12 @@ use serde::Serialize;
 use crate::command::table::hanging;
 use crate::stderr::stderr;
 use crate::stdout::{print, print_field};
+use portguard_fleet::now;
 use portguard_kernel::pins;
 use portguard_observe::counters::Reset;
 use portguard_observe::observe;
 use portguard_policy::error::Exit;
-use portguard_policy::human::{count, now, plain, time};
+use portguard_policy::human::{count, plain, time};
 
 /// Count from now on; what was counted before stays on record
 ///

@@ -7,12 +7,13 @@ use crate::command::table::Column::{Hidden, Number, Prose, Spare, SpareWhole, Wh
 use crate::command::table::{Column, Grid, hanging, wrapped};
 use crate::command::traffic;
 use crate::fold::width;
+use portguard_fleet::now;
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::counters::{
     CauseCount, PeerCount, PortCount, ReasonCount, Report, RowCount,
 };
 use portguard_observe::talkers::TopTalkers;
-use portguard_policy::human::{bytes, count, duration, grouped, now, plain};
+use portguard_policy::human::{bytes, count, duration, grouped, plain};
 
 /// Rates beside sums: what was counted in a number of seconds.
 pub(super) struct Rates<'a> {
