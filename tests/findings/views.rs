@@ -127,7 +127,7 @@ fn agree(guarded: &Guarded, state: &Path, wanted: usize) -> Result<u64> {
     }
     let page = text(guarded, &["report", "--format", "markdown"])?;
     has(&page, &format!("## Findings: {number}\n"))?;
-    has(&page, &mismatched)?;
+    has(&page, &format!("without violations: {mismatches}\n"))?;
     for (what, packets) in &all {
         for view in [&words, &page, &words_of_promote] {
             has(view, what)?;
