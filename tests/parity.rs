@@ -23,7 +23,7 @@ use portguard_harness::net::{Lab, Link};
 use portguard_kernel::object::{HostFacts, Loaded, load};
 use portguard_policy::cells::Directory;
 use portguard_policy::image::Image;
-use portguard_policy::policy::Policy;
+use portguard_policy::policy::{Policy, Settings};
 
 use coverage::Coverage;
 use pieces::Path;
@@ -231,6 +231,14 @@ fn compare_here(
     seen: &mut Coverage,
 ) -> Tally {
     let image = image(policy);
+    // What is sent to many by its link address is for this host, wherever it is routed.
+    let for_many = self::image(&Policy {
+        settings: Settings {
+            host_addresses: None,
+            ..policy.settings.clone()
+        },
+        ..policy.clone()
+    });
     let mut loaded = loaded(&image, host);
     let loaded_config = loaded.facts;
     let mut tally = Tally::new();
@@ -271,7 +279,12 @@ fn compare_here(
             }
             let (action, linear) = runner.run(given, linear);
             let (packet, path) = pieces::parse(given, linear, &loaded_config);
-            let judged = verdict::ingress(&image, &packet);
+            let is_for_many = !host.raw_ip && frame[0] & 1 != 0;
+            let judged = if is_for_many {
+                verdict::ingress(&for_many, &packet)
+            } else {
+                verdict::ingress(&image, &packet)
+            };
             let want = if judged.is_drop(image.config().enforce != 0) {
                 DROP
             } else {

@@ -158,7 +158,7 @@ fn enforcing_waits_for_evidence_and_for_every_flow_to_be_explained() -> Result<(
     // What the audited policy admits and this one does not was never watched.
     let (output, answer) = audited.promote(&[CLOSED[1]], &lax)?;
     ensure!(
-        output.code() == 1 && against(&answer).contains("in audit first"),
+        output.code() == 1 && against(&answer).contains("closes ports that the audited one admits"),
         "{output}"
     );
 

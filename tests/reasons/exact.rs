@@ -134,6 +134,8 @@ impl Site {
             outbound,
             "--confirm-within",
             "0",
+            // From all to the host's own addresses, and back.
+            "--allow-weaker",
         ];
         guarded.run(&args.map(str::to_owned), None)?.success()?;
         Ok(())

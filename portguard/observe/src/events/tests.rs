@@ -62,7 +62,7 @@ fn a_line_has_the_fields_of_the_contract() {
     assert_eq!(
         json,
         serde_json::json!({
-            "schema": 1, "time": "2026-11-22T00:15:00.123456Z", "interface": "eth0", "direction": "in", "verdict": "drop", "effective": "pass",
+            "time": "2026-11-22T00:15:00.123456Z", "interface": "eth0", "direction": "in", "verdict": "drop", "effective": "pass",
             "reason": "undocumented-port", "source": "10.0.0.1", "destination": "10.0.0.2", "transport": "tcp",
             "source_port": 40000, "destination_port": 444, "vlan": 100, "length": 66, "weight": 64,
             "rows": [], "nearest": line.nearest
