@@ -487,8 +487,17 @@ fn a_guard_whose_namespace_has_ended_is_ended_where_its_interface_is() -> Result
     let mut command = Command::new("ip");
     command.args(["link", "set", &name, "netns", &process]);
     link.left.host.output(&mut command, LONG)?.success()?;
-    let Link { left, right } = link;
-    drop(left);
+    // Whatever else holds the namespace for a moment (a child of another test that has not yet begun its program): it has
+    // ended when an interface that stayed in it is gone, and its peer with it.
+    let witness = lab.host("witness")?;
+    let stays = lab.connect(
+        &link.left.host,
+        &End::new("stays"),
+        &witness,
+        &End::new("w0"),
+    )?;
+    drop((stays, link.left));
+    witness.wait_gone("w0", LONG)?;
     let refused = run(&elsewhere, &load_there(&name))?;
     ensure!(refused.code() == 3, "{refused}");
     let todo = format!("`portguard unload --interface {name}` here");
@@ -496,7 +505,6 @@ fn a_guard_whose_namespace_has_ended_is_ended_where_its_interface_is() -> Result
     run(&elsewhere, &["unload", "--interface", &name])?.success()?;
     run(&elsewhere, &load_there(&name))?.success()?;
     run(&elsewhere, &["unload"])?.success()?;
-    drop(right);
     Ok(())
 }
 

@@ -5,8 +5,11 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
+use std::thread;
 
-use crate::pins::identity::Namespace;
+use nix::sched::{CloneFlags, setns};
+
+use crate::pins::identity::{self, Namespace};
 
 /// Where tools keep names of network namespaces: iproute2, Docker.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
@@ -25,7 +28,7 @@ pub fn way(namespace: Option<Namespace>) -> Option<String> {
     let Some(namespace) = namespace else {
         return Some("nsenter --net=/proc/1/ns/net".to_owned());
     };
-    let is_it = |path: &Path| inode(path) == Some(namespace.inode);
+    let is_it = |path: &Path| inode(path) == Some(namespace.inode) && is_at(path, namespace);
     let entries = |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten();
     let named = NAMED.into_iter().flat_map(entries);
     let named = named.map(|entry| entry.path()).find(|path| is_it(path));
@@ -56,7 +59,7 @@ pub fn alive(asked: &BTreeSet<Namespace>) -> BTreeMap<Namespace, Option<bool>> {
     }
     for directory in NAMED {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            search.found(inode(&entry.path()));
+            search.found(&entry.path());
         }
     }
     search.processes();
@@ -88,9 +91,11 @@ impl Search {
         }
     }
 
-    fn found(&mut self, inode: Option<u64>) {
-        if let Some(inode) = inode {
-            self.settle(inode, |_| true);
+    fn found(&mut self, path: &Path) {
+        if let Some(inode) = inode(path)
+            && self.missing.contains_key(&inode)
+        {
+            self.settle(inode, |one| is_at(path, one));
         }
     }
 
@@ -113,9 +118,10 @@ impl Search {
                 continue;
             }
             let process = entry.path();
-            match fs::metadata(process.join("ns/net")) {
-                Ok(there) => {
-                    self.found(Some(there.ino()));
+            let there = process.join("ns/net");
+            match fs::metadata(&there) {
+                Ok(_) => {
+                    self.found(&there);
                     known.extend(table(&process));
                     open.push(process);
                 }
@@ -150,20 +156,32 @@ impl Search {
                 .flatten()
         };
         for thread in entries("task") {
-            self.found(inode(&thread.path().join("ns/net")));
+            self.found(&thread.path().join("ns/net"));
         }
         for file in entries("fd") {
             let link = fs::read_link(file.path()).unwrap_or_default();
-            let inode = link
-                .to_str()
-                .and_then(|link| link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
-            self.found(inode);
+            if link.as_os_str().as_encoded_bytes().starts_with(b"net:[") {
+                self.found(&file.path());
+            }
         }
     }
 }
 
 fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|found| found.ino())
+}
+
+/// Whether the namespace at a path is this one, whose inode it has: the kernel gives that to another one as soon as the first has
+/// ended. Where it cannot be entered to ask for its cookie, it is taken for the same.
+fn is_at(path: &Path, namespace: Namespace) -> bool {
+    let cookie = fs::File::open(path).ok().and_then(|there| {
+        let ask = move || {
+            setns(there, CloneFlags::CLONE_NEWNET).ok()?;
+            identity::cookie()
+        };
+        thread::spawn(ask).join().ok()?
+    });
+    namespace.cookie == 0 || cookie.is_none_or(|cookie| cookie == namespace.cookie)
 }
 
 #[cfg(test)]
@@ -178,17 +196,31 @@ mod tests {
     fn the_own_namespace_is_alive_and_a_made_up_one_is_not() {
         let namespace = |cookie, inode| Namespace { cookie, inode };
         let parent = inode(Path::new("/proc/self/ns/net")).expect("an inode");
-        std::thread::spawn(move || {
-            if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_err() {
+        thread::spawn(move || {
+            if nix::sched::unshare(CloneFlags::CLONE_NEWNET).is_err() {
                 return;
             }
             let own = Namespace::own().expect("not the first");
             assert_eq!(is_alive(own), Some(true));
             assert_eq!(is_alive(namespace(own.cookie + 1, own.inode)), Some(false));
-            assert_eq!(is_alive(namespace(1, parent)), Some(true));
         })
         .join()
         .expect("no panic");
+        let parent_cookie = identity::cookie().unwrap_or(0);
+        for (cookie, is_expected) in [
+            (parent_cookie, true),
+            (parent_cookie + 1, parent_cookie == 0),
+        ] {
+            let there = thread::spawn(move || {
+                nix::sched::unshare(CloneFlags::CLONE_NEWNET).ok()?;
+                is_alive(namespace(cookie, parent))
+            });
+            let said = there.join().expect("no panic");
+            assert!(
+                said.is_none_or(|said| said == is_expected),
+                "{cookie}: {said:?}"
+            );
+        }
         assert_ne!(is_alive(namespace(1, 1)), Some(true));
         if nix::unistd::geteuid().is_root() {
             // Though there may be processes that not even root may look at.
