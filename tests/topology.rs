@@ -5,8 +5,8 @@
 //! ```
 //!
 //! IPv6 likewise, from `fd77::1` to `fd77:0:0:2::2`. The host's own connections live, in both directions and however quiet,
-//! at a load, over a swap and over a lapse; a stranger on ports that no row opens reaches all of them in audit, and is
-//! counted, and none in enforce. Each topology is a test in each mode.
+//! at a load, over a swap, a lapse and a rollback; a stranger on ports that no row opens reaches all of them in audit, and is
+//! counted, and none in enforce. Each topology takes the same steps, and after each of them the same checks, in each mode.
 
 mod checks;
 mod places;
@@ -31,89 +31,153 @@ const DEADLINE: &str = "1500ms";
 /// With that, nothing has been said for two units of time and more: no table knows what it does not know from a socket.
 const BEYOND: Duration = Duration::from_millis(800);
 
-/// What the stranger must reach.
+/// What becomes of strangers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strangers {
     Heard,
     Shut,
 }
 
-impl World {
-    /// What must hold after every change, and after the first and the last all that a host does.
-    fn holds(&self, what: &str, strangers: Strangers, quiet: &mut Quiet) -> Result<()> {
-        let step = || format!("{what} ({})", self.name);
-        let Reach { reached, missed } = reach(self).with_context(step)?;
-        match strangers {
-            Strangers::Heard => ensure!(missed.is_empty(), "{}: audit drops {missed:?}", step()),
-            Strangers::Shut => ensure!(reached.is_empty(), "{}: reached {reached:?}", step()),
-        }
-        if strangers == Strangers::Heard {
-            audit_counts(self).with_context(step)?;
-        }
-        let mut lived = quiet.speaks();
-        if !what.contains("swapped") {
-            lived = lived.and_then(|()| lives(self));
-        }
-        lived.with_context(|| {
-            let counted = self.portguard(&["counters", "--violations"]);
-            format!("{}: {}", step(), counted.unwrap_or_default())
-        })
-    }
+/// A change, and what it makes of strangers.
+struct Step {
+    what: &'static str,
+    change: fn(&World) -> Result<()>,
+    strangers: Strangers,
 }
 
-/// Guarded in audit all along, but for an enforce that nobody confirms.
-fn audits(build: Build) -> Result<()> {
-    let mut world = build()?;
-    let mut services = world.services()?;
-    let mut quiet = Quiet::open(&world)?;
-    world.load(Policy::First, &["--audit"])?;
-    world.comes_later(&mut services)?;
-    world.holds("audit", Strangers::Heard, &mut quiet)?;
-    world.load(Policy::Second, &["--audit"])?;
-    world.holds("audit, swapped", Strangers::Heard, &mut quiet)?;
+const NO_GUARD: Step = Step {
+    what: "no guard",
+    change: |_| Ok(()),
+    strangers: Strangers::Heard,
+};
+const AUDIT: Step = Step {
+    what: "audit",
+    change: |world| world.load(Policy::First, &["--audit"]),
+    strangers: Strangers::Heard,
+};
+
+/// Audit all along, but for an enforce that nobody confirms.
+const AUDITING: [Step; 4] = [
+    NO_GUARD,
+    AUDIT,
+    Step {
+        what: "audit, swapped",
+        change: |world| world.load(Policy::Second, &["--audit"]),
+        strangers: Strangers::Heard,
+    },
+    Step {
+        what: "back in audit",
+        change: |world| lapsing(world, Policy::Second),
+        strangers: Strangers::Heard,
+    },
+];
+
+/// From audit to enforce, to another policy, back from one that nobody confirms, and back by hand.
+const ENFORCING: [Step; 6] = [
+    NO_GUARD,
+    AUDIT,
+    Step {
+        what: "enforce",
+        change: |world| world.load(Policy::First, &["--enforce", "--force"]),
+        strangers: Strangers::Shut,
+    },
+    Step {
+        what: "enforce, swapped",
+        change: |world| world.load(Policy::Second, &["--enforce", "--force"]),
+        strangers: Strangers::Shut,
+    },
+    Step {
+        what: "enforce, lapsed",
+        change: |world| lapsing(world, Policy::First),
+        strangers: Strangers::Shut,
+    },
+    Step {
+        what: "enforce, rolled back",
+        change: World::roll_back,
+        strangers: Strangers::Shut,
+    },
+];
+
+/// Enforces until nobody has confirmed, and waits for longer than any conversation is known that is not a socket's.
+fn lapsing(world: &World, policy: Policy) -> Result<()> {
     world.load(
-        Policy::Second,
+        policy,
         &["--enforce", "--force", "--confirm-within", DEADLINE],
     )?;
     world.lapses()?;
     std::thread::sleep(BEYOND);
-    world.holds("back in audit", Strangers::Heard, &mut quiet)
-}
-
-/// From audit to enforce, to another policy, and back from one that nobody confirms; somebody knocks all the while.
-fn enforces(build: Build) -> Result<()> {
-    let mut world = build()?;
-    let mut services = world.services()?;
-    let mut quiet = Quiet::open(&world)?;
-    let Reach { missed, .. } = reach(&world)?;
-    ensure!(
-        missed.is_empty(),
-        "{}: {missed:?} are not reached without a guard",
-        world.name
-    );
-    world.load(Policy::First, &["--audit"])?;
-    world.comes_later(&mut services)?;
-    let knocking = Knocking::start(&world)?;
-    knocking.is_heard()?;
-    world.load(Policy::First, &["--enforce", "--force"])?;
-    knocking.is_shut();
-    world.holds("enforce", Strangers::Shut, &mut quiet)?;
-    world.load(Policy::Second, &["--enforce", "--force"])?;
-    world.holds("enforce, swapped", Strangers::Shut, &mut quiet)?;
-    world.load(
-        Policy::First,
-        &["--enforce", "--force", "--confirm-within", DEADLINE],
-    )?;
-    world.lapses()?;
-    std::thread::sleep(BEYOND);
-    world.holds("enforce, lapsed", Strangers::Shut, &mut quiet)?;
-    let heard = knocking.end()?;
-    ensure!(
-        heard == 0,
-        "{}: who knocked was heard {heard} times",
-        world.name
-    );
     Ok(())
+}
+
+/// What goes on all the while.
+struct Going {
+    /// Conversations that were there before the guard, and such as began when it was.
+    quiet: Vec<Quiet>,
+    knocking: Knocking,
+}
+
+type Check = fn(&World, &Step, &mut Going) -> Result<()>;
+
+/// What is checked after every change, whatever the topology and the mode.
+const CHECKS: [(&str, Check); 5] = [
+    ("strangers on every closed port", |world, step, _| {
+        let Reach { reached, missed } = reach(world)?;
+        match step.strangers {
+            Strangers::Heard => ensure!(missed.is_empty(), "dropped: {missed:?}"),
+            Strangers::Shut => ensure!(reached.is_empty(), "reached: {reached:?}"),
+        }
+        Ok(())
+    }),
+    (
+        "who knocks during the change",
+        |_, step, going| match step.strangers {
+            Strangers::Heard => going.knocking.is_heard(),
+            Strangers::Shut => going.knocking.is_not_heard(),
+        },
+    ),
+    ("audit counts strangers", |world, step, _| {
+        if step.what == NO_GUARD.what || step.strangers == Strangers::Shut {
+            return Ok(());
+        }
+        audit_counts(world)
+    }),
+    ("quiet conversations", |_, _, going| {
+        going.quiet.iter_mut().try_for_each(Quiet::speaks)
+    }),
+    ("what a host does all day", |world, _, _| lives(world)),
+];
+
+fn goes_through(build: Build, steps: &[Step]) -> Result<()> {
+    let mut world = build()?;
+    let mut services = world.services()?;
+    let mut going = Going {
+        quiet: vec![Quiet::open(&world)?],
+        knocking: Knocking::start(&world)?,
+    };
+    let mut strangers = Strangers::Heard;
+    for step in steps {
+        let name = format!("{}: {}", world.name, step.what);
+        (step.change)(&world).with_context(|| name.clone())?;
+        if step.what != NO_GUARD.what {
+            world.moves(&mut services)?;
+        }
+        if step.strangers != strangers {
+            going.knocking.was_shut();
+            strangers = step.strangers;
+        }
+        for (check, run) in CHECKS {
+            run(&world, step, &mut going).with_context(|| {
+                let counted = world.portguard(&["counters", "--violations"]);
+                format!("{name}: {check}: {}", counted.unwrap_or_default())
+            })?;
+        }
+        if step.what == AUDIT.what {
+            going
+                .quiet
+                .push(Quiet::open(&world).with_context(|| format!("{name}: in the beginning"))?);
+        }
+    }
+    going.knocking.end()
 }
 
 /// A module a topology, a test a mode.
@@ -122,12 +186,12 @@ macro_rules! topologies {
         mod $name {
             #[test]
             fn in_audit_counts_strangers_and_cuts_nobody() -> anyhow::Result<()> {
-                super::audits(super::places::$name)
+                super::goes_through(super::places::$name, &super::AUDITING)
             }
 
             #[test]
             fn in_enforce_shuts_strangers_out_and_cuts_nobody() -> anyhow::Result<()> {
-                super::enforces(super::places::$name)
+                super::goes_through(super::places::$name, &super::ENFORCING)
             }
         }
     )+};
@@ -140,11 +204,13 @@ topologies! {
     macvlan,
     address_on_the_loopback,
     address_that_comes_later,
+    address_that_moves,
     two_uplinks,
     one_of_two_uplinks,
     tun,
     vxlan,
     containers,
+    containers_on_a_bridge,
 }
 
 /// What a container had open before the first guard goes on, in audit as in enforce: the kernel's connection tracking knows who

@@ -279,20 +279,25 @@ impl Knocking {
     }
 
     fn heard(&self) -> usize {
-        let datagrams: usize = self.udp.iter().map(UdpEcho::received).sum();
-        datagrams + self.tcp.iter().map(TcpEcho::accepted).sum::<usize>()
+        self.each().sum()
     }
 
-    /// In audit everybody is.
+    /// From now on.
     pub(super) fn is_heard(&self) -> Result<()> {
+        let before: Vec<usize> = self.each().collect();
         eventually("who knocks is heard", || {
-            Ok(self.udp.iter().all(|one| one.received() > 0)
-                && self.tcp.iter().all(|one| one.accepted() > 0))
+            Ok(self.each().zip(&before).all(|(now, before)| now > *before))
         })
     }
 
+    /// By each service.
+    fn each(&self) -> impl Iterator<Item = usize> {
+        let datagrams = self.udp.iter().map(UdpEcho::received);
+        datagrams.chain(self.tcp.iter().map(TcpEcho::accepted))
+    }
+
     /// From now on nothing may be heard. What was on its way into a socket when the policy changed has its time.
-    pub(super) fn is_shut(&self) {
+    pub(super) fn was_shut(&self) {
         let mut last = usize::MAX;
         while last != self.heard() {
             last = self.heard();
@@ -301,14 +306,21 @@ impl Knocking {
         self.before.set(last);
     }
 
-    /// How often it was heard since [`Self::is_shut`].
-    pub(super) fn end(mut self) -> Result<usize> {
+    /// Since [`Self::was_shut`].
+    pub(super) fn is_not_heard(&self) -> Result<()> {
+        let heard = self.heard() - self.before.get();
+        ensure!(heard == 0, "who knocks was heard {heard} times");
+        Ok(())
+    }
+
+    /// Whoever knocks has been able to.
+    pub(super) fn end(mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for one in self.threads.drain(..) {
             one.join()
                 .map_err(|panic| anyhow::anyhow!("a panic: {panic:?}"))??;
         }
-        Ok(self.heard() - self.before.get())
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use portguard_harness::net::{End, Host, Lab, Process, unique_name};
 
-use super::world::{World, both, ip};
+use super::world::{Move, World, both, ip};
 use crate::guard::{LONG, eventually};
 
 pub(super) type Build = fn() -> Result<World>;
@@ -89,19 +89,63 @@ pub(super) fn address_on_the_loopback() -> Result<World> {
     Ok(world)
 }
 
+/// The commands that give a card the address, and those that take it away.
+fn comes_to(card: &str) -> String {
+    format!("addr add 10.77.9.1/32 dev {card}\n-6 addr add fd77:0:0:9::1/128 dev {card} nodad")
+}
+
+fn leaves(card: &str) -> String {
+    format!("addr del 10.77.9.1/32 dev {card}\n-6 addr del fd77:0:0:9::1/128 dev {card}")
+}
+
 /// As when another host's address moves here; the guard judges what is for the host's own addresses only.
 pub(super) fn address_that_comes_later() -> Result<World> {
     let (mut world, card) = simple("an address that comes later")?;
     world.route()?;
     ip(&world.near, "", TO_VIRTUAL)?;
-    world.later = Some((
-        both("10.77.9.1", "fd77:0:0:9::1")?,
-        "addr add 10.77.9.1/32 dev IF\n-6 addr add fd77:0:0:9::1/128 dev IF nodad",
-    ));
+    world.moves = vec![Move {
+        own: both("10.77.9.1", "fd77:0:0:9::1")?,
+        host: comes_to(&card),
+        near: String::new(),
+    }];
     world.scope = HOST_ADDRESSES;
     world.host.sysctl("net/ipv4/ip_forward", "1")?;
     world.host.sysctl("net/ipv6/conf/all/forwarding", "1")?;
     world.guard(&card, "native");
+    Ok(world)
+}
+
+/// From one card to the other after every load, and the router finds it there; what listens and what is open stays.
+pub(super) fn address_that_moves() -> Result<World> {
+    let (mut world, first) = simple("an address that moves")?;
+    let second = world.join(1)?;
+    world.route()?;
+    ip(&world.host, "", &comes_to(&first))?;
+    ip(&world.near, "", TO_VIRTUAL)?;
+    world.own = both("10.77.9.1", "fd77:0:0:9::1")?;
+    // There and back, as often as anything is loaded.
+    for (from, to, via, via6) in [
+        (&first, &second, "10.77.1.1", "fd77:0:0:1::1"),
+        (&second, &first, "10.77.0.1", "fd77::1"),
+    ]
+    .into_iter()
+    .cycle()
+    .take(6)
+    {
+        world.moves.push(Move {
+            own: world.own,
+            host: format!("{}\n{}", leaves(from), comes_to(to)),
+            near: format!(
+                "route replace 10.77.9.1/32 via {via}\n-6 route replace fd77:0:0:9::1/128 via {via6}"
+            ),
+        });
+    }
+    for card in [&first, &second] {
+        world
+            .host
+            .sysctl(&format!("net/ipv4/conf/{card}/rp_filter"), "0")?;
+        world.guard(card, "native");
+    }
     Ok(world)
 }
 
@@ -232,8 +276,8 @@ const CONTAINERS: &str = "\
 table inet containers {
   chain before {
     type nat hook prerouting priority dstnat;
-    iifname IF tcp dport { 7001, 7009 } dnat ip to 10.99.0.2
-    iifname IF tcp dport { 7001, 7009 } dnat ip6 to fd99::2
+    iifname IF meta l4proto { tcp, udp } th dport { 7001, 7002, 7009 } dnat ip to 10.99.0.2
+    iifname IF meta l4proto { tcp, udp } th dport { 7001, 7002, 7009 } dnat ip6 to fd99::2
   }
   chain after {
     type nat hook postrouting priority srcnat;
@@ -275,13 +319,38 @@ pub(crate) fn nft(host: &Host, rules: &str) -> Result<()> {
     Ok(())
 }
 
-/// A container engine's bridge: the documented port and another one are published from a container, which connects by the
-/// host's address.
+/// A container engine's: the documented ports and another one are published from a container, which connects by the host's
+/// address.
 pub(super) fn containers() -> Result<World> {
-    let (mut world, card) = simple("containers")?;
+    published("containers")
+}
+
+fn published(name: &'static str) -> Result<World> {
+    let (mut world, card) = simple(name)?;
     world.route()?;
     let inside = container(&world.host, &CONTAINERS.replace("IF", &card))?;
     world.behind = Some((inside, both("10.99.0.2", "fd99::2")?));
     world.guard(&card, "native");
+    Ok(world)
+}
+
+/// The same where the container's link is a port of a bridge, which has the address.
+pub(super) fn containers_on_a_bridge() -> Result<World> {
+    let world = published("containers on a bridge")?;
+    let mut which = Command::new("ip");
+    which.args(["-o", "-4", "addr", "show", "to", "10.99.0.1"]);
+    let shown = world.host.output(&mut which, LONG)?.success()?.stdout;
+    let link = shown.split_whitespace().nth(1).context("the link")?;
+    ip(
+        &world.host,
+        link,
+        "\
+        addr flush dev IF
+        link add br1 type bridge
+        link set IF master br1
+        link set br1 up
+        addr add 10.99.0.1/24 dev br1
+        -6 addr add fd99::1/64 dev br1 nodad",
+    )?;
     Ok(world)
 }

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::{End, Host, Interface, Lab, Output, Process, unique_name};
-use portguard_harness::traffic::{TcpEcho, UdpEcho};
+use portguard_harness::traffic::{TcpEcho, UdpEcho, ping};
 use serde_json::Value;
 
 use super::checks::{CLOSED, PUBLISHED};
-use crate::guard::{Guarded, LONG, eventually};
+use crate::guard::{Guarded, LONG, SHORT, eventually};
 use crate::living::clients::NameServer;
 use crate::living::town::{Site, TCP, UDP};
 
@@ -76,6 +76,14 @@ pub(super) struct Guard {
     pub(super) xdp: &'static str,
 }
 
+/// Where the host is reached from then on, and the commands of host and router that make it so.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub(super) own: [IpAddr; 2],
+    pub(super) host: String,
+    pub(super) near: String,
+}
+
 /// A host with a topology, and others around it.
 pub(super) struct World {
     pub(super) name: &'static str,
@@ -87,10 +95,10 @@ pub(super) struct World {
     pub(super) guards: Vec<Guard>,
     /// Where the host is reached, and whence it connects.
     pub(super) own: [IpAddr; 2],
-    /// Somebody behind the host who offers its documented TCP service and connects by its address.
+    /// Somebody behind the host who offers its documented services and connects by its address.
     pub(super) behind: Option<(Host, [IpAddr; 2])>,
-    /// Addresses that the host gets once it is guarded, and the commands that give them.
-    pub(super) later: Option<([IpAddr; 2], &'static str)>,
+    /// What happens to the host's addresses after each load, again and again.
+    pub(super) moves: Vec<Move>,
     /// Whether datagrams of the host leave by an interface without a guard: their answers are not known then, which is said.
     pub(super) leaves_unguarded: bool,
     /// Keys of the site that this topology needs.
@@ -119,8 +127,10 @@ impl Services {
             self.tcp
                 .push(TcpEcho::start(inside, SocketAddr::new(address, TCP))?);
             if world.behind.is_some() {
-                self.tcp
-                    .push(TcpEcho::start(inside, SocketAddr::new(address, PUBLISHED))?);
+                let at = |port| SocketAddr::new(address, port);
+                self.tcp.push(TcpEcho::start(inside, at(PUBLISHED))?);
+                self.udp.push(UdpEcho::start(inside, at(PUBLISHED))?);
+                self.udp.push(UdpEcho::start(inside, at(UDP))?);
             }
         }
         for address in world.own {
@@ -186,7 +196,7 @@ impl World {
             guards: Vec::new(),
             own: both("10.77.0.1", "fd77::1")?,
             behind: None,
-            later: None,
+            moves: Vec::new(),
             leaves_unguarded: false,
             scope: "",
             rows: "",
@@ -310,13 +320,33 @@ impl World {
         Ok(interfaces.clone())
     }
 
-    /// Addresses that come later come now, and are what everybody uses.
-    pub(super) fn comes_later(&mut self, services: &mut Services) -> Result<()> {
-        if let Some((own, commands)) = self.later.take() {
-            let interface = self.guards.first().context("a guard")?.interface.clone();
-            ip(&self.host, &interface, commands)?;
+    /// Addresses move as they are next to, and are what everybody uses.
+    pub(super) fn moves(&mut self, services: &mut Services) -> Result<()> {
+        if self.moves.is_empty() {
+            return Ok(());
+        }
+        let Move { own, host, near } = self.moves.remove(0);
+        ip(&self.host, "", &host)?;
+        ip(&self.near, "", &near)?;
+        if own != self.own {
             self.own = own;
             services.of_host(self)?;
+        }
+        // Until neighbours know of it, some of what they send is lost, guard or not.
+        for who in [&self.near, &self.server.host] {
+            for address in own {
+                eventually("the address is found where it is", || {
+                    who.run(|| Ok(ping(address, SHORT)?.is_some()))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Back to the policy before, on all guarded interfaces.
+    pub(super) fn roll_back(&self) -> Result<()> {
+        for Guard { interface, .. } in &self.guards {
+            self.portguard(&["rollback", "--interface", interface, "--force"])?;
         }
         Ok(())
     }
