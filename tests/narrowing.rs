@@ -1,11 +1,12 @@
 //! From wider to narrower nothing lingers: who was let in by the wider policy is a stranger to the narrower one, and the host's
 //! own conversations go on. Every pair of the table in SPECIFICATION.md is tried.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portguard_harness::net::{Host as Harness, Output};
@@ -13,8 +14,10 @@ use portguard_harness::traffic::{
     TcpEcho, UdpEcho, connect, connect_from, exchange_tcp, receive_datagram, udp_socket,
     wait_readable,
 };
+use portguard_policy::human::rfc3339;
 use serde_json::Value;
 
+use crate::agent::listening;
 use crate::guard::{Guarded, LONG, SOON, eventually};
 use crate::names::server::NameServer;
 
@@ -41,7 +44,7 @@ const WIDE: [&str; 8] = [
     "enforce, lapsed",
 ];
 /// Ways in which they are not.
-const NARROW: [&str; 9] = [
+const NARROW: [&str; 11] = [
     "enforce",
     "enforce, unconfirmed",
     "enforce, confirmed",
@@ -49,6 +52,8 @@ const NARROW: [&str; 9] = [
     "unload, enforce",
     "open to others",
     "name elsewhere",
+    "name followed",
+    "row ends",
     "outbound enforce",
     "rollback to enforce",
 ];
@@ -91,6 +96,8 @@ struct Host {
     directory: PathBuf,
     /// Says where the name is.
     names: NameServer,
+    /// When the service's rows end, in seconds since 1970.
+    end: Cell<Option<u64>>,
 }
 
 /// Where the host asks for names.
@@ -106,6 +113,7 @@ impl Host {
             guarded,
             directory,
             names,
+            end: Cell::default(),
         })
     }
 
@@ -128,7 +136,11 @@ impl Host {
 
     /// Loads it for so long, unless it is confirmed.
     fn load_for(&self, state: &str, within: &str) -> Result<()> {
-        let (head, rows, host) = site(state);
+        let (head, mut rows, host) = site(state);
+        if let Some(end) = self.end.get() {
+            let end = rfc3339(end * 1_000_000_000);
+            rows = rows.replace("reason", &format!("expires = {end}\nreason"));
+        }
         let text = format!(
             "schema = 1\n{head}\nunprinted_peers = \"none\"\nunresolved_peers = \"none\"\n[management]\nnone = true\n\
              [systems.thoughtspot]\nversion = \"10\"\nchoices = {{ directory-port = \"636\", mail-port = \"587\" }}\n{rows}\
@@ -161,6 +173,52 @@ impl Host {
         if state == "enforce, confirmed" {
             self.run(&["confirm"])?.success()?;
         }
+        Ok(())
+    }
+
+    /// Loads a state whose rows end soon, but not before everybody has begun, on a machine as busy as this one.
+    fn load_to_end(&self, state: &str, busy: Duration) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let end = (now + Duration::from_secs(2) + 6 * busy).as_secs() + 1;
+        self.end.set(Some(end));
+        let loaded = self.load(state);
+        self.end.set(None);
+        loaded
+    }
+
+    fn has_ended(&self) -> Result<bool> {
+        let status = self.guarded.status()?.context("a guard")?;
+        let endings = status["effective"]["endings"].as_array().cloned();
+        let endings = endings.context("endings")?;
+        Ok(endings.iter().all(|one| one["is_over"] == true))
+    }
+
+    /// Has the agent follow the name to where it is now.
+    fn follow(&self) -> Result<()> {
+        let elsewhere: Vec<IpAddr> = vec!["192.0.2.1".parse()?, "2001:db8::1".parse()?];
+        let named = elsewhere.iter().map(ToString::to_string);
+        let wanted: BTreeSet<String> = named.collect();
+        let history = self.directory.join("history");
+        let history = format!("--history={}", history.display());
+        let mut args = vec!["agent", "--every=1", "--min-ttl=1", "--hold=0"];
+        args.extend(["--resolver", RESOLVER, &history]);
+        let agent = self
+            .guarded
+            .link
+            .left
+            .host
+            .start(&mut Guarded::command(&args))?;
+        listening(&agent)?;
+        self.names.answer(Ok(elsewhere));
+        eventually("the name is followed", || {
+            let status = self.guarded.status()?.context("a guard")?;
+            let now = status["domains"]["peer.example"].as_array().cloned();
+            let now = now.unwrap_or_default();
+            let now = now.iter().filter_map(|one| Some(one.as_str()?.to_owned()));
+            Ok(now.collect::<BTreeSet<_>>() == wanted)
+        })?;
+        agent.terminate()?;
+        agent.output(LONG)?.success()?;
         Ok(())
     }
 
@@ -361,6 +419,10 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
         // Long enough for everybody to begin, on a machine as busy as this one.
         let within = (Duration::from_secs(2) + 6 * start.elapsed()).min(LONG * 3 / 4);
         host.load_for(from, &format!("{}ms", within.as_millis()))?;
+    } else if to == "row ends" {
+        // How long a load takes tells how busy the machine is.
+        host.load("enforce")?;
+        host.load_to_end(from, start.elapsed())?;
     } else if from != "not guarded" {
         host.load(from)?;
     }
@@ -382,6 +444,11 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
             let status = host.guarded.status()?.context("a guard")?;
             Ok(status.get("confirm_seconds_left").and_then(Value::as_u64) == Some(0))
         })?;
+    } else if to == "row ends" {
+        ensure!(!host.has_ended()?, "the machine was too slow for this test");
+        eventually("the rows ended", || host.has_ended())?;
+    } else if to == "name followed" {
+        host.follow()?;
     } else if to.starts_with("unload") {
         host.unload()?;
         host.load("enforce")?;
@@ -428,12 +495,13 @@ fn specified() -> Result<BTreeSet<(String, String)>> {
     Ok(pairs)
 }
 
-/// Only a name that was somewhere can be elsewhere. There is nothing to go back to, or to unload, where nothing was loaded; and
+/// Only a name that was somewhere can be elsewhere, and only rows end. There is nothing to go back to, or to unload, where nothing was loaded; and
 /// what has lapsed over an enforcing policy went back by itself.
 fn exists(from: &str, to: &str) -> bool {
     let goes_back = to.starts_with("rollback") || to.starts_with("lapse");
     match from {
-        _ if to == "name elsewhere" => from == "open to a name",
+        _ if to.starts_with("name") => from == "open to a name",
+        _ if to == "row ends" => from.starts_with("open") || from == "row in audit",
         "not guarded" => !goes_back && !to.starts_with("unload"),
         "enforce, lapsed" => !goes_back,
         _ => true,
