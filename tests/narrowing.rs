@@ -188,9 +188,12 @@ impl Host {
 
     fn has_ended(&self) -> Result<bool> {
         let status = self.guarded.status()?.context("a guard")?;
-        let endings = status["effective"]["endings"].as_array().cloned();
+        let endings = status
+            .pointer("/effective/endings")
+            .and_then(Value::as_array);
         let endings = endings.context("endings")?;
-        Ok(endings.iter().all(|one| one["is_over"] == true))
+        let mut endings = endings.iter();
+        Ok(endings.all(|one| one.get("is_over") == Some(&Value::Bool(true))))
     }
 
     /// Has the agent follow the name to where it is now.
@@ -212,9 +215,11 @@ impl Host {
         self.names.answer(Ok(elsewhere));
         eventually("the name is followed", || {
             let status = self.guarded.status()?.context("a guard")?;
-            let now = status["domains"]["peer.example"].as_array().cloned();
-            let now = now.unwrap_or_default();
-            let now = now.iter().filter_map(|one| Some(one.as_str()?.to_owned()));
+            let now = status
+                .pointer("/domains/peer.example")
+                .and_then(Value::as_array);
+            let now = now.into_iter().flatten();
+            let now = now.filter_map(|one| Some(one.as_str()?.to_owned()));
             Ok(now.collect::<BTreeSet<_>>() == wanted)
         })?;
         agent.terminate()?;

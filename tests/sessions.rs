@@ -1,7 +1,7 @@
 //! Who is connected when a guard starts to enforce stays connected, or the guard says whom it would cut.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::frames::{Frame, Ipv4, Tcp};
@@ -378,5 +378,79 @@ fn what_is_cut_already_is_no_obstacle() -> Result<()> {
     guarded
         .run(&["rollback", "--cut-sessions"].map(str::to_owned), None)?
         .success()?;
+    Ok(())
+}
+
+/// A socket that is connected to nobody, on a port that the kernel picked and that its program told the other end, as media
+/// streams have it: who speaks first there is cut by enforcing, however the host answers, and `load` says so.
+#[test]
+fn a_stream_to_a_picked_port_is_not_cut_unasked() -> Result<()> {
+    const TURN: Duration = Duration::from_millis(100);
+    // With a port of its own from which much comes, one of the range that clients have, and one that has two ways to be answered.
+    for (index, (theirs, answers)) in [(20_000, true), (40_000, true), (20_002, false)]
+        .into_iter()
+        .enumerate()
+    {
+        let guarded = Guarded::new()?;
+        let (left, right) = (&guarded.link.left, &guarded.link.right);
+        let own = left.both()[index % 2];
+        let from = right.both()[index % 2];
+        guarded.load("--audit", &[OPEN], &[])?;
+        let any: IpAddr = if index == 0 {
+            std::net::Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            own
+        };
+        let (here, asks) = left.host.run(|| {
+            Ok((
+                udp_socket(SocketAddr::new(any, 0))?,
+                udp_socket(SocketAddr::new(own, 0))?,
+            ))
+        })?;
+        let port = here.local_addr()?.port();
+        let outside = UdpEcho::start(&right.host, SocketAddr::new(from, 8001))?;
+        let there = right
+            .host
+            .run(|| udp_socket(SocketAddr::new(from, theirs)))?;
+        let goes_on = |what: &[u8]| -> Result<bool> {
+            there.send_to(what, SocketAddr::new(own, port))?;
+            let heard = receive_datagram(&here, Instant::now() + TURN)?;
+            if let (Some((_, back)), true) = (&heard, answers) {
+                here.send_to(b"back", *back)?;
+            }
+            Ok(heard.is_some())
+        };
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            ensure!(goes_on(b"media")?, "in audit");
+            // What the host asks by such a port is no session of another's.
+            asks.send_to(b"mine", outside.address())?;
+            ensure!(receive_datagram(&asks, Instant::now() + SOON)?.is_some());
+            std::thread::sleep(TURN);
+        }
+        let load = |more: &[&str]| {
+            let args = guarded.load_args("--enforce", &[OPEN], more);
+            guarded.run(&args, None)
+        };
+        let refused = load(&[])?;
+        ensure!(refused.code() == 2, "{refused:?}");
+        ensure!(
+            refused.stderr.contains("would cut 1 open session")
+                && refused
+                    .stderr
+                    .contains(&format!("udp port {port} from {from}"))
+                && refused
+                    .stderr
+                    .contains(&SocketAddr::new(from, theirs).to_string()),
+            "{refused:?}"
+        );
+        ensure!(goes_on(b"media")?, "after the refusal");
+        load(&["--cut-sessions"])?.success()?;
+        ensure!(!goes_on(b"media")?, "enforced, and yet it is heard");
+        asks.send_to(b"mine", outside.address())?;
+        ensure!(receive_datagram(&asks, Instant::now() + SOON)?.is_some());
+        // It is cut: that is no reason to refuse the next policy.
+        load(&[])?.success()?;
+    }
     Ok(())
 }

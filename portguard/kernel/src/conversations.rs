@@ -58,7 +58,7 @@ pub(crate) use forwarded::take_over;
 pub use forwarded::{Passing, passing};
 pub(crate) use outside::expect as expect_interfaces;
 pub use outside::follow as follow_interfaces;
-pub use read::{Counts, Table};
+pub use read::{Begun, Counts, Table};
 pub(crate) use services::note_services;
 
 /// The state of this process's network namespace.

@@ -1,6 +1,7 @@
 //! The table of the host's conversations, read: whether one is known, and how full the table is.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use aya::maps::{Array, HashMap, MapData};
@@ -113,6 +114,30 @@ impl<T: Borrow<MapData>> Flows<T> {
         Ok(found.is_some_and(|cell| {
             self.is_live(cell, now) || matches!(Class::of(cell), Class::Packets)
         }))
+    }
+
+    /// Of a table of what other ends began: sets and tags of what lives, but for what this host said first.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub(crate) fn begun(&self) -> crate::Result<BTreeSet<(u32, u64)>> {
+        let now = now(self.facts.tick_shift)?;
+        let mut found = BTreeSet::new();
+        for index in 0..self.sets.len() {
+            let cells = self.set(index)?.cells.into_iter();
+            let live = cells.filter(|cell| {
+                *cell != 0
+                    && !matches!(Class::of(*cell), Class::Closing)
+                    && self.is_live(*cell, now)
+            });
+            found.extend(live.map(|cell| (index, flow::tag(cell))));
+        }
+        Ok(found)
+    }
+
+    /// What its programs were loaded with.
+    pub(crate) const fn facts(&self) -> &Config {
+        &self.facts
     }
 
     fn find(&self, hashed: Hashed) -> crate::Result<Option<u64>> {

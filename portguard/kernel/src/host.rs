@@ -20,4 +20,5 @@ pub mod resolve;
 mod rules;
 pub mod sessions;
 pub mod sockets;
+pub mod streams;
 pub(crate) mod tracked;

@@ -1,6 +1,7 @@
 //! `portguard load`: compile, load, and put in force.
 
 pub(super) mod safety;
+mod streams;
 pub(super) mod weaker;
 
 use std::io::{self, Write as _};

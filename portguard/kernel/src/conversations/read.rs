@@ -1,9 +1,11 @@
 //! What the tables hold, from user space.
 
+use std::collections::BTreeSet;
+
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use portguard_common::abi::namespace::{counter, word};
 use portguard_common::abi::{Config, Set};
-use portguard_common::conntrack::Class;
+use portguard_common::conntrack::{Class, Hashed};
 
 use super::Namespace;
 use super::adopt::tuple;
@@ -46,6 +48,33 @@ impl Table {
         } else {
             Known::Not
         }
+    }
+
+    /// What other ends began, as it is now.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub fn theirs(&self) -> crate::Result<Begun> {
+        Ok(Begun {
+            facts: *self.theirs.facts(),
+            cells: self.theirs.begun()?,
+        })
+    }
+}
+
+/// Conversations that other ends began: all of them at once, to be asked for many.
+#[derive(Debug)]
+pub struct Begun {
+    facts: Config,
+    /// Sets and tags.
+    cells: BTreeSet<(u32, u64)>,
+}
+
+impl Begun {
+    /// Whether a session is among them.
+    pub fn has(&self, session: &Session) -> bool {
+        let Hashed { set, tag } = tuple(session).hash(self.facts.flow_key);
+        self.cells.contains(&(set & self.facts.flow_mask, tag))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::streams;
 use crate::stderr::stderr;
 use portguard_common::ethertypes;
 use portguard_kernel::conversations::{self, Adopted, Passing};
@@ -91,10 +92,22 @@ pub(in crate::command) fn check(
     policies: &[Policy],
 ) -> anyhow::Result<Vec<Safety>> {
     let enforces = policies.iter().any(|policy| policy.settings.enforce);
-    let all = if enforces { sessions()? } else { Vec::new() };
+    let mut all = if enforces { sessions()? } else { Vec::new() };
     let operator = operator::connection();
     // Where a guard is in force, its table says whose session is whose; it is made with the first.
     let table = conversations::find().and_then(|namespace| namespace.table().ok());
+    if enforces && let Some(table) = &table {
+        match streams::open(table) {
+            Ok(streams) => all.extend(streams),
+            // A guard that cannot be read is what a load makes anew.
+            Err(error) => {
+                let _ = writeln!(
+                    stderr(),
+                    "warning: streams of datagrams that enforcing would cut are not known: {error:#}"
+                );
+            }
+        }
+    }
     let known = |session: &Session| Some(table.as_ref()?.known(session));
     let coming: Vec<u32> = interfaces.iter().map(|one| one.index).collect();
     let mut found = Vec::new();
