@@ -3,10 +3,14 @@
 use std::env::consts::ARCH;
 
 use anyhow::{Result, bail};
+use serde::Deserialize;
 
 /// An architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Arch {
+    #[default]
+    #[serde(rename = "x86_64")]
     X86_64,
     Aarch64,
 }

@@ -23,6 +23,7 @@ use crate::workspace::{cargo, root, target, which};
 
 pub(crate) use tools::{
     BENCH, DEBIAN, FLEET, MANIFESTS, PACKAGE, RELEASE, SCREENS, SPELLING, TEST, Tool, VM,
+    VM_AARCH64,
 };
 
 /// The name under which `portguard/build.rs` asks rustup for the toolchain that builds for BPF.

@@ -44,9 +44,28 @@ impl Shipped {
     }
 }
 
-/// Builds it. Static, so that it runs on any distribution and in an empty container: what it asks of name services it
-/// asks itself.
+/// Builds it.
 fn build(arch: Arch) -> Result<PathBuf> {
+    let what = format!("building the static portguard for {}", arch.name());
+    Ok(compile(arch, Profile::Release, &["portguard"], &what)?.join("portguard"))
+}
+
+/// Builds programs to be tried on another architecture, and says in which folder they are.
+pub(crate) fn for_guest(arch: Arch, packages: &[&str]) -> Result<PathBuf> {
+    let what = format!("building the programs for {}", arch.name());
+    compile(arch, Profile::Debug, packages, &what)
+}
+
+/// How a program is built.
+#[derive(Debug, Clone, Copy)]
+enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds programs into the folder that is returned. Static, so that they run on any distribution and in an empty container: what
+/// they ask of name services they ask themselves.
+fn compile(arch: Arch, profile: Profile, packages: &[&str], what: &str) -> Result<PathBuf> {
     setup::ensure(&[])?;
     let triple = arch.triple();
     let mut command = cargo();
@@ -63,26 +82,37 @@ fn build(arch: Arch) -> Result<PathBuf> {
         linker = Some(gcc);
     }
     command
-        .args(arguments(&triple, linker.as_deref()))
+        .args(arguments(profile, packages, &triple, linker.as_deref()))
         .env("RUSTC_WRAPPER", root().join("xtask/rustc-remap.sh"))
         .env("PORTGUARD_ROOT", root())
         .env("PORTGUARD_CARGO_HOME", home("CARGO_HOME", ".cargo"))
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    step(
-        &format!("building the static portguard for {}", arch.name()),
-        &mut command,
-    )?;
-    Ok(target().join(triple).join("release/portguard"))
+    step(what, &mut command)?;
+    let folder = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    };
+    Ok(target().join(triple).join(folder))
 }
 
 /// What cargo is asked for. The subcommand comes first: of each table, cargo takes what `--config` says after it, and forgets what
 /// `--config` said before.
-fn arguments(triple: &str, linker: Option<&str>) -> Vec<String> {
-    let mut arguments: Vec<String> = ["build", "--release", "--locked", "--package", "portguard"]
+fn arguments(
+    profile: Profile,
+    packages: &[&str],
+    triple: &str,
+    linker: Option<&str>,
+) -> Vec<String> {
+    let mut arguments: Vec<String> = ["build", "--locked", "--target", triple]
         .map(str::to_owned)
         .into();
-    arguments.extend(["--target".to_owned(), triple.to_owned()]);
+    if matches!(profile, Profile::Release) {
+        arguments.push("--release".to_owned());
+    }
+    for package in packages {
+        arguments.extend(["--package".to_owned(), (*package).to_owned()]);
+    }
     let linker = linker.map(|linker| format!("target.{triple}.linker=\"{linker}\""));
     let settings = [
         "profile.release.strip=\"symbols\"".to_owned(),
@@ -141,7 +171,12 @@ mod tests {
         command
             .current_dir(&folder)
             .env("CARGO_TARGET_DIR", folder.join("target"))
-            .args(arguments(&triple, Some("a-linker-of-its-own")))
+            .args(arguments(
+                Profile::Release,
+                &["portguard"],
+                &triple,
+                Some("a-linker-of-its-own"),
+            ))
             .arg("--verbose");
         let output = command.output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

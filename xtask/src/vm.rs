@@ -5,24 +5,27 @@
 
 mod boot;
 mod fetch;
+mod guest;
 mod judge;
 mod kernels;
 mod pack;
 mod version;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
+use crate::arch::Arch;
 use crate::setup;
-use crate::shell::{Missing, capture, result, say, step};
+use crate::shell::{Missing, result, say};
 use crate::tally::Tally;
 use crate::workspace::{cargo, target};
+use guest::Guest;
 use judge::Report;
 use kernels::Kernel;
 
@@ -100,7 +103,12 @@ fn check(kernels: &[Kernel], soak: Option<u64>) -> Result<Tally> {
     }
     let begun = Instant::now();
     setup::ensure(&setup::VM)?;
-    let guest = Guest::build(soak)?;
+    let host = Guest::here(soak)?;
+    let others = kernels.iter().filter(|kernel| kernel.arch != Arch::X86_64);
+    let mut guests: BTreeMap<Arch, Result<Guest>> = others
+        .map(|kernel| (kernel.arch, host.on(kernel.arch)))
+        .collect();
+    guests.insert(Arch::X86_64, Ok(host));
     say(format_args!(
         "guest built, {:.1} s",
         begun.elapsed().as_secs_f64()
@@ -120,12 +128,13 @@ fn check(kernels: &[Kernel], soak: Option<u64>) -> Result<Tally> {
                     resolved.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let begun = Instant::now();
-                    let report = match source {
-                        Ok(source) => fetch::fetch(source)
-                            .and_then(|files| boot::boot(kernel, &files, &guest))
-                            .map(|booted| judge::judge(kernel, &booted, &guest.checks)),
-                        Err(error) => Err(anyhow::anyhow!("{error:#}")),
-                    };
+                    let guest = guests.get(&kernel.arch).context("a guest");
+                    let report = guest.and_then(|guest| {
+                        let source = source.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+                        let guest = guest.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+                        let booted = boot::boot(kernel, &fetch::fetch(source)?, guest)?;
+                        Ok(judge::judge(kernel, &booted, &guest.checks))
+                    });
                     let report = report.unwrap_or_else(|error| Report::absent(kernel, &error));
                     if let Ok(mut tally) = tally.lock() {
                         // While the lock is held, so that reports do not mix.
@@ -160,49 +169,4 @@ fn here() -> Result<()> {
     let folder = target().join("debug");
     let mut guest = Command::new(folder.join("portguard-guest"));
     crate::shell::show(guest.arg("--here").arg(folder.join("portguard")))
-}
-
-/// The programs that run in the guest, stripped, and the names of its checks.
-#[derive(Debug)]
-struct Guest {
-    init: PathBuf,
-    portguard: PathBuf,
-    checks: Vec<String>,
-    /// Seconds of a soak.
-    soak: Option<u64>,
-}
-
-/// What says to the guest how long a soak is.
-const SOAK: &str = "PORTGUARD_SOAK_SECONDS";
-
-impl Guest {
-    fn build(soak: Option<u64>) -> Result<Self> {
-        // With the tests, so that what `cargo xtask test` built is used: cargo unites features by what is asked for.
-        let mut build = cargo();
-        build.args(["build", "--workspace", "--bins", "--tests"]);
-        step("building the programs", &mut build)?;
-        let init = Self::strip("portguard-guest")?;
-        let portguard = Self::strip("portguard")?;
-        let mut list = Command::new(&init);
-        list.arg("--list");
-        list.envs(soak.map(|seconds| (SOAK, seconds.to_string())));
-        let listed = capture(&mut list)?;
-        Ok(Self {
-            init,
-            portguard,
-            checks: listed.lines().map(str::to_owned).collect(),
-            soak,
-        })
-    }
-
-    /// Without what debuggers read, which is most of a program and would all be unpacked into the guest's memory.
-    fn strip(program: &str) -> Result<PathBuf> {
-        let folder = target().join("vm");
-        std::fs::create_dir_all(&folder)?;
-        let stripped = folder.join(program);
-        let built = target().join("debug").join(program);
-        capture(Command::new("strip").arg("-o").arg(&stripped).arg(&built))
-            .with_context(|| format!("stripping `{}`", built.display()))?;
-        Ok(stripped)
-    }
 }

@@ -73,6 +73,20 @@ pub(crate) const VM: [Tool; 2] = [
     tool("xz", "xz-utils", "their modules"),
 ];
 
+/// What it calls for kernels of aarch64.
+pub(crate) const VM_AARCH64: [Tool; 2] = [
+    tool(
+        "qemu-system-aarch64",
+        "qemu-system-arm",
+        "kernels of aarch64",
+    ),
+    tool(
+        "aarch64-linux-gnu-strip",
+        "binutils-aarch64-linux-gnu",
+        "programs of aarch64",
+    ),
+];
+
 /// What `release` calls.
 pub(crate) const RELEASE: [Tool; 3] = [
     tool("gzip", "gzip", "manual pages"),

@@ -9,14 +9,61 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::fetch::Files;
+use super::guest::{Guest, SOAK};
 use super::kernels::Kernel;
-use super::{Guest, SOAK, pack};
+use super::pack;
+use crate::arch::Arch;
 use crate::workspace::target;
 
 /// The longest that a machine may take; many times what one needs, since a loaded host slows it down.
 const LIMIT: Duration = Duration::from_mins(10);
 /// A soak has three turns however short it is, each with a dozen loads.
 const TURNS: Duration = Duration::from_mins(20);
+
+/// What says to the guest which serial port its result goes to.
+const RESULT: &str = "PORTGUARD_RESULT";
+
+/// What is emulated.
+struct Machine {
+    emulator: &'static str,
+    options: &'static [&'static str],
+    /// The serial port that the kernel writes to.
+    console: &'static str,
+    /// The one that nothing but the guest writes to.
+    result: &'static str,
+}
+
+impl Machine {
+    const fn of(arch: Arch) -> Self {
+        match arch {
+            Arch::X86_64 => Self {
+                emulator: "qemu-system-x86_64",
+                options: &[
+                    "-cpu",
+                    "max",
+                    "-device",
+                    "isa-serial,chardev=result,index=1",
+                ],
+                console: "ttyS0",
+                result: "ttyS1",
+            },
+            // The board has one serial port; the other is a card.
+            Arch::Aarch64 => Self {
+                emulator: "qemu-system-aarch64",
+                options: &[
+                    "-machine",
+                    "virt",
+                    "-cpu",
+                    "cortex-a72",
+                    "-device",
+                    "pci-serial,chardev=result",
+                ],
+                console: "ttyAMA0",
+                result: "ttyS0",
+            },
+        }
+    }
+}
 
 /// What a machine left behind.
 #[derive(Debug)]
@@ -43,18 +90,27 @@ pub(super) fn boot(kernel: &Kernel, files: &Files, guest: &Guest) -> Result<Boot
     fs::write(&initrd, pack::pack(files, guest)?)?;
     // A result of an earlier run must not be taken for this one's.
     fs::write(&result, "")?;
-    let mut command = Command::new("qemu-system-x86_64");
+    let machine = Machine::of(kernel.arch);
+    let mut command = Command::new(machine.emulator);
     // Emulation by name: where /dev/kvm can be opened but runs no stock kernel, qemu would not fall back.
-    command.args(["-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "2"]);
+    command.args(["-accel", "tcg", "-m", "768", "-smp", "2"]);
+    command.args(machine.options);
     command.args(["-nographic", "-nodefaults", "-no-reboot", "-net", "none"]);
-    command.args(["-serial", "stdio", "-serial"]);
-    command.arg(format!("file:{}", result.display()));
+    command.args(["-serial", "stdio", "-chardev"]);
+    command.arg(format!("file,id=result,path={}", result.display()));
     command.arg("-kernel").arg(&files.image);
     command.arg("-initrd").arg(&initrd);
     let soak = guest.soak.map(|seconds| format!(" {SOAK}={seconds}"));
     let soak = soak.unwrap_or_default();
     command.arg("-append");
-    command.arg(format!("console=ttyS0 panic=-1 quiet{soak}"));
+    let Machine {
+        console: terminal,
+        result: port,
+        ..
+    } = machine;
+    command.arg(format!(
+        "console={terminal} panic=-1 quiet {RESULT}=/dev/{port}{soak}"
+    ));
     let limit = LIMIT
         + guest.soak.map_or(Duration::ZERO, |seconds| {
             TURNS + Duration::from_secs(seconds)

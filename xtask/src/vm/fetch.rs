@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::kernels::Kernel;
 use super::version;
+use crate::arch::Arch;
 use crate::setup::apt;
 use crate::setup::lists::Lists;
 use crate::shell::{capture, say};
@@ -32,7 +33,8 @@ pub(super) struct Files {
 
 /// Finds the newest kernel that an entry of the list means.
 pub(super) fn resolve(kernel: &Kernel) -> Result<Source> {
-    let apt = Lists::fetch(&kernel.suite, None)?;
+    let other = (kernel.arch != Arch::X86_64).then(|| kernel.arch.debian());
+    let apt = Lists::fetch(&kernel.suite, other)?;
     let found = capture(
         apt.cache()
             .args(["search", "--names-only", &kernel.packages]),

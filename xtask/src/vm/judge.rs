@@ -180,6 +180,7 @@ mod tests {
             id: "6.1".into(),
             suite: "suite".into(),
             packages: String::new(),
+            arch: crate::arch::Arch::X86_64,
             required: supported,
             supported,
             because: "old".into(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use crate::arch::Arch;
 use crate::workspace::root;
 
 /// A kernel to boot; see `xtask/kernels.toml`.
@@ -14,6 +15,8 @@ pub(super) struct Kernel {
     pub(super) id: String,
     pub(super) suite: String,
     pub(super) packages: String,
+    #[serde(default)]
+    pub(super) arch: Arch,
     #[serde(default)]
     pub(super) required: bool,
     #[serde(default = "yes")]

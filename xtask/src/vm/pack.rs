@@ -8,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Guest;
 use super::fetch::Files;
+use super::guest::Guest;
 use crate::shell::capture;
 
 /// What the checks need of a kernel; modules that a kernel has built in are no files, and are passed over.
@@ -56,8 +56,13 @@ pub(super) fn pack(files: &Files, guest: &Guest) -> Result<Vec<u8>> {
     Ok(archive.end())
 }
 
-/// The shared libraries of a program and its loader, at the paths where it looks for them.
+/// The shared libraries of a program and its loader, at the paths where it looks for them; a static one has none.
 fn libraries(program: &Path) -> Result<Vec<String>> {
+    let mut headers = Command::new("readelf");
+    headers.arg("--program-headers").arg(program);
+    if !capture(&mut headers)?.contains("INTERP") {
+        return Ok(Vec::new());
+    }
     let said = capture(Command::new("ldd").arg(program))?;
     Ok(said
         .lines()
