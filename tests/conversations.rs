@@ -1,6 +1,7 @@
 //! Which conversations are the host's: begun by it, known for as long as they last, and nobody else's.
 
 mod audited;
+mod bounds;
 mod containers;
 mod edges;
 mod equals;

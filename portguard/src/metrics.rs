@@ -11,7 +11,7 @@ use portguard_common::abi::slot;
 use portguard_common::packet::Malformed;
 use portguard_common::reason::Direction;
 
-use portguard_kernel::conversations::Counts;
+use portguard_kernel::conversations::{Bound, Counts};
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::drift::State;
 use portguard_observe::findings::Kind;
@@ -100,6 +100,8 @@ pub struct Seen {
     pub names: Names,
     /// What became of the connections of the host's sockets, which all interfaces share.
     pub sockets: Option<Counts>,
+    /// How full the tables beside that of the conversations are.
+    pub tables: Vec<Bound>,
 }
 
 /// What a comparison of documents, listeners and traffic found.
@@ -133,6 +135,7 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
     if let Some(counts) = &seen.sockets {
         sockets(&mut text, counts);
     }
+    tables(&mut text, &seen.tables);
     if let Some(drift) = &seen.drift {
         let name = "portguard_drift_ports";
         text.gauge(name, "Ports by how document, listeners and traffic agree.");
@@ -405,6 +408,27 @@ fn sockets(text: &mut Text, counts: &Counts) {
     ] {
         text.counter(name, help);
         text.sample(&format!("{name}_total"), &[], value);
+    }
+}
+
+/// Tables beside that of the conversations, of all interfaces.
+fn tables(text: &mut Text, tables: &[Bound]) {
+    for (name, help, value) in [
+        (
+            "portguard_conversation_table_entries",
+            "Entries of the tables beside that of the conversations.",
+            (|one| one.held) as fn(&Bound) -> u64,
+        ),
+        (
+            "portguard_conversation_table_room",
+            "How many entries they have room for.",
+            |one| one.room,
+        ),
+    ] {
+        text.gauge(name, help);
+        for one in tables {
+            text.sample(name, &[("table", one.name)], value(one));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::guard::{Guarded, SOON, eventually};
 use crate::topology::{ip, nft};
 
 /// Seconds after which packets alone tell no more.
-const IDLE: u64 = 1;
+pub(super) const IDLE: u64 = 1;
 /// Ports of servers: one to which the host has another port, one to which it has its own.
 const SERVERS: [u16; 2] = [8001, 8002];
 /// Addresses of a service that is elsewhere, as cluster addresses are.
@@ -32,19 +32,19 @@ table inet own {
 ";
 
 /// What the packet filter makes of a connection.
-struct Open {
-    what: String,
-    opener: TcpStream,
-    accepter: TcpStream,
+pub(super) struct Open {
+    pub(super) what: String,
+    pub(super) opener: TcpStream,
+    pub(super) accepter: TcpStream,
 }
 
-struct Scene {
-    guarded: Guarded,
+pub(super) struct Scene {
+    pub(super) guarded: Guarded,
     site: std::path::PathBuf,
 }
 
 impl Scene {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let guarded = Guarded::new()?;
         let left = &guarded.link.left;
         ip(
@@ -67,7 +67,7 @@ impl Scene {
         Ok(Self { guarded, site })
     }
 
-    fn load(&self, more: &[&str]) -> Result<()> {
+    pub(super) fn load(&self, more: &[&str]) -> Result<()> {
         let site = self.site.display().to_string();
         let args = ["load", "-c", &site, "--interface", self.guarded.interface()];
         let args: Vec<String> = args
@@ -80,7 +80,7 @@ impl Scene {
     }
 
     /// One of each kind, in both families.
-    fn open(&self, when: &str) -> Result<Vec<Open>> {
+    pub(super) fn open(&self, when: &str) -> Result<Vec<Open>> {
         let (left, right) = (&self.guarded.link.left, &self.guarded.link.right);
         let mut all = Vec::new();
         for (family, elsewhere) in ELSEWHERE.iter().enumerate() {

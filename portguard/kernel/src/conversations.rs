@@ -17,6 +17,7 @@
 //! hold: the tables stay, and sockets are followed anew.
 
 mod adopt;
+mod bounds;
 pub(crate) mod cgroup;
 mod forget;
 mod forwarded;
@@ -27,6 +28,7 @@ mod read;
 mod repin;
 mod served;
 mod services;
+mod streams;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -54,12 +56,14 @@ use crate::pins::mounts::MOUNT;
 use crate::pins::namespaces;
 
 pub use adopt::Adopted;
+pub use bounds::Bound;
 pub(crate) use forwarded::take_over;
 pub use forwarded::{Passing, passing};
 pub(crate) use outside::expect as expect_interfaces;
 pub use outside::follow as follow_interfaces;
 pub use read::{Begun, Counts, Table};
 pub(crate) use services::note_services;
+pub use streams::{Heard, streams};
 
 /// The state of this process's network namespace.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use std::path::Path;
 use aya::programs::ProgramInfo;
 use portguard_common::reason::Direction;
 
-use crate::conversations;
+use crate::conversations::{self, Bound};
 use crate::error::{Context as _, Error, Kind};
 use crate::generation::effective::{Effective, Strictness};
 use crate::generation::endings::RowEnding;
@@ -166,6 +166,8 @@ pub(crate) fn explained(
                 warnings.extend(namespace.gaps());
                 warnings.extend(namespace.weakness());
                 warnings.extend(namespace.shortage());
+                let bounds = namespace.bounds().unwrap_or_default();
+                warnings.extend(bounds.iter().filter_map(Bound::warning));
             }
             None => warnings.push(
                 "the table of conversations is gone, so the host's connections are tracked by their packets only: load again"

@@ -20,5 +20,4 @@ pub mod resolve;
 mod rules;
 pub mod sessions;
 pub mod sockets;
-pub mod streams;
 pub(crate) mod tracked;

@@ -134,6 +134,9 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
                     drift: state.drift.clone(),
                     names: refresher.state(),
                     sockets: conversations::find().and_then(|found| found.counts().ok()),
+                    tables: conversations::find()
+                        .and_then(|found| found.bounds().ok())
+                        .unwrap_or_default(),
                 };
                 room.serve(peer, move |request| answer(request, &seen));
             }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::table::hanging;
 use crate::stdout::{print, print_field};
-use portguard_kernel::conversations::{self, MORE_ROOM};
+use portguard_kernel::conversations::{self, Bound, MORE_ROOM};
 use portguard_kernel::flows::{Flows, Occupancy, units};
 use portguard_kernel::host::sessions::may_ask;
 use portguard_observe::observe::{self, Observed};
@@ -57,6 +57,8 @@ struct Table {
     /// Of them, those that there was no room for: what answers them is a violation.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
+    /// Tables beside it that have room for so many.
+    tables: Vec<Beside>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeouts: Option<Timeouts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +86,27 @@ struct Ages {
     within_ten_minutes: u64,
     within_hour: u64,
     longer: u64,
+}
+
+/// A table beside that of the conversations.
+#[derive(Debug, Serialize)]
+struct Beside {
+    name: &'static str,
+    held: u64,
+    room: u64,
+    #[serde(skip)]
+    warning: Option<String>,
+}
+
+impl From<Bound> for Beside {
+    fn from(bound: Bound) -> Self {
+        Self {
+            name: bound.name,
+            held: bound.held,
+            room: bound.room,
+            warning: bound.warning(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -166,6 +189,7 @@ fn look(one: &Observed, asked: Option<&(Tuple, Transport)>) -> anyhow::Result<Ta
             created: None,
             evicted: None,
             lost: None,
+            tables: Vec::new(),
             timeouts: None,
             live: None,
         });
@@ -234,6 +258,7 @@ fn look(one: &Observed, asked: Option<&(Tuple, Transport)>) -> anyhow::Result<Ta
         created: Some(counts.created + one.raw.slot(slot::FLOWS_CREATED).packets),
         evicted: Some(counts.evicted + one.raw.slot(slot::FLOWS_EVICTED).packets),
         lost: Some(counts.lost + one.raw.slot(slot::FLOWS_LOST).packets),
+        tables: namespace.bounds()?.into_iter().map(Beside::from).collect(),
         timeouts: Some(Timeouts {
             tcp_idle_seconds: settings.tcp_idle,
             udp_idle_seconds: settings.udp_idle,
@@ -315,6 +340,8 @@ fn lines(table: &Table, occupied: &Occupied, timeouts: &Timeouts) -> Vec<(&'stat
         );
         lines.push(("full", words));
     }
+    let full = table.tables.iter().filter_map(|one| one.warning.clone());
+    lines.extend(full.map(|words| ("full", words)));
     if let Some(live) = &table.live {
         lines.push(("live", live.words()));
     }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use portguard_common::packet::protocol;
 use portguard_common::reason::Direction;
-use portguard_kernel::conversations::Table;
+use portguard_kernel::conversations::{Heard, Table, streams};
 use portguard_kernel::host::sockets::Session;
-use portguard_kernel::host::streams::{Heard, streams};
 use portguard_observe::events::stream::{boot_time, booted};
 use portguard_observe::observe::guards;
 use portguard_observe::talkers::{Talker, Talkers};

@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use nix::ifaddrs::getifaddrs;
 use portguard_common::talkers::CLIENT_PORTS;
 
-use super::owners::{Owner, Owners, ephemeral};
-use super::sockets::{Began, Service, Session, services};
-use crate::conversations::Table;
+use super::Table;
+use crate::host::owners::{Owner, Owners, ephemeral};
+use crate::host::sockets::{Began, Service, Session, services};
 
 /// Somebody who was let in over UDP by audit, and the one port that is known of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

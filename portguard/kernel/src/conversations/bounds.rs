@@ -1,0 +1,115 @@
+//! Tables beside that of the conversations that have room for so many and no more: how full they are, and what a full one means.
+
+use aya::maps::{HashMap, Map, MapData};
+
+use super::Namespace;
+use crate::error::Context as _;
+use portguard_policy::human::grouped;
+
+/// A table with room for so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// What it is called in all views.
+    pub name: &'static str,
+    /// How many entries it has now.
+    pub held: u64,
+    /// How many it has room for.
+    pub room: u64,
+    /// What that means for what comes beyond, and what to do.
+    means: &'static str,
+}
+
+/// The tables: the pin, what it is called, and what comes beyond.
+const TABLES: [(&str, &str, &str); 5] = [
+    (
+        "SPILLED",
+        "overflow",
+        "replies to more of the host's connections may be violations: raise `flows` in `[timeouts]`, then unload all interfaces and load again",
+    ),
+    (
+        "ENDS_WITH",
+        "translated",
+        "more of the host's connections that its packet filter gives other ends are tracked by their packets, and forgotten once the host sends nothing on them for `tcp_idle`: raise that",
+    ),
+    (
+        "BOUND",
+        "udp-sockets",
+        "ports of more UDP sockets are not known: answers to datagrams that are forwarded from their ports can reach them",
+    ),
+    (
+        "SERVICES",
+        "services",
+        "more UDP sockets that serve look like clients where they speak to ports that anybody may be asked at: name those servers in `[baseline]`",
+    ),
+    (
+        "OUTSIDE",
+        "interfaces",
+        "what comes by more interfaces counts as from inside, and may begin conversations: guard fewer of them",
+    ),
+];
+
+impl Bound {
+    /// Whether nothing more has room.
+    pub const fn is_full(&self) -> bool {
+        self.held >= self.room
+    }
+
+    /// What a full table means, if it is.
+    pub fn warning(&self) -> Option<String> {
+        self.is_full().then(|| {
+            format!(
+                "table `{}` of conversations is full ({} of {}): {}",
+                self.name,
+                grouped(self.held),
+                grouped(self.room),
+                self.means
+            )
+        })
+    }
+}
+
+impl Namespace {
+    /// How full they are; those whose pins are gone are not among them.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn bounds(&self) -> crate::Result<Vec<Bound>> {
+        let mut bounds = Vec::new();
+        for (pin, name, means) in TABLES {
+            let path = self.directory().join(pin);
+            if !path.exists() {
+                continue;
+            }
+            let map = MapData::from_pin(&path)
+                .with_context(|| format!("cannot open `{}`", path.display()))?;
+            let room = map.info()?.max_entries().into();
+            let map = Map::HashMap(map);
+            let held = match pin {
+                "OUTSIDE" => count::<u32, u32>(map),
+                "BOUND" | "SERVICES" => count::<u64, u32>(map),
+                "ENDS_WITH" => count::<u64, [u64; 2]>(map),
+                _ => count::<u64, u64>(map),
+            };
+            bounds.push(Bound {
+                name,
+                held: held
+                    .with_context(|| format!("cannot read map `{pin}`"))?
+                    // One that changes while it is read is seen in parts twice.
+                    .min(room),
+                room,
+                means,
+            });
+        }
+        Ok(bounds)
+    }
+}
+
+fn count<K: aya::Pod, V: aya::Pod>(map: Map) -> crate::Result<u64> {
+    let map: HashMap<MapData, K, V> = map.try_into()?;
+    let mut held = 0;
+    for key in map.keys() {
+        key?;
+        held += 1;
+    }
+    Ok(held)
+}
