@@ -60,6 +60,8 @@ mod narrowing;
 #[cfg(test)]
 mod newcomers;
 #[cfg(test)]
+mod other_host;
+#[cfg(test)]
 mod output;
 #[cfg(test)]
 mod overlay;

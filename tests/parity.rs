@@ -16,8 +16,9 @@ use std::os::unix::fs::MetadataExt as _;
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
 use ipnet::IpNet;
-use portguard_common::tables::Tables as _;
-use portguard_common::verdict;
+use portguard_common::reason::Reason;
+use portguard_common::tables::{Key, Tables as _};
+use portguard_common::verdict::{self, Verdict};
 use portguard_harness::frames::{Extension, Frame, Generator, Ipv6, Label, Tcp, mutate};
 use portguard_harness::net::{Lab, Link};
 use portguard_kernel::object::{HostFacts, Loaded, load};
@@ -41,6 +42,9 @@ const FRAMES: usize = 240_000;
 
 /// The kernel takes no shorter frames for a test run; no interface hands them over either.
 const SHORTEST: usize = 14;
+
+/// The link address of the interface that frames are made for, where that matters.
+const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// Knuth's linear congruential generator: enough to scatter lengths.
 const MULTIPLIER: usize = 6_364_136_223_846_793_005;
@@ -222,6 +226,11 @@ fn routed(policy: &Policy) -> anyhow::Result<Link> {
     Ok(link)
 }
 
+/// Whether a frame is no violation after all, if it is not for this host by its link address.
+fn is_others(judged: &Verdict, is_own: bool) -> bool {
+    !is_own && judged.reason.is_violation() && judged.reason != Reason::StrictEthertype
+}
+
 /// As [`compare`], in the network that this thread is in.
 fn compare_here(
     policy: &Policy,
@@ -285,6 +294,18 @@ fn compare_here(
             } else {
                 verdict::ingress(&image, &packet)
             };
+            let judged = if host.card.0 != 0 && is_others(&judged, frame[..6] == OWN || is_for_many)
+            {
+                Verdict {
+                    reason: Reason::OtherHost,
+                    key: Key::NONE,
+                    cell: 0,
+                    cause: None,
+                    audit_only: false,
+                }
+            } else {
+                judged
+            };
             let want = if judged.is_drop(image.config().enforce != 0) {
                 DROP
             } else {
@@ -342,6 +363,31 @@ fn kernel_and_host_agree_without_a_link_header() {
         let restricted = policies::restricted();
         compare(&restricted, &host, 78, frames_wanted() / 20, &mut seen);
     }
+}
+
+/// A generation that knows for whom frames are by their link address: a test run gives them to the loopback interface.
+#[test]
+fn kernel_and_host_agree_on_frames_for_other_hosts() {
+    let link = Lab::new().and_then(|lab| lab.pair()).expect("a network");
+    let host = &link.left.host;
+    crate::topology::ip(host, "", "link set lo address 02:00:00:00:00:01").expect("an address");
+    let card = host.index("lo").expect("an index");
+    let facts = HostFacts {
+        // What it had at the load: all, which is no unicast address.
+        card: (card, 0xffff_ffff_ffff),
+        ..HostFacts::default()
+    };
+    let mut seen = Coverage::default();
+    for (policy, seed) in policies::all().iter().zip(90..) {
+        if policy.settings.host_addresses.is_some() {
+            continue;
+        }
+        let count = frames_wanted() / 20;
+        let run = || Ok(compare_here(policy, &facts, seed, count, &mut seen));
+        host.run(run).expect("the thread ends well");
+    }
+    let found = seen.of(Reason::OtherHost);
+    assert!(found.iter().all(|count| *count > 1_000), "{found:?}");
 }
 
 /// A generation for interfaces whose frames are always linear.

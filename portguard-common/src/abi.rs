@@ -145,9 +145,15 @@ pub mod above {
         pub const KIND: usize = 12;
         /// What the driver keeps behind `struct net_device`.
         pub const PRIVATE: usize = 13;
+        /// `rx_handler` of `struct net_device`; 0, as are the next two, where that is not known.
+        pub const HANDLER: usize = 14;
+        /// What runs for what an interface receives, beside it: `tcx_ingress` of `struct net_device`, or `miniq_ingress`.
+        pub const PROGRAMS: usize = 15;
+        /// `nf_hooks_ingress` of `struct net_device`.
+        pub const FILTER: usize = 16;
     }
     /// How many.
-    pub const WORDS: usize = 14;
+    pub const WORDS: usize = 17;
     /// The flag of a VRF.
     pub const IS_VRF: u64 = 1 << 18;
     /// As many interfaces are asked for, the one at the bottom among them.
@@ -280,7 +286,7 @@ const _: () = {
     assert!(size_of::<Net6>() == 16);
     assert!(size_of::<Step>() == 32);
     assert!(size_of::<Ending>() == 16);
-    assert!(size_of::<Config>() == 24 * 4 + 24);
+    assert!(size_of::<Config>() == 24 * 4 + 40);
     assert!(size_of::<Event>() == 72 + EVENT_HEAD);
     assert!(core::mem::offset_of!(Event, head) == 72 && EVENT_HEAD.is_multiple_of(8));
     assert!(Key::END.is_multiple_of(CHUNK_KEYS));

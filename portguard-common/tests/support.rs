@@ -119,6 +119,10 @@ impl Tables for Matrix {
         Host6::default()
     }
 
+    fn is_for_other_host(&self) -> bool {
+        true
+    }
+
     fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool {
         !self.own.contains(match direction {
             Direction::Ingress => &destination,

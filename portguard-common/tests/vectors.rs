@@ -187,7 +187,9 @@ fn cut_anywhere_open_nothing() {
             let cut = &vector.frame[..length];
             let (packet, verdict) = matrix.judge(cut);
             let at = format!("{} cut to {length}", vector.at());
-            if whole_verdict.reason == Reason::Malformed {
+            if verdict.reason == Reason::OtherHost {
+                assert!(matrix.facts.card != 0, "{at}: {packet:?}");
+            } else if whole_verdict.reason == Reason::Malformed {
                 assert_eq!(verdict.reason, Reason::Malformed, "{at}: {packet:?}");
             } else if packet_end(&vector.frame).is_some_and(|end| end <= length) {
                 assert_eq!(packet.shape, whole.shape, "{at}");
@@ -218,6 +220,10 @@ fn behind_tags_stay_what_they_are() {
                 assert_eq!(verdict, plain, "{} in {outer:#x}, 0x8100", vector.at());
                 assert_eq!(packet.vlan, u32::from(control) | 1 << 16);
                 let three = matrix.judge(&tagged(&two, outer, 1));
+                if matrix.facts.card != 0 {
+                    assert_eq!(three.1.reason, Reason::OtherHost, "{}", vector.at());
+                    continue;
+                }
                 assert_eq!(three.1.cause, Some(Malformed::VlanDepth), "{}", vector.at());
             }
         }

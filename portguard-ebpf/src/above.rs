@@ -52,7 +52,7 @@ mod macvlan {
 }
 
 /// The octets of a link address, as the first word at its place.
-const LINK_ADDRESS: u64 = 0xffff_ffff_ffff;
+pub(crate) const LINK_ADDRESS: u64 = 0xffff_ffff_ffff;
 
 /// Words of [`ABOVE`].
 mod at {
@@ -174,7 +174,7 @@ impl List {
 }
 
 #[inline(always)]
-fn place(word: usize) -> u64 {
+pub(crate) fn place(word: usize) -> u64 {
     PLACES.at(word).into()
 }
 
@@ -186,7 +186,7 @@ fn is_vrf(device: u64) -> bool {
 
 /// A word of the kernel's memory; 0 if there is none.
 #[inline(never)]
-fn read(at: u64) -> u64 {
+pub(crate) fn read(at: u64) -> u64 {
     let mut word = 0_u64;
     // SAFETY: the helper reads whatever address it is given, or refuses, and then it writes zeros.
     unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 8, at as *const c_void) };
@@ -287,17 +287,22 @@ impl Device for Sent {
     }
 }
 
+/// The interface of a hook, as the kernel's address; `None` if it is not known.
+#[inline(always)]
+pub(crate) fn device<H: Device>(hook: H) -> Option<u64> {
+    let list = List::at_hand()?;
+    // Verifiers do not add to such a pointer; a number that was read from a map is none.
+    list.set(at::DEVICE, hook.ctx() as u64);
+    let device = H::device(list.get(at::DEVICE));
+    (read(device + place(word::INDEX)) as u32 == hook.ifindex()).then_some(device)
+}
+
 /// Lists the interface of a hook and those above it, and says how many they are; `None` if they are more than are asked for, or
 /// if it is not known.
 #[inline(always)]
 pub(crate) fn list<H: Device>(hook: H) -> Option<usize> {
     let list = List::at_hand()?;
-    // Verifiers do not add to such a pointer; a number that was read from a map is none.
-    list.set(at::DEVICE, hook.ctx() as u64);
-    let device = H::device(list.get(at::DEVICE));
-    if read(device + place(word::INDEX)) as u32 != hook.ifindex() {
-        return None;
-    }
+    let device = device(hook)?;
     list.set(at::DEVICE, device);
     // SAFETY: takes nothing, gives a number.
     let now = unsafe { bpf_jiffies64() };

@@ -62,6 +62,8 @@ static CONFIG: Frozen<Config> = Frozen(UnsafeCell::new(Config {
     dhcp: 0,
     picked_ports: 0,
     endings: 0,
+    card: 0,
+    card_address: 0,
     deadline: 0,
     flow_key: [0; 2],
 }));

@@ -32,6 +32,7 @@ mod hook;
 mod local;
 mod maps;
 mod options;
+mod other;
 mod owner;
 mod remember;
 mod route;

@@ -33,6 +33,7 @@ use crate::conversations;
 use crate::endings;
 use crate::frozen::{self, Frozen};
 use crate::hook;
+use crate::other;
 use crate::route;
 
 /// Packets and bytes of a frame.
@@ -474,6 +475,11 @@ impl Tables for Maps {
                     })
             }
         }
+    }
+
+    #[inline(always)]
+    fn is_for_other_host(&self) -> bool {
+        other::may_be(self.ctx.cast()) && other::is_for_other_host(self.ctx.cast()) != 0
     }
 
     #[inline(always)]

@@ -32,6 +32,9 @@ struct Room {
 struct Limit {
     policy: String,
     multi_buffer: bool,
+    /// Whether frames for other hosts are told apart.
+    #[serde(default)]
+    others: bool,
     verified: u32,
     instructions: u32,
 }
@@ -56,6 +59,7 @@ fn programs_keep(limits: &[Limit], direction: Direction) {
         let policy = policy(&limit.policy);
         let host = HostFacts {
             multi_buffer: limit.multi_buffer,
+            card: (limit.others.into(), 1),
             ..HostFacts::default()
         };
         let mut loaded = loaded(&image(&policy), &host);

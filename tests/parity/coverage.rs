@@ -66,6 +66,12 @@ impl Coverage {
         self.paths.get(&path).copied().unwrap_or(0)
     }
 
+    /// How many frames of either family had this reason.
+    pub(super) fn of(&self, reason: Reason) -> [u64; 2] {
+        let name = reason.name(Direction::Ingress);
+        ["v4", "v6"].map(|family| self.kinds.get(&(name, "", family)).copied().unwrap_or(0))
+    }
+
     /// Fails with everything that was never met.
     pub(super) fn expect_complete(&self) {
         let mut missing = Vec::new();
@@ -88,8 +94,9 @@ impl Coverage {
         }
         for reason in Reason::ALL {
             let families: &[&str] = match reason {
-                // A grant is named after its kind above, replies take flows, malformed has causes below.
-                Reason::Granted | Reason::Reply | Reason::Malformed => &[],
+                // A grant is named after its kind above, replies take flows, malformed has causes below, and frames for other
+                // hosts an interface.
+                Reason::Granted | Reason::Reply | Reason::Malformed | Reason::OtherHost => &[],
                 Reason::Arp | Reason::NonIp | Reason::StrictEthertype => &["other"],
                 _ => &["v4", "v6"],
             };

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_common::packet::Malformed;
 use portguard_common::reason::{Direction, Reason};
-use portguard_harness::net::{Interface, Link, unique_name};
+use portguard_harness::net::{Host, Interface, Link, unique_name};
 use portguard_harness::traffic::PacketSocket;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::policy::GrantKind;
@@ -230,6 +231,17 @@ fn silence(link: &Link) -> Result<()> {
     Ok(())
 }
 
+/// The host's own stack hears nothing of what arrives by IP, and so answers nothing; packet sockets do.
+fn deafen(host: &Host) -> Result<()> {
+    let chain = "add chain inet deaf c { type filter hook prerouting priority -400; policy drop; }";
+    for line in ["add table inet deaf", chain] {
+        let mut nft = Command::new("nft");
+        host.output(nft.args(line.split_whitespace()), LONG)?
+            .success()?;
+    }
+    Ok(())
+}
+
 /// Every reason, every cause and every kind of grant is among what is sent: whoever adds one adds a frame for it.
 fn check_coverage(all: &[Shape]) {
     for direction in [Direction::Ingress, Direction::Egress] {
@@ -239,8 +251,10 @@ fn check_coverage(all: &[Shape]) {
             .flat_map(|shape| [shape.plain, shape.strict])
             .collect();
         for reason in Reason::ALL {
-            // No frame that this host sends itself is on its way through it.
-            if reason == Reason::Transit && direction == Direction::Egress {
+            // No frame that this host sends itself is on its way through it, or another's.
+            if matches!(reason, Reason::Transit | Reason::OtherHost)
+                && direction == Direction::Egress
+            {
                 continue;
             }
             assert!(
@@ -288,6 +302,7 @@ fn every_reason_is_counted_exactly_both_ways_in_audit_and_in_enforce_and_over_re
 {
     let guarded = Guarded::new()?;
     silence(&guarded.link)?;
+    deafen(&guarded.link.left.host)?;
     let left = &guarded.link.left;
     left.host
         .sysctl(&format!("net/ipv4/conf/{}/forwarding", left.name), "1")?;

@@ -19,7 +19,7 @@ const CLOSED: u16 = 61_001;
 /// Of the host's own conversation.
 const OWN: u16 = 50_001;
 
-/// Neither end has it: whatever passes the guard is heard by packet sockets, and nobody answers it.
+/// Neither end has it: whatever leaves the host is heard by packet sockets, and nobody answers it; what comes is another host's.
 const NOBODY: [u8; 6] = [2, 0x7f, 0, 0, 0, 1];
 const FOREIGN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
 const FOREIGN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
@@ -98,6 +98,8 @@ pub(super) fn shapes(link: &Link) -> Vec<Shape> {
 struct Shapes {
     direction: Direction,
     mac: [u8; 6],
+    /// Whom frames are for.
+    to_mac: [u8; 6],
     from: (Ipv4Addr, Ipv6Addr),
     to: (Ipv4Addr, Ipv6Addr),
     found: Vec<Shape>,
@@ -112,6 +114,10 @@ impl Shapes {
         Self {
             direction,
             mac: from.mac,
+            to_mac: match direction {
+                Direction::Ingress => to.mac,
+                Direction::Egress => NOBODY,
+            },
             from: (from.v4(), from.v6()),
             to: (to.v4(), to.v6()),
             found: Vec::new(),
@@ -122,7 +128,7 @@ impl Shapes {
     fn add_either(&mut self, plain: Why, strict: Why, frame: &Frame) {
         let mut frame = frame.build();
         if let Some(destination) = frame.get_mut(..6) {
-            destination.copy_from_slice(&NOBODY);
+            destination.copy_from_slice(&self.to_mac);
         }
         self.found.push(Shape {
             direction: self.direction,
@@ -142,7 +148,7 @@ impl Shapes {
     }
 
     fn ethernet(&self) -> Frame {
-        Frame::new(NOBODY, self.mac).payload(self.payload())
+        Frame::new(self.to_mac, self.mac).payload(self.payload())
     }
 
     fn ip4(&self) -> Ipv4 {
@@ -176,10 +182,13 @@ impl Shapes {
     fn of_both(&mut self) {
         let is = Why::Is;
         let closed = is(Reason::UndocumentedPort);
+        // Nothing but its link address keeps the host from answering.
+        let to_mac = std::mem::replace(&mut self.to_mac, NOBODY);
         self.add(
             is(Reason::Arp),
             &arp_request(self.mac, self.from.0, self.to.0),
         );
+        self.to_mac = to_mac;
         for kind in [0x88cc, 0x1234] {
             self.add_either(
                 is(Reason::NonIp),
@@ -288,10 +297,14 @@ impl Shapes {
     }
 
     fn received(&mut self) {
+        let (is, own) = (Why::Is, self.to_mac);
         self.udp(Why::Granted("management"), 40_004, MANAGEMENT);
         let dhcp = Why::Granted("dhcp");
         self.add(dhcp, &self.v4().udp(Udp::new(67, 68)));
         self.add(dhcp, &self.v6().udp(Udp::new(547, 546)));
+        self.to_mac = NOBODY;
+        self.udp(is(Reason::OtherHost), 40_004, CLOSED);
+        self.to_mac = own;
         // The host asked from there.
         self.udp(Why::Is(Reason::Reply), DOCUMENTED, OWN);
     }

@@ -55,6 +55,11 @@ pub struct Config {
     pub picked_ports: u32,
     /// Some grant ends by itself: see [`crate::engine::tables::Ending`].
     pub endings: u32,
+    /// Index of the interface, where its driver alone decides by the link address who gets a frame: see
+    /// [`crate::engine::tables::Tables::is_for_other_host`]; 0 = nothing is known of that.
+    pub card: u64,
+    /// Its link address at the load, first octet lowest: what is for that is asked no more about.
+    pub card_address: u64,
     /// Boot-time clock in nanoseconds after which an unconfirmed generation gives way; 0 = never.
     pub deadline: u64,
     /// Secret of the flow table's hash.

@@ -23,6 +23,8 @@ pub enum Reason {
     EchoReply = 6,
     /// Not for this host, and the site judges only what is.
     Transit = 7,
+    /// For another host of the link, by its link address: nothing here takes it.
+    OtherHost = 8,
 
     /// No grant opens this port.
     UndocumentedPort = 16,
@@ -42,7 +44,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, by number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Granted,
         Self::Reply,
         Self::Arp,
@@ -51,6 +53,7 @@ impl Reason {
         Self::IcmpEssential,
         Self::EchoReply,
         Self::Transit,
+        Self::OtherHost,
         Self::UndocumentedPort,
         Self::UndocumentedPeer,
         Self::UndocumentedProtocol,
@@ -77,6 +80,7 @@ impl Reason {
             (Self::IcmpEssential, _) => "icmp-essential",
             (Self::EchoReply, _) => "icmp-echo-reply",
             (Self::Transit, _) => "transit",
+            (Self::OtherHost, _) => "other-host",
             (Self::UndocumentedPort, Direction::Ingress) => "undocumented-port",
             (Self::UndocumentedPort, Direction::Egress) => "undocumented-destination-port",
             (Self::UndocumentedPeer, Direction::Ingress) => "undocumented-peer",

@@ -267,6 +267,12 @@ pub trait Tables {
     /// way in, by its destination; on the way out, if it came from another interface and its source is not the host's. What
     /// is not known to be forwarded is not. Only asked if [`Config::scoped`].
     fn is_forwarded(&self, direction: Direction, source: Addr, destination: Addr) -> bool;
+    /// Whether a frame that arrives is for another host of the link, and nothing here takes it. What is not known to be, is not.
+    /// Only asked of what would be a violation, and if [`Config::card`].
+    #[inline(always)]
+    fn is_for_other_host(&self) -> bool {
+        false
+    }
     /// Whether a UDP socket of the host has a port; false where nothing is known of them.
     fn is_held(&self, _port: u16) -> bool {
         false

@@ -98,6 +98,26 @@ pub fn judge<T: Tables + ?Sized, S: Subject>(
     packet: &S,
     direction: Direction,
 ) -> Verdict {
+    let verdict = judge_as_own(tables, packet, direction);
+    if matches!(direction, Direction::Ingress)
+        && tables.config().card != 0
+        && verdict.reason.is_violation()
+        // Not all handlers of other protocols ask for whom a frame is.
+        && !matches!(verdict.reason, Reason::StrictEthertype)
+        && tables.is_for_other_host()
+    {
+        return Verdict::plain(Reason::OtherHost);
+    }
+    verdict
+}
+
+/// As [`judge`] does, whoever the frame is for by its link address.
+#[inline(always)]
+fn judge_as_own<T: Tables + ?Sized, S: Subject>(
+    tables: &T,
+    packet: &S,
+    direction: Direction,
+) -> Verdict {
     let question = question(tables, packet, direction);
     if !question.is_open {
         return Verdict {

@@ -230,6 +230,45 @@ pub(super) fn vectors() -> Vec<Vector> {
         &v4().tcp(Tcp::new(443, 40_000, Tcp::ACK)),
         Want::Closed(40_000),
     ));
+    let for_other = |facts: &mut Config| facts.card = 1;
+    let other = Reason::OtherHost;
+    for (name, frame, want) in [
+        (
+            "port, for another host",
+            v4().tcp(ssh),
+            Want::Is(Shape::Ports, other),
+        ),
+        (
+            "port v6, for another host",
+            v6().udp(Udp::new(5, 9)),
+            Want::Is(Shape::Ports, other),
+        ),
+        (
+            "ICMP, for another host",
+            v4().icmpv4(Icmp::new(13, 0)),
+            Want::Is(Shape::Icmp, other),
+        ),
+        (
+            "protocol, for another host",
+            v4().protocol(47),
+            Want::Is(Shape::Protocol, other),
+        ),
+        (
+            "open, for another host",
+            v4().tcp(Tcp::syn(4, 443)),
+            Want::Open(443, cell::HTTPS),
+        ),
+        (
+            "EtherType, for another host",
+            ethernet().ethertype(0x8847),
+            Want::Is(Shape::NonIp, Reason::StrictEthertype),
+        ),
+    ] {
+        let strict = |facts: &mut Config| (facts.card, facts.strict_ethertypes) = (1, 1);
+        let is_strict = matches!(want, Want::Is(Shape::NonIp, _));
+        let under = if is_strict { strict } else { for_other };
+        list.push(vector(name, "eth_type_trans", &frame, want).under(under));
+    }
     list.push(raw(
         "padding that looks like a packet",
         "peers d1",

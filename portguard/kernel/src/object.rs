@@ -79,6 +79,8 @@ pub struct HostFacts {
     pub flow_sets: Option<u32>,
     /// See [`Config::raw_ip`].
     pub raw_ip: bool,
+    /// See [`Config::card`] and [`Config::card_address`].
+    pub card: (u32, u64),
     /// See [`Config::picked_ports`]: first and last.
     pub picked_ports: (u16, u16),
 }
@@ -92,6 +94,7 @@ impl Default for HostFacts {
             deadline: 0,
             flow_sets: None,
             raw_ip: false,
+            card: (0, 0),
             // The kernel's own choice, unless somebody says otherwise.
             picked_ports: (32_768, 60_999),
         }

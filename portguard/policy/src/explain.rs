@@ -311,6 +311,7 @@ impl<'a> Explainer<'a> {
             | Reason::IcmpEssential
             | Reason::EchoReply
             | Reason::Transit
+            | Reason::OtherHost
             | Reason::UndocumentedPort
             | Reason::UndocumentedPeer
             | Reason::UndocumentedProtocol

@@ -159,6 +159,8 @@ impl Image {
             tick_shift: 0,
             multi_buffer: 0,
             raw_ip: 0,
+            card: 0,
+            card_address: 0,
             no_fast_path: 0,
             ethertypes: settings.ethertypes,
             dhcp: dhcp_only(&policy.inbound),

@@ -275,9 +275,10 @@ fn prepare_next(
     if deadline != 0 && conversations.is_none() {
         refuse_unjudged(previous.as_ref(), &interface.name)?;
     }
+    let at = (interface.index, options.xdp_mode);
     let host = HostFacts {
         deadline,
-        ..facts::of_host(conversations.as_ref(), start)
+        ..facts::of_host(conversations.as_ref(), start, at)
     };
     let left = policy.without_ended(endings::wall_clock());
     let image = build(&left, directory)?;

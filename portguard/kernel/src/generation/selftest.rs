@@ -51,6 +51,8 @@ pub(crate) fn of_twin(facts: &Config) -> Config {
         flow_mask: 0,
         // Frames of a test run are Ethernet, and come from no interface that a route could lead to.
         raw_ip: 0,
+        card: 0,
+        card_address: 0,
         scoped: 0,
         ..*facts
     }
@@ -64,6 +66,7 @@ pub(crate) fn host_of_twin(host: &HostFacts) -> HostFacts {
         multi_buffer: false,
         flow_sets: None,
         raw_ip: false,
+        card: (0, 0),
         ..*host
     }
 }

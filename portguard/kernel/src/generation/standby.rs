@@ -88,7 +88,11 @@ impl Standby {
             Outbound::Audit | Outbound::Enforce => conversations::find(),
         };
         let start = link::start(live.meta.ifindex, &layout.interface().0)?;
-        let host = facts::of_host(conversations.as_ref(), start);
+        let host = facts::of_host(
+            conversations.as_ref(),
+            start,
+            (live.meta.ifindex, live.meta.xdp_mode),
+        );
         let image = build(policy, live.meta.directory.clone())?;
         let next = layout.generations().last().copied().unwrap_or_default() + 1;
         let own = layout.generation(next);

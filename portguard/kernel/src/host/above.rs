@@ -45,6 +45,19 @@ pub(crate) fn places() -> [u32; WORDS] {
             *place = bits / 8;
         }
     }
+    // Where one is not known, no frame counts as another host's.
+    for (index, names) in [
+        (word::HANDLER, &["rx_handler"][..]),
+        (word::PROGRAMS, &["tcx_ingress", "miniq_ingress"]),
+        (word::FILTER, &["nf_hooks_ingress"]),
+    ] {
+        let mut found = names
+            .iter()
+            .filter_map(|name| btf::member("net_device", name));
+        if let (Some(bits), Some(place)) = (found.next(), places.get_mut(index)) {
+            *place = bits / 8;
+        }
+    }
     let (Some(size), Some(place)) = (btf::size("net_device"), places.get_mut(word::PRIVATE)) else {
         return [0; WORDS];
     };

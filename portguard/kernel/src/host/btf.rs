@@ -7,7 +7,7 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 16] = [
+const WANTED: [(&str, &str); 20] = [
     ("sock", "sk_userlocks"),
     ("sk_buff", "_nfct"),
     ("nf_conn", "tuplehash"),
@@ -23,6 +23,10 @@ const WANTED: [(&str, &str); 16] = [
     ("netdev_adjacent", "master"),
     ("net_device", "rtnl_link_ops"),
     ("rtnl_link_ops", "kind"),
+    ("net_device", "rx_handler"),
+    ("net_device", "tcx_ingress"),
+    ("net_device", "miniq_ingress"),
+    ("net_device", "nf_hooks_ingress"),
     ("net_device", SIZE),
 ];
 

@@ -29,6 +29,26 @@ pub fn start(index: u32, name: &str) -> crate::Result<Start> {
     })
 }
 
+/// The link address of an interface, first octet lowest; `None` where it has none of six octets, or is gone.
+pub(crate) fn address(index: u32) -> Option<u64> {
+    let link = netlink::link(index).ok()?;
+    let octets = link.attributes.into_iter().find_map(|attribute| {
+        if let LinkAttribute::Address(octets) = attribute {
+            <[u8; 6]>::try_from(octets).ok()
+        } else {
+            None
+        }
+    })?;
+    Some(u64::from_le_bytes(padded(octets)))
+}
+
+/// A link address as eight octets.
+fn padded(octets: [u8; 6]) -> [u8; 8] {
+    let mut padded = [0; 8];
+    padded[..6].copy_from_slice(&octets);
+    padded
+}
+
 /// As [`start`] says; the kind of the interface where it is none of these.
 pub(crate) fn of(link: &LinkMessage) -> Result<Start, String> {
     let kind = kind(link);

@@ -175,6 +175,8 @@ pub fn facts(of: &Config, host: &HostFacts) -> Config {
         deadline: host.deadline,
         flow_mask: host.flow_sets.map_or(of.flow_mask, |sets| sets.max(1) - 1),
         raw_ip: u32::from(host.raw_ip),
+        card: host.card.0.into(),
+        card_address: host.card.1,
         picked_ports: u32::from(host.picked_ports.0) << 16 | u32::from(host.picked_ports.1),
         no_fast_path: u32::from(host.raw_ip || of.scoped != 0),
         tcp_idle: flows::units(of.tcp_idle, host.tick_shift),
