@@ -9,7 +9,7 @@ use crate::guard::{Guarded, LONG};
 use crate::living::town::{SCOPED, Site};
 
 /// Commands that make a packet for somebody else one for this host.
-const DIVERTED: [(&str, &str); 10] = [
+const DIVERTED: [(&str, &str); 15] = [
     (
         "a transparent proxy",
         "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 tcp dport 80 redirect to :9999",
@@ -17,6 +17,26 @@ const DIVERTED: [(&str, &str); 10] = [
     (
         "a redirect of all",
         "nft add table inet t; nft add chain inet t c {type nat hook prerouting priority -100;}; nft add rule inet t c udp dport 5353 redirect to :9999",
+    ),
+    (
+        "an address that is rewritten",
+        "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c ip daddr 10.50.0.1 ip daddr set 10.77.0.1",
+    ),
+    (
+        "an address that is rewritten, IPv6",
+        "nft add table ip6 t; nft add chain ip6 t c {type filter hook prerouting priority -300;}; nft add rule ip6 t c ip6 daddr fd50::1 ip6 daddr set fd77::1",
+    ),
+    (
+        "an address that is rewritten behind a jump",
+        "nft add table ip t; nft add chain ip t d; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t d ip daddr set 10.77.0.1; nft add rule ip t c udp dport 53 jump d",
+    ),
+    (
+        "an address that is rewritten on ingress",
+        "nft add table netdev t; nft add chain netdev t c {type filter hook ingress device IF priority 0;}; nft add rule netdev t c ip daddr 10.50.0.1 ip daddr set 10.77.0.1",
+    ),
+    (
+        "raw octets that are rewritten",
+        "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c @nh,128,32 set 0x0a4d0001",
     ),
     (
         "a mark",
@@ -53,7 +73,8 @@ const DIVERTED: [(&str, &str); 10] = [
 ];
 
 /// Commands that do not.
-const STRAIGHT: [&str; 2] = [
+const STRAIGHT: [&str; 3] = [
+    "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c ip dscp set cs1 meta mark set 7 counter accept",
     "ip route add default via 10.77.0.2 table 99; ip rule add not fwmark 51820 lookup 99",
     "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add from 10.60.0.0/16 lookup 100",
 ];

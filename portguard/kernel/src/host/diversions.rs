@@ -11,14 +11,15 @@ use portguard_common::abi::above::ASKED;
 use super::above;
 use super::links::{self, Link};
 use super::local::{OWN, is_asked_first, is_kept, number, routes};
-use super::nat::{self, World};
+use super::nat::{self, Unread, World};
 use super::rules::{rules, table};
 use crate::machine;
 
 /// All of them, for packets that come by an interface, each as what a person wants to read.
 pub fn diversions(interface: &str) -> Vec<String> {
-    let redirects = nat::read(&World::here(&[interface.to_owned()])).published;
-    let redirects = redirects.into_iter().filter(|one| one.is_host).map(|one| {
+    let read = nat::read(&World::here(&[interface.to_owned()]));
+    let redirects = read.published.into_iter();
+    let redirects = redirects.filter(|one| one.is_host).map(|one| {
         let (first, last) = one.ports().into_inner();
         let ports = if first == last {
             first.to_string()
@@ -31,6 +32,11 @@ pub fn diversions(interface: &str) -> Vec<String> {
         )
     });
     let mut found: Vec<String> = redirects.collect();
+    // Rules that rewrite addresses or ports without translation, or send frames on or twice; and whatever nobody knows here.
+    let unread = read.unread.into_iter().filter(Unread::is_rule);
+    found.extend(
+        unread.map(|one| format!("{} may hand packets on to this host: {}", one.rule, one.why)),
+    );
     for (family, name) in [(AddressFamily::Inet, "ip"), (AddressFamily::Inet6, "ip -6")] {
         let local = local_tables(family);
         let rules = rules(family);

@@ -234,6 +234,7 @@ fn statement(terms: &Terms<'_>, statement: &Value, steps: &mut Vec<Step>) -> Res
         }
         "mangle" => {}
         "fwd" => return Err("sends frames on to another interface".to_owned()),
+        "dup" => return Err("sends packets to somebody else as well".to_owned()),
         FOREIGN => match (text(body, "type"), text(body, "name")) {
             ("match", _) => steps.push(Step::Only(When::only(Truth::Unknown))),
             ("target", name) if !super::iptables::is_handing_on(name) => {}
