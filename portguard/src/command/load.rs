@@ -146,7 +146,10 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
             loaded: done.interfaces,
             would_load: Vec::new(),
         })?,
-        Some(done) => tell(&done),
+        Some(done) => {
+            tell(&done);
+            tell_of_boot(&done);
+        }
         None if args.json => print_json(&Answer {
             loaded: Vec::new(),
             would_load: would,
@@ -563,6 +566,26 @@ pub(super) fn tell(done: &Done) {
             err,
             "not guarded: {}: packets that arrive there are not judged. Replies that arrive on a guarded interface, to datagrams or containers' connections sent from there, need a row",
             unguarded.join(", ")
+        );
+    }
+}
+
+/// What the next boot would leave without a guard, and what to do about it.
+fn tell_of_boot(done: &Done) {
+    let units = done
+        .interfaces
+        .iter()
+        .filter_map(|one| boot::to_enable(&one.interface));
+    let units: Vec<String> = units.collect();
+    if !units.is_empty() {
+        let _ = writeln!(
+            stderr(),
+            "  `systemctl enable {}` guards again at the next boot, before the network is up",
+            units
+                .iter()
+                .map(|unit| plain(unit))
+                .collect::<Vec<_>>()
+                .join(" ")
         );
     }
 }

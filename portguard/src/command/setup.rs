@@ -136,7 +136,13 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
     let admins = admins(args, &management)?;
     host.interfaces.clone_from(&interfaces);
     let sessions = sessions().context("cannot read who is connected")?;
-    let peers = peers::seen(&catalog, &host.roles, &host.addresses, &sessions);
+    let peers = peers::seen(
+        &catalog,
+        &host.roles,
+        &host.addresses,
+        &management,
+        &sessions,
+    );
     let draft = Draft {
         hosts: vec![host.clone()],
         admins: admins.clone(),

@@ -10,6 +10,13 @@ const UNITS: [&str; 2] = ["etc/systemd/system", "run/systemd/system"];
 /// The agent's, which makes a host part of a fleet.
 const AGENT: &str = "portguard-agent.service";
 
+/// What the units of interfaces are made from, where packages and administrators put it.
+const TEMPLATES: [&str; 3] = [
+    "etc/systemd/system/portguard@.service",
+    "usr/lib/systemd/system/portguard@.service",
+    "lib/systemd/system/portguard@.service",
+];
+
 /// Who guards an interface again that was unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Return {
@@ -42,6 +49,19 @@ fn back(root: &Path, interface: &str, is_stored: bool) -> Option<Return> {
 /// Whether the unit that guards an interface is enabled: something wants or requires it.
 pub fn is_enabled(interface: &str) -> bool {
     is_wanted(Path::new("/"), &guards(interface))
+}
+
+/// The unit to enable so that the next boot guards an interface before the network is up; `None` if it is, or a fleet's agent does, or
+/// this host has no such units.
+pub fn to_enable(interface: &str) -> Option<String> {
+    left_out(Path::new("/"), interface)
+}
+
+fn left_out(root: &Path, interface: &str) -> Option<String> {
+    let has_units = root.join("run/systemd/system").is_dir()
+        && TEMPLATES.iter().any(|unit| root.join(unit).is_file());
+    let [unit, _] = guards(interface);
+    (has_units && !is_of_fleet(root) && !is_wanted(root, &guards(interface))).then_some(unit)
 }
 
 /// Both ways to write it: who enables a unit rarely escapes what need not be.
@@ -141,6 +161,33 @@ mod tests {
             "portguard@br\\x2dlan.service",
         );
         assert!(is_enabled("br-lan") && !is_enabled("br"));
+    }
+
+    #[test]
+    fn a_unit_is_to_be_enabled_where_systemd_has_it_and_nothing_wants_it() {
+        let root = Root::new("left-out");
+        let left_out = || left_out(&root.0, "br-lan");
+        root.link("usr/lib/other");
+        assert_eq!(left_out(), None, "no systemd");
+        fs::create_dir_all(root.0.join("run/systemd/system")).unwrap();
+        assert_eq!(left_out(), None, "no such units");
+        let units = root.0.join("usr/lib/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        fs::write(units.join("portguard@.service"), "").unwrap();
+        let unit = "portguard@br\\x2dlan.service";
+        assert_eq!(left_out().as_deref(), Some(unit));
+        root.enable("multi-user.target.wants", unit);
+        assert_eq!(left_out(), None, "enabled");
+        let wants = root.0.join("etc/systemd/system/multi-user.target.wants");
+        fs::remove_dir_all(wants).unwrap();
+        assert_eq!(left_out().as_deref(), Some(unit));
+        fs::create_dir_all(root.0.join("etc/portguard")).unwrap();
+        fs::write(
+            root.0.join("etc/portguard/agent.conf"),
+            "PORTGUARD_STORE=file:/srv\n",
+        )
+        .unwrap();
+        assert_eq!(left_out(), None, "a fleet's");
     }
 
     #[test]

@@ -327,7 +327,7 @@ impl<'a> Compiler<'a, '_> {
             self.peers.missing.want("unresolved-ports", id, &row.id, || {
                 (
                     format!("{} names {what}: {}", system.id, row.purpose),
-                    format!("{hint}, or `unresolved_ports = \"none\"` (`--unresolved-ports none`) to keep all such rows closed"),
+                    format!("{hint}, or `unresolved_ports = \"none\"` at the top of the file (`--unresolved-ports none`) to keep all such rows closed"),
                 )
             });
         }

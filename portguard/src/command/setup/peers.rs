@@ -22,11 +22,12 @@ pub(super) struct Seen {
 }
 
 /// Peers of roles and groups that the documents leave to the site. A connection counts only where its port is documented for one
-/// peer: where several may use it, or the document prints none, nobody is guessed.
+/// peer: where several may use it, or the document prints none, nobody is guessed. Nor is who administers this host by SSH.
 pub(super) fn seen(
     catalog: &Catalog,
     roles: &[String],
     own: &[IpAddr],
+    management: &[u16],
     sessions: &[Session],
 ) -> Vec<Seen> {
     let mut found: BTreeMap<String, (BTreeSet<IpAddr>, BTreeSet<String>)> = BTreeMap::new();
@@ -37,7 +38,9 @@ pub(super) fn seen(
             Began::Host => (Direction::Out, session.remote.port()),
             Began::Unknown | Began::Picked | Began::Unclear => continue,
         };
-        if own.contains(&remote) || is_link_local(remote) {
+        let administers =
+            direction == Direction::In && session.is_tcp && management.contains(&port);
+        if own.contains(&remote) || is_link_local(remote) || administers {
             continue;
         }
         let end = (direction, session.transport(), port);
@@ -139,7 +142,7 @@ mod tests {
             session(Began::Peer, 2_181, "10.0.0.1:40000"),
             session(Began::Unclear, 2_181, "10.0.0.9:40000"),
         ];
-        let found = seen(&catalog, &roles, &own, &sessions);
+        let found = seen(&catalog, &roles, &own, &[22], &sessions);
         let [nodes] = found.as_slice() else {
             panic!("{found:#?}")
         };
@@ -152,15 +155,25 @@ mod tests {
     }
 
     #[test]
+    fn who_administers_this_host_is_nobody_else_for_that() {
+        let catalog = Catalog::embedded().unwrap();
+        let roles = ["thoughtspot/node".to_owned()];
+        let sessions = [session(Began::Peer, 22, "10.0.0.50:40000")];
+        assert!(seen(&catalog, &roles, &[], &[22], &sessions).is_empty());
+        let found = seen(&catalog, &roles, &[], &[2222], &sessions);
+        assert!(!found.is_empty(), "SSH is documented for one peer");
+    }
+
+    #[test]
     fn a_crowd_is_no_list_and_roles_of_no_catalog_have_no_peers() {
         let catalog = Catalog::embedded().unwrap();
         let roles = ["thoughtspot/node".to_owned()];
         let sessions: Vec<Session> = (0..=MOST)
             .map(|last| session(Began::Peer, 2_181, &format!("10.1.0.{last}:40000")))
             .collect();
-        assert!(seen(&catalog, &roles, &[], &sessions).is_empty());
-        assert_eq!(seen(&catalog, &roles, &[], &sessions[1..]).len(), 1);
+        assert!(seen(&catalog, &roles, &[], &[], &sessions).is_empty());
+        assert_eq!(seen(&catalog, &roles, &[], &[], &sessions[1..]).len(), 1);
         let roles = ["nobody/knows".to_owned()];
-        assert!(seen(&catalog, &roles, &[], &sessions[1..]).is_empty());
+        assert!(seen(&catalog, &roles, &[], &[], &sessions[1..]).is_empty());
     }
 }
