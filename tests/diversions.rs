@@ -90,15 +90,20 @@ impl Host {
             guarded: Guarded::new()?,
             site: Site::of(&SCOPED.replace("MODE", "audit"))?,
         };
-        let interface = host.guarded.interface();
-        for line in commands.replace("IF", interface).split("; ") {
+        host.divert(commands)?;
+        Ok(host)
+    }
+
+    fn divert(&self, commands: &str) -> Result<()> {
+        let commands = commands.replace("IF", self.guarded.interface());
+        for line in commands.split("; ").filter(|line| !line.is_empty()) {
             let mut words = line.split_whitespace();
             let mut command = Command::new(words.next().unwrap_or_default());
             command.args(words);
-            let output = host.guarded.link.left.host.output(&mut command, LONG)?;
+            let output = self.guarded.link.left.host.output(&mut command, LONG)?;
             output.success()?;
         }
-        Ok(host)
+        Ok(())
     }
 
     fn load(&self, more: &[&str]) -> Result<Output> {
@@ -146,6 +151,35 @@ fn what_diverts_packets_for_others_is_refused_in_enforce_and_said_in_audit() -> 
         let counters = host.guarded.run(&counters, None)?.success()?.stdout;
         ensure!(counters.contains("are not judged"), "{what}: {counters}");
     }
+    Ok(())
+}
+
+/// What diverts may come while another policy is in force: going back asks, too.
+#[test]
+fn going_back_to_a_scope_that_is_escaped_is_refused() -> Result<()> {
+    let host = Host::new("")?;
+    host.load(&["--enforce", "--confirm-within", "0"])?
+        .success()?;
+    let other = [
+        "--enforce",
+        "--confirm-within",
+        "0",
+        "--management",
+        "udp/7000",
+    ];
+    host.load(&other)?.success()?;
+    let (_, rule) = DIVERTED[1];
+    host.divert(rule)?;
+    let back = |more: &[&str]| {
+        let mut args = vec!["rollback", "--interface", host.guarded.interface()];
+        args.extend(more);
+        let host = &host.guarded.link.left.host;
+        host.output(&mut Guarded::command(&args), LONG)
+    };
+    let refused = back(&[])?;
+    ensure!(refused.code() == 2, "{refused}");
+    ensure!(refused.stderr.contains("scope = \"all\""), "{refused}");
+    back(&["--force"])?.success()?;
     Ok(())
 }
 

@@ -48,9 +48,9 @@ const _: () = assert!(
     core::mem::offset_of!(Route, is_six) == 64 && core::mem::offset_of!(Route, source) == 16
 );
 
-/// Answers of the lookup that mean that a packet goes on to somebody else: to a neighbour, to one that is not known yet, or
-/// that it is too long for the way.
-const FORWARDED: [u64; 3] = [0, 7, 8];
+/// Answers of the lookup that mean that a packet goes on to somebody else: to a neighbour, into a tunnel by a route that encloses
+/// it, to a neighbour that is not known yet, or that it is too long for the way.
+const FORWARDED: [u64; 4] = [0, 6, 7, 8];
 /// The answer for an interface by which nothing is forwarded, whoever it is for.
 const FORWARDS_NOTHING: u64 = 5;
 const AF_INET: u8 = 2;

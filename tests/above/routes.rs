@@ -117,6 +117,22 @@ fn what_any_route_keeps_for_the_host_is_judged_whatever_leads_there() -> Result<
     Ok(())
 }
 
+/// A route may put packets into a tunnel of its own: of such, the kernel tells no neighbour.
+#[test]
+fn what_a_route_encloses_goes_on() -> Result<()> {
+    let world = World::new("")?;
+    ip(
+        world.host(),
+        world.guarded.interface(),
+        "addr add 10.77.0.7/24 dev IF
+         -6 addr add fd77::7/64 dev IF nodad
+         route replace default encap ip id 7 dst 10.90.0.9 dev out0
+         -6 route replace default encap seg6 mode encap segs fd90::9 dev out0",
+    )?;
+    world.load()?;
+    world.is_held()
+}
+
 /// What comes later is said, and judged from the next load on.
 #[test]
 fn a_route_that_comes_later_is_said() -> Result<()> {

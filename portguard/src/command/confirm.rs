@@ -101,11 +101,14 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<Exit> {
             continue;
         };
         let interface = Interface::find(name)?;
+        let (interface, policy) = ([interface], std::slice::from_ref(&to.policy));
+        // Rules of the packet filter may have come since it was in force.
+        safety::check_scope(args.force, &interface, policy)?;
         safety::check(
             args.force,
             args.force || args.cut_sessions,
-            &[interface],
-            std::slice::from_ref(&to.policy),
+            &interface,
+            policy,
         )?;
         loss.push(weaker(live, &to.policy));
     }

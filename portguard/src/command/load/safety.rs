@@ -235,7 +235,7 @@ fn dropped<'a>(
 ///
 /// # Errors
 /// [`Fault`] that names it, unless forced, or nothing is dropped.
-pub(super) fn check_scope(
+pub(in crate::command) fn check_scope(
     force: bool,
     interfaces: &[Interface],
     policies: &[Policy],
