@@ -91,6 +91,10 @@ fn json_is_as_its_page_says() -> Result<()> {
         };
         Ok(causes.iter().any(is_said))
     })?;
+    eventually("what speaks against enforcing is said", || {
+        let said = fleet.verb(&["evidence", "left", "--json"])?.stdout;
+        Ok(said.contains("\"against\":[\""))
+    })?;
     for verb in [
         "evidence left",
         "counters",

@@ -145,7 +145,7 @@ impl Policy {
         let number = rows.iter().filter(|row| whom(row).is_some()).count() as u64;
         let verb = if number == 1 { "is" } else { "are" };
         Some(format!(
-            "{} {verb} open to any, since the site does not say who these are, or says \"any\": {}",
+            "{} {verb} open to any, since the site does not say who all of these are, or says \"any\": {}",
             crate::human::count(number, "documented row"),
             some(named, SHOWN_NAMES, "; ")
         ))
