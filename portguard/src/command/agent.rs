@@ -130,11 +130,12 @@ async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
             accepted = listener.accept() => {
                 // Out of descriptors, most likely: what was open is answered meanwhile.
                 let Ok((peer, _)) = accepted else { tokio::task::yield_now().await; continue };
+                let namespace = conversations::find();
                 let seen = Seen {
                     drift: state.drift.clone(),
                     names: refresher.state(),
-                    sockets: conversations::find().and_then(|found| found.counts().ok()),
-                    tables: conversations::find()
+                    sockets: namespace.as_ref().and_then(|found| found.counts().ok()),
+                    tables: namespace
                         .and_then(|found| found.bounds().ok())
                         .unwrap_or_default(),
                 };

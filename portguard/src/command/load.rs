@@ -572,20 +572,14 @@ pub(super) fn tell(done: &Done) {
 
 /// What the next boot would leave without a guard, and what to do about it.
 fn tell_of_boot(done: &Done) {
-    let units = done
-        .interfaces
-        .iter()
-        .filter_map(|one| boot::to_enable(&one.interface));
+    let units = done.interfaces.iter();
+    let units = units.filter_map(|one| boot::to_enable(&one.interface).map(|unit| plain(&unit)));
     let units: Vec<String> = units.collect();
     if !units.is_empty() {
         let _ = writeln!(
             stderr(),
             "  `systemctl enable {}` guards again at the next boot, before the network is up",
-            units
-                .iter()
-                .map(|unit| plain(unit))
-                .collect::<Vec<_>>()
-                .join(" ")
+            units.join(" ")
         );
     }
 }

@@ -174,6 +174,9 @@ fn inode(path: &Path) -> Option<u64> {
 /// Whether the namespace at a path is this one, whose inode it has: the kernel gives that to another one as soon as the first has
 /// ended. Where it cannot be entered to ask for its cookie, it is taken for the same.
 fn is_at(path: &Path, namespace: Namespace) -> bool {
+    if namespace.cookie == 0 {
+        return true;
+    }
     let cookie = fs::File::open(path).ok().and_then(|there| {
         let ask = move || {
             setns(there, CloneFlags::CLONE_NEWNET).ok()?;
@@ -181,7 +184,7 @@ fn is_at(path: &Path, namespace: Namespace) -> bool {
         };
         thread::spawn(ask).join().ok()?
     });
-    namespace.cookie == 0 || cookie.is_none_or(|cookie| cookie == namespace.cookie)
+    cookie.is_none_or(|cookie| cookie == namespace.cookie)
 }
 
 #[cfg(test)]
