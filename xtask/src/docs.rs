@@ -79,7 +79,7 @@ fn lay_out(book: &Path, program: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(book);
     let source = book.join("src");
     fs::create_dir_all(&source)?;
-    for name in DOCUMENTS {
+    for name in DOCUMENTS.iter().chain(&["LICENSE-MIT", "LICENSE-APACHE"]) {
         fs::copy(root().join(name), source.join(name))?;
     }
     copy_tree(&root().join("docs"), &source.join("docs"))?;

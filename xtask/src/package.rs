@@ -2,6 +2,7 @@
 
 mod check;
 mod debian;
+mod documents;
 mod manifests;
 mod role;
 pub(crate) mod stage;

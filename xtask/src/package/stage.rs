@@ -10,9 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::docs::{self, DOCUMENTS, copy_tree};
+use crate::docs::{self, copy_tree};
 use crate::links;
-use crate::package::{Format, maintainer};
+use crate::package::{Format, documents, maintainer};
 use crate::shell::capture;
 use crate::shipped::{self, Shipped};
 use crate::workspace::root;
@@ -69,37 +69,18 @@ impl Stage {
         Ok(())
     }
 
-    /// In the folders that they are in here, so that what they link to is found.
     fn documents(&self, program: &Path) -> Result<()> {
-        for name in DOCUMENTS {
-            let text = fs::read_to_string(root().join(name))?;
-            self.put(&format!("doc/{name}"), for_users(&text).as_bytes())?;
-        }
-        let documents = self.folder.join("doc");
-        copy_tree(&root().join("docs"), &documents.join("docs"))?;
-        docs::fill_commands(&documents, program)?;
-        let install = fs::read_to_string(root().join("docs/guide/install.md"))?;
-        let install = without(
-            &install,
-            "\n## Build the packages yourself\n",
-            "\n## What the package does",
-        );
-        self.put("doc/docs/guide/install.md", install.as_bytes())?;
-        // Only for the site.
-        for name in ["book.toml", "SUMMARY.md"] {
-            fs::remove_file(documents.join("docs").join(name))?;
-        }
-        // What pages tell to use.
-        for name in ["packaging/kubernetes", "packaging/ansible"] {
-            copy_tree(&root().join(name), &documents.join(name))?;
-        }
+        let folder = self.folder.join("doc");
+        fs::create_dir_all(&folder)?;
+        documents::lay_out(&folder)?;
+        docs::fill_commands(&folder, program)?;
         let site = capture(Command::new(program).args(["init", "--role", "thoughtspot/node"]))?;
         self.put("doc/examples/site.toml", site.as_bytes())?;
-        let dead = links::dead(&self.folder.join("doc"))?;
+        let faults = documents::faults(&folder)?;
         ensure!(
-            dead.is_empty(),
-            "documents of the package link to what is not in it:\n{}",
-            dead.join("\n")
+            faults.is_empty(),
+            "documents of the package that cannot be followed where it is installed:\n{}",
+            faults.join("\n")
         );
         Ok(())
     }
@@ -181,25 +162,6 @@ impl Stage {
     }
 }
 
-/// The README without what takes the repository.
-fn for_users(text: &str) -> String {
-    let text = without(text, "\n## Try it\n", "\n## Use it\n");
-    let text = without(&text, "\nAll pages, with every verb", "\n## Licence\n");
-    text.replace(" (`cargo xtask package` builds the package)", "")
-}
-
-/// A document without what is between two places, if it has both.
-fn without(text: &str, from: &str, to: &str) -> String {
-    match (text.find(from), text.find(to)) {
-        (Some(from), Some(to)) if from < to => {
-            let (before, _) = text.split_at(from);
-            let (_, after) = text.split_at(to);
-            format!("{before}{after}")
-        }
-        _ => text.to_owned(),
-    }
-}
-
 /// As a changelog is signed, which has a place for an address even where there is none.
 fn signed(maintainer: &str) -> String {
     if maintainer.ends_with('>') {
@@ -233,21 +195,4 @@ fn compressed(bytes: &[u8]) -> Result<Vec<u8>> {
     })?;
     ensure!(output.status.success(), "gzip failed");
     Ok(output.stdout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_of_a_package_take_no_repository() -> Result<()> {
-        let read = |name: &str| fs::read_to_string(root().join(name));
-        let readme = for_users(&read("README.md")?);
-        assert!(!readme.contains("cargo"), "{readme}");
-        assert!(
-            readme.contains("## Use it") && readme.contains("## Licence"),
-            "{readme}"
-        );
-        Ok(())
-    }
 }
