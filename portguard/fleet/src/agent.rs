@@ -103,6 +103,8 @@ struct Turn {
     is_back: bool,
     order: Option<Signatures>,
     may: Result<(), String>,
+    /// Since then it is to say where it is, as it may have said before.
+    resumed_at: Option<u64>,
 }
 
 /// Why it is not gone by.
@@ -284,6 +286,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
             Some(Turn {
                 is_back: position.phase.is_back(),
                 may: act::turn(current.entry(), &position),
+                resumed_at: position.resumed_at,
                 order: position.order,
             })
         });

@@ -178,7 +178,7 @@ async fn look(
             .and_then(|value| Revocation::of(value, key?));
         let said = match (revoked, statuses.get(host)) {
             (Some(because), _) => Err(Doubt::Revoked(because)),
-            (None, None) => Err(Doubt::Malformed("there is no status".to_owned())),
+            (None, None) => Err(Doubt::Never),
             (None, Some(status)) => {
                 let alive = alive.get(host).map(Vec::as_slice);
                 read(&published.manifest.fleet, host, key, status, alive, now)

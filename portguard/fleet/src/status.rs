@@ -44,7 +44,7 @@ const REASON: usize = 240;
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum State {
-    /// It has not said anything of this release.
+    /// It gives signs of life, and has not said anything of this release.
     Pending,
     /// It has all documents.
     Fetched,
@@ -64,7 +64,7 @@ pub enum State {
     Held,
     /// It enforced, and went back.
     Reverted,
-    /// It has given no sign of life for too long.
+    /// It has given no sign of life, ever or for too long, or none that counts: it may be of any release.
     Silent,
 }
 
@@ -160,6 +160,9 @@ pub enum Doubt {
     /// It is about another host.
     #[error("it belongs to host `{0}`")]
     OtherHost(String),
+    /// Nothing of it is in the store.
+    #[error("it has never reported to this store")]
+    Never,
     /// The sign of life is for another status.
     #[error("the heartbeat is for another status")]
     OtherStatus,

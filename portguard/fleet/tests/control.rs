@@ -305,6 +305,43 @@ fn a_failure_halts_once_it_lasts_and_nothing_goes_on_meanwhile() {
 }
 
 #[test]
+fn what_a_host_said_before_a_resume_halts_nothing_until_it_has_had_time_to_report() {
+    let rollout = rollout();
+    let mut view = view(&rollout, State::Ready);
+    let position = step(&rollout, &started(), &view, &who(0)).unwrap();
+    for host in ["w0h0", "w0h1"] {
+        view.insert(host.to_owned(), failed(host, 10));
+    }
+    let halted = step(&rollout, &position, &view, &who(55)).unwrap();
+    let resumed = request(&halted, Request::Resume, true, &who(60)).unwrap();
+    // 1060 seconds after the epoch.
+    let why = step(&rollout, &resumed, &view, &who(61)).unwrap_err();
+    assert_eq!(why, "waiting for w0h0, w0h1 to report since 00:17:40 UTC");
+    // One reports that it still fails: one may. The other is silent, and then has had its time.
+    let mut anew = failed("w0h0", 10);
+    anew.status.as_mut().unwrap().at = BEGIN + 62;
+    view.insert("w0h0".to_owned(), anew);
+    let why = step(&rollout, &resumed, &view, &who(63)).unwrap_err();
+    assert!(why.starts_with("waiting for w0h1 to report"), "{why}");
+    let waiting = step(&rollout, &resumed, &view, &who(60 + 179));
+    assert!(waiting.is_err(), "{waiting:?}");
+    let late = step(&rollout, &resumed, &view, &who(60 + 180)).unwrap();
+    assert_eq!(late.phase, Phase::Halted);
+    // Both report that they fail: nothing is waited for.
+    let mut anew = failed("w0h1", 10);
+    anew.status.as_mut().unwrap().at = BEGIN + 62;
+    view.insert("w0h1".to_owned(), anew);
+    let halted = step(&rollout, &resumed, &view, &who(63)).unwrap();
+    assert_eq!(halted.phase, Phase::Halted, "{}", halted.why);
+    // Or that all is well: it goes on.
+    for host in ["w0h0", "w0h1"] {
+        view.insert(host.to_owned(), say(host, State::Confirmed));
+    }
+    let on = step(&rollout, &resumed, &view, &who(63)).unwrap();
+    assert_eq!(on.phase, Phase::Running, "{}", on.why);
+}
+
+#[test]
 fn a_rollback_ends_when_all_hosts_are_back() {
     let rollout = rollout();
     let mut view = view(&rollout, State::Confirmed);

@@ -76,6 +76,8 @@ impl<S: Store, G: Guard> Agent<S, G> {
 
     pub(super) async fn report(&mut self) -> Result<(), StoreError> {
         let status = self.status().await;
+        let turn = self.told.as_ref().and_then(|told| told.turn.as_ref());
+        let resumed = turn.and_then(|turn| turn.resumed_at).unwrap_or(0);
         let last = self.reported.status.as_ref();
         let has_changed = last.is_none_or(|last| {
             (
@@ -91,6 +93,7 @@ impl<S: Store, G: Guard> Agent<S, G> {
                 status.in_force,
                 status.enforces,
             ) || status.at >= last.at + COUNTS_SECONDS
+                || last.at < resumed
         });
         if has_changed || now() >= self.reported.beat_at + BEAT_SECONDS {
             self.say(status).await?;

@@ -1,13 +1,17 @@
 //! The controller: it keeps no state, so that another can take over at any moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::position::MOST;
 use super::waves::share;
 use super::{Phase, Position};
 use crate::release::Plan;
-use crate::status::{FAILED_SECONDS, SKEW, State, Status};
+use crate::status::{BEAT_SECONDS, FAILED_SECONDS, SKEW, State, Status};
 use crate::text::flows;
 
+/// For how long hosts may take to report after somebody let a rollout go on; until then, what they said before halts nothing.
+const REPORT_SECONDS: u64 = 3 * BEAT_SECONDS;
 /// Hosts that are named in a reason; the rest is counted.
 const NAMED: usize = 3;
 
@@ -115,6 +119,9 @@ pub fn request(
     };
     let mut next = position.clone();
     next.phase = phase;
+    if request == Request::Resume {
+        next.resumed_at = Some(who.at);
+    }
     if position.phase == Auditing {
         next.since = who.at;
     }
@@ -148,22 +155,8 @@ pub fn step(
         change(&mut next);
         Ok(signed(next, &Who { why: &why, ..*who }))
     };
-    let troubled = trouble(rollout, position, view);
-    let lasting = troubled
-        .iter()
-        .filter(|host| lasts(view, host, who.at))
-        .count();
-    let may_be = rollout.plan.gate.max_failed;
-    if troubled.len() as u64 > may_be {
-        let why = format!(
-            "{} in trouble, {may_be} may be: {}",
-            hosts_are(troubled.len()),
-            names(&troubled, view)
-        );
-        if lasting as u64 > may_be {
-            return with(why, &|next| next.phase = Phase::Halted);
-        }
-        return Err(format!("{why}; it halts if that lasts"));
+    if let Some(why) = too_much_trouble(rollout, position, view, who.at)? {
+        return with(why, &|next| next.phase = Phase::Halted);
     }
     reporting(rollout, view)?;
     let index = usize::try_from(position.wave).unwrap_or(usize::MAX);
@@ -207,6 +200,61 @@ pub fn step(
         return Err(waits_for(&plan.name, &unfinished));
     }
     finish(rollout, position, view, index, who)
+}
+
+/// Why it halts, if more hosts are in trouble than may be.
+///
+/// # Errors
+/// What it waits for before it halts: whether that lasts, and what hosts say of it after somebody let it go on.
+fn too_much_trouble(
+    rollout: &Rollout,
+    position: &Position,
+    view: &View,
+    now: u64,
+) -> Result<Option<String>, String> {
+    let troubled = trouble(rollout, position, view);
+    let may_be = rollout.plan.gate.max_failed;
+    if troubled.len() as u64 <= may_be {
+        return Ok(None);
+    }
+    let lasting = troubled.iter().filter(|host| lasts(view, host, now));
+    let (stale, lasting): (Vec<&str>, Vec<&str>) =
+        lasting.partition(|host| is_of_before(position, view, host, now));
+    if let (true, Some(resumed)) = (
+        lasting.len() as u64 <= may_be && !stale.is_empty(),
+        position.resumed_at,
+    ) {
+        return Err(format!(
+            "waiting for {} to report since {}",
+            some(&stale, str::to_owned),
+            clock(resumed)
+        ));
+    }
+    let why = format!(
+        "{} in trouble, {may_be} may be: {}",
+        hosts_are(troubled.len()),
+        names(&troubled, view)
+    );
+    if lasting.len() as u64 > may_be {
+        return Ok(Some(why));
+    }
+    Err(format!("{why}; it halts if that lasts"))
+}
+
+/// Whether what is known of a host is of before somebody let the rollout go on, and the host may still say otherwise.
+fn is_of_before(position: &Position, view: &View, host: &str, now: u64) -> bool {
+    let Some(resumed) = position.resumed_at else {
+        return false;
+    };
+    let said = view.get(host).and_then(|seen| seen.status.as_ref());
+    said.is_none_or(|said| said.at < resumed) && now < resumed.saturating_add(REPORT_SECONDS)
+}
+
+/// `12:00:03 UTC`.
+fn clock(at: u64) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(at.min(MOST));
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    format!("{} UTC", text.get(11..19).unwrap_or(&text))
 }
 
 fn waits_for(wave: &str, hosts: &[&String]) -> String {
@@ -358,22 +406,23 @@ fn trouble<'a>(rollout: &'a Rollout, position: &Position, view: &View) -> Vec<&'
 }
 
 fn names(hosts: &[&str], view: &View) -> String {
-    let shown: Vec<String> = hosts
-        .iter()
-        .take(NAMED)
-        .map(|host| {
-            let seen = view.get(*host);
-            let why = seen
-                .and_then(|seen| seen.status.as_ref())
-                .map_or("", |said| said.why.as_str());
-            let state = state(view, host).name();
-            if why.is_empty() {
-                format!("{host} {state}")
-            } else {
-                format!("{host} {state} ({why})")
-            }
-        })
-        .collect();
+    some(hosts, |host| {
+        let seen = view.get(host);
+        let why = seen
+            .and_then(|seen| seen.status.as_ref())
+            .map_or("", |said| said.why.as_str());
+        let state = state(view, host).name();
+        if why.is_empty() {
+            format!("{host} {state}")
+        } else {
+            format!("{host} {state} ({why})")
+        }
+    })
+}
+
+/// The first of them in words, and how many more there are.
+fn some(hosts: &[&str], words: impl Fn(&str) -> String) -> String {
+    let shown: Vec<String> = hosts.iter().take(NAMED).map(|host| words(host)).collect();
     let more = hosts.len().saturating_sub(shown.len());
     let more = if more > 0 {
         format!(" and {more} more")

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::release::{Signatures, Target};
 
 /// The end of the year 9999: later moments cannot be written.
-const MOST: u64 = 253_402_300_799;
+pub(super) const MOST: u64 = 253_402_300_799;
 
 /// The one document that everybody agrees on, changed by compare-and-swap only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Position {
     /// When all of the wave's hosts were done: the next begins some time after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_at: Option<u64>,
+    /// When somebody last said that it goes on after a pause or a halt: what hosts said before is of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<u64>,
     /// Who changed it last.
     pub by: String,
     /// When.
@@ -91,6 +94,7 @@ impl Position {
             open: 0,
             since: now,
             done_at: None,
+            resumed_at: None,
             by: by.to_owned(),
             at: now,
             why: why.to_owned(),
