@@ -46,7 +46,6 @@ use crate::error::Context as _;
 use crate::fault::step;
 use crate::flows;
 use crate::host::owners;
-use crate::host::owners::ephemeral;
 use crate::host::sockets::{Service, sessions};
 use crate::notice;
 use crate::pins::bpffs::{self, Lock};
@@ -132,25 +131,14 @@ impl Namespace {
         })
     }
 
-    /// What is known less well than it could be: TCP by its packets only, and ports as they were at the last load.
+    /// What is known less well than it could be, in a line: `doctor` says what follows from it.
     pub fn weakness(&self) -> Option<String> {
-        let sockets = programs::missing(&self.directory).map(|why| {
-            format!(
-                "the host's sockets are not followed, since {why}: TCP connections are tracked by their packets, and forgotten once the host sends nothing on them for `tcp_idle`"
-            )
-        });
-        let ports = (!programs::are_ports_followed(&self.directory)).then(|| {
-            "UDP sockets that are bound to a device after a load are not seen, since the programs for that are not on the \
-             root of cgroup v2: answers to datagrams that are forwarded from their ports can reach them"
-                .to_owned()
-        });
-        let picked = (owners::bit() == 0).then(|| {
-            let (first, last) = ephemeral();
-            format!(
-                "the kernel does not say which UDP ports it picked (no `/sys/kernel/btf/vmlinux`, or it is locked down): \
-                 services on ports {first}-{last} look like clients"
-            )
-        });
+        let sockets = programs::missing(&self.directory)
+            .map(|why| format!("the host's sockets are not followed, since {why}"));
+        let ports = (sockets.is_none() && !programs::are_ports_followed(&self.directory))
+            .then(|| "UDP sockets that are bound to a device later are not seen".to_owned());
+        let picked = (owners::bit() == 0)
+            .then(|| "the kernel does not say which UDP ports it picked".to_owned());
         let all: Vec<String> = sockets.into_iter().chain(ports).chain(picked).collect();
         (!all.is_empty()).then(|| all.join("; ") + " (`portguard doctor` says what to do)")
     }

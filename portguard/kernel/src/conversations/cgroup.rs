@@ -1,24 +1,64 @@
 //! The root of cgroup v2, where socket programs hang.
 
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::machine;
 
-/// Opens it; says what is in the way.
-pub(crate) fn root() -> Result<File, String> {
-    let mounts = machine::mounts()
-        .map_err(|error| format!("`/proc/thread-self/mountinfo` cannot be read: {error}"))?;
-    let path = find(&mounts).ok_or_else(|| "cgroup v2 is not mounted".to_owned())?;
-    let path = path.display();
-    let root = File::open(path.to_string())
-        .map_err(|error| format!("`{path}` cannot be opened: {error}"))?;
+/// What is in the way of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// Nobody can say.
+    Unread(String),
+    /// There is none.
+    NotMounted,
+    /// Where it should be.
+    Closed(String, String),
+    /// What is mounted there is a part of the tree.
+    Namespace(String),
+}
+
+impl fmt::Display for Barred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unread(why) => write!(f, "`/proc/thread-self/mountinfo` cannot be read: {why}"),
+            Self::NotMounted => f.write_str("cgroup v2 is not mounted"),
+            Self::Closed(path, why) => write!(f, "`{path}` cannot be opened: {why}"),
+            Self::Namespace(path) => {
+                write!(f, "`{path}` is of a cgroup namespace")
+            }
+        }
+    }
+}
+
+impl Barred {
+    /// What to do about it.
+    pub(crate) const fn todo(&self) -> &'static str {
+        match self {
+            Self::Namespace(_) => {
+                "load from the machine itself, or in a container that has the machine's cgroups (`--cgroupns=host`); else set a \
+                 longer `tcp_idle` in `[timeouts]` where connections are quiet for hours"
+            }
+            Self::Unread(_) | Self::NotMounted | Self::Closed(..) => {
+                "mount it (`mount -t cgroup2 cgroup2 /sys/fs/cgroup`, or boot with `systemd.unified_cgroup_hierarchy=1`), then \
+                 load again"
+            }
+        }
+    }
+}
+
+/// Opens it.
+pub(crate) fn root() -> Result<File, Barred> {
+    let mounts = machine::mounts().map_err(|error| Barred::Unread(error.to_string()))?;
+    let path = find(&mounts).ok_or(Barred::NotMounted)?;
+    let path = path.display().to_string();
+    let root =
+        File::open(&path).map_err(|error| Barred::Closed(path.clone(), error.to_string()))?;
     match root.metadata().map(|found| found.ino()) {
         Ok(ROOT) => Ok(root),
-        _ => Err(format!(
-            "`{path}` is not the root of cgroup v2, but that of a namespace (a container, or `unshare -C`)"
-        )),
+        _ => Err(Barred::Namespace(path)),
     }
 }
 

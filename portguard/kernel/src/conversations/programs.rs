@@ -169,7 +169,7 @@ pub(super) fn missing(directory: &Path) -> Option<String> {
     Some(if !directory.join(PROGRAM).exists() {
         "this kernel does not take the program for it".to_owned()
     } else if let Err(why) = cgroup::root() {
-        why
+        why.to_string()
     } else {
         "the link of the program for it is gone, or a program on the root of cgroup v2 keeps others away".to_owned()
     })

@@ -58,17 +58,18 @@ pub(super) fn needed() -> Check {
 
 /// How conversations are followed: by sockets from their first packet to their last, or by packets alone.
 pub(super) fn sockets() -> Check {
-    let why = "a connection of the host is known for exactly as long as its socket is open";
+    let why = "a connection of the host is known for exactly as long as its socket is open; by its packets, until the host sends \
+               nothing on it for `tcp_idle`, and a UDP socket that is bound to a device later hears answers to what is forwarded from \
+               its port";
     let by_packets = |grade, because: &str| {
         let found = format!("{because}: connections are followed by their packets alone");
         Check::new("sockets", why, grade, found)
     };
     match (machine::has(Feature::NamespaceCookies), cgroup::root()) {
         (Ok(true), Ok(_)) => Check::new("sockets", why, Grade::Ok, "followed"),
-        (Ok(true), Err(because)) => by_packets(Grade::Warning, &because).todo(
-            "mount it (`mount -t cgroup2 cgroup2 /sys/fs/cgroup`, or boot with `systemd.unified_cgroup_hierarchy=1`), then load \
-             again",
-        ),
+        (Ok(true), Err(barred)) => {
+            by_packets(Grade::Warning, &barred.to_string()).todo(barred.todo())
+        }
         (Ok(false), _) => by_packets(
             Grade::Note,
             "no cookies of network namespaces in such programs (Linux 5.15)",
