@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::frames::{Frame, Icmp, Ipv4, Udp};
-use portguard_harness::traffic::{PacketSocket, TcpEcho, udp_socket};
+use portguard_harness::traffic::{Connection, PacketSocket, TcpEcho, connect, udp_socket};
 use serde_json::Value;
 
 use crate::callers::{HEAVY, LIGHT, PORT, flood, json};
-use crate::guard::Guarded;
+use crate::guard::{Guarded, LONG};
 use crate::living::town::{Site, TCP, UDP};
 
 fn number(value: &Value, key: &str) -> Result<u64> {
@@ -88,6 +88,80 @@ fn of_a_flood_nobody_is_told_to_have_sent_more_than_came() -> Result<()> {
     let about = format!("from {HEAVY} (~");
     assert!(line.is_some_and(|line| line.contains(&about)), "{shown}");
     assert!(shown.contains("~ is an estimate"), "{shown}");
+    Ok(())
+}
+
+/// The third cell of all lines that begin with a direction, up to `end`.
+fn third(text: &str, end: Option<&str>) -> Result<u64> {
+    let lines = text
+        .lines()
+        .take_while(|line| end.is_none_or(|end| !line.starts_with(end)));
+    let mut sum = 0;
+    for line in lines.filter(|line| line.starts_with("in ") || line.starts_with("out ")) {
+        let mut cells = line
+            .split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty());
+        let cell = cells.nth(2).with_context(|| line.to_owned())?;
+        let number = cell.replace([',', '~'], "");
+        sum += number.parse::<u64>().with_context(|| line.to_owned())?;
+    }
+    Ok(sum)
+}
+
+/// Answers in the host's own conversations, ARP and violations among them.
+#[test]
+fn the_lines_of_a_view_add_up_to_the_total_above_them() -> Result<()> {
+    let guarded = Guarded::new()?;
+    guarded.load("--audit", &[7_001], &[])?;
+    let link = &guarded.link;
+    let all = IpAddr::from([0, 0, 0, 0]);
+    let (_near, _far) = (
+        TcpEcho::start(&link.left.host, (all, 5_555).into())?,
+        TcpEcho::start(&link.right.host, (all, 7_777).into())?,
+    );
+    for (from, to, port) in [
+        (&link.right, &link.left, 5_555),
+        (&link.left, &link.right, 7_777),
+    ] {
+        let target = (to.v4(), port).into();
+        let connected = from.host.run(|| Ok(connect(target, LONG)))?;
+        ensure!(matches!(connected, Connection::Connected(_)), "{target}");
+    }
+    flood(&guarded, PORT, 9, |_| HEAVY)?;
+    for (by, end) in [
+        ("port", None),
+        ("reason", None),
+        ("peer", Some("top talkers")),
+    ] {
+        let shown = text(&guarded, &["counters", "--by", by])?;
+        let number = |unit: &str| -> Result<u64> {
+            let line = shown
+                .lines()
+                .find(|line| line.starts_with("  ") && line.contains(unit));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            Ok(word.context("a number")?.replace(',', "").parse()?)
+        };
+        let violations = if by == "peer" {
+            number(" violations")?
+        } else {
+            0
+        };
+        assert_eq!(
+            third(&shown, end)? + violations,
+            number(" packets, ")?,
+            "{by}: {shown}"
+        );
+        ensure!(
+            by == "reason" || shown.contains("answers in own conversations"),
+            "{shown}"
+        );
+    }
+    let raw = json(&guarded, &["counters", "--json"])?;
+    ensure!(
+        number(&raw["interfaces"][0]["violations"], "packets")? > 9,
+        "{raw}"
+    );
     Ok(())
 }
 

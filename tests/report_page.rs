@@ -26,10 +26,11 @@ const MEASURE: &str = r#"<script>addEventListener("load", () => {
   const answer = {
     title: document.title,
     sections: all("h2").map(e => e.id),
-    plots: all("svg").map(e => [e.getAttribute("aria-label"), all("rect").filter(r => e.contains(r) && box(r).width > 0 && box(r).height > 0).length]),
+    plots: all("svg").filter(e => box(e).width > 0).map(e => [e.getAttribute("aria-label"), all("rect").filter(r => e.contains(r) && box(r).width > 0 && box(r).height > 0).length]),
     wide: wide.slice(0, 5).map(e => e.tagName + " " + e.textContent.slice(0, 60)),
     scroll: document.documentElement.scrollWidth,
     client: document.documentElement.clientWidth,
+    small: all("svg text").filter(t => box(t).width > 0 && parseFloat(getComputedStyle(t).fontSize) * box(t.ownerSVGElement).width / t.ownerSVGElement.viewBox.baseVal.width < 10).map(t => t.textContent),
     links: all("a").filter(a => !a.hash || !document.querySelector(a.hash)).length,
     fetched: performance.getEntriesByType("resource").length,
     clipped: all("svg text").filter(t => box(t).left < box(t.ownerSVGElement).left - 1 || box(t).right > box(t.ownerSVGElement).right + 1).map(t => t.textContent),
@@ -38,7 +39,12 @@ const MEASURE: &str = r#"<script>addEventListener("load", () => {
   out.id = "measured";
   out.textContent = JSON.stringify(answer);
   document.body.append(out);
+  if (parent !== window) parent.postMessage(out.textContent, "*");
 });</script></body>"#;
+
+/// A telephone: the page in a frame of this width, in CSS pixels, whose answer is taken over.
+const TELEPHONE: &str = r#"<!DOCTYPE html><iframe src="measuring.html" width="400" height="800"></iframe><pre id="measured"></pre>
+<script>addEventListener("message", e => document.querySelector("pre").textContent = e.data);</script>"#;
 
 struct Browser {
     lab: Lab,
@@ -140,6 +146,20 @@ fn console(said: &str) -> Vec<&str> {
         .collect()
 }
 
+/// What a page that measures itself found.
+fn measured(browser: &Browser, page: &Path) -> Result<Value> {
+    let (dom, said) = browser.open(page, &["--dump-dom"])?;
+    let measured = dom
+        .split("<pre id=\"measured\">")
+        .nth(1)
+        .and_then(|rest| rest.split("</pre>").next())
+        .with_context(|| said)?
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&");
+    Ok(serde_json::from_str(&measured)?)
+}
+
 /// Reads the size of every page of a PDF file.
 fn are_sheets_of_a4(pdf: &[u8]) -> Result<()> {
     let pdf = String::from_utf8_lossy(pdf);
@@ -204,16 +224,7 @@ fn a_browser_shows_it_whole_and_asks_nobody() -> Result<()> {
         .replace("</body>", MEASURE);
     let copy = directory.join("measuring.html");
     std::fs::write(&copy, measuring)?;
-    let (dom, said) = browser.open(&copy, &["--dump-dom"])?;
-    let measured = dom
-        .split("<pre id=\"measured\">")
-        .nth(1)
-        .and_then(|rest| rest.split("</pre>").next())
-        .with_context(|| said)?
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&amp;", "&");
-    let measured: Value = serde_json::from_str(&measured)?;
+    let measured = self::measured(&browser, &copy)?;
     let title = measured["title"].as_str().context("a title")?;
     assert!(title.starts_with("Port matrix evidence: "), "{title}");
     let sections: Vec<&str> = measured["sections"]
@@ -256,6 +267,18 @@ fn a_browser_shows_it_whole_and_asks_nobody() -> Result<()> {
         (&measured["links"], &measured["fetched"]),
         (&0.into(), &0.into())
     );
+    assert_eq!(measured["small"], serde_json::json!([]), "text too small");
+
+    // And on a telephone: tables scroll for themselves, and what plots say can be read.
+    let telephone = directory.join("telephone.html");
+    std::fs::write(&telephone, TELEPHONE)?;
+    let measured = self::measured(&browser, &telephone)?;
+    let plots = measured["plots"].as_array().context("plots")?;
+    assert!(plots.len() >= 3, "{plots:?}");
+    for fault in ["small", "clipped"] {
+        assert_eq!(measured[fault], serde_json::json!([]), "{fault}");
+    }
+    assert_eq!(measured["scroll"], measured["client"], "{measured}");
     std::fs::remove_dir_all(directory)?;
     Ok(())
 }

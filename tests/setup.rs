@@ -121,6 +121,58 @@ fn a_host_is_set_up_from_what_listens_on_it() -> Result<()> {
     Ok(())
 }
 
+/// Of roles that the same would listen for, somebody at the terminal says which it is; where nobody is there, a flag does.
+#[test]
+fn of_roles_that_fit_as_well_the_person_chooses() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let host = &guarded.link.left.host;
+    let directory = tempfile::tempdir()?;
+    let services: Result<Vec<TcpEcho>> = [9_443, 9_763, 8_280, 8_243]
+        .iter()
+        .map(|port| TcpEcho::start(host, (ANY, *port).into()))
+        .collect();
+    let _services = services?;
+    let run = |line: &str| shell(&guarded, directory.path(), line);
+    let dry = run("$P setup --interface $IF --output site.toml --dry-run --json")?.success()?;
+    let proposed: Value = serde_json::from_str(&dry.stdout)?;
+    let proposals = proposed["proposals"].as_array().context("proposals")?;
+    let likely = proposals.iter().find(|one| one["likely"] == true);
+    let likely = likely.context("a likely one")?;
+    let rival = likely["rivals"][0].as_str().context("a rival")?;
+    let first = likely["role"].as_str().context("a role")?;
+    // At a terminal: by its number, by its name, or what is proposed; what is none of them is asked again.
+    let place = proposals.iter().filter(|one| {
+        one["role"] == first
+            || likely["rivals"]
+                .as_array()
+                .is_some_and(|all| all.contains(&one["role"]))
+    });
+    let number = place.clone().position(|one| one["role"] == rival);
+    let number = (number.context("a number")? + 1).to_string();
+    for (answer, wanted) in [
+        (number.as_str(), rival),
+        (rival, rival),
+        ("", first),
+        ("0\\n", first),
+    ] {
+        let output = run(&format!(
+            "printf '{answer}\\nn\\n' | script --quiet --command \
+             \"$P setup --interface $IF --admins 192.0.2.7 --output site.toml\" /dev/null"
+        ))?;
+        let said = &output.stdout;
+        ensure!(said.contains(&format!("1  {first}")), "{output}");
+        ensure!(said.contains(&format!("role        {wanted}:")), "{output}");
+        ensure!(said.contains("nothing was written"), "{output}");
+    }
+    // Nobody is there.
+    let output = run("$P setup --interface $IF --output site.toml < /dev/null")?;
+    ensure!(
+        output.code() == 2 && output.stderr.contains("--role"),
+        "{output}"
+    );
+    Ok(())
+}
+
 #[test]
 fn what_there_is_to_say_of_a_policy_is_said_once_for_all_interfaces() -> Result<()> {
     let guarded = Guarded::new()?;

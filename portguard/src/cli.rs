@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::command;
@@ -78,7 +79,8 @@ impl Cli {
         colour.write_global();
         let matches = Self::command()
             .color(help)
-            .try_get_matches_from(arguments)?;
+            .try_get_matches_from(arguments)
+            .map_err(nearest_first)?;
         Self::from_arg_matches(&matches)
     }
 
@@ -122,6 +124,16 @@ impl Cli {
             Verb::Man(args) => command::man::run(args, Self::command()),
         }
     }
+}
+
+/// Of several verbs that may have been meant, clap names the likeliest last.
+fn nearest_first(mut error: clap::Error) -> clap::Error {
+    let similar = ContextKind::SuggestedSubcommand;
+    if let Some(ContextValue::Strings(mut words)) = error.remove(similar) {
+        words.reverse();
+        error.insert(similar, ContextValue::Strings(words));
+    }
+    error
 }
 
 /// What `--color` says, before the command line is understood: its errors have colours, too.

@@ -63,6 +63,7 @@ const MISTAKES: &[&str] = &[
     "init --host db1",
     "catalog show nexthink/portl",
     "statsu",
+    "laod",
     "status --jsn",
 ];
 

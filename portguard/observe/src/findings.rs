@@ -20,6 +20,7 @@ use crate::counters::Report;
 use crate::talkers::TopTalker;
 use portguard_policy::catalog::{Catalog, Transport};
 use portguard_policy::explain::{LeftOut, Near};
+use portguard_policy::human::grouped;
 use portguard_policy::policy::Policy;
 
 use ledger::Ledger;
@@ -100,6 +101,9 @@ pub struct Finding {
     pub listening: bool,
     /// Whether the policy admits all of its known peers now: these packets came before it did.
     pub admitted: bool,
+    /// Packets of its known peers that the policy admits now, where it does not admit all of them.
+    #[serde(skip)]
+    pub admitted_part: u64,
     /// Packets that are violations, answers among them.
     pub violations: u64,
     /// How many of them this host sent in answer.
@@ -241,10 +245,7 @@ impl Finding {
     /// `1,203`, with a `~` where that rests on a sample.
     pub fn amount(&self) -> String {
         let about = if self.estimated { "~" } else { "" };
-        format!(
-            "{about}{}",
-            portguard_policy::human::grouped(self.violations)
-        )
+        format!("{about}{}", grouped(self.violations))
     }
 
     /// Why it is one, in a few words.
@@ -267,7 +268,24 @@ impl Finding {
                     self.row_ids()
                 )
             }
+            Kind::UndocumentedPeer | Kind::UndocumentedDestination if self.admitted_part > 0 => {
+                let admitted = self.admitted_part.min(self.violations);
+                let way = if self.direction == "out" {
+                    "to"
+                } else {
+                    "from"
+                };
+                format!(
+                    "{} {way} peers that {} admits now, {} {way} others",
+                    grouped(admitted),
+                    self.row_ids(),
+                    grouped(self.violations - admitted)
+                )
+            }
             Kind::UndocumentedPeer => format!("not a peer of {}", self.row_ids()),
+            Kind::Scan if self.listening => {
+                "ports tried, on some of which a service listens".to_owned()
+            }
             Kind::Scan => "ports tried that nothing listens on".to_owned(),
             Kind::AnswersFromElsewhere => {
                 "to ports of own clients, in no conversation that the guard knows".to_owned()
@@ -278,10 +296,7 @@ impl Finding {
             Kind::WithoutPort => "not documented".to_owned(),
         };
         if self.answers > 0 && self.kind != Kind::UndocumentedAnswers {
-            words = format!(
-                "{words} ({} of them answers)",
-                portguard_policy::human::grouped(self.answers)
-            );
+            words = format!("{words} ({} of them answers)", grouped(self.answers));
         }
         words
     }
@@ -308,11 +323,7 @@ impl Finding {
 impl Peer {
     fn words(&self) -> String {
         let about = if self.estimated { "~" } else { "" };
-        format!(
-            "{} ({about}{})",
-            self.peer,
-            portguard_policy::human::grouped(self.packets)
-        )
+        format!("{} ({about}{})", self.peer, grouped(self.packets))
     }
 }
 

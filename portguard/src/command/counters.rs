@@ -16,7 +16,7 @@ use super::{catalogs, traffic};
 use crate::stdout::{is_read, json_line, print, print_json};
 use portguard_common::talkers::CLIENT_PORTS;
 use portguard_fleet::now;
-use portguard_observe::counters::{PortCount, Report, RowCount, Snapshot};
+use portguard_observe::counters::{PortCount, ReasonCount, Report, RowCount, Snapshot};
 use portguard_observe::findings::{Finding, Kind, name_left_out, without_scans};
 use portguard_observe::observe::{self, Observed};
 use portguard_observe::talkers::TopTalkers;
@@ -137,6 +137,15 @@ struct Shown {
     /// All rows, for what ports are for.
     #[serde(skip)]
     rows: Vec<RowCount>,
+    /// What passed and is counted for no port, with what that is.
+    #[serde(skip)]
+    without_port: Vec<(ReasonCount, &'static str)>,
+    /// Ports beyond `--top`, and packets that passed by them.
+    #[serde(skip)]
+    ports_left_out: (usize, u64),
+    /// How many violations there were, and what becomes of such.
+    #[serde(skip)]
+    violated: String,
     #[serde(skip)]
     violations_only: bool,
     /// Findings beyond `--top`.
@@ -156,8 +165,13 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
     if let Some(catalog) = &catalog {
         name_left_out(&mut findings, &meta.policy, catalog);
     }
+    let without_port = report.passed_without_port();
+    let without_port = without_port
+        .map(|(count, what)| (count.clone(), what))
+        .collect();
+    let violated = report.describe_violations();
     fold_clients(&mut report, &findings);
-    narrow(&mut report, args);
+    let ports_left_out = narrow(&mut report, args);
     let left_out = match args.top {
         Some(top) if args.by == By::Port => findings.split_off(top.min(findings.len())),
         _ => Vec::new(),
@@ -181,6 +195,9 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
         findings,
         top_talkers,
         rows,
+        without_port,
+        ports_left_out,
+        violated,
         violations_only: args.violations,
         findings_left_out: left_out.len(),
         violations_left_out: left_out.iter().map(|one| one.violations).sum(),
@@ -188,7 +205,7 @@ fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
 }
 
 /// Ports of other hosts' clients, which this host answered, are one line a transport: they say nothing each.
-fn fold_clients(report: &mut Report, findings: &[Finding]) {
+pub(super) fn fold_clients(report: &mut Report, findings: &[Finding]) {
     let asked = |port: &PortCount| {
         findings.iter().any(|finding| {
             finding.kind == Kind::UndocumentedDestinationPort
@@ -361,7 +378,8 @@ fn redraw(drawn: &[u8]) -> anyhow::Result<bool> {
     }
 }
 
-fn narrow(report: &mut Report, args: &CountersArgs) {
+/// Says of how many ports, and packets that passed by them, nothing is shown.
+fn narrow(report: &mut Report, args: &CountersArgs) -> (usize, u64) {
     if args.violations {
         report.ports.retain(|port| port.violations.packets > 0);
         report.reasons.retain(|reason| reason.violation);
@@ -375,20 +393,25 @@ fn narrow(report: &mut Report, args: &CountersArgs) {
         });
     }
     let Some(top) = args.top else {
-        return;
+        return (0, 0);
     };
     let only = args.violations;
     report.ports.sort_by_key(|port| {
         let passed = if only { 0 } else { port.passed.packets };
         Reverse(port.violations.packets.max(passed))
     });
-    report.ports.truncate(top);
+    let left = report.ports.split_off(top.min(report.ports.len()));
+    let left = left.iter().filter(|port| text::is_listed(port));
+    let left = left.fold((0, 0), |(ports, packets), port| {
+        (ports + 1, packets + port.passed.packets)
+    });
     report.rows.sort_by_key(|row| Reverse(row.packets));
     report.rows.truncate(top);
     report.reasons.sort_by_key(|reason| Reverse(reason.packets));
     report.reasons.truncate(top);
     report.peers.sort_by_key(|peer| Reverse(peer.packets));
     report.peers.truncate(top);
+    left
 }
 
 #[cfg(test)]

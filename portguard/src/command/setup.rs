@@ -116,7 +116,9 @@ pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
         preflight::check_kernel()?;
         if !args.yes && (args.json || !io::stdin().is_terminal()) {
             return Err(Fault::usage("no terminal to ask at")
-                .hint("`--yes` accepts the proposal, `--dry-run` only shows it")
+                .hint(
+                    "`--yes` accepts the proposal, `--role` says which role it is, `--dry-run` only shows it",
+                )
                 .into());
         }
     }
@@ -283,10 +285,38 @@ fn roles(
             "what listens here fits {} and {} equally well",
             one.role, other.role
         ))
-        .hint("name the role with `--role`")
+        .hint(format!(
+            "`--role {}` or `--role {}` says which it is",
+            one.role, other.role
+        ))
         .into());
     }
-    Ok(likely)
+    if args.yes || args.dry_run {
+        return Ok(likely);
+    }
+    let each = likely.into_iter();
+    let each = each.map(|role| which(proposals, role));
+    each.collect()
+}
+
+/// One of the roles that the same would listen for, as somebody at the terminal says; the likeliest is proposed.
+fn which(proposals: &[Proposal], role: String) -> anyhow::Result<String> {
+    let rivals = proposals.iter().find(|one| one.role == role);
+    let rivals = rivals.map_or(&[][..], |one| one.rivals.as_slice());
+    let is_one = |one: &&Proposal| one.role == role || rivals.contains(&one.role);
+    let choices: Vec<&Proposal> = proposals.iter().filter(is_one).collect();
+    if choices.len() < 2 {
+        return Ok(role);
+    }
+    show::choices(&choices)?;
+    let question = format!("Which of them is this host? A number, or a role [1: {role}]:");
+    loop {
+        let answer = ask(&question)?;
+        if let Some(chosen) = guess::chosen(&answer, &choices) {
+            return Ok(chosen.role.clone());
+        }
+        say(&format!("`{}` is none of them", plain(&answer)));
+    }
 }
 
 fn interfaces(args: &SetupArgs) -> anyhow::Result<Vec<String>> {

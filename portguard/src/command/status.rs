@@ -17,7 +17,7 @@ use portguard_kernel::hook::egress::EgressHook;
 use portguard_kernel::host::boot;
 use portguard_kernel::host::{links, local};
 use portguard_kernel::pins::guarded::guarded;
-use portguard_kernel::pins::moved;
+use portguard_kernel::pins::moved::{self, Moved};
 use portguard_kernel::store;
 use portguard_kernel::tunnels;
 use portguard_observe::observe::{self, Guard};
@@ -31,9 +31,13 @@ use portguard_policy::policy::Outbound;
 #[command(after_help = "\
 Examples:
   portguard status
+  portguard status --interface eth0
   portguard status --json | jq -r \\
       '.interfaces[] | \"\\(.name) \\(.effective.inbound)\"'")]
 pub struct StatusArgs {
+    /// Only this interface
+    #[arg(short, long, value_name = "IF")]
+    interface: Option<String>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -78,6 +82,29 @@ fn unguarded() -> Vec<Unguarded> {
         kind: link.kind.clone(),
     });
     named.collect()
+}
+
+/// What is to say beside the interfaces that are guarded; nothing where one is asked for.
+#[derive(Debug, Default)]
+struct Others {
+    stay_off: Vec<String>,
+    moved: Vec<Moved>,
+    unguarded: Vec<Unguarded>,
+    has_fleet: bool,
+}
+
+impl Others {
+    fn of(args: &StatusArgs) -> Self {
+        if args.interface.is_some() {
+            return Self::default();
+        }
+        Self {
+            stay_off: store::all_off(),
+            moved: moved::here(),
+            unguarded: unguarded(),
+            has_fleet: boot::has_fleet(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -178,7 +205,7 @@ struct Programs {
 /// # Errors
 /// What the system refuses.
 pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
-    let guards = observe::guards(None)?.into_iter();
+    let guards = observe::guards(args.interface.as_deref())?.into_iter();
     let interfaces = guards
         .map(|guard| {
             let (name, live) = (guard.name.clone(), guard.live.clone());
@@ -186,15 +213,16 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         })
         .collect();
     if args.json {
+        let others = Others::of(args);
         print_json(&Status {
             host: hostname(),
             interfaces,
-            stays_off: store::all_off(),
-            moved_here: moved::here().into_iter().map(|one| one.interface).collect(),
-            unguarded: unguarded(),
+            stays_off: others.stay_off,
+            moved_here: others.moved.into_iter().map(|one| one.interface).collect(),
+            unguarded: others.unguarded,
         })?;
     } else {
-        text(&interfaces)?;
+        text(&interfaces, &Others::of(args))?;
     }
     Ok(Exit::Ok)
 }
@@ -285,13 +313,13 @@ fn in_force(out: &mut dyn Write, interface: &Interface) -> io::Result<()> {
     Ok(())
 }
 
-fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
+fn text(interfaces: &[Interface], others: &Others) -> anyhow::Result<()> {
     print(|out| {
         if interfaces.is_empty() {
             writeln!(out, "no interface is guarded")?;
         }
-        for name in store::all_off() {
-            let name = plain(&name);
+        for name in &others.stay_off {
+            let name = plain(name);
             let load = loads_again(&name);
             let text =
                 format!("stays off because of `unload --stay-off`; `{load}` guards it again");
@@ -360,15 +388,17 @@ fn text(interfaces: &[Interface]) -> anyhow::Result<()> {
                 hanging(out, "  warning: ", &plain(warning))?;
             }
         }
-        for moved in moved::here() {
+        for moved in &others.moved {
             let words = format!("{}: {}", moved.describe(), moved.todo());
             hanging(out, &format!("{}: ", plain(&moved.interface)), &words)?;
         }
-        for Unguarded { name, kind } in unguarded() {
-            let kind = kind.map_or(String::new(), |kind| format!(" ({kind})"));
-            writeln!(out, "{}: not guarded{kind}", plain(&name))?;
+        for Unguarded { name, kind } in &others.unguarded {
+            let kind = kind
+                .as_ref()
+                .map_or(String::new(), |kind| format!(" ({kind})"));
+            writeln!(out, "{}: not guarded{kind}", plain(name))?;
         }
-        if boot::has_fleet() {
+        if others.has_fleet {
             let words = "this host is of a fleet, whose agent loads the policy; `portguard fleet status` where the fleet is published";
             hanging(out, "", words)?;
         }

@@ -192,23 +192,6 @@ impl Effective {
     pub fn is_as_meant(&self) -> bool {
         self.because.is_none()
     }
-
-    /// What becomes of violations, to be read behind their number.
-    pub fn describe(&self) -> &'static str {
-        match (self.inbound, self.outbound) {
-            (Strictness::Enforce, Strictness::Enforce | Strictness::Off) => {
-                "; now, they are dropped"
-            }
-            (Strictness::Enforce, Strictness::Audit) => {
-                "; now, what arrives is dropped, what is sent only counted"
-            }
-            (Strictness::Audit | Strictness::Off, Strictness::Enforce) => {
-                "; now, what is sent is dropped, what arrives only counted"
-            }
-            (Strictness::Audit, _) => ", which enforcing would drop",
-            (Strictness::Off, _) => "; now, nothing is judged",
-        }
-    }
 }
 
 /// What holds now on the interface of a layout. `meant`: the generation's own egress program, `egress`: the attached one.

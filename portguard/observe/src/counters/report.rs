@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use portguard_common::abi::{Counter, slot};
-use portguard_common::reason::Reason;
+use portguard_common::reason::{Direction, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::causes::{CauseCount, causes};
 use super::peers::peers;
 use super::space::{direction, space_named, transport, transport_of};
 use super::{Reset, Snapshot};
-use portguard_kernel::generation::effective::Effective;
+use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_kernel::pins::meta::Meta;
 use portguard_policy::cells::Cell;
+use portguard_policy::human::{count, grouped};
 use portguard_policy::image::{covering, spans};
 
 /// Packets and bytes, as JSON.
@@ -193,6 +194,71 @@ impl Report {
         }
     }
 
+    /// Violations that arrived, and that were sent.
+    pub fn violations_by_direction(&self) -> (u64, u64) {
+        let out = Direction::Egress.name();
+        let sent = self.reasons.iter();
+        let sent = sent.filter(|one| one.violation && one.direction == out);
+        let sent = sent.map(|one| one.packets).sum();
+        (self.violations.packets.saturating_sub(sent), sent)
+    }
+
+    /// How many violations there were, and what becomes of such now: each direction has a mode of its own.
+    pub fn describe_violations(&self) -> String {
+        use Strictness::{Enforce, Off};
+        let now = &self.effective;
+        let all = count(self.violations.packets, "violation");
+        let (arrived, sent) = self.violations_by_direction();
+        if now.inbound == Off && now.outbound == Off {
+            return format!("{all}; now, nothing is judged");
+        }
+        let apart = || format!("{all}: {} in, {} out", grouped(arrived), grouped(sent));
+        match (now.inbound == Enforce, now.outbound == Enforce) {
+            (true, true) => format!("{all}; now, they are dropped"),
+            (true, false) if sent == 0 => format!("{all}; now, they are dropped"),
+            (false, false) if sent == 0 => format!("{all}, which enforcing would drop"),
+            (true, false) => {
+                format!(
+                    "{}; now, what arrives is dropped, what is sent only counted",
+                    apart()
+                )
+            }
+            (false, true) => {
+                format!(
+                    "{}; now, what is sent is dropped, what arrives only counted",
+                    apart()
+                )
+            }
+            (false, false) => format!(
+                "{all}: {} in, which enforcing would drop; {} out, which only enforcing outbound would",
+                grouped(arrived),
+                grouped(sent)
+            ),
+        }
+    }
+
+    /// What passed and is counted for no port, with what that is: answers, ARP and the like.
+    pub fn passed_without_port(&self) -> impl Iterator<Item = (&ReasonCount, &'static str)> {
+        self.reasons.iter().filter_map(|one| {
+            let passes = Reason::ALL
+                .into_iter()
+                .filter(|reason| !reason.is_violation());
+            let mut passes = passes.filter(|reason| *reason != Reason::Granted);
+            let reason = passes.find(|reason| reason.name(Direction::Ingress) == one.reason)?;
+            Some((one, described(reason, one.direction)))
+        })
+    }
+
+    /// Packets of the same reason and direction as another count.
+    pub fn packets_like(&self, other: &ReasonCount) -> u64 {
+        let is_same =
+            |one: &&ReasonCount| (one.direction, &one.reason) == (other.direction, &other.reason);
+        self.reasons
+            .iter()
+            .find(is_same)
+            .map_or(0, |one| one.packets)
+    }
+
     /// Tells a snapshot in the words of the generation in force.
     pub fn new(name: &str, meta: &Meta, snapshot: &Snapshot) -> Self {
         let reasons = reasons(meta, snapshot);
@@ -215,6 +281,29 @@ impl Report {
             rows: rows(meta, snapshot),
             peers: peers(meta, snapshot),
         }
+    }
+}
+
+/// What a packet was that passed for this reason, by no row.
+fn described(reason: Reason, direction: &str) -> &'static str {
+    match reason {
+        Reason::Reply if direction == Direction::Ingress.name() => "answers in own conversations",
+        Reason::Reply => "answers to admitted peers",
+        Reason::Arp => "link addresses",
+        Reason::NonIp => "neither IP nor ARP",
+        Reason::Fragment => "later fragments",
+        Reason::IcmpEssential => "ICMP errors, neighbours",
+        Reason::EchoReply => "answers to ping",
+        Reason::Transit => "not for this host",
+        Reason::OtherHost => "for others on the link",
+        Reason::Granted
+        | Reason::UndocumentedPort
+        | Reason::UndocumentedPeer
+        | Reason::UndocumentedProtocol
+        | Reason::Malformed
+        | Reason::Icmp
+        | Reason::StrictFragment
+        | Reason::StrictEthertype => "",
     }
 }
 

@@ -205,8 +205,9 @@ impl Entry {
         }
     }
 
-    /// Whether the policy admits all of its peers now: what it counted came before that.
-    fn is_admitted(&self, cause: &Cause, policy: &Policy) -> bool {
+    /// Whether the policy admits all of its peers now, so that what it counted came before that; and packets of those that it
+    /// admits.
+    fn admitted(&self, cause: &Cause, policy: &Policy) -> (bool, u64) {
         let grants = match cause.kind {
             Kind::UndocumentedPeer => &policy.inbound,
             Kind::UndocumentedDestination => &policy.outbound,
@@ -215,9 +216,9 @@ impl Entry {
             | Kind::AnswersFromElsewhere
             | Kind::UndocumentedDestinationPort
             | Kind::UndocumentedAnswers
-            | Kind::WithoutPort => return false,
+            | Kind::WithoutPort => return (false, 0),
         };
-        let admits = |port: u16, peer: Option<IpNet>| {
+        let at_port = |port: u16, peer: Option<IpNet>| {
             grants.iter().any(|grant| {
                 Some(grant.transport) == self.transport
                     && grant.covers(port)
@@ -229,20 +230,23 @@ impl Entry {
                     }
             })
         };
-        let net = |peer: &String| {
-            let address = peer.parse::<IpAddr>().map(IpNet::from);
-            address.or_else(|_error| peer.parse()).ok()
+        let admits = |peer| self.ports.iter().all(|port| at_port(*port, peer));
+        if self.peers.is_empty() {
+            return (admits(None), 0);
+        }
+        let net = |name: &str| {
+            let address = name.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_error| name.parse()).ok()
         };
-        let peers: Vec<Option<IpNet>> = match self.peers.len() {
-            0 => vec![None],
-            _ => self.peers.keys().map(net).collect(),
-        };
-        let mut ports = self.ports.iter();
-        ports.all(|port| peers.iter().all(|peer| admits(*port, *peer)))
+        let admitted = self.peers.values().filter(|peer| admits(net(&peer.peer)));
+        let (count, packets) = admitted.fold((0, 0), |(count, packets), peer| {
+            (count + 1, packets + peer.packets)
+        });
+        (count == self.peers.len(), packets)
     }
 
     fn finish(self, cause: &Cause, policy: &Policy) -> Finding {
-        let admitted = self.is_admitted(cause, policy);
+        let (admitted, packets) = self.admitted(cause, policy);
         let peers_known = self.peers.len();
         let mut peers: Vec<Peer> = self.peers.into_values().collect();
         peers.sort_by(|a, b| b.packets.cmp(&a.packets).then(a.peer.cmp(&b.peer)));
@@ -276,6 +280,7 @@ impl Entry {
             source_port: self.source_port,
             listening: self.listening,
             admitted,
+            admitted_part: if admitted { 0 } else { packets },
             violations: self.violations,
             answers: self.answers,
             estimated: self.estimated,

@@ -413,13 +413,17 @@ fn whoever_is_admitted_by_now_is_not_said_to_be_no_peer() {
     };
     let (is_admitted, words) = cause(&world);
     assert!(is_admitted && words.contains("admits it now"), "{words}");
-    // One of several is not.
+    // One of several is not: what is said is true of each.
     world.arrive("10.0.1.7", "tcp", 443, 1);
     let (is_admitted, words) = cause(&world);
-    assert!(
-        !is_admitted && words.starts_with("not a peer of"),
-        "{words}"
-    );
+    assert!(!is_admitted, "{words}");
+    assert_eq!(words, "5 from peers that a/443 admits now, 1 from others");
+    // Nor is a port that somebody listens on one of those that nothing listens on.
+    world.scan("10.0.1.7", 1_000..1_040);
+    let all = world.findings(&[443], 1);
+    let scan = all.iter().find(|one| one.kind == Kind::Scan).unwrap();
+    let is_mixed = scan.cause().contains("on some of which a service listens");
+    assert_eq!(scan.listening, is_mixed, "{scan:?}");
 }
 
 #[test]

@@ -9,9 +9,7 @@ use crate::command::traffic;
 use crate::fold::width;
 use portguard_fleet::now;
 use portguard_kernel::generation::effective::Strictness;
-use portguard_observe::counters::{
-    CauseCount, PeerCount, PortCount, ReasonCount, Report, RowCount,
-};
+use portguard_observe::counters::{CauseCount, PeerCount, PortCount, Report, RowCount};
 use portguard_observe::talkers::TopTalkers;
 use portguard_policy::human::{bytes, count, duration, grouped, plain};
 
@@ -72,11 +70,11 @@ pub(super) fn interface(
             "",
             "no row has violations, which are what no row admits: `--by port`, `reason` or `peer` shows them",
         ),
-        By::Row => rows(out, report, rates),
+        By::Row => rows(out, shown, rates),
         By::Reason => reasons(out, report, rates),
         By::Peer => {
             if !shown.violations_only {
-                peers(out, report, rates)?;
+                peers(out, shown, rates)?;
             }
             match &shown.top_talkers {
                 Some(top_talkers) => talkers(out, top_talkers),
@@ -107,11 +105,7 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
         count(report.totals.packets, "packet"),
         bytes(report.totals.bytes),
     )?;
-    let violations = format!(
-        "{}{}; {findings}",
-        count(report.violations.packets, "violation"),
-        report.effective.describe(),
-    );
+    let violations = format!("{}; {findings}", shown.violated);
     hanging(out, "  ", &violations)?;
     for warning in &report.warnings {
         hanging(out, "  warning: ", &plain(warning))?;
@@ -130,6 +124,11 @@ fn head(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Whether a port has a line of its own; what is a violation is in a finding.
+pub(super) fn is_listed(port: &PortCount) -> bool {
+    port.documented || port.passed.packets > 0
+}
+
 fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::Result<()> {
     let report = &shown.report;
     let mut lines = Grid::new(&[
@@ -143,12 +142,7 @@ fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::R
         ("bytes", SpareWhole),
     ]);
     let documented = report.ports.iter();
-    let documented: Vec<&PortCount> = documented
-        .filter(|port| port.documented || port.passed.packets > 0)
-        .collect();
-    if documented.is_empty() {
-        return writeln!(out, "no documented port\n");
-    }
+    let documented: Vec<&PortCount> = documented.filter(|port| is_listed(port)).collect();
     for port in documented {
         let rate = rate(rates, |delta| {
             let same = delta.ports.iter().find(|other| other.is_same(port))?;
@@ -165,11 +159,32 @@ fn ports(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::R
             bytes(port.passed.bytes),
         ]);
     }
+    for (other, what) in &shown.without_port {
+        lines.row([
+            other.direction.to_owned(),
+            other.reason.clone(),
+            grouped(other.packets),
+            rate(rates, |delta| Some(delta.packets_like(other))),
+            String::new(),
+            (*what).to_owned(),
+            String::new(),
+            bytes(other.bytes),
+        ]);
+    }
     writeln!(out, "{lines}")
 }
 
 /// What the line at the top counts, and the table does not list.
 fn not_listed(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
+    let (ports, passed) = shown.ports_left_out;
+    if passed > 0 && !shown.violations_only {
+        writeln!(
+            out,
+            "not listed: {} that passed by {}; a larger `--top` shows them",
+            count(passed, "packet"),
+            count(ports as u64, "more port"),
+        )?;
+    }
     if shown.findings_left_out == 0 {
         return Ok(());
     }
@@ -192,11 +207,12 @@ fn purposes(rows: &[RowCount], port: &PortCount) -> String {
     found.join("; ")
 }
 
-fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
+fn rows(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    let report = &shown.report;
     let mut lines = Grid::new(&[
         ("row", Whole),
         ("packets", Number),
-        ("bytes", Number),
+        ("bytes", SpareWhole),
         ("packets/s", per_second(rates)),
         ("purpose", Prose),
         ("role", SpareWhole),
@@ -217,11 +233,28 @@ fn rows(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::
             plain(&row.citation),
         ]);
     }
+    let by_no_row = |reason: &str, packets, size, rate, what: &str| {
+        let row = format!("({reason})");
+        [row, grouped(packets), bytes(size), rate, what.to_owned()]
+    };
+    for (other, what) in &shown.without_port {
+        let rate = rate(rates, |delta| Some(delta.packets_like(other)));
+        let reason = format!("{} {}", other.direction, other.reason);
+        lines.row(by_no_row(&reason, other.packets, other.bytes, rate, what));
+    }
+    let violations = &report.violations;
+    if violations.packets > 0 {
+        let rate = rate(rates, |delta| Some(delta.violations.packets));
+        let what = "admitted by no row";
+        let (packets, size) = (violations.packets, violations.bytes);
+        lines.row(by_no_row("violations", packets, size, rate, what));
+    }
     writeln!(out, "{lines}")
 }
 
-fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io::Result<()> {
-    if report.peers.is_empty() {
+fn peers(out: &mut dyn Write, shown: &Shown, rates: Option<&Rates<'_>>) -> io::Result<()> {
+    let report = &shown.report;
+    if report.peers.is_empty() && shown.without_port.is_empty() {
         return writeln!(out, "no packet of a documented peer\n");
     }
     let mut lines = Grid::new(&[
@@ -245,6 +278,15 @@ fn peers(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> io:
             bytes(peer.bytes),
             rate,
             plain(&peer.rows.join(", ")),
+        ]);
+    }
+    for (other, what) in &shown.without_port {
+        lines.row([
+            other.direction.to_owned(),
+            (*what).to_owned(),
+            grouped(other.packets),
+            bytes(other.bytes),
+            rate(rates, |delta| Some(delta.packets_like(other))),
         ]);
     }
     writeln!(out, "{lines}")
@@ -327,12 +369,7 @@ fn reasons(out: &mut dyn Write, report: &Report, rates: Option<&Rates<'_>>) -> i
             (true, Strictness::Enforce) => "drop",
             (true, _) => "would drop",
         };
-        let rate = rate(rates, |delta| {
-            let is_same = |other: &&ReasonCount| {
-                other.reason == reason.reason && other.direction == reason.direction
-            };
-            Some(delta.reasons.iter().find(is_same)?.packets)
-        });
+        let rate = rate(rates, |delta| Some(delta.packets_like(reason)));
         lines.row([
             reason.direction.to_owned(),
             reason.reason.clone(),

@@ -54,7 +54,7 @@ impl Proposal {
         }
         if !self.rivals.is_empty() {
             words.push(format!(
-                "so would {}: `--role` says which",
+                "so would {} (`--role` says which)",
                 self.rivals.join(", ")
             ));
         }
@@ -250,6 +250,17 @@ pub(super) fn tie(all: &[Proposal]) -> Option<(&Proposal, &Proposal)> {
     })
 }
 
+/// What an answer chooses: a number from 1, a role, or with nothing the first.
+pub(super) fn chosen<'p>(answer: &str, choices: &[&'p Proposal]) -> Option<&'p Proposal> {
+    let named = || choices.iter().find(|one| one.role == answer);
+    let chosen = match answer.parse::<usize>() {
+        _ if answer.is_empty() => choices.first(),
+        Ok(number) => choices.get(number.checked_sub(1)?),
+        Err(_) => named(),
+    };
+    chosen.copied()
+}
+
 /// Roles that the document has on the same node as a likely one: likely themselves if anything speaks for them, and mentioned
 /// otherwise.
 fn beside(catalog: &Catalog, all: &mut Vec<Proposal>) {
@@ -424,6 +435,21 @@ mod tests {
         let all = proposals(&catalog, &of_role("api-manager"), &BTreeSet::new());
         assert_eq!(likely(&all).first(), Some(&"wso2/api-manager"), "{all:#?}");
         assert!(tie(&all).is_none(), "{all:#?}");
+    }
+
+    #[test]
+    fn an_answer_chooses_by_number_or_name_and_none_the_first() {
+        let catalog = Catalog::embedded().unwrap();
+        let all = proposals(&catalog, &listening(&[8_280, 8_243]), &BTreeSet::new());
+        let choices: Vec<&Proposal> = all.iter().take(2).collect();
+        let role = |answer: &str| chosen(answer, &choices).map(|one| one.role.as_str());
+        let [one, other] = [&choices[0].role, &choices[1].role];
+        assert_eq!(role(""), Some(one.as_str()));
+        assert_eq!(role("2"), Some(other.as_str()));
+        assert_eq!(role(other), Some(other.as_str()));
+        for wrong in ["0", "3", "-1", "y", "99999999999999999999"] {
+            assert_eq!(role(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::guess::Proposal;
 use crate::command::table::hanging;
 use crate::stderr::stderr;
 use crate::stdout::print;
-use portguard_policy::human::plain;
+use portguard_policy::human::{count, plain};
 
 /// The proposal.
 ///
@@ -75,6 +75,27 @@ pub(super) fn proposal(answer: &Answer, output: &Path) -> anyhow::Result<()> {
         }
         line("site file", &output.display().to_string())
     })
+}
+
+/// Roles that the same would listen for, numbered.
+///
+/// # Errors
+/// If standard error cannot be written.
+pub(super) fn choices(choices: &[&Proposal]) -> io::Result<()> {
+    let mut err = stderr();
+    writeln!(err, "What listens here fits several roles:")?;
+    for (index, one) in choices.iter().enumerate() {
+        let missing = match one.missing {
+            0 => "nothing of it is missing".to_owned(),
+            missing => format!(
+                "{} of it {} closed",
+                count(missing as u64, "port"),
+                if missing == 1 { "is" } else { "are" }
+            ),
+        };
+        writeln!(err, "  {}  {}: {missing}", index + 1, one.role)?;
+    }
+    Ok(())
 }
 
 /// What was done, and what comes next.

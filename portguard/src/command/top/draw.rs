@@ -1,6 +1,5 @@
 //! How the dashboard looks. Meaning never hangs on colour: every number has its word.
 
-use portguard_common::reason::Direction;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
@@ -85,14 +84,7 @@ fn summary(frame: &mut Frame<'_>, area: Rect, name: &str, guard: &Guard) {
 
 /// How many violations there were, and what becomes of them: each direction has a mode of its own.
 fn violations(report: &Report) -> String {
-    let of = |direction: Direction| -> u64 {
-        let reasons = report.reasons.iter();
-        reasons
-            .filter(|reason| reason.violation && reason.direction == direction.name())
-            .map(|reason| reason.packets)
-            .sum()
-    };
-    let (inwards, outwards) = (of(Direction::Ingress), of(Direction::Egress));
+    let (inwards, outwards) = report.violations_by_direction();
     let total = count(report.violations.packets, "violation");
     let now = &report.effective;
     if now.inbound == Strictness::Off && now.outbound == Strictness::Off {
@@ -112,6 +104,11 @@ fn violations(report: &Report) -> String {
         ),
         (true, _) | (_, true) if report.violations.packets == 0 => format!("{total} to drop"),
         (true, _) | (_, true) => format!("{total}; now, they are dropped"),
+        (false, false) if outwards > 0 => format!(
+            "{total}: {} in, {} out; counted only",
+            grouped(inwards),
+            grouped(outwards)
+        ),
         (false, false) => format!("{total} that enforcing would drop"),
     }
 }
@@ -230,6 +227,21 @@ fn ports(frame: &mut Frame<'_>, area: Rect, top: &Top, guard: &Guard) {
             Cell::from(fit(&documented, room)),
         ])
     });
+    let others = guard.report.passed_without_port();
+    let others = others.filter(|(one, what)| top.matches(&[&one.reason, what, one.direction]));
+    let rows = rows.chain(others.map(|(one, what)| {
+        let rate = guard.rate(guard.delta.packets_like(one));
+        let right = |text: String| Cell::from(Line::from(text).right_aligned());
+        Row::new([
+            Cell::from(one.direction),
+            Cell::from(one.reason.clone()),
+            right(number(one.packets)),
+            right(format!("{}/s", short(rate))),
+            Cell::default(),
+            Cell::default(),
+            Cell::from(fit(what, room)),
+        ])
+    }));
     let header = [
         "",
         "port",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::command::catalogs;
-use portguard_common::talkers::CLIENT_PORTS;
+use crate::command::counters::fold_clients;
 use portguard_kernel::generation::Live;
 use portguard_observe::counters::{PortCount, Report, Snapshot};
 use portguard_observe::findings::{self, Finding};
@@ -137,7 +137,10 @@ impl Top {
                 Some(guard) => guard.moved_on(report, one, at),
                 None => Guard::first(report, one, at),
             };
-            let guard = Guard { findings, ..guard };
+            let mut guard = Guard { findings, ..guard };
+            for report in [&mut guard.report, &mut guard.delta] {
+                fold_clients(report, &guard.findings);
+            }
             self.guards.insert(name, guard);
         }
         if !self
@@ -209,13 +212,7 @@ impl Top {
             .report
             .ports
             .iter()
-            .filter(|port| {
-                let is_client = port.direction == "out"
-                    && !port.documented
-                    && port.port >= CLIENT_PORTS
-                    && matches!(port.transport, "tcp" | "udp" | "sctp");
-                !is_client && self.matches(&[&port.name(), &port.rows.join(" "), port.direction])
-            })
+            .filter(|port| self.matches(&[&port.name(), &port.rows.join(" "), port.direction]))
             .map(|port| (port, rate(port)))
             .collect();
         match self.sort {

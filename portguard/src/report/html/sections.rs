@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::{Evidence, svg};
+use super::super::{Evidence, Guard, svg};
 use crate::report::escape::escape;
 use portguard_observe::drift::{Item, State};
 use portguard_observe::findings::Finding;
@@ -33,11 +33,10 @@ pub(super) fn summary(page: &mut String, evidence: &Evidence) {
         let report = &guard.report;
         let _ = write!(
             page,
-            "<p><b>{}</b>: {} judged, {}{}. The policy in force is generation {}, digest <code>{}</code>.</p>",
+            "<p><b>{}</b>: {} judged, {}. The policy in force is generation {}, digest <code>{}</code>.</p>",
             escape(&report.name),
             count(report.totals.packets, "packet"),
-            count(report.violations.packets, "violation"),
-            report.effective.describe(),
+            escape(&report.describe_violations()),
             report.generation,
             escape(report.digest.get(..16).unwrap_or(&report.digest)),
         );
@@ -87,26 +86,7 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
         reasons.sort_by_key(|(_, packets, _)| std::cmp::Reverse(*packets));
         any = true;
         let name = escape(&report.name);
-        // Columns that are narrower than the time between samples would be gaps and spikes.
-        let columns = COLUMNS.min(guard.history.len() / SAMPLES).max(1);
-        let over_time = history::violations(&guard.history, columns);
-        if !over_time.is_empty() {
-            let width = match over_time.as_slice() {
-                [(first, _), (second, _), ..] => format!(", each {}", duration(second - first)),
-                _ => String::new(),
-            };
-            let first = guard.history.first().map_or(0, |sample| sample.at);
-            let _ = write!(
-                page,
-                "<h3>{name}: violations over time{width}</h3><p class=\"soft\">Samples of the agent since {}.</p>",
-                time(first)
-            );
-            page.push_str(&svg::columns(
-                "violations over time",
-                &over_time,
-                guard.history.last().map_or(0, |sample| sample.at),
-            ));
-        }
+        over_time(page, &name, guard);
         let plotted: Vec<(String, u64, &str)> = guard
             .findings
             .iter()
@@ -134,6 +114,51 @@ pub(super) fn violations(page: &mut String, evidence: &Evidence) {
         page.push_str(
             "<p><span class=\"mark good\">none</span> No packet outside the matrix was seen.</p>",
         );
+    }
+}
+
+/// Violations between the agent's samples; in words, where these tell nothing yet.
+fn over_time(page: &mut String, name: &str, guard: &Guard) {
+    let samples = &guard.history;
+    // Columns that are narrower than the time between samples would be gaps and spikes.
+    let columns = COLUMNS.min(samples.len() / SAMPLES).max(1);
+    let over_time = history::violations(samples, columns);
+    let width = match over_time.as_slice() {
+        [(first, _), (second, _), ..] => format!(", each {}", duration(second - first)),
+        _ => String::new(),
+    };
+    let _ = write!(page, "<h3>{name}: violations over time{width}</h3>");
+    let is_any = over_time.iter().any(|(_, count)| *count > 0);
+    let words = match (samples.first(), samples.last()) {
+        (Some(first), Some(last)) if first.at < last.at => {
+            let until = if is_any {
+                String::new()
+            } else {
+                format!(
+                    " There were none from then to {}: those that are listed here came before or after.",
+                    time(last.at)
+                )
+            };
+            format!("Samples of the agent since {}.{until}", time(first.at))
+        }
+        (Some(only), _) => format!(
+            "The agent took its first sample at {}. Once it has taken another (after a minute, unless <code>--every</code> says otherwise), \
+             the violations between the two are plotted here.",
+            time(only.at)
+        ),
+        (None, _) => "No samples: <code>portguard agent</code> takes one each minute, and from the second on the violations between \
+                      them are plotted here."
+            .to_owned(),
+    };
+    let _ = write!(page, "<p class=\"soft\">{words}</p>");
+    if is_any {
+        let end = samples.last().map_or(0, |sample| sample.at);
+        page.push_str(&svg::columns(
+            "violations over time",
+            columns,
+            end,
+            |most| history::violations(samples, most),
+        ));
     }
 }
 

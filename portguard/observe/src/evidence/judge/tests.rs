@@ -174,6 +174,7 @@ fn whatever_is_unexplained_can_be_accepted_as_it_is_called() {
                     source_port,
                     listening: false,
                     admitted: false,
+                    admitted_part: 0,
                     violations: 7,
                     answers: 0,
                     estimated: false,
