@@ -8,6 +8,7 @@ mod equals;
 mod forwarded;
 mod gateway;
 mod held;
+mod sctp;
 mod services;
 mod through;
 mod translated;

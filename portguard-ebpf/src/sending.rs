@@ -145,7 +145,7 @@ impl Sender for Sending {
 
     #[inline(always)]
     fn is_question(&self, tuple: &Tuple) -> bool {
-        question::asks(tuple.remote_port, tuple.local.v6, |at| {
+        question::asks(tuple.space, tuple.remote_port, tuple.local.v6, |at| {
             octets((self.0).0, at)
         })
     }

@@ -82,12 +82,17 @@ fn answer(packet: &Packet, noise: u8) -> Option<Vec<u8>> {
         packet.destination_port ^ u16::from(noise % 8 == 7),
         packet.source_port,
     );
+    // Chunks of SCTP that open, answer and go on.
+    let mut payload = [noise; 8];
     let frame = match packet.protocol {
         6 => frame.tcp(Tcp::new(port, own, noise & 0x3f)),
         17 => frame.udp(Udp::new(port, own)),
-        _ => frame.sctp(Sctp::new(port, own)),
+        _ => {
+            payload[0] = noise & 3;
+            frame.sctp(Sctp::new(port, own))
+        }
     };
-    Some(frame.payload([noise; 8]).build())
+    Some(frame.payload(payload).build())
 }
 
 /// Both programs, and what they are held to.

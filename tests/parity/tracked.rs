@@ -140,7 +140,7 @@ impl Sender for Packets<'_> {
     fn is_question(&self, tuple: &Tuple) -> bool {
         /// Where this hook's test run takes the IP header to be, tagged or not.
         const NETWORK: usize = 14;
-        question::asks(tuple.remote_port, tuple.local.v6, |at| {
+        question::asks(tuple.space, tuple.remote_port, tuple.local.v6, |at| {
             let bytes = self.frame.get(NETWORK + at as usize..);
             let bytes = bytes.and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))

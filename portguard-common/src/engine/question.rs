@@ -11,31 +11,41 @@ const NTP: u16 = 123;
 /// Octets of a UDP header.
 const HEADER: u64 = 8;
 
+/// The chunk of SCTP that opens an association, alone in its packet (RFC 9260 section 5.1).
+const INIT: u64 = 1;
+
 /// Whether what is said to a port is marked as a question or an answer.
 #[inline(always)]
 pub const fn is_marked(port: u16) -> bool {
     matches!(port, DNS | NTP)
 }
 
-/// Whether a datagram asks in the protocol of the port that it goes to. `read` gives eight octets of the packet, from its IP
-/// header on; zeroes where there are none.
+/// Whether a datagram asks in the protocol of the port that it goes to; or, of SCTP (space 2), whether it opens an association. `read`
+/// gives eight octets of the packet, from its IP header on; zeroes where there are none.
 #[inline(always)]
-pub fn asks(port: u16, v6: bool, read: impl Fn(u32) -> u64) -> bool {
-    if !is_marked(port) {
+pub fn asks(space: u32, port: u16, v6: bool, read: impl Fn(u32) -> u64) -> bool {
+    if space == 1 && !is_marked(port) {
         return false;
     }
-    match behind(v6, read(0)) {
-        Some(at) => is_question(port, read(at), read(at + 8)),
+    let number = if space == 1 {
+        protocol::UDP
+    } else {
+        protocol::SCTP
+    };
+    match behind(number, v6, read(0)) {
+        Some(at) if space == 1 => is_question(port, read(at), read(at + 8)),
+        // What opens an association has no verification tag, and nothing else has none (RFC 9260 section 8.5.1).
+        Some(at) => read(at) & 0xffff_ffff == 0 && read(at + 8) >> 24 & 0xff == INIT,
         None => false,
     }
 }
 
-/// Where the UDP header stands in a packet that starts so; `None` if it is not behind the IP header.
+/// Where the header of a protocol stands in a packet that starts so; `None` if it is not behind the IP header.
 #[inline(always)]
-const fn behind(v6: bool, start: u64) -> Option<u32> {
+const fn behind(number: u8, v6: bool, start: u64) -> Option<u32> {
     if !v6 {
         Some((start >> 56 & 15) as u32 * 4)
-    } else if start >> 8 & 0xff == protocol::UDP as u64 {
+    } else if start >> 8 & 0xff == number as u64 {
         Some(40)
     } else {
         None
@@ -148,13 +158,37 @@ mod tests {
                 let bytes = packet.get(at as usize..).and_then(<[u8]>::first_chunk);
                 bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
             };
-            assert_eq!(asks(NTP, is_six, read), wanted, "{what}");
-            assert!(!asks(DNS, is_six, read), "{what}");
+            assert_eq!(asks(1, NTP, is_six, read), wanted, "{what}");
+            assert!(!asks(1, DNS, is_six, read), "{what}");
             let cut = |at: u32| {
                 let is_there = packet.len() > at as usize + 8;
                 if is_there { read(at) } else { 0 }
             };
-            assert!(!asks(NTP, is_six, cut), "{what}, cut");
+            assert!(!asks(1, NTP, is_six, cut), "{what}, cut");
+        }
+    }
+    #[test]
+    fn an_association_is_opened_by_its_first_packet() {
+        for (what, tag, chunk, is_six, wanted) in [
+            ("INIT", 0, 1, false, true),
+            ("the same, IPv6", 0, 1, true, true),
+            ("INIT ACK", 7, 2, false, false),
+            ("data", 7, 0, true, false),
+            ("heartbeat", 7, 4, false, false),
+            ("INIT with a tag", 7, 1, false, false),
+            ("a heartbeat without", 0, 4, false, false),
+        ] {
+            let mut packet = if is_six { vec![0; 40] } else { vec![0; 20] };
+            packet[0] = if is_six { 0x60 } else { 0x45 };
+            packet[if is_six { 6 } else { 9 }] = protocol::SCTP;
+            packet.extend([
+                0x13, 0x88, 0x17, 0x70, 0, 0, 0, tag, 1, 2, 3, 4, chunk, 0, 0, 4,
+            ]);
+            let read = |at: u32| {
+                let bytes = packet.get(at as usize..).and_then(<[u8]>::first_chunk);
+                bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+            };
+            assert_eq!(asks(2, 6000, is_six, read), wanted, "{what}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who began a conversation: what the tables of conversations learn from a packet that leaves, and from one that is let in.
 //!
-//! TCP begins with an opening that leaves, and what comes midway begins nothing. What has no handshake is begun by whoever
+//! TCP and SCTP begin with an opening that leaves, and what comes midway begins nothing. What has no handshake is begun by whoever
 //! speaks first: undocumented datagrams that are let in are noted as the other end's, and answers to them begin nothing.
 
 use crate::engine::config::Config;
@@ -81,7 +81,7 @@ pub trait Sender {
     fn owner(&self, tuple: &Tuple) -> u32;
     /// Notes that this socket serves.
     fn note_service(&self, tuple: &Tuple);
-    /// Whether it asks in the protocol of the port that it goes to: see [`mod@crate::engine::question`].
+    /// Whether it asks in the protocol of the port that it goes to, or opens an association: see [`mod@crate::engine::question`].
     fn is_question(&self, tuple: &Tuple) -> bool;
 }
 
@@ -96,7 +96,7 @@ pub struct Opening {
     pub class: Class,
     /// The cell of one of the same tuple that is over, or nobody's here, which it takes over; 0 = none.
     pub known: u64,
-    /// Whether it has no handshake, so that it may be an answer.
+    /// Whether its flags do not say that it begins one, as those of TCP do.
     pub is_datagram: bool,
     /// Whether the policy documents that the host asks for this.
     pub is_documented: bool,
@@ -281,7 +281,7 @@ pub fn begins<T: Conversations + ?Sized>(tables: &T, hashed: Hashed, known: u64,
     }
 }
 
-/// A packet without handshake that leaves, as far as it matters who asks.
+/// A packet of UDP or SCTP that leaves, as far as it matters who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -385,7 +385,7 @@ pub mod asks {
     pub const FIRST: u32 = 4;
 }
 
-/// Whether a packet without handshake, of a conversation that is not known, asks something rather than answering it: see
+/// Whether a packet of UDP or SCTP, of a conversation that is not known, asks something rather than answering it: see
 /// [`mod@asks`].
 ///
 /// Programs that ask mostly let the kernel pick the port. From any other port, only what is documented is a question: the
@@ -401,7 +401,7 @@ pub fn asks<T: Theirs + ?Sized>(
     tables: &T,
     hashed: Hashed,
     said: &Datagram,
-    is_question: impl FnOnce() -> bool,
+    is_question: impl Fn() -> bool,
 ) -> u32 {
     let config = tables.config();
     let is_answer = said.tracked == tracked::ANSWERS;
@@ -418,8 +418,13 @@ pub fn asks<T: Theirs + ?Sized>(
     let is_asked = said.is_documented
         && (is_client && !said.is_forwarded
             || tables.entry(Direction::Egress, asked).is_restricted());
-    if !is_asked {
-        let is_free = said.space != 1 || is_client || may_be_free && said.is_first;
+    if said.space != 1 {
+        // An association is opened by its first packet, as with TCP, and what comes midway begins nothing.
+        if !is_question() {
+            return asks::NO;
+        }
+    } else if !is_asked {
+        let is_free = is_client || may_be_free && said.is_first;
         let is_question = (!is_free || said.is_forwarded) && said.is_documented && is_question();
         let is_among_equals = is_question && said.port == said.peer_port;
         // Else it may be the echo of what a stranger said before there was a guard, until that has been answered.
@@ -434,13 +439,13 @@ pub fn asks<T: Theirs + ?Sized>(
         // marked as a question is one, unless it may be the echo of what was just heard.
         let idle = if is_question {
             SETTLED
-        } else if said.space != 1 || is_client {
+        } else if is_client {
             config.udp_idle
         } else {
             config.tcp_idle
         };
         if !is_among_equals && is_theirs(tables, hashed, idle) {
-            return if said.space == 1 && (is_client || is_question) {
+            return if is_client || is_question {
                 asks::REFUSED
             } else if !may_ask && !is_picked && !is_service {
                 asks::ANSWERS
@@ -539,7 +544,7 @@ pub fn is_begun_by_peer<T: Tables + ?Sized, S: Subject>(
     tables.config().flows != 0
         && reason.is_violation()
         && matches!(packet.shape(), Shape::Ports)
-        && (packet.protocol() != protocol::TCP || packet.is_opening())
+        && (packet.protocol() == protocol::UDP || packet.is_opening())
 }
 
 /// Takes note of a packet that is let in for a `reason`.

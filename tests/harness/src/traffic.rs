@@ -26,7 +26,7 @@ pub use tcp::{
     raise_file_limit,
 };
 pub use udp::{
-    UdpEcho, count_datagrams, exchange_udp, receive_datagram, udp_socket, udp_socket_on,
+    UdpEcho, count_datagrams, exchange_udp, raw_socket, receive_datagram, udp_socket, udp_socket_on,
 };
 
 /// Waits until the descriptor can be read (or has failed, which reading tells); `false` at the deadline.

@@ -54,6 +54,13 @@ pub fn udp_socket_on(device: &str, address: SocketAddr) -> Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// One that sends and receives packets of an IPv4 protocol: what it receives has the IP header.
+pub fn raw_socket(protocol: u8) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(i32::from(protocol).into()))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
 /// The next datagram and its sender, `None` at the deadline. An ICMP error that came back is passed over.
 pub fn receive_datagram(
     socket: &UdpSocket,
