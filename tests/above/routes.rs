@@ -104,7 +104,7 @@ fn what_any_route_keeps_for_the_host_is_judged_whatever_leads_there() -> Result<
         let mut load = world.load_command();
         load.arg("--force");
         let said = host.output(&mut load, LONG)?.success()?;
-        let kept = "routes that the kernel does not ask first keep";
+        let kept = "routes that the kernel does not ask first";
         ensure!(said.stderr.contains(kept), "{how}: {said}");
         world.is_held().with_context(|| how.to_owned())?;
         world.guarded.unload()?.success()?;
@@ -131,6 +131,27 @@ fn what_a_route_encloses_goes_on() -> Result<()> {
     )?;
     world.load()?;
     world.is_held()
+}
+
+/// Or take out of one what is for the host after all.
+#[test]
+fn what_a_route_unpacks_is_judged() -> Result<()> {
+    for action in ["End.DT6 table 254", "End.DX6 nh6 ::", "End"] {
+        let world = World::new("")?;
+        let route = format!(
+            "addr add 10.77.0.7/24 dev IF
+             -6 addr add fd77::7/64 dev IF nodad
+             -6 route add fd60::/32 encap seg6local action {action} dev IF table 255"
+        );
+        ip(world.host(), world.guarded.interface(), &route)?;
+        let said = world.load()?;
+        ensure!(said.contains("fd60::/32"), "{action}: {said}");
+        world.is_held()?;
+        let before = world.transit()?;
+        world.send(TAKEN[1], "::")?;
+        ensure!(world.transit()? == before, "{action} is passed as transit");
+    }
+    Ok(())
 }
 
 /// What comes later is said, and judged from the next load on.

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteLwEnCapType, RouteMessage, RouteType,
+};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -21,6 +23,17 @@ pub(crate) const GLOBAL: &str = "LOCAL";
 /// The kernel's own table.
 pub(super) const OWN: u32 = 255;
 
+/// Encapsulations by which packets go on to somebody else (Linux, `net/core/lwtunnel.c`).
+const ENCLOSES: [RouteLwEnCapType; 7] = [
+    RouteLwEnCapType::None,
+    RouteLwEnCapType::Mpls,
+    RouteLwEnCapType::Ip,
+    RouteLwEnCapType::Ip6,
+    RouteLwEnCapType::Seg6,
+    RouteLwEnCapType::Ioam6,
+    RouteLwEnCapType::Xfrm,
+];
+
 /// Such destinations, none within another. One that takes in everything is left out: whether anything is for others then is
 /// decided by rules alone.
 ///
@@ -32,7 +45,7 @@ pub fn prefixes() -> crate::Result<Vec<IpNet>> {
         let is_asked_first = is_asked_first(family);
         for route in routes(family)? {
             let is_asked = is_asked_first && number(&route) == OWN && route.header.tos == 0;
-            if is_kept(&route) && !is_asked {
+            if is_kept(&route) && !is_asked || is_unpacked(&route) {
                 found.extend(destination(&route));
             }
         }
@@ -56,7 +69,8 @@ pub fn describe(prefixes: &[IpNet]) -> Option<String> {
     };
     (!named.is_empty()).then(|| {
         format!(
-            "routes that the kernel does not ask first keep {}{more} for this host: what is for these is judged, whatever rules say",
+            "routes that the kernel does not ask first, or that unpack packets, keep {}{more} for this host: what is for these is \
+             judged, whatever rules say",
             named.join(", ")
         )
     })
@@ -133,6 +147,18 @@ pub(super) fn is_kept(route: &RouteMessage) -> bool {
         route.header.kind,
         RouteType::Local | RouteType::Broadcast | RouteType::Anycast
     )
+}
+
+/// Whether a route changes what comes to it (`encap` of `ip route`), so that what it was may be for this host: programs are told of
+/// such a route that it has an encapsulation, not which. Those that only enclose, and what nothing is changed by, are left out.
+fn is_unpacked(route: &RouteMessage) -> bool {
+    let unpacks = |attributes: &[RouteAttribute]| {
+        attributes.iter().any(|attribute| {
+            matches!(attribute, RouteAttribute::EncapType(kind) if !ENCLOSES.contains(kind))
+        })
+    };
+    let by_hops = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::MultiPath(hops) if hops.iter().any(|hop| unpacks(&hop.attributes)));
+    unpacks(&route.attributes) || route.attributes.iter().any(by_hops)
 }
 
 /// All routes of a family.
