@@ -36,6 +36,11 @@ struct World {
 
 impl World {
     fn new() -> Result<Self> {
+        Self::loaded(&[])
+    }
+
+    /// With these words of `load`.
+    fn loaded(words: &[&str]) -> Result<Self> {
         let guarded = Guarded::new()?;
         let second = unique_name("nc");
         let text = SITE
@@ -43,7 +48,7 @@ impl World {
             .replace("SECOND", &second);
         let site = Site::of(&text)?;
         let file = site.file();
-        let load = ["load", "-c", &file, "--host", "house"];
+        let load = [&["load", "-c", &file, "--host", "house"], words].concat();
         let host = &guarded.link.left.host;
         let output = host.output(&mut Guarded::command(&load), LONG)?.success()?;
         ensure!(output.stderr.contains("not there now"), "{output}");
@@ -182,4 +187,36 @@ fn what_the_site_does_not_name_is_said_and_not_touched() -> Result<()> {
     world.says("has another policy for")?;
     ensure!(world.is_unguarded(&world.second)?, "{}", world.status()?);
     Ok(())
+}
+
+/// What nobody loaded is not put in force, whatever part of the site says it.
+#[test]
+fn an_edit_that_nobody_loaded_is_not_enforced() -> Result<()> {
+    let world = World::loaded(&["--audit"])?;
+    let own = format!("[host.interfaces.{}]", world.second);
+    let file = world.site.file();
+    let text = fs::read_to_string(&file)?;
+    fs::write(
+        &file,
+        text.replace(&own, &format!("{own}\nmode = \"enforce\"")),
+    )?;
+    let _second = world.comes(&world.second)?;
+    world.says("has another policy for it than when")?;
+    ensure!(world.is_unguarded(&world.second)?, "{}", world.status()?);
+    Ok(())
+}
+
+/// A policy that may give way is in force nowhere else, until it is confirmed.
+#[test]
+fn what_is_not_confirmed_waits() -> Result<()> {
+    let world = World::loaded(&["--confirm-within", "10m"])?;
+    let _second = world.comes(&world.second)?;
+    world.says("is not guarded")?;
+    ensure!(world.is_unguarded(&world.second)?, "{}", world.status()?);
+    let confirm = ["confirm", "--interface", world.guarded.interface()];
+    let host = world.host();
+    host.output(&mut Guarded::command(&confirm), LONG)?
+        .success()?;
+    eventually("it is guarded", || world.enforces(&world.second))
+        .with_context(|| world.agent.stderr())
 }

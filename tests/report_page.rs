@@ -224,7 +224,7 @@ fn a_browser_shows_it_whole_and_asks_nobody() -> Result<()> {
         .replace("</body>", MEASURE);
     let copy = directory.join("measuring.html");
     std::fs::write(&copy, measuring)?;
-    let measured = self::measured(&browser, &copy)?;
+    let measured = measured(&browser, &copy)?;
     let title = measured["title"].as_str().context("a title")?;
     assert!(title.starts_with("Port matrix evidence: "), "{title}");
     let sections: Vec<&str> = measured["sections"]

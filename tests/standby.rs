@@ -12,7 +12,7 @@ use portguard_kernel::generation::{Options, live, prepare};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::Layout;
-use portguard_kernel::pins::meta::XdpModeName;
+use portguard_kernel::pins::meta::{Sources, XdpModeName};
 use portguard_policy::catalog::Transport;
 use portguard_policy::domains::{Answers, DomainSet, Part};
 use portguard_policy::policy::{Grant, GrantKind, Outbound, PeerSet, Peers, Policy, Settings};
@@ -105,8 +105,7 @@ impl Named {
                 is_refresh: false,
                 together: Vec::new(),
                 xdp_mode: XdpModeName::Native,
-                site: None,
-                catalogs: Vec::new(),
+                sources: Sources::default(),
                 confirm_within: Duration::ZERO,
             };
             let lock = pins::lock()?;

@@ -440,6 +440,62 @@ fn alternative_names_are_names() -> Result<()> {
     Ok(())
 }
 
+/// What a site says of an interface holds, by whichever of its names.
+#[test]
+fn a_site_may_call_an_interface_by_an_alternative_name() -> Result<()> {
+    let site = Site::new()?;
+    let name = site.guarded.interface();
+    let alternative = format!("another-name-of-{name}");
+    let mut ip = std::process::Command::new("ip");
+    ip.args([
+        "link",
+        "property",
+        "add",
+        "dev",
+        name,
+        "altname",
+        &alternative,
+    ]);
+    site.guarded
+        .link
+        .left
+        .host
+        .output(&mut ip, LONG)?
+        .success()?;
+    let audit = "{ mode = \"audit\" }";
+    let file = site.file();
+    let enforce = "mode = \"enforce\"";
+    site.write(
+        enforce,
+        &format!("interfaces = {{ {alternative} = {audit} }}"),
+    )?;
+    for more in [
+        &[][..],
+        &["--interface", name],
+        &["--interface", &alternative],
+    ] {
+        let loaded = site
+            .run(&[&["load", "-c", &file], more].concat())?
+            .success()?;
+        ensure!(!loaded.stderr.contains("has no interface"), "{loaded}");
+        let status = site.guarded.status()?.context("a guard")?;
+        ensure!(
+            status["effective"]["inbound"] == "audit",
+            "{more:?}: {status}"
+        );
+    }
+    site.write(
+        enforce,
+        &format!("interfaces = {{ {alternative} = {audit}, {name} = {{}} }}"),
+    )?;
+    let refused = site.run(&["load", "-c", &file])?;
+    ensure!(
+        refused.code() == 2 && refused.stderr.contains("are one interface"),
+        "{refused}"
+    );
+    Ok(())
+}
+
 #[test]
 fn what_was_unloaded_before_can_still_be_switched_off() -> Result<()> {
     let site = Site::new()?;

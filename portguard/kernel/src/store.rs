@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context as _, Error, Kind};
 use crate::generation::{Live, aside};
 use crate::pins::bpffs::Layout;
-use crate::pins::meta::XdpModeName;
+use crate::pins::meta::{Sources, XdpModeName};
 use portguard_policy::policy::Policy;
 
 /// Whether this network namespace is that of the first process, the container's: it is there again when that starts anew.
@@ -41,11 +41,9 @@ pub struct Stored {
     pub digest: String,
     /// XDP mode.
     pub xdp_mode: XdpModeName,
-    /// The site file, to be shown.
-    pub site: Option<String>,
-    /// Directories of catalogs beside the embedded ones.
-    #[serde(default)]
-    pub catalogs: Vec<PathBuf>,
+    /// What it was compiled from.
+    #[serde(flatten)]
+    pub sources: Sources,
     /// The policy.
     pub policy: Policy,
 }
@@ -136,8 +134,7 @@ pub fn keep(layout: &Layout, live: &Live) -> crate::Result<bool> {
         interface: interface.clone(),
         digest: live.meta.policy.digest(),
         xdp_mode: live.meta.xdp_mode,
-        site: live.meta.site.clone(),
-        catalogs: live.meta.catalogs.clone(),
+        sources: live.meta.sources.clone(),
         policy: live.meta.policy.clone(),
     };
     let path = file(&directory, &interface);

@@ -57,7 +57,7 @@ pub(super) fn found<'m>(
     let mut directories: BTreeSet<&PathBuf> = BTreeSet::new();
     for meta in metas {
         roles.extend(meta.policy.roles.iter().map(String::as_str));
-        directories.extend(&meta.catalogs);
+        directories.extend(&meta.sources.catalogs);
     }
     let mut catalog = Catalog::embedded()?.with_profiles(roles.into_iter())?;
     let mut unread = Vec::new();

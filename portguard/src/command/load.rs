@@ -32,7 +32,7 @@ use portguard_kernel::host::privileges;
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::guarded::guarded;
-use portguard_kernel::pins::meta::XdpModeName;
+use portguard_kernel::pins::meta::{Sources, XdpModeName};
 use portguard_kernel::preflight;
 use portguard_kernel::recovery::reconcile::reconcile;
 use portguard_kernel::store::{self, Stored};
@@ -251,12 +251,7 @@ fn compiled(
             XdpModeArg::Native => XdpModeName::Native,
             XdpModeArg::Generic => XdpModeName::Generic,
         },
-        site: site
-            .config
-            .as_ref()
-            .filter(|path| *path != Path::new(STDIN))
-            .map(|path| path.display().to_string()),
-        catalogs: site.catalogs.clone(),
+        sources: sources(&site, host.as_deref()),
         confirm_within: safety::confirm_within(&args.safety, &interfaces, &plain),
         migrate: args.safety.migrate,
         is_refresh: false,
@@ -265,7 +260,11 @@ fn compiled(
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
     Ok(Some(
         jobs.map(|((interface, compiled), safety)| Job {
-            words: Words::of(args, Some((&site.site, host.as_deref())), &interface.name),
+            words: Words::of(
+                args,
+                Some((&site.site, host.as_deref())),
+                site.named(&interface.name),
+            ),
             interface,
             policy: compiled.policy,
             options: options.clone(),
@@ -273,6 +272,19 @@ fn compiled(
         })
         .collect(),
     ))
+}
+
+fn sources(site: &Loaded, host: Option<&str>) -> Sources {
+    let path = site.config.as_ref();
+    let path = path.filter(|path| *path != Path::new(STDIN));
+    let host = host.and_then(|name| site.site.host(name));
+    let named = host.iter().flat_map(|host| host.interfaces.keys());
+    let digest = |name: &String| site.compile_alone(Some(name)).policy.digest();
+    Sources {
+        site: path.map(|path| path.display().to_string()),
+        catalogs: site.catalogs.clone(),
+        digests: named.map(|name| (name.clone(), digest(name))).collect(),
+    }
 }
 
 /// What was in force for good before. At boot nobody has a session; on a running machine all is checked as at any load.
@@ -321,8 +333,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
             policy: stored.policy,
             options: Options {
                 xdp_mode: stored.xdp_mode,
-                site: stored.site,
-                catalogs: stored.catalogs,
+                sources: stored.sources,
                 confirm_within,
                 migrate: args.safety.migrate,
                 is_refresh: false,
@@ -368,10 +379,22 @@ fn without_absent(mut names: Vec<String>, args: &LoadArgs) -> Vec<String> {
     names
 }
 
-fn find(names: &[String]) -> portguard_kernel::Result<Vec<Interface>> {
-    let found: portguard_kernel::Result<Vec<Interface>> =
-        names.iter().map(|name| Interface::find(name)).collect();
-    let mut found = found?;
+fn find(names: &[String]) -> anyhow::Result<Vec<Interface>> {
+    let mut found: Vec<Interface> = Vec::new();
+    for (nth, name) in names.iter().enumerate() {
+        let interface = Interface::find(name)?;
+        let Some(before) = found.iter().position(|one| one.index == interface.index) else {
+            found.push(interface);
+            continue;
+        };
+        let other = names
+            .get(before)
+            .filter(|other| *other != name && before < nth);
+        if let Some(other) = other {
+            let fault = format!("`{}` and `{}` are one interface", plain(other), plain(name));
+            return Err(Fault::usage(fault).hint("name it once").into());
+        }
+    }
     // The kernel attaches nothing below what has a program: those below come first.
     let links = links::all()?;
     let indices = indices(&found);

@@ -204,7 +204,7 @@ fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
             xdp_mode: one.live.meta.xdp_mode.name(),
             loaded_at: one.live.meta.loaded_at,
             loaded_by: one.live.meta.version,
-            site: one.live.meta.site,
+            site: one.live.meta.sources.site,
             warnings: one.live.warnings.into_iter().chain(damage).collect(),
             resets: one.resets.map(|resets| resets.record).unwrap_or_default(),
         })

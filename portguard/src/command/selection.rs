@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::catalogs;
 use crate::stderr::stderr;
 pub(super) use machine::hostname;
+use portguard_kernel::host::interface::all_names;
 use portguard_kernel::host::resolve;
 use portguard_policy::catalog::Catalog;
 use portguard_policy::compile::{self, Inputs, Selection};
@@ -195,13 +196,25 @@ impl Loaded {
             catalog: &self.catalog,
             site: &self.site,
             host: self.host.clone(),
-            interface,
+            interface: interface.map(|name| self.named(name)),
             local_addresses: &self.local_addresses,
             hostname: self.hostname.as_deref(),
             resolved: &self.resolved,
             files: &self.files,
             today: self.today.as_deref(),
         }
+    }
+
+    /// How the site names an interface: as it is called, or by another name that it has on this machine.
+    pub fn named<'a>(&'a self, interface: &'a str) -> &'a str {
+        let hosts = self.site.hosts.iter();
+        let mut named = hosts.flat_map(|host| host.interfaces.keys());
+        if named.clone().any(|name| name == interface) {
+            return interface;
+        }
+        let names = all_names(interface);
+        let found = named.find(|name| names.contains(name));
+        found.map_or(interface, String::as_str)
     }
 
     /// Compiles by this alone, not by what the machine says of itself.

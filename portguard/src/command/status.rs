@@ -268,7 +268,7 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         generation: meta.number,
         digest: meta.digest,
         roles: meta.policy.roles,
-        site: meta.site,
+        site: meta.sources.site,
         programs: Programs { ingress, egress },
         confirm_deadline: deadline.and_then(|deadline| deadline::wall(deadline).ok()),
         confirm_seconds_left: left,

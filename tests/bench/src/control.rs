@@ -17,7 +17,7 @@ use portguard_kernel::object::memory;
 use portguard_kernel::object::{self, HostFacts};
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::Layout;
-use portguard_kernel::pins::meta::XdpModeName;
+use portguard_kernel::pins::meta::{Sources, XdpModeName};
 use portguard_policy::catalog::Transport;
 use portguard_policy::cells::Directory;
 use portguard_policy::compile::generate::{Size, site};
@@ -285,8 +285,7 @@ pub(crate) fn options() -> Options {
         is_refresh: false,
         together: Vec::new(),
         xdp_mode: XdpModeName::Native,
-        site: None,
-        catalogs: Vec::new(),
+        sources: Sources::default(),
         confirm_within: Duration::ZERO,
     }
 }

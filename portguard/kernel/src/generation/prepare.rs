@@ -2,7 +2,7 @@
 //! tested and pinned beside the others. [`crate::generation::publish`] then swaps the links.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portguard_common::abi::control;
@@ -29,7 +29,7 @@ use crate::notice;
 use crate::object::{self, HostFacts, Loaded};
 use crate::pins::bpffs::{Layout, Lock, cannot_write, remove};
 use crate::pins::hidden;
-use crate::pins::meta::{Meta, XdpModeName};
+use crate::pins::meta::{Meta, Sources, XdpModeName};
 use portguard_policy::cells::Directory;
 use portguard_policy::image::{Image, TooLarge};
 use portguard_policy::policy::{Outbound, Policy};
@@ -39,10 +39,8 @@ use portguard_policy::policy::{Outbound, Policy};
 pub struct Options {
     /// XDP mode.
     pub xdp_mode: XdpModeName,
-    /// The site file's path, to be shown.
-    pub site: Option<String>,
-    /// Directories of catalogs beside the embedded ones, to be read again by what explains.
-    pub catalogs: Vec<PathBuf>,
+    /// What it was compiled from.
+    pub sources: Sources,
     /// How long the generation may wait to be confirmed; zero = it needs no confirmation.
     pub confirm_within: Duration,
     /// Take the place of another version's guard.
@@ -327,8 +325,7 @@ fn prepare_next(
         flow_key: host.flow_key,
         tick_shift: host.tick_shift,
         flow_sets: pair.loaded.facts.flow_mask + 1,
-        site: options.site.clone(),
-        catalogs: options.catalogs.clone(),
+        sources: options.sources.clone(),
         local: pair.loaded.local.clone(),
         policy: policy.clone(),
         directory: pair.directory()?.clone(),

@@ -97,8 +97,7 @@ fn one(
     let options = Options {
         migrate: false,
         xdp_mode: now.meta.xdp_mode,
-        site: now.meta.site.clone(),
-        catalogs: now.meta.catalogs.clone(),
+        sources: now.meta.sources.clone(),
         confirm_within,
         is_refresh: true,
         together: Vec::new(),

@@ -82,22 +82,46 @@ pub fn canonical(name: &str) -> String {
     Interface::find(name).map_or_else(|_| name.to_owned(), |interface| interface.name)
 }
 
+/// All names of the interface that has this one: its own first, then alternative ones. Nothing if there is none.
+pub fn all_names(name: &str) -> Vec<String> {
+    let Ok(found) = Interface::find(name) else {
+        return Vec::new();
+    };
+    let others = alternatives()
+        .into_iter()
+        .filter(|(index, _)| *index == found.index);
+    std::iter::once(found.name)
+        .chain(others.map(|(_, name)| name))
+        .collect()
+}
+
 /// The index of the interface that has an alternative name: these may be longer than others.
 fn by_alternative(name: &str) -> Option<u32> {
+    let mut all = alternatives().into_iter();
+    all.find_map(|(index, other)| (other == name).then_some(index))
+}
+
+/// Alternative names, each with the index of its interface.
+fn alternatives() -> Vec<(u32, String)> {
     let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).ok()?;
-    answers.into_iter().find_map(|answer| {
+    let answers = request(NETLINK_ROUTE, question, NLM_F_DUMP).unwrap_or_default();
+    let mut found = Vec::new();
+    for answer in answers {
         let RouteNetlinkMessage::NewLink(link) = answer else {
-            return None;
+            continue;
         };
-        let mut attributes = link.attributes.iter();
-        let is_it = attributes.any(|attribute| {
-            let LinkAttribute::PropList(properties) = attribute else {
-                return false;
-            };
-            let mut properties = properties.iter();
-            properties.any(|one| matches!(one, Prop::AltIfName(other) if other == name))
+        let lists = link.attributes.into_iter().filter_map(|attribute| {
+            if let LinkAttribute::PropList(properties) = attribute {
+                Some(properties)
+            } else {
+                None
+            }
         });
-        is_it.then_some(link.header.index)
-    })
+        for property in lists.flatten() {
+            if let Prop::AltIfName(name) = property {
+                found.push((link.header.index, name));
+            }
+        }
+    }
+    found
 }

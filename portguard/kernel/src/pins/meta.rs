@@ -1,6 +1,7 @@
 //! What a generation is made of, kept beside it in the kernel: who asks later needs neither the site file nor the tool
 //! that loaded it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -42,11 +43,9 @@ pub struct Meta {
     pub tick_shift: u32,
     /// How many sets the flow table has.
     pub flow_sets: u32,
-    /// The site file, if there was one.
-    pub site: Option<String>,
-    /// Directories of catalogs beside the embedded ones.
-    #[serde(default)]
-    pub catalogs: Vec<PathBuf>,
+    /// What it was compiled from.
+    #[serde(flatten)]
+    pub sources: Sources,
     /// See [`crate::host::local`].
     #[serde(default)]
     pub local: Vec<IpNet>,
@@ -54,6 +53,19 @@ pub struct Meta {
     pub policy: Policy,
     /// What the counter cells mean.
     pub directory: Directory,
+}
+
+/// What a policy was compiled from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// The site file, if there was one.
+    pub site: Option<String>,
+    /// Directories of catalogs beside the embedded ones, to be read again by what explains.
+    #[serde(default)]
+    pub catalogs: Vec<PathBuf>,
+    /// Digests of what the site said at that time for each interface of the host that it names.
+    #[serde(default)]
+    pub digests: BTreeMap<String, String>,
 }
 
 impl Meta {

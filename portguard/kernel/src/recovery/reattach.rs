@@ -57,8 +57,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> crate::Result<()> {
     };
     let options = Options {
         xdp_mode: lost.meta.xdp_mode,
-        site: lost.meta.site.clone(),
-        catalogs: lost.meta.catalogs.clone(),
+        sources: lost.meta.sources.clone(),
         confirm_within,
         migrate: false,
         is_refresh: false,

@@ -51,14 +51,22 @@ impl Newcomers {
         let is_new = |link: &&Link| {
             before.get(&link.index) != Some(&link.name) && !there.contains(&link.index)
         };
+        let mut later = Vec::new();
         for link in links.iter().filter(is_new) {
-            match guard(&link.name) {
-                Ok(true) => tracing::info!(interface = %link.name, "has come, and is guarded"),
-                Ok(false) => {}
+            match guard(&link.name, before.contains_key(&link.index)) {
+                Ok(Outcome::Guarded) => {
+                    tracing::info!(interface = %link.name, "has come, and is guarded");
+                }
+                Ok(Outcome::No) => {}
+                // Looked at again, as one that comes, until somebody confirms, loads or goes back.
+                Ok(Outcome::Later) => later.push(link.index),
                 Err(error) => {
                     tracing::error!(interface = %link.name, "cannot be guarded: {error:#}");
                 }
             }
+        }
+        for index in later {
+            self.known.remove(&index);
         }
         let there = guarded();
         if there.is_empty() {
@@ -75,18 +83,28 @@ impl Newcomers {
     }
 }
 
-/// Guards an interface, if somebody said that it is to be; whether it was.
-fn guard(name: &str) -> anyhow::Result<bool> {
+/// What became of an interface that came.
+enum Outcome {
+    Guarded,
+    /// Nobody said that it is to be guarded.
+    No,
+    /// The site names it, and nobody knows yet whether its policy stays.
+    Later,
+}
+
+/// Guards an interface, if somebody said that it is to be. One that was there before under another name `is_renamed`: sessions by
+/// it may live, and are not cut.
+fn guard(name: &str, is_renamed: bool) -> anyhow::Result<Outcome> {
     let layout = Layout::of(name);
     if store::is_off(&layout) {
-        return Ok(false);
+        return Ok(Outcome::No);
     }
     if boot::is_enabled(name) && store::is_stored(&layout) {
-        return load(name, &["--last-good", "--confirm-within", "0"]).map(|()| true);
+        return load(name, &["--last-good", "--confirm-within", "0"]).map(|()| Outcome::Guarded);
     }
     for guard in observe::guards(None)? {
         let meta = &guard.live.meta;
-        let (Some(path), Some(host)) = (&meta.site, &meta.policy.host) else {
+        let (Some(path), Some(host)) = (&meta.sources.site, &meta.policy.host) else {
             continue;
         };
         let selection = SelectionArgs {
@@ -95,27 +113,33 @@ fn guard(name: &str) -> anyhow::Result<bool> {
             ..SelectionArgs::default()
         };
         let site = selection.load(Resolving::Always)?;
-        let is_named = |name: &str| {
-            let host = site.site.host(host);
-            host.is_some_and(|host| host.interfaces.contains_key(name))
-        };
-        if !is_named(name) {
+        let key = site.named(name);
+        let own = site.site.host(host);
+        if !own.is_some_and(|own| own.interfaces.contains_key(key)) {
             continue;
         }
-        if site.compile_alone(Some(&guard.name)).policy.digest() != meta.digest {
+        // What gave way, or still may, does so for good reasons: nobody here knows better.
+        if !guard.live.is_confirmed || !guard.live.effective.is_as_meant() {
+            return Ok(Outcome::Later);
+        }
+        let digest = site.compile_alone(Some(key)).policy.digest();
+        if meta.sources.digests.get(key) != Some(&digest) {
             bail!(
-                "`{}` names it, but has another policy for `{}` than the one in force: run `portguard load`",
+                "`{}` has another policy for it than when `{}` was loaded: run `portguard load`",
                 plain(path),
                 plain(&guard.name)
             );
         }
         let xdp_mode = meta.xdp_mode.name();
         let site = ["-c", path, "--host", host, "--xdp-mode", xdp_mode];
-        // Who has a session by it does not keep it open: nobody is there to answer.
-        let args = [&site[..], &["--confirm-within", "0", "--force"]].concat();
-        return load(name, &args).map(|()| true);
+        let mut args = [&site[..], &["--confirm-within", "0"]].concat();
+        if !is_renamed {
+            // Who has a session by it does not keep it open: nobody is there to answer.
+            args.push("--force");
+        }
+        return load(name, &args).map(|()| Outcome::Guarded);
     }
-    Ok(false)
+    Ok(Outcome::No)
 }
 
 /// A process of its own: what it prints belongs to one line of the log.

@@ -10,7 +10,7 @@ use super::*;
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::Effective;
 use portguard_kernel::pins::bpffs::Layout;
-use portguard_kernel::pins::meta::{Meta, XdpModeName};
+use portguard_kernel::pins::meta::{Meta, Sources, XdpModeName};
 use portguard_observe::counters::{Keyed, Snapshot};
 use portguard_observe::observe::Observed;
 use portguard_observe::talkers::{Talker, Talkers, TopTalkers};
@@ -56,8 +56,7 @@ fn observed(passed: u64, violations: u64) -> Observed {
                 flow_key: [0; 2],
                 tick_shift: 8,
                 flow_sets: 1,
-                site: None,
-                catalogs: Vec::new(),
+                sources: Sources::default(),
                 local: Vec::new(),
                 previous: None,
                 egress_hook: None,
