@@ -1,5 +1,7 @@
 //! The control path: how long it takes to make a policy, to load it and to put it in force, and the memory it takes.
 
+mod growing;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -58,7 +60,9 @@ pub(crate) fn run(quick: bool) -> Result<Vec<Quantity>> {
     } else {
         (100_000, 65_536)
     };
+    growing::hosts(&mut found, quick)?;
     compiling(&mut found, prefixes)?;
+    growing::of_rows(&mut found, quick)?;
     let small = small();
     let largest = largest(count, prefixes);
     for (name, policy) in [("small", &small), ("largest", &largest)] {
@@ -69,6 +73,7 @@ pub(crate) fn run(quick: bool) -> Result<Vec<Quantity>> {
     }
     say("control path: loading and swapping on an interface");
     in_force(&mut found, &small, (!quick).then_some(&largest))?;
+    growing::interfaces(&mut found, &small, quick)?;
     say("control path: newer addresses of a domain name");
     edits(&mut found, "edit", &named(small))?;
     if !quick {

@@ -26,7 +26,8 @@ pub(crate) fn write(run: &Run, docs: &Path) -> Result<()> {
         .with_context(|| format!("cannot make `{}`", pictures.display()))?;
     bars::costs(run, &pictures.join("classes.svg")).context("the picture of packet classes")?;
     bars::live(run, &pictures.join("live.svg")).context("the picture of live rates")?;
-    curves::growth(run, &pictures.join("growth.svg")).context("the picture of growth")?;
+    curves::packets(run, &pictures.join("growth.svg")).context("the picture of growth")?;
+    curves::waits(run, &pictures.join("waits.svg")).context("the picture of waits")?;
     let mut page = TEMPLATE.to_owned();
     for (place, text) in tables::all(run) {
         let mark = format!("<!-- {place} -->");

@@ -8,7 +8,8 @@ mod policies;
 
 use anyhow::{Context as _, Result};
 
-pub(crate) use policies::{load, plain, ports, sources};
+pub(crate) use growth::ROWS;
+pub(crate) use policies::{load, plain, ports, rows, sources};
 
 use crate::programs::{Hook, Places, Program, Variation};
 

@@ -170,6 +170,9 @@ pub(crate) struct Queues {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Quantity {
     pub(crate) name: String,
+    /// Rows, interfaces or hosts, of what grows with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u32>,
     /// `ms` or `MiB`; none for a number.
     pub(crate) unit: String,
     pub(crate) value: f64,
@@ -197,12 +200,31 @@ impl Quantity {
     fn new(name: &str, unit: &str, value: f64) -> Self {
         Self {
             name: name.to_owned(),
+            size: None,
             unit: unit.to_owned(),
             value,
             budget: None,
             met: None,
         }
     }
+
+    /// Of so many rows, interfaces or hosts.
+    pub(crate) fn at(self, size: u32) -> Self {
+        Self {
+            size: Some(size),
+            ..self
+        }
+    }
+
+    /// The name under which it is shown and judged.
+    pub(crate) fn label(&self) -> String {
+        labelled(&self.name, self.size)
+    }
+}
+
+/// `ports/hot @ 256`.
+pub(crate) fn labelled(name: &str, size: Option<u32>) -> String {
+    size.map_or(name.to_owned(), |size| format!("{name} @ {size}"))
 }
 
 impl Group {
@@ -315,7 +337,7 @@ impl Run {
             } else {
                 Unit::Mebibytes
             };
-            let judged = budgets.judge(&quantity.name, unit, quantity.value);
+            let judged = budgets.judge(&quantity.label(), unit, quantity.value);
             quantity.budget = judged.map(|judged| judged.budget);
             quantity.met = judged.map(|judged| judged.met);
         }
@@ -354,7 +376,7 @@ impl Run {
         let control = control.map(|one| {
             let budget = one.budget.unwrap_or(f64::NAN);
             let of = format!("{budget} {}", one.unit);
-            Missed::new(&one.name, one.value / budget, 1.0, &of)
+            Missed::new(&one.label(), one.value / budget, 1.0, &of)
         });
         costs.chain(growth).chain(live).chain(control).collect()
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
 
 use crate::budget::Budgets;
-use crate::results::{Figure, Run};
+use crate::results::{Figure, Run, labelled};
 
 /// All tables of a run; with another one, how much has changed since.
 pub(crate) fn show(out: &mut dyn Write, run: &Run, against: Option<&Run>) -> io::Result<()> {
@@ -125,7 +125,7 @@ fn control(run: &Run) -> Table {
     let mut table = new(&["what", "value", "", "budget", "of it", ""]);
     for one in &run.control {
         table.add_row(vec![
-            Cell::new(&one.name),
+            Cell::new(one.label()),
             right(format!("{:.1}", one.value)),
             Cell::new(&one.unit),
             right(
@@ -199,12 +199,8 @@ fn costs(figures: &[&Figure], against: Option<&Run>) -> Table {
     }
     let mut table = new(&head);
     for figure in figures {
-        let name = match figure.size {
-            Some(size) => format!("{} @ {size}", figure.name),
-            None => figure.name.clone(),
-        };
         let mut row = vec![
-            Cell::new(name),
+            Cell::new(labelled(&figure.name, figure.size)),
             right(format!("{:.1}", figure.net)),
             right(format!("{:.1}", figure.spread)),
             right(figure.against.as_ref().map_or(String::new(), |against| {

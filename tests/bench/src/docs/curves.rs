@@ -1,4 +1,4 @@
-//! Curves: cost against the size of the policy.
+//! Curves: cost against the size of what grows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,64 +10,121 @@ use plotters::prelude::*;
 use super::paint::{GREY, GRID, INK, Painted, SERIES, Side, letters};
 use crate::results::Run;
 
-/// Size and nanoseconds.
+/// Size and cost.
 type Points = Vec<(f64, f64)>;
+/// By family, as in `ports/hot`, and by name.
+type Families<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Points>>;
 
 const WIDTH: u32 = 900;
 const HEIGHT: u32 = 380;
 
-/// Three panels: ports, prefixes, flows.
-pub(super) fn growth(run: &Run, path: &Path) -> Result<()> {
-    draw(run, path).map_err(|error| anyhow!("{error}"))
+/// A picture of panels side by side.
+struct Picture<'a> {
+    title: &'a str,
+    note: &'a str,
+    /// Family, and what its axis counts.
+    panels: &'a [(&'a str, &'a str)],
+    families: Families<'a>,
+    /// The least that the highest mark of all panels says; none for a scale of its own each.
+    shared: Option<f64>,
 }
 
-fn draw(run: &Run, path: &Path) -> Painted {
-    let mut families: BTreeMap<&str, BTreeMap<&str, Points>> = BTreeMap::new();
-    for figure in &run.costs {
-        let (Some(size), Some((family, name))) = (figure.size, figure.name.split_once('/')) else {
-            continue;
-        };
-        let series = families.entry(family).or_default().entry(name).or_default();
-        series.push((f64::from(size), figure.net));
-    }
-    let all = families.values().flat_map(BTreeMap::values).flatten();
-    let highest = all.fold(20.0, |highest: f64, (_, cost)| highest.max(*cost));
-    let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let title = "What a packet costs as the policy grows";
-    area.draw(&Text::new(title, (24, 24), letters(20, INK, Side::Right)))?;
-    let note =
-        "nanoseconds a packet above a program that does nothing; sizes on a logarithmic axis";
-    area.draw(&Text::new(note, (24, 46), letters(12, GREY, Side::Right)))?;
-    let (_, below) = area.split_vertically(60);
-    let panels = below.split_evenly((1, 3));
-    let shown = [
-        ("ports", "documented ports"),
-        ("prefixes", "prefixes of peers"),
-        ("flows", "flows of the host"),
-    ];
-    for (panel, (family, title)) in panels.iter().zip(shown) {
-        if let Some(series) = families.get(family) {
-            one(panel, title, series, highest * 1.15)?;
+/// What a packet costs: ports, rows, prefixes, flows.
+pub(super) fn packets(run: &Run, path: &Path) -> Result<()> {
+    let costs = run.costs.iter();
+    let sized = costs.filter_map(|one| Some((one.name.as_str(), one.size?, one.net)));
+    let picture = Picture {
+        title: "What a packet costs as the policy grows",
+        note: "nanoseconds a packet above a program that does nothing; sizes on a logarithmic axis",
+        panels: &[
+            ("ports", "documented ports"),
+            ("rows", "rows"),
+            ("prefixes", "prefixes of peers"),
+            ("flows", "flows of the host"),
+        ],
+        families: families(sized),
+        shared: Some(20.0),
+    };
+    picture.draw(path).map_err(|error| anyhow!("{error}"))
+}
+
+/// What somebody waits for: rows, interfaces, hosts.
+pub(super) fn waits(run: &Run, path: &Path) -> Result<()> {
+    let times = run.control.iter().filter(|one| one.unit == "ms");
+    let sized = times.filter_map(|one| Some((one.name.as_str(), one.size?, one.value)));
+    let picture = Picture {
+        title: "What a load takes as a host or a site grows",
+        note: "milliseconds, a scale for each; sizes on a logarithmic axis",
+        panels: &[
+            ("rows", "rows for sixteen ports"),
+            ("interfaces", "interfaces of one load"),
+            ("hosts", "hosts of a site, compiled"),
+        ],
+        families: families(sized),
+        shared: None,
+    };
+    picture.draw(path).map_err(|error| anyhow!("{error}"))
+}
+
+fn families<'a>(sized: impl Iterator<Item = (&'a str, u32, f64)>) -> Families<'a> {
+    let mut families = Families::new();
+    for (name, size, cost) in sized {
+        if let Some((family, name)) = name.split_once('/') {
+            let series = families.entry(family).or_default().entry(name).or_default();
+            series.push((f64::from(size), cost));
         }
     }
-    area.present()?;
-    Ok(())
+    families
 }
 
-fn one(
-    panel: &DrawingArea<SVGBackend<'_>, Shift>,
+fn highest<'a>(series: impl Iterator<Item = &'a Points>, least: f64) -> f64 {
+    series
+        .flatten()
+        .fold(least, |highest, (_, cost)| highest.max(*cost))
+}
+
+impl Picture<'_> {
+    fn draw(&self, path: &Path) -> Painted {
+        let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
+        area.fill(&WHITE)?;
+        area.draw(&Text::new(
+            self.title,
+            (24, 24),
+            letters(20, INK, Side::Right),
+        ))?;
+        area.draw(&Text::new(
+            self.note,
+            (24, 46),
+            letters(12, GREY, Side::Right),
+        ))?;
+        let (_, below) = area.split_vertically(60);
+        let all = self.families.values().flat_map(BTreeMap::values);
+        let shared = self.shared.map(|least| highest(all, least));
+        let areas = below.split_evenly((1, self.panels.len()));
+        for (area, (family, title)) in areas.iter().zip(self.panels) {
+            if let Some(series) = self.families.get(family) {
+                let highest = shared.unwrap_or_else(|| highest(series.values(), 0.0));
+                panel(area, title, series, highest * 1.25)?;
+            }
+        }
+        area.present()?;
+        Ok(())
+    }
+}
+
+fn panel(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
     title: &str,
     series: &BTreeMap<&str, Points>,
     highest: f64,
 ) -> Painted {
     let last = series.values().flatten().map(|(size, _)| *size);
     let last = last.fold(10.0, f64::max);
-    let mut chart = ChartBuilder::on(panel)
+    let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_right(20)
         .x_label_area_size(44)
-        .y_label_area_size(34)
+        .y_label_area_size(40)
         .build_cartesian_2d((1.0..last * 1.3).log_scale(), 0.0..highest)?;
     chart
         .configure_mesh()

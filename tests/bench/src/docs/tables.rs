@@ -5,7 +5,7 @@ mod first;
 use std::fmt::Write as _;
 
 use crate::budget::Budgets;
-use crate::results::{Figure, Run};
+use crate::results::{Figure, Run, labelled};
 use crate::table::counted;
 
 /// What stands at each place of the template.
@@ -93,13 +93,6 @@ fn missed(run: &Run) -> String {
     text
 }
 
-fn name(figure: &Figure) -> String {
-    match figure.size {
-        Some(size) => format!("{} @ {size}", figure.name),
-        None => figure.name.clone(),
-    }
-}
-
 const fn word(met: Option<bool>) -> &'static str {
     match met {
         Some(true) => "met",
@@ -124,7 +117,7 @@ fn costs(figures: &[&Figure]) -> String {
         let _ = writeln!(
             text,
             "| `{}` | {:.1} | {:.1} | {} | {} | {} | {} | {:.1} | {} |",
-            name(one),
+            labelled(&one.name, one.size),
             one.net,
             one.spread,
             against(one),
@@ -204,7 +197,7 @@ fn control(run: &Run) -> String {
         let _ = writeln!(
             text,
             "| `{}` | {:.1} {} | {} | {} | {} |",
-            one.name,
+            one.label(),
             one.value,
             one.unit,
             budget(one.budget),

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use fastrand::Rng;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cases::{DROP, PASS, WAYS, flows, hot, turns};
 use super::frames::{ACK, PORTS4_AT, SOURCE4_AT, SYN, ends, tcp};
-use super::policies::{SHARED_PORT, hosts, load, ports, sources};
+use super::policies::{GROUP_PORT, SHARED_PORT, hosts, load, ports, rows, sources};
 use super::{Case, Extent, Group, Hook, Plan};
 use crate::programs::{Places, Program, Variation};
 
@@ -14,6 +15,8 @@ use crate::programs::{Places, Program, Variation};
 const PORTS: [u32; 6] = [1, 16, 256, 4096, 32_768, 65_536];
 /// Prefixes of peers.
 const PREFIXES: [u32; 5] = [10, 100, 1000, 10_000, 100_000];
+/// Rows for sixteen ports, each for a network of its own.
+pub(crate) const ROWS: [u32; 4] = [16, 256, 4096, 65_536];
 /// Flows of the host.
 const FLOWS: [u32; 5] = [1, 1000, 65_000, 250_000, 1_000_000];
 /// The largest with `--quick`.
@@ -32,6 +35,11 @@ pub(super) fn add(plan: &mut Plan, extent: &Extent) -> Result<()> {
     if extent.wants(&["prefixes/"]) {
         for count in sizes(&PREFIXES) {
             grow_prefixes(plan, count)?;
+        }
+    }
+    if extent.wants(&["rows/"]) {
+        for count in sizes(&ROWS) {
+            grow_rows(plan, count)?;
         }
     }
     if extent.wants(&["flows/"]) {
@@ -75,6 +83,19 @@ fn grow_ports(plan: &mut Plan, count: u32) -> Result<()> {
     };
     let case = hot(Group::Growth, program, "ports/random", frame, PASS);
     plan.push(sized(turns(case, ways, places), count));
+    Ok(())
+}
+
+fn grow_rows(plan: &mut Plan, count: u32) -> Result<()> {
+    let policy = rows(count);
+    let guard = load(&policy)?;
+    let program = plan.program(Program::Guard(Box::new(guard), Hook::Ingress));
+    let (_, host) = ends(false);
+    let networks = policy.sets.iter().flat_map(|set| &set.prefixes);
+    let first = networks.map(IpNet::addr).next().unwrap_or(host);
+    let frame = tcp((first, host), (40_000, GROUP_PORT), SYN).build();
+    let case = hot(Group::Growth, program, "rows/hot", frame, PASS);
+    plan.push(sized(case, count));
     Ok(())
 }
 

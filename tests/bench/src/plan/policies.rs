@@ -90,6 +90,26 @@ pub(crate) fn ports(count: u32) -> Policy {
     }
 }
 
+/// So many rows for [`GROUPS`] ports, each for a network of its own.
+pub(crate) fn rows(count: u32) -> Policy {
+    let network = |row: u32| Ipv4Net::new_assert(Ipv4Addr::from(16 << 24 | row << 9), 24);
+    let sets = (0..count).map(|row| PeerSet {
+        name: format!("network {row}"),
+        prefixes: vec![network(row).into()],
+    });
+    let inbound = (0..count).map(|row| {
+        let port = GROUP_PORT + u16::try_from(row % u32::from(GROUPS)).unwrap_or(0);
+        let name = format!("bench/{port}-{row}");
+        grant(Transport::Tcp, port, port, Peers::Set(row), name)
+    });
+    Policy {
+        sets: sets.collect(),
+        inbound: inbound.collect(),
+        settings: settings(Outbound::Off),
+        ..Policy::default()
+    }
+}
+
 /// Peers of a policy, to make frames from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Members {
