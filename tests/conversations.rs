@@ -397,22 +397,48 @@ fn a_table_that_is_full_says_so() -> Result<()> {
     Ok(())
 }
 
-/// Without cgroup v2, TCP is known by its packets, and `status` says so.
+/// Where the root of cgroup v2 cannot be had: what hides it, and whether mounting it would help.
+const HIDDEN_ROOTS: [(&str, bool); 2] = [
+    ("umount --all --types cgroup2 --lazy", true),
+    // As in a container: what is mounted is a part of the tree.
+    (
+        "at=$(awk '/ - cgroup2 / {print $5; exit}' /proc/self/mountinfo) && mkdir -p $at/portguard-part && mount --bind $at/portguard-part $at",
+        false,
+    ),
+];
+
+/// Without the root of cgroup v2, TCP is known by its packets. Every view says so in a line, and `doctor` what to do.
 #[test]
-fn without_cgroup_v2_packets_tell_and_status_says_so() -> Result<()> {
+fn without_the_root_of_cgroup_v2_packets_tell_and_status_says_so() -> Result<()> {
+    let each = HIDDEN_ROOTS.into_iter().map(|(hide, is_to_mount)| {
+        without_root(hide, is_to_mount).with_context(|| hide.to_owned())
+    });
+    let done = each.collect();
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let _ = std::fs::remove_dir(format!("{root}/portguard-part"));
+    }
+    done
+}
+
+fn without_root(hide: &str, is_to_mount: bool) -> Result<()> {
     let guarded = Guarded::new()?;
     let right = &guarded.link.right;
-    let args = guarded.load_args("--enforce", &[OPEN], &[]);
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-    command.arg("umount --all --types cgroup2 --lazy; exec \"$0\" \"$@\"");
-    command.arg(env!("CARGO_BIN_EXE_portguard")).args(&args);
-    guarded
-        .link
-        .left
-        .host
-        .output(&mut command, SOON * 10)?
-        .success()?;
+    let hidden = |args: &[String]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(format!("{hide}; exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_portguard")).args(args);
+        guarded.link.left.host.output(&mut command, SOON * 10)
+    };
+    hidden(&guarded.load_args("--enforce", &[OPEN], &[]))?.success()?;
+    let short = hidden(&["counters".to_owned()])?.success()?.stdout;
+    let said = short.lines().filter(|line| line.contains("  warning: "));
+    let said: Vec<&str> = said.filter(|line| line.contains("not followed")).collect();
+    // Two lines of 80 columns.
+    ensure!(matches!(said[..], [one] if one.len() < 149), "{short}");
+    let doctor = hidden(&["doctor".to_owned()])?.stdout;
+    assert_eq!(doctor.contains("mount -t cgroup2"), is_to_mount, "{doctor}");
+    assert_eq!(doctor.contains("--cgroupns=host"), !is_to_mount, "{doctor}");
     let status = guarded.status()?.context("a guard")?["warnings"].to_string();
     ensure!(status.contains("sockets are not followed"), "{status}");
     let (opener, mut accepter) = pair(&guarded, right.v4().into())?;

@@ -3,7 +3,7 @@
 pub(crate) mod server;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -52,6 +52,53 @@ fn agent(guarded: &Guarded, more: &[&str]) -> Result<Process> {
     args.push(&history);
     args.extend(more);
     guarded.link.left.host.start(&mut Guarded::command(&args))
+}
+
+/// Asking takes as long as name servers take: what is wrong without them is said first.
+#[test]
+fn nobody_is_asked_for_names_while_something_else_is_wrong() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let names = NameServer::start(&guarded.link.left.host, SERVER.parse()?)?;
+    names.answer(Ok(vec![OLD.into()]));
+    let good = site(&guarded)?;
+    let wrong = good.with_extension("wrong.toml");
+    let text = std::fs::read_to_string(&good)?;
+    std::fs::write(&wrong, text.replace("unprinted_peers", "# unprinted_peers"))?;
+    let run = |verb: &str, site: &Path| {
+        let site = site.to_str().context("a path")?;
+        let name = guarded.interface();
+        let args = [
+            verb,
+            "-c",
+            site,
+            "--host",
+            "guarded",
+            "--interface",
+            name,
+            "--resolver",
+            SERVER,
+        ];
+        guarded.run(&args.map(str::to_owned), None)
+    };
+    // Of a policy with errors; and of one that would be promoted where nothing is guarded.
+    for (verb, site, said) in [
+        ("load", &wrong, "error[unprinted-peers]"),
+        ("promote", &wrong, "is not guarded"),
+        ("promote", &good, "is not guarded"),
+    ] {
+        let output = run(verb, site)?;
+        ensure!(
+            output.code() == 2 && output.stderr.contains(said),
+            "{verb}: {output}"
+        );
+        assert_eq!(names.asked(), 0, "{verb}: {output}");
+    }
+    run("load", &good)?.success()?;
+    ensure!(names.asked() > 0);
+    for site in [good, wrong] {
+        std::fs::remove_file(site)?;
+    }
+    Ok(())
 }
 
 /// Who sends, and who receives.

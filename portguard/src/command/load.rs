@@ -16,7 +16,7 @@ use self::safety::{Safety, SafetyArgs};
 use self::weaker::Words;
 use super::check::talk_briefly;
 use super::doctor::warn;
-use super::selection::{Loaded, Resolving, STDIN, SelectionArgs};
+use super::selection::{Loaded, STDIN, SelectionArgs};
 use crate::stderr::stderr;
 use crate::stdout::print_json;
 use portguard_fleet::now;
@@ -41,6 +41,10 @@ use portguard_policy::diagnostic::{Diagnostic, Level, Rejected};
 use portguard_policy::error::{Exit, Fault};
 use portguard_policy::human::plain;
 use portguard_policy::policy::{Compiled, Policy};
+
+/// What is said of names that were not asked for, and of peers that have no address without them.
+const NOT_ASKED: &str = "domain-not-asked";
+const NO_ADDRESS: &str = "empty-peers";
 
 /// Guard network interfaces by the documented matrix
 ///
@@ -102,7 +106,7 @@ struct Answer {
 
 /// What a dry run found.
 #[derive(Debug, Serialize)]
-struct WouldLoad {
+pub(super) struct WouldLoad {
     interface: String,
     mode: &'static str,
     inbound: usize,
@@ -128,19 +132,8 @@ pub(super) struct LoadedInterface {
 /// # Errors
 /// [`Rejected`] policies, and what the system refuses.
 pub fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
-    let mut would = Vec::new();
-    let done = execute(args, |interfaces, policies, _| {
-        for (interface, policy) in interfaces.iter().zip(policies) {
-            would.push(WouldLoad {
-                interface: interface.name.clone(),
-                mode: policy.settings.mode(),
-                inbound: policy.inbound.len(),
-                outbound: policy.outbound.len(),
-                digest: policy.digest(),
-            });
-        }
-        Ok(true)
-    })?;
+    let mut would: Vec<WouldLoad> = Vec::new();
+    let done = execute(args, &mut would)?;
     match done {
         Some(done) if args.json => print_json(&Answer {
             loaded: done.interfaces,
@@ -167,14 +160,53 @@ pub(super) struct Done {
     within: Duration,
 }
 
+/// What has a say in what is loaded.
+pub(super) trait Gate {
+    /// Refuses what needs no policy to be refused.
+    ///
+    /// # Errors
+    /// Why.
+    fn before(&mut self, _interfaces: &[Interface]) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Whether it lets these policies through.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    fn passes(
+        &mut self,
+        interfaces: &[Interface],
+        policies: &[Policy],
+        site: &Loaded,
+    ) -> anyhow::Result<bool>;
+}
+
+/// Lets all through, and says what a dry run would load.
+impl Gate for Vec<WouldLoad> {
+    fn passes(
+        &mut self,
+        interfaces: &[Interface],
+        policies: &[Policy],
+        _site: &Loaded,
+    ) -> anyhow::Result<bool> {
+        let each = interfaces.iter().zip(policies);
+        self.extend(each.map(|(interface, policy)| WouldLoad {
+            interface: interface.name.clone(),
+            mode: policy.settings.mode(),
+            inbound: policy.inbound.len(),
+            outbound: policy.outbound.len(),
+            digest: policy.digest(),
+        }));
+        Ok(true)
+    }
+}
+
 /// Loads what the `gate` lets through, which sees what was compiled; `None` if nothing was to be touched.
 ///
 /// # Errors
 /// See [`run`], and those of the gate.
-pub(super) fn execute(
-    args: &LoadArgs,
-    gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
-) -> anyhow::Result<Option<Done>> {
+pub(super) fn execute(args: &LoadArgs, gate: &mut impl Gate) -> anyhow::Result<Option<Done>> {
     if !args.dry_run {
         privileges::check()?;
         preflight::check_kernel()?;
@@ -213,29 +245,29 @@ struct Job {
 }
 
 /// From site and catalogs; `None` if nothing is to be touched.
-fn compiled(
-    args: &LoadArgs,
-    gate: impl FnOnce(&[Interface], &[Policy], &Loaded) -> anyhow::Result<bool>,
-) -> anyhow::Result<Option<Vec<Job>>> {
-    if args.interfaces.is_empty() {
-        // Names are asked for when it is clear what for.
-        let site = args.selection.load(Resolving::WhenTold)?;
-        let host = site.compile_alone(None).policy.host;
-        interfaces(args, &site, host.as_deref())?;
-    }
-    let site = args.selection.load(Resolving::Always)?;
+fn compiled(args: &LoadArgs, gate: &mut impl Gate) -> anyhow::Result<Option<Vec<Job>>> {
+    let mut site = args.selection.read()?;
     let host = site.compile_alone(None).policy.host;
     let interfaces = find(&without_absent(
         interfaces(args, &site, host.as_deref())?,
         args,
     ))?;
+    gate.before(&interfaces)?;
+    // Names take time: what is wrong without them is said first.
+    for interface in &interfaces {
+        let mut compiled = site.compile(Some(&interface.name));
+        let is_of_names = |one: &Diagnostic| [NOT_ASKED, NO_ADDRESS].contains(&one.code);
+        compiled.diagnostics.retain(|one| !is_of_names(one));
+        refuse_errors(compiled)?;
+    }
+    args.selection.resolve(&mut site)?;
     let mut policies = Vec::new();
     let mut told = Vec::new();
     for interface in &interfaces {
         policies.push(accept(site.compile(Some(&interface.name)), &mut told)?);
     }
     let plain: Vec<Policy> = policies.iter().map(|one| one.policy.clone()).collect();
-    if !gate(&interfaces, &plain, &site)? {
+    if !gate.passes(&interfaces, &plain, &site)? {
         return Ok(None);
     }
     if args.dry_run {
@@ -502,15 +534,18 @@ fn interfaces(args: &LoadArgs, site: &Loaded, host: Option<&str>) -> Result<Vec<
     Ok(named)
 }
 
-/// Prints what the compiler noticed and was not `told` of another interface; errors end here.
-fn accept(compiled: Compiled, told: &mut Vec<Diagnostic>) -> Result<Compiled, Rejected> {
-    if compiled
-        .diagnostics
-        .iter()
-        .any(|diagnostic| diagnostic.level == Level::Error)
-    {
+/// What the compiler took without an error.
+fn refuse_errors(compiled: Compiled) -> Result<Compiled, Rejected> {
+    let mut all = compiled.diagnostics.iter();
+    if all.any(|one| one.level == Level::Error) {
         return Err(Rejected(compiled.diagnostics));
     }
+    Ok(compiled)
+}
+
+/// Prints what the compiler noticed and was not `told` of another interface; errors end here.
+fn accept(compiled: Compiled, told: &mut Vec<Diagnostic>) -> Result<Compiled, Rejected> {
+    let compiled = refuse_errors(compiled)?;
     let all = compiled.diagnostics.iter();
     let new: Vec<Diagnostic> = all.filter(|one| !told.contains(one)).cloned().collect();
     talk_briefly(&new, &[Level::Note, Level::Warning], "`portguard check -v`");

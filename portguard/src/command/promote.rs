@@ -4,15 +4,15 @@ mod text;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::load::{self, LoadArgs, LoadedInterface};
+use super::load::{self, Gate, LoadArgs, LoadedInterface};
 use super::selection::Loaded;
 use super::traffic;
 use crate::stdout::{print, print_json};
 use portguard_fleet::now;
+use portguard_kernel::Kind;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_kernel::generation::publish;
 use portguard_kernel::host::interface::Interface;
@@ -132,13 +132,12 @@ pub fn run(args: &PromoteArgs) -> anyhow::Result<Exit> {
     }
     let mut load = args.load.clone();
     load.selection.enforce = true;
-    let mut cases = Vec::new();
-    let done = load::execute(&load, |interfaces, policies, site| {
-        for (interface, policy) in interfaces.iter().zip(policies) {
-            cases.push(case(args, interface, policy, site)?);
-        }
-        Ok(cases.iter().all(|case| case.against.is_empty()))
-    })?;
+    let mut cases = Cases {
+        args,
+        all: Vec::new(),
+    };
+    let done = load::execute(&load, &mut cases)?;
+    let cases = cases.all;
     let is_refused = cases.iter().any(|case| !case.against.is_empty());
     if load.json {
         print_json(&Answer {
@@ -163,6 +162,43 @@ pub fn run(args: &PromoteArgs) -> anyhow::Result<Exit> {
     Ok(if is_refused { Exit::Findings } else { Exit::Ok })
 }
 
+/// What speaks for and against each interface.
+struct Cases<'a> {
+    args: &'a PromoteArgs,
+    all: Vec<Case>,
+}
+
+impl Gate for Cases<'_> {
+    fn before(&mut self, interfaces: &[Interface]) -> anyhow::Result<()> {
+        for one in interfaces {
+            match observe::layouts(Some(&one.name)) {
+                Err(error) if error.kind() == Kind::NotThere => {
+                    return Err(not_guarded(&one.name).into());
+                }
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
+    fn passes(
+        &mut self,
+        interfaces: &[Interface],
+        policies: &[Policy],
+        site: &Loaded,
+    ) -> anyhow::Result<bool> {
+        for (interface, policy) in interfaces.iter().zip(policies) {
+            self.all.push(case(self.args, interface, policy, site)?);
+        }
+        Ok(self.all.iter().all(|case| case.against.is_empty()))
+    }
+}
+
+fn not_guarded(name: &str) -> Fault {
+    Fault::usage(format!("`{name}` is not guarded"))
+        .hint("`portguard load --audit` first: promote decides by what audit saw")
+}
+
 fn case(
     args: &PromoteArgs,
     interface: &Interface,
@@ -171,10 +207,7 @@ fn case(
 ) -> anyhow::Result<Case> {
     let name = &interface.name;
     let observed = observe::interfaces(Some(name))?;
-    let observed = observed.first().with_context(|| {
-        Fault::usage(format!("`{name}` is not guarded"))
-            .hint("`portguard load --audit` first: promote decides by what audit saw")
-    })?;
+    let observed = observed.first().ok_or_else(|| not_guarded(name))?;
     let now = now();
     let evidence = evidence::gather(observed, now)?;
     let accepted = accepted(args, observed, now)?;

@@ -323,8 +323,32 @@ impl SelectionArgs {
         *self != nothing
     }
 
-    /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses.
+    /// Reads all that it takes, and asks for domain names.
     pub fn load(&self, resolving: Resolving) -> anyhow::Result<Loaded> {
+        let mut loaded = self.read()?;
+        if self.resolve || resolving == Resolving::Always {
+            self.resolve(&mut loaded)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Asks for the domain names of what was read, unless their addresses were given with it.
+    pub(super) fn resolve(&self, loaded: &mut Loaded) -> anyhow::Result<()> {
+        if self.frozen.is_some() {
+            return Ok(());
+        }
+        let names = compile::domains(&loaded.inputs(None));
+        let (resolved, failures) = resolve::once(names, self.resolver)?;
+        // A name that does not resolve has no addresses; the compiler says what follows.
+        loaded.resolved = resolved;
+        for line in unresolved(failures) {
+            let _ = writeln!(stderr(), "warning: {line}");
+        }
+        Ok(())
+    }
+
+    /// Reads the site, the catalogs and the prefix files, and asks the machine for its addresses; nothing that takes long.
+    pub(super) fn read(&self) -> anyhow::Result<Loaded> {
         let config = self.site();
         let base = config
             .as_deref()
@@ -372,14 +396,6 @@ impl SelectionArgs {
             let frozen: Frozen = serde_json::from_slice(&read(path)?)
                 .with_context(|| format!("cannot read {}", path.display()))?;
             loaded.freeze(frozen);
-        } else if self.resolve || resolving == Resolving::Always {
-            let names = compile::domains(&loaded.inputs(None));
-            let (resolved, failures) = resolve::once(names, self.resolver)?;
-            // A name that does not resolve has no addresses; the compiler says what follows.
-            loaded.resolved = resolved;
-            for line in unresolved(failures) {
-                let _ = writeln!(stderr(), "warning: {line}");
-            }
         }
         Ok(loaded)
     }

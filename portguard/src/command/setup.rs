@@ -405,7 +405,7 @@ fn load(args: &SetupArgs, answer: &Answer) -> anyhow::Result<()> {
         .try_get_matches_from(&words)
         .context("cannot load what was written")?;
     let args = LoadArgs::from_arg_matches(&matches).context("cannot load what was written")?;
-    if let Some(done) = load::execute(&args, |_, _, _| Ok(true))? {
+    if let Some(done) = load::execute(&args, &mut Vec::new())? {
         load::tell(&done);
     }
     Ok(())
