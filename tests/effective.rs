@@ -290,6 +290,25 @@ fn an_interface_that_was_replaced_is_not_guarded() -> Result<()> {
     the_agent_reattaches(&guarded)
 }
 
+/// What there is to go back to is what it was before.
+#[test]
+fn going_back_means_the_same_after_an_interface_came_back() -> Result<()> {
+    let guarded = Guarded::new()?;
+    guarded.load("--audit", &[7000], &OUTBOUND)?;
+    guarded.load("--enforce", &[7000], &OUTBOUND)?;
+    guarded
+        .link
+        .left
+        .host
+        .delete_interface(guarded.interface())?;
+    let _link = again(&guarded)?;
+    the_agent_reattaches(&guarded)?;
+    run(&guarded, &["rollback"])?.success()?;
+    let status = guarded.status()?.context("a guard")?;
+    ensure!(status["effective"]["inbound"] == "audit", "{status}");
+    Ok(())
+}
+
 #[test]
 fn an_interface_that_was_moved_away_is_not_guarded() -> Result<()> {
     let guarded = enforcing(&[])?;

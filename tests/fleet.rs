@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use minisign::KeyPair;
-use portguard_harness::net::{Host, Interface, Lab, Link, Output, Process};
+use portguard_harness::net::{End, Host, Interface, Lab, Link, Output, Process, unique_name};
 use portguard_harness::traffic::exchange_udp;
 use serde_json::Value;
 
-use super::guard::{SHORT, eventually};
+use super::guard::{Guarded, LONG, SHORT, eventually};
 
 /// For the slowest machine: what is awaited comes in seconds.
 const SOON: Duration = Duration::from_mins(3);
@@ -258,10 +258,20 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
     fleet.wait("ready", "host=left")?;
     fleet.wait("ready", "host=right")?;
     assert_eq!(Fleet::mode(&fleet.link.left.host)?, "audit");
+    let (_link, own) = an_operator_loads(&fleet.link.left.host)?;
     let controller = fleet.control()?;
     fleet.verb(&["rollout", "start"])?.success()?;
     let begun = Instant::now();
     fleet.wait("confirmed", "role=wso2/identity-server")?;
+    // What somebody loaded there for himself is for him to confirm.
+    let status = ["status", "--interface", &own, "--json"];
+    let left = &fleet.link.left.host;
+    let said = left
+        .output(&mut Guarded::command(&status), LONG)?
+        .success()?;
+    let said: Value = serde_json::from_str(&said.stdout)?;
+    let seconds = &said["interfaces"][0]["confirm_seconds_left"];
+    assert!(seconds.as_u64() > Some(0), "{said:#}");
     println!("from start to confirmed on both: {:?}", begun.elapsed());
     for host in [&fleet.link.left.host, &fleet.link.right.host] {
         assert_eq!(Fleet::mode(host)?, "enforce");
@@ -310,6 +320,33 @@ fn a_site_goes_from_the_publisher_to_enforced_on_every_host_and_back() -> Result
     );
     drop(controller);
     Ok(())
+}
+
+/// Guards an interface of a host that is none of the fleet's, without confirming it.
+fn an_operator_loads(host: &Host) -> Result<(Link, String)> {
+    let lab = Lab::new()?;
+    // The last by name.
+    let name = unique_name("zz");
+    let end = End::new(&name).address("10.79.0.1/24");
+    let link = lab.connect(host, &end, &lab.host("neighbour")?, &End::new("n0"))?;
+    let load = [
+        "load",
+        "--role",
+        "wso2/identity-server",
+        "--interface",
+        &name,
+        "--enforce",
+        "--confirm-within",
+        "30m",
+        "--unprinted-peers",
+        "any",
+        "--unresolved-ports",
+        "none",
+        "--management",
+        "tcp/22",
+    ];
+    host.output(&mut Guarded::command(&load), LONG)?.success()?;
+    Ok((link, name))
 }
 
 /// What both hosts saw is added up: each cause once, with the hosts that have it.

@@ -8,7 +8,7 @@ use portguard_harness::traffic::{receive_datagram, udp_socket};
 use portguard_kernel::generation::publish::{publish, roll_back};
 use portguard_kernel::generation::refresh::{Refreshed, provide, refresh};
 use portguard_kernel::generation::standby::Standby;
-use portguard_kernel::generation::{Options, live, prepare};
+use portguard_kernel::generation::{Occasion, Options, live, prepare};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::pins;
 use portguard_kernel::pins::bpffs::Layout;
@@ -102,7 +102,7 @@ impl Named {
             };
             let options = Options {
                 migrate: false,
-                is_refresh: false,
+                occasion: Occasion::Load,
                 together: Vec::new(),
                 xdp_mode: XdpModeName::Native,
                 sources: Sources::default(),

@@ -35,7 +35,7 @@ pub fn asks(space: u32, port: u16, v6: bool, read: impl Fn(u32) -> u64) -> bool 
     match behind(number, v6, read(0)) {
         Some(at) if space == 1 => is_question(port, read(at), read(at + 8)),
         // What opens an association has no verification tag, and nothing else has none (RFC 9260 section 8.5.1).
-        Some(at) => read(at) & 0xffff_ffff == 0 && read(at + 8) >> 24 & 0xff == INIT,
+        Some(at) => read(at) << 32 == 0 && read(at + 8) >> 24 & 0xff == INIT,
         None => false,
     }
 }

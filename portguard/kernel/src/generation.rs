@@ -31,7 +31,7 @@ use crate::pins::bpffs::{Layout, remove};
 use crate::pins::meta::Meta;
 use portguard_policy::human::{plain, time};
 
-pub use crate::generation::prepare::{Options, Prepared, prepare, takes_over};
+pub use crate::generation::prepare::{Occasion, Options, Prepared, prepare, takes_over};
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]

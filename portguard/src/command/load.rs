@@ -23,7 +23,7 @@ use portguard_fleet::now;
 use portguard_kernel::fault::step;
 use portguard_kernel::generation::deadline;
 use portguard_kernel::generation::publish::publish;
-use portguard_kernel::generation::{self, Live, Options, Prepared};
+use portguard_kernel::generation::{self, Live, Occasion, Options, Prepared};
 use portguard_kernel::host::boot;
 use portguard_kernel::host::interface::{Interface, all, names};
 use portguard_kernel::host::links;
@@ -286,7 +286,7 @@ fn compiled(args: &LoadArgs, gate: &mut impl Gate) -> anyhow::Result<Option<Vec<
         sources: sources(&site, host.as_deref()),
         confirm_within: safety::confirm_within(&args.safety, &interfaces, &plain),
         migrate: args.safety.migrate,
-        is_refresh: false,
+        occasion: Occasion::Load,
         together: indices(&interfaces),
     };
     let jobs = interfaces.into_iter().zip(policies).zip(safety);
@@ -368,7 +368,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                 sources: stored.sources,
                 confirm_within,
                 migrate: args.safety.migrate,
-                is_refresh: false,
+                occasion: Occasion::Load,
                 together: together.clone(),
             },
             safety,

@@ -12,7 +12,7 @@ use portguard_kernel::conversations;
 use portguard_kernel::generation::publish::{publish, unload};
 use portguard_kernel::generation::refresh::{provide, refresh};
 use portguard_kernel::generation::standby::Standby;
-use portguard_kernel::generation::{Options, Prepared, prepare};
+use portguard_kernel::generation::{Occasion, Options, Prepared, prepare};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::sockets::{Began, Session};
 use portguard_kernel::object::memory;
@@ -287,7 +287,7 @@ fn in_force(found: &mut Vec<Quantity>, small: &Policy, largest: Option<&Policy>)
 pub(crate) fn options() -> Options {
     Options {
         migrate: false,
-        is_refresh: false,
+        occasion: Occasion::Load,
         together: Vec::new(),
         xdp_mode: XdpModeName::Native,
         sources: Sources::default(),

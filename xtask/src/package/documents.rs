@@ -71,7 +71,7 @@ pub(super) fn faults(folder: &Path) -> Result<Vec<String>> {
     let shipped: BTreeSet<_> = links::all(folder)?.into_iter().collect();
     for path in &shipped {
         let name = path.strip_prefix(folder)?.display().to_string();
-        if !name.ends_with(".md") || OF_SOURCE.contains(&name.as_str()) {
+        if path.extension().is_none_or(|end| end != "md") || OF_SOURCE.contains(&name.as_str()) {
             continue;
         }
         for (index, line) in fs::read_to_string(path)?.lines().enumerate() {

@@ -246,7 +246,9 @@ impl<S: Store, G: Guard> Agent<S, G> {
     }
 
     async fn confirm(&mut self) -> Result<(), GuardError> {
-        self.patiently(async |guard| guard.confirm().await).await
+        let named = self.named();
+        self.patiently(async |guard| guard.confirm(&named).await)
+            .await
     }
 
     /// A new connection, something read, and something written: under the policy that is in force now.

@@ -47,8 +47,11 @@ pub trait Guard: Send {
         cuts: bool,
     ) -> impl Future<Output = Result<(), GuardError>> + Send;
 
-    /// Makes final what is enforced.
-    fn confirm(&mut self) -> impl Future<Output = Result<(), GuardError>> + Send;
+    /// Makes final what is enforced on these interfaces; on all, if there are none.
+    fn confirm(
+        &mut self,
+        interfaces: &[String],
+    ) -> impl Future<Output = Result<(), GuardError>> + Send;
 
     /// What was seen here, an entry for each interface; who says it, and of which release, is filled in by the agent.
     fn evidence(&mut self) -> impl Future<Output = Vec<Evidence>> + Send {

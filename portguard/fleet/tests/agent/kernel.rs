@@ -233,7 +233,7 @@ impl Guard for Simulated {
         if is_late { Err(late()) } else { Ok(()) }
     }
 
-    async fn confirm(&mut self) -> Result<(), GuardError> {
+    async fn confirm(&mut self, _interfaces: &[String]) -> Result<(), GuardError> {
         self.1.burn().await;
         let is_late = self.ask("confirm")?;
         {

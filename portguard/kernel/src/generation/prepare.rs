@@ -34,6 +34,17 @@ use portguard_policy::cells::Directory;
 use portguard_policy::image::{Image, TooLarge};
 use portguard_policy::policy::{Outbound, Policy};
 
+/// Why a policy is loaded. Unless it is another one, what `rollback` goes back to stays what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody wants it.
+    Load,
+    /// Its domain names have newer addresses.
+    Refresh,
+    /// Its interface was gone, and is back.
+    Return,
+}
+
 /// How to load.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -45,13 +56,17 @@ pub struct Options {
     pub confirm_within: Duration,
     /// Take the place of another version's guard.
     pub migrate: bool,
-    /// The same policy with newer addresses of its domain names: what `rollback` goes back to stays what it was.
-    pub is_refresh: bool,
+    /// Why it is loaded.
+    pub occasion: Occasion,
     /// Indices of the interfaces that get a guard at the same time.
     pub together: Vec<u32>,
 }
 
 impl Options {
+    fn is_refresh(&self) -> bool {
+        self.occasion == Occasion::Refresh
+    }
+
     /// The interfaces that are about to be guarded, with this one.
     fn coming(&self, interface: &Interface) -> Vec<u32> {
         let mut all = self.together.clone();
@@ -228,7 +243,7 @@ fn state(
     if !is_known || namespace.adopted().is_some() {
         conversations::take_over(&namespace, &options.coming(interface), policy)?;
     }
-    if !options.is_refresh
+    if !options.is_refresh()
         && let Some(misfit) = namespace.misfit(policy)
     {
         notice::warn(&misfit);
@@ -263,7 +278,7 @@ fn prepare_next(
         .map(|live| live.meta.directory.clone())
         .unwrap_or_default();
     let base = previous.as_ref().and_then(|live| {
-        if options.is_refresh {
+        if options.occasion != Occasion::Load {
             live.meta.previous
         } else {
             live.base()
@@ -292,7 +307,7 @@ fn prepare_next(
     if let Some(namespace) = &mut conversations {
         conversations::expect_interfaces(&options.coming(interface))?;
         // New addresses of names are no reason to think otherwise of a socket that asks.
-        if !options.is_refresh {
+        if !options.is_refresh() {
             let from = previous.as_ref().map(|live| &live.meta.policy);
             conversations::note_services(from, policy, Some(namespace.take_sockets()))?;
         }
@@ -330,7 +345,7 @@ fn prepare_next(
         policy: policy.clone(),
         directory: pair.directory()?.clone(),
     };
-    if !options.is_refresh {
+    if !options.is_refresh() {
         pair.shed();
     }
     pin(&directory, &mut pair.loaded, &meta)?;

@@ -10,7 +10,7 @@ use crate::generation::effective;
 use crate::generation::prepare::prepare_from;
 use crate::generation::publish::publish_and_keep;
 use crate::generation::standby::Standby;
-use crate::generation::{Live, Options, live};
+use crate::generation::{Live, Occasion, Options, live};
 use crate::hook::attach;
 use crate::host::interface::Interface;
 use crate::pins::{self, bpffs};
@@ -99,7 +99,7 @@ fn one(
         xdp_mode: now.meta.xdp_mode,
         sources: now.meta.sources.clone(),
         confirm_within,
-        is_refresh: true,
+        occasion: Occasion::Refresh,
         together: Vec::new(),
     };
     let interface = Interface::find(&name)?;

@@ -10,7 +10,7 @@ use crate::generation::deadline;
 use crate::generation::effective;
 use crate::generation::marker;
 use crate::generation::publish::publish;
-use crate::generation::{self, Live, Options, live};
+use crate::generation::{self, Live, Occasion, Options, live};
 use crate::hook::attach;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{self, Lock};
@@ -60,7 +60,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> crate::Result<()> {
         sources: lost.meta.sources.clone(),
         confirm_within,
         migrate: false,
-        is_refresh: false,
+        occasion: Occasion::Return,
         together: Vec::new(),
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;

@@ -309,9 +309,13 @@ impl Guard for Verbs {
         self.with(&verb, documents, all).await.map(|_| ())
     }
 
-    async fn confirm(&mut self) -> Result<(), GuardError> {
+    async fn confirm(&mut self, interfaces: &[String]) -> Result<(), GuardError> {
         self.violations = None;
-        self.call(&["confirm"]).await.map(|_| ())
+        let each = interfaces
+            .iter()
+            .flat_map(|interface| ["--interface", interface]);
+        let verb: Vec<&str> = std::iter::once("confirm").chain(each).collect();
+        self.call(&verb).await.map(|_| ())
     }
 
     async fn evidence(&mut self) -> Vec<Evidence> {
