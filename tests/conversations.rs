@@ -8,6 +8,7 @@ mod equals;
 mod forwarded;
 mod gateway;
 mod held;
+mod modes;
 mod sctp;
 mod services;
 mod through;

@@ -2,7 +2,7 @@
 //! own conversations go on. Every pair of the table in SPECIFICATION.md is tried.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -32,14 +32,20 @@ const OUTSIDE: u16 = 8001;
 /// A group.
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 
+/// What is added to the ports of services where that many are open ([`LONG_RANGE`]): they are among those that the kernel gives to clients.
+const AMONG_CLIENTS: u16 = 32_000;
+/// A state with more ports open than count as those of services.
+const LONG_RANGE: &str = "long range open";
+
 /// Ways in which strangers are let in.
-const WIDE: [&str; 8] = [
+const WIDE: [&str; 9] = [
     "not guarded",
     "audit",
     "ports in audit",
     "row in audit",
     "open to all",
     "open to the peer",
+    LONG_RANGE,
     "open to a name",
     "enforce, lapsed",
 ];
@@ -79,6 +85,10 @@ fn site(state: &str) -> (&'static str, String, &'static str) {
         ),
         "row in audit" => (enforce, rows(others, "audit = true"), ""),
         "open to all" => (enforce, rows("\"any\"", ""), ""),
+        LONG_RANGE => {
+            let long = rows("[\"10.77.0.2\", \"fd77::2\"]", "").replace("9996-9999", "40000-42000");
+            (enforce, long, "")
+        }
         "open to the peer" => (enforce, rows("[\"10.77.0.2\", \"fd77::2\"]", ""), ""),
         "open to a name" | "name elsewhere" => (enforce, rows("[\"domain:peer.example\"]", ""), ""),
         "open to others" => (enforce, rows(others, ""), ""),
@@ -227,6 +237,25 @@ impl Host {
         Ok(())
     }
 
+    /// Datagrams that arrived and are violations, by port.
+    fn violations(&self) -> Result<BTreeMap<u16, u64>> {
+        let answer = self.run(&["counters", "--json"])?.success()?.stdout;
+        let answer: Value = serde_json::from_str(&answer)?;
+        let ports = answer.pointer("/interfaces/0/ports");
+        let lines = ports.and_then(Value::as_array).context("ports")?;
+        let mut counts = BTreeMap::new();
+        for line in lines {
+            let of = |key| line.pointer(key);
+            let is_of = |key, wanted: &str| of(key).is_some_and(|value| value == wanted);
+            if is_of("/direction", "in") && is_of("/transport", "udp") {
+                let port = of("/port").and_then(Value::as_u64).context("a port")?;
+                let packets = of("/violations/packets").and_then(Value::as_u64);
+                *counts.entry(port.try_into()?).or_default() += packets.unwrap_or_default();
+            }
+        }
+        Ok(counts)
+    }
+
     fn unload(&self) -> Result<()> {
         self.run(&["unload", "--interface", self.guarded.interface()])?
             .success()?;
@@ -280,7 +309,8 @@ struct Talk {
 }
 
 impl Talk {
-    fn begin(guarded: &Guarded, ours: IpAddr, theirs: IpAddr) -> Result<Self> {
+    /// With what is added to the ports of services.
+    fn begin(guarded: &Guarded, ours: IpAddr, theirs: IpAddr, base: u16) -> Result<Self> {
         let (left, right) = (&guarded.link.left.host, &guarded.link.right.host);
         let socket =
             |host: &Harness, address, port| host.run(|| udp_socket(SocketAddr::new(address, port)));
@@ -293,22 +323,22 @@ impl Talk {
                 client,
                 service: service.try_clone()?,
                 address: to,
-                is_for_many: to.port() == MANY,
+                is_for_many: to.port() == base + MANY,
             });
             Ok(())
         };
-        let service = socket(left, ours, SERVICE)?;
+        let service = socket(left, ours, base + SERVICE)?;
         // A port of its own choice, and those of name and time servers, whom the baseline lets the host ask.
         for (what, port) in [("a picked port", 0), ("port 53", 53)] {
             add(what, port, &service, service.local_addr()?)?;
         }
         let ports = [("a connected service", 0), ("one, from port 123", 123)];
         for ((what, port), own) in ports.into_iter().zip(CONNECTED) {
-            let service = socket(left, ours, own)?;
+            let service = socket(left, ours, base + own)?;
             add(what, port, &service, service.local_addr()?)?;
         }
         if let IpAddr::V4(ours) = ours {
-            let service = socket(left, Ipv4Addr::UNSPECIFIED.into(), MANY)?;
+            let service = socket(left, Ipv4Addr::UNSPECIFIED.into(), base + MANY)?;
             service.set_broadcast(true)?;
             service.join_multicast_v4(&GROUP, &ours)?;
             let all = [
@@ -317,7 +347,7 @@ impl Talk {
                 ("to who heard all", ours),
             ];
             for (what, to) in all {
-                add(what, 0, &service, SocketAddr::new(to.into(), MANY))?;
+                add(what, 0, &service, SocketAddr::new(to.into(), base + MANY))?;
             }
         }
         for stranger in &strangers {
@@ -325,12 +355,13 @@ impl Talk {
             let heard = receive_datagram(&stranger.service, Instant::now() + SOON)?;
             ensure!(heard.is_some(), "{} before", stranger.what);
             // From here on it hears nobody else.
-            if CONNECTED.contains(&stranger.address.port()) {
+            if CONNECTED.contains(&(stranger.address.port() - base)) {
                 stranger.service.connect(stranger.client.local_addr()?)?;
             }
             stranger.push()?;
         }
-        let listener = left.run(|| Ok(TcpListener::bind(SocketAddr::new(ours, SERVICE))?))?;
+        let listener =
+            left.run(|| Ok(TcpListener::bind(SocketAddr::new(ours, base + SERVICE))?))?;
         let client = right.run(|| {
             let to = listener.local_addr()?;
             connect_from(theirs, to, SOON).stream()
@@ -400,16 +431,22 @@ impl Talk {
     }
 }
 
-/// All speak, and none is heard.
-fn strangers_are_out(talks: &mut [Talk]) -> Result<()> {
+/// All speak, none is heard, and each datagram is a violation.
+fn strangers_are_out(host: &Host, talks: &mut [Talk]) -> Result<()> {
+    let mut wanted = host.violations()?;
     for talk in talks.iter_mut() {
         talk.strangers_speak()?;
+        for stranger in &talk.strangers {
+            *wanted.entry(stranger.address.port()).or_default() += 1;
+        }
     }
     for talk in talks {
         // What was sent before by the same link has been judged when this is answered.
         talk.own_lives()?;
         talk.nothing_arrived()?;
     }
+    let counted = host.violations()?;
+    ensure!(counted == wanted, "counted {counted:?}, not {wanted:?}");
     Ok(())
 }
 
@@ -433,8 +470,9 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
     }
     let (left, right) = (&host.guarded.link.left, &host.guarded.link.right);
     let mut talks = Vec::new();
+    let base = if from == LONG_RANGE { AMONG_CLIENTS } else { 0 };
     for (ours, theirs) in left.both().into_iter().zip(right.both()) {
-        talks.push(Talk::begin(&host.guarded, ours, theirs)?);
+        talks.push(Talk::begin(&host.guarded, ours, theirs, base)?);
     }
     if is_rollback {
         host.run(&[
@@ -463,11 +501,11 @@ fn narrows(host: &Host, from: &str, to: &str) -> Result<()> {
     for talk in &mut talks {
         talk.own_lives()?;
     }
-    strangers_are_out(&mut talks)?;
+    strangers_are_out(host, &mut talks)?;
     for talk in &mut talks {
         talk.push()?;
     }
-    strangers_are_out(&mut talks).context("after the service spoke")?;
+    strangers_are_out(host, &mut talks).context("after the service spoke")?;
     for talk in &mut talks {
         talk.own_lives().context("later")?;
     }
@@ -506,7 +544,7 @@ fn exists(from: &str, to: &str) -> bool {
     let goes_back = to.starts_with("rollback") || to.starts_with("lapse");
     match from {
         _ if to.starts_with("name") => from == "open to a name",
-        _ if to == "row ends" => from.starts_with("open") || from == "row in audit",
+        _ if to == "row ends" => from.contains("open") || from == "row in audit",
         "not guarded" => !goes_back && !to.starts_with("unload"),
         "enforce, lapsed" => !goes_back,
         _ => true,
@@ -547,7 +585,17 @@ fn nothing_lingers_after_audit() -> Result<()> {
 }
 
 #[test]
+fn nothing_lingers_after_a_long_range() -> Result<()> {
+    all_from(&[LONG_RANGE])
+}
+
+#[test]
 fn nothing_lingers_after_enforcing_more_widely() -> Result<()> {
     let (_, enforce) = WIDE.split_at(4);
-    all_from(enforce)
+    let others: Vec<&str> = enforce
+        .iter()
+        .copied()
+        .filter(|from| *from != LONG_RANGE)
+        .collect();
+    all_from(&others)
 }

@@ -411,6 +411,12 @@ pub fn asks<T: Theirs + ?Sized>(
     let is_picked = said.is_picked && !is_answer;
     let own = Key::port(said.space, said.port);
     let may_be_free = !is_service && tables.entry(Direction::Ingress, own).is_closed();
+    // So is one that is open by this policy, or was until its rows ended, where a program asked for it.
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "a branch is another path for a verifier"
+    )]
+    let is_service = is_service | (!may_be_free & !said.is_forwarded & !said.is_picked);
     let is_client = may_be_free && is_picked;
     // Of what is documented, a client's question is one, whoever spoke first; and so is what is said to peers that the policy
     // names.

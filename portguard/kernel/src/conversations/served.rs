@@ -17,6 +17,15 @@ use crate::pins::namespaces::is_forwarding;
 /// A range that is longer is not taken for services' where the kernel picks ports for clients.
 const LONGEST: usize = 1024;
 
+/// Whether a range that is open says nothing of one of its ports: it is long, and the kernel picks the port for clients.
+pub(super) fn is_of_clients(
+    ports: &RangeInclusive<u16>,
+    clients: &RangeInclusive<u16>,
+    port: u16,
+) -> bool {
+    ports.len() > LONGEST && clients.contains(&port)
+}
+
 /// A bit a port.
 pub(super) struct Served {
     words: Vec<u64>,
@@ -51,9 +60,8 @@ impl Served {
     }
 
     fn add(&mut self, ports: RangeInclusive<u16>) {
-        let is_long = ports.len() > LONGEST;
-        for port in ports {
-            if is_long && self.clients.contains(&port) {
+        for port in ports.clone() {
+            if is_of_clients(&ports, &self.clients, port) {
                 continue;
             }
             if let Some(word) = self.words.get_mut(usize::from(port) / 64) {

@@ -4,16 +4,18 @@
 //! strangers, which the data plane sees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use aya::maps::{HashMap, Map, MapData};
 use portguard_common::track::owner::{NOTED, WAS_OPEN, WAS_THERE};
 use portguard_policy::catalog::Transport;
 use portguard_policy::policy::Policy;
 
-use super::served::Served;
+use super::served::{Served, is_of_clients};
 use super::{find, held, programs};
 use crate::error::Context as _;
 use crate::flows;
+use crate::host::owners::ephemeral;
 use crate::host::sessions::is_ours;
 use crate::host::sockets::{Service, services};
 
@@ -53,9 +55,11 @@ pub(crate) fn note_services(
     for gone in known.keys().filter(|cookie| !there.contains(cookie)) {
         map.remove(gone).context("cannot write map `SERVICES`")?;
     }
+    let (first, last) = ephemeral();
+    let clients = first..=last;
     for socket in &found {
         let before = known.get(&socket.cookie).copied().unwrap_or(0);
-        let standing = standing(socket, from, to);
+        let standing = standing(socket, from, to, &clients);
         let noted = if before == 0 && standing != 0 {
             time << NOTED
         } else {
@@ -72,24 +76,36 @@ pub(crate) fn note_services(
 }
 
 /// What a socket is from now on.
-fn standing(socket: &Service, from: Option<&Policy>, to: &Policy) -> u32 {
+fn standing(
+    socket: &Service,
+    from: Option<&Policy>,
+    to: &Policy,
+    clients: &RangeInclusive<u16>,
+) -> u32 {
     // One that the policy lets ask whom it is connected to hears nobody else.
     if socket.session.is_some_and(|session| is_ours(&session, to)) {
         return 0;
     }
-    let is_open = |policy: &Policy| is_open(policy, socket.port);
-    let was_open = from.is_some_and(is_open) || is_open(to);
+    let policies = || from.into_iter().chain([to]);
+    let ranges = || {
+        policies()
+            .flat_map(open)
+            .filter(|ports| ports.contains(&socket.port))
+    };
     let bit = |is_so, bit| if is_so { bit } else { 0 };
-    bit(was_open, WAS_OPEN) | bit(from.is_none(), WAS_THERE)
+    // So long a range is of no service, unless its program asked for the port, which is told when it speaks.
+    let was_open = ranges().any(|ports| !is_of_clients(&ports, clients, socket.port));
+    let may_have_been = from.is_none() || ranges().next().is_some();
+    bit(was_open, WAS_OPEN) | bit(may_have_been, WAS_THERE)
 }
 
-/// Whether a policy lets anybody in at a UDP port of this host.
-fn is_open(policy: &Policy, port: u16) -> bool {
-    let covers =
-        |transport, first, last| transport == Transport::Udp && (first..=last).contains(&port);
-    let settings = &policy.settings;
-    let mut audited = settings.audit_ports.iter();
-    let mut granted = policy.inbound.iter();
-    granted.any(|grant| covers(grant.transport, grant.first, grant.last))
-        || audited.any(|(transport, first, last)| covers(*transport, *first, *last))
+/// UDP ports of this host at which a policy lets anybody in.
+fn open(policy: &Policy) -> impl Iterator<Item = RangeInclusive<u16>> {
+    let audited = policy.settings.audit_ports.iter().copied();
+    let granted = policy.inbound.iter();
+    let granted = granted.map(|grant| (grant.transport, grant.first, grant.last));
+    let udp = granted
+        .chain(audited)
+        .filter(|(transport, ..)| *transport == Transport::Udp);
+    udp.map(|(_, first, last)| first..=last)
 }
