@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
+use portguard_common::abi::Set;
+use portguard_common::conntrack::{Class, cell};
+use portguard_kernel::{conversations, flows};
 use serde_json::Value;
 
 use super::translated::Scene;
-use super::{OPEN, flows, hears};
+use super::{OPEN, hears};
 use crate::agent::{get, listening};
 use crate::guard::{Guarded, eventually};
 
 /// A table's pin, what it is called, and what a full one means.
-const TABLES: [(&str, &str, &str); 5] = [
+const TABLES: [(&str, &str, &str); 6] = [
     ("SPILLED", "overflow", "may be violations"),
     ("ENDS_WITH", "translated", "tracked by their packets"),
     ("BOUND", "udp-sockets", "ports of more UDP sockets"),
     ("SERVICES", "services", "look like clients"),
     ("OUTSIDE", "interfaces", "guard fewer"),
+    ("THEIRS", "inbound", "raise `flows`"),
 ];
 
 /// The state of a host's network namespace.
@@ -92,9 +96,41 @@ impl<K: Pod, V: Pod> Drop for Filled<K, V> {
     }
 }
 
+/// A table of sets whose cells are all of strangers that spoke just now, until this is dropped.
+struct FilledSets(Array<MapData, Set>);
+
+impl FilledSets {
+    fn new(guarded: &Guarded, pin: &PathBuf) -> Result<Self> {
+        let host = &guarded.link.left.host;
+        let namespace = host.run(|| conversations::find().context("a state"))?;
+        let now = flows::now(namespace.tick_shift())?;
+        // Any tags: they are their high bits.
+        let cells = std::array::from_fn(|way| cell((way as u64 + 1) << 40, Class::Datagrams, now));
+        let mut filled = Self(Map::Array(MapData::from_pin(pin)?).try_into()?);
+        filled.all(Set {
+            cells,
+            ..Set::default()
+        })?;
+        Ok(filled)
+    }
+
+    fn all(&mut self, set: Set) -> Result<()> {
+        for index in 0..self.0.len() {
+            self.0.set(index, set, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for FilledSets {
+    fn drop(&mut self) {
+        let _ = self.all(Set::default());
+    }
+}
+
 /// What the views say of a table: entries, room, and whether `status` and `flows` warn of it.
 fn seen(guarded: &Guarded, name: &str, means: &str) -> Result<(u64, u64, [bool; 2])> {
-    let answer = flows(guarded)?;
+    let answer = super::flows(guarded)?;
     let mut tables = answer["tables"].as_array().context("tables")?.iter();
     let table = tables.find(|one| one["name"] == name).context("a table")?;
     let number = |key: &str| table[key].as_u64().context("a number");
@@ -121,7 +157,10 @@ fn a_full_table_is_said_wherever_one_looks() -> Result<()> {
     let agent = host.start(&mut Guarded::command(&["agent", "--every=1", &history]))?;
     listening(&agent)?;
     let metric = |kind: &str, name: &str| -> Result<Option<u64>> {
-        let (_, body) = get(host, "/metrics", "*/*")?;
+        // A busy machine may take longer than a scraper waits.
+        let Ok((_, body)) = get(host, "/metrics", "*/*") else {
+            return Ok(None);
+        };
         let label = format!("portguard_conversation_table_{kind}{{table=\"{name}\"}} ");
         let mut lines = body.lines();
         Ok(lines.find_map(|line| line.strip_prefix(&label)?.parse().ok()))
@@ -146,6 +185,10 @@ fn a_full_table_is_said_wherever_one_looks() -> Result<()> {
             }
             "BOUND" | "SERVICES" => {
                 let _filled = Filled::new(&path, 0, high, 0_u32)?;
+                full(seen(&guarded, name, means)?)?;
+            }
+            "THEIRS" => {
+                let _filled = FilledSets::new(&guarded, &path)?;
                 full(seen(&guarded, name, means)?)?;
             }
             "ENDS_WITH" => {

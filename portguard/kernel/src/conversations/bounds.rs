@@ -1,6 +1,7 @@
 //! Tables beside that of the conversations that have room for so many and no more: how full they are, and what a full one means.
 
 use aya::maps::{HashMap, Map, MapData};
+use portguard_common::conntrack::WAYS;
 
 use super::Namespace;
 use crate::error::Context as _;
@@ -15,6 +16,8 @@ pub struct Bound {
     pub held: u64,
     /// How many it has room for.
     pub room: u64,
+    /// Whether what comes beyond finds no place.
+    is_full: bool,
     /// What that means for what comes beyond, and what to do.
     means: &'static str,
 }
@@ -48,15 +51,20 @@ const TABLES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-impl Bound {
-    /// Whether nothing more has room.
-    pub const fn is_full(&self) -> bool {
-        self.held >= self.room
-    }
+/// Sets of such a table that are looked at: each costs a system call.
+const SAMPLED: u32 = 1024;
 
+/// What other ends began, as far as it was let in as a violation: a table of sets, of which each has a place for few.
+const THEIRS: (&str, &str, &str) = (
+    "THEIRS",
+    "inbound",
+    "more of those whom audit lets in are forgotten, and what is said to them at ports that anybody may be asked at counts as a question: raise `flows` in `[timeouts]`, or name the servers of such ports in `[baseline]`",
+);
+
+impl Bound {
     /// What a full table means, if it is.
     pub fn warning(&self) -> Option<String> {
-        self.is_full().then(|| {
+        self.is_full.then(|| {
             format!(
                 "table `{}` of conversations is full ({} of {}): {}",
                 self.name,
@@ -90,17 +98,40 @@ impl Namespace {
                 "ENDS_WITH" => count::<u64, [u64; 2]>(map),
                 _ => count::<u64, u64>(map),
             };
+            let held = held
+                .with_context(|| format!("cannot read map `{pin}`"))?
+                // One that changes while it is read is seen in parts twice.
+                .min(room);
             bounds.push(Bound {
                 name,
-                held: held
-                    .with_context(|| format!("cannot read map `{pin}`"))?
-                    // One that changes while it is read is seen in parts twice.
-                    .min(room),
+                held,
                 room,
+                is_full: held >= room,
                 means,
             });
         }
+        bounds.extend(self.inbound()?);
         Ok(bounds)
+    }
+
+    /// The table of what other ends began. As sets fill by chance, the last cell is free for long after most have to give way;
+    /// and as tuples have any set, some of the sets stand for all.
+    fn inbound(&self) -> crate::Result<Option<Bound>> {
+        let (pin, name, means) = THEIRS;
+        if !self.directory().join(pin).exists() {
+            return Ok(None);
+        }
+        let every = (self.sets() / SAMPLED).max(1);
+        let theirs = self.table()?.theirs;
+        let found = theirs.occupancy_of(usize::try_from(every).unwrap_or(1))?;
+        let sets = found.capacity / WAYS as u64;
+        Ok(Some(Bound {
+            name,
+            held: found.live * u64::from(every),
+            room: found.capacity * u64::from(every),
+            is_full: found.full_sets * 2 >= sets,
+            means,
+        }))
     }
 }
 

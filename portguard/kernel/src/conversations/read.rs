@@ -33,7 +33,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Table {
     ours: Flows<MapData>,
-    theirs: Flows<MapData>,
+    pub(super) theirs: Flows<MapData>,
 }
 
 impl Table {
