@@ -15,7 +15,7 @@ use portguard_kernel::conversations::{Bound, Counts};
 use portguard_kernel::generation::effective::Strictness;
 use portguard_observe::drift::State;
 use portguard_observe::findings::Kind;
-use portguard_observe::observe::Observed;
+use portguard_observe::observe::{self, Observed};
 
 pub use names::{Name, Names};
 
@@ -168,11 +168,13 @@ pub fn text(observed: &[Observed], seen: &Seen, format: Format) -> String {
 /// Problems, each counted once, whatever ports and peers it has.
 fn findings(text: &mut Text, observed: &[Observed]) {
     let mut all = Vec::new();
-    for one in observed {
-        // Without the sockets that listen nothing is said rather than something else.
-        let Ok(findings) = one.findings(true) else {
-            continue;
-        };
+    // Without the sockets that listen nothing is said rather than something else.
+    let sockets = observe::sockets().ok();
+    for (one, sockets) in observed
+        .iter()
+        .filter_map(|one| Some((one, sockets.as_ref()?)))
+    {
+        let findings = one.findings(sockets, true);
         for &kind in Kind::ALL {
             let of = findings.iter().filter(|finding| finding.kind == kind);
             let (number, packets) = of.fold((0_u64, 0), |(number, packets), finding| {

@@ -18,7 +18,7 @@ use portguard_kernel::generation::{self, Live};
 use portguard_kernel::hook::attach;
 use portguard_kernel::host::clients::clients;
 use portguard_kernel::host::interface::{Interface, canonical};
-use portguard_kernel::host::listeners::listening;
+use portguard_kernel::host::listeners::{self, Listener, listening};
 use portguard_kernel::host::owners::ephemeral;
 use portguard_kernel::pins::bpffs::{self, Layout};
 use portguard_kernel::pins::{hidden, moved};
@@ -178,6 +178,21 @@ pub fn sockets() -> portguard_kernel::Result<Sockets> {
     })
 }
 
+/// What listens in this network namespace and whose it is, and the same as [`sockets`] has it: of one moment.
+///
+/// # Errors
+/// If the kernel does not tell what listens.
+pub fn listeners() -> portguard_kernel::Result<(Vec<Listener>, Sockets)> {
+    let all = listeners::listeners().context("cannot read what listens")?;
+    let reached = all.iter().filter(|one| !one.is_loopback());
+    let sockets = Sockets {
+        listening: reached.map(|one| (one.transport, one.port)).collect(),
+        client_ports: ephemeral(),
+        clients: clients(),
+    };
+    Ok((all, sockets))
+}
+
 impl Observed {
     /// The counters since the last reset, or since the first load.
     pub fn counted(&self) -> Snapshot {
@@ -222,31 +237,25 @@ impl Observed {
     }
 
     /// Findings, since the last reset or (`raw`) since the first load.
-    ///
-    /// # Errors
-    /// If the kernel does not tell what listens.
-    pub fn findings(&self, raw: bool) -> portguard_kernel::Result<Vec<Finding>> {
-        Ok(self.sight(None, raw)?.findings)
+    pub fn findings(&self, sockets: &Sockets, raw: bool) -> Vec<Finding> {
+        self.sight(sockets, None, raw).findings
     }
 
     /// Counters, talkers and findings, since the last reset or (`raw`) since the first load, with the rows of a catalog that
     /// come near.
-    ///
-    /// # Errors
-    /// If the kernel does not tell what listens.
-    pub fn sight(&self, catalog: Option<&Catalog>, raw: bool) -> portguard_kernel::Result<Sight> {
+    pub fn sight(&self, sockets: &Sockets, catalog: Option<&Catalog>, raw: bool) -> Sight {
         let report = self.report(raw);
         let talkers = self.top_talkers(catalog, usize::MAX, raw).talkers;
         let policy = &self.live.meta.policy;
-        let mut findings = findings(policy, std::slice::from_ref(&report), &talkers, &sockets()?);
+        let mut findings = findings(policy, std::slice::from_ref(&report), &talkers, sockets);
         if let Some(catalog) = catalog {
             name_left_out(&mut findings, policy, catalog);
         }
-        Ok(Sight {
+        Sight {
             report,
             talkers,
             findings,
-        })
+        }
     }
 
     /// The name that its files have: that of its pins.

@@ -205,15 +205,14 @@ impl Watched {
                 tracing::warn!(%interface, "no longer guarded");
             }
         }
-        let seen: Vec<_> = observed
-            .iter()
-            .map(|one| one.sight(None, true))
-            .collect::<portguard_kernel::Result<_>>()?;
+        let here = observe::listeners()?;
+        let each = observed.iter().map(|one| one.sight(&here.1, None, true));
+        let seen: Vec<_> = each.collect();
         let mut found = Found::default();
         if !seen.is_empty() {
             // What cannot be read of it was said at the load.
             let (catalog, _) = catalogs::found(observed.iter().map(|one| &one.live.meta))?;
-            let drift = drift::gather(&drift::in_force(&observed), &catalog, &seen)?;
+            let drift = drift::gather(&drift::in_force(&observed), &catalog, here, &seen);
             for item in &drift.items {
                 *found.ports.entry(item.state).or_default() += 1;
             }

@@ -157,7 +157,7 @@ struct Shown {
 fn narrowed(one: &Observed, args: &CountersArgs) -> anyhow::Result<Shown> {
     let mut report = one.report(args.raw);
     let rows = report.rows.clone();
-    let mut findings = one.findings(args.raw)?;
+    let mut findings = one.findings(&observe::sockets()?, args.raw);
     let meta = &one.live.meta;
     let catalog = (args.by == By::Peer || traffic::may_be_left_out(&findings, meta))
         .then(|| catalogs::in_force(std::iter::once(meta)))

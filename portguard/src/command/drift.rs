@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
@@ -16,11 +15,10 @@ use super::table::{Grid, hanging, wrapped};
 use crate::fold::width;
 use crate::stderr::stderr;
 use crate::stdout::{print, print_json};
-use portguard_kernel::host::clients::clients;
-use portguard_kernel::host::listeners::{elsewhere, listeners};
+use portguard_kernel::host::listeners::{Listener, elsewhere};
 use portguard_kernel::host::nat::{self, Unread, World};
-use portguard_kernel::host::owners::ephemeral;
 use portguard_observe::drift::{Drift, Item, Portless, Sight, State, Views};
+use portguard_observe::findings::Sockets;
 use portguard_observe::observe::{self, Observed};
 use portguard_policy::catalog::Catalog;
 use portguard_policy::error::{Exit, Fault};
@@ -99,8 +97,14 @@ pub fn run(args: &DriftArgs) -> anyhow::Result<Exit> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let in_force = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
     let (policy, selected, digest) = policy(args, &observed)?;
-    let sights = sights(&observed, &in_force, false)?;
-    let drift = gather(&policy, selected.as_ref().unwrap_or(&in_force), &sights)?;
+    let here = observe::listeners()?;
+    let sights = sights(&observed, &here.1, &in_force, false);
+    let drift = gather(
+        &policy,
+        selected.as_ref().unwrap_or(&in_force),
+        here,
+        &sights,
+    );
     let (findings, mismatches) = (drift.findings(), drift.mismatches());
     let Drift {
         mut items,
@@ -172,15 +176,16 @@ pub(super) fn warn(unread: &[Unread]) {
     }
 }
 
-/// Compares a policy with this host.
-///
-/// # Errors
-/// If the kernel does not tell what listens.
-pub(super) fn gather(policy: &Policy, catalog: &Catalog, seen: &[Sight]) -> anyhow::Result<Drift> {
+/// Compares a policy with this host: with the listeners by which what was `seen` was told, too.
+pub(super) fn gather(
+    policy: &Policy,
+    catalog: &Catalog,
+    (listeners, sockets): (Vec<Listener>, Sockets),
+    seen: &[Sight],
+) -> Drift {
     let names = seen.iter().map(|sight| sight.report.name.clone());
     let guarded: Vec<String> = names.collect();
     let nat::Reading { published, unread } = nat::read(&World::here(&guarded));
-    let listeners = listeners().context("cannot read what listens")?;
     let places = listeners.iter().map(|one| (one.transport, one.port));
     let left_out = LeftOut::new(policy, catalog);
     let left_out = places.filter_map(|place| {
@@ -198,25 +203,22 @@ pub(super) fn gather(policy: &Policy, catalog: &Catalog, seen: &[Sight]) -> anyh
         },
         published,
         seen,
-        ephemeral: ephemeral(),
-        clients: clients(),
+        ephemeral: sockets.client_ports,
+        clients: sockets.clients,
     };
-    Ok(Drift::new(policy, &views, unread))
+    Drift::new(policy, &views, unread)
 }
 
 /// What each interface saw, since the last reset or (`raw`) the first load.
-///
-/// # Errors
-/// If the kernel does not tell what listens.
 pub(super) fn sights(
     observed: &[Observed],
+    sockets: &Sockets,
     catalog: &Catalog,
     raw: bool,
-) -> anyhow::Result<Vec<Sight>> {
+) -> Vec<Sight> {
     let each = observed.iter();
-    Ok(each
-        .map(|one| one.sight(Some(catalog), raw))
-        .collect::<portguard_kernel::Result<_>>()?)
+    each.map(|one| one.sight(sockets, Some(catalog), raw))
+        .collect()
 }
 
 /// The policy that was asked for, with its catalog, or those in force taken together; and the digest that it is known by.

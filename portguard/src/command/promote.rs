@@ -213,9 +213,9 @@ fn case(
     let accepted = accepted(args, observed, now)?;
     let explainer =
         Explainer::new(policy, &site.catalog).map_err(|error| Fault::usage(error.to_string()))?;
-    let mut findings = observed.findings(true)?;
-    traffic::name_left_out(&mut findings, &observed.live.meta)?;
     let sockets = observe::sockets()?;
+    let mut findings = observed.findings(&sockets, true);
+    traffic::name_left_out(&mut findings, &observed.live.meta)?;
     let policies = policies_in_force(observed)?;
     let effective = &observed.live.effective;
     let explainers = policies

@@ -175,8 +175,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 fn gather(args: &ReportArgs) -> anyhow::Result<Evidence> {
     let observed = observe::interfaces(args.interface.as_deref())?;
     let catalog = catalogs::in_force(observed.iter().map(|one| &one.live.meta))?;
-    let sights = drift::sights(&observed, &catalog, args.raw)?;
-    let drift = drift::gather(&drift::in_force(&observed), &catalog, &sights)?;
+    let here = observe::listeners()?;
+    let sights = drift::sights(&observed, &here.1, &catalog, args.raw);
+    let drift = drift::gather(&drift::in_force(&observed), &catalog, here, &sights);
     drift::warn(&drift.unread);
     let mut top_talkers: Vec<TopTalkers> = observed
         .iter()

@@ -159,7 +159,10 @@ struct Counted {
 
 /// What cannot be counted has its warning, and is in force all the same.
 fn counted(guard: Guard) -> Option<Counted> {
-    let sight = guard.observe().ok()?.sight(None, false).ok()?;
+    let sight = guard
+        .observe()
+        .ok()?
+        .sight(&observe::sockets().ok()?, None, false);
     Some(Counted {
         since: sight.report.since,
         packets: sight.report.totals.packets,

@@ -9,7 +9,7 @@ use crate::command::counters::fold_clients;
 use portguard_kernel::generation::Live;
 use portguard_observe::counters::{PortCount, Report, Snapshot};
 use portguard_observe::findings::{self, Finding};
-use portguard_observe::observe::Observed;
+use portguard_observe::observe::{self, Observed};
 use portguard_observe::talkers::{TopTalker, TopTalkers};
 use portguard_policy::catalog::Catalog;
 
@@ -120,10 +120,12 @@ impl Top {
     /// Takes a new look; interfaces that are no longer guarded go.
     pub(super) fn update(&mut self, observed: Vec<Observed>, at: Instant) {
         let mut before = std::mem::take(&mut self.guards);
+        let sockets = observe::sockets();
         for mut one in observed {
             let report = one.report(false);
-            let findings = match one.findings(false) {
-                Ok(mut findings) => {
+            let findings = match &sockets {
+                Ok(sockets) => {
+                    let mut findings = one.findings(sockets, false);
                     findings::name_left_out(&mut findings, &one.live.meta.policy, &self.catalog);
                     findings
                 }
