@@ -1,5 +1,6 @@
 //! One problem is one finding with one number, whichever view one looks at.
 
+mod elsewhere;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

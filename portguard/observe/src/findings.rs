@@ -262,7 +262,9 @@ impl Finding {
                 "not documented, but answered: by a container, or a service that is gone".to_owned()
             }
             Kind::UndocumentedPort => "not documented, and nothing listens".to_owned(),
-            Kind::UndocumentedPeer | Kind::UndocumentedDestination if self.admitted => {
+            Kind::UndocumentedPeer | Kind::UndocumentedDestination | Kind::AnswersFromElsewhere
+                if self.admitted =>
+            {
                 format!(
                     "not admitted when it came; {} admits it now",
                     self.row_ids()

@@ -22,8 +22,8 @@ pub use packet::{PacketSocket, contains};
 pub use ping::ping;
 pub use scan::{Answer, Scan, scan_tcp, scan_udp};
 pub use tcp::{
-    Connection, Listeners, TcpEcho, begin_connecting, connect, connect_from, exchange_tcp,
-    raise_file_limit,
+    Connection, Listeners, TcpEcho, begin_connecting, connect, connect_between, connect_from,
+    exchange_tcp, raise_file_limit,
 };
 pub use udp::{
     UdpEcho, count_datagrams, exchange_udp, raw_socket, receive_datagram, udp_socket, udp_socket_on,

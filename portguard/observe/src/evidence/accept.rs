@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use nix::unistd::{User, getuid};
 use portguard_common::reason::{Direction, Reason};
 use portguard_kernel::error::{Context as _, Error, Kind};
-use portguard_policy::catalog::Transport;
 use serde::{Deserialize, Serialize};
 
 use super::Cause;
@@ -120,28 +119,28 @@ impl Flow {
         })
     }
 
-    /// Whether a port is meant, of whoever.
-    pub fn covers_port(&self, transport: Transport, port: u16) -> bool {
-        self.is_range_of(&format!("{transport}/{port}"))
-    }
-
-    fn is_range_of(&self, what: &str) -> bool {
-        let Some((own, (transport, port))) = self.what.split_once('/').zip(what.split_once('/'))
-        else {
+    /// Whether all of these ports are meant, of whoever.
+    pub fn covers_ports(&self, transport: &str, (first, last): (u16, u16)) -> bool {
+        let Some((own, ports)) = self.what.split_once('/') else {
             return false;
         };
-        let (Some((first, last)), Ok(port)) = (numbers(own.1), port.parse()) else {
-            return false;
-        };
-        own.0 == transport && (first..=last).contains(&port)
+        let is_within = |(from, to)| from <= first && last <= to;
+        own == transport && numbers(ports).is_some_and(is_within)
     }
 
-    /// Whether a cause is meant.
-    pub fn covers(&self, cause: &Cause) -> bool {
+    /// Whether a cause is meant, where clients have these ports: what comes to them may come to any of them next time.
+    pub fn covers(&self, cause: &Cause, client_ports: (u16, u16)) -> bool {
+        let what = cause.what();
+        let (transport, port) = what.split_once('/').unwrap_or_default();
+        let ports = match (cause.to_client, port.parse()) {
+            (true, _) => Some(client_ports),
+            (false, Ok(port)) => Some((port, port)),
+            (false, Err(_)) => None,
+        };
         self.direction == cause.direction
-            && (self.what == cause.what()
+            && (self.what == what
                 || self.what == cause.reason
-                || (!cause.to_client && self.is_range_of(&cause.what())))
+                || ports.is_some_and(|ports| self.covers_ports(transport, ports)))
             && self.peer.is_none_or(|peer| peer.contains(&cause.whom()))
     }
 }

@@ -245,10 +245,11 @@ fn unknown_peers<'a>(
                 && grant.peers == Peers::Any
         });
         let what = acceptable(finding, transport, port);
+        let ports = (port, finding.port_last.unwrap_or(port));
         let said = accepted.iter().find(|said| {
             said.flow.peer.is_none()
                 && said.flow.direction == finding.direction
-                && (said.flow.what == what || said.flow.covers_port(transport, port))
+                && (said.flow.what == what || said.flow.covers_ports(&transport.to_string(), ports))
         });
         let is_in = finding.direction == Direction::Ingress.name();
         let is_dropped = in_force.drops(&Query {
@@ -387,7 +388,10 @@ fn one(
         // No policy admits what cannot be read.
         judged.state = State::Dropped;
     }
-    if let Some(said) = accepted.iter().find(|said| said.flow.covers(cause)) {
+    if let Some(said) = accepted
+        .iter()
+        .find(|said| said.flow.covers(cause, client_ports))
+    {
         judged.state = State::Accepted;
         judged.accepted = Some(said.clone());
     }

@@ -210,6 +210,8 @@ impl Entry {
     fn admitted(&self, cause: &Cause, policy: &Policy) -> (bool, u64) {
         let grants = match cause.kind {
             Kind::UndocumentedPeer => &policy.inbound,
+            // Rows open them now.
+            Kind::AnswersFromElsewhere if !self.rows.is_empty() => &policy.inbound,
             Kind::UndocumentedDestination => &policy.outbound,
             Kind::UndocumentedPort
             | Kind::Scan
@@ -230,7 +232,9 @@ impl Entry {
                     }
             })
         };
-        let admits = |peer| self.ports.iter().all(|port| at_port(*port, peer));
+        // Which ones it had is not known where several share them.
+        let admits =
+            |peer| !self.ports.is_empty() && self.ports.iter().all(|port| at_port(*port, peer));
         if self.peers.is_empty() {
             return (admits(None), 0);
         }

@@ -62,19 +62,30 @@ pub(super) fn inbound(ledger: &mut Ledger<'_>) {
     });
     for ((_, transport), half) in halves {
         let mut rest = Rest::default();
+        // What came to clients before a row opened their ports.
+        let came_before = other(&half.to_clients, "undocumented-peer")
+            .next()
+            .is_some()
+            && documented(&half.to_clients, "undocumented-peer")
+                .next()
+                .is_none();
         for (number, port) in &half.ports {
             let place_here = (transport, *number);
-            if port.documented {
+            let is_listening = listens(transport, *number);
+            if port.documented
+                && !(came_before
+                    && is_picked(*number)
+                    && !is_listening
+                    && port.talkers().is_empty())
+            {
                 let cause = Cause {
                     direction: IN,
                     kind: Kind::UndocumentedPeer,
                     place: place(&open, transport, *number),
                 };
-                let is_listening = listens(transport, *number);
                 split(ledger, &scanners, place_here, port, &cause, is_listening);
                 continue;
             }
-            let is_listening = listens(transport, *number);
             if is_picked(*number) && !is_listening && port.talkers().is_empty()
                 || is_client(transport, *number)
             {
@@ -215,6 +226,13 @@ fn from_elsewhere(
         if count == 1 {
             entry.ports.extend(&rest.ports);
         }
+        let of = rest
+            .ports
+            .iter()
+            .filter_map(|number| half.ports.get(number));
+        entry
+            .rows
+            .extend(of.flat_map(Port::rows).map(str::to_owned));
         entry.violations += part;
         entry.estimated |= count > 1 && is_sampled;
         for talker in talkers {

@@ -302,6 +302,18 @@ fn what_answers_from_elsewhere_is_one_finding_by_the_port_that_explains_it() {
 }
 
 #[test]
+fn what_answered_from_elsewhere_before_its_row_was_written_stays_what_it_was() {
+    let mut world = World::default();
+    for client in 40_000..40_300 {
+        world.answered_from(161, "10.0.0.5", client, 1);
+    }
+    world.documented = vec![(32_768, 60_999)];
+    let all = world.findings(&[], 1);
+    assert_eq!(words(&all), ["answers-from-elsewhere in udp from 161 300"]);
+    assert_eq!(all[0].peers_known, 1);
+}
+
+#[test]
 fn a_documented_range_that_a_stranger_tries_is_one_finding() {
     let mut world = World {
         documented: vec![(5_000, 5_010), (6_000, 6_000)],

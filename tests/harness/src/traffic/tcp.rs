@@ -67,13 +67,19 @@ pub fn connect(target: SocketAddr, timeout: Duration) -> Connection {
 
 /// As [`connect`], from one of the host's own addresses.
 pub fn connect_from(source: IpAddr, target: SocketAddr, timeout: Duration) -> Connection {
+    connect_between(SocketAddr::new(source, 0), target, timeout)
+}
+
+/// As [`connect`], from an address and port, which may still be those of a connection that is over.
+pub fn connect_between(source: SocketAddr, target: SocketAddr, timeout: Duration) -> Connection {
     let attempt = || {
         let socket = Socket::new(
             Domain::for_address(target),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&source.into())?;
         socket.connect_timeout(&target.into(), timeout)?;
         Ok(socket.into())
     };

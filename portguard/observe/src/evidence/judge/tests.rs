@@ -388,3 +388,34 @@ fn one_address_of_a_network_speaks_for_none_of_the_others() {
             .contains("[\"fd66::7\"]")
     );
 }
+
+/// A range is accepted as a whole: of what comes to clients, which has another port each time, the whole range of clients.
+#[test]
+fn a_range_is_accepted_as_a_whole() {
+    let clients = (32_768, 60_999);
+    let answer = Cause {
+        to_client: true,
+        service: 161,
+        ..cause("undocumented-port", protocol::UDP, 0, "10.0.0.9")
+    };
+    for (accepted, wanted) in [
+        ("udp/32768-60999", true),
+        ("udp/1024-65535=10.0.0.0/24", true),
+        ("udp/from-161", true),
+        ("udp/32768-50000", false),
+        ("udp/40000", false),
+        ("tcp/1024-65535", false),
+        ("out:udp/1024-65535", false),
+    ] {
+        let flow = Flow::parse(accepted).unwrap();
+        assert_eq!(flow.covers(&answer, clients), wanted, "{accepted}");
+    }
+    for (accepted, wanted) in [("udp/9000-9005", true), ("udp/9000", false)] {
+        let flow = Flow::parse(accepted).unwrap();
+        assert_eq!(
+            flow.covers_ports("udp", (9_000, 9_005)),
+            wanted,
+            "{accepted}"
+        );
+    }
+}
