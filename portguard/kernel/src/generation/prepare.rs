@@ -278,10 +278,10 @@ fn prepare_next(
         .map(|live| live.meta.directory.clone())
         .unwrap_or_default();
     let base = previous.as_ref().and_then(|live| {
-        if options.occasion != Occasion::Load {
-            live.meta.previous
-        } else {
+        if options.occasion == Occasion::Load {
             live.base()
+        } else {
+            live.meta.previous
         }
     });
     let deadline = deadline_of(options)?;
