@@ -7,6 +7,8 @@ mod agent;
 #[cfg(test)]
 mod agree;
 #[cfg(test)]
+mod arrivals;
+#[cfg(test)]
 mod bench_verb;
 #[cfg(test)]
 mod boot;
@@ -22,6 +24,8 @@ mod confirm;
 mod conversations;
 #[cfg(test)]
 mod counters;
+#[cfg(test)]
+mod cut;
 #[cfg(test)]
 mod dataplane;
 #[cfg(test)]
@@ -83,6 +87,8 @@ mod roles;
 mod sessions;
 #[cfg(test)]
 mod setup;
+#[cfg(test)]
+mod several;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]

@@ -141,7 +141,7 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Fields of the page that no host in a namespace can show, and why.
-const NOT_SHOWN: [(&str, &str, &str); 18] = [
+const NOT_SHOWN: [(&str, &str, &str); 27] = [
     (
         "`setup`",
         "proposals[].rivals[]",
@@ -191,6 +191,51 @@ const NOT_SHOWN: [(&str, &str, &str); 18] = [
         "a sample has answers from elsewhere in it",
     ),
     ("listener", "processes[].unit", "a unit of systemd listens"),
+    (
+        "`confirm`",
+        "failed[]",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`confirm`",
+        "failed[].name",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`confirm`",
+        "failed[].message",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`confirm`",
+        "failed[].hint",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`rollback`",
+        "failed[]",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`rollback`",
+        "failed[].name",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`rollback`",
+        "failed[].message",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`rollback`",
+        "failed[].hint",
+        "several interfaces are guarded, and it fails on one",
+    ),
+    (
+        "`rollback`",
+        "gone[]",
+        "several interfaces are guarded, and one has gone",
+    ),
     (
         "`promote`",
         "site_lines[]",

@@ -29,7 +29,8 @@ impl Site {
         &self.directory
     }
 
-    fn file(&self) -> String {
+    /// The site file.
+    pub(crate) fn file(&self) -> String {
         self.directory.join("site.toml").display().to_string()
     }
 

@@ -71,6 +71,25 @@ pub(crate) fn read<const N: usize>(structure: *mut c_void, at: u32, to: &mut [u8
 /// What is known of the socket that would hear the answer to a datagram from here; 0 = there is none.
 #[inline(always)]
 pub(crate) fn find(ctx: *mut c_void, tuple: &Tuple) -> u32 {
+    if write(tuple) {
+        look_up(ctx, u32::from(tuple.local.v6))
+    } else {
+        0
+    }
+}
+
+/// Looks up what [`write`] wrote down. A function of its own, which the verifier sees once.
+#[inline(never)]
+fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
+    with_socket::<LOOKUP_UDP>(ctx, is_six, of)
+}
+
+/// Number of the helper `bpf_sk_lookup_udp`.
+const LOOKUP_UDP: usize = 85;
+
+/// Writes down the ends of a conversation as helpers that look up its socket read them; whether it could.
+#[inline(always)]
+pub(crate) fn write(tuple: &Tuple) -> bool {
     let Tuple {
         local,
         remote,
@@ -79,7 +98,7 @@ pub(crate) fn find(ctx: *mut c_void, tuple: &Tuple) -> u32 {
         ..
     } = *tuple;
     let Some(scratch) = TUPLE.get_ptr_mut(0) else {
-        return 0;
+        return false;
     };
     let write = |index: usize, word: u32| {
         // SAFETY: nine words of a live per-CPU element of sixteen, that no other program of this CPU runs beside.
@@ -100,24 +119,28 @@ pub(crate) fn find(ctx: *mut c_void, tuple: &Tuple) -> u32 {
         write(1, local.as_v4().to_be());
         write(2, ports);
     }
-    look_up(ctx, u32::from(local.v6))
+    true
 }
 
-/// Looks up what [`find`] wrote down. A function of its own, which the verifier sees once.
-#[inline(never)]
-fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
+/// Asks the socket of what [`write`] wrote down; 0 = there is none.
+#[inline(always)]
+pub(crate) fn with_socket<const LOOKUP: usize>(
+    ctx: *mut c_void,
+    is_six: u32,
+    ask: impl FnOnce(*mut bpf_sock) -> u32,
+) -> u32 {
     let Some(scratch) = TUPLE.get_ptr_mut(0) else {
         return 0;
     };
     let length = if is_six != 0 { 36 } else { 12 };
     // By number: the kernel takes no description of the types that the bindings have for these.
-    // SAFETY: `bpf_sk_lookup_udp`, which is given the length, and `bpf_sk_release`, which takes what that gives.
+    // SAFETY: a lookup, which is given the length, and `bpf_sk_release`, which takes what that gives.
     let (lookup, release) = unsafe {
         (
             mem::transmute::<
                 usize,
                 unsafe extern "C" fn(*mut c_void, *mut c_void, u32, u64, u64) -> *mut bpf_sock,
-            >(85),
+            >(LOOKUP),
             mem::transmute::<usize, unsafe extern "C" fn(*mut bpf_sock) -> u64>(86),
         )
     };
@@ -126,7 +149,7 @@ fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
     if socket.is_null() {
         return 0;
     }
-    let found = of(socket);
+    let found = ask(socket);
     // SAFETY: it was looked up above, and is given back once.
     unsafe { release(socket) };
     found

@@ -14,6 +14,7 @@
     reason = "BPF is a 64-bit machine; bounds are written as the verifier is to see them"
 )]
 
+mod arrival;
 mod barrier;
 mod conversations;
 mod held;
@@ -259,6 +260,15 @@ pub(crate) fn portguard_adopt(ctx: TcContext) -> i32 {
 pub(crate) fn portguard_owner(ctx: TcContext) -> i32 {
     match record_of(&ctx) {
         Some(record) => owner::find(ctx.skb.skb.cast(), &tuple(&record)) as i32,
+        None => record::WRONG as i32,
+    }
+}
+
+/// Says by which interface packets of the TCP connection of a record arrive: see [`arrival`]. Attached nowhere, either.
+#[classifier]
+pub(crate) fn portguard_arrival(ctx: TcContext) -> i32 {
+    match record_of(&ctx) {
+        Some(record) => arrival::find(ctx.skb.skb.cast(), &tuple(&record)) as i32,
         None => record::WRONG as i32,
     }
 }

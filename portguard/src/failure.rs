@@ -56,10 +56,23 @@ fn is_hopeless(error: &anyhow::Error) -> bool {
 }
 
 /// What to do about it.
-fn hint_of(error: &anyhow::Error) -> Option<&str> {
+pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     match error.downcast_ref::<Fault>() {
         Some(fault) => fault.hint.as_deref(),
         None => error.downcast_ref::<Error>().and_then(Error::todo),
+    }
+}
+
+/// Says what went wrong, why, and what to do.
+pub fn say(error: &anyhow::Error) {
+    let mut err = stderr();
+    let _ = writeln!(
+        err,
+        "\x1b[1;31merror\x1b[0m: {}",
+        plain_lines(&format!("{error:#}"))
+    );
+    if let Some(hint) = hint_of(error) {
+        let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain_lines(hint));
     }
 }
 
@@ -76,14 +89,7 @@ pub fn report(error: &anyhow::Error, as_json: bool, changes: bool) {
         let unchanged = if changes { ", nothing changed" } else { "" };
         let _ = writeln!(err, "refused: {errors}{unchanged}");
     } else {
-        let _ = writeln!(
-            err,
-            "\x1b[1;31merror\x1b[0m: {}",
-            plain_lines(&format!("{error:#}"))
-        );
-        if let Some(hint) = hint_of(error) {
-            let _ = writeln!(err, "\n\x1b[1;36mhint\x1b[0m: {}", plain_lines(hint));
-        }
+        say(error);
         let last = match exit_of(error) {
             Exit::Usage if changes => "refused: nothing changed",
             Exit::System if changes && is_hopeless(error) => "refused: nothing changed",

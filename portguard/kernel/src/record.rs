@@ -1,7 +1,7 @@
 //! Asks programs of the object that follows sockets by running them on a [`Record`]: they are attached nowhere.
 
 use aya::programs::SchedClassifier;
-use aya::{TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use portguard_common::addr::Addr;
 use portguard_common::conntrack::{Class, Record, Tuple, record};
 
@@ -10,6 +10,41 @@ use crate::error::Context as _;
 /// The object that the build script made: programs that follow sockets, and those that are run.
 pub(crate) static SOCKETS: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard-sockets"));
+
+/// A program of that object that says something of sockets, in the kernel.
+pub(crate) struct Asked {
+    object: Ebpf,
+    name: &'static str,
+}
+
+impl Asked {
+    /// Has the kernel take a program, which finds what it looks at by a global.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub(crate) fn load(name: &'static str, (global, at): (&str, u32)) -> crate::Result<Self> {
+        let mut object = EbpfLoader::new()
+            .btf(None)
+            .override_global(global, &at, true)
+            .load(SOCKETS)?;
+        let program: &mut SchedClassifier = object
+            .program_mut(name)
+            .with_context(|| format!("the embedded object has no program `{name}`"))?
+            .try_into()?;
+        program.load()?;
+        Ok(Self { object, name })
+    }
+
+    /// What it says of a socket, by its ends, and what it is bound to; 0 = no interface.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub(crate) fn of(&mut self, tuple: &Tuple, interface: u32) -> crate::Result<u32> {
+        let program = self.object.program_mut(self.name).context("the program")?;
+        let record = record_of(tuple, 0, Class::Datagrams);
+        run_at(program.try_into()?, &record, interface)
+    }
+}
 
 /// Runs a program on a record; gives what it returns.
 pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> crate::Result<u32> {
@@ -20,11 +55,7 @@ pub(crate) fn run(program: &mut SchedClassifier, record: &Record) -> crate::Resu
 const INTERFACE: usize = 40;
 
 /// The same, as if the record had come by an interface; 0 = whichever.
-pub(crate) fn run_at(
-    program: &mut SchedClassifier,
-    record: &Record,
-    interface: u32,
-) -> crate::Result<u32> {
+fn run_at(program: &mut SchedClassifier, record: &Record, interface: u32) -> crate::Result<u32> {
     let bytes = bytes(record);
     let context = [&[0; INTERFACE][..], &interface.to_ne_bytes()].concat();
     let run = program.test_run(TestRunOptions {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use portguard_common::reason::Direction as Way;
 
 use crate::catalog::{Catalog, Direction, Peer, Role, Row, System};
 use crate::diagnostic::{Diagnostic, Level};
@@ -24,6 +25,7 @@ mod ethertypes;
 mod facts;
 #[cfg(any(test, feature = "generate"))]
 pub mod generate;
+mod impossible;
 mod inventory;
 mod limits;
 mod lint;
@@ -311,7 +313,7 @@ fn some_of(names: &[String]) -> String {
 /// Whether any of these rows is judged in a direction that enforces: what is unclear there would be dropped or let
 /// through, while audit only counts.
 fn any_enforced(catalog: &Catalog, settings: &Settings, rows: &[String]) -> bool {
-    let (inbound, outbound) = (settings.enforce, settings.outbound == Outbound::Enforce);
+    let (inbound, outbound) = (settings.drops(Way::Ingress), settings.drops(Way::Egress));
     let all = || catalog.systems.values().flat_map(|system| &system.rows);
     rows.iter().any(|id| {
         match all().find(|row| row.id == *id).map(|row| row.direction) {

@@ -257,6 +257,19 @@ impl Settings {
     pub const fn mode(&self) -> &'static str {
         if self.enforce { "enforce" } else { "audit" }
     }
+
+    /// Whether violations of a direction are dropped.
+    pub fn drops(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Ingress => self.enforce,
+            Direction::Egress => self.outbound == Outbound::Enforce,
+        }
+    }
+
+    /// Whether anything is dropped, whichever way it goes: then somebody can be cut off.
+    pub fn drops_any(&self) -> bool {
+        self.drops(Direction::Ingress) || self.drops(Direction::Egress)
+    }
 }
 
 impl Default for Settings {

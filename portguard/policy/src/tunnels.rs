@@ -2,7 +2,12 @@
 //! tunnel ends, or nowhere.
 
 use crate::catalog::Transport;
-use crate::policy::Policy;
+use std::fmt;
+use std::net::IpAddr;
+
+use portguard_common::reason::Direction;
+
+use crate::policy::{Peers, Policy};
 
 /// A way to put packets into packets, as it is usually set up.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,6 +136,67 @@ const KINDS: [Kind; 13] = [
 /// Whether packets of an interface of this kind came inside of others.
 pub fn is_device(kind: &str) -> bool {
     KINDS.iter().any(|one| one.devices.contains(&kind))
+}
+
+/// What packets of a tunnel are, from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// For a port of this host.
+    Port(Transport, u16),
+    /// Of an IP protocol.
+    Protocol(u8),
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(transport, port) => write!(f, "{transport}/{port}"),
+            Self::Protocol(number) => write!(f, "IP protocol {number}"),
+        }
+    }
+}
+
+impl Carrier {
+    /// Whether nothing of it is dropped, from one peer and to it, or, where that is not known, of some. `is_one_way`: what is
+    /// sent leaves from another port than it arrives at.
+    pub fn lives(self, policy: &Policy, peer: Option<IpAddr>, is_one_way: bool) -> bool {
+        let admits = |peers: Peers| peer.is_none_or(|peer| policy.admits(peers, peer));
+        let is_open = |direction| match self {
+            Self::Port(transport, port) => policy.grants(direction).iter().any(|grant| {
+                grant.transport == transport && grant.covers(port) && admits(grant.peers)
+            }),
+            Self::Protocol(number) => {
+                let mut all = policy.protocols.iter();
+                all.any(|grant| grant.protocol == number && admits(grant.peers))
+            }
+        };
+        let mut directions = [Direction::Ingress, Direction::Egress].into_iter();
+        directions.all(|direction| {
+            !policy.settings.drops(direction)
+                || is_open(direction)
+                // An answer, to whoever is let in.
+                || direction == Direction::Egress && !is_one_way && is_open(Direction::Ingress)
+        })
+    }
+}
+
+/// How packets of an interface of this kind usually arrive.
+pub fn carriers(kind: &str) -> Vec<Carrier> {
+    let kinds = KINDS.iter().filter(|one| one.devices.contains(&kind));
+    kinds
+        .flat_map(|one| {
+            let tcp = one
+                .tcp
+                .iter()
+                .map(|port| Carrier::Port(Transport::Tcp, *port));
+            let udp = one
+                .udp
+                .iter()
+                .map(|port| Carrier::Port(Transport::Udp, *port));
+            let protocols = one.protocols.iter().map(|one| Carrier::Protocol(*one));
+            protocols.chain(udp).chain(tcp)
+        })
+        .collect()
 }
 
 /// A tunnel that is let in.

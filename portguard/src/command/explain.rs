@@ -28,7 +28,7 @@ use portguard_policy::error::{Exit, Fault};
 use portguard_policy::explain::capture;
 use portguard_policy::explain::{Explainer, Outcome, Query};
 use portguard_policy::human::{count, plain, plain_lines};
-use portguard_policy::policy::{Outbound, Policy};
+use portguard_policy::policy::Policy;
 
 /// Show the verdict for a packet, and the row behind it
 ///
@@ -234,12 +234,7 @@ fn running(args: &ExplainArgs, interface: &str) -> anyhow::Result<Exit> {
     let catalog = catalogs::in_force(std::iter::once(&live.meta))?;
     let mut policy = live.meta.policy;
     // What is said of the mode is what holds now.
-    policy.settings.enforce = live.effective.inbound == Strictness::Enforce;
-    policy.settings.outbound = match live.effective.outbound {
-        Strictness::Off => Outbound::Off,
-        Strictness::Audit => Outbound::Audit,
-        Strictness::Enforce => Outbound::Enforce,
-    };
+    live.effective.apply(&mut policy.settings);
     // Of names only what a site file says: the policy in force has none.
     let hosts = match (&args.selection.config, args.running.is_some()) {
         (Some(_), _) => Hosts::of(&args.selection.load(Resolving::WhenTold)?.site),

@@ -49,7 +49,8 @@ const NO_ADDRESS: &str = "empty-peers";
 /// Guard network interfaces by the documented matrix
 ///
 /// Compiles the policy, loads it beside the running one, and swaps atomically. A failure before the swap changes nothing.
-/// Without --enforce (or `mode = "enforce"` in the site) nothing is ever dropped.
+/// Without --enforce (or `mode = "enforce"` in the site) nothing that arrives is ever dropped, and without
+/// `outbound = "enforce"` nothing that is sent.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -118,6 +119,7 @@ pub(super) struct WouldLoad {
 pub(super) struct LoadedInterface {
     interface: String,
     mode: &'static str,
+    outbound: &'static str,
     xdp_mode: &'static str,
     generation: u64,
     digest: String,
@@ -241,6 +243,8 @@ struct Job {
     policy: Policy,
     options: Options,
     safety: Safety,
+    /// Whether open sessions may be cut.
+    cuts: bool,
     words: Words,
 }
 
@@ -301,6 +305,7 @@ fn compiled(args: &LoadArgs, gate: &mut impl Gate) -> anyhow::Result<Option<Vec<
             policy: compiled.policy,
             options: options.clone(),
             safety,
+            cuts: args.safety.cuts(),
         })
         .collect(),
     ))
@@ -372,6 +377,7 @@ fn stored(args: &LoadArgs) -> anyhow::Result<Vec<Job>> {
                 together: together.clone(),
             },
             safety,
+            cuts,
         })
         .collect())
 }
@@ -451,25 +457,22 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
         }
     }
     let mut prepared: Vec<Prepared> = Vec::new();
-    let mut interfaces = Vec::new();
-    for job in jobs {
+    for job in &jobs {
         let next = generation::prepare(&lock, &job.interface, &job.policy, &job.options)
             .with_context(|| format!("cannot guard `{}`", job.interface.name));
         match next {
-            Ok(next) => {
-                if job.policy.settings.enforce {
-                    safety::tell(&job.interface, next.adopted(), &job.safety);
-                }
-                safety::tell_passing(&job.interface, &job.safety);
-                prepared.push(next);
-            }
+            Ok(next) => prepared.push(next),
             Err(error) => {
                 prepared.iter().for_each(Prepared::withdraw);
                 return Err(error);
             }
         }
-        interfaces.push(job.interface);
     }
+    if let Err(error) = look_again(&jobs, &prepared) {
+        prepared.iter().for_each(Prepared::withdraw);
+        return Err(error);
+    }
+    let interfaces: Vec<Interface> = jobs.into_iter().map(|job| job.interface).collect();
     let published = publish(prepared)?;
     let mut loaded = Vec::new();
     for (live, interface) in published.iter().zip(&interfaces) {
@@ -479,6 +482,22 @@ fn put_in_force(jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
         loaded.push(describe(interface, live));
     }
     Ok(loaded)
+}
+
+/// Who has come while all was made ready is asked for, too; says what becomes of everybody.
+fn look_again(jobs: &[Job], prepared: &[Prepared]) -> anyhow::Result<()> {
+    let interfaces: Vec<Interface> = jobs.iter().map(|job| job.interface.clone()).collect();
+    let policies: Vec<Policy> = jobs.iter().map(|job| job.policy.clone()).collect();
+    let before: Vec<&Safety> = jobs.iter().map(|job| &job.safety).collect();
+    let cuts = jobs.iter().any(|job| job.cuts);
+    let found = safety::check_again(cuts, &interfaces, &policies, &before)?;
+    for ((job, next), safety) in jobs.iter().zip(prepared).zip(&found) {
+        if job.policy.settings.drops_any() {
+            safety::tell(&job.interface, next.adopted(), safety);
+        }
+        safety::tell_passing(&job.interface, safety);
+    }
+    Ok(())
 }
 
 /// Stores what is in force for the next boot. It is in force all the same if that fails.
@@ -573,6 +592,7 @@ fn describe(interface: &Interface, live: &Live) -> LoadedInterface {
     LoadedInterface {
         interface: interface.name.clone(),
         mode: live.meta.policy.settings.mode(),
+        outbound: live.meta.policy.settings.outbound.name(),
         xdp_mode: live.meta.xdp_mode.name(),
         generation: live.meta.number,
         digest: live.meta.digest.clone(),
@@ -611,12 +631,17 @@ pub(super) fn tell(done: &Done) {
             };
             let _ = writeln!(err, "  run `portguard confirm` within {within}, or {then}");
         }
-        if one.mode == "audit" {
-            let _ = writeln!(
-                err,
-                "  nothing is dropped; `portguard counters --violations` shows what enforcing would drop"
-            );
-        }
+        let words = match (one.mode, one.outbound) {
+            ("audit", "enforce") => {
+                "what arrives is only counted, but undocumented packets that this host sends are dropped, answers among them"
+            }
+            ("audit", _) => "nothing is dropped",
+            _ => continue,
+        };
+        let _ = writeln!(
+            err,
+            "  {words}; `portguard counters --violations` shows what enforcing would drop"
+        );
     }
     let unguarded = unguarded();
     if !unguarded.is_empty() {

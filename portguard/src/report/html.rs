@@ -81,6 +81,17 @@ fn tiles(page: &mut String, evidence: &Evidence) {
         (None | Some(Strictness::Off), 0 | 1) => {
             ("not guarded", "nothing is dropped or counted now")
         }
+        (Some(Strictness::Audit), 1)
+            if evidence
+                .guards
+                .iter()
+                .any(|guard| guard.report.effective.drops_any()) =>
+        {
+            (
+                "audit",
+                "what arrives is only counted, undocumented packets that are sent are dropped",
+            )
+        }
         (Some(Strictness::Audit), 1) => ("audit", "nothing is dropped, all is counted"),
         (Some(Strictness::Enforce), 1) => ("enforce", "undocumented traffic is dropped"),
         _ => ("mixed", "not all interfaces drop undocumented traffic"),

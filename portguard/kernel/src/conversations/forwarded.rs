@@ -14,8 +14,8 @@ use super::Namespace;
 use super::adopt::{Writer, tuple};
 use super::outside::{self, Sides};
 use super::served::Served;
-use crate::host::arrivals::route;
 use crate::host::links;
+use crate::host::paths::route;
 use crate::host::sockets::{Began, Session, streams};
 use crate::host::tracked::{Tracked, tracked};
 use crate::notice;
@@ -238,6 +238,7 @@ impl<'a, R: Fn(IpAddr) -> Option<u32>> Ways<'a, R> {
                 is_tcp: true,
                 began,
                 cookie: 0,
+                interface: 0,
             };
             if !one.is_begun {
                 if leaves || arrives {

@@ -83,6 +83,7 @@ pub fn streams(heard: &BTreeSet<Heard>, table: &Table) -> crate::Result<Vec<Sess
                     is_tcp: false,
                     began: Began::Peer,
                     cookie: socket.cookie,
+                    interface: socket.interface,
                 };
                 if theirs.has(&session) {
                     found.push(session);

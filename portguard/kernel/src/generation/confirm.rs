@@ -54,9 +54,9 @@ pub fn confirm(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<bool
             ),
         )
         .hint(if live.meta.previous.is_some() {
-            "`portguard rollback` makes that final; `portguard load` tries again"
+            format!("`portguard rollback --interface {name}` makes that final; `portguard load` tries again")
         } else {
-            "`portguard load` tries again; `portguard unload` stops guarding"
+            format!("`portguard load` tries again; `portguard unload --interface {name}` stops guarding it")
         }));
     }
     step("confirming")?;

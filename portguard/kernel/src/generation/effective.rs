@@ -146,7 +146,7 @@ impl Effective {
                 now.outbound = now.outbound.min(Strictness::Audit);
                 format!(
                     "not confirmed in time: generation {number} no longer drops anything; load it again and confirm it, \
-                     or `portguard unload` it"
+                     or unload it (`portguard unload --interface`)"
                 )
             });
         }
@@ -186,6 +186,30 @@ impl Effective {
         now.is_elsewhere = matches!(ingress, Attachment::Away | Attachment::Moved);
         now.because = (!because.is_empty()).then(|| because.join("; "));
         now
+    }
+
+    /// Whether violations of a direction are dropped.
+    pub fn drops(&self, direction: Direction) -> bool {
+        let strictness = match direction {
+            Direction::Ingress => self.inbound,
+            Direction::Egress => self.outbound,
+        };
+        strictness == Strictness::Enforce
+    }
+
+    /// Whether anything is dropped, whichever way it goes.
+    pub fn drops_any(&self) -> bool {
+        self.drops(Direction::Ingress) || self.drops(Direction::Egress)
+    }
+
+    /// What the settings of the policy that judges amount to now.
+    pub fn apply(&self, settings: &mut Settings) {
+        settings.enforce = self.inbound == Strictness::Enforce;
+        settings.outbound = match self.outbound {
+            Strictness::Off => Outbound::Off,
+            Strictness::Audit => Outbound::Audit,
+            Strictness::Enforce => Outbound::Enforce,
+        };
     }
 
     /// Whether it is what the policy says.

@@ -299,7 +299,9 @@ pub fn roll_back(_lock: &Lock, layout: &Layout, live: &Live) -> crate::Result<Me
                 live.meta.number
             ),
         )
-        .hint("`portguard unload` stops guarding"));
+        .hint(format!(
+            "`portguard unload --interface {name}` stops guarding it"
+        )));
     };
     if live.effective.is_elsewhere {
         let what = format!(

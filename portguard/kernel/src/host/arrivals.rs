@@ -2,48 +2,50 @@
 //! interface itself do not tell: they may be on a bridge, a VLAN or a macvlan above it, or on the loopback interface; and the
 //! packet filter may hand a port on to another one before any socket sees it.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::ifaddrs::getifaddrs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::interface::Interface;
-use super::nat::{self, Published, World, above};
-use super::netlink::request;
+use super::links::{self, Link};
+use super::nat::{self, Published, World};
+use super::outer::Outer;
+use super::paths::{By, Paths};
 use super::sockets::Session;
 use super::tracked::tracked;
 use portguard_policy::catalog::Transport;
 
-/// What decides it, of this network namespace.
-#[derive(Debug, Default)]
-pub struct Arrivals {
-    /// The interface and what stands on it.
-    above: BTreeSet<String>,
-    /// Which interface each address is on.
-    addresses: Vec<(IpAddr, String)>,
+/// What decides it, for a guard on an interface.
+#[expect(missing_debug_implementations, reason = "it holds a program")]
+pub struct Arrivals<'a> {
+    paths: &'a Paths,
+    /// The interface and what stands on it, without tunnels.
+    above: BTreeSet<u32>,
+    /// By the interface on which they end, or that stands on it: tunnels of which packets arrive here.
+    tunnels: BTreeMap<u32, Outer>,
     /// Ports that are handed on to another port of this host.
     redirects: Vec<Published>,
     /// The port that peers began each connection with, where the kernel's connection tracking knows it: by the ends that the
     /// host's own socket has.
     tracked: BTreeMap<(Transport, SocketAddr, SocketAddr), u16>,
-    /// By which interface each peer is answered.
-    routes: RefCell<BTreeMap<IpAddr, Option<String>>>,
 }
 
-impl Arrivals {
+/// Whether packets of a session arrive at a guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Through {
+    /// They do.
+    Here,
+    /// They do, inside of others.
+    Inside(Outer),
+    /// They may: nothing says by which of several interfaces they come.
+    Maybe,
+    /// They do not.
+    Elsewhere,
+}
+
+impl<'a> Arrivals<'a> {
     /// What a guard on an interface sees.
-    pub fn at(interface: &Interface) -> Self {
+    pub fn at(interface: &Interface, paths: &'a Paths) -> Self {
         let guarded = std::slice::from_ref(&interface.name);
-        let addresses = getifaddrs().into_iter().flatten().filter_map(|one| {
-            let address = one.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            let v6 = || address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
-            Some((v4.or_else(v6)?, one.interface_name))
-        });
         let redirects = nat::read(&World::here(guarded)).published.into_iter();
         let redirects: Vec<Published> = redirects.filter(|one| one.is_host).collect();
         let tracked = if redirects.is_empty() {
@@ -56,35 +58,104 @@ impl Arrivals {
             })
             .collect()
         };
-        Self {
-            above: above(guarded),
-            addresses: addresses.collect(),
+        let mut found = Self {
+            paths,
+            above: plain_above(paths.links(), interface.index),
+            tunnels: BTreeMap::new(),
             redirects,
             tracked,
-            routes: RefCell::default(),
+        };
+        found.tunnels = found.tunnels();
+        found
+    }
+
+    /// Tunnels that arrive here, the outermost first, whose packets are what a guard sees of those inside.
+    fn tunnels(&self) -> BTreeMap<u32, Outer> {
+        let links = self.paths.links();
+        let mut found: BTreeMap<u32, Outer> = BTreeMap::new();
+        loop {
+            let count = found.len();
+            for (link, outer) in links
+                .iter()
+                .filter_map(|link| Some((link, link.outer.as_ref()?)))
+            {
+                if found.contains_key(&link.index) {
+                    continue;
+                }
+                let carrier = match self.below(link, outer) {
+                    Some(below) if self.above.contains(&below) => outer.clone(),
+                    Some(below) => match found.get(&below) {
+                        Some(outermost) => outermost.clone(),
+                        None => continue,
+                    },
+                    // Where it comes from is not known: from here, too.
+                    None => outer.clone(),
+                };
+                for index in plain_above(links, link.index) {
+                    found.entry(index).or_insert_with(|| carrier.clone());
+                }
+            }
+            if found.len() == count {
+                return found;
+            }
         }
     }
 
-    /// Whether packets of a session may arrive by the interface.
-    pub fn is_through(&self, session: &Session) -> bool {
-        let mut own = self.addresses.iter();
-        let Some((_, on)) = own.find(|(address, _)| *address == session.local.ip()) else {
-            // A local route, or an address that has gone: nothing says where its packets come from.
-            return true;
+    /// The interface by which the packets of a tunnel arrive; `None` = not known.
+    fn below(&self, link: &Link, outer: &Outer) -> Option<u32> {
+        let by = |peer: IpAddr| self.paths.leaving(peer, None, 0).map(|leaving| leaving.by);
+        let somewhere = || {
+            // Addresses for documents: nobody has a route of their own to them.
+            by(Ipv4Addr::new(192, 0, 2, 1).into())
+                .or_else(|| by(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()))
         };
-        if on == "lo" || self.above.contains(on) {
-            return true;
+        let below = link.below.filter(|below| *below != 0);
+        below
+            .or_else(|| outer.remote.and_then(by))
+            .or_else(somewhere)
+            // What sends everything into itself says nothing of where it comes from.
+            .filter(|below| *below != link.index)
+    }
+
+    /// Whether packets of a session arrive here.
+    pub(super) fn through(&self, session: &Session) -> Through {
+        let (answered, on) = match self.paths.by(session) {
+            By::Within => return Through::Elsewhere,
+            By::Sure(index) => return self.by(index),
+            By::Guess { answered, on } => (answered, on),
+        };
+        let answered = answered.map(|index| self.by(index));
+        let is_here = |index: &u32| self.above.contains(index) || self.paths.is_loopback(*index);
+        match answered {
+            Some(Through::Inside(outer)) => Through::Inside(outer),
+            // A local route, or an address that has gone: nothing says where its packets come from.
+            None => Through::Here,
+            _ if on.is_empty() || on.iter().any(is_here) => Through::Here,
+            Some(Through::Elsewhere) => {
+                let peer = session.remote.ip();
+                if self.paths.takes_from_elsewhere(&self.above, peer) {
+                    Through::Maybe
+                } else {
+                    Through::Elsewhere
+                }
+            }
+            Some(through) => through,
         }
-        let peer = session.remote.ip();
-        let mut routes = self.routes.borrow_mut();
-        let by = routes
-            .entry(peer)
-            .or_insert_with(|| route(peer).and_then(Interface::name_of));
-        by.as_ref().is_none_or(|by| self.above.contains(by))
+    }
+
+    /// Whether what arrives by an interface arrives here.
+    fn by(&self, index: u32) -> Through {
+        if self.above.contains(&index) {
+            Through::Here
+        } else if let Some(outer) = self.tunnels.get(&index) {
+            Through::Inside(outer.clone())
+        } else {
+            Through::Elsewhere
+        }
     }
 
     /// The ports for which packets of a session may arrive: one where it is known.
-    pub fn ports(&self, session: &Session) -> Vec<u16> {
+    pub(super) fn ports(&self, session: &Session) -> Vec<u16> {
         let inner = session.local.port();
         if self.redirects.is_empty() {
             return vec![inner];
@@ -112,29 +183,9 @@ impl Arrivals {
     }
 }
 
-/// The interface by which packets to a peer leave; `None` = the kernel does not say.
-pub(crate) fn route(peer: IpAddr) -> Option<u32> {
-    let mut message = RouteMessage::default();
-    let (family, length, destination) = match peer {
-        IpAddr::V4(peer) => (AddressFamily::Inet, 32, RouteAddress::Inet(peer)),
-        IpAddr::V6(peer) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(peer)),
-    };
-    message.header.address_family = family;
-    message.header.destination_prefix_length = length;
-    message
-        .attributes
-        .push(RouteAttribute::Destination(destination));
-    let answers = request(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(message), 0).ok()?;
-    answers.into_iter().find_map(|answer| {
-        let RouteNetlinkMessage::NewRoute(route) = answer else {
-            return None;
-        };
-        route.attributes.into_iter().find_map(|attribute| {
-            if let RouteAttribute::Oif(index) = attribute {
-                Some(index)
-            } else {
-                None
-            }
-        })
-    })
+/// An interface and those that get its packets as they are: what a tunnel brings is inside of others.
+fn plain_above(links: &[Link], index: u32) -> BTreeSet<u32> {
+    let is_plain = |link: &&Link| link.outer.is_none() || link.index == index;
+    let plain: Vec<Link> = links.iter().filter(is_plain).cloned().collect();
+    links::above(&plain, [index])
 }

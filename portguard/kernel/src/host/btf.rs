@@ -7,8 +7,11 @@ use crate::machine::{self, Feature};
 const STRUCT: u32 = 4;
 
 /// The members that programs of the guard look at.
-const WANTED: [(&str, &str); 20] = [
+const WANTED: [(&str, &str); 22] = [
     ("sock", "sk_userlocks"),
+    ("sock", "sk_rx_dst_ifindex"),
+    // Before Linux 5.16.
+    ("inet_sock", "rx_dst_ifindex"),
     ("sk_buff", "_nfct"),
     ("nf_conn", "tuplehash"),
     ("nf_conntrack_tuple_hash", "tuple"),

@@ -11,6 +11,7 @@ use netlink_packet_route::link::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::request;
+use super::outer::Outer;
 use crate::error::Context as _;
 use portguard_policy::tunnels::is_device;
 
@@ -33,6 +34,8 @@ pub struct Link {
     pub is_loopback: bool,
     /// Whether it speaks LACP to the switch, as a bond, or spanning tree, as a bridge.
     pub speaks: Option<Speaks>,
+    /// What carries it, where it is the end of a tunnel.
+    pub(crate) outer: Option<Outer>,
     /// Bytes of the largest packet that is merged or not yet segmented.
     pub largest: u32,
 }
@@ -73,6 +76,7 @@ impl Link {
             ..Self::default()
         };
         let mut is_elsewhere = false;
+        let mut infos: &[LinkInfo] = &[];
         for attribute in &link.attributes {
             #[expect(
                 clippy::wildcard_enum_match_arm,
@@ -88,7 +92,10 @@ impl Link {
                 | LinkAttribute::GroMaxSize(bytes)
                 | LinkAttribute::GsoIpv4MaxSize(bytes)
                 | LinkAttribute::GroIpv4MaxSize(bytes) => found.largest = found.largest.max(*bytes),
-                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| found.info(info)),
+                LinkAttribute::LinkInfo(all) => {
+                    all.iter().for_each(|info| found.info(info));
+                    infos = all;
+                }
                 _ => {}
             }
         }
@@ -96,6 +103,8 @@ impl Link {
         if is_elsewhere || found.kind.as_deref() == Some("veth") {
             found.below = None;
         }
+        let kind = found.kind.as_deref();
+        found.outer = kind.and_then(|kind| Outer::of(&found.name, kind, infos));
         found
     }
 

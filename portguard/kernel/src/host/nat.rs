@@ -26,7 +26,6 @@ use portguard_policy::catalog::Transport;
 use rules::{Step, Table};
 
 pub use world::World;
-pub(crate) use world::above;
 
 /// One port, or range of ports, that is handed on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -4,6 +4,8 @@ use std::env;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
+use nix::net::if_::if_nametoindex;
+
 use crate::host::sockets::{Began, Session};
 
 /// What sshd tells a session: `CLIENT-ADDRESS CLIENT-PORT SERVER-ADDRESS SERVER-PORT`.
@@ -22,9 +24,13 @@ pub fn connection() -> Option<Session> {
 
 fn parse(text: &str) -> Option<Session> {
     let mut words = text.split_whitespace();
+    let mut interface = 0;
     let mut end = || -> Option<SocketAddr> {
-        // A scope (`%eth0`) is of no interest.
-        let address = words.next()?.split('%').next()?;
+        let word = words.next()?;
+        let (address, zone) = word.split_once('%').unwrap_or((word, ""));
+        if let Some(index) = zone_of(zone) {
+            interface = index;
+        }
         let address: IpAddr = address.parse().ok()?;
         Some(SocketAddr::new(
             address.to_canonical(),
@@ -38,7 +44,13 @@ fn parse(text: &str) -> Option<Session> {
         is_tcp: true,
         began: Began::Peer,
         cookie: 0,
+        interface,
     })
+}
+
+/// The interface that a link-local address is of: by its name, or its index.
+fn zone_of(zone: &str) -> Option<u32> {
+    zone.parse().ok().or_else(|| if_nametoindex(zone).ok())
 }
 
 fn ancestors() -> impl Iterator<Item = u32> {
@@ -72,6 +84,10 @@ mod tests {
         assert_eq!(session.local, "10.9.9.9:22".parse().unwrap());
         let session = parse("fe80::1%eth0 50000 fe80::2%eth0 2222").unwrap();
         assert_eq!(session.local, "[fe80::2]:2222".parse().unwrap());
+        for zone in ["lo", "1"] {
+            let text = format!("fe80::1%{zone} 50000 fe80::2%{zone} 22");
+            assert_eq!(parse(&text).unwrap().interface, 1);
+        }
         let session = parse("::ffff:10.1.2.3 1 ::ffff:10.9.9.9 22").unwrap();
         assert_eq!(session.remote.ip(), IpAddr::from([10, 1, 2, 3]));
         for text in [

@@ -4,15 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use aya::EbpfLoader;
-use aya::programs::SchedClassifier;
-use portguard_common::conntrack::{Class, Tuple};
+use portguard_common::conntrack::Tuple;
 use portguard_common::packet::{protocol, space};
 use portguard_common::track::owner;
 
 use super::btf;
-use crate::error::Context as _;
-use crate::record;
+use crate::record::Asked;
 
 /// `SOCK_BINDPORT_LOCK`, the bit of `sk_userlocks` that says that a program asked for the port: its number.
 const BINDPORT: u32 = 3;
@@ -49,9 +46,7 @@ pub(crate) fn first() -> u32 {
 }
 
 /// What looks at sockets.
-pub(crate) struct Owners {
-    program: aya::Ebpf,
-}
+pub(crate) struct Owners(Asked);
 
 /// What is known of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,16 +67,7 @@ impl Owners {
     /// # Errors
     /// If it refuses.
     pub(crate) fn new() -> crate::Result<Self> {
-        let mut program = EbpfLoader::new()
-            .btf(None)
-            .override_global(GLOBAL, &bit(), true)
-            .load(record::SOCKETS)?;
-        let looks: &mut SchedClassifier = program
-            .program_mut(PROGRAM)
-            .with_context(|| format!("the embedded object has no program `{PROGRAM}`"))?
-            .try_into()?;
-        looks.load()?;
-        Ok(Self { program })
+        Asked::load(PROGRAM, (GLOBAL, bit())).map(Self)
     }
 
     /// What is known of the local port of a UDP socket that is connected.
@@ -125,12 +111,7 @@ impl Owners {
             local_port: local.port(),
             remote_port: remote.port(),
         };
-        let program = self.program.program_mut(PROGRAM).context("the program")?;
-        let found = record::run_at(
-            program.try_into()?,
-            &record::record_of(&tuple, 0, Class::Datagrams),
-            interface,
-        )?;
+        let found = self.0.of(&tuple, interface)?;
         Ok(
             match found & (owner::FOUND | owner::ASKED | owner::PICKED) {
                 0 => Owner::Hidden,

@@ -6,12 +6,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use portguard_common::question;
+use portguard_common::reason::Direction;
 
-use crate::host::arrivals::Arrivals;
+use crate::host::arrivals::{Arrivals, Through};
+use crate::host::outer::Outer;
 use crate::host::sockets::{Began, Session};
 use crate::probe::{Probe, is_granted};
 use portguard_policy::catalog::Transport;
-use portguard_policy::policy::{Grant, Outbound, Peers, Policy};
+use portguard_policy::policy::{Grant, Peers, Policy};
 
 /// Sessions by what becomes of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Sorted {
     pub clients: Vec<Session>,
     /// Begun by a peer on a port that the policy does not open to it.
     pub cut: Vec<Arriving>,
+    /// The same, if they arrive here: nothing tells.
+    pub doubtful: Vec<Arriving>,
 }
 
 /// What the table of conversations, as it is now, has of a session.
@@ -44,19 +48,37 @@ pub struct Arriving {
     pub session: Session,
     /// One where it is known.
     pub ports: Vec<u16>,
+    /// What carries it, where it comes through a tunnel that ends on this host.
+    pub inside: Option<Outer>,
+    /// Whether nothing tells by which interface it comes.
+    pub is_doubtful: bool,
 }
 
 impl Arriving {
     /// As it arrives at an interface; `None` = not there.
-    pub fn at(arrivals: &Arrivals, session: &Session) -> Option<Self> {
-        arrivals.is_through(session).then(|| Self {
-            session: *session,
+    pub fn at(arrivals: &Arrivals<'_>, session: &Session) -> Option<Self> {
+        let (inside, is_doubtful) = match arrivals.through(session) {
+            Through::Elsewhere => return None,
+            Through::Here => (None, false),
+            Through::Maybe => (None, true),
+            Through::Inside(outer) => {
+                let is_doubtful = !outer.is_known();
+                (Some(outer), is_doubtful)
+            }
+        };
+        Some(Self {
             ports: arrivals.ports(session),
+            inside,
+            is_doubtful,
+            ..Self::from(*session)
         })
     }
 
     /// Whether a policy admits it, for whichever of the ports it arrives.
     pub fn is_granted(&self, policy: &Policy) -> bool {
+        if let Some(outer) = &self.inside {
+            return outer.lives(policy);
+        }
         self.ports.iter().all(|port| {
             let probe = Probe {
                 transport: self.session.transport(),
@@ -67,8 +89,11 @@ impl Arriving {
         })
     }
 
-    /// Whether nothing of it is dropped, since these ports, or all their rows, stay in audit.
-    fn is_audited(&self, policy: &Policy) -> bool {
+    /// Whether nothing of it that arrives is dropped, since all, these ports, or all their rows stay in audit.
+    fn is_let_in(&self, policy: &Policy) -> bool {
+        if !policy.settings.drops(Direction::Ingress) {
+            return true;
+        }
         let transport = self.session.transport();
         self.ports.iter().all(|port| {
             let mut ranges = policy.settings.audit_ports.iter();
@@ -78,8 +103,23 @@ impl Arriving {
     }
 }
 
+impl From<Session> for Arriving {
+    /// As its socket has it.
+    fn from(session: Session) -> Self {
+        Self {
+            ports: vec![session.local.port()],
+            session,
+            inside: None,
+            is_doubtful: false,
+        }
+    }
+}
+
 impl fmt::Display for Arriving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(outer) = &self.inside {
+            return write!(f, "{}, inside {outer}", self.session);
+        }
         let inner = self.session.local.port();
         let mut others = self.ports.iter().filter(|port| **port != inner);
         let transport = if self.session.is_tcp { "tcp" } else { "udp" };
@@ -113,6 +153,7 @@ pub fn sort(
             Fate::Admitted => sorted.documented.push(*session),
             Fate::AsksAgain => sorted.clients.push(*session),
             Fate::Seeded => sorted.seeds.push(*session),
+            Fate::Cut if arriving.is_doubtful => sorted.doubtful.push(arriving.clone()),
             Fate::Cut => sorted.cut.push(arriving.clone()),
         }
     }
@@ -129,9 +170,14 @@ enum Fate {
 
 fn fate(arriving: &Arriving, policy: &Policy, known: impl FnOnce() -> Option<Known>) -> Fate {
     let session = &arriving.session;
-    if arriving.is_granted(policy) || arriving.is_audited(policy) {
+    if arriving.is_granted(policy) {
         return Fate::Admitted;
     }
+    // Who began it says nothing of what carries it.
+    if arriving.inside.is_some() {
+        return Fate::Cut;
+    }
+    // What is sent there, and what comes from there as an answer.
     if !may_ask(policy, session.transport(), session.remote) {
         return Fate::Cut;
     }
@@ -140,17 +186,18 @@ fn fate(arriving: &Arriving, policy: &Policy, known: impl FnOnce() -> Option<Kno
     let is_client = session.began == Began::Picked || asks_by_protocol(session, policy);
     match known() {
         None if is_ours => Fate::Seeded,
-        None if is_client => Fate::AsksAgain,
         Some(Known::Ours) => Fate::Seeded,
+        _ if arriving.is_let_in(policy) => Fate::Admitted,
+        None if is_client => Fate::AsksAgain,
         Some(Known::Not) if is_client || is_ours && !session.is_tcp => Fate::AsksAgain,
         None | Some(Known::Theirs | Known::Not) => Fate::Cut,
     }
 }
 
-/// Whether the outbound policy lets in what answers the host from there: what it may not ask any more is over.
+/// Whether the outbound policy lets the host send there, and in what answers from there: what it may not ask any more is over.
 pub fn may_ask(policy: &Policy, transport: Transport, remote: SocketAddr) -> bool {
     let port = remote.port();
-    policy.settings.outbound != Outbound::Enforce
+    !policy.settings.drops(Direction::Egress)
         || are_audited(policy, &policy.outbound, transport, port)
         || on(&policy.outbound, transport, port)
             .any(|grant| covers(policy, grant.peers, remote.ip()))
@@ -213,7 +260,7 @@ pub fn is_ours(session: &Session, policy: &Policy) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portguard_policy::policy::{GrantKind, PeerSet, Settings};
+    use portguard_policy::policy::{GrantKind, Outbound, PeerSet, Settings};
 
     fn session(local: &str, remote: &str, is_accepted: bool) -> Session {
         Session {
@@ -226,6 +273,7 @@ mod tests {
                 Began::Host
             },
             cookie: 0,
+            interface: 0,
         }
     }
 
@@ -245,6 +293,10 @@ mod tests {
                 row: "management/tcp-22".into(),
                 until: None,
             }],
+            settings: Settings {
+                enforce: true,
+                ..Settings::default()
+            },
             ..Policy::default()
         };
         let admin = session("10.0.0.1:22", "10.1.2.3:50000", true);
@@ -252,8 +304,8 @@ mod tests {
         let other_port = session("10.0.0.1:8080", "10.1.2.3:50001", true);
         let own = session("10.0.0.1:40000", "192.0.2.1:443", false);
         let at = |session: Session, ports: &[u16]| Arriving {
-            session,
             ports: ports.to_vec(),
+            ..Arriving::from(session)
         };
         let all = [
             at(admin, &[22]),
@@ -302,17 +354,14 @@ mod tests {
                 until: None,
             }],
             settings: Settings {
+                enforce: true,
                 outbound,
                 ..Settings::default()
             },
             ..Policy::default()
         };
         let all = |policy: &Policy, session: Session, known| {
-            let arriving = Arriving {
-                session,
-                ports: vec![session.local.port()],
-            };
-            let sorted = sort(&[arriving], policy, |_| known);
+            let sorted = sort(&[session.into()], policy, |_| known);
             [
                 sorted.documented.len(),
                 sorted.seeds.len(),
@@ -355,5 +404,15 @@ mod tests {
         let mut spared = asks(Outbound::Audit, 443, Peers::Any);
         spared.settings.audit_ports = vec![(Transport::Udp, 9000, 9999)];
         assert_eq!(all(&spared, chosen, Some(Known::Theirs)), ADMITTED);
+        // What is let in in audit is not answered where that is not let out.
+        for (port, theirs, ours) in [(443, ADMITTED, SEEDED), (444, CUT, CUT)] {
+            for audits in [true, false] {
+                let mut policy = asks(Outbound::Enforce, port, Peers::Any);
+                policy.settings.enforce = !audits;
+                policy.settings.audit_ports = vec![(Transport::Tcp, 0, u16::MAX)];
+                assert_eq!(all(&policy, tcp, Some(Known::Theirs)), theirs, "{port}");
+                assert_eq!(all(&policy, tcp, Some(Known::Ours)), ours, "{port}");
+            }
+        }
     }
 }

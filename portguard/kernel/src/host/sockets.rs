@@ -32,6 +32,8 @@ pub struct Session {
     pub began: Began,
     /// What the kernel knows its socket by; 0 = there is none here, or which is not known.
     pub cookie: u64,
+    /// The interface that its socket is bound to, as every one with a link-local address is; 0 = any.
+    pub interface: u32,
 }
 
 /// Which end began a session.
@@ -63,6 +65,11 @@ impl Session {
     /// Whether the peer began it, or may have.
     pub fn is_accepted(&self) -> bool {
         self.began != Began::Host
+    }
+
+    /// What tells it from all others.
+    pub const fn ends(&self) -> (bool, SocketAddr, SocketAddr) {
+        (self.is_tcp, self.local, self.remote)
     }
 
     /// As the policy calls it.
@@ -152,6 +159,7 @@ pub fn sessions() -> crate::Result<Vec<Session>> {
                 is_tcp,
                 began,
                 cookie: socket.cookie,
+                interface: socket.interface,
             }
         })
         .collect();
@@ -229,6 +237,7 @@ pub(crate) fn services() -> crate::Result<Vec<Service>> {
                 is_tcp: false,
                 began: Began::Unknown,
                 cookie: socket.cookie,
+                interface: socket.interface,
             });
             Service {
                 cookie: socket.cookie,

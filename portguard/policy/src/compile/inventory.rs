@@ -117,6 +117,13 @@ impl<'a> Inventory<'a> {
         self.own
     }
 
+    /// The addresses that only the host has that is compiled.
+    pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
+        let host = self.own.and_then(|index| self.site.hosts.get(index));
+        let addresses = host.into_iter().flat_map(|host| &host.addresses);
+        addresses.map(|(address, _)| *address).collect()
+    }
+
     /// Whether a host is the one that is compiled.
     pub(super) fn is_own(&self, index: usize) -> bool {
         self.own == Some(index)

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
+use super::impossible::{Nobody, never, nobody};
 use super::lint::names::is_mistyped;
 use super::{Compiler, endings};
 use crate::catalog::{Direction, Transport};
@@ -53,27 +52,6 @@ const SERVICES: [Service; 4] = [
 /// All `DHCPv6` servers and relays of a link (RFC 8415 section 7.1).
 const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
-/// Networks of documentation (RFC 5737, RFC 3849, RFC 9637).
-const EXAMPLES: [IpNet; 5] = [
-    v4([192, 0, 2, 0]),
-    v4([198, 51, 100, 0]),
-    v4([203, 0, 113, 0]),
-    v6(0x2001_0db8 << 96, 32),
-    v6(0x3fff << 112, 20),
-];
-
-const fn v4([a, b, c, d]: [u8; 4]) -> IpNet {
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), 24))
-}
-
-const fn v6(bits: u128, length: u8) -> IpNet {
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), length))
-}
-
-fn is_example(net: &IpNet) -> bool {
-    EXAMPLES.iter().any(|example| example.contains(net))
-}
-
 impl<'a> Compiler<'a, '_> {
     pub(super) fn management(&mut self) {
         let Some(management) = &self.inputs.site.management else {
@@ -101,15 +79,15 @@ impl<'a> Compiler<'a, '_> {
                 .unwrap_or_else(|| "--management".to_owned());
             self.diagnostics.push(diagnostic.at(place));
         }
-        let mut examples = Vec::new();
+        let own = self.addresses();
+        let mut useless = Vec::new();
         for access in &management.allow {
             let place = self.place(access.place, "--management");
             match self.peers.said(&access.peers) {
                 Some(peers) => {
-                    let prefixes = self.peers.sets.prefixes(peers);
-                    if !prefixes.is_empty() && prefixes.iter().all(is_example) {
+                    if let Some(why) = nobody(&self.peers.sets.prefixes(peers), &own) {
                         let ports = range(access.ports.0, access.ports.1);
-                        examples.push((format!("{}/{ports}", access.transport), place.clone()));
+                        useless.push((format!("{}/{ports}", access.transport), why, place.clone()));
                     }
                     self.manage(access.transport, access.ports, peers, &place, &access.peers);
                 }
@@ -117,20 +95,34 @@ impl<'a> Compiler<'a, '_> {
             }
         }
         // While there is another way in, it is no more than a mistake.
-        let is_shut = examples.len() == management.allow.len();
-        let level = if is_shut && self.subject.mode == Mode::Enforce {
+        let is_shut = useless.len() == management.allow.len();
+        let drops =
+            self.subject.mode == Mode::Enforce || self.inputs.site.outbound == Outbound::Enforce;
+        let level = if is_shut && drops {
             Level::Error
         } else {
             Level::Warning
         };
-        for (ports, place) in examples {
-            let message = format!(
-                "management access by {ports} names only example addresses (RFC 5737, RFC 3849), which no host has"
-            );
-            let diagnostic = Diagnostic::new(level, "example-addresses", message).at(place);
+        for (ports, why, place) in useless {
+            let (code, what) = match why {
+                Nobody::Example => (
+                    "example-addresses",
+                    "example addresses (RFC 5737, RFC 3849), which no host has",
+                ),
+                Nobody::Impossible(what) => ("impossible-peers", what),
+            };
+            let message = format!("management access by {ports} names only {what}");
+            let diagnostic = Diagnostic::new(level, code, message).at(place);
             let hint = "replace them with the networks that you administer this host from";
             self.diagnostics.push(diagnostic.hint(hint));
         }
+    }
+
+    /// The host's own addresses.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let host = self.subject.host.into_iter();
+        host.flat_map(|host| host.addresses.iter().map(|(address, _)| *address))
+            .collect()
     }
 
     fn manage(
@@ -166,8 +158,9 @@ impl<'a> Compiler<'a, '_> {
                 Level::Warning,
             );
         }
-        if self.policy.echo.is_some() {
+        if let Some(peers) = self.policy.echo {
             let place = self.place_of(&baseline.echo);
+            self.impossible("echo", peers, &place);
             self.facts(
                 ECHO,
                 "whether the host is there (ping)",
@@ -222,6 +215,7 @@ impl<'a> Compiler<'a, '_> {
                 self.nobody("protocols", &protocol.peers, &place, Level::Warning);
                 continue;
             };
+            self.impossible("protocols", peers, &place);
             let row = format!("site/protocol-{}", protocol.number);
             let purpose = protocol
                 .reason
@@ -316,6 +310,9 @@ impl<'a> Compiler<'a, '_> {
             self.nobody(&row.name, &row.peers, &place, Level::Warning);
             return;
         };
+        if row.direction != Direction::Out {
+            self.impossible(&row.name, peers, &place);
+        }
         let grants = if row.direction == Direction::Out {
             &mut self.policy.outbound
         } else {
@@ -342,6 +339,18 @@ impl<'a> Compiler<'a, '_> {
         let message = format!("the peers of `{what}` have no address");
         self.diagnostics
             .push(Diagnostic::new(level, "empty-peers", message).at(place));
+    }
+
+    /// Where only addresses are named that no packet comes from.
+    fn impossible(&mut self, what: &str, peers: Peers, place: &str) {
+        let prefixes = self.peers.sets.prefixes(peers);
+        if let Some(why) = prefixes.first().and_then(never)
+            && prefixes.iter().all(|net| never(net).is_some())
+        {
+            let message = format!("the peers of `{what}` are only {why}: it lets nobody in");
+            self.diagnostics
+                .push(Diagnostic::warning("impossible-peers", message).at(place));
+        }
     }
 
     fn facts(&mut self, id: &str, purpose: &str, citation: &str, who: &Who) {

@@ -149,7 +149,14 @@ impl<'a> Resolver<'a> {
     pub(super) fn said(&mut self, who: &'a Who) -> Option<Peers> {
         let mut gathered = Gathered::default();
         self.terms.who(who, None, &mut gathered);
-        self.sets.intern(gathered)
+        let mut others = gathered.clone();
+        let own = self.inventory.own_addresses();
+        others
+            .nets
+            .retain(|net| !own.iter().any(|own| IpNet::from(*own) == *net));
+        // A host is never its own peer; whoever names nobody else is told.
+        self.sets
+            .intern(if others.is_empty() { gathered } else { others })
     }
 
     /// Who is said, and these addresses besides; `None` if nobody is said.

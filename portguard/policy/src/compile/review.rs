@@ -29,7 +29,7 @@ pub(super) fn policy(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
             );
         }
     }
-    if policy.settings.enforce {
+    if policy.settings.drops_any() {
         for set in &policy.sets {
             if set.prefixes.iter().any(|net| net.prefix_len() == 0) {
                 let message = format!(

@@ -211,7 +211,7 @@ impl Guard for Verbs {
                 found.is_unconfirmed = true;
                 found.has_lapsed |= left == 0;
             }
-            found.enforces |= live.meta.policy.settings.enforce;
+            found.enforces |= live.meta.policy.settings.drops_any();
             found.generations.insert(name.clone(), live.meta.number);
             found.digests.insert(name, live.meta.digest);
         }
@@ -296,7 +296,6 @@ impl Guard for Verbs {
         // The publishers signed what may be dropped no more: there is nobody to ask here.
         let mut verb = vec![
             "load",
-            "--enforce",
             "--allow-weaker",
             "--json",
             "--confirm-within",

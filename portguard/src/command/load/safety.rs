@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +10,6 @@ use super::streams;
 use crate::stderr::stderr;
 use portguard_common::ethertypes;
 use portguard_kernel::conversations::{self, Adopted, Passing};
-use portguard_kernel::generation::effective::Strictness;
 use portguard_kernel::generation::{live, takes_over};
 use portguard_kernel::host::arrivals::Arrivals;
 use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
@@ -19,6 +17,7 @@ use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Link, Speaks};
 use portguard_kernel::host::local;
 use portguard_kernel::host::operator;
+use portguard_kernel::host::paths::Paths;
 use portguard_kernel::host::sessions::{Arriving, Known, Sorted, sort};
 use portguard_kernel::host::sockets::{Began, Session, sessions};
 use portguard_kernel::pins::bpffs::Layout;
@@ -26,6 +25,7 @@ use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
 use portguard_policy::human::{count, plain};
 use portguard_policy::policy::{Grant, GrantKind, Outbound, Policy, Settings};
+use portguard_policy::tunnels::Carrier;
 
 /// Deadline of those who enforce over SSH and say nothing.
 const DEFAULT: Duration = Duration::from_mins(2);
@@ -79,6 +79,10 @@ pub(in crate::command) struct Safety {
     passing: Sorted,
     /// Whether those that are open may not be known, since the kernel tracks no connections.
     is_blind: bool,
+    /// Of both, what would be cut that is not cut already.
+    cut: Vec<Arriving>,
+    /// The session by which the operator is here, if it comes by it.
+    operator: Option<Arriving>,
 }
 
 /// Looks at the open sessions of all interfaces, and refuses a policy that would cut some.
@@ -91,12 +95,52 @@ pub(in crate::command) fn check(
     interfaces: &[Interface],
     policies: &[Policy],
 ) -> anyhow::Result<Vec<Safety>> {
-    let enforces = policies.iter().any(|policy| policy.settings.enforce);
-    let mut all = if enforces { sessions()? } else { Vec::new() };
+    let found = look(interfaces, policies)?;
+    for ((interface, policy), safety) in interfaces.iter().zip(policies).zip(&found) {
+        if let Some(session) = &safety.operator {
+            check_operator(force, interface, policy, session)?;
+        }
+        tell_doubtful(interface, &safety.sessions.doubtful);
+        check_cut(cuts, interface, &safety.cut)?;
+    }
+    Ok(found)
+}
+
+/// Looks again, when all is ready to be put in force: somebody may have come since [`check`] looked `before`.
+///
+/// # Errors
+/// As there, of those who have come.
+pub(super) fn check_again(
+    cuts: bool,
+    interfaces: &[Interface],
+    policies: &[Policy],
+    before: &[&Safety],
+) -> anyhow::Result<Vec<Safety>> {
+    let found = look(interfaces, policies)?;
+    for ((interface, safety), before) in interfaces.iter().zip(&found).zip(before) {
+        let was_there = |one: &&Arriving| {
+            let mut all = before.cut.iter();
+            all.any(|other| other.session.ends() == one.session.ends())
+        };
+        let new: Vec<Arriving> = safety
+            .cut
+            .iter()
+            .filter(|one| !was_there(one))
+            .cloned()
+            .collect();
+        check_cut(cuts, interface, &new)?;
+    }
+    Ok(found)
+}
+
+/// Looks at the open sessions of all interfaces.
+fn look(interfaces: &[Interface], policies: &[Policy]) -> anyhow::Result<Vec<Safety>> {
+    let drops = policies.iter().any(|policy| policy.settings.drops_any());
+    let mut all = if drops { sessions()? } else { Vec::new() };
     let operator = operator::connection();
     // Where a guard is in force, its table says whose session is whose; it is made with the first.
     let table = conversations::find().and_then(|namespace| namespace.table().ok());
-    if enforces && let Some(table) = &table {
+    if drops && let Some(table) = &table {
         match streams::open(table) {
             Ok(streams) => all.extend(streams),
             // A guard that cannot be read is what a load makes anew.
@@ -110,28 +154,25 @@ pub(in crate::command) fn check(
     }
     let known = |session: &Session| Some(table.as_ref()?.known(session));
     let coming: Vec<u32> = interfaces.iter().map(|one| one.index).collect();
+    let paths = drops.then(Paths::here);
     let mut found = Vec::new();
     for (interface, policy) in interfaces.iter().zip(policies) {
         let mut safety = passing(interface, &coming, policy, known)?;
-        if !policy.settings.enforce {
-            found.push(safety);
-            continue;
+        if let Some(paths) = paths.as_ref().filter(|_| policy.settings.drops_any()) {
+            let arrivals = Arrivals::at(interface, paths);
+            let arriving = |session: &Session| Arriving::at(&arrivals, session);
+            safety.operator = operator.as_ref().and_then(arriving);
+            let arriving: Vec<Arriving> = all.iter().filter_map(arriving).collect();
+            safety.sessions = sort(&arriving, policy, known);
+            let mut cut = safety.sessions.cut.clone();
+            cut.extend(safety.passing.cut.iter().cloned());
+            // What is cut already is no reason to leave it at that.
+            if let Some(now) = in_force(interface) {
+                let before = sort(&cut, &now, known).cut;
+                cut.retain(|one| !before.contains(one));
+            }
+            safety.cut = cut;
         }
-        let arrivals = Arrivals::at(interface);
-        let arriving = |session: &Session| Arriving::at(&arrivals, session);
-        if let Some(session) = operator.as_ref().and_then(arriving) {
-            check_operator(force, interface, policy, &session)?;
-        }
-        let arriving: Vec<Arriving> = all.iter().filter_map(arriving).collect();
-        safety.sessions = sort(&arriving, policy, known);
-        let mut cut = safety.sessions.cut.clone();
-        cut.extend(safety.passing.cut.iter().cloned());
-        // What is cut already is no reason to leave it at that.
-        if let Some(now) = in_force(interface) {
-            let before = sort(&cut, &now, known).cut;
-            cut.retain(|one| !before.contains(one));
-        }
-        check_cut(cuts, interface, &cut)?;
         found.push(safety);
     }
     Ok(found)
@@ -140,7 +181,9 @@ pub(in crate::command) fn check(
 /// The policy that drops at an interface now.
 fn in_force(interface: &Interface) -> Option<Policy> {
     let live = live(&Layout::of(&interface.name)).ok().flatten()?;
-    (live.effective.inbound == Strictness::Enforce).then_some(live.meta.policy)
+    let mut policy = live.meta.policy;
+    live.effective.apply(&mut policy.settings);
+    policy.settings.drops_any().then_some(policy)
 }
 
 /// What becomes of the connections of others that pass through.
@@ -153,7 +196,7 @@ fn passing(
     let now = live(&Layout::of(&interface.name)).ok().flatten();
     let takes_over = takes_over(now.as_ref());
     let settings = &policy.settings;
-    if settings.outbound == Outbound::Off || !settings.enforce && !takes_over {
+    if settings.outbound == Outbound::Off || !settings.drops_any() && !takes_over {
         return Ok(Safety::default());
     }
     let Passing {
@@ -167,10 +210,7 @@ fn passing(
         .into_iter()
         .chain(outside)
         .chain(unclear)
-        .map(|session| Arriving {
-            session,
-            ports: vec![session.local.port()],
-        })
+        .map(Arriving::from)
         .collect();
     let known = |session: &Session| if takes_over { None } else { known(session) };
     Ok(Safety {
@@ -201,7 +241,7 @@ pub(super) fn check_links(
             .hint(format!(
                 "add \"{name}\" to `allowed_ethertypes`, or use `--force`"
             ));
-            if force || !settings.enforce {
+            if force || !settings.drops_any() {
                 warn(&fault);
             } else {
                 return Err(fault);
@@ -244,7 +284,7 @@ pub(in crate::command) fn check_scope(
         if policy.settings.host_addresses.is_none() {
             continue;
         }
-        check_forwarding(force || !policy.settings.enforce, interface)?;
+        check_forwarding(force || !policy.settings.drops_any(), interface)?;
         let kept = local::describe(&local::prefixes().unwrap_or_default());
         for one in doubtful(&interface.name).into_iter().chain(kept) {
             let _ = writeln!(stderr(), "warning: {}: {one}", plain(&interface.name));
@@ -264,7 +304,7 @@ pub(in crate::command) fn check_scope(
             "write `scope = \"all\"`, with rows for what passes through; or take the rules away, or narrow them to this \
              host's addresses; `--force` loads it as it is",
         );
-        if force || !policy.settings.enforce {
+        if force || !policy.settings.drops_any() {
             warn(&fault);
         } else {
             return Err(fault);
@@ -327,29 +367,102 @@ fn check_operator(
         "enforcing on `{}` would cut your own SSH connection: {arriving}",
         interface.name
     ))
-    .hint(way_in(policy, &arriving.ports, session.remote.ip()));
-    if force {
+    .hint(way_in(policy, arriving));
+    if force || arriving.is_doubtful && arriving.inside.is_none() {
         let _ = writeln!(err, "warning: {fault}");
         return Ok(());
     }
     Err(fault)
 }
 
-/// How to let an operator in. Flags take the place of what a site file allows: alone they are no way where it allows others.
-fn way_in(policy: &Policy, ports: &[u16], operator: IpAddr) -> String {
-    let named = |form: &dyn Fn(&u16) -> String| -> String {
-        ports.iter().map(form).collect::<Vec<_>>().join(" ")
+/// How to let an operator in.
+fn way_in(policy: &Policy, arriving: &Arriving) -> String {
+    let (entries, protocols): (Vec<String>, Vec<String>) = match &arriving.inside {
+        None => {
+            let from = arriving.session.remote.ip();
+            let ports = arriving.ports.iter();
+            (
+                ports.map(|port| format!("tcp/{port}={from}")).collect(),
+                Vec::new(),
+            )
+        }
+        Some(outer) => {
+            let peers = outer
+                .remote
+                .map_or_else(|| "\"any\"".to_owned(), |one| format!("[\"{one}\"]"));
+            let mut found = (Vec::new(), Vec::new());
+            for carrier in &outer.carriers {
+                match carrier {
+                    Carrier::Port(..) => found.0.push(match outer.remote {
+                        Some(remote) => format!("{carrier}={remote}"),
+                        None => carrier.to_string(),
+                    }),
+                    Carrier::Protocol(number) => found.1.push(format!(
+                        "{{ number = {number}, peers = {peers}, reason = \"{}\" }}",
+                        plain(&outer.name)
+                    )),
+                }
+            }
+            found
+        }
     };
-    let flags = named(&|port| format!("`--management tcp/{port}={operator}`"));
+    let mut ways = Vec::new();
+    if !protocols.is_empty() {
+        ways.push(format!(
+            "write `protocols = [{}]` in the site file",
+            protocols.join(", ")
+        ));
+    }
+    if !entries.is_empty() {
+        ways.push(management(policy, &entries));
+    }
+    if ways.is_empty() {
+        ways.push("write a row for what carries the tunnel".to_owned());
+    }
+    format!("{}; or say `--force`", ways.join("; or "))
+}
+
+/// How to allow management access. Flags take the place of what a site file allows: alone they are no way where it allows
+/// others.
+fn management(policy: &Policy, entries: &[String]) -> String {
+    let flags: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("`--management {entry}`"))
+        .collect();
+    let flags = flags.join(" ");
     let is_management = |grant: &Grant| grant.kind == GrantKind::Management;
     if !policy.inbound.iter().any(is_management) {
-        return format!("allow it with {flags}, or say `--force`");
+        return format!("allow it with {flags}");
     }
-    let ports = named(&|port| format!("`tcp/{port}`"));
+    let entries: Vec<String> = entries.iter().map(|entry| format!("\"{entry}\"")).collect();
     format!(
-        "add {operator} to the peers of {ports} in `[management]` of the site file, or give {flags} beside flags for all others \
-         that are to stay allowed, since flags take the place of `[management]`; or say `--force`"
+        "add {} to `allow` in `[management]` of the site file, or give {flags} beside flags for all others that are to stay \
+         allowed, since flags take the place of `[management]`",
+        entries.join(", ")
     )
+}
+
+/// Says which sessions would be cut if they arrive here, where nothing tells.
+fn tell_doubtful(interface: &Interface, doubtful: &[Arriving]) {
+    if !doubtful.is_empty() {
+        let _ = writeln!(
+            stderr(),
+            "warning: {}: {} would be cut if packets arrive here, which is not known:{}",
+            plain(&interface.name),
+            count(doubtful.len() as u64, "open session"),
+            listed(doubtful)
+        );
+    }
+}
+
+/// A line each, up to a number.
+fn listed(sessions: &[Arriving]) -> String {
+    let shown = sessions.iter().take(SHOWN);
+    let mut lines: String = shown.map(|one| format!("\n  {one}")).collect();
+    if sessions.len() > SHOWN {
+        let _ = write!(lines, "\n  and {} more", sessions.len() - SHOWN);
+    }
+    lines
 }
 
 fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result<(), Fault> {
@@ -357,19 +470,11 @@ fn check_cut(is_wanted: bool, interface: &Interface, cut: &[Arriving]) -> Result
     if number == 0 {
         return Ok(());
     }
-    let mut lines: Vec<String> = cut
-        .iter()
-        .take(SHOWN)
-        .map(|one| format!("  {one}"))
-        .collect();
-    if number > SHOWN {
-        lines.push(format!("  and {} more", number - SHOWN));
-    }
     let what = format!(
-        "enforcing on `{}` would cut {} that the policy does not document:\n{}",
+        "enforcing on `{}` would cut {} that the policy does not document:{}",
         plain(&interface.name),
         count(number as u64, "open session"),
-        lines.join("\n")
+        listed(cut)
     );
     if is_wanted {
         let _ = writeln!(stderr(), "warning: {what}");
@@ -387,9 +492,9 @@ pub(super) fn confirm_within(
     interfaces: &[Interface],
     policies: &[Policy],
 ) -> Duration {
-    let enforces = policies.iter().any(|policy| policy.settings.enforce);
+    let drops_any = policies.iter().any(|policy| policy.settings.drops_any());
     match args.confirm_within {
-        Some(within) if enforces || within.is_zero() || interfaces.iter().any(drops) => within,
+        Some(within) if drops_any || within.is_zero() || interfaces.iter().any(drops) => within,
         Some(_) => {
             let _ = writeln!(
                 stderr(),
@@ -397,7 +502,7 @@ pub(super) fn confirm_within(
             );
             Duration::ZERO
         }
-        None if enforces && operator::connection().is_some() => DEFAULT,
+        None if drops_any && operator::connection().is_some() => DEFAULT,
         None => Duration::ZERO,
     }
 }
@@ -405,9 +510,7 @@ pub(super) fn confirm_within(
 /// Whether anything is dropped at an interface now.
 fn drops(interface: &Interface) -> bool {
     let live = live(&Layout::of(&interface.name)).ok().flatten();
-    live.is_some_and(|live| {
-        [live.effective.inbound, live.effective.outbound].contains(&Strictness::Enforce)
-    })
+    live.is_some_and(|live| live.effective.drops_any())
 }
 
 /// Says what becomes of the open sessions, where they may be cut.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use portguard_common::ethertypes;
+use portguard_common::reason::Direction;
 use portguard_kernel::generation::Live;
 use portguard_kernel::generation::effective::{Effective, Strictness};
 use portguard_policy::error::Fault;
@@ -54,7 +55,8 @@ pub(in crate::command) fn weaker(before: &Live, next: &Policy) -> Vec<Weaker> {
         }
     }
     let (old, new) = (&before.meta.policy, next);
-    if now.inbound == Strictness::Enforce && then.inbound == Strictness::Enforce {
+    let still = |direction| now.drops(direction) && next.settings.drops(direction);
+    if still(Direction::Ingress) {
         let is_audited = |policy: &Policy, transport, port| {
             let mut ranges = policy.settings.audit_ports.iter();
             ranges.any(|(of, first, last)| *of == transport && (*first..=*last).contains(&port))
@@ -68,11 +70,21 @@ pub(in crate::command) fn weaker(before: &Live, next: &Policy) -> Vec<Weaker> {
                 );
             }
         }
+    }
+    if still(Direction::Ingress) || still(Direction::Egress) {
         let audited = |policy: &Policy| -> BTreeSet<String> {
             let rows = policy.rows.iter().filter(|row| row.audit);
             rows.map(|row| row.id.clone()).collect()
         };
-        let rows = &audited(new) - &audited(old);
+        let mut rows = &audited(new) - &audited(old);
+        // What is opened only where nothing is dropped is not lost.
+        rows.retain(|id| {
+            let has = |direction| new.grants(direction).iter().any(|grant| grant.row == *id);
+            let (inwards, outwards) = (has(Direction::Ingress), has(Direction::Egress));
+            !(inwards || outwards)
+                || inwards && still(Direction::Ingress)
+                || outwards && still(Direction::Egress)
+        });
         if !rows.is_empty() {
             let rows: Vec<String> = rows.into_iter().collect();
             add(

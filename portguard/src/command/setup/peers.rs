@@ -122,6 +122,7 @@ mod tests {
             remote: remote.parse().unwrap(),
             is_tcp: true,
             cookie: 0,
+            interface: 0,
             began,
         }
     }

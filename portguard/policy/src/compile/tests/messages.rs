@@ -200,7 +200,7 @@ fn nobody_enforces_with_an_example_as_the_only_way_in() {
         let found = compiled
             .diagnostics
             .iter()
-            .filter(|one| one.code == "example-addresses");
+            .filter(|one| ["example-addresses", "impossible-peers"].contains(&one.code));
         found.map(|one| one.level).collect::<Vec<_>>()
     };
     for networks in [
@@ -209,6 +209,17 @@ fn nobody_enforces_with_an_example_as_the_only_way_in() {
         "=198.51.100.0/25",
         "=2001:db8:1::/48",
         "=3fff:0:1::/48",
+        "=127.0.0.1",
+        "=::1",
+        "=0.0.0.0",
+        "=::",
+        "=224.0.0.1",
+        "=ff02::1",
+        "=255.255.255.255",
+        "=240.0.0.1",
+        "=host:h",
+        "=10.1.0.1",
+        "=10.1.0.1,203.0.113.7,127.0.0.0/8",
     ] {
         let only = format!("\"tcp/22{networks}\"");
         assert_eq!(codes(&only, "audit"), [Level::Warning], "{networks}");
@@ -216,7 +227,14 @@ fn nobody_enforces_with_an_example_as_the_only_way_in() {
         let also = format!("{only}, \"tcp/9022=ours\"");
         assert_eq!(codes(&also, "enforce"), [Level::Warning], "{networks}");
     }
-    for networks in ["=ours", "=192.0.0.0/16", ""] {
+    for networks in [
+        "=ours",
+        "=192.0.0.0/16",
+        "=0.0.0.0/0",
+        "=::/0",
+        "=host:h,10.1.0.2",
+        "",
+    ] {
         let only = format!("\"tcp/22{networks}\"");
         assert_eq!(codes(&only, "enforce"), [], "{networks}");
     }

@@ -10,7 +10,7 @@ use portguard_policy::catalog::Transport;
 use portguard_policy::compile::{self, Batch, Inputs, Selection};
 use portguard_policy::diagnostic::Rejected;
 use portguard_policy::error::Fault;
-use portguard_policy::policy::{Compiled, GrantKind, Outbound, Policy};
+use portguard_policy::policy::{Compiled, GrantKind, Policy};
 use portguard_policy::site::Host;
 
 use super::super::project::Project;
@@ -125,7 +125,7 @@ fn entry(
                 "warning: host `{name}`, interface `{interface}`: {cut}"
             ));
         }
-        entry.enforce |= policy.settings.enforce;
+        entry.enforce |= policy.settings.drops_any();
         entry.roles.extend(policy.roles.iter().cloned());
         entry.digests.insert(interface, policy.digest());
     }
@@ -138,7 +138,7 @@ fn entry(
 fn cuts(policy: &Policy, endpoints: &[SocketAddr]) -> Vec<String> {
     let mut cuts = Vec::new();
     let settings = &policy.settings;
-    if settings.enforce
+    if settings.drops_any()
         && !policy
             .inbound
             .iter()
@@ -153,7 +153,7 @@ fn cuts(policy: &Policy, endpoints: &[SocketAddr]) -> Vec<String> {
                 && policy.admits(rule.peers, endpoint.ip())
         })
     };
-    if settings.outbound == Outbound::Enforce {
+    if settings.drops(portguard_common::reason::Direction::Egress) {
         let closed = endpoints.iter().filter(|endpoint| !admits(endpoint));
         cuts.extend(closed.map(|endpoint| format!("cuts the way to the store at tcp {endpoint}")));
     }
