@@ -1,5 +1,9 @@
 //! A guard that passes what is for others, on a host where some of that comes to its own sockets all the same.
 
+use std::fs::{self, Permissions};
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -9,7 +13,7 @@ use crate::guard::{Guarded, LONG};
 use crate::living::town::{SCOPED, Site};
 
 /// Commands that make a packet for somebody else one for this host.
-const DIVERTED: [(&str, &str); 15] = [
+const DIVERTED: [(&str, &str); 28] = [
     (
         "a transparent proxy",
         "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 tcp dport 80 redirect to :9999",
@@ -37,6 +41,58 @@ const DIVERTED: [(&str, &str); 15] = [
     (
         "raw octets that are rewritten",
         "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c @nh,128,32 set 0x0a4d0001",
+    ),
+    (
+        "what is not for this host, the rest goes back",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c fib daddr type local return; nft add rule ip t c meta l4proto udp redirect to :9999",
+    ),
+    (
+        "what is not for this host, by its kind",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c fib daddr type != local udp dport 9999 redirect",
+    ),
+    (
+        "what is not for this host, by a map",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add chain ip t d; nft add rule ip t d meta l4proto udp redirect to :9999; nft add rule ip t c fib daddr type vmap { local : accept, unicast : jump d }",
+    ),
+    (
+        "what is not for its addresses",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr { 10.77.0.1, 127.0.0.0/8 } return; nft add rule ip t c meta l4proto udp redirect to :9999",
+    ),
+    (
+        "an address that is rewritten unless it is this host's",
+        "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c fib daddr type != local ip daddr set 10.77.0.1",
+    ),
+    (
+        "what is not for this host, iptables",
+        "iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j RETURN; iptables-nft -t nat -A PREROUTING -p udp -j REDIRECT --to-ports 9999",
+    ),
+    (
+        "what is not for this host, iptables of old",
+        "iptables-legacy -t nat -A PREROUTING -p udp -m addrtype ! --dst-type LOCAL -j REDIRECT --to-ports 9999",
+    ),
+    (
+        "a range that has an address of this host",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 dnat to 10.77.0.1-10.77.0.3",
+    ),
+    (
+        "an address that a route keeps",
+        "ip route add local 10.97.0.0/24 dev lo; nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 dnat to 10.97.0.7",
+    ),
+    (
+        "a broadcast",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 dnat to 10.77.0.255",
+    ),
+    (
+        "a group",
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 dnat to 224.0.0.1",
+    ),
+    (
+        "an address that a bridge rewrites in what it takes",
+        "nft add table bridge t; nft add chain bridge t c {type filter hook input priority -200;}; nft add rule bridge t c ip daddr 10.50.0.1 ip daddr set 10.77.0.1",
+    ),
+    (
+        "a program behind a queue",
+        "iptables-nft -t mangle -A PREROUTING -p udp -j NFQUEUE --queue-num 5",
     ),
     (
         "a mark",
@@ -73,8 +129,11 @@ const DIVERTED: [(&str, &str); 15] = [
 ];
 
 /// Commands that do not.
-const STRAIGHT: [&str; 3] = [
+const STRAIGHT: [&str; 6] = [
     "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c ip dscp set cs1 meta mark set 7 counter accept",
+    "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c fib daddr type local udp dport 5353 redirect to :9999; nft add rule ip t c ip daddr 10.77.0.1 tcp dport 80 redirect to :9999",
+    "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 dnat to 10.60.0.1-10.60.0.9",
+    "iptables-nft -t nat -N DOCKER; iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER; iptables-nft -t nat -A DOCKER -p udp --dport 5353 -j REDIRECT --to-ports 9999",
     "ip route add default via 10.77.0.2 table 99; ip rule add not fwmark 51820 lookup 99",
     "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add from 10.60.0.0/16 lookup 100",
 ];
@@ -107,6 +166,11 @@ impl Host {
     }
 
     fn load(&self, more: &[&str]) -> Result<Output> {
+        self.load_by(None, more)
+    }
+
+    /// By the tools in a folder alone.
+    fn load_by(&self, tools: Option<&Path>, more: &[&str]) -> Result<Output> {
         let site = self.site.file();
         let interface = self.guarded.interface();
         let args = [
@@ -119,8 +183,15 @@ impl Host {
             interface,
         ];
         let args: Vec<&str> = args.iter().chain(more).copied().collect();
-        let host = &self.guarded.link.left.host;
-        host.output(&mut Guarded::command(&args), LONG)
+        self.run(tools, &args)
+    }
+
+    fn run(&self, tools: Option<&Path>, args: &[&str]) -> Result<Output> {
+        let mut command = Guarded::command(args);
+        if let Some(tools) = tools {
+            command.env("PATH", tools);
+        }
+        self.guarded.link.left.host.output(&mut command, LONG)
     }
 
     fn status(&self) -> Result<String> {
@@ -146,6 +217,10 @@ fn what_diverts_packets_for_others_is_refused_in_enforce_and_said_in_audit() -> 
         );
         let status = host.status()?;
         ensure!(status.contains("are not judged"), "{what}: {status}");
+        ensure!(
+            status.contains("scope       host-addresses"),
+            "{what}: {status}"
+        );
         // All views have it, so the agent's metrics and `/healthz` as well.
         let counters = ["counters", "--json"].map(str::to_owned);
         let counters = host.guarded.run(&counters, None)?.success()?.stdout;
@@ -191,6 +266,76 @@ fn what_diverts_nothing_is_no_obstacle() -> Result<()> {
         let status = host.status()?;
         ensure!(!status.contains("are not judged"), "{commands}: {status}");
     }
+    Ok(())
+}
+
+/// Connection tracking goes on with what a rule began that is gone.
+#[test]
+fn a_conversation_that_is_still_translated_is_named() -> Result<()> {
+    let host = Host::new(
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 udp dport 9999 redirect",
+    )?;
+    let mut route = Command::new("ip");
+    route.args(["route", "add", "10.50.0.0/16", "via", "10.77.0.1"]);
+    let peer = &host.guarded.link.right.host;
+    peer.output(&mut route, LONG)?.success()?;
+    let heard = host.guarded.link.left.host.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:9999")?;
+        socket.set_read_timeout(Some(LONG))?;
+        Ok(socket)
+    })?;
+    peer.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        Ok(socket.send_to(b"x", "10.50.0.1:9999")?)
+    })?;
+    heard.recv(&mut [0; 8])?;
+    host.divert("nft flush chain ip t c")?;
+    let output = host.load(&["--enforce"])?;
+    ensure!(output.code() == 2, "{output}");
+    ensure!(
+        output.stderr.contains("conntrack -D -d 10.50.0.1"),
+        "{output}"
+    );
+    Ok(())
+}
+
+/// Where no tool tells the rules, the kernel says that there are some: nobody knows then what they do.
+#[test]
+fn rules_that_no_tool_tells_are_no_missing_rules() -> Result<()> {
+    let none = tempfile::tempdir()?;
+    let broken = tempfile::tempdir()?;
+    let nft = broken.path().join("nft");
+    fs::write(&nft, "#!/bin/sh\necho 'Error: no JSON here' >&2\nexit 1\n")?;
+    fs::set_permissions(&nft, Permissions::from_mode(0o755))?;
+    let redirects = [
+        (
+            "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.96.0.1 udp dport 443 dnat to 10.77.0.1:9999",
+            "nft ip t c",
+        ),
+        (
+            "iptables-legacy -t nat -A PREROUTING -d 10.96.0.1 -p udp -j DNAT --to-destination 10.77.0.1:9999",
+            "iptables ip nat",
+        ),
+    ];
+    for (commands, place) in redirects {
+        for tools in [none.path(), broken.path()] {
+            let host = Host::new(commands)?;
+            let output = host.load_by(Some(tools), &["--enforce"])?;
+            ensure!(
+                output.code() == 2 && output.stderr.contains(place),
+                "{output}"
+            );
+            let output = host.load_by(Some(tools), &["--audit"])?.success()?;
+            ensure!(output.stderr.contains(place), "{output}");
+            let status = host.run(Some(tools), &["status"])?.success()?;
+            ensure!(status.stdout.contains(place), "{status}");
+        }
+    }
+    // Chains that nobody could be sent on by are no rules.
+    let host = Host::new(
+        "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add chain ip t i {type filter hook input priority 0;}; nft add rule ip t i accept",
+    )?;
+    host.load_by(Some(none.path()), &["--enforce"])?.success()?;
     Ok(())
 }
 

@@ -23,3 +23,4 @@ mod rules;
 pub mod sessions;
 pub mod sockets;
 pub(crate) mod tracked;
+pub mod translated;

@@ -116,6 +116,8 @@ struct Interface {
     /// What holds now.
     effective: Effective,
     outbound: Outbound,
+    /// Whose packets are judged: all, or those for this host's own addresses.
+    scope: &'static str,
     xdp_mode: &'static str,
     generation: u64,
     digest: String,
@@ -237,6 +239,9 @@ pub(super) fn seconds_left(live: &Live) -> Option<u64> {
     (!live.is_confirmed).then(|| left().map_or(0, rounded_up))
 }
 
+/// The scope that passes what is for others, as a site writes it.
+const HOST_ADDRESSES: &str = "host-addresses";
+
 fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
     let left = seconds_left(&live);
     let Live {
@@ -267,6 +272,11 @@ fn describe(name: String, live: Live, counted: Option<Counted>) -> Interface {
         mode: if settings.enforce { "enforce" } else { "audit" },
         effective,
         outbound: settings.outbound,
+        scope: if settings.host_addresses.is_some() {
+            HOST_ADDRESSES
+        } else {
+            "all"
+        },
         xdp_mode: meta.xdp_mode.name(),
         generation: meta.number,
         digest: meta.digest,
@@ -338,6 +348,12 @@ fn text(interfaces: &[Interface], others: &Others) -> anyhow::Result<()> {
                 roles => roles.join(", "),
             };
             writeln!(out, "  roles       {roles}")?;
+            if interface.scope == HOST_ADDRESSES {
+                writeln!(
+                    out,
+                    "  scope       {HOST_ADDRESSES}: what is for others passes"
+                )?;
+            }
             writeln!(out, "  loaded      {}", time(interface.loaded_at))?;
             if let Some(counted) = &interface.counted {
                 let since = counted

@@ -10,8 +10,9 @@ use portguard_policy::policy::Policy;
 
 use super::Namespace;
 use crate::error::Context as _;
-use crate::host::nat::{self, World};
+use crate::host::nat::{self, Reading, Unread, World};
 use crate::host::owners::ephemeral;
+use crate::notice;
 use crate::pins::namespaces::is_forwarding;
 
 /// A range that is longer is not taken for services' where the kernel picks ports for clients.
@@ -30,6 +31,8 @@ pub(super) fn is_of_clients(
 pub(super) struct Served {
     words: Vec<u64>,
     clients: RangeInclusive<u16>,
+    /// Parts of the packet filter that nobody could read: what they publish is not known.
+    unread: Vec<Unread>,
 }
 
 impl Served {
@@ -39,6 +42,7 @@ impl Served {
         let mut served = Self {
             words: vec![0; SERVED_WORDS],
             clients: first..=last,
+            unread: Vec::new(),
         };
         for policy in policies {
             let udp = policy.inbound.iter();
@@ -47,7 +51,9 @@ impl Served {
             }
         }
         if is_forwarding() {
-            let published = nat::read(&World::here(&[])).published;
+            let Reading { published, unread } = nat::read(&World::here(&[]));
+            served.unread = unread;
+            served.unread.retain(Unread::is_whole);
             for one in published
                 .iter()
                 .filter(|one| one.transport == Transport::Udp)
@@ -85,6 +91,12 @@ impl Served {
         if !pin.exists() {
             return Ok(());
         }
+        if let Some(Unread { rule, why }) = self.unread.first() {
+            notice::warn(&format!(
+                "which UDP ports are published is not known ({rule}: {why}): a service behind this host that no row documents may \
+                 count as a client, and then whoever it speaks to is heard"
+            ));
+        }
         let map =
             MapData::from_pin(&pin).with_context(|| format!("cannot open `{}`", pin.display()))?;
         let mut map: Array<MapData, u64> = Map::Array(map).try_into()?;
@@ -108,6 +120,7 @@ mod tests {
         let mut served = Served {
             words: vec![0; SERVED_WORDS],
             clients: 32_768..=60_999,
+            unread: Vec::new(),
         };
         served.add(51_820..=51_820);
         served.add(30_000..=33_000);

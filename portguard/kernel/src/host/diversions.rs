@@ -10,14 +10,15 @@ use portguard_common::abi::above::ASKED;
 
 use super::above;
 use super::links::{self, Link};
-use super::local::{OWN, is_asked_first, is_kept, number, routes};
-use super::nat::{self, Unread, World};
+use super::local::{OWN, is_asked_first, is_kept, kept, number, routes};
+use super::nat::{self, World};
 use super::rules::{rules, table};
 use crate::machine;
 
 /// All of them, for packets that come by an interface, each as what a person wants to read.
 pub fn diversions(interface: &str) -> Vec<String> {
-    let read = nat::read(&World::here(&[interface.to_owned()]));
+    let world = World::here(&[interface.to_owned()]);
+    let read = nat::read(&world.for_others(kept()));
     let redirects = read.published.into_iter();
     let redirects = redirects.filter(|one| one.is_host).map(|one| {
         let (first, last) = one.ports().into_inner();
@@ -32,8 +33,9 @@ pub fn diversions(interface: &str) -> Vec<String> {
         )
     });
     let mut found: Vec<String> = redirects.collect();
-    // Rules that rewrite addresses or ports without translation, or send frames on or twice; and whatever nobody knows here.
-    let unread = read.unread.into_iter().filter(Unread::is_rule);
+    // Rules that rewrite addresses or ports without translation, or send frames on or twice; and whatever nobody knows here, such
+    // as all of a table that no tool tells.
+    let unread = read.unread.into_iter();
     found.extend(
         unread.map(|one| format!("{} may hand packets on to this host: {}", one.rule, one.why)),
     );

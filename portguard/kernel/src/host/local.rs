@@ -55,6 +55,16 @@ pub fn prefixes() -> crate::Result<Vec<IpNet>> {
     Ok(found)
 }
 
+/// Whatever any route of any table keeps for this host, but what takes in everything.
+pub(super) fn kept() -> Vec<IpNet> {
+    let families = [AddressFamily::Inet, AddressFamily::Inet6].into_iter();
+    let routes = families.flat_map(|family| routes(family).unwrap_or_default());
+    let nets = routes
+        .filter(is_kept)
+        .filter_map(|route| destination(&route));
+    nets.filter(|net| net.prefix_len() > 0).collect()
+}
+
 /// What is judged by them, to be said.
 pub fn describe(prefixes: &[IpNet]) -> Option<String> {
     const SHOWN: usize = 4;

@@ -2,16 +2,19 @@
 //! XDP judges before that, so that these ports are open or closed by the number outside.
 //!
 //! The packet filter's own tools tell its rules. They are walked through with all ports at once: as packets from
-//! outside for this host would be, through sets, maps and chains, in the order of the rules. A base chain is looked at by
-//! itself; what filters drop before or behind is not looked at. What was not understood is told beside what was found.
+//! outside for this host would be, or as those for others ([`World`]), through sets, maps and chains, in the order of the rules.
+//! A base chain is looked at by itself; what filters drop before or behind is not looked at. What was not understood is told
+//! beside what was found, and so is what the kernel has and no tool tells.
 
 mod iptables;
+mod kernel;
 mod nft;
 mod ports;
 mod rules;
 mod walk;
 mod world;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -26,6 +29,9 @@ use portguard_policy::catalog::Transport;
 use rules::{Step, Table};
 
 pub use world::World;
+
+/// Why a rule that gives packets to a program by a queue is not followed.
+const QUEUED: &str = "gives packets to a program by a queue, which may rewrite them";
 
 /// One port, or range of ports, that is handed on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -117,9 +123,14 @@ impl Published {
 }
 
 impl Unread {
-    /// Whether it is a rule, which may hand anything on; else a tool that did not answer.
+    /// Whether there are rules for certain, which may hand anything on; else nobody knows.
     pub fn is_rule(&self) -> bool {
-        !self.rule.chain.is_empty()
+        !self.rule.table.is_empty()
+    }
+
+    /// Whether it is a whole chain, a table, or all of a tool: no rule of it was read.
+    pub fn is_whole(&self) -> bool {
+        self.rule.handle.is_none() && self.rule.rule.is_none()
     }
 }
 
@@ -173,52 +184,39 @@ fn walked(tables: &[Table], world: &World) -> Reading {
 /// Asks the packet filter's tools what is handed on in the network namespace of the calling thread.
 pub fn read(world: &World) -> Reading {
     let mut reading = Reading::default();
-    let nft = ask("nft", &["-j", "list", "ruleset"]);
-    let ruleset = match &nft {
-        Answer::Said(text) => Some(serde_json::from_str::<Value>(text).unwrap_or(Value::Null)),
-        Answer::Missing | Answer::Failed(_) => None,
+    let (ruleset, untold) = match ask("nft", &["-j", "list", "ruleset"]) {
+        Answer::Said(text) => (
+            serde_json::from_str::<Value>(&text).unwrap_or_default(),
+            None,
+        ),
+        Answer::Missing => (Value::Null, Some("`nft` is not installed".to_owned())),
+        Answer::Failed(why) => (Value::Null, Some(format!("`nft` failed: {why}"))),
     };
-    let mut ruleset = match (&nft, &ruleset) {
-        (_, Some(value)) => {
-            let found = Ruleset::of(value);
-            if found.is_none() {
-                reading.tool("nft", "its output is not a ruleset");
-            }
-            found.unwrap_or_default()
-        }
-        (Answer::Failed(why), None) => {
-            reading.tool("nft", why);
-            Ruleset::default()
-        }
-        (Answer::Missing | Answer::Said(_), None) => {
-            reading.tool("nft", "not installed: rules of nftables are not known");
-            Ruleset::default()
-        }
-    };
+    let told = Ruleset::of(&ruleset);
+    let untold = untold.or_else(|| {
+        told.is_none()
+            .then(|| "the output of `nft` is not a ruleset".to_owned())
+    });
+    let mut ruleset = told.unwrap_or_default();
     let mut tables = Vec::new();
+    // Chains that iptables' own tools told.
+    let mut seen: Vec<(&str, String, BTreeSet<String>)> = Vec::new();
     for (family, prefix) in [("ip", "iptables"), ("ip6", "ip6tables")] {
-        if ruleset.is_foreign(family) || matches!(nft, Answer::Missing) {
+        if ruleset.is_foreign(family) || untold.is_some() {
             let tools = [format!("{prefix}-nft-save"), format!("{prefix}-save")];
             if let Some(text) = first(&tools) {
                 let saved = Saved::of(family, &text);
                 for (table, chains) in saved.chains() {
                     ruleset.leave(family, table, chains);
+                    seen.push((family, table.to_owned(), chains.clone()));
                 }
                 tables.extend(saved.tables(world));
             }
         }
-        // Listed only if there are any, so that to look makes none.
-        let old = format!(
-            "/proc/thread-self/net/{}_tables_names",
-            prefix.trim_end_matches("tables")
-        );
-        if std::fs::read_to_string(old).is_ok_and(|names| !names.trim().is_empty()) {
-            let tools = [format!("{prefix}-legacy-save"), format!("{prefix}-save")];
-            match first(&tools) {
-                Some(text) => tables.extend(Saved::of(family, &text).tables(world)),
-                None => reading.tool("iptables", "there are tables, and no tool that reads them"),
-            }
-        }
+        tables.extend(legacy(family, prefix, world, &mut reading));
+    }
+    if let Some(why) = untold {
+        untold_chains(&why, &seen, &mut reading);
     }
     tables.extend(ruleset.tables(world));
     for table in &tables {
@@ -226,6 +224,63 @@ pub fn read(world: &World) -> Reading {
     }
     reading.join();
     reading
+}
+
+/// What iptables has that is not built on `nf_tables`. Listed only if there is any, so that to look makes none.
+fn legacy(family: &'static str, prefix: &str, world: &World, reading: &mut Reading) -> Vec<Table> {
+    let names = format!(
+        "/proc/thread-self/net/{}_tables_names",
+        prefix.trim_end_matches("tables")
+    );
+    let names = std::fs::read_to_string(names).unwrap_or_default();
+    let mut wanted: BTreeSet<&str> = names.split_whitespace().collect();
+    wanted.retain(|name| iptables::TABLES.contains(name));
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let tools = [format!("{prefix}-legacy-save"), format!("{prefix}-save")];
+    let saved = first(&tools).map(|text| Saved::of(family, &text));
+    for (name, _) in saved.iter().flat_map(Saved::chains) {
+        // A tool that is built on `nf_tables` does not tell these.
+        wanted.remove(name);
+    }
+    for name in wanted {
+        reading.unread.push(Unread {
+            rule: Place {
+                tool: "iptables",
+                family: family.to_owned(),
+                table: name.to_owned(),
+                ..Place::default()
+            },
+            why: format!(
+                "the kernel has this table, and no tool told its rules (`{prefix}-legacy-save`)"
+            ),
+        });
+    }
+    saved.map_or_else(Vec::new, |saved| saved.tables(world))
+}
+
+/// Chains of `nf_tables` that the kernel has and no tool told: each, and why.
+fn untold_chains(why: &str, seen: &[(&str, String, BTreeSet<String>)], reading: &mut Reading) {
+    let chains = match kernel::chains() {
+        Ok(chains) => chains,
+        Err(error) => {
+            return reading.tool(
+                "nft",
+                &format!("{why}, and the kernel does not say what it has: {error}"),
+            );
+        }
+    };
+    let is_seen = |place: &Place| {
+        seen.iter().any(|(family, table, chains)| {
+            (*family, table) == (place.family.as_str(), &place.table)
+                && chains.contains(&place.chain)
+        })
+    };
+    for rule in chains.into_iter().filter(|place| !is_seen(place)) {
+        let why = format!("the kernel has rules there that nobody read: {why}");
+        reading.unread.push(Unread { rule, why });
+    }
 }
 
 impl Reading {

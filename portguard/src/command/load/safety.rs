@@ -20,6 +20,7 @@ use portguard_kernel::host::operator;
 use portguard_kernel::host::paths::Paths;
 use portguard_kernel::host::sessions::{Arriving, Known, Sorted, sort};
 use portguard_kernel::host::sockets::{Began, Session, sessions};
+use portguard_kernel::host::translated::translated;
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::namespaces::is_forwarding;
 use portguard_policy::error::Fault;
@@ -289,7 +290,8 @@ pub(in crate::command) fn check_scope(
         for one in doubtful(&interface.name).into_iter().chain(kept) {
             let _ = writeln!(stderr(), "warning: {}: {one}", plain(&interface.name));
         }
-        let found = diversions(&interface.name);
+        let mut found = diversions(&interface.name);
+        found.extend(translated(&interface.name));
         if found.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What `iptables-save` tells, as chains of rules: its `nat` and `mangle` tables.
+//! What `iptables-save` tells, as chains of rules: the tables that may send something elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,22 +8,18 @@ use ipnet::IpNet;
 use super::Place;
 use super::ports::{Family, Others, Ports};
 use super::rules::{Rule, Step, Table, Target, Truth, When};
-use super::world::{World, is_loopback};
+use super::world::World;
 use portguard_policy::catalog::Transport;
 
 /// Where packets from outside begin.
 const BEGIN: &str = "PREROUTING";
 
+/// The tables that may send something elsewhere.
+pub(super) const TABLES: [&str; 3] = ["nat", "mangle", "raw"];
 /// Targets that end a chain.
-const ENDING: [&str; 7] = [
-    "ACCEPT",
-    "DROP",
-    "REJECT",
-    "QUEUE",
-    "NFQUEUE",
-    "MASQUERADE",
-    "SNAT",
-];
+const ENDING: [&str; 5] = ["ACCEPT", "DROP", "REJECT", "MASQUERADE", "SNAT"];
+/// Targets that give packets to a program, and take what it makes of them.
+const QUEUING: [&str; 2] = ["QUEUE", "NFQUEUE"];
 /// Targets after which a chain goes on.
 const SILENT: [&str; 18] = [
     "LOG",
@@ -98,7 +94,7 @@ impl Saved {
     pub(super) fn tables(&self, world: &World) -> Vec<Table> {
         let tables = self.tables.iter();
         tables
-            .filter(|(name, _)| matches!(name.as_str(), "nat" | "mangle"))
+            .filter(|(name, _)| TABLES.contains(&name.as_str()))
             .map(|(name, lines)| self.read(name, lines, world))
             .filter(Table::matters)
             .collect()
@@ -231,12 +227,8 @@ impl Reader<'_> {
                 }
                 "--dst-type" => {
                     let kind = self.parameter(&option)?;
-                    let truth = match (kind.as_str(), negated) {
-                        ("LOCAL", false) => Truth::Always,
-                        ("LOCAL", true) => Truth::Never,
-                        _ => Truth::Unknown,
-                    };
-                    self.only(When::only(truth));
+                    let kinds = kind.split(',').map(str::to_ascii_lowercase);
+                    self.only(When::only(self.world.is_kind(kinds, negated)));
                 }
                 "--ctstate" | "--state" => {
                     let states = self.parameter(&option)?;
@@ -265,12 +257,9 @@ impl Reader<'_> {
         let Some(nets) = list.split(',').map(net).collect::<Option<Vec<IpNet>>>() else {
             return Truth::Unknown;
         };
-        if !is_not && nets.iter().all(is_loopback) {
-            return Truth::Never;
-        }
-        self.world.is_for(self.is_v6, |address| {
-            nets.iter().any(|net| net.contains(&address)) != is_not
-        })
+        let spans = nets.iter().map(|net| (net.network(), net.broadcast()));
+        self.world
+            .is_for(self.is_v6, &spans.collect::<Vec<_>>(), is_not)
     }
 
     /// What the rule does, whose own options are all that is left.
@@ -302,6 +291,7 @@ impl Reader<'_> {
             },
             "RETURN" => Step::Return(when),
             name if ENDING.contains(&name) => Step::End(when),
+            name if QUEUING.contains(&name) => return Err(super::QUEUED.to_owned()),
             name if SILENT.contains(&name) => return Ok(()),
             name if self.chains.contains(name) => Step::Go {
                 when,

@@ -40,15 +40,7 @@ const SILENT: [&str; 14] = [
 /// Statements that let on what nobody knows before.
 const COUNTING: [&str; 4] = ["limit", "quota", "ct count", "connlimit"];
 /// Statements that end a chain.
-const ENDING: [&str; 7] = [
-    "accept",
-    "drop",
-    "reject",
-    "queue",
-    "synproxy",
-    "snat",
-    "masquerade",
-];
+const ENDING: [&str; 6] = ["accept", "drop", "reject", "synproxy", "snat", "masquerade"];
 
 /// A ruleset, table by table.
 #[derive(Debug, Default)]
@@ -99,7 +91,9 @@ impl<'v> Ruleset<'v> {
                 match kind.as_str() {
                     "chain" => {
                         table.chains.insert(name);
-                        if matches!(text(object, "hook"), "prerouting" | "ingress") {
+                        let hook = (family, text(object, "hook"));
+                        // What a bridge takes itself is routed thereafter.
+                        if matches!(hook, (_, "prerouting" | "ingress") | ("bridge", "input")) {
                             table.begin.push(name);
                         }
                     }
@@ -272,6 +266,7 @@ fn going(when: When, verdict: &Value) -> Result<Option<Step>, String> {
         "return" => Some(Step::Return(when)),
         "jump" => go(true),
         "goto" => go(false),
+        "queue" => return Err(super::QUEUED.to_owned()),
         kind if ENDING.contains(&kind) => Some(Step::End(when)),
         kind => return Err(format!("`{kind}` is not known")),
     })

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Place;
 use super::ports::{Family, Ports};
 
-/// Whether a condition holds for packets that come from outside for this host. What is said of a whole rule is the least of
+/// Whether a condition holds for packets that come from outside for this host, or for others ([`World`](super::World)). What is said of a whole rule is the least of
 /// what is said of its conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Truth {

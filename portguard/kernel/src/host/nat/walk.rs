@@ -189,8 +189,8 @@ impl Walk<'_> {
     fn found(&mut self, rule: &Rule, to: &Target, flow: &Flow) {
         let is_host = to
             .addresses
-            .is_none_or(|(first, last)| first == last && self.world.is_own(first));
-        if flow.reach.has_others() {
+            .is_none_or(|(first, last)| self.world.keeps(first, last));
+        if flow.reach.has_others() && (is_host || !self.world.is_of_others()) {
             let why = format!(
                 "sends what has no port, such as GRE or ping, to {}",
                 to.told()

@@ -1,10 +1,75 @@
 use super::*;
 use crate::host::nat::{Reading, read_iptables, told};
 
+/// What packets for others meet, as a guard that passes them has to know: what is for this host alone is left out.
+#[test]
+fn packets_for_others_are_followed_where_those_for_this_host_go_back() {
+    let kept = vec!["198.51.100.0/24".parse().unwrap()];
+    let others = world().for_others(kept);
+    for (rules, wanted) in [
+        (
+            &[
+                "-A PREROUTING -m addrtype --dst-type LOCAL -j RETURN",
+                "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 1",
+            ][..],
+            &["tcp 80-80 -> port 1 true"][..],
+        ),
+        (
+            &[
+                "-A PREROUTING -p tcp -m addrtype ! --dst-type LOCAL,BROADCAST -m tcp --dport 80 -j REDIRECT",
+            ],
+            &["tcp 80-80 -> this host true"],
+        ),
+        (
+            &["-A PREROUTING -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j REDIRECT"],
+            &[],
+        ),
+        (
+            &[
+                "-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 80 -j REDIRECT",
+                "-A PREROUTING -d 198.51.100.7/32 -p tcp -m tcp --dport 81 -j REDIRECT",
+                "-A PREROUTING ! -d 192.0.2.1/32 -p tcp -m tcp --dport 82 -j REDIRECT",
+                "-A PREROUTING -d 192.0.2.0/24 -p tcp -m tcp --dport 83 -j REDIRECT",
+            ],
+            &[
+                "tcp 82-82 -> this host true",
+                "tcp 83-83 maybe -> this host true",
+            ],
+        ),
+        (
+            &[
+                "-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 192.0.2.0-192.0.2.9",
+                "-A PREROUTING -p tcp -m tcp --dport 81 -j DNAT --to-destination 198.51.100.7",
+                "-A PREROUTING -p tcp -m tcp --dport 82 -j DNAT --to-destination 224.0.0.1",
+                "-A PREROUTING -p tcp -m tcp --dport 83 -j DNAT --to-destination 203.0.113.1-203.0.113.9",
+            ],
+            &[
+                "tcp 80-80 -> 192.0.2.0-192.0.2.9 true",
+                "tcp 81-81 -> 198.51.100.7 true",
+                "tcp 82-82 -> 224.0.0.1 true",
+                "tcp 83-83 -> 203.0.113.1-203.0.113.9 false",
+            ],
+        ),
+    ] {
+        let text = format!(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n{}\nCOMMIT\n",
+            rules.join("\n")
+        );
+        let reading = read_iptables("ip", &text, &others);
+        let told = told(&reading).into_iter().zip(&reading.published);
+        let told: Vec<String> = told
+            .map(|(told, one)| format!("{told} {}", one.is_host))
+            .collect();
+        assert_eq!(told, wanted, "{rules:?}");
+        assert_eq!(reading.unread, [], "{rules:?}");
+    }
+}
+
 fn world() -> World {
     World {
         interfaces: ["eth0".to_owned()].into(),
         addresses: vec!["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        others: None,
     }
 }
 
@@ -151,6 +216,10 @@ fn what_is_not_understood_is_said() {
         (
             "-A PREROUTING -p tcp -j NOVEL --to 1",
             "the target `NOVEL` is not known",
+        ),
+        (
+            "-A PREROUTING -p tcp -j NFQUEUE --queue-num 5",
+            crate::host::nat::QUEUED,
         ),
         (
             "-A PREROUTING -p tcp -m tcp --dport http -j REDIRECT",

@@ -2,7 +2,6 @@
 //! interfaces and destination addresses are held against the host; all else is not known, and said to be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -65,7 +64,7 @@ impl Terms<'_> {
         let key = self.key(left);
         self.settled(&key, right)?;
         let elements = self.elements(right)?;
-        self.compare(&key, op, &elements)
+        Ok(self.as_settled(right, self.compare(&key, op, &elements)?))
     }
 
     /// The cases of a map: which packets each is for, and what it gives.
@@ -85,7 +84,8 @@ impl Terms<'_> {
                 rest = Some(value.clone());
                 continue;
             }
-            cases.push((self.compare(&key, "==", &[element])?, value.clone()));
+            let when = self.compare(&key, "==", &[element])?;
+            cases.push((self.as_settled(data, when), value.clone()));
         }
         if let Some(value) = rest {
             let mut others = Ports::none();
@@ -174,10 +174,26 @@ impl Terms<'_> {
         }
     }
 
+    /// The name of a set that rules add to.
+    fn filled<'v>(&self, value: &'v Value) -> Option<&'v str> {
+        let name = value.as_str().and_then(|word| word.strip_prefix('@'));
+        name.filter(|name| self.filled.contains(name))
+    }
+
+    /// What holds by a value: by a set that rules add to, nobody knows.
+    fn as_settled(&self, value: &Value, when: When) -> When {
+        if self.filled(value).is_none() {
+            return when;
+        }
+        When {
+            truth: Truth::Unknown,
+            ..when
+        }
+    }
+
     /// Refuses ports by a set that rules add to.
     fn settled(&self, key: &Key, value: &Value) -> Result<(), String> {
-        let name = value.as_str().and_then(|word| word.strip_prefix('@'));
-        match name.filter(|name| self.filled.contains(name)) {
+        match self.filled(value) {
             Some(name) if key.is_of_ports() => Err(format!(
                 "ports by the set `{name}`, which is filled as packets come"
             )),
@@ -224,8 +240,9 @@ impl Terms<'_> {
             Key::Address(family) if is_equal => {
                 When::of(*family, self.address(*family, is_not, elements))
             }
-            Key::Kind if is_equal && elements.iter().all(|one| *one == "local") => {
-                When::only(if is_not { Truth::Never } else { Truth::Always })
+            Key::Kind if is_equal => {
+                let kinds = elements.iter().map(|one| one.as_str().unwrap_or_default());
+                When::only(self.world.is_kind(kinds.map(str::to_owned), is_not))
             }
             Key::Family if is_equal => family(is_not, elements),
             // What is translated is the first of its connection.
@@ -275,14 +292,7 @@ impl Terms<'_> {
         let Some(spans) = spans.collect::<Option<Vec<_>>>() else {
             return Truth::Unknown;
         };
-        let mut ends = spans.iter().flat_map(|(first, last)| [first, last]);
-        if !is_not && ends.all(IpAddr::is_loopback) {
-            return Truth::Never;
-        }
-        self.world.is_for(family == Family::V6, |address| {
-            let mut spans = spans.iter();
-            spans.any(|(first, last)| (*first..=*last).contains(&address)) != is_not
-        })
+        self.world.is_for(family == Family::V6, &spans, is_not)
     }
 }
 

@@ -14,6 +14,7 @@ fn world() -> World {
     World {
         interfaces: ["eth0".to_owned(), "eth1".to_owned()].into(),
         addresses: vec!["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        others: None,
     }
 }
 
