@@ -9,10 +9,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, TcAttachType};
 use portguard_harness::net::{End, Host, Lab, Link, Output, Process, unique_name};
 use portguard_kernel::hook::holder::xdp_programs;
+use portguard_kernel::object::{self, HostFacts, Loaded};
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::identity::Namespace;
+use portguard_policy::cells::Directory;
+use portguard_policy::image::Image;
+use portguard_policy::policy::Policy;
 use serde_json::Value;
 
 use crate::agent::{get, listening};
@@ -611,6 +617,37 @@ fn a_guard_without_its_egress_program_says_so() -> Result<()> {
     };
     every_view_says(&guarded, &wanted)?;
     the_agent_reattaches(&guarded)
+}
+
+/// Programs that run before the guard's on egress may let out what it never sees. Those that were there before it run after it.
+#[test]
+fn a_program_before_the_guards_on_egress_is_said_and_loading_goes_in_front() -> Result<()> {
+    let guarded = Guarded::new()?;
+    let name = guarded.interface();
+    let image = Image::build(&Policy::default(), Directory::default())?;
+    let mut other = object::load(&image, &HostFacts::default(), None)?;
+    let attach = |other: &mut Loaded, order| -> Result<u32> {
+        let program = other.egress()?;
+        let order = TcAttachOptions::TcxOrder(order);
+        let host = &guarded.link.left.host;
+        host.run(|| Ok(program.attach_with_options(name, TcAttachType::Egress, order)?))?;
+        Ok(program.info()?.id())
+    };
+    attach(&mut other, LinkOrder::default())?;
+    guarded.load("--enforce", &[7000], &OUTBOUND)?;
+    as_meant(&guarded)?;
+    // The same program cannot be on the hook twice.
+    let mut front = object::load(&image, &HostFacts::default(), None)?;
+    let id = attach(&mut front, LinkOrder::first())?;
+    let wanted = Wanted {
+        name,
+        inbound: "enforce",
+        outbound: "off",
+        because: Some(&format!("TCX egress program {id}")),
+    };
+    every_view_says(&guarded, &wanted)?;
+    guarded.load("--enforce", &[7000], &OUTBOUND)?;
+    as_meant(&guarded)
 }
 
 /// Where the pins cannot be seen, no verb says that nothing is guarded.

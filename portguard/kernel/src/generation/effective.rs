@@ -10,7 +10,7 @@ use super::endings::RowEnding;
 use super::{deadline, program_of};
 use crate::hook::attach::{self, Attached};
 use crate::hook::egress::EgressHook;
-use crate::hook::holder;
+use crate::hook::holder::{self, Holder};
 use crate::host::interface::Interface;
 use crate::pins::bpffs::Layout;
 use crate::pins::meta::Meta;
@@ -212,6 +212,23 @@ impl Effective {
         };
     }
 
+    /// Weakens it by programs that run before the guard's on egress: what one of them lets out at once, the guard never sees, and
+    /// nobody can tell whether it does.
+    fn bypass(&mut self, before: &[Holder]) {
+        if before.is_empty() || self.outbound == Strictness::Off {
+            return;
+        }
+        self.outbound = Strictness::Off;
+        let named: Vec<String> = before.iter().map(ToString::to_string).collect();
+        let why = format!(
+            "before the guard's egress program runs {}: what that lets out is not judged, and replies to it are not recognised; \
+             load again, which puts the guard's in front",
+            named.join(", ")
+        );
+        let because = self.because.take().into_iter().chain([why]);
+        self.because = Some(because.collect::<Vec<_>>().join("; "));
+    }
+
     /// Whether it is what the policy says.
     pub fn is_as_meant(&self) -> bool {
         self.because.is_none()
@@ -249,9 +266,10 @@ pub(super) fn now(
     } else {
         None
     };
+    let ingress = ingress(layout, attached);
     let mut now = Effective::weakened(
         settings,
-        ingress(layout, attached),
+        ingress,
         match (meant, egress) {
             (Some(meant), Some(egress)) if meant == egress => Attachment::Runs,
             (Some(_), Some(_)) => Attachment::Other,
@@ -260,6 +278,11 @@ pub(super) fn now(
         },
         lapsed,
     );
+    if let (Attachment::Runs, Some(egress)) = (ingress, egress)
+        && let Some(name) = Interface::name_of(attached.ifindex)
+    {
+        now.bypass(&holder::before(&name, egress));
+    }
     if left.flatten().is_some() {
         now.until = deadline::wall(meta.deadline).ok();
     }
@@ -371,6 +394,18 @@ mod tests {
             assert_eq!((now.inbound, now.outbound), (inbound, outbound), "{case}");
             let is_as_meant = (ingress, egress, lapsed) == (Runs, Runs, None);
             assert_eq!(now.is_as_meant(), is_as_meant, "{case}");
+        }
+        // A program that runs before it, and one before nothing.
+        let holder = Holder {
+            hook: "TCX egress",
+            id: 7,
+            name: String::new(),
+        };
+        for (before, outbound) in [(vec![holder], Off), (Vec::new(), Enforce)] {
+            let mut now = Effective::weakened(&settings, Runs, Runs, None);
+            now.bypass(&before);
+            assert_eq!((now.inbound, now.outbound), (Enforce, outbound));
+            assert_eq!(now.is_as_meant(), before.is_empty());
         }
         let audit = |previous| {
             let now = Effective::weakened(&Settings::default(), Runs, Runs, to(previous));

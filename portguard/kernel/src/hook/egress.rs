@@ -51,7 +51,8 @@ const CLSACT_PRIORITY: u16 = 49_152;
 /// Handle of our filter under clsact.
 const CLSACT_HANDLE: u32 = 0x7067;
 
-/// Makes the hook run a program: attaches it behind what is there, or replaces what we have there, atomically.
+/// Makes the hook run a program: attaches it before what is there, since any other may end the chain (`TCX_PASS`), and ours
+/// never does so for what it passes; or replaces what we have there, atomically.
 ///
 /// # Errors
 /// What the kernel refuses; the hook then runs what it ran.
@@ -74,15 +75,17 @@ pub fn set(
 }
 
 fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> crate::Result<()> {
-    let is_here = |link: Attached| {
+    let is_first = |link: Attached| {
         // Asking takes more privileges than attaching.
         let asked = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress);
         link.ifindex == interface.index
             && asked.map_or(true, |(_, programs)| {
-                programs.iter().any(|program| program.id() == link.program)
+                programs
+                    .first()
+                    .is_some_and(|first| first.id() == link.program)
             })
     };
-    if inspect(pin)?.is_some_and(is_here) {
+    if inspect(pin)?.is_some_and(is_first) {
         let link = PinnedLink::from_pin(pin)
             .with_context(|| format!("cannot open the link `{}`", pin.display()))?;
         let id = program.attach_to_link(SchedClassifierLink::try_from(FdLink::from(link))?)?;
@@ -90,10 +93,11 @@ fn set_tcx(program: &mut SchedClassifier, interface: &Interface, pin: &Path) -> 
         drop(program.take_link(id)?);
         return Ok(());
     }
-    attach::detach(pin)?;
-    let order = TcAttachOptions::TcxOrder(LinkOrder::last());
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program.attach_with_options(&interface.name, TcAttachType::Egress, order)?;
     let link = FdLink::try_from(program.take_link(id)?)?;
+    // What is behind another program goes once this one is in front.
+    attach::detach(pin)?;
     link.pin(pin)
         .with_context(|| format!("cannot pin `{}`", pin.display()))?;
     Ok(())

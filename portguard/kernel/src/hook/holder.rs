@@ -11,6 +11,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use crate::host::links;
 use crate::host::netlink::{link, request};
 
+/// What the hook for packets that are sent is called.
+const TCX_EGRESS: &str = "TCX egress";
+
 /// A program on a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -129,7 +132,7 @@ pub fn tcx(interface: &str) -> Vec<Holder> {
     let mut holders = Vec::new();
     for (hook, direction) in [
         ("TCX ingress", TcAttachType::Ingress),
-        ("TCX egress", TcAttachType::Egress),
+        (TCX_EGRESS, TcAttachType::Egress),
     ] {
         let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else {
             continue;
@@ -141,6 +144,14 @@ pub fn tcx(interface: &str) -> Vec<Holder> {
         }));
     }
     holders
+}
+
+/// The TCX programs that egress runs before one; none where the kernel does not say, or that one is not there.
+pub fn before(interface: &str, program: u32) -> Vec<Holder> {
+    let all = tcx(interface).into_iter();
+    let all: Vec<Holder> = all.filter(|holder| holder.hook == TCX_EGRESS).collect();
+    let ours = all.iter().position(|holder| holder.id == program);
+    all.into_iter().take(ours.unwrap_or(0)).collect()
 }
 
 /// The name of a loaded program.
