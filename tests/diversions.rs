@@ -13,7 +13,7 @@ use crate::guard::{Guarded, LONG};
 use crate::living::town::{SCOPED, Site};
 
 /// Commands that make a packet for somebody else one for this host.
-const DIVERTED: [(&str, &str); 28] = [
+const DIVERTED: [(&str, &str); 34] = [
     (
         "a transparent proxy",
         "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 tcp dport 80 redirect to :9999",
@@ -95,6 +95,30 @@ const DIVERTED: [(&str, &str); 28] = [
         "iptables-nft -t mangle -A PREROUTING -p udp -j NFQUEUE --queue-num 5",
     ),
     (
+        "frames that are sent on",
+        "ip link add d0 type veth peer name d1; nft add table netdev t; nft add chain netdev t c {type filter hook ingress device IF priority 0;}; nft add rule netdev t c fwd to d0",
+    ),
+    (
+        "frames that are sent twice",
+        "ip link add d0 type veth peer name d1; nft add table netdev t; nft add chain netdev t c {type filter hook ingress device IF priority 0;}; nft add rule netdev t c dup to d0",
+    ),
+    (
+        "packets that are sent twice",
+        "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c dup to 10.77.0.1",
+    ),
+    (
+        "a filter that sends on, behind another",
+        "ip link add d0 type veth peer name d1; tc qdisc add dev IF clsact; tc filter add dev IF ingress protocol ip prio 1 u32 match ip dst 10.50.0.2/32 flowid 1:1; tc filter add dev IF ingress protocol ip prio 2 u32 match ip dst 10.50.0.1/32 action mirred ingress redirect dev d0",
+    ),
+    (
+        "a filter that sends on, in a chain of its own",
+        "ip link add d0 type veth peer name d1; tc qdisc add dev IF ingress; tc filter add dev IF parent ffff: chain 7 protocol all u32 match u32 0 0 action mirred egress mirror dev d0",
+    ),
+    (
+        "a filter that sends on, above",
+        "ip link add v0 link IF type macvlan; tc qdisc add dev v0 clsact; tc filter add dev v0 ingress protocol ip u32 match ip dst 10.50.0.1/32 action mirred ingress redirect dev IF",
+    ),
+    (
         "a mark",
         "ip route add local default dev lo table 100; ip rule add fwmark 1 lookup 100",
     ),
@@ -129,13 +153,14 @@ const DIVERTED: [(&str, &str); 28] = [
 ];
 
 /// Commands that do not.
-const STRAIGHT: [&str; 6] = [
+const STRAIGHT: [&str; 7] = [
     "nft add table ip t; nft add chain ip t c {type filter hook prerouting priority -300;}; nft add rule ip t c ip dscp set cs1 meta mark set 7 counter accept",
     "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c fib daddr type local udp dport 5353 redirect to :9999; nft add rule ip t c ip daddr 10.77.0.1 tcp dport 80 redirect to :9999",
     "nft add table ip t; nft add chain ip t c {type nat hook prerouting priority -100;}; nft add rule ip t c ip daddr 10.50.0.0/16 dnat to 10.60.0.1-10.60.0.9",
     "iptables-nft -t nat -N DOCKER; iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER; iptables-nft -t nat -A DOCKER -p udp --dport 5353 -j REDIRECT --to-ports 9999",
     "ip route add default via 10.77.0.2 table 99; ip rule add not fwmark 51820 lookup 99",
     "ip route add local 10.50.0.0/16 dev lo table 100; ip rule add from 10.60.0.0/16 lookup 100",
+    "ip link add d0 type veth peer name d1; tc qdisc add dev IF clsact; tc filter add dev IF ingress protocol ip u32 match ip dst 10.50.0.1/32 flowid 1:1; tc filter add dev IF egress protocol ip prio 3 u32 match ip dst 10.50.0.1/32 action mirred egress redirect dev d0",
 ];
 
 struct Host {

@@ -74,6 +74,8 @@ mod own;
 #[cfg(test)]
 mod parity;
 #[cfg(test)]
+mod pins;
+#[cfg(test)]
 mod privileges;
 #[cfg(test)]
 mod promote;

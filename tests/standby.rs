@@ -103,6 +103,7 @@ impl Named {
             let options = Options {
                 migrate: false,
                 occasion: Occasion::Load,
+                over_unknown: false,
                 together: Vec::new(),
                 xdp_mode: XdpModeName::Native,
                 sources: Sources::default(),

@@ -12,6 +12,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use nix::errno::Errno;
 use portguard_policy::error::Exit;
 
 /// What a function of this crate returns.
@@ -175,6 +176,9 @@ pub fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
         if let Some(io) = this.downcast_ref::<io::Error>() {
             return io.raw_os_error();
         }
+        if let Some(number) = this.downcast_ref::<Errno>() {
+            return Some(*number as i32);
+        }
         // A cause that speaks for itself is not its own source.
         next = match this.downcast_ref::<Error>() {
             Some(error) => error.0.cause.as_deref().map(|cause| cause as &dyn StdError),
@@ -236,7 +240,7 @@ macro_rules! passes {
 
 passes!(
     io::Error,
-    nix::errno::Errno,
+    Errno,
     serde_json::Error,
     std::num::ParseIntError,
     std::num::TryFromIntError,

@@ -16,9 +16,10 @@ pub mod refresh;
 pub mod selftest;
 pub mod standby;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use aya::programs::ProgramInfo;
+use aya::maps::MapInfo;
+use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 
 use crate::conversations::{self, Bound};
@@ -27,11 +28,16 @@ use crate::generation::effective::{Effective, Strictness};
 use crate::generation::endings::RowEnding;
 use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
+use crate::object::{CONTROL, SHARED};
 use crate::pins::bpffs::{Layout, remove};
+use crate::pins::hidden;
 use crate::pins::meta::Meta;
 use portguard_policy::human::{plain, time};
 
 pub use crate::generation::prepare::{Occasion, Options, Prepared, prepare, takes_over};
+
+/// The name of the egress program, as the kernel keeps it.
+const EGRESS: &str = "portguard_tc";
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
@@ -80,13 +86,14 @@ pub fn live(layout: &Layout) -> crate::Result<Option<Live>> {
     let pin = layout.link(Direction::Ingress);
     let mut tries = 0;
     loop {
-        let Some(attached) = attach::inspect(&pin)? else {
-            return Ok(None);
+        let attached = attach::inspect(&pin)?;
+        let result = match attached {
+            Some(attached) => live_of(layout, &pin, attached),
+            None => without_ingress(layout),
         };
-        let program = attached.program;
-        let result = live_of(layout, &pin, attached);
         // Who looks holds no lock: a swap in between has removed the generation that the link ran before.
-        let is_swapped = attach::inspect(&pin)?.is_none_or(|link| link.program != program);
+        let program = |link: Option<Attached>| link.map(|link| link.program);
+        let is_swapped = program(attach::inspect(&pin)?) != program(attached);
         tries += 1;
         if !is_swapped || tries == TRIES {
             return result;
@@ -96,34 +103,60 @@ pub fn live(layout: &Layout) -> crate::Result<Option<Live>> {
 
 /// The generation that runs the program of a link, if it is still that.
 fn live_of(layout: &Layout, pin: &Path, attached: Attached) -> crate::Result<Option<Live>> {
-    let number = layout
-        .generations()
-        .into_iter()
-        .find(|number| program_of(layout, *number, Direction::Ingress) == Some(attached.program));
-    let Some(number) = number else {
-        let fault = Error::new(
-            Kind::Damaged,
-            format!("`{}` runs a program of no known generation", pin.display()),
-        )
-        .hint(way_out(layout));
-        return Err(fault);
+    let meta = described(layout, pin, attached.program, Direction::Ingress)?;
+    explained(layout, attached, meta).map(Some)
+}
+
+/// What is in force where no pin of an ingress attachment is: nothing, unless something else took that away, and the program for
+/// what is sent goes on. Tools that attach, or end a guard, mark it while they do.
+fn without_ingress(layout: &Layout) -> crate::Result<Option<Live>> {
+    let pin = layout.link(Direction::Egress);
+    let egress = attach::inspect(&pin)?.filter(|link| link.ifindex != 0);
+    let Some(egress) = egress.filter(|_| !layout.swapping().exists()) else {
+        return Ok(None);
+    };
+    let meta = described(layout, &pin, egress.program, Direction::Egress)?;
+    let attached = Attached {
+        program: program_of(layout, meta.number, Direction::Ingress).unwrap_or_default(),
+        ifindex: 0,
+    };
+    explained(layout, attached, meta).map(Some)
+}
+
+/// The description of the generation that runs the program of a link.
+fn described(
+    layout: &Layout,
+    pin: &Path,
+    program: u32,
+    direction: Direction,
+) -> crate::Result<Meta> {
+    let damaged = |what| Error::new(Kind::Damaged, what).hint(way_out(layout));
+    let Some(number) = number_of(layout, program, direction) else {
+        let what = format!("`{}` runs a program of no known generation", pin.display());
+        return Err(damaged(what));
     };
     let meta = layout.generation(number).join("meta");
     if !meta.exists() {
-        let what = format!("`{}` is gone", meta.display());
-        return Err(Error::new(Kind::Damaged, what).hint(way_out(layout)));
+        return Err(damaged(format!("`{}` is gone", meta.display())));
     }
-    let meta = Meta::read(&meta)?;
-    explained(layout, attached, meta).map(Some)
+    Meta::read(&meta)
+        .map_err(|error| damaged(format!("`{}` cannot be read", meta.display())).caused_by(error))
 }
 
 /// What is done about a guard whose pins do not say what it is.
 fn way_out(layout: &Layout) -> String {
     let (name, _) = layout.interface();
     format!(
-        "somebody removed pins, and the guard goes on: `portguard unload --interface {}` ends it, then load again",
+        "somebody changed pins, and the guard goes on: `portguard load --allow-weaker`, with what it was loaded with, puts another in \
+         its place without a gap; its counters begin anew. `portguard unload --interface {}` ends it",
         plain(&name)
     )
+}
+
+/// Whether an error is about a guard that goes on, and whose pins do not say what it is.
+pub fn is_unknown(error: &Error, layout: &Layout) -> bool {
+    error.kind() == Kind::Damaged
+        && matches!(attach::inspect(&layout.link(Direction::Ingress)), Ok(Some(link)) if effective::runs(layout, link))
 }
 
 /// What is in force by a link, given the description of the generation that it runs.
@@ -151,6 +184,13 @@ pub(crate) fn explained(
             format!("row `{row}` expired at {}: it opens nothing", time(*at))
         },
     ));
+    let gaps = gaps(layout, &meta);
+    if !gaps.is_empty() {
+        warnings.push(format!(
+            "pins of this guard are gone ({}): load again to recreate them",
+            gaps.join(", ")
+        ));
+    }
     if effective.inbound == Strictness::Off {
         // Nothing more can be said of an interface that is not there.
     } else if let Some(now) = renamed(layout, attached.ifindex) {
@@ -192,11 +232,52 @@ fn renamed(layout: &Layout, index: u32) -> Option<String> {
     (now != name).then_some(now)
 }
 
-/// The id of the program that a generation has for a direction.
+/// The id of the program that a generation has for a direction; of a pin that is something else, none.
 pub(crate) fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
+    let wanted = match direction {
+        Direction::Ingress => hidden::PROGRAM,
+        Direction::Egress => EGRESS,
+    };
     ProgramInfo::from_pin(layout.generation(number).join(direction.name()))
         .ok()
+        .filter(|info| info.name_as_str() == Some(wanted))
         .map(|info| info.id())
+}
+
+/// The generation that a program is of. Where the pin of that is gone, it is told by a map that no two generations share.
+pub(crate) fn number_of(layout: &Layout, program: u32, direction: Direction) -> Option<u64> {
+    let numbers = layout.generations();
+    let is_pinned = |number: &u64| program_of(layout, *number, direction) == Some(program);
+    if let Some(number) = numbers.iter().copied().find(is_pinned) {
+        return Some(number);
+    }
+    let info = loaded_programs()
+        .flatten()
+        .find(|info| info.id() == program)?;
+    let maps = info.map_ids().ok()??;
+    numbers.into_iter().find(|number| {
+        let control = MapInfo::from_pin(layout.generation(*number).join(CONTROL));
+        control.is_ok_and(|control| maps.contains(&control.id()))
+    })
+}
+
+/// Names of pins that a guard in force should have, and has not.
+fn gaps(layout: &Layout, meta: &Meta) -> Vec<String> {
+    let own = layout.generation(meta.number);
+    let shared = SHARED.map(|name| layout.shared().join(name));
+    let [previous_in, previous_out] = confirm::PREVIOUS;
+    let maps = [CONTROL, previous_in, previous_out].map(|name| own.join(name));
+    let mut gone: Vec<PathBuf> = shared.into_iter().chain(maps).collect();
+    gone.retain(|path| !path.exists());
+    let egress = meta.egress_hook.map(|_| Direction::Egress);
+    let programs = [Some(Direction::Ingress), egress].into_iter().flatten();
+    let programs = programs.filter(|one| program_of(layout, meta.number, *one).is_none());
+    gone.extend(programs.map(|one| own.join(one.name())));
+    let name = |path: PathBuf| {
+        let short = path.strip_prefix(&layout.directory).unwrap_or(&path);
+        short.display().to_string()
+    };
+    gone.into_iter().map(name).collect()
 }
 
 /// Removes generations that no link runs and that are not `kept`: left behind by a tool that was killed.

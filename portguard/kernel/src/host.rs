@@ -6,6 +6,7 @@ pub mod boot;
 mod btf;
 pub mod clients;
 pub mod diversions;
+mod filters;
 pub mod interface;
 pub mod link;
 pub mod links;

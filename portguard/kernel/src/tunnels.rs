@@ -1,5 +1,7 @@
 //! Tunnels that end on this host: a guard below judges them by their outer header only.
 
+use std::fs;
+
 use portguard_policy::human::plain;
 use portguard_policy::policy::Policy;
 use portguard_policy::tunnels::{self, is_device};
@@ -64,7 +66,27 @@ pub fn unjudged(policy: &Policy) -> Vec<String> {
             ));
         }
     }
+    said.extend(labelled(policy));
     said
+}
+
+/// That the kernel takes MPLS labels off packets itself: no interface of their own tells of that.
+fn labelled(policy: &Policy) -> Option<String> {
+    let is_open = |one: &tunnels::Open| one.kind.name == tunnels::LABELS;
+    if !tunnels::open(policy).iter().any(is_open) {
+        return None;
+    }
+    let mut links = links::all().unwrap_or_default().into_iter();
+    let takes = |link: &Link| {
+        let setting = format!("/proc/sys/net/mpls/conf/{}/input", link.name);
+        fs::read_to_string(setting).is_ok_and(|text| text.trim() == "1")
+    };
+    let link = links.find(takes)?;
+    let name = plain(&link.name);
+    Some(format!(
+        "MPLS ends here (`net.mpls.conf.{name}.input` is 1): packets with a label are not judged, by whichever route that label \
+         has; set it to 0, or have `strict_ethertypes`"
+    ))
 }
 
 fn is_guarded(index: u32) -> bool {

@@ -154,9 +154,11 @@ fn look(name: &str, live: &Live, shared: &Path) -> portguard_kernel::Result<(Sna
     loop {
         tries -= 1;
         let talkers = Talkers::read(shared, booted)
-            .with_context(|| format!("cannot read the top talkers of `{name}`"))?;
+            .with_context(|| format!("cannot read the top talkers of `{name}`"))
+            .map_err(is_made_again)?;
         let raw = Snapshot::read(shared, live.meta.directory.cells.len())
-            .with_context(|| format!("cannot read the counters of `{name}`"))?;
+            .with_context(|| format!("cannot read the counters of `{name}`"))
+            .map_err(is_made_again)?;
         let (_, violations) = totals(&live.meta, &raw);
         // What is missing is more than may have come between, or nothing.
         let missing = violations.packets.saturating_sub(talkers.attributed);
@@ -164,6 +166,14 @@ fn look(name: &str, live: &Live, shared: &Path) -> portguard_kernel::Result<(Sna
             return Ok((raw, talkers));
         }
     }
+}
+
+/// What to do where pins are gone.
+fn is_made_again(error: Error) -> Error {
+    if error.todo().is_some() {
+        return error;
+    }
+    error.hint("the guard goes on; `portguard load` makes pins again that are gone, and what they counted begins anew")
 }
 
 /// What the sockets of this network namespace say about ports.

@@ -1,6 +1,8 @@
 //! Tunnels that a policy lets in. A packet is judged by its outer header: what is inside is judged on the interface where the
 //! tunnel ends, or nowhere.
 
+use portguard_common::ethertypes;
+
 use crate::catalog::Transport;
 use std::fmt;
 use std::net::IpAddr;
@@ -19,6 +21,8 @@ pub struct Kind {
     tcp: &'static [u16],
     udp: &'static [u16],
     protocols: &'static [u8],
+    /// Numbers of its frames, where it carries packets right on the link.
+    ethertypes: &'static [u16],
     /// Rows of the profiles that carry it, on whatever number the site has it.
     rows: &'static [&'static str],
 }
@@ -29,11 +33,15 @@ const NONE: Kind = Kind {
     tcp: &[],
     udp: &[],
     protocols: &[],
+    ethertypes: &[],
     rows: &[],
 };
 
+/// MPLS right on the link: the kernel itself takes the labels off.
+pub const LABELS: &str = "MPLS labels";
+
 /// All that have a number of their own. 8472 is what Linux and flannel took for VXLAN before it was given one.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 19] = [
     Kind {
         name: "VXLAN",
         devices: &["vxlan"],
@@ -131,6 +139,44 @@ const KINDS: [Kind; 13] = [
         protocols: &[97],
         ..NONE
     },
+    Kind {
+        name: "PPPoE",
+        devices: &["ppp"],
+        // Of sessions; discovery (0x8863) carries nothing.
+        ethertypes: &[0x8864],
+        ..NONE
+    },
+    Kind {
+        name: LABELS,
+        ethertypes: &[0x8847, 0x8848],
+        ..NONE
+    },
+    Kind {
+        name: "MACsec",
+        devices: &["macsec"],
+        ethertypes: &[0x88e5],
+        ..NONE
+    },
+    Kind {
+        name: "B.A.T.M.A.N.",
+        devices: &["batadv"],
+        ethertypes: &[0x4305],
+        ..NONE
+    },
+    // High-availability seamless redundancy.
+    Kind {
+        name: "HSR",
+        devices: &["hsr"],
+        ethertypes: &[0x892f],
+        ..NONE
+    },
+    // Ports of a switch, whose tags come on the frames of the card below (`ETH_P_EDSA` and ones that a switch chooses).
+    Kind {
+        name: "DSA",
+        devices: &["dsa"],
+        ethertypes: &[0xdada],
+        ..NONE
+    },
 ];
 
 /// Whether packets of an interface of this kind came inside of others.
@@ -206,7 +252,7 @@ pub struct Open {
     pub kind: &'static Kind,
     /// How: `udp/4789`, `ip/47`.
     pub carrier: String,
-    /// The row that opens it.
+    /// The row that opens it; none of what is not IP.
     pub row: String,
     /// Whether the row is for it: not for a thousand ports, of which it is one.
     pub is_meant: bool,
@@ -245,6 +291,20 @@ pub fn open(policy: &Policy) -> Vec<Open> {
                 });
             }
         }
+    }
+    let settings = &policy.settings;
+    let passes = |number: &&u16| {
+        let is_listed = settings.ethertypes >> ethertypes::index(**number) & 1 == 1;
+        !(settings.strict_ethertypes && settings.enforce) || is_listed
+    };
+    for kind in &KINDS {
+        // No row lets it in, so that nobody meant it.
+        found.extend(kind.ethertypes.iter().filter(passes).map(|number| Open {
+            kind,
+            carrier: format!("EtherType {number:#06x}"),
+            row: String::new(),
+            is_meant: false,
+        }));
     }
     found.dedup_by(|a, b| a.carrier == b.carrier);
     found
@@ -295,10 +355,26 @@ mod tests {
             ("Geneve", "udp/6081", false),
             ("GRE", "ip/47", true),
             ("MPLS", "udp/6635", false),
+            ("PPPoE", "EtherType 0x8864", false),
+            (LABELS, "EtherType 0x8847", false),
+            (LABELS, "EtherType 0x8848", false),
+            ("MACsec", "EtherType 0x88e5", false),
+            ("B.A.T.M.A.N.", "EtherType 0x4305", false),
+            ("HSR", "EtherType 0x892f", false),
+            ("DSA", "EtherType 0xdada", false),
         ];
         assert_eq!(
             found,
             wanted.map(|(name, carrier, meant)| (name, carrier.to_owned(), meant))
         );
+        // What a strict host drops brings nothing.
+        let mut strict = policy;
+        strict.settings.enforce = true;
+        strict.settings.strict_ethertypes = true;
+        strict.settings.ethertypes = 1 << ethertypes::index(0x88e5);
+        let left = open(&strict).into_iter();
+        let left: Vec<_> = left.filter(|one| one.row.is_empty()).collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0].kind.name, "MACsec");
     }
 }

@@ -160,8 +160,7 @@ fn ask(args: &RollbackArgs, turns: &[(String, Layout, Live)]) -> anyhow::Result<
         }
         return Err(Fault::usage(what).hint(hint).into());
     }
-    // Rules of the packet filter may have come since they were in force.
-    safety::check_scope(args.force, &interfaces, &policies)?;
+    // What speaks against them may have come since they were in force.
     let cuts = args.force || args.cut_sessions;
     safety::check(args.force, cuts, &interfaces, &policies)?;
     Ok(losses)

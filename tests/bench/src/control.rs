@@ -288,6 +288,7 @@ pub(crate) fn options() -> Options {
     Options {
         migrate: false,
         occasion: Occasion::Load,
+        over_unknown: false,
         together: Vec::new(),
         xdp_mode: XdpModeName::Native,
         sources: Sources::default(),

@@ -11,6 +11,7 @@ use portguard_common::reason::Direction;
 use super::Shape;
 use super::programs::{self, LINK, OWN, PROGRAM, WRITER};
 use crate::error::Context as _;
+use crate::generation::number_of;
 use crate::hook::attach;
 use crate::object::NAMESPACE;
 use crate::pins::bpffs::layouts_here;
@@ -27,11 +28,7 @@ pub(super) fn in_force(directory: &Path) -> Option<Shape> {
     }
     layouts_here().into_iter().find_map(|layout| {
         let link = attach::inspect(&layout.link(Direction::Ingress)).ok()??;
-        let runs = |number: &u64| {
-            let pin = layout.generation(*number).join(Direction::Ingress.name());
-            ProgramInfo::from_pin(pin).is_ok_and(|info| info.id() == link.program)
-        };
-        let number = layout.generations().into_iter().find(runs)?;
+        let number = number_of(&layout, link.program, Direction::Ingress)?;
         let meta = Meta::read(&layout.generation(number).join("meta")).ok()?;
         meta.egress_hook.map(|_| Shape {
             key: meta.flow_key,

@@ -25,7 +25,9 @@ fn control_of(layout: &Layout, number: u64) -> crate::Result<Array<MapData, u64>
     let path = layout.generation(number).join(CONTROL);
     let map =
         MapData::from_pin(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
-    Ok(Map::Array(map).try_into()?)
+    Map::Array(map)
+        .try_into()
+        .with_context(|| format!("`{}` is something else: load again", path.display()))
 }
 
 /// Whether somebody has confirmed a generation.

@@ -7,7 +7,7 @@ use portguard_common::reason::Direction;
 use serde::{Serialize, Serializer};
 
 use super::endings::RowEnding;
-use super::{deadline, program_of};
+use super::{deadline, number_of, program_of};
 use crate::hook::attach::{self, Attached};
 use crate::hook::egress::EgressHook;
 use crate::hook::holder::{self, Holder};
@@ -170,8 +170,12 @@ impl Effective {
             ),
             Attachment::Other => because.push("another generation's program runs: load again".to_owned()),
         }
-        if !matches!(ingress, Attachment::Runs | Attachment::Away) {
+        let is_there = matches!(ingress, Attachment::Runs | Attachment::Away);
+        if !is_there {
             now.inbound = Strictness::Off;
+        }
+        // Where only the one attachment was taken away, the other goes on.
+        if !is_there && (ingress, egress) != (Attachment::Detached, Attachment::Runs) {
             now.outbound = Strictness::Off;
         } else if settings.outbound != Outbound::Off && egress != Attachment::Runs {
             // Another generation's egress program still judges; what it does is not known from here.
@@ -325,12 +329,9 @@ pub(super) fn ingress(layout: &Layout, attached: Attached) -> Attachment {
 
 /// Whether the generation was loaded for the interface with this index.
 fn is_index_of(layout: &Layout, attached: Attached, index: u32) -> bool {
-    layout
-        .generations()
-        .into_iter()
-        .filter(|number| program_of(layout, *number, Direction::Ingress) == Some(attached.program))
-        .filter_map(|number| Meta::read(&layout.generation(number).join("meta")).ok())
-        .any(|meta| meta.ifindex == index)
+    number_of(layout, attached.program, Direction::Ingress)
+        .and_then(|number| Meta::read(&layout.generation(number).join("meta")).ok())
+        .is_some_and(|meta| meta.ifindex == index)
 }
 
 /// The program that egress runs, and the one that the generation has for it.
@@ -382,7 +383,11 @@ mod tests {
             ),
             (Runs, Detached, None, Enforce, Off),
             (Runs, Other, None, Enforce, Off),
-            (Detached, Runs, None, Off, Off),
+            (Detached, Runs, None, Off, Enforce),
+            (Detached, Runs, to(None), Off, Audit),
+            (Detached, Detached, None, Off, Off),
+            (Detached, Other, None, Off, Off),
+            (Gone, Runs, None, Off, Off),
             (Gone, Gone, None, Off, Off),
             (Moved, Runs, to(Some((6, Enforce, Enforce))), Off, Off),
             (Away, Runs, None, Enforce, Enforce),

@@ -19,7 +19,7 @@ use crate::generation::facts;
 use crate::generation::migrate;
 use crate::generation::pair::{Pair, Place};
 use crate::generation::publish::unload;
-use crate::generation::{Live, live, sweep};
+use crate::generation::{Live, is_unknown, live, sweep};
 use crate::hook::attach::Found;
 use crate::hook::egress::EgressHook;
 use crate::hook::holder;
@@ -58,6 +58,8 @@ pub struct Options {
     pub migrate: bool,
     /// Why it is loaded.
     pub occasion: Occasion,
+    /// Take the place of a guard whose pins do not say what it is: see [`crate::generation::is_unknown`].
+    pub over_unknown: bool,
     /// Indices of the interfaces that get a guard at the same time.
     pub together: Vec<u32>,
 }
@@ -83,6 +85,8 @@ pub struct Prepared {
     pub(crate) pair: Pair,
     pub(crate) meta: Meta,
     pub(crate) previous: Option<Live>,
+    /// Whether what is in force until then cannot be read.
+    pub(crate) is_over_unknown: bool,
     /// Another version's guard, whose place it takes.
     pub(crate) other: Option<migrate::Other>,
     /// What the swap found on the hook.
@@ -111,7 +115,8 @@ impl Prepared {
 
     /// Removes what was prepared.
     pub fn withdraw(&self) {
-        discard(&self.layout, self.meta.number, self.previous.is_none());
+        let is_first = self.previous.is_none() && !self.is_over_unknown;
+        discard(&self.layout, self.meta.number, is_first);
         if let Some(aside) = &self.aside {
             aside::put_back(&self.layout, aside);
         }
@@ -160,10 +165,18 @@ pub(crate) fn prepare_from(
     }
     let other = migrate::other(&layout, interface)?;
     let aside = aside::make_room(&layout)?;
-    let previous = live(&layout)?;
+    let (previous, is_over_unknown) = match live(&layout) {
+        Err(error) if options.over_unknown && is_unknown(&error, &layout) => (None, true),
+        found => (found?, false),
+    };
+    let next = || layout.generations().last().copied().unwrap_or_default() + 1;
     let number = if let Some(live) = &previous {
         sweep(&layout, &live.kept())?;
-        layout.generations().last().copied().unwrap_or_default() + 1
+        next()
+    } else if is_over_unknown {
+        // What its counters mean is not known any more.
+        remove(&layout.shared()).context("cannot remove the counters")?;
+        next()
     } else {
         // What is there without an attached ingress program is half a load, of a tool that was killed.
         unload(lock, &layout)?;
@@ -173,7 +186,7 @@ pub(crate) fn prepare_from(
         1
     };
     step("swept")?;
-    let is_first = previous.is_none();
+    let is_first = previous.is_none() && !is_over_unknown;
     let result = prepare_next(
         lock,
         &layout,
@@ -192,6 +205,7 @@ pub(crate) fn prepare_from(
     result.map(|prepared| Prepared {
         other,
         aside,
+        is_over_unknown,
         ..prepared
     })
 }
@@ -356,6 +370,7 @@ fn prepare_next(
         pair,
         meta,
         previous,
+        is_over_unknown: false,
         other: None,
         aside: None,
         found: Found::Nothing,
@@ -405,12 +420,15 @@ fn check_shapes(layout: &Layout) -> crate::Result<()> {
     }
     Err(Error::new(
         Kind::OtherVersion,
-        format!("`{}` is of another version of portguard", shared.display()),
+        format!(
+            "`{}` is of another version of portguard, or somebody else's",
+            shared.display()
+        ),
     )
     .hint(format!(
-        "{}\n`portguard unload --interface {}` removes it, counters included; then load again",
+        "{}\n`rm -r {}` gives up the counters, and the guard goes on; then load again",
         differences.join("\n"),
-        layout.interface().0
+        shared.display()
     )))
 }
 

@@ -175,7 +175,9 @@ impl Prepared {
             let hook = self
                 .previous
                 .as_ref()
-                .and_then(|live| live.meta.egress_hook);
+                .map_or(Some(EgressHook::of(&self.interface)), |live| {
+                    live.meta.egress_hook
+                });
             egress::clear(&self.interface, hook, &egress_pin)?;
         }
         step("ingress")?;
@@ -210,7 +212,7 @@ impl Prepared {
     }
 
     fn is_same_mode(&self) -> bool {
-        if self.other.is_some() {
+        if self.other.is_some() || self.is_over_unknown {
             let now = holder::xdp(self.interface.index).unwrap_or_default();
             let is_generic = now.iter().any(|holder| holder.hook == "generic XDP");
             return is_generic == (self.meta.xdp_mode == XdpModeName::Generic);
@@ -232,6 +234,8 @@ impl Prepared {
                 &live.meta,
                 self.meta.egress_hook,
             ),
+            // What nobody can read can be put back by nobody; whichever of the two judges now goes on.
+            None if self.is_over_unknown => Ok(()),
             _ => {
                 attach::detach(&self.attached_at())?;
                 let pin = self.layout.link(Direction::Egress);
@@ -340,6 +344,10 @@ pub fn unload(_lock: &Lock, layout: &Layout) -> crate::Result<bool> {
         Meta::read(&layout.generation(number).join("meta"))
             .is_ok_and(|meta| meta.egress_hook == Some(EgressHook::Clsact))
     });
+    if layout.directory.exists() {
+        // Without it, who finds the one attachment without the other takes it for a guard; a full disk keeps nobody from ending one.
+        let _ = marker::begin(layout);
+    }
     let mut found = attach::detach(&layout.link(Direction::Ingress))?;
     found |= attach::detach(&layout.returning())?;
     step("unload-ingress")?;

@@ -100,6 +100,7 @@ fn one(
         sources: now.meta.sources.clone(),
         confirm_within,
         occasion: Occasion::Refresh,
+        over_unknown: false,
         together: Vec::new(),
     };
     let interface = Interface::find(&name)?;

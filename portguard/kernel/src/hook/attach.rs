@@ -50,30 +50,38 @@ pub fn inspect(path: &Path) -> crate::Result<Option<Attached>> {
     let info = link
         .info()
         .with_context(|| format!("cannot inspect `{}`", path.display()))?;
+    let Some(ifindex) = ifindex(&info) else {
+        let what = format!(
+            "`{}` is no attachment: something else was put there",
+            path.display()
+        );
+        return Err(Error::new(Kind::Damaged, what)
+            .hint("`portguard unload` removes it with all that belongs to it; then load again"));
+    };
     Ok(Some(Attached {
         program: info.program_id(),
-        ifindex: ifindex(&info),
+        ifindex,
     }))
 }
 
-/// The interface of a link. The kernel tells it to the link's owner only, by a file of this process.
-fn ifindex(info: &LinkInfo) -> u32 {
+/// The interface of a link, 0 if that is gone; `None` if it is no link. The kernel tells it to the link's owner only, by a file of
+/// this process.
+fn ifindex(info: &LinkInfo) -> Option<u32> {
     let wanted = format!("link_id:\t{}", info.id());
     let Ok(files) = fs::read_dir("/proc/thread-self/fdinfo") else {
-        return 0;
+        return Some(0);
     };
     for file in files.flatten() {
         let Ok(text) = fs::read_to_string(file.path()) else {
             continue;
         };
         if text.lines().any(|line| line == wanted) {
-            return text
-                .lines()
-                .find_map(|line| line.strip_prefix("ifindex:\t")?.trim().parse().ok())
-                .unwrap_or(0);
+            let mut lines = text.lines();
+            let index = lines.find_map(|line| line.strip_prefix("ifindex:\t")?.trim().parse().ok());
+            return Some(index.unwrap_or(0));
         }
     }
-    0
+    None
 }
 
 /// Attaches an ingress program to an interface that has none of ours, and pins the link.

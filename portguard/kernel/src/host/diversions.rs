@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{RouteMessage, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use portguard_common::abi::above::ASKED;
 
 use super::above;
+use super::filters;
 use super::links::{self, Link};
 use super::local::{OWN, is_asked_first, is_kept, kept, number, routes};
 use super::nat::{self, World};
@@ -39,6 +41,11 @@ pub fn diversions(interface: &str) -> Vec<String> {
     found.extend(
         unread.map(|one| format!("{} may hand packets on to this host: {}", one.rule, one.why)),
     );
+    let links = links::all().unwrap_or_default();
+    let own = links.iter().find(|link| link.name == interface);
+    let above = own.map_or_else(BTreeSet::new, |own| links::above(&links, [own.index]));
+    let passed = links.iter().filter(|link| above.contains(&link.index));
+    found.extend(passed.flat_map(filters::rewriting));
     for (family, name) in [(AddressFamily::Inet, "ip"), (AddressFamily::Inet6, "ip -6")] {
         let local = local_tables(family);
         let rules = rules(family);
@@ -124,6 +131,31 @@ pub fn doubtful(interface: &str) -> Vec<String> {
         return Vec::new();
     }
     found
+}
+
+/// What is bridged and judged all the same, since this host has no route by which the kernel would say that it is for others: as
+/// what a person wants to read.
+pub fn unrouted(interface: &str) -> Vec<String> {
+    if !is_bridged(&links::all().unwrap_or_default(), interface) {
+        return Vec::new();
+    }
+    let families = [
+        (AddressFamily::Inet, "IPv4"),
+        (AddressFamily::Inet6, "IPv6"),
+    ];
+    let found = families.into_iter().filter_map(|(family, name)| {
+        let routes = routes(family).unwrap_or_default();
+        let is_default = |route: &RouteMessage| {
+            route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+        };
+        (!routes.iter().any(is_default)).then(|| {
+            format!(
+                "this host has no default route of {name}: what is bridged to hosts (virtual machines, containers) to which it has \
+                 no route is judged as its own; give it a route, or write rows for them"
+            )
+        })
+    });
+    found.collect()
 }
 
 /// What passes through an interface and would be judged all the same, since the kernel says of none of it that it would be

@@ -150,16 +150,14 @@ pub fn unguarded<'a>(links: &'a [Link], guarded: &BTreeSet<u32>) -> Vec<&'a Link
         let count = seen.len();
         for link in links {
             // What a tunnel brings is inside the packets that the interface below sees.
-            let is_below_seen = || {
-                let is_tunnel = link.kind.as_deref().is_some_and(is_device);
-                !is_tunnel && link.below.is_some_and(|below| seen.contains(&below))
-            };
+            let is_tunnel = link.kind.as_deref().is_some_and(is_device);
+            let is_below_seen = || link.below.is_some_and(|below| seen.contains(&below));
             let mut ports = links.iter().filter(|port| port.master == Some(link.index));
             let mut is_all_seen = || {
                 let mut ports = ports.by_ref().peekable();
                 ports.peek().is_some() && ports.all(|port| seen.contains(&port.index))
             };
-            if is_below_seen() || is_all_seen() {
+            if !is_tunnel && (is_below_seen() || is_all_seen()) {
                 seen.insert(link.index);
             }
         }
@@ -248,5 +246,19 @@ mod tests {
         assert_eq!(names(&[2, 4, 6]), [5]);
         assert_eq!(names(&[2, 4, 6, 7]), [0_u32; 0]);
         assert_eq!(names(&[5]), [2, 3, 4]);
+    }
+
+    /// What comes inside of frames that are not IP was judged nowhere.
+    #[test]
+    fn what_carries_packets_right_on_the_link_is_a_tunnel() {
+        for kind in ["macsec", "hsr", "dsa", "ppp", "batadv"] {
+            let above = link(3, kind, None, Some(2));
+            let part = link(4, "veth", Some(5), None);
+            let whole = link(5, kind, None, None);
+            let links = [link(2, "veth", None, None), above, part, whole];
+            let left = unguarded(&links, &[2, 4].into());
+            let left: Vec<u32> = left.iter().map(|link| link.index).collect();
+            assert_eq!(left, [3, 5], "{kind}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::host::interface::Interface;
 use portguard_policy::human::plain;
 
 /// The name of the ingress program, as the kernel keeps it.
-const PROGRAM: &str = "portguard_xdp";
+pub(crate) const PROGRAM: &str = "portguard_xdp";
 /// How long a program may be on a hook before its pin is there, or after the pin is gone.
 const PATIENCE: Duration = Duration::from_millis(500);
 

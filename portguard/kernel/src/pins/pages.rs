@@ -51,7 +51,9 @@ pub fn pin(path: &Path, text: &[u8]) -> crate::Result<()> {
 pub fn read(path: &Path) -> crate::Result<Vec<u8>> {
     let map =
         MapData::from_pin(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let map: Array<_, [u8; PAGE]> = Map::Array(map).try_into()?;
+    let map: Array<_, [u8; PAGE]> = Map::Array(map)
+        .try_into()
+        .with_context(|| format!("`{}` is something else", path.display()))?;
     let mut bytes = Vec::new();
     for page in map.iter() {
         bytes.extend_from_slice(&page?);

@@ -10,6 +10,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
 use super::{Check, Grade};
 use crate::hook::holder::{self, Holder};
+use crate::host::diversions::diversions;
 use crate::host::interface::Interface;
 use crate::host::link::{self, Start};
 use crate::host::links::Link;
@@ -92,6 +93,7 @@ pub fn check_interface(interface: &Interface, own: &[u32]) -> Vec<Check> {
         tcx(interface, own),
     ];
     checks.extend(tunnels(interface));
+    checks.extend(diverted(interface));
     checks.extend(throughput::ring(interface));
     checks.extend(features(interface));
     checks
@@ -262,6 +264,16 @@ fn tunnels(interface: &Interface) -> Vec<Check> {
             );
             Check::new("tunnel", why, Grade::Warning, found).todo(advice(&tunnel))
         })
+        .collect()
+}
+
+/// What brings packets for others to this host's own sockets all the same.
+fn diverted(interface: &Interface) -> Vec<Check> {
+    let why = "with `scope = \"host-addresses\"`, what is for others passes unjudged";
+    let todo = "with `scope = \"all\"`, it is judged; it matters with `host-addresses` only";
+    let found = diversions(&interface.name).into_iter();
+    found
+        .map(|one| Check::new("diversion", why, Grade::Note, one).todo(todo))
         .collect()
 }
 

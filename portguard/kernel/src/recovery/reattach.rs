@@ -29,7 +29,7 @@ pub fn reattach(lock: &Lock) -> crate::Result<Vec<String>> {
         let (name, _) = layout.interface();
         let link = attach::inspect(&layout.link(Direction::Ingress))?;
         // Gone, taken off by force, or in another network namespace: what has the name here has no guard.
-        if link.is_none_or(|link| effective::runs(&layout, link)) {
+        if link.is_some_and(|link| effective::runs(&layout, link)) {
             continue;
         }
         let Ok(interface) = Interface::find(&name) else {
@@ -61,6 +61,7 @@ fn again(lock: &Lock, interface: &Interface, lost: &Live) -> crate::Result<()> {
         confirm_within,
         migrate: false,
         occasion: Occasion::Return,
+        over_unknown: false,
         together: Vec::new(),
     };
     let next = generation::prepare(lock, interface, &lost.meta.policy, &options)?;

@@ -8,7 +8,7 @@ use crate::error::Context as _;
 use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::publish::unload;
-use crate::generation::{live, program_of, sweep};
+use crate::generation::{live, number_of, program_of, sweep};
 use crate::generation::{marker, migrate};
 use crate::hook::attach;
 use crate::hook::egress::{self, EgressHook};
@@ -35,6 +35,10 @@ pub(crate) fn recover(lock: &Lock) -> crate::Result<()> {
 fn recover_one(lock: &Lock, layout: &Layout, name: &str) -> crate::Result<bool> {
     migrate::resume(layout)?;
     let Some(ingress) = attach::inspect(&layout.link(Direction::Ingress))? else {
+        // Something else took it away, and what is sent is judged on: that is put right by who attaches.
+        if live(layout).ok().flatten().is_some() {
+            return Ok(false);
+        }
         // Ingress is attached last and detached first: without it there is nothing but remains.
         return unload(lock, layout);
     };
@@ -42,10 +46,7 @@ fn recover_one(lock: &Lock, layout: &Layout, name: &str) -> crate::Result<bool> 
         return Ok(false);
     }
     let is_marked = layout.swapping().exists();
-    let number = layout
-        .generations()
-        .into_iter()
-        .find(|number| program_of(layout, *number, Direction::Ingress) == Some(ingress.program));
+    let number = number_of(layout, ingress.program, Direction::Ingress);
     // What no generation explains is named by whoever looks for the generation in force.
     let (Some(number), Some(live)) = (number, live(layout).ok().flatten()) else {
         return Ok(false);

@@ -12,7 +12,7 @@ use portguard_common::ethertypes;
 use portguard_kernel::conversations::{self, Adopted, Passing};
 use portguard_kernel::generation::{live, takes_over};
 use portguard_kernel::host::arrivals::Arrivals;
-use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded};
+use portguard_kernel::host::diversions::{diversions, doubtful, unforwarded, unrouted};
 use portguard_kernel::host::interface::Interface;
 use portguard_kernel::host::links::{self, Link, Speaks};
 use portguard_kernel::host::local;
@@ -86,11 +86,27 @@ pub(in crate::command) struct Safety {
     operator: Option<Arriving>,
 }
 
+/// All that is asked before a policy is put in force, by whichever way: what the links need, what the scope is blind to, and who
+/// would be cut.
+///
+/// # Errors
+/// [`Fault`] by the first that speaks against it, unless forced; of open sessions, unless they may be cut (`cuts`).
+pub(in crate::command) fn check(
+    force: bool,
+    cuts: bool,
+    interfaces: &[Interface],
+    policies: &[Policy],
+) -> anyhow::Result<Vec<Safety>> {
+    check_links(force, interfaces, policies)?;
+    check_scope(force, interfaces, policies)?;
+    check_sessions(force, cuts, interfaces, policies)
+}
+
 /// Looks at the open sessions of all interfaces, and refuses a policy that would cut some.
 ///
 /// # Errors
 /// [`Fault`], listing what would be cut, unless that is wanted (`cuts`); of the operator's own, unless forced.
-pub(in crate::command) fn check(
+fn check_sessions(
     force: bool,
     cuts: bool,
     interfaces: &[Interface],
@@ -225,11 +241,7 @@ fn passing(
 ///
 /// # Errors
 /// [`Fault`] that names it, unless forced, or nothing is dropped.
-pub(super) fn check_links(
-    force: bool,
-    interfaces: &[Interface],
-    policies: &[Policy],
-) -> Result<(), Fault> {
+fn check_links(force: bool, interfaces: &[Interface], policies: &[Policy]) -> Result<(), Fault> {
     let links = links::all().unwrap_or_default();
     for (interface, policy) in interfaces.iter().zip(policies) {
         let settings = &policy.settings;
@@ -276,18 +288,19 @@ fn dropped<'a>(
 ///
 /// # Errors
 /// [`Fault`] that names it, unless forced, or nothing is dropped.
-pub(in crate::command) fn check_scope(
-    force: bool,
-    interfaces: &[Interface],
-    policies: &[Policy],
-) -> Result<(), Fault> {
+fn check_scope(force: bool, interfaces: &[Interface], policies: &[Policy]) -> Result<(), Fault> {
     for (interface, policy) in interfaces.iter().zip(policies) {
         if policy.settings.host_addresses.is_none() {
             continue;
         }
         check_forwarding(force || !policy.settings.drops_any(), interface)?;
         let kept = local::describe(&local::prefixes().unwrap_or_default());
-        for one in doubtful(&interface.name).into_iter().chain(kept) {
+        let unrouted = unrouted(&interface.name);
+        for one in doubtful(&interface.name)
+            .into_iter()
+            .chain(kept)
+            .chain(unrouted)
+        {
             let _ = writeln!(stderr(), "warning: {}: {one}", plain(&interface.name));
         }
         let mut found = diversions(&interface.name);

@@ -123,7 +123,8 @@ pub(in crate::command) fn weaker(before: &Live, next: &Policy) -> Vec<Weaker> {
 /// Which words somebody gave, and where the site file says otherwise.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Words {
-    all: bool,
+    /// By whatever it is weaker.
+    pub(super) all: bool,
     outbound: bool,
     /// The site file says audit.
     is_audit: bool,
