@@ -308,6 +308,7 @@ fn sessions() -> Vec<Session> {
                 is_tcp: true,
                 began: Began::Host,
                 cookie: 0,
+                interface: 0,
             })
         })
         .collect()

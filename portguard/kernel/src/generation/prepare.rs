@@ -203,9 +203,9 @@ pub(crate) fn prepare_from(
         }
     }
     result.map(|prepared| Prepared {
+        is_over_unknown,
         other,
         aside,
-        is_over_unknown,
         ..prepared
     })
 }

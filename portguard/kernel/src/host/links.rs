@@ -93,7 +93,9 @@ impl Link {
                 | LinkAttribute::GsoIpv4MaxSize(bytes)
                 | LinkAttribute::GroIpv4MaxSize(bytes) => found.largest = found.largest.max(*bytes),
                 LinkAttribute::LinkInfo(all) => {
-                    all.iter().for_each(|info| found.info(info));
+                    for info in all {
+                        found.info(info);
+                    }
                     infos = all;
                 }
                 _ => {}

@@ -29,6 +29,7 @@ use portguard_policy::catalog::Transport;
 use rules::{Step, Table};
 
 pub use world::World;
+pub(crate) use world::above;
 
 /// Why a rule that gives packets to a program by a queue is not followed.
 const QUEUED: &str = "gives packets to a program by a queue, which may rewrite them";

@@ -74,33 +74,39 @@ impl Outer {
             }),
             InfoData::GreTun(all) | InfoData::GreTap(all) | InfoData::ErSpan(all) => {
                 self.is_by_protocol();
-                all.iter().for_each(|one| match one {
-                    InfoGre::Remote(remote) => self.remote = Some((*remote).into()),
-                    InfoGre::EncapType(GreEncapType::Fou | GreEncapType::Gue) => {
-                        self.is_known = false
+                for one in all {
+                    match one {
+                        InfoGre::Remote(remote) => self.remote = Some((*remote).into()),
+                        InfoGre::EncapType(GreEncapType::Fou | GreEncapType::Gue) => {
+                            self.is_known = false;
+                        }
+                        _ => {}
                     }
-                    _ => {}
-                });
+                }
             }
             InfoData::GreTun6(all) | InfoData::GreTap6(all) | InfoData::Ip6ErSpan(all) => {
                 self.is_by_protocol();
-                all.iter().for_each(|one| match one {
-                    InfoGre6::Remote(remote) => self.remote = Some((*remote).into()),
-                    InfoGre6::EncapType(GreEncapType::Fou | GreEncapType::Gue) => {
-                        self.is_known = false
+                for one in all {
+                    match one {
+                        InfoGre6::Remote(remote) => self.remote = Some((*remote).into()),
+                        InfoGre6::EncapType(GreEncapType::Fou | GreEncapType::Gue) => {
+                            self.is_known = false;
+                        }
+                        _ => {}
                     }
-                    _ => {}
-                });
+                }
             }
             InfoData::IpTunnel(all) => {
                 self.is_by_protocol();
-                all.iter().for_each(|one| match one {
-                    InfoIpTunnel::Remote(remote) => self.remote = Some(*remote),
-                    InfoIpTunnel::EncapType(TunnelEncapType::Fou | TunnelEncapType::Gue) => {
-                        self.is_known = false;
+                for one in all {
+                    match one {
+                        InfoIpTunnel::Remote(remote) => self.remote = Some(*remote),
+                        InfoIpTunnel::EncapType(TunnelEncapType::Fou | TunnelEncapType::Gue) => {
+                            self.is_known = false;
+                        }
+                        _ => {}
                     }
-                    _ => {}
-                });
+                }
             }
             InfoData::Vti(all) => all.iter().for_each(|one| {
                 if let InfoVti::Remote(remote) = one {

@@ -23,6 +23,9 @@ const PROGRAM: &str = "portguard_arrival";
 /// The global that it finds the interface by.
 const GLOBAL: &str = "ARRIVED";
 
+/// A peer, the address that answers it, and the interface that the socket is bound to; 0 = any.
+type Asking = (IpAddr, Option<IpAddr>, u32);
+
 /// What decides it, of this network namespace.
 #[derive(Default)]
 #[expect(missing_debug_implementations, reason = "it holds a program")]
@@ -34,7 +37,7 @@ pub struct Paths {
     asked: RefCell<Option<Asked>>,
     arrived: RefCell<BTreeMap<(SocketAddr, SocketAddr), Option<u32>>>,
     /// By which interface each peer is answered, from each address and each interface that a socket is bound to.
-    routes: RefCell<BTreeMap<(IpAddr, Option<IpAddr>, u32), Option<Leaving>>>,
+    routes: RefCell<BTreeMap<Asking, Option<Leaving>>>,
 }
 
 /// By which interface a session's packets arrive.

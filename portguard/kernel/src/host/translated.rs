@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::arrivals::route;
 use super::interface::Interface;
 use super::local::kept;
 use super::nat::{World, above};
+use super::paths::route;
 use super::tracked::{Tracked, tracked};
 
 /// Those that come by an interface, as what a person wants to read. It takes a look at all that the kernel tracks.

@@ -473,7 +473,7 @@ fn tell_doubtful(interface: &Interface, doubtful: &[Arriving]) {
 /// A line each, up to a number.
 fn listed(sessions: &[Arriving]) -> String {
     let shown = sessions.iter().take(SHOWN);
-    let mut lines: String = shown.map(|one| format!("\n  {one}")).collect();
+    let mut lines = shown.fold(String::new(), |lines, one| format!("{lines}\n  {one}"));
     if sessions.len() > SHOWN {
         let _ = write!(lines, "\n  and {} more", sessions.len() - SHOWN);
     }
@@ -588,13 +588,12 @@ mod tests {
     use super::*;
 
     fn link(index: u32, master: Option<u32>, speaks: Option<Speaks>) -> Link {
-        Link {
-            index,
-            name: format!("if{index}"),
-            master,
-            speaks,
-            ..Link::default()
-        }
+        let mut link = Link::default();
+        link.index = index;
+        link.name = format!("if{index}");
+        link.master = master;
+        link.speaks = speaks;
+        link
     }
 
     /// Members and what they are part of need the same, whichever of them is guarded.

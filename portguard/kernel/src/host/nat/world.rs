@@ -168,7 +168,7 @@ impl World {
 
 /// Interfaces, and those that get their packets from them: bridges, bonds, VLANs. The kernel not telling which leaves the
 /// interfaces alone.
-fn above(names: &[String]) -> BTreeSet<String> {
+pub(crate) fn above(names: &[String]) -> BTreeSet<String> {
     let links = links::all().unwrap_or_default();
     let guarded = links.iter().filter(|link| names.contains(&link.name));
     let found = links::above(&links, guarded.map(|link| link.index));
