@@ -27,16 +27,15 @@ const LOOKUP_TCP: usize = 84;
 /// The index of the interface; 0 = there is no such connection, or it is not known.
 #[inline(always)]
 pub(crate) fn find(ctx: *mut c_void, tuple: &Tuple) -> u32 {
-    if !owner::write(tuple) {
-        return 0;
-    }
-    owner::with_socket::<LOOKUP_TCP>(ctx, u32::from(tuple.local.v6), |socket| {
-        // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
-        let at = unsafe { ptr::read_volatile(ARRIVED.0.get()) };
-        let mut index = [0; 4];
-        if at == 0 || !owner::read(socket.cast(), at, &mut index) {
-            return 0;
-        }
-        u32::from_ne_bytes(index)
+    owner::asked(tuple, || {
+        owner::with_socket::<LOOKUP_TCP>(ctx, u32::from(tuple.local.v6), |socket| {
+            // SAFETY: an aligned, initialised word. Volatile, since the loader writes it.
+            let at = unsafe { ptr::read_volatile(ARRIVED.0.get()) };
+            let mut index = [0; 4];
+            if at == 0 || !owner::read(socket.cast(), at, &mut index) {
+                return 0;
+            }
+            u32::from_ne_bytes(index)
+        })
     })
 }

@@ -71,14 +71,10 @@ pub(crate) fn read<const N: usize>(structure: *mut c_void, at: u32, to: &mut [u8
 /// What is known of the socket that would hear the answer to a datagram from here; 0 = there is none.
 #[inline(always)]
 pub(crate) fn find(ctx: *mut c_void, tuple: &Tuple) -> u32 {
-    if write(tuple) {
-        look_up(ctx, u32::from(tuple.local.v6))
-    } else {
-        0
-    }
+    asked(tuple, || look_up(ctx, u32::from(tuple.local.v6)))
 }
 
-/// Looks up what [`write`] wrote down. A function of its own, which the verifier sees once.
+/// Looks up what [`asked`] wrote down. A function of its own, which the verifier sees once.
 #[inline(never)]
 fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
     with_socket::<LOOKUP_UDP>(ctx, is_six, of)
@@ -87,9 +83,9 @@ fn look_up(ctx: *mut c_void, is_six: u32) -> u32 {
 /// Number of the helper `bpf_sk_lookup_udp`.
 const LOOKUP_UDP: usize = 85;
 
-/// Writes down the ends of a conversation as helpers that look up its socket read them; whether it could.
+/// Writes down the ends of a conversation as helpers that look up its socket read them, and has `then` ask; 0 = it could not.
 #[inline(always)]
-pub(crate) fn write(tuple: &Tuple) -> bool {
+pub(crate) fn asked(tuple: &Tuple, then: impl FnOnce() -> u32) -> u32 {
     let Tuple {
         local,
         remote,
@@ -98,7 +94,7 @@ pub(crate) fn write(tuple: &Tuple) -> bool {
         ..
     } = *tuple;
     let Some(scratch) = TUPLE.get_ptr_mut(0) else {
-        return false;
+        return 0;
     };
     let write = |index: usize, word: u32| {
         // SAFETY: nine words of a live per-CPU element of sixteen, that no other program of this CPU runs beside.
@@ -119,10 +115,10 @@ pub(crate) fn write(tuple: &Tuple) -> bool {
         write(1, local.as_v4().to_be());
         write(2, ports);
     }
-    true
+    then()
 }
 
-/// Asks the socket of what [`write`] wrote down; 0 = there is none.
+/// Asks the socket of what [`asked`] wrote down; 0 = there is none.
 #[inline(always)]
 pub(crate) fn with_socket<const LOOKUP: usize>(
     ctx: *mut c_void,

@@ -7,6 +7,7 @@ use portguard_common::conntrack::{self as flow, Class, Hashed};
 use portguard_common::tables::Tables;
 use portguard_common::track::{self, Conversations, Theirs};
 
+use crate::barrier::barrier_var;
 use crate::conversations::{self, Began, Moment};
 use crate::maps::Maps;
 
@@ -25,7 +26,11 @@ impl Maps {
 impl Theirs for Maps {
     #[inline(always)]
     fn theirs(&self, hashed: Hashed) -> Option<u64> {
-        conversations::theirs(hashed.set & self.config().flow_mask)?.find(hashed.tag)
+        let set = conversations::theirs(hashed.set & self.config().flow_mask);
+        let cell = set.map_or(0, |set| set.find(hashed.tag).unwrap_or(0));
+        // A number in either case, which no cell is: an option's undefined payload would be spilled, which verifiers refuse.
+        let cell = barrier_var(cell);
+        (cell != 0).then_some(cell)
     }
 
     #[inline(always)]

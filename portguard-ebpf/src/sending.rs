@@ -145,10 +145,20 @@ impl Sender for Sending {
 
     #[inline(always)]
     fn is_question(&self, tuple: &Tuple) -> bool {
-        question::asks(tuple.space, tuple.remote_port, tuple.local.v6, |at| {
-            octets((self.0).0, at)
-        })
+        let six = u32::from(tuple.local.v6);
+        let what = u32::from(tuple.remote_port) | tuple.space << 16 | six << 24;
+        is_question((self.0).0, what) != 0
     }
+}
+
+/// See [`Sender::is_question`]: the port, from bit 16 on the space, from bit 24 on whether it is IPv6. A function of its own, so that its
+/// stack is no part of what else is asked.
+#[inline(never)]
+fn is_question(ctx: *mut __sk_buff, what: u32) -> u32 {
+    let asks = question::asks(what >> 16 & 0xff, what as u16, what >> 24 != 0, |at| {
+        octets(ctx, at)
+    });
+    asks.into()
 }
 
 /// See [`Sender::may_end`]. A function of its own, since few packets end anything.

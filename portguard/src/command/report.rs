@@ -245,7 +245,7 @@ fn history_of(
     let Some(history) = read else {
         let _ = writeln!(
             err,
-            "{}: no samples in `{}`, so no history: run `portguard agent` to record one",
+            "{}: no samples in `{}` yet, so no history: `portguard agent` takes one a minute",
             plain(&name),
             directory.display()
         );

@@ -428,7 +428,7 @@ impl<'a> Resolver<'a> {
                     (
                         format!("{id} does not name the peers of some rows for {}", class.title()),
                         format!(
-                            "write `unprinted_peers = {{ {name} = [...] }}` under [systems.{id}], or `--unprinted-peers any|CIDR,...` for all rows"
+                            "write `unprinted_peers.{name} = [...]` under [systems.{id}], or `--unprinted-peers any|CIDR,...` for all rows"
                         ),
                     )
                 });

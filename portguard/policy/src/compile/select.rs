@@ -47,8 +47,10 @@ impl<'a> Subject<'a> {
                 "host `{}` has no interface `{name}`: it serves the host's own roles",
                 host.name
             );
-            let diagnostic =
-                Diagnostic::warning("unknown-interface", message).hint(suggest(name, &known));
+            let diagnostic = Diagnostic::warning("unknown-interface", message).hint(format!(
+                "write it among the host's `interfaces`; {}",
+                suggest(name, &known)
+            ));
             messages.push(
                 site.at(host.place)
                     .map_or(diagnostic.clone(), |place| diagnostic.at(place)),

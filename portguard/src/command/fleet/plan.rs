@@ -164,10 +164,13 @@ fn text(planned: &Planned) -> anyhow::Result<()> {
         if let Some(first) = planned.not_in_site.first() {
             writeln!(
                 out,
-                "  warning: {} of fleet.toml or enrolled, which the site does not have, among them {first}",
+                "  warning: {} in fleet.toml or enrolled and not in the site, {first} for one",
                 count(planned.not_in_site.len() as u64, "host")
             )?;
         }
-        writeln!(out, "next: `portguard fleet sign`, then `apply`")
+        writeln!(
+            out,
+            "next: `portguard fleet sign -s KEY`, then `portguard fleet apply`"
+        )
     })
 }

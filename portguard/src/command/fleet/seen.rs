@@ -4,6 +4,7 @@ mod page;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use super::project::{ProjectArgs, name, seconds, write};
 use super::said::moment;
 use super::{block_on, follow_fault, store_fault};
+use crate::stderr::stderr;
 use crate::stdout::{json_line, print, print_json};
 
 /// What is older does not count: it may be a replay, or the host's last.
@@ -213,7 +215,10 @@ pub(super) fn report(args: &ReportArgs) -> anyhow::Result<Exit> {
     let text = page::page(&said, &states, now());
     match &args.output {
         None => print(|out| out.write_all(text.as_bytes()))?,
-        Some(path) => write(path, text.as_bytes())?,
+        Some(path) => {
+            write(path, text.as_bytes())?;
+            let _ = writeln!(stderr(), "wrote {}", path.display());
+        }
     }
     Ok(said.exit())
 }

@@ -267,7 +267,7 @@ pub(super) fn apply(args: &ApplyArgs) -> anyhow::Result<Exit> {
             .accept(manifest.serial, &release.to_bytes(), now(), &mut fetch)
             .map_err(|refused| {
                 Fault::usage(format!("hosts would refuse it: {refused}"))
-                    .hint("`portguard fleet sign` it with enough keys; `plan` it again where somebody else published meanwhile")
+                    .hint("`portguard fleet sign -s KEY` it with enough keys; `plan` it again where somebody else published meanwhile")
             })?;
         if let Some(there) = published_already(&store, &mut trust, &manifest, args.start).await? {
             position = there;

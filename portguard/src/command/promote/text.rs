@@ -90,7 +90,7 @@ pub(super) fn text(out: &mut dyn Write, case: &Case, verbose: bool) -> io::Resul
         let reasons = count(case.against.len() as u64, "reason");
         writeln!(
             out,
-            "\n{}: refused for {reasons}, nothing changed",
+            "\n{}: refused for {reasons}; what is in force stays",
             case.interface
         )?;
     }
