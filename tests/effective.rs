@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, TcAttachType};
 use portguard_harness::net::{End, Host, Lab, Link, Output, Process, unique_name};
-use portguard_kernel::hook::holder::xdp_programs;
+use portguard_kernel::host::holder::xdp_programs;
 use portguard_kernel::object::{self, HostFacts, Loaded};
 use portguard_kernel::pins::bpffs::Layout;
 use portguard_kernel::pins::identity::Namespace;

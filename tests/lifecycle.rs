@@ -474,7 +474,7 @@ fn a_program_of_others_is_named_and_left_alone() -> Result<()> {
         .link
         .left
         .host
-        .run(|| Ok(portguard_kernel::hook::holder::xdp(index)?))?;
+        .run(|| Ok(portguard_kernel::host::holder::xdp(index)?))?;
     ensure!(
         there.first().is_some_and(|holder| holder.id == id),
         "{there:?}"

@@ -108,7 +108,7 @@ fn spoil(pin: &Path, done: Done) -> Result<bool> {
 fn is_attached(guarded: &Guarded) -> Result<bool> {
     let host = &guarded.link.left.host;
     let index = host.index(guarded.interface())?;
-    let programs = host.run(|| Ok(portguard_kernel::hook::holder::xdp_programs(index)?))?;
+    let programs = host.run(|| Ok(portguard_kernel::host::holder::xdp_programs(index)?))?;
     Ok(!programs.is_empty())
 }
 

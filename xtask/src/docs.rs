@@ -18,7 +18,9 @@ use crate::workspace::{root, target};
 /// Where the page of all verbs has their help.
 const MARK: &str = "<!-- commands -->";
 
-/// Builds the documentation site.
+/// What documents of the repository link to.
+pub(crate) const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
+
 /// Documents of the repository that go with the package, beside the folder `docs`.
 pub(crate) const DOCUMENTS: [&str; 7] = [
     "README.md",
@@ -79,7 +81,7 @@ fn lay_out(book: &Path, program: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(book);
     let source = book.join("src");
     fs::create_dir_all(&source)?;
-    for name in DOCUMENTS.iter().chain(&["LICENSE-MIT", "LICENSE-APACHE"]) {
+    for name in DOCUMENTS.iter().chain(&LICENCES) {
         fs::copy(root().join(name), source.join(name))?;
     }
     copy_tree(&root().join("docs"), &source.join("docs"))?;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::docs::{DOCUMENTS, copy_tree};
+use crate::docs::{DOCUMENTS, LICENCES, copy_tree};
 use crate::shell::{capture, say, show};
 use crate::workspace::{cargo, root, target};
 use crate::{links, setup};
@@ -60,7 +60,7 @@ fn links() -> Result<()> {
     let folder = target().join("lint-links");
     let _ = fs::remove_dir_all(&folder);
     copy_tree(&root().join("docs"), &folder.join("docs"))?;
-    for name in DOCUMENTS {
+    for name in DOCUMENTS.iter().chain(&LICENCES) {
         fs::copy(root().join(name), folder.join(name))?;
     }
     let dead = links::dead(&folder)?;

@@ -18,8 +18,6 @@ pub mod standby;
 
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
-use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 
 use crate::conversations::{self, Bound};
@@ -30,14 +28,11 @@ use crate::hook::attach::{self, Attached};
 use crate::host::interface::Interface;
 use crate::object::{CONTROL, SHARED};
 use crate::pins::bpffs::{Layout, remove};
-use crate::pins::hidden;
 use crate::pins::meta::Meta;
+use crate::pins::programs::{number_of, program_of};
 use portguard_policy::human::{plain, time};
 
 pub use crate::generation::prepare::{Occasion, Options, Prepared, prepare, takes_over};
-
-/// The name of the egress program, as the kernel keeps it.
-const EGRESS: &str = "portguard_tc";
 
 /// What is in force on an interface.
 #[derive(Debug, Clone)]
@@ -230,35 +225,6 @@ fn renamed(layout: &Layout, index: u32) -> Option<String> {
     let (name, is_here) = layout.interface();
     let now = is_here.then(|| Interface::name_of(index))??;
     (now != name).then_some(now)
-}
-
-/// The id of the program that a generation has for a direction; of a pin that is something else, none.
-pub(crate) fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
-    let wanted = match direction {
-        Direction::Ingress => hidden::PROGRAM,
-        Direction::Egress => EGRESS,
-    };
-    ProgramInfo::from_pin(layout.generation(number).join(direction.name()))
-        .ok()
-        .filter(|info| info.name_as_str() == Some(wanted))
-        .map(|info| info.id())
-}
-
-/// The generation that a program is of. Where the pin of that is gone, it is told by a map that no two generations share.
-pub(crate) fn number_of(layout: &Layout, program: u32, direction: Direction) -> Option<u64> {
-    let numbers = layout.generations();
-    let is_pinned = |number: &u64| program_of(layout, *number, direction) == Some(program);
-    if let Some(number) = numbers.iter().copied().find(is_pinned) {
-        return Some(number);
-    }
-    let info = loaded_programs()
-        .flatten()
-        .find(|info| info.id() == program)?;
-    let maps = info.map_ids().ok()??;
-    numbers.into_iter().find(|number| {
-        let control = MapInfo::from_pin(layout.generation(*number).join(CONTROL));
-        control.is_ok_and(|control| maps.contains(&control.id()))
-    })
 }
 
 /// Names of pins that a guard in force should have, and has not.

@@ -2,7 +2,6 @@
 
 pub mod attach;
 pub mod egress;
-pub mod holder;
 
 use serde::{Deserialize, Serialize};
 

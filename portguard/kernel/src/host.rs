@@ -7,6 +7,7 @@ mod btf;
 pub mod clients;
 pub mod diversions;
 mod filters;
+pub mod holder;
 pub mod interface;
 pub mod link;
 pub mod links;

@@ -9,6 +9,7 @@ pub mod mounts;
 pub mod moved;
 pub mod namespaces;
 pub mod pages;
+pub(crate) mod programs;
 
 /// Waits for the lock of this network namespace, where all guards of it can be seen.
 ///

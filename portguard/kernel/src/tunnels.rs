@@ -6,7 +6,7 @@ use portguard_policy::human::plain;
 use portguard_policy::policy::Policy;
 use portguard_policy::tunnels::{self, is_device};
 
-use crate::hook::holder;
+use crate::host::holder;
 use crate::host::link;
 use crate::host::links::{self, Link};
 use crate::pins::hidden;

@@ -11,11 +11,11 @@ use portguard_common::reason::Direction;
 use super::Shape;
 use super::programs::{self, LINK, OWN, PROGRAM, WRITER};
 use crate::error::Context as _;
-use crate::generation::number_of;
 use crate::hook::attach;
 use crate::object::NAMESPACE;
 use crate::pins::bpffs::layouts_here;
 use crate::pins::meta::Meta;
+use crate::pins::programs::number_of;
 
 /// What the socket programs need, and the guards do not hold.
 pub(super) const OF_SOCKETS: [&str; 5] = ["NAMESPACE", "COUNTS", WRITER, LINK, PROGRAM];

@@ -6,14 +6,15 @@ use std::fmt;
 use portguard_common::reason::Direction;
 use serde::{Serialize, Serializer};
 
+use super::deadline;
 use super::endings::RowEnding;
-use super::{deadline, number_of, program_of};
 use crate::hook::attach::{self, Attached};
 use crate::hook::egress::EgressHook;
-use crate::hook::holder::{self, Holder};
+use crate::host::holder::{self, Holder};
 use crate::host::interface::Interface;
 use crate::pins::bpffs::Layout;
 use crate::pins::meta::Meta;
+use crate::pins::programs::{number_of, program_of};
 use portguard_policy::human::rfc3339;
 use portguard_policy::policy::{Outbound, Settings};
 

@@ -15,12 +15,12 @@ use portguard_common::reason::Direction;
 
 use crate::error::{Context as _, Error, Kind};
 use crate::fault::step;
-use crate::generation::program_of;
 use crate::hook::attach::{self, Attached};
-use crate::hook::holder;
+use crate::host::holder;
 use crate::host::interface::Interface;
 use crate::object;
 use crate::pins::bpffs::{Layout, remove};
+use crate::pins::programs::program_of;
 
 /// Another version's guard of the same interface.
 #[derive(Debug, Clone)]

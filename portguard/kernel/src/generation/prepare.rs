@@ -22,7 +22,7 @@ use crate::generation::publish::unload;
 use crate::generation::{Live, is_unknown, live, sweep};
 use crate::hook::attach::Found;
 use crate::hook::egress::EgressHook;
-use crate::hook::holder;
+use crate::host::holder;
 use crate::host::interface::Interface;
 use crate::host::link;
 use crate::notice;

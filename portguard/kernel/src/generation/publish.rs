@@ -13,15 +13,16 @@ use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::endings;
 use crate::generation::pair::Pair;
-use crate::generation::{Live, Prepared, explained, program_of, sweep};
+use crate::generation::{Live, Prepared, explained, sweep};
 use crate::generation::{marker, migrate};
 use crate::hook::attach::{self, Found};
 use crate::hook::egress::{self, EgressHook};
-use crate::hook::holder;
+use crate::host::holder;
 use crate::host::interface::Interface;
 use crate::pins::bpffs::{Layout, Lock, remove};
 use crate::pins::hidden;
 use crate::pins::meta::{Meta, XdpModeName};
+use crate::pins::programs::program_of;
 
 /// Puts generations in force, one interface after the other; if one cannot be, those before it are taken back.
 ///

@@ -12,7 +12,7 @@ use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use crate::error::{Context as _, Error, Kind, errno, gone};
 use crate::hook::XdpModeName;
-use crate::hook::holder::{self, Holder};
+use crate::host::holder::{self, Holder};
 use crate::host::interface::Interface;
 use portguard_policy::human::plain;
 

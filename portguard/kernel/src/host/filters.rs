@@ -12,7 +12,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::links::Link;
 use super::netlink::request;
 use crate::error::errno;
-use crate::hook::holder;
+use crate::host::holder;
 use portguard_policy::human::plain;
 
 /// Where filters of `ingress` and `clsact` hang (`TC_H_CLSACT`, `TC_H_MIN_INGRESS` in the kernel's `pkt_sched.h`).

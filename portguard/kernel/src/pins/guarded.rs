@@ -7,7 +7,7 @@ use portguard_common::reason::Direction;
 use super::bpffs::{Layout, layouts, layouts_here};
 use super::identity::Namespace;
 use crate::hook::attach::{self, Attached};
-use crate::hook::holder;
+use crate::host::holder;
 
 /// Their indices.
 pub fn guarded() -> BTreeSet<u32> {

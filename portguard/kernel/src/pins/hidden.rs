@@ -12,7 +12,7 @@ use super::mounts::{MOUNT, is_private};
 use super::moved;
 use crate::error::{Error, Kind};
 use crate::hook::attach;
-use crate::hook::holder::{self, Holder};
+use crate::host::holder::{self, Holder};
 use crate::host::interface::Interface;
 use portguard_policy::human::plain;
 

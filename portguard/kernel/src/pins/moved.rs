@@ -7,7 +7,7 @@ use super::bpffs::{Layout, layouts_here, layouts_of_all_versions};
 use super::namespaces;
 use crate::error::{Error, Kind};
 use crate::hook::attach;
-use crate::hook::holder::{self, Holder};
+use crate::host::holder::{self, Holder};
 use portguard_policy::human::plain;
 
 /// An interface whose guard is another network namespace's.

@@ -9,8 +9,8 @@ use std::process::Command;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
 use super::{Check, Grade};
-use crate::hook::holder::{self, Holder};
 use crate::host::diversions::diversions;
+use crate::host::holder::{self, Holder};
 use crate::host::interface::Interface;
 use crate::host::link::{self, Start};
 use crate::host::links::Link;

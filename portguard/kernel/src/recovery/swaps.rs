@@ -8,13 +8,14 @@ use crate::error::Context as _;
 use crate::fault::step;
 use crate::generation::effective;
 use crate::generation::publish::unload;
-use crate::generation::{live, number_of, program_of, sweep};
+use crate::generation::{live, sweep};
 use crate::generation::{marker, migrate};
 use crate::hook::attach;
 use crate::hook::egress::{self, EgressHook};
 use crate::host::interface::Interface;
 use crate::notice;
 use crate::pins::bpffs::{self, Layout, Lock};
+use crate::pins::programs::{number_of, program_of};
 
 /// Recovers what tools left that died: half swaps, half loads, half removals. Says what it did.
 ///
