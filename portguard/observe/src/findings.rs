@@ -278,7 +278,7 @@ impl Finding {
                     "from"
                 };
                 format!(
-                    "{} {way} peers that {} admits now, {} {way} others",
+                    "{} {way} peers of {} by now, {} {way} others",
                     grouped(admitted),
                     self.row_ids(),
                     grouped(self.violations - admitted)

@@ -429,7 +429,7 @@ fn whoever_is_admitted_by_now_is_not_said_to_be_no_peer() {
     world.arrive("10.0.1.7", "tcp", 443, 1);
     let (is_admitted, words) = cause(&world);
     assert!(!is_admitted, "{words}");
-    assert_eq!(words, "5 from peers that a/443 admits now, 1 from others");
+    assert_eq!(words, "5 from peers of its rows by now, 1 from others");
     // Nor is a port that somebody listens on one of those that nothing listens on.
     world.scan("10.0.1.7", 1_000..1_040);
     let all = world.findings(&[443], 1);
