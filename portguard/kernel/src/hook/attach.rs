@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use aya::programs::links::{FdLink, LinkInfo, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
+use portguard_common::reason::Direction;
 
 use crate::error::{Context as _, Error, Kind, errno, gone};
 use crate::hook::XdpModeName;
@@ -213,7 +214,7 @@ pub fn detach(pin: &Path) -> crate::Result<bool> {
 fn runs(attached: Attached) -> bool {
     let xdp = holder::xdp(attached.ifindex).unwrap_or_default();
     let tcx = Interface::name_of(attached.ifindex)
-        .map(|name| holder::tcx(&name))
+        .map(|name| holder::tcx(&name, Direction::Egress))
         .unwrap_or_default();
     xdp.iter()
         .chain(&tcx)

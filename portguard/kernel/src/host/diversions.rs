@@ -42,9 +42,8 @@ pub fn diversions(interface: &str) -> Vec<String> {
         unread.map(|one| format!("{} may hand packets on to this host: {}", one.rule, one.why)),
     );
     let links = links::all().unwrap_or_default();
-    let own = links.iter().find(|link| link.name == interface);
-    let above = own.map_or_else(BTreeSet::new, |own| links::above(&links, [own.index]));
-    let passed = links.iter().filter(|link| above.contains(&link.index));
+    let stack = stack(&links, interface);
+    let passed = links.iter().filter(|link| stack.contains(&link.index));
     found.extend(passed.flat_map(filters::rewriting));
     for (family, name) in [(AddressFamily::Inet, "ip"), (AddressFamily::Inet6, "ip -6")] {
         let local = local_tables(family);
@@ -57,7 +56,7 @@ pub fn diversions(interface: &str) -> Vec<String> {
             .filter_map(|rule| diverts(rule, &local, behind));
         found.extend(diverting.map(|why| format!("`{name} rule` {why}")));
     }
-    let apart = apart(interface);
+    let apart = apart(&links, interface);
     // What the kernel says of its structures is long: it is asked where there is something to say.
     if !apart.is_empty() && !above::are_known() {
         let apart = apart.into_iter();
@@ -72,14 +71,19 @@ pub fn diversions(interface: &str) -> Vec<String> {
     found
 }
 
+/// An interface and what stands on it, by index; empty where the interface is not among the `links`.
+fn stack(links: &[Link], interface: &str) -> BTreeSet<u32> {
+    let own = links.iter().find(|link| link.name == interface);
+    own.map_or_else(BTreeSet::new, |own| links::above(links, [own.index]))
+}
+
 /// Of an interface and what stands on it, those that may have other routes than the others, each with why.
-fn apart(interface: &str) -> Vec<(String, String)> {
-    let links = links::all().unwrap_or_default();
+fn apart(links: &[Link], interface: &str) -> Vec<(String, String)> {
     let Some(own) = links.iter().find(|link| link.name == interface) else {
         return Vec::new();
     };
-    let all = links::above(&links, [own.index]);
-    let apart = above::apart(&links);
+    let all = links::above(links, [own.index]);
+    let apart = above::apart(links);
     let why = |link: &Link| apart.get(&link.index);
     let all: Vec<&Link> = links
         .iter()
@@ -102,7 +106,8 @@ fn apart(interface: &str) -> Vec<(String, String)> {
 /// What passes through an interface and may be judged all the same, since the kernel may route it as come by another: as what a
 /// person wants to read.
 pub fn doubtful(interface: &str) -> Vec<String> {
-    let apart = apart(interface).into_iter();
+    let links = links::all().unwrap_or_default();
+    let apart = apart(&links, interface).into_iter();
     let mut found: Vec<String> = apart
         .map(|(name, why)| {
             format!(
@@ -111,17 +116,15 @@ pub fn doubtful(interface: &str) -> Vec<String> {
             )
         })
         .collect();
-    let links = links::all().unwrap_or_default();
-    let own = links.iter().find(|link| link.name == interface);
-    let above = own.map_or_else(BTreeSet::new, |own| links::above(&links, [own.index]));
-    let vrf = |link: &&Link| above.contains(&link.index) && link.kind.as_deref() == Some("vrf");
+    let stack = stack(&links, interface);
+    let vrf = |link: &&Link| stack.contains(&link.index) && link.kind.as_deref() == Some("vrf");
     if let (true, Some(vrf)) = (above::hides_vrfs(), links.iter().find(vrf)) {
         found.push(format!(
             "before Linux 5.18 programs are not told what VRF `{}` keeps: all that arrives is judged",
             vrf.name
         ));
     }
-    let count = above.len();
+    let count = stack.len();
     if count > ASKED {
         found.push(format!(
             "{count} interfaces stand on each other here, and no more than {ASKED} are asked for: all that arrives is judged"
@@ -217,10 +220,9 @@ fn beside(links: &[Link], interface: &str) -> Vec<String> {
             .as_deref()
             .is_some_and(|kind| KINDS.contains(&kind))
     };
-    let own = links.iter().find(|link| link.name == interface);
-    let above = own.map_or_else(BTreeSet::new, |own| links::above(links, [own.index]));
+    let stack = stack(links, interface);
     let all = links.iter().filter(is_one);
-    all.filter(|link| above.contains(&link.index) && link.name != interface)
+    all.filter(|link| stack.contains(&link.index) && link.name != interface)
         .map(|link| link.name.clone())
         .collect()
 }

@@ -8,6 +8,7 @@ use netlink_packet_route::tc::{
     TcFilterU32Option, TcHandle, TcMessage, TcOption,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
+use portguard_common::reason::Direction;
 
 use super::links::Link;
 use super::netlink::request;
@@ -42,8 +43,7 @@ pub(super) fn rewriting(link: &Link) -> Vec<String> {
             "filters of traffic control on ingress of `{name}` may hand packets on to this host, and cannot be read: {error:#}"
         )),
     }
-    let programs = holder::tcx(&link.name).into_iter();
-    let programs = programs.filter(|holder| holder.hook == "TCX ingress");
+    let programs = holder::tcx(&link.name, Direction::Ingress).into_iter();
     found.extend(programs.map(|holder| {
         format!("{holder} on `{name}` may hand packets on to this host: a program can rewrite them")
     }));

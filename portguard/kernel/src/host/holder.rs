@@ -7,12 +7,10 @@ use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::protocols::NETLINK_ROUTE;
+use portguard_common::reason::Direction;
 
 use crate::host::links;
 use crate::host::netlink::{link, request};
-
-/// What the hook for packets that are sent is called.
-const TCX_EGRESS: &str = "TCX egress";
 
 /// A program on a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,29 +125,27 @@ pub fn in_the_way(index: u32) -> Option<(String, Holder)> {
     held.next()
 }
 
-/// TCX programs on an interface, both directions; none where the kernel has no TCX.
-pub fn tcx(interface: &str) -> Vec<Holder> {
-    let mut holders = Vec::new();
-    for (hook, direction) in [
-        ("TCX ingress", TcAttachType::Ingress),
-        (TCX_EGRESS, TcAttachType::Egress),
-    ] {
-        let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else {
-            continue;
-        };
-        holders.extend(programs.iter().map(|program| Holder {
+/// TCX programs on an interface that see one direction, in the order in which they run; none where the kernel has no TCX.
+pub fn tcx(interface: &str, direction: Direction) -> Vec<Holder> {
+    let (hook, attached) = match direction {
+        Direction::Ingress => ("TCX ingress", TcAttachType::Ingress),
+        Direction::Egress => ("TCX egress", TcAttachType::Egress),
+    };
+    let programs = SchedClassifier::query_tcx(interface, attached).map(|(_, programs)| programs);
+    let programs = programs.unwrap_or_default();
+    programs
+        .iter()
+        .map(|program| Holder {
             hook,
             id: program.id(),
             name: text(program),
-        }));
-    }
-    holders
+        })
+        .collect()
 }
 
 /// The TCX programs that egress runs before one; none where the kernel does not say, or that one is not there.
 pub fn before(interface: &str, program: u32) -> Vec<Holder> {
-    let all = tcx(interface).into_iter();
-    let all: Vec<Holder> = all.filter(|holder| holder.hook == TCX_EGRESS).collect();
+    let all = tcx(interface, Direction::Egress);
     let ours = all.iter().position(|holder| holder.id == program);
     all.into_iter().take(ours.unwrap_or(0)).collect()
 }

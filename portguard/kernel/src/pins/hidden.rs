@@ -14,10 +14,9 @@ use crate::error::{Error, Kind};
 use crate::hook::attach;
 use crate::host::holder::{self, Holder};
 use crate::host::interface::Interface;
+use crate::object::INGRESS;
 use portguard_policy::human::plain;
 
-/// The name of the ingress program, as the kernel keeps it.
-pub(crate) const PROGRAM: &str = "portguard_xdp";
 /// How long a program may be on a hook before its pin is there, or after the pin is gone.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -90,8 +89,8 @@ fn pinned(layouts: &[Layout]) -> Vec<u32> {
 
 /// Whether a program is portguard's. Where the kernel does not tell its name, it may be wherever pins may be hidden.
 pub fn is_ours(holder: &Holder) -> bool {
-    // The kernel keeps fifteen characters.
-    holder.name == PROGRAM || (holder.name.is_empty() && may_hide())
+    // The kernel keeps fifteen characters, and it has no more.
+    holder.name == INGRESS || (holder.name.is_empty() && may_hide())
 }
 
 /// Whether pins may be where this process does not see them.

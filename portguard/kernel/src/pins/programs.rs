@@ -4,14 +4,13 @@ use aya::maps::MapInfo;
 use aya::programs::{ProgramInfo, loaded_programs};
 use portguard_common::reason::Direction;
 
-use crate::object::{CONTROL, EGRESS};
+use crate::object::{CONTROL, EGRESS, INGRESS};
 use crate::pins::bpffs::Layout;
-use crate::pins::hidden;
 
 /// The id of the program that a generation has for a direction; of a pin that is something else, none.
 pub(crate) fn program_of(layout: &Layout, number: u64, direction: Direction) -> Option<u32> {
     let wanted = match direction {
-        Direction::Ingress => hidden::PROGRAM,
+        Direction::Ingress => INGRESS,
         Direction::Egress => EGRESS,
     };
     ProgramInfo::from_pin(layout.generation(number).join(direction.name()))

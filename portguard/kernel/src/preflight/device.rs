@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use portguard_common::reason::Direction;
 
 use super::{Check, Grade};
 use crate::host::diversions::diversions;
@@ -315,10 +316,11 @@ fn xdp(interface: &Interface, own: &[u32]) -> Check {
 fn tcx(interface: &Interface, own: &[u32]) -> Check {
     let why =
         "several programs share this hook; the guard goes last, and judges what the others leave";
-    let foreign: Vec<String> = holder::tcx(&interface.name)
-        .iter()
+    let foreign: Vec<String> = [Direction::Ingress, Direction::Egress]
+        .into_iter()
+        .flat_map(|direction| holder::tcx(&interface.name, direction))
         .filter(|one| !own.contains(&one.id))
-        .map(Holder::to_string)
+        .map(|one| one.to_string())
         .collect();
     if foreign.is_empty() {
         Check::new("tc-hook", why, Grade::Ok, "no other program")
