@@ -490,11 +490,13 @@ fn put_in_force(mut jobs: Vec<Job>) -> anyhow::Result<Vec<LoadedInterface>> {
 
 /// Who has come while all was made ready is asked for, too; says what becomes of everybody.
 fn look_again(jobs: &[Job], prepared: &[Prepared]) -> anyhow::Result<()> {
-    let interfaces: Vec<Interface> = jobs.iter().map(|job| job.interface.clone()).collect();
-    let policies: Vec<Policy> = jobs.iter().map(|job| job.policy.clone()).collect();
+    let each: Vec<(&Interface, &Policy)> = jobs
+        .iter()
+        .map(|job| (&job.interface, &job.policy))
+        .collect();
     let before: Vec<&Safety> = jobs.iter().map(|job| &job.safety).collect();
     let cuts = jobs.iter().any(|job| job.cuts);
-    let found = safety::check_again(cuts, &interfaces, &policies, &before)?;
+    let found = safety::check_again(cuts, &each, &before)?;
     for ((job, next), safety) in jobs.iter().zip(prepared).zip(&found) {
         if job.policy.settings.drops_any() {
             safety::tell(&job.interface, next.adopted(), safety);

@@ -1,5 +1,6 @@
 //! What `check`, `explain`, `load` and others compile: a site file, a host or roles, and flags in place of either.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -212,7 +213,8 @@ impl Loaded {
         if named.clone().any(|name| name == interface) {
             return interface;
         }
-        let names = all_names(interface);
+        // The kernel is asked only where the site names any.
+        let names = LazyCell::new(|| all_names(interface));
         let found = named.find(|name| names.contains(name));
         found.map_or(interface, String::as_str)
     }

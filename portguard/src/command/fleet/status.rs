@@ -32,7 +32,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Show how far the rollout is, and where every host is
 ///
-/// `pending`: the host lives, and has not said anything of this release. `silent`: it gives no sign of life. docs/fleet.md has all
+/// `pending`: the host reports, but not yet about this release. `silent`: it does not report. docs/fleet.md has all
 /// states. Exit code 1: hosts failed, went back by themselves or are silent; or what was waited for did not come, because the time is up or
 /// because it no longer can. Hosts that are further on count: `--wait audit` counts those that enforce.
 #[derive(Debug, Args)]

@@ -112,8 +112,9 @@ fn check_sessions(
     interfaces: &[Interface],
     policies: &[Policy],
 ) -> anyhow::Result<Vec<Safety>> {
-    let found = look(interfaces, policies)?;
-    for ((interface, policy), safety) in interfaces.iter().zip(policies).zip(&found) {
+    let each: Vec<(&Interface, &Policy)> = interfaces.iter().zip(policies).collect();
+    let found = look(&each)?;
+    for ((interface, policy), safety) in each.into_iter().zip(&found) {
         if let Some(session) = &safety.operator {
             check_operator(force, interface, policy, session)?;
         }
@@ -129,12 +130,11 @@ fn check_sessions(
 /// As there, of those who have come.
 pub(super) fn check_again(
     cuts: bool,
-    interfaces: &[Interface],
-    policies: &[Policy],
+    each: &[(&Interface, &Policy)],
     before: &[&Safety],
 ) -> anyhow::Result<Vec<Safety>> {
-    let found = look(interfaces, policies)?;
-    for ((interface, safety), before) in interfaces.iter().zip(&found).zip(before) {
+    let found = look(each)?;
+    for (((interface, _), safety), before) in each.iter().zip(&found).zip(before) {
         let was_there = |one: &&Arriving| {
             let mut all = before.cut.iter();
             all.any(|other| other.session.ends() == one.session.ends())
@@ -150,9 +150,10 @@ pub(super) fn check_again(
     Ok(found)
 }
 
-/// Looks at the open sessions of all interfaces.
-fn look(interfaces: &[Interface], policies: &[Policy]) -> anyhow::Result<Vec<Safety>> {
-    let drops = policies.iter().any(|policy| policy.settings.drops_any());
+/// Looks at the open sessions of all interfaces, by the policy of each.
+fn look(each: &[(&Interface, &Policy)]) -> anyhow::Result<Vec<Safety>> {
+    let mut policies = each.iter().map(|(_, policy)| policy);
+    let drops = policies.any(|policy| policy.settings.drops_any());
     let mut all = if drops { sessions()? } else { Vec::new() };
     let operator = operator::connection();
     // Where a guard is in force, its table says whose session is whose; it is made with the first.
@@ -170,10 +171,10 @@ fn look(interfaces: &[Interface], policies: &[Policy]) -> anyhow::Result<Vec<Saf
         }
     }
     let known = |session: &Session| Some(table.as_ref()?.known(session));
-    let coming: Vec<u32> = interfaces.iter().map(|one| one.index).collect();
+    let coming: Vec<u32> = each.iter().map(|(one, _)| one.index).collect();
     let paths = drops.then(Paths::here);
     let mut found = Vec::new();
-    for (interface, policy) in interfaces.iter().zip(policies) {
+    for &(interface, policy) in each {
         let mut safety = passing(interface, &coming, policy, known)?;
         if let Some(paths) = paths.as_ref().filter(|_| policy.settings.drops_any()) {
             let arrivals = Arrivals::at(interface, paths);
