@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_harness::net::Output;
@@ -49,6 +50,14 @@ impl Site {
         let mut command = Guarded::command(args);
         command.env("STATE_DIRECTORY", &self.directory);
         self.guarded.link.left.host.output(&mut command, LONG)
+    }
+
+    /// Runs `ip` on the guarded host.
+    fn ip(&self, args: &[&str]) -> Result<()> {
+        let mut ip = Command::new("ip");
+        ip.args(args);
+        let done = self.guarded.link.left.host.output(&mut ip, LONG)?;
+        done.success().map(drop)
     }
 
     pub(crate) fn load(&self, more: &[&str]) -> Result<Output> {
@@ -385,14 +394,7 @@ fn interfaces_need_no_name_where_the_site_or_the_host_leaves_one_only() -> Resul
     // The only one that there is; the host finds itself by its address.
     site.run(&["load", "-c", &file])?.success()?;
     site.run(&["unload"])?.success()?;
-    let mut ip = std::process::Command::new("ip");
-    ip.args(["link", "add", "second", "type", "bridge"]);
-    site.guarded
-        .link
-        .left
-        .host
-        .output(&mut ip, LONG)?
-        .success()?;
+    site.ip(&["link", "add", "second", "type", "bridge"])?;
     let asked = site.run(&["load", "-c", &file])?;
     ensure!(
         asked.code() == 2 && asked.stderr.contains("which interface"),
@@ -410,8 +412,7 @@ fn alternative_names_are_names() -> Result<()> {
     let site = Site::new()?;
     let name = site.guarded.interface();
     let alternative = format!("an-alternative-name-of-{name}");
-    let mut ip = std::process::Command::new("ip");
-    ip.args([
+    site.ip(&[
         "link",
         "property",
         "add",
@@ -419,13 +420,7 @@ fn alternative_names_are_names() -> Result<()> {
         name,
         "altname",
         &alternative,
-    ]);
-    site.guarded
-        .link
-        .left
-        .host
-        .output(&mut ip, LONG)?
-        .success()?;
+    ])?;
     site.write("", "")?;
     let file = site.file();
     site.run(&["load", "-c", &file, "--interface", &alternative])?
@@ -447,8 +442,7 @@ fn a_site_may_call_an_interface_by_an_alternative_name() -> Result<()> {
     let site = Site::new()?;
     let name = site.guarded.interface();
     let alternative = format!("another-name-of-{name}");
-    let mut ip = std::process::Command::new("ip");
-    ip.args([
+    site.ip(&[
         "link",
         "property",
         "add",
@@ -456,13 +450,7 @@ fn a_site_may_call_an_interface_by_an_alternative_name() -> Result<()> {
         name,
         "altname",
         &alternative,
-    ]);
-    site.guarded
-        .link
-        .left
-        .host
-        .output(&mut ip, LONG)?
-        .success()?;
+    ])?;
     let audit = "{ mode = \"audit\" }";
     let file = site.file();
     let enforce = "mode = \"enforce\"";

@@ -167,6 +167,7 @@ mod tests {
             assert!(!asks(1, NTP, is_six, cut), "{what}, cut");
         }
     }
+
     #[test]
     fn an_association_is_opened_by_its_first_packet() {
         for (what, tag, chunk, is_six, wanted) in [

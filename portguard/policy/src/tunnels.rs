@@ -1,14 +1,13 @@
 //! Tunnels that a policy lets in. A packet is judged by its outer header: what is inside is judged on the interface where the
 //! tunnel ends, or nowhere.
 
-use portguard_common::ethertypes;
-
-use crate::catalog::Transport;
 use std::fmt;
 use std::net::IpAddr;
 
+use portguard_common::ethertypes;
 use portguard_common::reason::Direction;
 
+use crate::catalog::Transport;
 use crate::policy::{Peers, Policy};
 
 /// A way to put packets into packets, as it is usually set up.

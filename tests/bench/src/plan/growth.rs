@@ -1,9 +1,10 @@
 //! The same packets against policies that grow.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use anyhow::Result;
 use fastrand::Rng;
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr};
 
 use super::cases::{DROP, PASS, WAYS, flows, hot, turns};
 use super::frames::{ACK, PORTS4_AT, SOURCE4_AT, SYN, ends, tcp};
